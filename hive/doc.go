@@ -1,0 +1,2 @@
+// Package hive is the daemon: recovery, the workers' life, and jobs.
+package hive

@@ -1,0 +1,65 @@
+package hive
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sentinel errors. They are wrapped with detail; test them with errors.Is.
+var (
+	// ErrNotFound: no such job, worker or lease.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: what was asked for contradicts the present state (a job that has already ended, say).
+	ErrConflict = errors.New("conflict")
+	// ErrRecovering: the hive does not serve yet.
+	ErrRecovering = errors.New("recovering")
+	// ErrQueueFull: jobs.max_queued jobs are waiting.
+	ErrQueueFull = errors.New("queue full")
+	// ErrClosed: the hive is shutting down.
+	ErrClosed = errors.New("shutting down")
+	// ErrUnknownOperation: the operation tag is not known to anybody.
+	ErrUnknownOperation = errors.New("unknown operation")
+	// ErrUnknownWorkerType: no such worker type.
+	ErrUnknownWorkerType = errors.New("unknown worker type")
+	// ErrUnknownField: the operation has a field that it does not take.
+	ErrUnknownField = errors.New("unknown field")
+	// ErrBadRequest: a field has a wrong value, or the body is not a JSON object.
+	ErrBadRequest = errors.New("bad request")
+)
+
+// InputError is a mistake in what a caller sent. It unwraps to the sentinel in Kind.
+type InputError struct {
+	Kind   error  // ErrBadRequest, ErrUnknownField, ErrUnknownOperation or ErrUnknownWorkerType
+	Field  string // the field at fault; empty for the body as a whole
+	Detail string // what was expected
+}
+
+func (e *InputError) Error() string {
+	if e.Field == "" {
+		return e.Detail
+	}
+	return fmt.Sprintf("%s: %s", e.Field, e.Detail)
+}
+
+func (e *InputError) Unwrap() error { return e.Kind }
+
+// The codes of a failed job.
+const (
+	CodePortsExhausted       = "ports_exhausted"
+	CodePortUnavailable      = "port_unavailable"
+	CodeNameInUse            = "name_in_use"
+	CodeProgramNotFound      = "program_not_found"
+	CodeExecFailed           = "exec_failed"
+	CodeExitedEarly          = "exited_early"
+	CodeNotReady             = "not_ready"
+	CodeForeignListener      = "foreign_listener"
+	CodeWrongPort            = "wrong_port"
+	CodeStopIncomplete       = "stop_incomplete"
+	CodeNotFound             = "not_found"
+	CodeUnsupportedOperation = "unsupported_operation"
+	CodeInterrupted          = "interrupted"
+	CodeExpired              = "expired"
+	CodeCancelled            = "cancelled"
+	CodeDiskFull             = "disk_full"
+	CodeInternal             = "internal"
+)

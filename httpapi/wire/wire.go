@@ -1,0 +1,181 @@
+// Package wire holds the JSON shapes of the API, shared by the server and the
+// client. Times are RFC 3339 UTC with milliseconds; absent is null, never left
+// out; arrays are never null.
+package wire
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Time is a time in the API's form: RFC 3339, UTC, milliseconds.
+type Time time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	return (*time.Time)(t).UnmarshalJSON(b)
+}
+
+// Submitted is the answer to POST /v1/jobs.
+type Submitted struct {
+	JobID     string `json:"job_id"`
+	SSEURL    string `json:"sse_url"`
+	State     string `json:"state"`
+	Operation string `json:"operation"`
+}
+
+// Cancelled is the answer to DELETE /v1/jobs/{id}.
+type Cancelled struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
+}
+
+// Job is one submitted operation.
+type Job struct {
+	JobID      string          `json:"job_id"`
+	Operation  string          `json:"operation"`
+	State      string          `json:"state"`
+	Request    json.RawMessage `json:"request"`
+	Result     json.RawMessage `json:"result"`
+	Error      *JobError       `json:"error"`
+	CreatedAt  Time            `json:"created_at"`
+	StartedAt  *Time           `json:"started_at"`
+	FinishedAt *Time           `json:"finished_at"`
+}
+
+// JobError is why a job failed.
+type JobError struct {
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Log     []string `json:"log"`
+}
+
+// Jobs is a page of jobs, newest first.
+type Jobs struct {
+	Jobs []Job  `json:"jobs"`
+	Next string `json:"next"`
+}
+
+// Event is the data of one server-sent event; its id is Seq, its event field the type.
+type Event struct {
+	Seq      uint64          `json:"seq"`
+	At       Time            `json:"at"`
+	Type     string          `json:"type"`
+	JobID    *string         `json:"job_id"`
+	WorkerID *string         `json:"worker_id"`
+	Message  string          `json:"message"`
+	Data     json.RawMessage `json:"data"`
+}
+
+// Exit is how a worker's process ended; code and signal null: unknown.
+type Exit struct {
+	Code   *int    `json:"code"`
+	Signal *string `json:"signal"`
+	OOM    bool    `json:"oom"`
+	At     Time    `json:"at"`
+}
+
+// Worker is a process the hive started.
+type Worker struct {
+	WorkerID  string   `json:"worker_id"`
+	Name      *string  `json:"name"`
+	Type      string   `json:"type"`
+	Model     *string  `json:"model"`
+	Device    *string  `json:"device"`
+	Port      uint16   `json:"port"`
+	Ports     []uint16 `json:"ports"`
+	PID       *int     `json:"pid"`
+	URL       string   `json:"url"`
+	State     string   `json:"state"`
+	Reason    *string  `json:"reason"`
+	Stale     bool     `json:"stale"`
+	Desired   string   `json:"desired"`
+	Restarts  int      `json:"restarts"`
+	Exit      *Exit    `json:"exit"`
+	LeaseID   *string  `json:"lease_id"`
+	Log       string   `json:"log"`
+	StartedAt Time     `json:"started_at"`
+	ReadyAt   *Time    `json:"ready_at"`
+}
+
+// Workers is a page of workers, by port.
+type Workers struct {
+	Workers []Worker `json:"workers"`
+	Next    string   `json:"next"`
+}
+
+// Lease is the right to one port.
+type Lease struct {
+	Port       uint16  `json:"port"`
+	LeaseID    string  `json:"lease_id"`
+	Kind       string  `json:"kind"`
+	WorkerID   *string `json:"worker_id"`
+	Owner      *string `json:"owner"`
+	PID        *int    `json:"pid"`
+	State      string  `json:"state"`
+	AcquiredAt Time    `json:"acquired_at"`
+	ExpiresAt  *Time   `json:"expires_at"`
+}
+
+// Leases is a page of leases, by port.
+type Leases struct {
+	Leases []Lease `json:"leases"`
+	Next   string  `json:"next"`
+}
+
+// Ports is the port range; the counts sum to Total.
+type Ports struct {
+	Range       string   `json:"range"`
+	Total       int      `json:"total"`
+	Free        int      `json:"free"`
+	Leased      int      `json:"leased"`
+	Quarantined int      `json:"quarantined"`
+	Reserved    int      `json:"reserved"`
+	Foreign     int      `json:"foreign"`
+	Draining    int      `json:"draining"`
+	Holders     []Holder `json:"holders"`
+}
+
+// Holder is who has a port of the range.
+type Holder struct {
+	Port    uint16  `json:"port"`
+	Kind    string  `json:"kind"`
+	PID     *int    `json:"pid"`
+	Program *string `json:"program"`
+	User    *string `json:"user"`
+	Since   *Time   `json:"since"`
+}
+
+// Hive describes the daemon.
+type Hive struct {
+	HiveID    string   `json:"hive_id"`
+	Version   string   `json:"version"`
+	StateID   string   `json:"state_id"`
+	StartedAt Time     `json:"started_at"`
+	Recovery  Recovery `json:"recovery"`
+}
+
+// Recovery is what the last recovery did.
+type Recovery struct {
+	TookMS     int64 `json:"took_ms"`
+	Adopted    int   `json:"adopted"`
+	Freed      int   `json:"freed"`
+	Restarted  int   `json:"restarted"`
+	Unverified int   `json:"unverified"`
+	Orphans    *int  `json:"orphans"`
+}
+
+// Problem is an error (RFC 9457, application/problem+json).
+type Problem struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	Code      string `json:"code"`
+	RequestID string `json:"request_id"`
+}

@@ -1,0 +1,217 @@
+package store
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Identity is what proves that a process is the same one that was recorded.
+// A PID alone proves nothing: it comes back after pid_max forks.
+type Identity struct {
+	// BootID is /proc/sys/kernel/random/boot_id when the process was recorded.
+	BootID string `json:"boot_id"`
+	// PID is the process id in PIDNamespace.
+	PID int `json:"pid"`
+	// StartTicks is field 22 of /proc/<pid>/stat: clock ticks since boot (proc_pid_stat(5)).
+	StartTicks uint64 `json:"start_ticks"`
+	// PidfdInode is the inode of the process's pidfd, unique for a boot where
+	// pidfds have their own file system (PID_FS_MAGIC, kernel >= 6.9); else 0.
+	PidfdInode uint64 `json:"pidfd_inode"`
+	// PIDNamespace is the inode of /proc/self/ns/pid of the daemon that recorded it.
+	PIDNamespace uint64 `json:"pid_namespace"`
+}
+
+// LeaseKind says what keeps a lease alive.
+type LeaseKind string
+
+// The kinds of lease.
+const (
+	LeaseWorker  LeaseKind = "worker"  // a process hive started
+	LeaseProcess LeaseKind = "process" // a process hive did not start
+	LeaseTTL     LeaseKind = "ttl"     // renewals by its holder
+)
+
+// LeaseState is the state of a lease.
+type LeaseState string
+
+// The states of a lease.
+const (
+	LeaseHeld        LeaseState = "held"
+	LeaseReleasing   LeaseState = "releasing"
+	LeaseQuarantined LeaseState = "quarantined" // its holder is gone, but something may still be reached on the port
+	LeaseUnverified  LeaseState = "unverified"  // recovery could not judge the holder
+)
+
+// Lease is the right to one port. A port has at most one lease.
+type Lease struct {
+	Port     uint16    `json:"port"`
+	LeaseID  string    `json:"lease_id"`
+	Kind     LeaseKind `json:"kind"`
+	WorkerID string    `json:"worker_id,omitempty"`
+	Owner    string    `json:"owner,omitempty"`
+	// Identity is the holder; nil for a ttl lease and for a quarantined one,
+	// which then have no PID mapping either.
+	Identity *Identity `json:"identity,omitempty"`
+	// Cgroup is the holder's cgroup v2 path, relative to the mount; empty where there is none.
+	Cgroup     string     `json:"cgroup,omitempty"`
+	State      LeaseState `json:"state"`
+	AcquiredAt time.Time  `json:"acquired_at"`
+}
+
+// Tombstone is what remains of an ended lease, for seven days: with it a
+// left-over process can be told from one of a living lease.
+type Tombstone struct {
+	Lease   Lease     `json:"lease"`
+	EndedAt time.Time `json:"ended_at"`
+}
+
+// WorkerState is the recorded state of a worker. The API shows spawning and
+// running as "starting".
+type WorkerState string
+
+// The states of a worker's record.
+const (
+	WorkerSpawning   WorkerState = "spawning"   // recorded; its gate may not have opened
+	WorkerRunning    WorkerState = "running"    // the program was executed
+	WorkerLoading    WorkerState = "loading"    // it listens, its probe does not succeed yet
+	WorkerReady      WorkerState = "ready"      // it listens and its probe succeeds
+	WorkerStopping   WorkerState = "stopping"   // being stopped
+	WorkerStopped    WorkerState = "stopped"    // ended on request
+	WorkerFailed     WorkerState = "failed"     // ended by itself, or could not be started
+	WorkerUnverified WorkerState = "unverified" // recovery could not judge its process
+)
+
+// Ended reports whether a worker in this state has no process and no lease.
+func (s WorkerState) Ended() bool { return s == WorkerStopped || s == WorkerFailed }
+
+// Desired is what the last request wanted of a worker.
+type Desired string
+
+// What can be wanted of a worker.
+const (
+	DesiredRunning Desired = "running"
+	DesiredStopped Desired = "stopped"
+)
+
+// Exit is how a process ended. With neither Code nor Signal the exit is unknown.
+type Exit struct {
+	Code   *int      `json:"code"`
+	Signal string    `json:"signal"` // "SIGKILL", or empty
+	OOM    bool      `json:"oom"`
+	At     time.Time `json:"at"`
+}
+
+// Ready is how a worker's readiness is decided.
+type Ready struct {
+	Path    string        `json:"path"`       // HTTP path to probe; empty: listening is enough
+	Status  int           `json:"status"`     // expected HTTP status
+	Stall   time.Duration `json:"stall_ns"`   // longest time without progress; 0: no limit
+	Timeout time.Duration `json:"timeout_ns"` // longest time in all; 0: no limit
+}
+
+// Stop is how a worker is stopped.
+type Stop struct {
+	Signals []string      `json:"signals"`  // sent in turn, each with Grace; then SIGKILL
+	Grace   time.Duration `json:"grace_ns"` // how long to wait after each signal
+	Tree    bool          `json:"tree"`     // signal the whole tree instead of the main process
+}
+
+// Spec is what a worker was started as: all that is needed to follow and stop
+// it after a restart of hive. Values of environment variables are never in it.
+type Spec struct {
+	Argv   []string          `json:"argv"` // Argv[0] is the program's absolute path
+	Dir    string            `json:"dir,omitempty"`
+	Host   string            `json:"host"`
+	Model  string            `json:"model,omitempty"`
+	Device string            `json:"device,omitempty"`
+	Params map[string]string `json:"params,omitempty"`
+	Ready  Ready             `json:"ready"`
+	Stop   Stop              `json:"stop"`
+}
+
+// Worker is the record of a process hive started.
+type Worker struct {
+	WorkerID  string      `json:"worker_id"` // <type>-<port>-<6>, never used again
+	Name      string      `json:"name,omitempty"`
+	Type      string      `json:"type"`
+	Spec      Spec        `json:"spec"`
+	Port      uint16      `json:"port"`
+	Ports     []uint16    `json:"ports"`
+	LeaseID   string      `json:"lease_id"`
+	Identity  *Identity   `json:"identity,omitempty"`
+	Cgroup    string      `json:"cgroup,omitempty"`
+	State     WorkerState `json:"state"`
+	Desired   Desired     `json:"desired"`
+	Reason    string      `json:"reason,omitempty"` // why it is in this state, for a person
+	Restarts  int         `json:"restarts"`
+	Exit      *Exit       `json:"exit,omitempty"`
+	Log       string      `json:"log"` // absolute path
+	JobID     string      `json:"job_id,omitempty"`
+	StartedAt time.Time   `json:"started_at"`
+	ReadyAt   *time.Time  `json:"ready_at,omitempty"`
+	EndedAt   *time.Time  `json:"ended_at,omitempty"`
+}
+
+// JobState is the state of a job.
+type JobState string
+
+// The states of a job.
+const (
+	JobQueued    JobState = "queued"
+	JobRunning   JobState = "running"
+	JobSucceeded JobState = "succeeded"
+	JobFailed    JobState = "failed"
+	JobCancelled JobState = "cancelled"
+)
+
+// Ended reports whether the job will not change any more.
+func (s JobState) Ended() bool {
+	return s == JobSucceeded || s == JobFailed || s == JobCancelled
+}
+
+// JobError is why a job failed.
+type JobError struct {
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Log     []string `json:"log"` // last lines of the worker's log; never nil
+}
+
+// Job is one submitted operation.
+type Job struct {
+	JobID      string          `json:"job_id"` // job-<uuid v7>: sorts by time
+	Operation  string          `json:"operation"`
+	Request    json.RawMessage `json:"request"`
+	State      JobState        `json:"state"`
+	WorkerID   string          `json:"worker_id,omitempty"`
+	Result     json.RawMessage `json:"result,omitempty"`
+	Error      *JobError       `json:"error,omitempty"`
+	CreatedAt  time.Time       `json:"created_at"`
+	StartedAt  *time.Time      `json:"started_at,omitempty"`
+	FinishedAt *time.Time      `json:"finished_at,omitempty"`
+}
+
+// EventType is the kind of an event.
+type EventType string
+
+// The types of event.
+const (
+	EventState    EventType = "state"
+	EventPort     EventType = "port"
+	EventProcess  EventType = "process"
+	EventLog      EventType = "log"
+	EventProgress EventType = "progress"
+	EventResult   EventType = "result"
+	EventAudit    EventType = "audit"
+	EventEnd      EventType = "end"
+)
+
+// Event is one line of a job's or a worker's story. Seq is one sequence for the whole hive.
+type Event struct {
+	Seq      uint64          `json:"seq"`
+	JobID    string          `json:"job_id,omitempty"`
+	WorkerID string          `json:"worker_id,omitempty"`
+	Type     EventType       `json:"type"`
+	At       time.Time       `json:"at"`
+	Message  string          `json:"message"`        // one line for a person
+	Data     json.RawMessage `json:"data,omitempty"` // for a program
+}
