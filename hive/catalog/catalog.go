@@ -1,0 +1,150 @@
+package catalog
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"rbeehive/store"
+)
+
+// Where a type comes from.
+const (
+	SourceBuiltin       = "built-in"
+	SourceConfiguration = "configuration"
+)
+
+// loopback is what a worker binds; entries cannot change it in this version.
+const loopback = "127.0.0.1"
+
+// forbidden must not be in a worker's command line; see the package comment.
+const forbidden = "rbee-hive"
+
+// Catalog is all worker types of a hive. It never changes after New.
+type Catalog struct {
+	types map[string]*Type
+}
+
+// Type is one way to start a worker. Its methods and fields are read only and
+// safe for concurrent use.
+type Type struct {
+	Name        string
+	Source      string // SourceBuiltin or SourceConfiguration
+	Description string // one line for a person
+	Model       string // used when a spawn names none
+	Device      string // used when a spawn names none
+	Params      map[string]string
+	Ready       store.Ready
+	Stop        store.Stop
+
+	self        string
+	args        []argument
+	env         []string
+	unavailable string
+}
+
+// New makes the catalog of the entries and adds the built-in types that no
+// entry replaces. self is the absolute path of the hive binary, which is the
+// program of the reference worker. The first mistake is returned as an
+// *EntryError. New does not block.
+func New(entries []Entry, self string) (*Catalog, error) {
+	c := &Catalog{types: make(map[string]*Type, len(entries)+3)}
+	for i := range entries {
+		t, err := newType(i, &entries[i], self)
+		if err != nil {
+			return nil, err
+		}
+		if c.types[t.Name] != nil {
+			return nil, &EntryError{Index: i, Name: t.Name, Key: "name", Reason: "another entry has this name already"}
+		}
+		c.types[t.Name] = t
+	}
+	return c, c.addBuiltins(self)
+}
+
+// Type returns the type of that name; names are compared exactly.
+func (c *Catalog) Type(name string) (*Type, bool) {
+	t, ok := c.types[name]
+	return t, ok
+}
+
+// Types returns all types by name.
+func (c *Catalog) Types() []*Type {
+	return slices.SortedFunc(maps.Values(c.types), func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// UsesModel reports whether a spawn needs a model: the command refers to
+// .Model outside of a condition on .Model itself. It is decided from the
+// templates' parse trees, so no model at all is tried.
+func (t *Type) UsesModel() bool {
+	return slices.ContainsFunc(t.args, func(a argument) bool { return needsModel(a.tmpl.Root) })
+}
+
+// Unavailable says why nothing can be spawned of this type; empty when it can.
+func (t *Type) Unavailable() string { return t.unavailable }
+
+// Command returns the command's arguments as configured, templates unexecuted.
+func (t *Type) Command() []string {
+	out := make([]string, len(t.args))
+	for i, a := range t.args {
+		out[i] = a.text
+	}
+	return out
+}
+
+// Env returns the entry's environment: NAME=value, or NAME for a variable that
+// is passed through from hive's own environment. The values may be secrets:
+// they are for hive/proc only and must not be shown, logged or stored.
+func (t *Type) Env() []string { return slices.Clone(t.env) }
+
+// Host is the address a worker of this type binds.
+func (t *Type) Host() string { return loopback }
+
+func newType(index int, e *Entry, self string) (*Type, error) {
+	if err := e.check(index); err != nil {
+		return nil, err
+	}
+	command, ready := e.Command, ""
+	if len(command) == 0 && e.Name == cpuName {
+		// An entry for cpu may change just a default or the program.
+		command, ready = cpuCommand(), cpuReady
+	}
+	if len(command) == 0 {
+		return nil, &EntryError{
+			Index: index, Name: e.Name, Key: "command",
+			Reason: `is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"]`,
+		}
+	}
+	command = slices.Clone(command)
+	if e.Program != "" {
+		command[0] = e.Program
+	}
+	t := &Type{
+		Name: e.Name, Source: SourceConfiguration, Description: "from the configuration",
+		Model: e.Model, Device: e.Device, Params: maps.Clone(e.Params),
+		Ready: e.Ready.spec(ready), Stop: e.Stop.spec(),
+		self: self, env: slices.Clone(e.Env),
+	}
+	fail := func(key string, err error) error {
+		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: err.Error()}
+	}
+	for i, text := range append(command, e.Args...) {
+		key := fmt.Sprintf("command[%d]", i)
+		if i == 0 && e.Program != "" {
+			key = "program"
+		}
+		if i >= len(command) {
+			key = fmt.Sprintf("args[%d]", i-len(command))
+		}
+		a, err := parseArgument(key, text)
+		if err != nil {
+			return nil, fail(key, err)
+		}
+		t.args = append(t.args, a)
+	}
+	if key, err := t.trySample(); err != nil {
+		return nil, fail(key, err)
+	}
+	return t, nil
+}

@@ -1,0 +1,198 @@
+package catalog
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"rbeehive/store"
+)
+
+// Entry is what one entry of the configuration says, already decoded. Zero
+// values mean that the key was not given; where zero is a value of its own, a
+// nil pointer means so.
+type Entry struct {
+	Name    string            `mapstructure:"name"`
+	Program string            `mapstructure:"program"` // replaces Command[0]
+	Command []string          `mapstructure:"command"` // a template per argument
+	Model   string            `mapstructure:"model"`   // default for a spawn
+	Device  string            `mapstructure:"device"`  // default for a spawn
+	Params  map[string]string `mapstructure:"params"`  // defaults for a spawn; every parameter is named here
+	Args    []string          `mapstructure:"args"`    // appended to the command; templates too
+	Env     []string          `mapstructure:"env"`     // NAME=value, or NAME: passed through
+	Ready   ReadyEntry        `mapstructure:"ready"`
+	Stop    StopEntry         `mapstructure:"stop"`
+}
+
+// ReadyEntry is the ready key of an entry.
+type ReadyEntry struct {
+	Path    *string        `mapstructure:"path"`    // "": listening is enough
+	Status  int            `mapstructure:"status"`  // default 200
+	Stall   *time.Duration `mapstructure:"stall"`   // default 5m; 0: no limit
+	Timeout *time.Duration `mapstructure:"timeout"` // default 0: no limit
+}
+
+// StopEntry is the stop key of an entry.
+type StopEntry struct {
+	Signal []string       `mapstructure:"signal"` // default [SIGTERM]
+	Grace  *time.Duration `mapstructure:"grace"`  // default 10s
+	Scope  string         `mapstructure:"scope"`  // main (default) or tree
+}
+
+const (
+	defaultStall = 5 * time.Minute
+	defaultGrace = 10 * time.Second
+)
+
+var (
+	// A type's name is part of a worker's id, and so of a file name and of a
+	// cgroup's name: nothing that means something in a path.
+	nameRE   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	paramRE  = regexp.MustCompile(`^[a-z0-9_]+$`)
+	envRE    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	stopSigs = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"}
+)
+
+// check looks at everything in the entry but its templates.
+func (e *Entry) check(index int) error {
+	fail := func(key, format string, a ...any) error {
+		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
+	}
+	if e.Name == "" {
+		return fail("name", "is missing; every worker entry needs one")
+	}
+	if !nameRE.MatchString(e.Name) {
+		return fail("name", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", e.Name)
+	}
+	if why := badValue(e.Model); why != "" {
+		return fail("model", "%q %s", e.Model, why)
+	}
+	if why := badValue(e.Device); why != "" {
+		return fail("device", "%q %s", e.Device, why)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Params)) {
+		if !paramRE.MatchString(name) {
+			return fail("params."+name, "a parameter's name is made of a-z, 0-9 and '_'")
+		}
+		if why := badValue(e.Params[name]); why != "" {
+			return fail("params."+name, "%q %s", e.Params[name], why)
+		}
+	}
+	for i, v := range e.Env {
+		if why := badEnv(v); why != "" {
+			return fail(fmt.Sprintf("env[%d]", i), "%s", why)
+		}
+	}
+	if key, why := e.Ready.check(); why != "" {
+		return fail("ready."+key, "%s", why)
+	}
+	if key, why := e.Stop.check(); why != "" {
+		return fail("stop."+key, "%s", why)
+	}
+	return nil
+}
+
+// badValue says what is wrong with a model, a device or a parameter; the same
+// rule holds for what a spawn gives (api.md), so that a default can be said
+// again by a caller.
+func badValue(s string) string {
+	if strings.HasPrefix(s, "-") {
+		return "begins with '-': a program would take it for a flag; write flags in args"
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "holds a control character"
+	}
+	return ""
+}
+
+// badEnv never repeats the value: it may be a secret, and errors are logged.
+func badEnv(s string) string {
+	name, _, given := strings.Cut(s, "=")
+	switch {
+	case !envRE.MatchString(name):
+		return "expected NAME=value, or NAME to pass a variable of hive's own environment through"
+	case strings.HasPrefix(name, "RBEEHIVE_"):
+		return name + ": RBEEHIVE_* are hive's marks on its workers and cannot be set"
+	case strings.HasPrefix(name, "HIVE_") && !given:
+		return name + ": HIVE_* configure hive itself and are never passed on; give it a value here if the worker needs one"
+	case strings.ContainsRune(s, 0):
+		return name + ": the value holds a NUL byte"
+	}
+	return ""
+}
+
+func (r *ReadyEntry) check() (key, why string) {
+	switch {
+	case r.Path != nil && *r.Path != "" && !strings.HasPrefix(*r.Path, "/"):
+		return "path", fmt.Sprintf("%q: expected a path that begins with '/', or \"\" when listening is enough", *r.Path)
+	case r.Path != nil && strings.ContainsFunc(*r.Path, func(c rune) bool { return unicode.IsControl(c) || c == ' ' }):
+		return "path", fmt.Sprintf("%q holds a space or a control character", *r.Path)
+	case r.Status != 0 && (r.Status < 200 || r.Status > 599):
+		return "status", fmt.Sprintf("%d: expected an HTTP status from 200 to 599", r.Status)
+	case r.Stall != nil && *r.Stall < 0:
+		return "stall", "expected a duration of 0s or more"
+	case r.Timeout != nil && *r.Timeout < 0:
+		return "timeout", "expected a duration of 0s or more"
+	}
+	return "", ""
+}
+
+func (s *StopEntry) check() (key, why string) {
+	for i, name := range s.Signal {
+		if !slices.Contains(stopSigs, signalName(name)) {
+			return fmt.Sprintf("signal[%d]", i), fmt.Sprintf("%q: expected one of %s", name, strings.Join(stopSigs, ", "))
+		}
+	}
+	if s.Grace != nil && *s.Grace < 0 {
+		return "grace", "expected a duration of 0s or more"
+	}
+	if s.Scope != "" && s.Scope != "main" && s.Scope != "tree" {
+		return "scope", fmt.Sprintf("%q: expected main or tree", s.Scope)
+	}
+	return "", ""
+}
+
+// signalName gives TERM, term and SIGTERM one name.
+func signalName(s string) string {
+	s = strings.ToUpper(s)
+	if !strings.HasPrefix(s, "SIG") {
+		s = "SIG" + s
+	}
+	return s
+}
+
+// spec is what the entry says, over what the type had before (fallback's path).
+func (r *ReadyEntry) spec(fallback string) store.Ready {
+	out := store.Ready{Path: fallback, Status: 200, Stall: defaultStall}
+	if r.Path != nil {
+		out.Path = *r.Path
+	}
+	if r.Status != 0 {
+		out.Status = r.Status
+	}
+	if r.Stall != nil {
+		out.Stall = *r.Stall
+	}
+	if r.Timeout != nil {
+		out.Timeout = *r.Timeout
+	}
+	return out
+}
+
+func (s *StopEntry) spec() store.Stop {
+	out := store.Stop{Grace: defaultGrace, Tree: s.Scope == "tree"}
+	for _, name := range s.Signal {
+		out.Signals = append(out.Signals, signalName(name))
+	}
+	if len(out.Signals) == 0 {
+		out.Signals = []string{"SIGTERM"}
+	}
+	if s.Grace != nil {
+		out.Grace = *s.Grace
+	}
+	return out
+}

@@ -1,0 +1,205 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"text/template"
+	"text/template/parse"
+
+	"rbeehive/store"
+)
+
+// Values are the fields of the templates: .Port, .Ports and so on.
+type Values struct {
+	Port     uint16
+	Ports    []uint16 // empty: Port alone
+	Host     string   // empty: the type's
+	Model    string   // empty: the type's
+	Device   string   // empty: the type's
+	WorkerID string
+	Name     string
+	QueenURL string
+	HiveURL  string
+	Hive     string            // path of the hive binary; empty: the catalog's
+	Params   map[string]string // over the type's
+}
+
+// argument is one argument of a command and its template.
+type argument struct {
+	key  string // where it stands in the entry, for errors
+	text string
+	tmpl *template.Template
+}
+
+func parseArgument(key, text string) (argument, error) {
+	if strings.ContainsRune(text, 0) {
+		return argument{}, errors.New("holds a NUL byte, which no argument can")
+	}
+	tmpl, err := template.New(key).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return argument{}, errors.New(plain(err))
+	}
+	return argument{key: key, text: text, tmpl: tmpl}, nil
+}
+
+// position is where text/template says a mistake is; the caller names the key,
+// which says more.
+var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]*" at )?`)
+
+// plain is a template error in the words of the configuration.
+func plain(err error) string {
+	s := position.ReplaceAllString(err.Error(), "")
+	return strings.ReplaceAll(s, " in type catalog.Values",
+		"; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Params.<key>")
+}
+
+// Check reports whether a spawn could be made of a model and parameters that a
+// caller gave, before a port is known: ErrUnavailable, ErrModelRequired or
+// ErrUnknownParam.
+func (t *Type) Check(model string, params map[string]string) error {
+	if t.unavailable != "" {
+		return fmt.Errorf("%w: %s", ErrUnavailable, t.unavailable)
+	}
+	if model == "" && t.Model == "" && t.UsesModel() {
+		return fmt.Errorf("%w: the command of worker type %s uses {{.Model}}", ErrModelRequired, t.Name)
+	}
+	for _, key := range slices.Sorted(maps.Keys(params)) {
+		if _, ok := t.Params[key]; ok {
+			continue
+		}
+		known := "it has none"
+		if len(t.Params) > 0 {
+			known = "it has " + strings.Join(slices.Sorted(maps.Keys(t.Params)), ", ")
+		}
+		return fmt.Errorf("%w %q of worker type %s; %s", ErrUnknownParam, key, t.Name, known)
+	}
+	return nil
+}
+
+// Render makes the spec of one worker: the values fill the command's
+// templates; its model, device and params are used over the type's own.
+// Argv[0] is as configured and not looked up; Env is not part of a spec, its
+// values are never stored. Errors: those of Check, and ErrRender.
+func (t *Type) Render(v Values) (store.Spec, error) {
+	if err := t.Check(v.Model, v.Params); err != nil {
+		return store.Spec{}, err
+	}
+	v = t.complete(v)
+	argv, key, err := t.execute(v)
+	if err != nil {
+		return store.Spec{}, fmt.Errorf("%w of worker type %s: %s: %w", ErrRender, t.Name, key, err)
+	}
+	stop := t.Stop
+	stop.Signals = slices.Clone(stop.Signals)
+	return store.Spec{
+		Argv: argv, Host: v.Host, Model: v.Model, Device: v.Device, Params: v.Params,
+		Ready: t.Ready, Stop: stop,
+	}, nil
+}
+
+// complete fills in what a spawn did not say.
+func (t *Type) complete(v Values) Values {
+	v.Host = or(v.Host, t.Host())
+	v.Model = or(v.Model, t.Model)
+	v.Device = or(v.Device, t.Device)
+	v.Hive = or(v.Hive, t.self)
+	if len(v.Ports) == 0 {
+		v.Ports = []uint16{v.Port}
+	}
+	params := maps.Clone(t.Params)
+	for key, value := range v.Params {
+		params[key] = value
+	}
+	v.Params = params
+	return v
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// execute returns the arguments that are not empty; on an error also the key
+// of the argument at fault.
+func (t *Type) execute(v Values) (argv []string, key string, err error) {
+	for i, a := range t.args {
+		var b strings.Builder
+		if err := a.tmpl.Execute(&b, v); err != nil {
+			return nil, a.key, errors.New(plain(err))
+		}
+		s := b.String()
+		if strings.Contains(s, forbidden) {
+			return nil, a.key, fmt.Errorf("the worker's command line would contain %q in %q, and rbee's keeper ends every such process when it stops a hive; use another path or name", forbidden, s)
+		}
+		if strings.ContainsRune(s, 0) {
+			return nil, a.key, errors.New("holds a NUL byte, which no argument can")
+		}
+		if s == "" && i == 0 {
+			return nil, a.key, errors.New("the program is empty")
+		}
+		if s != "" {
+			argv = append(argv, s)
+		}
+	}
+	return argv, "", nil
+}
+
+// trySample executes every template once, so that an unknown field is found
+// when the configuration is read.
+func (t *Type) trySample() (key string, err error) {
+	v := t.complete(Values{
+		Port: 8080, WorkerID: t.Name + "-8080-abc123", Name: "sample",
+		Model: or(t.Model, "sample-model"), Device: or(t.Device, "0"),
+		QueenURL: "http://127.0.0.1:7833", HiveURL: "http://127.0.0.1:7835",
+	})
+	_, key, err = t.execute(v)
+	return key, err
+}
+
+// needsModel reports whether the template cannot do without .Model. What stands
+// under {{if .Model}} or {{with .Model}} can.
+func needsModel(n parse.Node) bool {
+	switch n := n.(type) {
+	case *parse.ListNode:
+		return n != nil && slices.ContainsFunc(n.Nodes, needsModel)
+	case *parse.ActionNode:
+		return mentionsModel(n.Pipe)
+	case *parse.TemplateNode:
+		return mentionsModel(n.Pipe)
+	case *parse.IfNode:
+		return branchNeedsModel(&n.BranchNode)
+	case *parse.WithNode:
+		return branchNeedsModel(&n.BranchNode)
+	case *parse.RangeNode:
+		return mentionsModel(n.Pipe) || needsModel(n.List) || needsModel(n.ElseList)
+	}
+	return false
+}
+
+func branchNeedsModel(b *parse.BranchNode) bool {
+	if !mentionsModel(b.Pipe) {
+		return needsModel(b.List) || needsModel(b.ElseList)
+	}
+	return needsModel(b.ElseList)
+}
+
+// mentionsModel reports whether a pipeline refers to .Model or $.Model.
+func mentionsModel(n parse.Node) bool {
+	switch n := n.(type) {
+	case *parse.PipeNode:
+		return n != nil && slices.ContainsFunc(n.Cmds, func(c *parse.CommandNode) bool { return slices.ContainsFunc(c.Args, mentionsModel) })
+	case *parse.FieldNode:
+		return n.Ident[0] == "Model"
+	case *parse.VariableNode:
+		return len(n.Ident) > 1 && n.Ident[0] == "$" && n.Ident[1] == "Model"
+	case *parse.ChainNode:
+		return mentionsModel(n.Node) || n.Field[0] == "Model"
+	}
+	return false
+}
