@@ -1,0 +1,11 @@
+package sockets
+
+import "errors"
+
+// Sentinel errors. They are wrapped with detail; test them with errors.Is.
+var (
+	// ErrUnsupported: there is no way to read the socket table on this operating system.
+	ErrUnsupported = errors.New("the socket table can be read on linux only")
+	// ErrMalformed: the kernel answered something that this package does not understand.
+	ErrMalformed = errors.New("malformed socket table")
+)

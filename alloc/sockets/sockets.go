@@ -1,0 +1,152 @@
+package sockets
+
+import (
+	"net/netip"
+	"slices"
+	"sort"
+	"time"
+)
+
+// State is the state of a TCP socket, as far as the question "can this port be
+// given out" tells states apart.
+type State uint8
+
+// The states. The kernel's numbers (include/net/tcp_states.h) differ.
+const (
+	Other       State = iota // on its way up or down: SYN_RECV, LAST_ACK and so on
+	Listen                   // accepts connections
+	Bound                    // has the port, does not listen (BOUND_INACTIVE, listed by kernel >= 6.8)
+	Established              // a connection
+	TimeWait                 // what the kernel keeps of a closed connection, without a process
+	FinWait1                 // closed by us, not yet acknowledged
+	FinWait2                 // closed by us, the other side has not closed
+	CloseWait                // closed by the other side, a process still has it
+)
+
+var stateNames = [...]string{
+	Other: "other", Listen: "listen", Bound: "bound", Established: "established",
+	TimeWait: "time_wait", FinWait1: "fin_wait1", FinWait2: "fin_wait2", CloseWait: "close_wait",
+}
+
+// String returns the state in lower case, as ss(8) writes it.
+func (s State) String() string {
+	if int(s) >= len(stateNames) {
+		return stateNames[Other]
+	}
+	return stateNames[s]
+}
+
+// Socket is one TCP socket of this network namespace.
+type Socket struct {
+	Local, Remote netip.AddrPort
+	State         State
+	// Inode is the socket's inode, the number in /proc/<pid>/fd; 0 when no
+	// process has the socket any more.
+	Inode uint64
+	// UID owns the socket.
+	UID uint32
+	// CgroupID is the id of the cgroup v2 in which the socket was made (the inode
+	// of its directory); 0 unknown. It does not follow a process or a descriptor
+	// that moves to another cgroup.
+	CgroupID uint64
+}
+
+// holds reports whether the socket takes its port away from others: somebody has
+// it and listens, or has bound it.
+func (s Socket) holds() bool {
+	return s.Inode != 0 && (s.State == Listen || s.State == Bound)
+}
+
+// The sources of a Snapshot.
+const (
+	SourceSockDiag = "sock_diag"
+	SourceProc     = "proc"
+)
+
+// Snapshot is the socket table at one moment. It does not change; any number of
+// goroutines may read it.
+type Snapshot struct {
+	// TakenAt is when reading began: what was there before is in it.
+	TakenAt time.Time
+	// Source is SourceSockDiag or SourceProc.
+	Source string
+	// BoundKnown says that sockets that are bound and do not listen are listed.
+	// Where it is false, a port without a socket may still be somebody's.
+	BoundKnown bool
+	// AllStates says that every socket of the ports in question is listed
+	// (Table.Port); otherwise only those in Listen and Bound (Table.Snapshot).
+	AllStates bool
+
+	sockets []Socket // by local port
+}
+
+// newSnapshot takes over list.
+func newSnapshot(at time.Time, source string, boundKnown, allStates bool, list []Socket) *Snapshot {
+	slices.SortStableFunc(list, func(a, b Socket) int {
+		return int(a.Local.Port()) - int(b.Local.Port())
+	})
+	return &Snapshot{TakenAt: at, Source: source, BoundKnown: boundKnown, AllStates: allStates, sockets: list}
+}
+
+// All returns every socket of the snapshot, by local port. The caller must not
+// change it.
+func (s *Snapshot) All() []Socket { return s.sockets }
+
+// Port returns every socket whose local port is p, whatever its address. The
+// caller must not change it.
+func (s *Snapshot) Port(p uint16) []Socket {
+	from := sort.Search(len(s.sockets), func(i int) bool { return s.sockets[i].Local.Port() >= p })
+	to := from
+	for to < len(s.sockets) && s.sockets[to].Local.Port() == p {
+		to++
+	}
+	return s.sockets[from:to:to]
+}
+
+// Listeners returns the sockets of port p that somebody has and that are in
+// Listen or Bound, in any address family.
+func (s *Snapshot) Listeners(p uint16) []Socket {
+	var out []Socket
+	for _, sock := range s.Port(p) {
+		if sock.holds() {
+			out = append(out, sock)
+		}
+	}
+	return out
+}
+
+// Residue returns the sockets of port p that no process has any more: what the
+// kernel keeps of closed connections. It is always empty unless AllStates.
+func (s *Snapshot) Residue(p uint16) []Socket {
+	var out []Socket
+	for _, sock := range s.Port(p) {
+		if sock.Inode == 0 {
+			out = append(out, sock)
+		}
+	}
+	return out
+}
+
+// The kinds of Holder that this package finds. Package alloc adds its own.
+const (
+	KindListener   = "listener"   // listens on the port
+	KindBound      = "bound"      // has bound the port and does not listen (yet)
+	KindConnection = "connection" // a connection uses the port as its local one
+	KindDraining   = "draining"   // nobody any more: the kernel's residue of closed connections
+)
+
+// Holder is who has a port.
+type Holder struct {
+	Port uint16
+	// Kind is one of the Kind constants of this package or of package alloc.
+	Kind string
+	// PID is 0 where the system does not let us see it: another user's process
+	// without CAP_SYS_PTRACE, another PID namespace, or hidepid.
+	PID int
+	// Program is the process's comm (at most 15 bytes, proc_pid_comm(5)); empty with PID 0.
+	Program string
+	// User is the name of the user who made the socket, or the number if it has none; empty: unknown.
+	User string
+	// Since is when the process started, not when it took the port; zero: unknown.
+	Since time.Time
+}
