@@ -1,0 +1,269 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// DefaultAddr is where a hive listens unless it is told otherwise.
+	DefaultAddr = "http://127.0.0.1:7835"
+
+	maxBody        = 64 << 20         // bytes of one JSON answer: 1,920 workers are about 2 MiB
+	requestTimeout = 30 * time.Second // of one JSON request, answer included
+	dialTimeout    = 5 * time.Second
+	idleTimeout    = 30 * time.Second
+)
+
+// Options says whom a Client talks to.
+type Options struct {
+	// Addr is http://host:port, https://host:port, host:port or unix:/path; empty: DefaultAddr.
+	Addr string
+	// Token is sent as Authorization: Bearer; empty: no such header.
+	Token string
+	// UserAgent names the program in the daemon's log; empty: "hive-client".
+	UserAgent string
+	// RecoveryWait is how long a request that is refused because the hive is
+	// recovering is tried again; 0: not at all.
+	RecoveryWait time.Duration
+	// OnRecovering is called before each such wait, on the caller's goroutine; may be nil.
+	OnRecovering func(*Error)
+}
+
+// Client talks to one hive. It is safe for concurrent use.
+type Client struct {
+	opts      Options
+	base      string // URL without a trailing slash
+	http      *http.Client
+	transport *http.Transport
+}
+
+// New returns a client. It does not connect. An address it cannot use is ErrAddress.
+func New(opts Options) (*Client, error) {
+	if opts.Addr == "" {
+		opts.Addr = DefaultAddr
+	}
+	if opts.UserAgent == "" {
+		opts.UserAgent = "hive-client"
+	}
+	base, socket, err := parseAddr(opts.Addr)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     idleTimeout,
+		// A follower of events must see each of them as it is written.
+		DisableCompression: true,
+	}
+	if socket != "" {
+		transport.Proxy = nil
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+	}
+	return &Client{
+		opts: opts,
+		base: base,
+		http: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		transport: transport,
+	}, nil
+}
+
+// Addr is the address the client was made for, as given.
+func (c *Client) Addr() string { return c.opts.Addr }
+
+// Close closes idle connections. Requests under way are not touched.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// parseAddr returns the base URL and, for a unix socket, its path.
+func parseAddr(addr string) (base, socket string, err error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		path = strings.TrimPrefix(path, "//")
+		if !filepath.IsAbs(path) {
+			return "", "", fmt.Errorf("%w %q: unix: takes an absolute path", ErrAddress, addr)
+		}
+		// The daemon checks Host against loopback names; a socket has none of its own.
+		return "http://localhost", path, nil
+	}
+	full := addr
+	if !strings.Contains(addr, "://") {
+		full = "http://" + addr
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", "", fmt.Errorf("%w %q: want http://host:port, https://host:port or unix:/path", ErrAddress, addr)
+	}
+	return strings.TrimRight(u.String(), "/"), "", nil
+}
+
+// Reply is an answer of the API: decoded, and as it was sent. Raw also has the
+// fields this build does not know.
+type Reply[T any] struct {
+	Value T
+	Raw   json.RawMessage
+}
+
+// request is one HTTP request. The path is already escaped.
+type request struct {
+	method string
+	path   string
+	query  url.Values
+	header http.Header
+	body   []byte
+}
+
+func get(path string, query url.Values) request {
+	return request{method: http.MethodGet, path: path, query: query}
+}
+
+// call sends a request and decodes its JSON answer.
+func call[T any](ctx context.Context, c *Client, r request) (Reply[T], error) {
+	var reply Reply[T]
+	resp, err := c.send(ctx, r, requestTimeout)
+	if err != nil {
+		return reply, err
+	}
+	defer resp.Body.Close()
+	if !isJSON(resp.Header.Get("Content-Type")) {
+		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.opts.Addr, r.method, r.path, resp.Header.Get("Content-Type"))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return reply, c.transportError(ctx, err)
+	}
+	if len(body) > maxBody {
+		return reply, fmt.Errorf("%s %s: %w (more than %d bytes)", r.method, r.path, ErrTooLarge, maxBody)
+	}
+	if err := json.Unmarshal(body, &reply.Value); err != nil {
+		return reply, fmt.Errorf("decode the answer to %s %s: %w", r.method, r.path, err)
+	}
+	reply.Raw = json.RawMessage(bytes.TrimSpace(body))
+	return reply, nil
+}
+
+// send sends a request until it is not refused because of a recovery. The
+// timeout is that of one try; 0: none.
+func (c *Client) send(ctx context.Context, r request, timeout time.Duration) (*http.Response, error) {
+	deadline := time.Now().Add(c.opts.RecoveryWait)
+	for {
+		resp, err := c.once(ctx, r, timeout)
+		var refused *Error
+		if !errors.As(err, &refused) || refused.Code != codeRecovering || !time.Now().Before(deadline) {
+			return resp, err
+		}
+		if c.opts.OnRecovering != nil {
+			c.opts.OnRecovering(refused)
+		}
+		if err := sleep(ctx, min(recoveryPause(refused), time.Until(deadline))); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// recoveryPause is how long to wait for a recovering hive: what it asks for,
+// within limits, so that a wrong header neither spins nor stalls.
+func recoveryPause(e *Error) time.Duration {
+	return min(max(e.RetryAfter, 100*time.Millisecond), 2*time.Second)
+}
+
+// once sends a request once. Every status but 2xx is an *Error.
+func (c *Client) once(ctx context.Context, r request, timeout time.Duration) (*http.Response, error) {
+	cancel := context.CancelFunc(func() {})
+	reqCtx := ctx
+	if timeout > 0 {
+		reqCtx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
+	}
+	resp, err := c.roundTrip(reqCtx, r)
+	if err != nil {
+		defer cancel()
+		if cause := context.Cause(reqCtx); cause != nil && ctx.Err() == nil {
+			err = cause
+		}
+		return nil, c.transportError(ctx, err)
+	}
+	resp.Body = &cancelBody{ReadCloser: resp.Body, cancel: cancel}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, problem(resp)
+}
+
+func (c *Client) roundTrip(ctx context.Context, r request) (*http.Response, error) {
+	target := c.base + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	var body io.Reader
+	if r.body != nil {
+		body = bytes.NewReader(r.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range r.header {
+		req.Header[name] = values
+	}
+	req.Header.Set("User-Agent", c.opts.UserAgent)
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.opts.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
+	}
+	return c.http.Do(req)
+}
+
+// transportError tells a caller who gave up from a daemon that is not there.
+func (c *Client) transportError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// url.Error repeats method and URL, which UnreachableError already names.
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	return &UnreachableError{Addr: c.opts.Addr, Err: err}
+}
+
+// cancelBody frees the timer of a request when its body is closed.
+type cancelBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *cancelBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// sleep waits for d or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
