@@ -1,0 +1,104 @@
+package sockets
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Table reads the kernel's table of TCP sockets and shares what it read among
+// concurrent callers. It has no goroutine and no open descriptor of its own.
+// All methods are safe for concurrent use.
+type Table struct {
+	procOnly   bool
+	boundKnown bool // the kernel lists bound sockets that do not listen
+
+	turn chan struct{} // holds one element while a read is under way
+
+	mu   sync.Mutex
+	runs uint64 // reads begun so far
+	last reading
+}
+
+// reading is the outcome of the newest finished read.
+type reading struct {
+	run  uint64
+	snap *Snapshot
+	err  error
+}
+
+// NewTable returns a Table that asks sock_diag, and reads /proc/net/tcp and tcp6
+// where that does not answer (an old kernel, a sandbox).
+func NewTable() *Table {
+	return &Table{boundKnown: listsBound(), turn: make(chan struct{}, 1)}
+}
+
+// NewProcTable returns a Table that reads /proc/net/tcp and tcp6 only. It never
+// lists a socket in Bound.
+func NewProcTable() *Table {
+	return &Table{procOnly: true, turn: make(chan struct{}, 1)}
+}
+
+// Snapshot returns the sockets in Listen and, where BoundKnown, in Bound. It may
+// be one that another caller's read produced, if reading began at most maxAge
+// ago; with maxAge 0 reading began after the call. Callers that wait at the same
+// time share one read.
+//
+// It blocks for the read, milliseconds (see the package comment), longer in a
+// queue behind another; ctx ends the wait for one's turn. The error is ctx's,
+// ErrUnsupported, ErrMalformed, or the system's when neither source can be read.
+func (t *Table) Snapshot(ctx context.Context, maxAge time.Duration) (*Snapshot, error) {
+	t.mu.Lock()
+	need := t.runs + 1 // a read that begins from now on
+	snap, ok := t.young(maxAge)
+	t.mu.Unlock()
+	if ok {
+		return snap, nil
+	}
+	select {
+	case t.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-t.turn }()
+
+	t.mu.Lock()
+	last := t.last
+	snap, ok = t.young(maxAge)
+	if !ok && last.run < need {
+		t.runs++
+	}
+	run := t.runs
+	t.mu.Unlock()
+	switch {
+	case ok:
+		return snap, nil
+	case last.run >= need: // somebody who waited with us has read it
+		return last.snap, last.err
+	}
+
+	snap, err := t.read(ctx, 0)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // this caller's end says nothing to the others
+	}
+	t.mu.Lock()
+	t.last = reading{run: run, snap: snap, err: err}
+	t.mu.Unlock()
+	return snap, err
+}
+
+// young returns the last snapshot if it is not older than maxAge; t.mu is held.
+func (t *Table) young(maxAge time.Duration) (*Snapshot, bool) {
+	s := t.last.snap
+	return s, s != nil && maxAge > 0 && time.Since(s.TakenAt) <= maxAge
+}
+
+// Port returns every socket whose local port is port, in any state, read after
+// the call and shared with nobody. It blocks for about as long as Snapshot. The
+// errors are those of Snapshot.
+func (t *Table) Port(ctx context.Context, port uint16) (*Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return t.read(ctx, port)
+}

@@ -1,0 +1,18 @@
+//go:build !linux
+
+package sockets
+
+import "context"
+
+func (t *Table) read(context.Context, uint16) (*Snapshot, error) { return nil, ErrUnsupported }
+
+func listsBound() bool { return false }
+
+// Holders returns ErrUnsupported.
+func Holders(context.Context, []Socket) ([]Holder, error) { return nil, ErrUnsupported }
+
+// AbstractHolder returns ErrUnsupported.
+func AbstractHolder(context.Context, string) (Holder, error) { return Holder{}, ErrUnsupported }
+
+// OwnedBy returns ErrUnsupported.
+func OwnedBy(int, map[uint64]bool) (bool, error) { return false, ErrUnsupported }
