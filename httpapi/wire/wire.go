@@ -72,6 +72,25 @@ type Event struct {
 	Data     json.RawMessage `json:"data"`
 }
 
+// Events is a page of a worker's events, oldest first. Next is the seq to pass
+// as ?after= for more, empty when there is none.
+type Events struct {
+	Events []Event `json:"events"`
+	Next   string  `json:"next"`
+}
+
+// Spawned is the result of worker_spawn. Status is "ready" or "starting".
+type Spawned struct {
+	WorkerID string   `json:"worker_id"`
+	Name     *string  `json:"name"`
+	Port     uint16   `json:"port"`
+	Ports    []uint16 `json:"ports"`
+	PID      *int     `json:"pid"`
+	URL      string   `json:"url"`
+	LeaseID  *string  `json:"lease_id"`
+	Status   string   `json:"status"`
+}
+
 // Exit is how a worker's process ended; code and signal null: unknown.
 type Exit struct {
 	Code   *int    `json:"code"`

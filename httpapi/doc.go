@@ -1,0 +1,36 @@
+// Package httpapi serves a hive over HTTP.
+//
+// # Model
+//
+// A [Server] is made once, and its listener may open before the hive does: until
+// [Server.SetHive] has been called, and after that until recovery is done, every
+// route answers 503 with the progress, so that a client can tell "coming back"
+// from "gone". Requests pass, from the outside in: request id, log and panic
+// guard, Host check, cross-origin check, the recovery gate, the router.
+//
+// Handlers translate and nothing else: they decode, call the hive, and map the
+// records of package store to the shapes of httpapi/wire (shapes.go is the only
+// place that does). An error travels as a return value to one table (errors.go)
+// that knows its status and its stable code.
+//
+// A job's story can be followed in two forms. /stream is for rbee's clients, which
+// read lines and know no SSE framing (rbee.go). /events is a real event stream
+// with ids, resumable (events.go).
+//
+// # Guarantees
+//
+//   - A request body is at most 1 MiB; header, body and idle times are bounded.
+//   - A client that reads a stream too slowly is dropped, it holds up nobody else.
+//   - An error that is not in the table is a 500 that carries the request id and
+//     nothing of the cause; the cause is in the log under the same id.
+//   - [Server.Shutdown] closes the listeners first, ends every stream, and then
+//     waits for what remains.
+//
+// # Caveats
+//
+//   - There is no authentication yet: the Host check and the cross-origin check keep
+//     web pages out, not other users of the machine. Listen on loopback only.
+//   - An rbee stream ends after Options.StreamWait even if its job goes on, because
+//     rbee's keeper gives up after 30 s. Programs should use /events.
+//   - A followed log is looked at every 250 ms; it is not a notification.
+package httpapi

@@ -1,0 +1,131 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+)
+
+// Sentinels of this package; they never leave it but as a problem.
+var (
+	errForbiddenHost = errors.New("forbidden host")
+	errCrossOrigin   = errors.New("cross-origin request")
+	errNoRoute       = errors.New("no such route")
+	errMethod        = errors.New("method not allowed")
+	errShuttingDown  = errors.New("the hive is shutting down")
+)
+
+// kind is how an error looks from outside.
+type kind struct {
+	err    error
+	status int
+	code   string
+}
+
+// internal is what every error is that stands in no other row.
+var internal = kind{status: http.StatusInternalServerError, code: "internal"}
+
+// kinds is the table from error to status and code. The codes are a contract:
+// scripts compare them. The first row that matches counts.
+func kinds() []kind {
+	return []kind{
+		{hive.ErrUnknownField, http.StatusBadRequest, "unknown_field"},
+		{hive.ErrUnknownOperation, http.StatusBadRequest, "unknown_operation"},
+		{hive.ErrUnknownWorkerType, http.StatusBadRequest, "unknown_worker_type"},
+		{hive.ErrBadRequest, http.StatusBadRequest, "bad_request"},
+		{hive.ErrNotFound, http.StatusNotFound, "not_found"},
+		{store.ErrNotFound, http.StatusNotFound, "not_found"},
+		{errNoRoute, http.StatusNotFound, "not_found"},
+		{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
+		{hive.ErrConflict, http.StatusConflict, "conflict"},
+		{errForbiddenHost, http.StatusForbidden, "forbidden_host"},
+		{errCrossOrigin, http.StatusForbidden, "cross_origin"},
+		{hive.ErrQueueFull, http.StatusTooManyRequests, "queue_full"},
+		{store.ErrDiskFull, http.StatusInsufficientStorage, "disk_full"},
+		{hive.ErrRecovering, http.StatusServiceUnavailable, "recovering"},
+		{hive.ErrClosed, http.StatusServiceUnavailable, "shutting_down"},
+		{store.ErrClosed, http.StatusServiceUnavailable, "shutting_down"},
+		{errShuttingDown, http.StatusServiceUnavailable, "shutting_down"},
+	}
+}
+
+// classify finds err's row.
+func classify(err error) kind {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return kind{err, http.StatusRequestEntityTooLarge, "too_large"}
+	}
+	for _, k := range kinds() {
+		if errors.Is(err, k.err) {
+			return k
+		}
+	}
+	return internal
+}
+
+// detail is the sentence for the caller.
+func detail(err error, k kind, requestID string) string {
+	if k.code == internal.code {
+		return "internal error; hive's log says more under request_id " + requestID
+	}
+	if k.code == "too_large" {
+		return "body: larger than 1 MiB"
+	}
+	// Only the mistake itself: what our layers wrapped around it is of no use
+	// to the one who made it.
+	if in, ok := errors.AsType[*hive.InputError](err); ok {
+		return in.Error()
+	}
+	return err.Error()
+}
+
+// badField is the error for a wrong query parameter, header or path element.
+func badField(field, expected string) error {
+	return &hive.InputError{Kind: hive.ErrBadRequest, Field: field, Detail: expected}
+}
+
+// fail answers a request with err as a problem (RFC 9457), and logs it if it is
+// a fault of ours.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	// A request whose context ended either has nobody to read the answer, or is
+	// cut off by a shutdown that ran out of time; neither is an internal error.
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		err = errShuttingDown
+	}
+	id := requestID(r)
+	k := classify(err)
+	if k.code == internal.code || k.code == "disk_full" {
+		s.opts.Log.WithFields(map[string]any{
+			"request_id": id, "method": r.Method, "path": r.URL.Path, "error": err.Error(),
+		}).Error("request failed")
+	}
+	if started(w) {
+		// Part of the answer is out. A problem would be read as data, and a
+		// regular end as the whole: cut the connection.
+		panic(http.ErrAbortHandler)
+	}
+	if k.status == http.StatusServiceUnavailable || k.status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeProblem(w, wire.Problem{
+		Type:      "about:blank",
+		Title:     http.StatusText(k.status),
+		Status:    k.status,
+		Detail:    detail(err, k, id),
+		Code:      k.code,
+		RequestID: id,
+	})
+}
+
+func writeProblem(w http.ResponseWriter, p wire.Problem) {
+	body, err := json.Marshal(p)
+	if err != nil { // strings and a number: cannot happen
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	writeBody(w, p.Status, append(body, '\n'))
+}

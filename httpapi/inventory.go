@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+)
+
+// listLeases lists leases by port; a port has one, so the cursor is the port.
+func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) error {
+	limit, err := queryLimit(r, 0)
+	if err != nil {
+		return err
+	}
+	var after uint16
+	if text := r.URL.Query().Get("after"); text != "" {
+		if after, err = parsePort("after", text); err != nil {
+			return err
+		}
+	}
+	leases, err := s.hive.Load().Leases()
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	leases = slices.SortedFunc(slices.Values(leases), func(a, b store.Lease) int { return cmp.Compare(a.Port, b.Port) })
+	leases = slices.DeleteFunc(leases, func(l store.Lease) bool { return l.Port <= after })
+	page := wire.Leases{Leases: []wire.Lease{}}
+	if limit > 0 && len(leases) > limit {
+		leases = leases[:limit]
+		page.Next = strconv.Itoa(int(leases[limit-1].Port))
+	}
+	for _, l := range leases {
+		page.Leases = append(page.Leases, leaseShape(l))
+	}
+	return writeJSON(w, http.StatusOK, page)
+}
+
+func (s *Server) getLease(w http.ResponseWriter, r *http.Request) error {
+	port, err := parsePort("port", pathVar(r, "port"))
+	if err != nil {
+		return err
+	}
+	lease, err := s.hive.Load().Lease(port)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, leaseShape(lease))
+}
+
+// getPorts looks at the range now: it reads the kernel's socket table.
+func (s *Server) getPorts(w http.ResponseWriter, r *http.Request) error {
+	view, err := s.hive.Load().Ports(r.Context())
+	if err != nil {
+		return fmt.Errorf("survey ports: %w", err)
+	}
+	return writeJSON(w, http.StatusOK, portsShape(view))
+}
+
+func (s *Server) getHive(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, hiveShape(s.hive.Load().Info()))
+}

@@ -1,0 +1,139 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+)
+
+// submitJob takes an operation. Any Content-Type will do: curl -d says
+// application/x-www-form-urlencoded, and the form is never parsed.
+func (s *Server) submitJob(w http.ResponseWriter, r *http.Request) error {
+	wait, err := queryWait(r)
+	if err != nil {
+		return err
+	}
+	// Ignoring the key would break the promise that the sender relies on: a
+	// request repeated with it would start a second worker.
+	if r.Header.Get("Idempotency-Key") != "" {
+		return badField("Idempotency-Key", "not supported by this version of hive")
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	h := s.hive.Load()
+	op, err := h.Decode(body)
+	if err != nil {
+		return err
+	}
+	job, err := h.Submit(r.Context(), op, body)
+	if err != nil {
+		return fmt.Errorf("submit %s: %w", op.Tag(), err)
+	}
+	if wait > 0 {
+		if job, err = s.await(w, r, job.JobID, wait); err != nil {
+			return err
+		}
+		if job.State.Ended() {
+			return writeJSON(w, http.StatusOK, jobShape(job))
+		}
+	}
+	w.Header().Set("Location", "/v1/jobs/"+job.JobID)
+	return writeJSON(w, http.StatusAccepted, submittedShape(job))
+}
+
+// readBody reads at most maxBodyBytes. The server's read limit bounds the time.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, err
+	}
+	if err != nil {
+		return nil, badField("body", "was not received completely: "+err.Error())
+	}
+	return body, nil
+}
+
+// await returns the job once it has ended, or as it is after wait, or when the
+// client goes or the server shuts down.
+func (s *Server) await(w http.ResponseWriter, r *http.Request, id string, wait time.Duration) (store.Job, error) {
+	untimed(w)
+	defer retimed(w)
+	ctx, cancel := s.untilClosing(r.Context())
+	defer cancel()
+	ctx, cancelWait := context.WithTimeout(ctx, wait)
+	defer cancelWait()
+	return s.hive.Load().WaitJob(ctx, id)
+}
+
+// untilClosing is ctx that also ends when the server begins to shut down, for
+// everything that would otherwise keep Shutdown waiting.
+func (s *Server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.closing, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
+	limit, err := queryLimit(r, 100)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	state, err := parseJobState(q.Get("state"))
+	if err != nil {
+		return err
+	}
+	jobs, next, err := s.hive.Load().Jobs(hive.JobFilter{
+		State: state, Operation: q.Get("operation"), Limit: limit, After: q.Get("after"),
+	})
+	if err != nil {
+		return fmt.Errorf("list jobs: %w", err)
+	}
+	page := wire.Jobs{Jobs: make([]wire.Job, 0, len(jobs)), Next: next}
+	for _, j := range jobs {
+		page.Jobs = append(page.Jobs, jobShape(j))
+	}
+	return writeJSON(w, http.StatusOK, page)
+}
+
+func parseJobState(text string) (store.JobState, error) {
+	switch state := store.JobState(text); state {
+	case "", store.JobQueued, store.JobRunning, store.JobSucceeded, store.JobFailed, store.JobCancelled:
+		return state, nil
+	default:
+		return "", badField("state", "one of queued, running, succeeded, failed, cancelled is expected")
+	}
+}
+
+func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
+	wait, err := queryWait(r)
+	if err != nil {
+		return err
+	}
+	id := pathVar(r, "id")
+	job, err := s.hive.Load().Job(id)
+	if err == nil && wait > 0 && !job.State.Ended() {
+		job, err = s.await(w, r, id, wait)
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, jobShape(job))
+}
+
+func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
+	job, err := s.hive.Load().Cancel(r.Context(), pathVar(r, "id"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, wire.Cancelled{JobID: job.JobID, Status: "cancelled"})
+}

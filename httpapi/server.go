@@ -1,0 +1,124 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/hive"
+)
+
+// Limits of one connection. The write limit is for one answer, or for one write
+// of a stream; streams as a whole have none.
+const (
+	headerTimeout  = 10 * time.Second
+	readTimeout    = 30 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+	maxBodyBytes   = 1 << 20
+)
+
+// Options is what a Server is made from.
+type Options struct {
+	// Log gets one line for each request that failed on our side, and at debug
+	// level one for each request. Required.
+	Log *logrus.Logger
+	// AllowedHosts are Host names that are accepted besides loopback names and
+	// the address of the listener; without or with a port, which is ignored.
+	AllowedHosts []string
+	// StreamWait is the longest life of an rbee stream of a job that has not
+	// ended; 0: no limit.
+	StreamWait time.Duration
+	// Shutdown is called by POST /v1/shutdown after its answer was sent. It must
+	// not block: it asks for a shutdown, and Server.Shutdown waits for the very
+	// handler that called it. Nil: the route does not exist.
+	Shutdown func()
+}
+
+// Server is the HTTP side of a hive. Its methods are safe for concurrent use.
+type Server struct {
+	opts    Options
+	allowed map[string]bool
+	hive    atomic.Pointer[hive.Hive]
+	http    *http.Server
+
+	// closing is done when Shutdown was called: streams and waits end, while
+	// ordinary requests finish.
+	closing context.Context
+	close   context.CancelFunc
+	// base is the context of every request; it is cancelled only when Shutdown
+	// ran out of time.
+	base   context.Context
+	cancel context.CancelFunc
+}
+
+// New makes a Server. It opens nothing and starts nothing.
+func New(opts Options) *Server {
+	s := &Server{opts: opts, allowed: allowedHosts(opts.AllowedHosts)}
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s.middleware(s.router()),
+		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ErrorLog:          log.New(serverLog{opts.Log}, "", 0),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+	}
+	// Runs after the listeners are closed, so nobody can open a stream behind it.
+	s.http.RegisterOnShutdown(s.close)
+	return s
+}
+
+// SetHive gives the server its hive. Until then every route answers 503; it may
+// be called while serving, and once only.
+func (s *Server) SetHive(h *hive.Hive) { s.hive.Store(h) }
+
+// Handler is the whole API, middleware included, for a server of one's own.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Serve accepts connections on ln, which it closes, until Shutdown. It blocks,
+// may be called for several listeners at once, and returns nil after Shutdown,
+// else the error of accept(2).
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown closes the listeners at once (rbee's keeper kills by name whatever
+// still answers a second later), ends streams and waits, and waits for running
+// requests. When ctx ends first it cuts them off and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.cancel()
+	defer s.close()
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	s.cancel()
+	return errors.Join(fmt.Errorf("wait for requests: %w", err), s.http.Close())
+}
+
+// serverLog takes the lines of net/http's own logger: TLS handshakes, panics of
+// the server itself. All of them are about a peer, so they are debug.
+type serverLog struct{ log *logrus.Logger }
+
+func (l serverLog) Write(p []byte) (int, error) {
+	if l.log.IsLevelEnabled(logrus.DebugLevel) {
+		l.log.WithField("detail", string(bytes.TrimSpace(p))).Debug("http server")
+	}
+	return len(p), nil
+}

@@ -1,0 +1,211 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/alloc/sockets"
+	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+)
+
+// This file is the only place where records become wire shapes.
+
+// orNull turns a value into the API's form of "absent".
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func orNullTime(t *time.Time) *wire.Time {
+	if t == nil || t.IsZero() {
+		return nil
+	}
+	w := wire.Time(*t)
+	return &w
+}
+
+// orNullJSON keeps an empty message from breaking the encoder.
+func orNullJSON(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return nil
+	}
+	return raw
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func jobShape(j store.Job) wire.Job {
+	return wire.Job{
+		JobID:      j.JobID,
+		Operation:  j.Operation,
+		State:      string(j.State),
+		Request:    orNullJSON(j.Request),
+		Result:     orNullJSON(j.Result),
+		Error:      jobErrorShape(j.Error),
+		CreatedAt:  wire.Time(j.CreatedAt),
+		StartedAt:  orNullTime(j.StartedAt),
+		FinishedAt: orNullTime(j.FinishedAt),
+	}
+}
+
+func jobErrorShape(e *store.JobError) *wire.JobError {
+	if e == nil {
+		return nil
+	}
+	return &wire.JobError{Code: e.Code, Message: e.Message, Log: orEmpty(e.Log)}
+}
+
+func submittedShape(j store.Job) wire.Submitted {
+	return wire.Submitted{
+		JobID:     j.JobID,
+		SSEURL:    "/v1/jobs/" + j.JobID + "/stream",
+		State:     string(j.State),
+		Operation: j.Operation,
+	}
+}
+
+func eventShape(e store.Event) wire.Event {
+	return wire.Event{
+		Seq:      e.Seq,
+		At:       wire.Time(e.At),
+		Type:     string(e.Type),
+		JobID:    orNull(e.JobID),
+		WorkerID: orNull(e.WorkerID),
+		Message:  e.Message,
+		Data:     orNullJSON(e.Data),
+	}
+}
+
+// workerPID is the PID, nil once the worker is dead: the number may be somebody
+// else's by then.
+func workerPID(w store.Worker) *int {
+	if w.State.Ended() || w.Identity == nil {
+		return nil
+	}
+	return orNull(w.Identity.PID)
+}
+
+func workerLease(w store.Worker) *string {
+	if w.State.Ended() {
+		return nil
+	}
+	return orNull(w.LeaseID)
+}
+
+func workerShape(w store.Worker) wire.Worker {
+	return wire.Worker{
+		WorkerID:  w.WorkerID,
+		Name:      orNull(w.Name),
+		Type:      w.Type,
+		Model:     orNull(w.Spec.Model),
+		Device:    orNull(w.Spec.Device),
+		Port:      w.Port,
+		Ports:     orEmpty(w.Ports),
+		PID:       workerPID(w),
+		URL:       hive.URL(w),
+		State:     hive.PublicState(w.State),
+		Reason:    orNull(w.Reason),
+		Stale:     false, // only a reload of the configuration can make a worker stale
+		Desired:   string(w.Desired),
+		Restarts:  w.Restarts,
+		Exit:      exitShape(w.Exit),
+		LeaseID:   workerLease(w),
+		Log:       w.Log,
+		StartedAt: wire.Time(w.StartedAt),
+		ReadyAt:   orNullTime(w.ReadyAt),
+	}
+}
+
+// spawnedShape is the result of a worker_spawn whose worker is not ready yet.
+func spawnedShape(w store.Worker) wire.Spawned {
+	return wire.Spawned{
+		WorkerID: w.WorkerID,
+		Name:     orNull(w.Name),
+		Port:     w.Port,
+		Ports:    orEmpty(w.Ports),
+		PID:      workerPID(w),
+		URL:      hive.URL(w),
+		LeaseID:  workerLease(w),
+		Status:   "starting",
+	}
+}
+
+func exitShape(e *store.Exit) *wire.Exit {
+	if e == nil {
+		return nil
+	}
+	return &wire.Exit{Code: e.Code, Signal: orNull(e.Signal), OOM: e.OOM, At: wire.Time(e.At)}
+}
+
+func leaseShape(l store.Lease) wire.Lease {
+	shape := wire.Lease{
+		Port:       l.Port,
+		LeaseID:    l.LeaseID,
+		Kind:       string(l.Kind),
+		WorkerID:   orNull(l.WorkerID),
+		Owner:      orNull(l.Owner),
+		State:      string(l.State),
+		AcquiredAt: wire.Time(l.AcquiredAt),
+	}
+	if l.Identity != nil {
+		shape.PID = orNull(l.Identity.PID)
+	}
+	return shape
+}
+
+func portsShape(v alloc.Survey) wire.Ports {
+	holders := make([]wire.Holder, 0, len(v.Holders))
+	for _, h := range v.Holders {
+		holders = append(holders, holderShape(h))
+	}
+	return wire.Ports{
+		Range:       v.Range.String(),
+		Total:       v.Total,
+		Free:        v.Free,
+		Leased:      v.Leased,
+		Quarantined: v.Quarantined,
+		Reserved:    v.Reserved,
+		Foreign:     v.Foreign,
+		Draining:    v.Draining,
+		Holders:     holders,
+	}
+}
+
+func holderShape(h sockets.Holder) wire.Holder {
+	return wire.Holder{
+		Port:    h.Port,
+		Kind:    h.Kind,
+		PID:     orNull(h.PID),
+		Program: orNull(h.Program),
+		User:    orNull(h.User),
+		Since:   orNullTime(&h.Since),
+	}
+}
+
+func hiveShape(i hive.Info) wire.Hive {
+	return wire.Hive{
+		HiveID:    i.HiveID,
+		Version:   i.Version,
+		StateID:   i.StateID,
+		StartedAt: wire.Time(i.StartedAt),
+		Recovery: wire.Recovery{
+			TookMS:     i.Recovery.Took.Milliseconds(),
+			Adopted:    i.Recovery.Adopted,
+			Freed:      i.Recovery.Freed,
+			Restarted:  i.Recovery.Restarted,
+			Unverified: i.Recovery.Unverified,
+			Orphans:    i.Recovery.Orphans,
+		},
+	}
+}
