@@ -1,0 +1,263 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/hive"
+)
+
+var (
+	hiveIDRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	hostRE   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+)
+
+// The layers, lowest first.
+const (
+	byDefault = iota
+	byFile
+	byVariable
+	byFlag
+)
+
+// origin is the layer that a key's value comes from.
+func (l *loader) origin(key string) (layer int, name string) {
+	if flag := l.opts.Flags.Lookup(flagKeys()[key]); flag != nil && flag.Changed {
+		return byFlag, "--" + flag.Name
+	}
+	for _, name := range envNames(key) {
+		if slices.Contains(envKeys(), key) && os.Getenv(name) != "" {
+			return byVariable, name
+		}
+	}
+	shown := strings.ReplaceAll(key, "::", ".")
+	if l.file != "" && l.v.InConfig(key) {
+		return byFile, l.file + ": " + shown
+	}
+	return byDefault, shown
+}
+
+// source says where the value at a decoder's path ("ports.range",
+// "workers[0].stop.grace") was given.
+func (l *loader) source(path string) string {
+	if strings.HasPrefix(path, "workers[") {
+		return l.file + ": " + strings.Replace(path, "].", "]: ", 1)
+	}
+	key, _, _ := strings.Cut(strings.ReplaceAll(path, ".", "::"), "[")
+	_, name := l.origin(key)
+	if index := strings.Index(path, "["); index >= 0 {
+		name += path[index:]
+	}
+	return name
+}
+
+func (l *loader) fail(path, format string, a ...any) error {
+	return &Error{Source: l.source(path), Reason: fmt.Sprintf(format, a...)}
+}
+
+// check makes a Config of the settings, or returns the first mistake.
+func (l *loader) check(s *settings) (*Config, error) {
+	c := &Config{
+		File: l.file, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
+		Shutdown: hive.Shutdown(s.Shutdown), WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval,
+		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
+		Jobs: hive.JobsConfig{
+			Retention: s.Jobs.Retention, MaxQueued: s.Jobs.MaxQueued,
+			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
+		},
+	}
+	steps := []func(*settings, *Config) error{
+		l.checkChoices, l.checkNames, l.checkListen, l.checkDataDir, l.checkPorts, l.checkDurations,
+	}
+	for _, step := range steps {
+		if err := step(s, c); err != nil {
+			return nil, err
+		}
+	}
+	takeOver, err := l.opts.Flags.GetBool("take-over")
+	if err != nil {
+		return nil, fmt.Errorf("read flags: %w", err)
+	}
+	c.TakeOver = takeOver
+	return c, nil
+}
+
+// checkChoices looks at the keys that take one of a few words, some of which
+// this version does not have.
+func (l *loader) checkChoices(s *settings, _ *Config) error {
+	for _, c := range []struct {
+		path, value string
+		now, later  []string
+	}{
+		{"shutdown", s.Shutdown, []string{"keep", "stop"}, nil},
+		{"log_level", s.LogLevel, []string{"error", "warn", "info", "debug", "trace"}, nil},
+		{"log_format", s.LogFormat, []string{"text", "json"}, nil},
+		{"ports.policy", s.Ports.Policy, []string{"lowest", "sequential"}, nil},
+		{"auth", s.Auth, []string{"none"}, []string{"token"}},
+		{"audit.orphans", s.Audit.Orphans, []string{"keep"}, []string{"kill"}},
+	} {
+		switch {
+		case c.value == "" || slices.Contains(c.now, c.value):
+		case slices.Contains(c.later, c.value):
+			return l.fail(c.path, "%q is documented, but this version does not support it yet; expected %s", c.value, strings.Join(c.now, " or "))
+		default:
+			return l.fail(c.path, "%q: expected %s", c.value, strings.Join(c.now, " or "))
+		}
+	}
+	return nil
+}
+
+func (l *loader) checkNames(s *settings, _ *Config) error {
+	if !hiveIDRE.MatchString(s.HiveID) {
+		return l.fail("hive_id", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", s.HiveID)
+	}
+	if u, err := url.Parse(s.QueenURL); s.QueenURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return l.fail("queen_url", "%q: expected a URL such as http://queen.lan:7833", s.QueenURL)
+	}
+	for i, host := range s.AllowedHosts {
+		if _, err := netip.ParseAddr(host); err != nil && !hostRE.MatchString(host) {
+			return l.fail(fmt.Sprintf("allowed_hosts[%d]", i), "%q: expected a host name without a port, such as gpubox.lan", host)
+		}
+	}
+	return nil
+}
+
+// checkListen puts listen and port together. A port of a higher layer changes
+// the port of listen; one of a lower layer is overridden with it.
+func (l *loader) checkListen(s *settings, c *Config) error {
+	if len(s.Listen) != 1 {
+		return l.fail("listen", "%d addresses; this version listens on exactly one, such as %s", len(s.Listen), defaultListen)
+	}
+	addr, err := l.listenAddress(s.Listen[0])
+	if err != nil {
+		return err
+	}
+	c.Listen = addr
+	if s.Port == "" {
+		return nil
+	}
+	portLayer, name := l.origin("port")
+	listenLayer, listenName := l.origin("listen")
+	port, err := strconv.ParseUint(s.Port, 10, 16)
+	if err != nil && portLayer == byVariable {
+		return l.fail("port", "%q: expected a port number from 0 to 65535; %s", s.Port, serviceLinks)
+	}
+	if err != nil {
+		return l.fail("port", "%q: expected a port number from 0 to 65535", s.Port)
+	}
+	if portLayer == listenLayer && uint16(port) != addr.Port() {
+		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give one of the two", port, listenName, s.Listen[0])}
+	}
+	if portLayer >= listenLayer {
+		c.Listen = netip.AddrPortFrom(addr.Addr(), uint16(port))
+	}
+	return nil
+}
+
+func (l *loader) listenAddress(text string) (netip.AddrPort, error) {
+	const want = "expected a loopback address and a port, such as " + defaultListen
+	if strings.HasPrefix(text, "unix:") {
+		return netip.AddrPort{}, l.fail("listen", "%q: unix sockets are documented, but this version does not support them yet; %s", text, want)
+	}
+	host, portText, err := net.SplitHostPort(text)
+	if err != nil {
+		return netip.AddrPort{}, l.fail("listen", "%q: %s", text, want)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, l.fail("listen", "%q: %q is no port number; %s", text, portText, want)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil && host != "" {
+		return netip.AddrPort{}, l.fail("listen", "%q: %q is no IP address; %s", text, host, want)
+	}
+	if !addr.IsLoopback() {
+		return netip.AddrPort{}, l.fail("listen", "%q: listening beyond loopback needs a token, which this version does not support yet; %s", text, want)
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), nil
+}
+
+func (l *loader) checkDataDir(s *settings, c *Config) error {
+	dir := s.DataDir
+	if dir == "" {
+		dir = defaultDataDir(l.opts.UID)
+	}
+	if dir == "" {
+		return l.fail("data_dir", "neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
+	}
+	if strings.HasPrefix(dir, "~") {
+		return l.fail("data_dir", "%q: '~' means a home directory only to a shell; write the path out", dir)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return l.fail("data_dir", "%v", err)
+	}
+	c.DataDir = abs
+	return nil
+}
+
+func defaultDataDir(uid int) string {
+	if uid == 0 {
+		return "/var/lib/hive"
+	}
+	dir := xdgDir("XDG_STATE_HOME", filepath.Join(".local", "state"))
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, "hive")
+}
+
+func (l *loader) checkPorts(s *settings, c *Config) error {
+	const want = "expected ports from 1 to 65535, as in 8080-9999"
+	r, err := alloc.ParseRange(s.Ports.Range)
+	if err != nil {
+		return l.fail("ports.range", "%q: %s", s.Ports.Range, want)
+	}
+	c.Ports = hive.PortsConfig{Range: r, Policy: alloc.Policy(s.Ports.Policy)}
+	for i, text := range s.Ports.Reserved {
+		r, err := alloc.ParseRange(text)
+		if err != nil {
+			return l.fail(fmt.Sprintf("ports.reserved[%d]", i), "%q: expected a port or a range of ports, as in 8188 or 9000-9010", text)
+		}
+		c.Ports.Reserved = append(c.Ports.Reserved, r)
+	}
+	if s.Ports.Quarantine != 0 {
+		return l.fail("ports.quarantine", "%v is documented, but this version does not support it yet; expected 0s", s.Ports.Quarantine)
+	}
+	return nil
+}
+
+func (l *loader) checkDurations(s *settings, _ *Config) error {
+	for _, d := range []struct {
+		path  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"jobs.retention", s.Jobs.Retention, time.Minute},
+		{"jobs.max_queue_age", s.Jobs.MaxQueueAge, time.Second},
+		{"jobs.stream_wait", s.Jobs.StreamWait, time.Second},
+		{"workers_keep", s.WorkersKeep, time.Second},
+		{"audit.interval", s.Audit.Interval, time.Second},
+	} {
+		if d.value < d.least {
+			return l.fail(d.path, "%v: expected at least %v", d.value, d.least)
+		}
+	}
+	if s.Jobs.MaxQueued < 1 {
+		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)
+	}
+	return nil
+}

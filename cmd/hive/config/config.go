@@ -1,0 +1,122 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"rbeehive/alloc"
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+)
+
+// ErrConfig is what every *Error unwraps to.
+var ErrConfig = errors.New("configuration")
+
+// Error is one mistake in the configuration.
+type Error struct {
+	Source string // where it was made: "hive.yaml:3: ports", "HIVE_PORT" or "--port"
+	Reason string // what it is and what was expected
+}
+
+func (e *Error) Error() string { return e.Source + ": " + e.Reason }
+
+// Unwrap returns ErrConfig.
+func (e *Error) Unwrap() error { return ErrConfig }
+
+// Config is the whole configuration of the daemon, checked.
+type Config struct {
+	File          string // the file that was read; empty: there is none
+	HiveID        string
+	Listen        netip.AddrPort // a loopback address; port 0: any free one
+	DataDir       string         // absolute
+	QueenURL      string         // empty: none
+	AllowedHosts  []string
+	Ports         hive.PortsConfig
+	Jobs          hive.JobsConfig
+	Shutdown      hive.Shutdown
+	WorkersKeep   time.Duration
+	AuditInterval time.Duration
+	TakeOver      bool
+	LogLevel      string // error, warn, info, debug, trace; empty: not said
+	LogFormat     string // text or json
+	Workers       []catalog.Entry
+}
+
+// Options is where Load looks.
+type Options struct {
+	Flags   *pflag.FlagSet // made by Flags, parsed
+	Environ []string       // os.Environ(); searched for unknown HIVE_* variables
+	UID     int            // effective user id: root's default data directory is another
+	EtcDir  string         // where the system's file is; empty: /etc/hive
+}
+
+// Flags adds the daemon's flags to fs.
+func Flags(fs *pflag.FlagSet) {
+	fs.String("config", "", "configuration file (default ./hive.yaml, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml: the first that exists)")
+	fs.String("data-dir", "", "state directory (default /var/lib/hive for root, else $XDG_STATE_HOME/hive)")
+	fs.String("listen", "", "address of the API, host:port (default "+defaultListen+")")
+	fs.String("port", "", "port of the API (default: that of --listen)")
+	fs.String("hive-id", "", "name of this hive (default "+defaultHiveID+")")
+	fs.String("queen-url", "", "URL of the queen; workers get it as {{.QueenURL}}")
+	fs.String("log-level", "", "error, warn, info, debug or trace (default info; warn on a terminal)")
+	fs.String("log-format", "", "text or json (default "+defaultLogFormat+")")
+	fs.Bool("take-over", false, "accept a state file that another machine wrote")
+}
+
+// loader is one run of Load.
+type loader struct {
+	opts Options
+	v    *viper.Viper
+	file string
+}
+
+// Load reads, merges and checks the configuration. It reads files and the
+// environment and does not block otherwise. Errors are *Error, one line each.
+func Load(opts Options) (*Config, error) {
+	if opts.EtcDir == "" {
+		opts.EtcDir = "/etc/hive"
+	}
+	// "::" instead of ".", which may stand in a key of params.
+	l := &loader{opts: opts, v: viper.NewWithOptions(viper.KeyDelimiter("::"))}
+	if err := checkEnviron(opts.Environ); err != nil {
+		return nil, err
+	}
+	if err := l.bind(); err != nil {
+		return nil, err
+	}
+	if err := l.readFile(); err != nil {
+		return nil, err
+	}
+	var s settings
+	if err := l.decode(&s); err != nil {
+		return nil, err
+	}
+	return l.check(&s)
+}
+
+// bind tells viper the layers besides the file.
+func (l *loader) bind() error {
+	for key, value := range defaults() {
+		l.v.SetDefault(key, value)
+	}
+	for _, key := range envKeys() {
+		if err := l.v.BindEnv(append([]string{key}, envNames(key)...)...); err != nil {
+			return fmt.Errorf("bind %s: %w", key, err)
+		}
+	}
+	for key, name := range flagKeys() {
+		flag := l.opts.Flags.Lookup(name)
+		if flag == nil {
+			return fmt.Errorf("bind %s: there is no flag --%s", key, name)
+		}
+		if err := l.v.BindPFlag(key, flag); err != nil {
+			return fmt.Errorf("bind %s: %w", key, err)
+		}
+	}
+	return nil
+}

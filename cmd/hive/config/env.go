@@ -1,0 +1,81 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// Variables that begin with HIVE_ and belong to others: hivectl, the tests, and
+// what is said to workers.
+func foreignVariable(name string) bool {
+	return name == "HIVE_ADDR" || name == "HIVE_TOKEN_FILE" ||
+		strings.HasPrefix(name, "HIVE_TEST_") || strings.HasPrefix(name, "HIVE_WORKER_")
+}
+
+// envKeys is every key that a variable may set: the plain values of the file,
+// and port.
+func envKeys() []string {
+	keys := []string{"port"}
+	for name, r := range fileRules().keys {
+		switch {
+		case r.refuse != "" || r.list:
+		case r.keys == nil:
+			keys = append(keys, name)
+		default:
+			for sub := range r.keys {
+				keys = append(keys, name+"::"+sub)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// envNames is the variables of a key, the first one that is set counts.
+func envNames(key string) []string {
+	name := "HIVE_" + strings.ToUpper(strings.ReplaceAll(key, "::", "_"))
+	if key == "hive_id" {
+		return []string{"HIVE_ID", name}
+	}
+	return []string{name}
+}
+
+// checkEnviron refuses HIVE_* variables that nobody reads: a misspelled one
+// would be without effect, silently.
+func checkEnviron(environ []string) error {
+	known := []string{"HIVE_CONFIG"}
+	for _, key := range envKeys() {
+		known = append(known, envNames(key)...)
+	}
+	var unknown []string
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "HIVE_") && !foreignVariable(name) && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return &Error{Source: unknown[0], Reason: unknownVariable(unknown[0], known)}
+}
+
+func unknownVariable(name string, known []string) string {
+	key := strings.ToLower(strings.TrimPrefix(name, "HIVE_"))
+	if r, ok := fileRules().keys[key]; ok {
+		if r.refuse != "" {
+			return key + " " + r.refuse
+		}
+		return key + " can be given in the configuration file only"
+	}
+	if strings.HasPrefix(name, "HIVE_SERVICE_") || strings.HasPrefix(name, "HIVE_PORT_") && strings.ContainsAny(name[len("HIVE_PORT_"):], "0123456789") {
+		return "unknown variable; " + serviceLinks
+	}
+	return "unknown variable" + suggestion(name, known)
+}
+
+// Kubernetes sets <SERVICE>_PORT=tcp://10.0.0.1:7835 and more in every pod for
+// each service, and Docker's old --link does the same.
+const serviceLinks = "Kubernetes and Docker set such variables for a service named hive (service links): " +
+	"set enableServiceLinks: false for this pod, name the service otherwise, or unset it"

@@ -1,0 +1,197 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// rule is what may stand under one key of the file.
+type rule struct {
+	keys   map[string]rule // a mapping with these keys; nil: a plain value or list
+	list   bool            // a list of such mappings
+	params bool            // a mapping with keys of the user's own
+	refuse string          // the key is known and refused, with this sentence
+}
+
+const notYet = "is documented, but this version does not support it yet; remove it"
+
+// fileRules is every key of hive.yaml that api.md documents. What is not built
+// is refused by name, so that nobody relies on a setting without effect.
+func fileRules() rule {
+	later := rule{refuse: notYet}
+	values := func(names string) map[string]rule {
+		m := map[string]rule{}
+		for _, name := range strings.Fields(names) {
+			m[name] = rule{}
+		}
+		return m
+	}
+	worker := values("name program command model device args env")
+	worker["params"] = rule{params: true}
+	worker["ready"] = rule{keys: values("path status stall timeout")}
+	stop := values("signal grace scope")
+	stop["command"] = later
+	worker["stop"] = rule{keys: stop}
+	for _, name := range strings.Fields("preset port ports host env_file autostart dir user live listener restart before_start reload") {
+		worker[name] = later
+	}
+
+	top := values("hive_id listen data_dir queen_url allowed_hosts auth shutdown workers_keep log_level log_format")
+	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
+	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
+	top["advertise"], top["start_parallel"] = later, later
+	top["ports"] = rule{keys: values("range reserved policy quarantine")}
+	top["jobs"] = rule{keys: values("retention max_queued max_queue_age stream_wait")}
+	top["audit"] = rule{keys: values("interval orphans")}
+	top["workers"] = rule{keys: worker, list: true}
+	return rule{keys: top}
+}
+
+// keyChecker walks a document. viper would do for the unknown keys, but it has
+// no line numbers, loses empty values and has lowered the keys of params.
+type keyChecker struct{ file string }
+
+func (c keyChecker) fail(n *yaml.Node, path, format string, a ...any) error {
+	source := fmt.Sprintf("%s:%d", c.file, n.Line)
+	if path != "" {
+		source += ": " + path
+	}
+	return &Error{Source: source, Reason: fmt.Sprintf(format, a...)}
+}
+
+// check walks n, which stands at path, by r.
+func (c keyChecker) check(n *yaml.Node, r rule, path string) error {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if r.keys == nil && !r.params || isNull(n) {
+		return nil
+	}
+	if r.list {
+		return c.checkList(n, r, path)
+	}
+	if n.Kind != yaml.MappingNode {
+		return c.fail(n, path, "expected 'key: value' lines under it")
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if err := c.checkPair(n.Content[i], n.Content[i+1], r, path, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c keyChecker) checkList(n *yaml.Node, r rule, path string) error {
+	if n.Kind != yaml.SequenceNode {
+		return c.fail(n, path, "expected a list, each entry beginning with '- name:'")
+	}
+	r.list = false
+	for i, item := range n.Content {
+		if err := c.check(item, r, fmt.Sprintf("%s[%d]%s", path, i, label(item))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c keyChecker) checkPair(key, value *yaml.Node, r rule, path string, seen map[string]bool) error {
+	if key.Tag == "!!merge" { // <<: *base
+		return c.checkMerge(value, r, path)
+	}
+	name := strings.ToLower(key.Value)
+	if r.params {
+		if name != key.Value {
+			return c.fail(key, path+"."+key.Value, "a parameter's name is made of a-z, 0-9 and '_'")
+		}
+		return nil
+	}
+	sub, known := r.keys[name]
+	if !known {
+		return c.fail(key, path, "unknown key %q%s", key.Value, suggestion(name, slices.Collect(maps.Keys(r.keys))))
+	}
+	if seen[name] {
+		return c.fail(key, path, "the key %q stands here twice", key.Value)
+	}
+	seen[name] = true
+	full := join(path, name)
+	if sub.refuse != "" {
+		return c.fail(key, full, "%s", sub.refuse)
+	}
+	return c.check(value, sub, full)
+}
+
+// checkMerge checks what a merge key brings in: one mapping or a list of them.
+func (c keyChecker) checkMerge(n *yaml.Node, r rule, path string) error {
+	if n.Kind != yaml.SequenceNode {
+		return c.check(n, r, path)
+	}
+	for _, item := range n.Content {
+		if err := c.check(item, r, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+func join(path, name string) string {
+	switch {
+	case path == "":
+		return name
+	case strings.HasSuffix(path, ")") || strings.HasSuffix(path, "]"):
+		return path + ": " + name
+	}
+	return path + "." + name
+}
+
+// label is the name of a worker entry, for errors: " (web)".
+func label(n *yaml.Node) string {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if strings.EqualFold(n.Content[i].Value, "name") && n.Content[i+1].Value != "" {
+			return " (" + n.Content[i+1].Value + ")"
+		}
+	}
+	return ""
+}
+
+// suggestion is "; did you mean ...?" when a known name is close.
+func suggestion(name string, known []string) string {
+	slices.Sort(known)
+	best, least := "", 3
+	for _, k := range known {
+		if d := distance(name, k); d < least && d < len(k)/2+1 {
+			best, least = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// distance is the number of letters to insert, delete or replace (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
