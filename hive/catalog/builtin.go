@@ -22,17 +22,18 @@ func cpuCommand() []string {
 }
 
 func (c *Catalog) addBuiltins(self string) error {
+	t, err := newType(0, &Entry{Name: cpuName}, plainSelf(self))
+	if err != nil {
+		return err
+	}
+	t.self = self
+	t.Source, t.Description = SourceBuiltin, "the reference worker: answers on its port and echoes completions; for trying out and for tests"
+	if strings.Contains(self, forbidden) {
+		t.unavailable = fmt.Sprintf("the reference worker's command line would contain %q, as hive's own path %s does, "+
+			"and rbee's keeper ends every such process when it stops a hive; install hive under another path", forbidden, self)
+	}
+	c.reference = t
 	if c.types[cpuName] == nil {
-		t, err := newType(0, &Entry{Name: cpuName}, plainSelf(self))
-		if err != nil {
-			return err
-		}
-		t.self = self
-		t.Source, t.Description = SourceBuiltin, "the reference worker: answers on its port and echoes completions; for trying out and for tests"
-		if strings.Contains(self, forbidden) {
-			t.unavailable = fmt.Sprintf("the reference worker's command line would contain %q, as hive's own path %s does, "+
-				"and rbee's keeper ends every such process when it stops a hive; install hive under another path", forbidden, self)
-		}
 		c.types[cpuName] = t
 	}
 	for _, name := range []string{"cuda", "metal"} {

@@ -23,7 +23,8 @@ const forbidden = "rbee-hive"
 
 // Catalog is all worker types of a hive. It never changes after New.
 type Catalog struct {
-	types map[string]*Type
+	types     map[string]*Type
+	reference *Type
 }
 
 // Type is one way to start a worker. Its methods and fields are read only and
@@ -68,6 +69,10 @@ func (c *Catalog) Type(name string) (*Type, bool) {
 	t, ok := c.types[name]
 	return t, ok
 }
+
+// Reference returns the built-in type of the reference worker, which the
+// self-test starts, also where an entry has taken its name.
+func (c *Catalog) Reference() *Type { return c.reference }
 
 // Types returns all types by name.
 func (c *Catalog) Types() []*Type {

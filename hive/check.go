@@ -1,0 +1,78 @@
+package hive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/store"
+)
+
+// checked is the result of hive_check.
+type checked struct {
+	OK    bool        `json:"ok"`
+	Steps []checkStep `json:"steps"`
+}
+
+type checkStep struct {
+	Name   string  `json:"name"`
+	TookMS float64 `json:"took_ms"`
+}
+
+// runCheck carries out hive_check: it does for real what a spawn needs, with
+// the reference worker, and leaves nothing behind.
+func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
+	var w *worker
+	result := checked{OK: true, Steps: []checkStep{}}
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"store write", func() error {
+			return h.write(ctx, func(b *batch) error {
+				return b.event(store.EventProgress, j.id(), "", "hive_check: the state file can be written", nil)
+			})
+		}},
+		{"port probe", func() error {
+			res, err := h.alloc.Acquire(ctx, alloc.Request{})
+			if err != nil {
+				return portFailure(ctx, err)
+			}
+			res.Abandon()
+			return nil
+		}},
+		{"spawn", func() (err error) {
+			w, err = h.spawnAndFollow(ctx, j, h.cfg.Catalog.Reference(), Spawn{Worker: h.cfg.Catalog.Reference().Name, Wait: WaitReady})
+			return err
+		}},
+		{"stop", func() error {
+			if err := w.requestStop(ctx, stopRequest{jobID: j.id(), reason: "hive_check is done with it"}); err != nil {
+				return err
+			}
+			if w.failure != nil {
+				return w.failure
+			}
+			return nil
+		}},
+	} {
+		begun := time.Now()
+		if err := step.do(); err != nil {
+			return nil, inStep(step.name, err)
+		}
+		result.Steps = append(result.Steps, checkStep{step.name, float64(time.Since(begun).Microseconds()) / 1000})
+	}
+	return result, nil
+}
+
+// inStep names the step of a self-test that failed.
+func inStep(name string, err error) error {
+	var f *failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	named := *f
+	named.Message = fmt.Sprintf("%s: %s", name, f.Message)
+	return &named
+}

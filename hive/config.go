@@ -1,0 +1,87 @@
+package hive
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/alloc"
+	"rbeehive/hive/catalog"
+)
+
+// Shutdown says what happens to the workers when the daemon stops.
+type Shutdown string
+
+// What can happen to the workers when the daemon stops.
+const (
+	ShutdownKeep Shutdown = "keep"
+	ShutdownStop Shutdown = "stop"
+)
+
+// Config is all a Hive is made from. Zero durations and counts take the
+// defaults that each field names.
+type Config struct {
+	HiveID   string   // default: localhost
+	Version  string   // shown in Info
+	DataDir  string   // state directory, absolute; it must exist
+	URL      string   // what others reach the API by
+	QueenURL string   // empty: none
+	APIPorts []uint16 // ports the API listens on; never leased
+	Ports    PortsConfig
+	Jobs     JobsConfig
+	Catalog  *catalog.Catalog
+	Shutdown Shutdown // default: keep
+	// WorkersKeep is how long a dead worker's record and log stay, at least
+	// those of the last 50; default 24 h.
+	WorkersKeep time.Duration
+	// AuditInterval is how often leases that could not be judged are looked at again; default 30 s.
+	AuditInterval time.Duration
+	// TakeOver accepts a state file that belongs to another machine.
+	TakeOver bool
+	Log      *logrus.Logger
+}
+
+// PortsConfig is the port pool.
+type PortsConfig struct {
+	Range    alloc.Range // default: 8080-9999
+	Reserved []alloc.Range
+	Policy   alloc.Policy // default: lowest
+}
+
+// JobsConfig bounds the jobs.
+type JobsConfig struct {
+	Retention   time.Duration // how long an ended job stays; default 168 h
+	MaxQueued   int           // unfinished jobs beyond it are refused; default 10,000
+	MaxQueueAge time.Duration // a job that waited longer over a restart is expired; default 10 m
+	StreamWait  time.Duration // longest life of an rbee stream of a running job; default 25 s
+}
+
+func (c *Config) complete() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("hive: no data directory given")
+	case c.Catalog == nil:
+		return errors.New("hive: no catalog of worker types given")
+	case c.Log == nil:
+		return errors.New("hive: no logger given")
+	}
+	setDefault(&c.HiveID, "localhost")
+	setDefault(&c.Shutdown, ShutdownKeep)
+	setDefault(&c.WorkersKeep, 24*time.Hour)
+	setDefault(&c.AuditInterval, 30*time.Second)
+	setDefault(&c.Jobs.Retention, 168*time.Hour)
+	setDefault(&c.Jobs.MaxQueued, 10000)
+	setDefault(&c.Jobs.MaxQueueAge, 10*time.Minute)
+	setDefault(&c.Jobs.StreamWait, 25*time.Second)
+	setDefault(&c.Ports.Range, alloc.Range{First: 8080, Last: 9999})
+	setDefault(&c.Ports.Policy, alloc.Lowest)
+	return nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}

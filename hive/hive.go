@@ -1,0 +1,248 @@
+package hive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"rbeehive/alloc"
+	"rbeehive/alloc/sockets"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// Bounds of what goes on at once. Both are about two cores: more at once would
+// only make each take longer.
+const (
+	spawnsAtOnce = 8
+	looksAtOnce  = 16
+)
+
+// Hive is the daemon: Open, Recover, Run, Close, in this order. Its other
+// methods are safe for concurrent use between Open and Close.
+type Hive struct {
+	cfg      Config
+	store    *store.Store
+	alloc    *alloc.Allocator
+	sockets  *sockets.Table
+	reaper   *proc.Reaper
+	cgroups  bool // each worker gets a cgroup of its own
+	started  time.Time
+	spawns   *semaphore.Weighted
+	looks    *semaphore.Weighted
+	feed     feed
+	volatile volatile
+
+	serving  atomic.Bool
+	done     atomic.Int64 // records judged by recovery
+	total    atomic.Int64
+	recovery atomic.Pointer[Recovery]
+	active   atomic.Int64 // unfinished jobs
+
+	ctx   context.Context // ends at Close; supervisors and jobs live in it
+	close context.CancelFunc
+	wg    sync.WaitGroup
+
+	mu      sync.Mutex
+	jobs    map[string]*job
+	workers map[string]*worker
+	dead    []store.Worker    // workers that have ended, oldest first
+	claimed map[string]string // worker names of spawns under way -> job id
+	resume  []func()          // what recovery leaves to be begun once the hive serves
+
+	quiet map[string]int // reviews in a row in which nobody was found on a quarantined lease; only Run's goroutine
+}
+
+// Open opens the state in cfg.DataDir and migrates it. It does not look at
+// processes yet: that is Recover. It blocks for up to 5 s if another process
+// has the state file open. Errors: those of store.Open, and of a bad cfg.
+func Open(ctx context.Context, cfg Config) (*Hive, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.DataDir, "logs"), 0o700); err != nil {
+		return nil, fmt.Errorf("make the log directory: %w", err)
+	}
+	st, err := store.Open(ctx, store.Options{
+		Path: filepath.Join(cfg.DataDir, "hive.db"), MachineID: machineID(), TakeOver: cfg.TakeOver,
+		BackupDir: filepath.Join(cfg.DataDir, "backups"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the state file: %w", err)
+	}
+	h := &Hive{
+		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
+		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
+		jobs: map[string]*job{}, workers: map[string]*worker{}, claimed: map[string]string{},
+		feed: feed{topics: map[string]*topic{}},
+	}
+	h.ctx, h.close = context.WithCancel(context.Background())
+	h.alloc, err = alloc.New(alloc.Options{
+		Range: cfg.Ports.Range, Reserved: cfg.Ports.Reserved, Never: cfg.APIPorts, Policy: cfg.Ports.Policy,
+		Store: st, Sockets: h.sockets,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("port pool: %w", err), h.Close())
+	}
+	if h.reaper, err = proc.NewReaper(func(pid int) { cfg.Log.WithField("pid", pid).Debug("reaped a descendant of a worker") }); err != nil {
+		return nil, errors.Join(fmt.Errorf("become the reaper of workers' descendants: %w", err), h.Close())
+	}
+	h.findCgroups()
+	return h, nil
+}
+
+func (h *Hive) findCgroups() {
+	root, err := proc.CgroupRoot(h.store.Meta().StateID)
+	h.cgroups = err == nil
+	if err != nil {
+		h.cfg.Log.WithError(err).Info("workers get no cgroup of their own: stopping one that forks is best effort")
+		return
+	}
+	h.cfg.Log.WithField("cgroup", root).Debug("workers get a cgroup of their own")
+}
+
+// machineID is empty where the machine has none (a container from scratch).
+func machineID() string {
+	raw, err := os.ReadFile("/etc/machine-id")
+	if err != nil || len(raw) < 32 {
+		return ""
+	}
+	return string(raw[:32])
+}
+
+// Run serves until ctx ends or the state file can no longer be trusted: it
+// judges again what could not be judged, and prunes what is old. It returns
+// nil when ctx ended. Workers and jobs go on until Close.
+func (h *Hive) Run(ctx context.Context) error {
+	h.begin()
+	ticker := time.NewTicker(h.cfg.AuditInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.store.Failed():
+			return fmt.Errorf("the state file can no longer be trusted, starting again finds out what it holds: %w", h.store.Err())
+		case <-ticker.C:
+			h.reviewLeases(ctx)
+			h.prune(ctx)
+		}
+	}
+}
+
+// begin starts what recovery has left for later.
+func (h *Hive) begin() {
+	h.mu.Lock()
+	todo := h.resume
+	h.resume = nil
+	h.mu.Unlock()
+	for _, f := range todo {
+		f()
+	}
+}
+
+// StopWorkers stops every live worker and waits for them. It blocks for as
+// long as the slowest takes, or until ctx ends. The errors of those that could
+// not be stopped are joined.
+func (h *Hive) StopWorkers(ctx context.Context) error {
+	var wg sync.WaitGroup
+	h.mu.Lock()
+	errs := make(chan error, len(h.workers))
+	for _, w := range h.workers {
+		if w.proc == nil {
+			continue // cannot be verified: never signalled
+		}
+		wg.Go(func() {
+			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers"})
+			if err == nil && w.failure != nil && w.failure.Code == CodeStopIncomplete {
+				err = w.failure
+			}
+			if err != nil {
+				errs <- fmt.Errorf("%s: %w", w.id(), err)
+			}
+		})
+	}
+	h.mu.Unlock()
+	wg.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Close lets go of the workers, which keep running, and closes the state file.
+// Unfinished jobs are settled by the next recovery.
+func (h *Hive) Close() error {
+	h.serving.Store(false)
+	h.close()
+	h.wg.Wait()
+	if h.reaper != nil {
+		h.reaper.Close()
+	}
+	var errs []error
+	if h.alloc != nil {
+		errs = append(errs, h.alloc.Close())
+	}
+	return errors.Join(append(errs, h.store.Close())...)
+}
+
+// Status tells how far the daemon is. It does not block.
+func (h *Hive) Status() Status {
+	return Status{Serving: h.serving.Load(), Done: int(h.done.Load()), Total: int(h.total.Load())}
+}
+
+// Info describes the hive. It does not block.
+func (h *Hive) Info() Info {
+	i := Info{HiveID: h.cfg.HiveID, Version: h.cfg.Version, StateID: h.store.Meta().StateID, StartedAt: h.started}
+	if r := h.recovery.Load(); r != nil {
+		i.Recovery = *r
+	}
+	return i
+}
+
+// Leases returns all leases by port.
+func (h *Hive) Leases() (leases []store.Lease, err error) {
+	err = h.store.View(func(tx *store.Tx) error {
+		for l, err := range tx.Leases() {
+			if err != nil {
+				return err
+			}
+			leases = append(leases, l)
+		}
+		return nil
+	})
+	return leases, err
+}
+
+// Lease returns the lease of a port, or ErrNotFound.
+func (h *Hive) Lease(port uint16) (l store.Lease, err error) {
+	err = h.store.View(func(tx *store.Tx) error {
+		l, err = tx.Lease(port)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return l, fmt.Errorf("lease of port %d: %w", port, ErrNotFound)
+	}
+	return l, err
+}
+
+// Ports looks at the whole port range. It blocks for the read of the socket table.
+func (h *Hive) Ports(ctx context.Context) (PortsView, error) { return h.alloc.Survey(ctx) }
+
+// logUnlessClosing reports an error of the state file, except those that only
+// say that the hive is closing or has failed already.
+func (h *Hive) logUnlessClosing(err error, doing, id string) {
+	if errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed) {
+		return
+	}
+	h.cfg.Log.WithError(err).WithField("id", id).Error("could not " + doing)
+}

@@ -1,0 +1,314 @@
+package hive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"rbeehive/store"
+)
+
+// job is a durable job that has not ended. One goroutine carries it out.
+type job struct {
+	op     Operation
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when it has ended, or when the hive closed before it did
+
+	mu  sync.Mutex
+	rec store.Job
+}
+
+func (j *job) record() store.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rec
+}
+
+func (j *job) id() string { return j.record().JobID }
+
+// begin marks the job as running. The record says so with the next commit of
+// the job: a job that did nothing yet may as well begin again after a crash.
+func (j *job) begin(workerID string, now time.Time) store.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.rec.State = store.JobRunning
+	if j.rec.StartedAt == nil {
+		j.rec.StartedAt = &now
+	}
+	if workerID != "" {
+		j.rec.WorkerID = workerID
+	}
+	return j.rec
+}
+
+// Causes of a cancelled job context.
+var (
+	errCancelled = errors.New("cancelled on request")
+	errClosing   = errors.New("hive is closing")
+)
+
+// failure is a job's error on its way to the record.
+type failure struct{ store.JobError }
+
+func (f *failure) Error() string { return f.Code + ": " + f.Message }
+
+func fail(code, format string, args ...any) *failure {
+	return &failure{store.JobError{Code: code, Message: fmt.Sprintf(format, args...), Log: []string{}}}
+}
+
+// Submit records a job and begins it. When it returns without error the job is
+// durable. Listing operations are answered at once from memory, and their jobs
+// are never written. Errors: ErrRecovering, ErrClosed, ErrQueueFull,
+// store.ErrDiskFull, store.ErrFailed, and ctx's while the write is queued.
+func (h *Hive) Submit(ctx context.Context, op Operation, raw json.RawMessage) (store.Job, error) {
+	if !h.serving.Load() {
+		return store.Job{}, ErrRecovering
+	}
+	rec := store.Job{
+		JobID:     "job-" + uuid.Must(uuid.NewV7()).String(),
+		Operation: op.Tag(),
+		Request:   raw,
+		State:     store.JobQueued,
+		CreatedAt: time.Now().UTC(),
+	}
+	if answer, ok := h.answer(op); ok {
+		return h.volatile.add(rec, answer), nil
+	}
+	if err := h.admit(); err != nil {
+		return store.Job{}, err
+	}
+	err := h.write(ctx, func(b *batch) error {
+		if err := b.PutJob(rec); err != nil {
+			return err
+		}
+		return b.event(store.EventState, rec.JobID, "", rec.Operation+" queued", map[string]any{"job": store.JobQueued})
+	})
+	if err != nil {
+		h.active.Add(-1)
+		return store.Job{}, err
+	}
+	h.start(rec, op)
+	return rec, nil
+}
+
+// admit takes one of the places for unfinished jobs.
+func (h *Hive) admit() error {
+	if h.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if int(h.active.Add(1)) > h.cfg.Jobs.MaxQueued {
+		h.active.Add(-1)
+		return fmt.Errorf("%w: %d jobs are waiting or running (jobs.max_queued)", ErrQueueFull, h.cfg.Jobs.MaxQueued)
+	}
+	return nil
+}
+
+// start carries out an admitted job in its own goroutine.
+func (h *Hive) start(rec store.Job, op Operation) {
+	ctx, cancel := context.WithCancelCause(h.ctx)
+	j := &job{op: op, cancel: cancel, rec: rec, done: make(chan struct{})}
+	h.mu.Lock()
+	h.jobs[rec.JobID] = j
+	h.mu.Unlock()
+	h.wg.Go(func() {
+		defer cancel(nil)
+		defer close(j.done)
+		h.carryOut(ctx, j)
+		h.mu.Lock()
+		delete(h.jobs, rec.JobID)
+		h.mu.Unlock()
+		h.active.Add(-1)
+	})
+}
+
+func (h *Hive) carryOut(ctx context.Context, j *job) {
+	result, err := h.perform(ctx, j)
+	if err == nil {
+		h.end(j, store.JobSucceeded, result, nil)
+		return
+	}
+	if h.ctx.Err() != nil || errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrClosed) {
+		return // unfinished: the next recovery settles it
+	}
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+	case errors.Is(context.Cause(ctx), errCancelled):
+		h.end(j, store.JobCancelled, nil, &fail(CodeCancelled, "cancelled on request").JobError)
+		return
+	case errors.Is(err, store.ErrDiskFull):
+		f = fail(CodeDiskFull, "the disk is full: nothing new can be recorded; free some space in %s", h.cfg.DataDir)
+	default:
+		h.cfg.Log.WithError(err).WithField("job", j.id()).Error("job failed unexpectedly")
+		f = fail(CodeInternal, "%v", err)
+	}
+	h.end(j, store.JobFailed, nil, &f.JobError)
+}
+
+func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
+	switch op := j.op.(type) {
+	case Spawn:
+		return h.runSpawn(ctx, j, op)
+	case StopWorker:
+		return h.runStop(ctx, j, func() *worker { return h.liveWorker(op.WorkerID) }, fmt.Sprintf("no live worker %q", op.WorkerID))
+	case ProcessDelete:
+		return h.runStop(ctx, j, func() *worker { return h.workerByPID(op.PID) }, fmt.Sprintf("no worker of this hive has PID %d", op.PID))
+	case Check:
+		return h.runCheck(ctx, j)
+	case Unsupported:
+		return nil, fail(CodeUnsupportedOperation, "%s", op.Reason)
+	}
+	return nil, fmt.Errorf("no way to carry out %T", j.op)
+}
+
+// end records the job's last state with its result and end events.
+func (h *Hive) end(j *job, state store.JobState, result any, jobErr *store.JobError) {
+	j.mu.Lock()
+	rec := j.rec
+	j.mu.Unlock()
+	err := h.settle(func(b *batch) error { return endJob(b, &rec, state, result, jobErr) })
+	if err != nil {
+		h.logUnlessClosing(err, "record the end of a job", rec.JobID)
+		return
+	}
+	j.mu.Lock()
+	j.rec = rec
+	j.mu.Unlock()
+}
+
+// endJob writes an ended job and its last events.
+func endJob(b *batch, rec *store.Job, state store.JobState, result any, jobErr *store.JobError) error {
+	now := b.Now()
+	rec.State, rec.FinishedAt, rec.Error = state, &now, jobErr
+	if rec.StartedAt == nil {
+		rec.StartedAt = &now
+	}
+	if result != nil {
+		raw, err := json.Marshal(result)
+		if err != nil {
+			return fmt.Errorf("encode result: %w", err)
+		}
+		rec.Result = raw
+		if err := b.event(store.EventResult, rec.JobID, rec.WorkerID, rec.Operation+" done", rec.Result); err != nil {
+			return err
+		}
+	}
+	message := fmt.Sprintf("%s %s", rec.Operation, state)
+	if jobErr != nil {
+		for _, line := range jobErr.Log {
+			if err := b.event(store.EventLog, rec.JobID, rec.WorkerID, line, nil); err != nil {
+				return err
+			}
+		}
+		message += ": " + jobErr.Code + ": " + jobErr.Message
+	}
+	if err := b.PutJob(*rec); err != nil {
+		return err
+	}
+	return b.event(store.EventEnd, rec.JobID, rec.WorkerID, message, map[string]any{"state": state, "error": jobErr})
+}
+
+// Job returns a job as it is now, or ErrNotFound.
+func (h *Hive) Job(id string) (store.Job, error) {
+	h.mu.Lock()
+	j := h.jobs[id]
+	h.mu.Unlock()
+	if j != nil {
+		return j.record(), nil
+	}
+	if rec, ok := h.volatile.job(id); ok {
+		return rec, nil
+	}
+	var rec store.Job
+	err := h.store.View(func(tx *store.Tx) (err error) {
+		rec, err = tx.Job(id)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return rec, fmt.Errorf("job %q: %w", clip(id), ErrNotFound)
+	}
+	return rec, err
+}
+
+// WaitJob blocks until the job has ended or ctx ends, and returns the job as
+// it is then. An ended ctx is not an error.
+func (h *Hive) WaitJob(ctx context.Context, id string) (store.Job, error) {
+	h.mu.Lock()
+	j := h.jobs[id]
+	h.mu.Unlock()
+	if j != nil {
+		select {
+		case <-j.done:
+		case <-ctx.Done():
+		}
+	}
+	return h.Job(id)
+}
+
+// Jobs returns a page of recorded jobs, newest first, and the cursor of the
+// next page, empty when there is none.
+func (h *Hive) Jobs(f JobFilter) (jobs []store.Job, next string, err error) {
+	limit := f.Limit
+	if limit <= 0 {
+		limit = 100
+	}
+	err = h.store.View(func(tx *store.Tx) error {
+		for rec, err := range tx.Jobs(f.After, true) {
+			if err != nil {
+				return err
+			}
+			h.mu.Lock()
+			j := h.jobs[rec.JobID]
+			h.mu.Unlock()
+			if j != nil && !rec.State.Ended() {
+				rec = j.record()
+			}
+			if (f.State != "" && f.State != rec.State) || (f.Operation != "" && f.Operation != rec.Operation) {
+				continue
+			}
+			if len(jobs) == limit {
+				next = jobs[limit-1].JobID
+				return nil
+			}
+			jobs = append(jobs, rec)
+		}
+		return nil
+	})
+	return jobs, next, err
+}
+
+// Cancel cancels a job and waits until what it had begun is undone. Errors:
+// ErrNotFound; ErrConflict if it has ended, or ended before it could be
+// cancelled, or cannot be cancelled; ctx's.
+func (h *Hive) Cancel(ctx context.Context, id string) (store.Job, error) {
+	h.mu.Lock()
+	j := h.jobs[id]
+	h.mu.Unlock()
+	if j == nil {
+		rec, err := h.Job(id)
+		if err != nil {
+			return rec, err
+		}
+		return rec, fmt.Errorf("%w: job %s has already ended (%s)", ErrConflict, id, rec.State)
+	}
+	switch j.op.(type) {
+	case StopWorker, ProcessDelete:
+		return j.record(), fmt.Errorf("%w: a %s cannot be cancelled once it has begun", ErrConflict, j.op.Tag())
+	}
+	j.cancel(errCancelled)
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		return j.record(), ctx.Err()
+	}
+	rec := j.record()
+	if rec.State != store.JobCancelled {
+		return rec, fmt.Errorf("%w: job %s ended first (%s)", ErrConflict, id, rec.State)
+	}
+	return rec, nil
+}

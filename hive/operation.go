@@ -1,0 +1,407 @@
+package hive
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"rbeehive/hive/catalog"
+)
+
+// Operation is one decoded and validated request. Its dynamic type is one of
+// the types of this file.
+type Operation interface {
+	// Tag is the operation's name on the wire.
+	Tag() string
+}
+
+// Spawn starts a worker.
+type Spawn struct {
+	Worker string            // worker type
+	Model  string            // empty: the type's default
+	Device string            // empty: the type's default
+	Name   string            // empty: unnamed
+	Port   uint16            // 0: any port of the pool
+	Params map[string]string // override the type's defaults
+	Wait   WaitFor
+}
+
+// WaitFor says when a spawn job ends.
+type WaitFor string
+
+// When a spawn job ends.
+const (
+	WaitReady   WaitFor = "ready"   // the worker is ready or failed
+	WaitStarted WaitFor = "started" // its program has been executed
+)
+
+// StopWorker stops a worker, named by id or name.
+type StopWorker struct{ WorkerID string }
+
+// ProcessList lists the processes of live workers.
+type ProcessList struct{}
+
+// ProcessGet shows the worker whose main process has PID.
+type ProcessGet struct{ PID int }
+
+// ProcessDelete stops the worker whose main process has PID. A PID that is not
+// a worker's is not_found and never signalled.
+type ProcessDelete struct{ PID int }
+
+// Check is hive_check, the self-test.
+type Check struct{}
+
+// Unsupported is an operation that is known and not done here; its job fails.
+type Unsupported struct {
+	Name   string
+	Reason string
+}
+
+// Tag implements Operation.
+func (Spawn) Tag() string { return "worker_spawn" }
+
+// Tag implements Operation.
+func (StopWorker) Tag() string { return "worker_stop" }
+
+// Tag implements Operation.
+func (ProcessList) Tag() string { return "worker_process_list" }
+
+// Tag implements Operation.
+func (ProcessGet) Tag() string { return "worker_process_get" }
+
+// Tag implements Operation.
+func (ProcessDelete) Tag() string { return "worker_process_delete" }
+
+// Tag implements Operation.
+func (Check) Tag() string { return "hive_check" }
+
+// Tag implements Operation.
+func (u Unsupported) Tag() string { return u.Name }
+
+// queenOperations are rbee operations that a queen executes, not a hive.
+var queenOperations = []string{
+	"status", "infer", "image_generation", "image_transform", "image_inpaint", "queen_check",
+	"rhai_script_save", "rhai_script_test", "rhai_script_get", "rhai_script_list", "rhai_script_delete",
+}
+
+// laterOperations belong to a hive and are not built into this version.
+var laterOperations = []string{
+	"worker_restart", "worker_catalog_list", "worker_catalog_get", "worker_list_installed", "worker_installed_get",
+	"worker_install", "worker_remove", "model_download", "model_list", "model_get", "model_delete", "model_load", "model_unload",
+}
+
+// fields are the members of an operation's JSON object, apart from its tag.
+type fields map[string]json.RawMessage
+
+// decoders has an entry for every operation that is carried out here.
+var decoders = map[string]struct {
+	fields []string
+	decode func(fields) (Operation, error)
+}{
+	"worker_spawn":          {[]string{"worker", "model", "device", "name", "port", "params", "wait"}, decodeSpawn},
+	"worker_stop":           {[]string{"worker_id"}, decodeStop},
+	"worker_process_list":   {nil, func(fields) (Operation, error) { return ProcessList{}, nil }},
+	"worker_process_get":    {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessGet{pid}, err }},
+	"worker_process_delete": {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessDelete{pid}, err }},
+	"hive_check":            {[]string{"alias"}, func(fields) (Operation, error) { return Check{}, nil }},
+}
+
+// Decode reads an operation and checks all that can be known from the body
+// alone. Errors are *InputError. It does not block and is safe for concurrent use.
+func (h *Hive) Decode(body []byte) (Operation, error) {
+	op, hiveID, err := decodeOperation(body)
+	if err != nil {
+		return nil, err
+	}
+	if hiveID != "" && hiveID != "localhost" && hiveID != h.cfg.HiveID {
+		return nil, badField("hive_id", fmt.Sprintf("is %q, but this hive is %q (leave it out, or say localhost)", hiveID, h.cfg.HiveID))
+	}
+	if s, ok := op.(Spawn); ok {
+		return op, h.checkSpawn(s)
+	}
+	return op, nil
+}
+
+func (h *Hive) checkSpawn(s Spawn) error {
+	typ, ok := h.cfg.Catalog.Type(s.Worker)
+	if !ok {
+		var names []string
+		for _, t := range h.cfg.Catalog.Types() {
+			names = append(names, t.Name)
+		}
+		return &InputError{Kind: ErrUnknownWorkerType, Field: "worker",
+			Detail: fmt.Sprintf("no worker type %q (known: %s)", s.Worker, strings.Join(names, ", "))}
+	}
+	switch err := typ.Check(s.Model, s.Params); {
+	case errors.Is(err, catalog.ErrModelRequired):
+		return badField("model", err.Error())
+	case errors.Is(err, catalog.ErrUnknownParam):
+		return badField("params", err.Error())
+	}
+	return nil // an unavailable type is a failed job, not a bad request
+}
+
+func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
+	f, err := decodeObject(body)
+	if err != nil {
+		return nil, "", err
+	}
+	tag, err := f.text("operation")
+	if err != nil {
+		return nil, "", err
+	}
+	if tag == "" {
+		return nil, "", badField("operation", `is required, as in {"operation": "worker_spawn", "worker": "cpu"}`)
+	}
+	switch {
+	case slices.Contains(queenOperations, tag) || strings.HasPrefix(tag, "rhai_script_"):
+		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by a hive (send it to the queen)", tag)}, "", nil
+	case slices.Contains(laterOperations, tag):
+		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by this version of hive", tag)}, "", nil
+	}
+	d, ok := decoders[tag]
+	if !ok {
+		known := slices.Sorted(maps.Keys(decoders))
+		return nil, "", &InputError{Kind: ErrUnknownOperation, Field: "operation",
+			Detail: fmt.Sprintf("unknown operation %q (known: %s)", clip(tag), strings.Join(known, ", "))}
+	}
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if name != "operation" && name != "hive_id" && !slices.Contains(d.fields, name) {
+			return nil, "", &InputError{Kind: ErrUnknownField, Field: clip(name),
+				Detail: fmt.Sprintf("is not a field of %s (its fields: %s)", tag, strings.Join(append([]string{"hive_id"}, d.fields...), ", "))}
+		}
+	}
+	if hiveID, err = f.text("hive_id"); err != nil {
+		return nil, "", err
+	}
+	op, err = d.decode(f)
+	return op, hiveID, err
+}
+
+// decodeObject reads one JSON object and nothing after it. A name that comes
+// twice is refused: which of the two would count is anybody's guess.
+func decodeObject(body []byte) (fields, error) {
+	bad := func(detail string) error { return &InputError{Kind: ErrBadRequest, Detail: detail} }
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, bad(`the body is empty; expected a JSON object such as {"operation": "hive_check"}`)
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	tok, err := dec.Token()
+	if err != nil {
+		return nil, bad("the body is not JSON: " + jsonFault(err))
+	}
+	if tok != json.Delim('{') {
+		return nil, bad("the body is not a JSON object")
+	}
+	f := fields{}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return nil, bad("the body is not JSON: " + jsonFault(err))
+		}
+		key, _ := name.(string)
+		if _, twice := f[key]; twice {
+			return nil, badField(clip(key), "is there twice")
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, bad("the body is not JSON: " + jsonFault(err))
+		}
+		f[key] = value
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, bad("the body is not JSON: " + jsonFault(err))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, bad("something follows the JSON object")
+	}
+	return f, nil
+}
+
+func jsonFault(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends in the middle"
+	}
+	return err.Error()
+}
+
+func decodeSpawn(f fields) (Operation, error) {
+	s := Spawn{Wait: WaitReady}
+	var err error
+	read := func(name string, check func(string) error) (v string) {
+		if err != nil {
+			return ""
+		}
+		if v, err = f.text(name); err == nil && v != "" {
+			if detail := check(v); detail != nil {
+				err = badField(name, detail.Error())
+			}
+		}
+		return v
+	}
+	s.Worker = read("worker", argument)
+	s.Model = read("model", argument)
+	s.Name = read("name", workerName)
+	wait := read("wait", func(v string) error {
+		if v != string(WaitReady) && v != string(WaitStarted) {
+			return fmt.Errorf("is %q; expected ready or started", clip(v))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.Worker == "" {
+		return nil, badField("worker", "is required: the worker type to start")
+	}
+	if wait != "" {
+		s.Wait = WaitFor(wait)
+	}
+	if s.Device, err = f.device(); err != nil {
+		return nil, err
+	}
+	if s.Port, err = f.port(); err != nil {
+		return nil, err
+	}
+	s.Params, err = f.params()
+	return s, err
+}
+
+func decodeStop(f fields) (Operation, error) {
+	id, err := f.text("worker_id")
+	if err == nil && id == "" {
+		err = badField("worker_id", "is required: the id or the name of a worker")
+	}
+	return StopWorker{id}, err
+}
+
+// text returns the string in a field; empty if it is absent or null.
+func (f fields) text(name string) (string, error) {
+	raw, ok := f[name]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return "", badField(name, "is "+clip(string(raw))+"; expected a string")
+	}
+	return s, nil
+}
+
+func (f fields) pid() (int, error) {
+	raw, ok := f["pid"]
+	if !ok || string(raw) == "null" {
+		return 0, badField("pid", "is required: the PID of a worker's main process")
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil || n < 1 || n > maxPID {
+		return 0, badField("pid", fmt.Sprintf("is %s; expected an integer from 1 to %d", clip(string(raw)), maxPID))
+	}
+	return int(n), nil
+}
+
+// maxPID is PID_MAX_LIMIT on 64-bit systems (proc(5), pid_max).
+const maxPID = 1 << 22
+
+func (f fields) port() (uint16, error) {
+	raw, ok := f["port"]
+	if !ok || string(raw) == "null" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(raw), 10, 16)
+	if err != nil || n == 0 {
+		return 0, badField("port", "is "+clip(string(raw))+"; expected an integer from 1 to 65535")
+	}
+	return uint16(n), nil
+}
+
+// device takes an integer (rbee's form) or a string.
+func (f fields) device() (string, error) {
+	raw, ok := f["device"]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	if n, err := strconv.ParseUint(string(raw), 10, 32); err == nil {
+		return strconv.FormatUint(n, 10), nil
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return "", badField("device", "is "+clip(string(raw))+`; expected an integer or a string such as 0, "0,1" or "cpu"`)
+	}
+	if s == "" {
+		return "", nil
+	}
+	if err := argument(s); err != nil {
+		return "", badField("device", err.Error())
+	}
+	return s, nil
+}
+
+var paramKey = regexp.MustCompile(`^[a-z0-9_]+$`)
+
+func (f fields) params() (map[string]string, error) {
+	raw, ok := f["params"]
+	if !ok || string(raw) == "null" {
+		return nil, nil
+	}
+	var m map[string]string
+	if json.Unmarshal(raw, &m) != nil {
+		return nil, badField("params", `expected an object of strings, as in {"ctx": "32768"}`)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if !paramKey.MatchString(k) {
+			return nil, badField("params."+clip(k), "expected a key of a-z, 0-9 and _")
+		}
+		if m[k] == "" {
+			continue
+		}
+		if err := argument(m[k]); err != nil {
+			return nil, badField("params."+k, err.Error())
+		}
+	}
+	return m, nil
+}
+
+// argument refuses what could be taken for a flag or change a terminal or a
+// log: the value becomes part of a command line.
+func argument(v string) error {
+	if strings.HasPrefix(v, "-") {
+		return fmt.Errorf("is %q; it may not begin with '-'", clip(v))
+	}
+	if strings.ContainsFunc(v, unicode.IsControl) {
+		return errors.New("has control characters")
+	}
+	if len(v) > 4096 {
+		return errors.New("is longer than 4096 bytes")
+	}
+	return nil
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+func workerName(v string) error {
+	if !nameForm.MatchString(v) {
+		return fmt.Errorf("is %q; expected at most 63 of a-z, 0-9 and '-', beginning with a letter or digit", clip(v))
+	}
+	return nil
+}
+
+func badField(name, detail string) error {
+	return &InputError{Kind: ErrBadRequest, Field: name, Detail: detail}
+}
+
+// clip shortens what came from outside before it goes into a message.
+func clip(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "..."
+	}
+	return s
+}

@@ -1,0 +1,253 @@
+package hive
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// whose says to whom the listeners on a worker's port belong.
+type whose int
+
+const (
+	nobody     whose = iota // nothing listens
+	ours                    // a member of the worker
+	weaklyOurs              // the system does not let us see, and nothing speaks against it
+	foreign                 // somebody else
+	unclear                 // the system does not let us see
+)
+
+// sighting is one look at a worker that is not ready yet.
+type sighting struct {
+	listener  whose
+	holder    string        // who the foreign listener is
+	probed    bool          // the probe gave the expected answer
+	answer    string        // what the probe got, for a person
+	same      bool          // the listeners were the same before and after the probe
+	elsewhere uint16        // a port without a lease on which the worker serves; 0: none
+	progress  string        // changes while the worker makes progress; empty: not looked at
+	at        time.Duration // time since the worker was started or adopted
+}
+
+// verdict is what is to be done about a worker after a sighting.
+type verdict int
+
+const (
+	waitStarting  verdict = iota // nothing listens yet
+	waitLoading                  // it listens, and does not serve yet
+	nowReady                     // it serves
+	takenByOther                 // a stranger serves on its port
+	onWrongPort                  // it serves on a port that it has no lease for
+	stalledOut                   // no progress for too long
+	ranOutOfTime                 // the total time is over
+	waitUndecided                // who listens can't be seen: wait, never stop for that
+)
+
+// following is what a sequence of sightings adds up to.
+type following struct {
+	looks      int // sightings so far
+	foreign    int // sightings of a foreign listener in a row
+	elsewhere  int // sightings on another port in a row
+	progress   string
+	progressAt time.Duration
+}
+
+// judge decides from one more sighting. A stranger or a wrong port must be
+// seen twice in a row: between the socket table and /proc a socket can close,
+// and then nobody seems to own it.
+func (f *following) judge(s sighting, r store.Ready) verdict {
+	if s.progress != "" && s.progress != f.progress {
+		f.progress, f.progressAt = s.progress, s.at
+	}
+	f.looks++
+	f.foreign = count(f.foreign, s.listener == foreign)
+	f.elsewhere = count(f.elsewhere, s.listener == nobody && s.elsewhere != 0)
+	switch {
+	case (s.listener == ours || s.listener == weaklyOurs) && s.probed && s.same:
+		return nowReady
+	case f.foreign >= 2:
+		return takenByOther
+	case f.elsewhere >= 2:
+		return onWrongPort
+	case r.Timeout > 0 && s.at >= r.Timeout:
+		return ranOutOfTime
+	case r.Stall > 0 && s.at-f.progressAt >= r.Stall:
+		return stalledOut
+	}
+	switch s.listener {
+	case ours, weaklyOurs:
+		return waitLoading
+	case nobody:
+		return waitStarting
+	}
+	return waitUndecided
+}
+
+func count(n int, again bool) int {
+	if again {
+		return n + 1
+	}
+	return 0
+}
+
+// Times of the readiness loop.
+const (
+	firstLook  = 5 * time.Millisecond
+	longestGap = 500 * time.Millisecond
+	probeLimit = 5 * time.Second // for one answer; a server that loads may be slow
+	tableAge   = 50 * time.Millisecond
+	// searchEvery is how often a worker that does not listen is looked for on
+	// other ports, and its tree's progress is read: both cost a walk of /proc.
+	searchEvery = time.Second
+)
+
+// look makes one sighting. It blocks for up to probeLimit and the reads of /proc.
+func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighting, error) {
+	rec := w.record()
+	s := sighting{at: time.Since(since)}
+	if search {
+		s.progress = w.progress(ctx)
+	}
+	before, err := w.h.sockets.Snapshot(ctx, tableAge)
+	if err != nil {
+		return s, fmt.Errorf("read the socket table: %w", err)
+	}
+	socks := listening(before, rec.Port)
+	if s.listener, s.holder, err = w.whoListens(ctx, socks); err != nil {
+		return s, err
+	}
+	if s.listener == nobody && search {
+		s.elsewhere = w.servesElsewhere(ctx, before, rec)
+	}
+	if s.listener != ours && s.listener != weaklyOurs {
+		return s, nil
+	}
+	s.probed, s.answer = w.h.probe(ctx, rec.Spec, rec.Port)
+	after, err := w.h.sockets.Snapshot(ctx, 0)
+	if err != nil {
+		return s, fmt.Errorf("read the socket table: %w", err)
+	}
+	s.same = slices.Equal(inodes(socks), inodes(listening(after, rec.Port)))
+	return s, nil
+}
+
+// listening returns the sockets that accept connections on a port; one that is
+// bound and does not listen yet is no listener.
+func listening(snap *sockets.Snapshot, port uint16) []sockets.Socket {
+	return slices.DeleteFunc(slices.Clone(snap.Listeners(port)), func(s sockets.Socket) bool { return s.State != sockets.Listen })
+}
+
+func inodes(socks []sockets.Socket) []uint64 {
+	var list []uint64
+	for _, s := range socks {
+		list = append(list, s.Inode)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (w *worker) whoListens(ctx context.Context, socks []sockets.Socket) (whose, string, error) {
+	if len(socks) == 0 {
+		return nobody, "", nil
+	}
+	owner, err := w.tree.Owns(ctx, socks)
+	switch owner {
+	case proc.Ours:
+		return ours, "", nil
+	case proc.Foreign:
+		return foreign, describeHolders(ctx, socks), nil
+	}
+	if ctx.Err() != nil {
+		return unclear, "", ctx.Err()
+	}
+	// Another user's process without CAP_SYS_PTRACE. The port was proved free
+	// before the gate opened; one listener of the worker's own user is most
+	// likely the worker.
+	if uid, ok := w.uid(); ok && len(socks) == 1 && socks[0].UID == uid {
+		return weaklyOurs, "", nil
+	}
+	w.h.cfg.Log.WithError(err).WithField("worker", w.id()).Debug("cannot see who listens")
+	return unclear, "", nil
+}
+
+func describeHolders(ctx context.Context, socks []sockets.Socket) string {
+	holders, err := sockets.Holders(ctx, socks)
+	if err != nil || len(holders) == 0 || holders[0].PID == 0 {
+		return "an unknown process"
+	}
+	return holders[0].Program + " (pid " + strconv.Itoa(holders[0].PID) + ", user " + holders[0].User + ")"
+}
+
+// servesElsewhere finds a port without a lease on which the worker serves
+// instead of its own. Programs open other ports for their own use while they
+// load, so a listener counts only if it gives the answer that readiness asks
+// for, or, where that is any listener, if it is a port of the pool or one of
+// the next ten (a program that counts up when its port is taken).
+func (w *worker) servesElsewhere(ctx context.Context, snap *sockets.Snapshot, rec store.Worker) uint16 {
+	listens, err := w.tree.ListenPorts(ctx, snap)
+	if err != nil {
+		return 0
+	}
+	for _, port := range listens {
+		if slices.Contains(rec.Ports, port) {
+			continue
+		}
+		if rec.Spec.Ready.Path != "" {
+			if ok, _ := w.h.probe(ctx, rec.Spec, port); ok {
+				return port
+			}
+			continue
+		}
+		if w.h.cfg.Ports.Range.Contains(port) || (port > rec.Port && port-rec.Port <= 10) {
+			return port
+		}
+	}
+	return 0
+}
+
+// probe asks for the readiness path once. It follows no redirects and uses no
+// proxy. It closes its connection first, so that the residue (TIME_WAIT) is on
+// its own side and not on the worker's port.
+func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16) (ok bool, answer string) {
+	if spec.Ready.Path == "" {
+		return true, "it listens"
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	transport := &http.Transport{Proxy: nil, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, workerURL(spec.Host, port)+spec.Ready.Path, nil)
+	if err != nil {
+		return false, err.Error()
+	}
+	req.Header.Set("User-Agent", "hive")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return false, err.Error()
+	}
+	defer func() {
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // only what lets the connection become idle
+		_ = resp.Body.Close()
+	}()
+	return resp.StatusCode == spec.Ready.Status, "it answers " + resp.Status
+}
+
+// workerURL is where a worker is reached from this machine.
+func workerURL(host string, port uint16) string {
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// URL is where a worker is reached from this machine.
+func URL(w store.Worker) string { return workerURL(w.Spec.Host, w.Port) }

@@ -1,0 +1,346 @@
+package hive
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// worker is a live worker. Its supervisor goroutine is the only writer of its
+// state; everybody else reads the snapshot.
+type worker struct {
+	h    *Hive
+	proc *proc.Process // nil while the process cannot be judged (unverified)
+	tree *proc.Tree
+	snap atomic.Pointer[store.Worker]
+
+	stops   chan stopRequest
+	settled chan struct{} // closed when it is ready or has ended
+	ended   chan struct{} // closed when it has ended and its record and lease say so
+	failure *failure      // why it ended by itself; set before ended is closed
+}
+
+// stopRequest asks a supervisor to stop its worker.
+type stopRequest struct {
+	jobID  string
+	reason string
+}
+
+// newWorker makes the worker of a record. p is nil if its process cannot be judged.
+func (h *Hive) newWorker(rec store.Worker, p *proc.Process) *worker {
+	w := &worker{h: h, proc: p, stops: make(chan stopRequest), settled: make(chan struct{}), ended: make(chan struct{})}
+	w.tree = h.treeOf(rec, p)
+	w.snap.Store(&rec)
+	return w
+}
+
+func (h *Hive) treeOf(rec store.Worker, p *proc.Process) *proc.Tree {
+	t := &proc.Tree{Main: p, Cgroup: rec.Cgroup, Log: rec.Log, StateID: h.store.Meta().StateID, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID}
+	if rec.Identity != nil {
+		t.Identity = *rec.Identity
+	}
+	return t
+}
+
+func (w *worker) record() store.Worker { return *w.snap.Load() }
+func (w *worker) id() string           { return w.snap.Load().WorkerID }
+
+// jobID is the spawn job that waits for the worker; empty once it has ended:
+// nothing follows the end event of a job.
+func (w *worker) jobID() string {
+	id := w.snap.Load().JobID
+	w.h.mu.Lock()
+	defer w.h.mu.Unlock()
+	if w.h.jobs[id] == nil {
+		return ""
+	}
+	return id
+}
+
+// PublicState is a worker's state as the API names it.
+func PublicState(s store.WorkerState) string {
+	if s == store.WorkerSpawning || s == store.WorkerRunning {
+		return "starting"
+	}
+	return string(s)
+}
+
+// change records a new state with its event, then shows it.
+func (w *worker) change(jobID, message string, mutate func(*store.Worker)) error {
+	rec := w.record()
+	mutate(&rec)
+	err := w.h.settle(func(b *batch) error {
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		return b.workerEvent(rec, jobID, message)
+	})
+	if err != nil {
+		w.h.logUnlessClosing(err, "record a worker's state", rec.WorkerID)
+		return err
+	}
+	w.snap.Store(&rec)
+	return nil
+}
+
+// workerEvent appends the event of a worker's new state.
+func (b *batch) workerEvent(rec store.Worker, jobID, message string) error {
+	return b.event(store.EventState, jobID, rec.WorkerID, message, map[string]any{
+		"worker": PublicState(rec.State), "worker_id": rec.WorkerID, "reason": orNull(rec.Reason),
+	})
+}
+
+// supervise follows the worker until it has ended or the hive closes; then it
+// lets go of the process and leaves it running. The first look at it is after first.
+func (w *worker) supervise(ctx context.Context, first time.Duration) {
+	f := &follower{w: w, since: time.Now()}
+	defer f.cancel()
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			w.proc.Close()
+			return
+		case <-w.proc.Done():
+			f.cancel()
+			w.died(ctx)
+			return
+		case req := <-w.stops:
+			f.cancel()
+			w.stop(ctx, req)
+			return
+		case <-timer.C:
+			f.begin(ctx)
+		case seen := <-f.seen:
+			v := f.conclude(seen)
+			if w.act(ctx, v, seen, f.state.looks) {
+				return
+			}
+			if v != nowReady {
+				timer.Reset(f.gap)
+			}
+		}
+	}
+}
+
+// act carries out a verdict. It reports whether the worker has ended.
+func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) bool {
+	rec := w.record()
+	switch v {
+	case waitStarting, waitLoading:
+		w.showLoading(v, notReadyBecause(s, rec), looks)
+	case nowReady:
+		w.becomeReady(s)
+	case takenByOther:
+		w.h.alloc.Avoid(rec.Port, "held by "+s.holder)
+		w.giveUp(ctx, fail(CodeForeignListener, "port %d is held by %s", rec.Port, s.holder))
+		return true
+	case onWrongPort:
+		w.giveUp(ctx, fail(CodeWrongPort, "it listens on port %d instead of its port %d: does its command use {{.Port}}?", s.elsewhere, rec.Port))
+		return true
+	case stalledOut:
+		w.giveUp(ctx, fail(CodeNotReady, "no progress for %s (ready.stall): %s", rec.Spec.Ready.Stall, notReadyBecause(s, rec)))
+		return true
+	case ranOutOfTime:
+		w.giveUp(ctx, fail(CodeNotReady, "not ready after %s (ready.timeout): %s", rec.Spec.Ready.Timeout, notReadyBecause(s, rec)))
+		return true
+	}
+	return false
+}
+
+// showLoading records that a worker listens and does not serve yet. A worker
+// that was ready before hive was restarted, and is not now, is shown as loading
+// too, but not for one missed answer.
+func (w *worker) showLoading(v verdict, why string, looks int) {
+	rec := w.record()
+	starting := rec.State == store.WorkerSpawning || rec.State == store.WorkerRunning
+	if (starting && v == waitLoading) || (rec.State == store.WorkerReady && looks >= missedAnswers) {
+		_ = w.change(w.jobID(), rec.WorkerID+" is loading: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerLoading, why })
+	}
+}
+
+// missedAnswers is after how many looks in a row an adopted worker that was
+// ready is no longer shown as ready.
+const missedAnswers = 5
+
+func notReadyBecause(s sighting, rec store.Worker) string {
+	switch s.listener {
+	case nobody:
+		return fmt.Sprintf("nothing listens on port %d", rec.Port)
+	case ours, weaklyOurs:
+		return s.answer + fmt.Sprintf(" to %s, expected %d", rec.Spec.Ready.Path, rec.Spec.Ready.Status)
+	case foreign:
+		return fmt.Sprintf("port %d is held by %s", rec.Port, s.holder)
+	}
+	return fmt.Sprintf("who listens on port %d cannot be seen", rec.Port)
+}
+
+func (w *worker) becomeReady(s sighting) {
+	rec := w.record()
+	if rec.State != store.WorkerReady {
+		message := fmt.Sprintf("%s is ready at %s", rec.WorkerID, URL(rec))
+		if s.listener == weaklyOurs {
+			message += " (weak: the system does not show who listens)"
+		}
+		err := w.change(w.jobID(), message, func(r *store.Worker) {
+			now := time.Now().UTC()
+			r.State, r.Reason, r.ReadyAt = store.WorkerReady, "", &now
+		})
+		if err != nil {
+			return
+		}
+	}
+	w.settle()
+}
+
+// settle tells those who wait that the worker is ready or has ended. Only the
+// supervisor calls it.
+func (w *worker) settle() {
+	select {
+	case <-w.settled:
+	default:
+		close(w.settled)
+	}
+}
+
+// follower runs one look at a time beside the supervisor, which must stay free
+// to see an exit or a stop.
+type follower struct {
+	w        *worker
+	since    time.Time
+	gap      time.Duration
+	searched time.Time
+	state    following
+	seen     chan sighting
+	stop     context.CancelFunc
+}
+
+func (f *follower) begin(ctx context.Context) {
+	ctx, f.stop = context.WithCancel(ctx)
+	search := time.Since(f.searched) >= searchEvery
+	if search {
+		f.searched = time.Now()
+	}
+	seen := make(chan sighting, 1)
+	f.seen = seen
+	f.w.h.wg.Go(func() {
+		if f.w.h.looks.Acquire(ctx, 1) != nil {
+			return
+		}
+		defer f.w.h.looks.Release(1)
+		s, err := f.w.look(ctx, f.since, search)
+		if err != nil {
+			s.listener = unclear
+		}
+		seen <- s
+	})
+}
+
+// conclude returns the verdict and sets the time to the next look. A worker
+// that has been ready once is never given up for being slow.
+func (f *follower) conclude(s sighting) verdict {
+	f.cancel()
+	rec := f.w.record()
+	ready := rec.Spec.Ready
+	if rec.ReadyAt != nil {
+		ready.Stall, ready.Timeout = 0, 0
+	}
+	f.gap = min(max(firstLook, f.gap*3/2), longestGap)
+	return f.state.judge(s, ready)
+}
+
+func (f *follower) cancel() {
+	if f.stop != nil {
+		f.stop()
+	}
+	f.seen, f.stop = nil, nil
+}
+
+// progress is a string that changes while the worker gets on: bytes of log and
+// CPU time of the whole tree.
+func (w *worker) progress(ctx context.Context) string {
+	rec := w.record()
+	var size int64
+	if fi, err := os.Stat(rec.Log); err == nil {
+		size = fi.Size()
+	}
+	cpu := cpuTime(rec.Identity.PID)
+	if members, err := w.tree.Members(ctx); err == nil {
+		for _, m := range members {
+			cpu += cpuTime(m.PID)
+		}
+	}
+	return strconv.FormatInt(size, 10) + "/" + strconv.FormatFloat(cpu, 'f', 1, 64)
+}
+
+func cpuTime(pid int) float64 {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return 0
+	}
+	stat, err := p.Stat()
+	if err != nil {
+		return 0
+	}
+	return stat.CPUTime()
+}
+
+// uid is the user of the worker's main process.
+func (w *worker) uid() (uint32, bool) {
+	fi, err := os.Stat("/proc/" + strconv.Itoa(w.record().Identity.PID))
+	if err != nil {
+		return 0, false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Uid, true
+}
+
+// logLine writes one of hive's own lines into a worker's log. The log is for
+// people; a line that cannot be written is not worth a failure.
+func logLine(path, format string, args ...any) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // our own log directory
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = fmt.Fprintf(f, "--- hive: "+format+"\n", args...)
+}
+
+// lastLines returns up to n last lines of a worker's own output, for the error
+// of a failed start.
+func lastLines(path string, n int) []string {
+	const most = 16 << 10
+	lines := []string{}
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return lines
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err == nil && fi.Size() > most {
+		_, _ = f.Seek(-most, 2)
+	}
+	buf := make([]byte, most)
+	got, _ := f.Read(buf)
+	for line := range strings.Lines(strings.ToValidUTF8(string(buf[:got]), "?")) {
+		line = strings.TrimRight(line, "\r\n")
+		if line != "" && !strings.HasPrefix(line, "--- hive: ") {
+			lines = append(lines, line)
+		}
+	}
+	return lines[max(0, len(lines)-n):]
+}
