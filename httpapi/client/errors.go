@@ -22,6 +22,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrRecovering: the API answered recovering, for longer than the client may wait.
 	ErrRecovering = errors.New("hive is recovering")
+	// ErrShuttingDown: the daemon is about to end.
+	ErrShuttingDown = errors.New("hive is shutting down")
 	// ErrConflict: the API answered conflict.
 	ErrConflict = errors.New("conflict")
 	// ErrEventsGone: the events asked for have been pruned.
@@ -36,10 +38,11 @@ var (
 
 // The codes of api.md that this client tells apart.
 const (
-	codeNotFound   = "not_found"
-	codeRecovering = "recovering"
-	codeConflict   = "conflict"
-	codeEventsGone = "events_gone"
+	codeNotFound     = "not_found"
+	codeRecovering   = "recovering"
+	codeShuttingDown = "shutting_down"
+	codeConflict     = "conflict"
+	codeEventsGone   = "events_gone"
 )
 
 // maxProblem bounds the body of an error answer, in bytes.
@@ -69,6 +72,8 @@ func (e *Error) Is(target error) bool {
 		return e.Code == codeNotFound
 	case ErrRecovering:
 		return e.Code == codeRecovering
+	case ErrShuttingDown:
+		return e.Code == codeShuttingDown
 	case ErrConflict:
 		return e.Code == codeConflict
 	case ErrEventsGone:
@@ -91,6 +96,13 @@ func (e *UnreachableError) Error() string {
 
 // Unwrap returns the sentinel and the cause.
 func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.Err} }
+
+// Away reports whether err says that the daemon cannot serve at the moment and
+// that the same request may do better later: it is not reachable, it recovers,
+// or it shuts down (and may be started again).
+func Away(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrRecovering) || errors.Is(err, ErrShuttingDown)
+}
 
 // problem turns an error answer into an *Error. It reads, and does not close, the body.
 func problem(resp *http.Response) *Error {

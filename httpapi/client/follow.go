@@ -35,8 +35,7 @@ type FollowOptions struct {
 	// After is the sequence number of the last event already seen; 0: from the beginning.
 	After uint64
 	// OnWait is called once per outage, before the first wait, on the caller's
-	// goroutine; may be nil. The error is an *UnreachableError, or an *Error
-	// when the hive is recovering.
+	// goroutine; may be nil. Away(err) is true.
 	OnWait func(error)
 }
 
@@ -201,7 +200,7 @@ func (o *outage) wait(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrRecovering) {
+	if !Away(err) {
 		return err
 	}
 	pause := o.pace.NextBackOff()

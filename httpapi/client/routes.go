@@ -63,8 +63,8 @@ func (c *Client) Worker(ctx context.Context, ref string) (Reply[wire.Worker], er
 	return call[wire.Worker](ctx, c, get("/v1/workers/"+url.PathEscape(ref), nil))
 }
 
-// Events is the answer to GET /v1/workers/{ref}/events.
-type Events struct {
+// rawEvents is wire.Events with the events as they were sent.
+type rawEvents struct {
 	Events []json.RawMessage `json:"events"`
 }
 
@@ -74,7 +74,7 @@ func (c *Client) WorkerEvents(ctx context.Context, ref string, after uint64) ([]
 	var events []Reply[wire.Event]
 	for {
 		query := url.Values{"after": {strconv.FormatUint(after, 10)}}
-		page, err := call[Events](ctx, c, get("/v1/workers/"+url.PathEscape(ref)+"/events", query))
+		page, err := call[rawEvents](ctx, c, get("/v1/workers/"+url.PathEscape(ref)+"/events", query))
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,23 @@
+// Package command is hivectl without its process: the commands, what they
+// print, and their exit codes.
+//
+// Model: Run takes an Env, which is all of the outside world a command sees,
+// builds the command tree and returns an exit code. Every command gets its
+// answers through httpapi/client; there is one file per command.
+//
+// Output rules. What was asked for goes to Stdout, everything else (progress,
+// notices, errors) to Stderr. With -o json Stdout has what the API said, byte
+// for byte, and with -o yaml the same as YAML; -q leaves only what other
+// commands take as an argument. An error is one line, "hivectl: ...", and a
+// second one, "hint: ...", if there is something to do about it. Colour only
+// on a terminal, and not with NO_COLOR. Text from a worker or a server is
+// stripped of control characters before it goes into a line of ours, so that
+// it cannot drive the terminal; `hivectl logs` passes a log on as it is.
+//
+// Exit codes: 0 ok; 1 failed; 2 usage, that is also a request the API calls
+// malformed; 3 not found, that is also an unknown worker type; 4 the daemon is
+// not reachable, or something else answers at its address.
+//
+// Caveats: Ctrl-C detaches from what the daemon does and never undoes it.
+// Only main ends the process.
+package command

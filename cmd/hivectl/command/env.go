@@ -1,0 +1,57 @@
+package command
+
+import (
+	"io"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"time"
+)
+
+// Env is the world as a command sees it.
+type Env struct {
+	Args           []string // without the program's name
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string
+	// Width is the number of columns of the terminal on Stdout; 0: it is not a terminal.
+	Width   int
+	Version string
+	Now     func() time.Time
+}
+
+// System returns the environment of this process.
+func System() Env {
+	return Env{
+		Args:    os.Args[1:],
+		Stdin:   os.Stdin,
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Getenv:  os.Getenv,
+		Width:   width(os.Stdout, os.Getenv("COLUMNS")),
+		Version: buildVersion(),
+		Now:     time.Now,
+	}
+}
+
+// width returns the columns of the terminal f, or 0 if f is none. COLUMNS
+// counts only there: shells export it, and a pipe has no columns.
+func width(f *os.File, columns string) int {
+	have := terminalWidth(f)
+	if have == 0 {
+		return 0
+	}
+	if n, err := strconv.Atoi(columns); err == nil && n > 0 {
+		return n
+	}
+	return have
+}
+
+// buildVersion is what the Go tool recorded in the binary.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}

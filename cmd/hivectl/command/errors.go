@@ -1,0 +1,136 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"rbeehive/httpapi/client"
+)
+
+// The exit codes of api.md.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitUnreachable = 4
+)
+
+// fault is an error with its exit code and, if there is something to do, a hint.
+type fault struct {
+	code int
+	text string
+	hint string
+}
+
+func (f *fault) Error() string { return f.text }
+
+func usage(text, hint string) error { return &fault{code: exitUsage, text: text, hint: hint} }
+
+func failed(text, hint string) error { return &fault{code: exitFailed, text: text, hint: hint} }
+
+func notFound(text, hint string) error { return &fault{code: exitNotFound, text: text, hint: hint} }
+
+// reported is a failure whose details are on Stderr already.
+type reported struct{ code int }
+
+func (r *reported) Error() string { return fmt.Sprintf("exit code %d", r.code) }
+
+// report prints an error and returns its exit code.
+func (a *app) report(err error) int {
+	var done *reported
+	if errors.As(err, &done) {
+		return done.code
+	}
+	f := judge(err)
+	fmt.Fprintf(a.env.Stderr, "hivectl: %s\n", clean(f.text))
+	if f.hint != "" {
+		fmt.Fprintf(a.env.Stderr, "hint: %s\n", clean(f.hint))
+	}
+	return f.code
+}
+
+// judge finds the exit code and the hint of an error.
+func judge(err error) *fault {
+	var known *fault
+	var refused *client.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, context.Canceled):
+		return &fault{code: exitFailed, text: "interrupted"}
+	case errors.Is(err, client.ErrAddress):
+		return &fault{code: exitUsage, text: err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR"}
+	case errors.Is(err, client.ErrUnreachable):
+		return &fault{code: exitUnreachable, text: err.Error(), hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
+	case errors.Is(err, client.ErrNotAHive):
+		return &fault{code: exitUnreachable, text: "what answers there is not a hive: " + err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR"}
+	case errors.As(err, &refused):
+		return judgeRefusal(refused)
+	}
+	return &fault{code: exitFailed, text: err.Error()}
+}
+
+// judgeRefusal maps the codes of problem+json.
+func judgeRefusal(e *client.Error) *fault {
+	f := &fault{code: exitFailed, text: e.Error()}
+	switch e.Code {
+	case "bad_request", "unknown_field", "unknown_operation", "too_large":
+		f.code = exitUsage
+	case "not_found", "unknown_worker_type":
+		f.code = exitNotFound
+	case "unauthorized":
+		f.hint = "give a token: --token-file FILE or HIVE_TOKEN_FILE"
+	case "shutting_down":
+		f.code, f.text, f.hint = exitUnreachable, "the hive is shutting down", "start it again; workers keep running"
+	case "recovering":
+		f.text, f.hint = "the hive is still "+e.Error(), "it serves when every worker has been judged; try again in a moment"
+	case "queue_full":
+		f.hint = "too many jobs are waiting; see hivectl jobs list --state queued"
+	case "internal":
+		f.hint = "the daemon's log has more under request id " + e.RequestID
+	}
+	return f
+}
+
+// outages says once per outage that the hive is away or recovering, however
+// many requests notice it. Safe for concurrent use.
+type outages struct {
+	mu   sync.Mutex
+	told bool
+}
+
+// first reports whether this outage has not been told about yet.
+func (o *outages) first() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	told := o.told
+	o.told = true
+	return !told
+}
+
+// over makes the next outage worth a line again.
+func (o *outages) over() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.told = false
+}
+
+// tellWait tells about an outage.
+func (a *app) tellWait(err error) {
+	if !a.outages.first() {
+		return
+	}
+	if errors.Is(err, client.ErrRecovering) {
+		a.notice("hive is %v; waiting for it", err)
+		return
+	}
+	a.notice("hive is not reachable; waiting for it")
+}
+
+// notice prints one line for a person to Stderr.
+func (a *app) notice(format string, args ...any) {
+	fmt.Fprintln(a.env.Stderr, clean(fmt.Sprintf(format, args...)))
+}

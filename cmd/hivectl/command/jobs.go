@@ -1,0 +1,246 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// maxOperation is the API's limit for a body, in bytes; more is not worth reading.
+const maxOperation = 1 << 20
+
+func (a *app) jobs() *cobra.Command {
+	return group("jobs", "Submit, look at, follow and cancel jobs",
+		a.jobsSubmit(), a.jobsList(), a.jobsGet(), a.jobsWatch(), a.jobsCancel())
+}
+
+func (a *app) jobsSubmit() *cobra.Command {
+	return &cobra.Command{
+		Use:     "submit JSON|-",
+		Short:   "Submit an operation; - reads it from standard input",
+		Example: `  hivectl jobs submit '{"operation":"worker_spawn","worker":"cpu","model":"test"}'`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			operation, err := a.operation(args[0])
+			if err != nil {
+				return err
+			}
+			reply, err := a.hive.Submit(cmd.Context(), operation)
+			if err != nil {
+				return err
+			}
+			return a.print(view{
+				raw: reply.Raw,
+				ids: []string{reply.Value.JobID},
+				table: func(w io.Writer) error {
+					return a.writeFields(w, [][2]string{
+						{"job", clean(reply.Value.JobID)},
+						{"operation", clean(reply.Value.Operation)},
+						{"state", a.state(reply.Value.State)},
+						{"watch", "hivectl jobs watch " + clean(reply.Value.JobID)},
+					})
+				},
+			})
+		},
+	}
+}
+
+// operation returns the JSON that the argument is, or names. What it means is
+// the API's to judge; that it is JSON at all is told here, with the place.
+func (a *app) operation(arg string) (json.RawMessage, error) {
+	body := []byte(arg)
+	if arg == "-" {
+		var err error
+		body, err = io.ReadAll(io.LimitReader(a.env.Stdin, maxOperation+1))
+		if err != nil {
+			return nil, fmt.Errorf("read the operation: %w", err)
+		}
+	}
+	if len(body) > maxOperation {
+		return nil, usage(fmt.Sprintf("the operation is larger than %d bytes", maxOperation), "")
+	}
+	var any json.RawMessage
+	if err := json.Unmarshal(body, &any); err != nil {
+		return nil, usage("the operation is not JSON: "+err.Error(), `for example: hivectl jobs submit '{"operation":"worker_process_list"}'`)
+	}
+	return body, nil
+}
+
+func (a *app) jobsList() *cobra.Command {
+	var filter client.JobFilter
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List jobs, newest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if filter.Limit < 0 {
+				return usage(fmt.Sprintf("--limit %d: want a number of jobs", filter.Limit), "")
+			}
+			reply, err := a.hive.Jobs(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			var ids []string
+			var rows [][]string
+			for _, j := range reply.Value.Jobs {
+				ids = append(ids, j.JobID)
+				rows = append(rows, []string{clean(j.JobID), clean(j.Operation), a.state(j.State), a.age(j.CreatedAt), jobErrorText(j)})
+			}
+			header := []string{"job", "operation", "state", "age", "error"}
+			err = a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, header, rows) }})
+			if err == nil && reply.Value.Next != "" && a.forPeople() {
+				a.notice("more: hivectl jobs list --after %s", reply.Value.Next)
+			}
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&filter.State, "state", "", "only jobs in this `state`: queued, running, succeeded, failed, cancelled")
+	flags.StringVar(&filter.Operation, "operation", "", "only jobs of this operation")
+	flags.IntVar(&filter.Limit, "limit", 0, "at most this many (default 100)")
+	flags.StringVar(&filter.After, "after", "", "the page after this `job`")
+	return cmd
+}
+
+func (a *app) jobsGet() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get JOB",
+		Short: "Show one job",
+		Args:  oneID,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			reply, err := a.hive.Job(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(view{
+				raw:   reply.Raw,
+				ids:   []string{reply.Value.JobID},
+				table: func(w io.Writer) error { return a.writeFields(w, a.jobFields(reply.Value)) },
+			})
+		},
+	}
+}
+
+// oneID wants one argument that is not empty: an empty one would ask for the list.
+func oneID(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return err
+	}
+	if args[0] == "" {
+		return fmt.Errorf("the job id is empty")
+	}
+	return nil
+}
+
+func (a *app) jobsWatch() *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch JOB",
+		Short: "Follow a job from its first event and exit as it did",
+		Long: "Follow a job from its first event, over restarts of the hive, and exit with 0 if\n" +
+			"it succeeded and 1 if it failed or was cancelled. With -o json every event is\n" +
+			"one line. Ctrl-C stops watching; the job goes on.",
+		Args: oneID,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// Asked first, so that an unknown job or a daemon that is not there is said at once.
+			if _, err := a.hive.Job(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			job, err := a.watch(cmd, args[0])
+			if err != nil && cmd.Context().Err() != nil {
+				return a.detached(args[0])
+			}
+			if err != nil {
+				return err
+			}
+			return a.outcome(job.Value)
+		},
+	}
+}
+
+// watch prints the events of a job in the form that was asked for.
+func (a *app) watch(cmd *cobra.Command, id string) (client.Reply[wire.Job], error) {
+	if a.forPeople() {
+		return a.await(cmd.Context(), id, a.env.Stdout)
+	}
+	var printErr error
+	job, err := a.hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
+		a.outages.over()
+		if printErr == nil && !a.quiet {
+			printErr = a.printEvent(e.Raw)
+		}
+	})
+	if err == nil {
+		err = printErr
+	}
+	return job, err
+}
+
+// printEvent prints one event as a line of JSON or a document of YAML.
+func (a *app) printEvent(raw json.RawMessage) error {
+	if a.output == outputYAML {
+		if _, err := io.WriteString(a.env.Stdout, "---\n"); err != nil {
+			return err
+		}
+	}
+	return a.print(view{raw: raw})
+}
+
+func (a *app) jobsCancel() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel JOB",
+		Short: "Cancel a job",
+		Args:  oneID,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			reply, err := a.hive.Cancel(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(view{
+				raw: reply.Raw,
+				ids: []string{reply.Value.JobID},
+				table: func(w io.Writer) error {
+					return writeLines(w, []string{clean(reply.Value.JobID + " " + reply.Value.Status)})
+				},
+			})
+		},
+	}
+}
+
+// jobFields is one job for a person.
+func (a *app) jobFields(j wire.Job) [][2]string {
+	fields := [][2]string{
+		{"job", clean(j.JobID)},
+		{"operation", clean(j.Operation)},
+		{"state", a.state(j.State)},
+		{"request", jsonText(j.Request)},
+		{"result", jsonText(j.Result)},
+		{"error", jobErrorText(j)},
+		{"created", clock(j.CreatedAt)},
+	}
+	if j.StartedAt != nil {
+		fields = append(fields, [2]string{"started", clock(*j.StartedAt)})
+	}
+	if j.FinishedAt != nil {
+		fields = append(fields, [2]string{"finished", clock(*j.FinishedAt)})
+	}
+	return fields
+}
+
+func jsonText(raw json.RawMessage) string {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "-"
+	}
+	return clean(string(raw))
+}
+
+func jobErrorText(j wire.Job) string {
+	if j.Error == nil {
+		return "-"
+	}
+	return clean(j.Error.Code + ": " + j.Error.Message)
+}

@@ -1,0 +1,84 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/httpapi/wire"
+)
+
+func (a *app) leases() *cobra.Command {
+	return group("leases", "List and look at the leases of ports", a.leasesList(), a.leasesGet())
+}
+
+func (a *app) leasesList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List all leases; -q prints the ports",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			reply, err := a.hive.Leases(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var ids []string
+			var rows [][]string
+			for _, l := range reply.Value.Leases {
+				ids = append(ids, fmt.Sprint(l.Port))
+				rows = append(rows, []string{fmt.Sprint(l.Port), clean(l.Kind), a.state(l.State), leaseHolder(l), or(l.PID), a.age(l.AcquiredAt), clean(l.LeaseID)})
+			}
+			header := []string{"port", "kind", "state", "holder", "pid", "age", "lease"}
+			return a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, header, rows) }})
+		},
+	}
+}
+
+func (a *app) leasesGet() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get PORT",
+		Short: "Show the lease of a port",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			port, err := strconv.ParseUint(args[0], 10, 16)
+			if err != nil || port == 0 {
+				return usage(fmt.Sprintf("%q is not a port: want 1 to 65535", args[0]), "")
+			}
+			reply, err := a.hive.Lease(cmd.Context(), uint16(port))
+			if err != nil {
+				return err
+			}
+			l := reply.Value
+			expires := "-"
+			if l.ExpiresAt != nil {
+				expires = clock(*l.ExpiresAt)
+			}
+			fields := [][2]string{
+				{"port", fmt.Sprint(l.Port)},
+				{"lease", clean(l.LeaseID)},
+				{"kind", clean(l.Kind)},
+				{"state", a.state(l.State)},
+				{"worker", or(l.WorkerID)},
+				{"owner", or(l.Owner)},
+				{"pid", or(l.PID)},
+				{"acquired", clock(l.AcquiredAt) + " (" + a.age(l.AcquiredAt) + " ago)"},
+				{"expires", expires},
+			}
+			return a.print(view{
+				raw:   reply.Raw,
+				ids:   []string{fmt.Sprint(l.Port)},
+				table: func(w io.Writer) error { return a.writeFields(w, fields) },
+			})
+		},
+	}
+}
+
+// leaseHolder is the worker of a lease, or whoever said he owns it.
+func leaseHolder(l wire.Lease) string {
+	if l.WorkerID != nil {
+		return or(l.WorkerID)
+	}
+	return or(l.Owner)
+}

@@ -1,0 +1,126 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"rbeehive/httpapi/wire"
+)
+
+// The values of -o.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+	outputYAML  = "yaml"
+)
+
+func (a *app) checkOutput() error {
+	switch a.output {
+	case outputTable, outputJSON, outputYAML:
+	default:
+		return usage(fmt.Sprintf("-o %s: want table, json or yaml", a.output), "")
+	}
+	if a.quiet && a.output != outputTable {
+		return usage("-q and -o "+a.output+" exclude each other", "")
+	}
+	return nil
+}
+
+// forPeople reports whether lines for a person are wanted.
+func (a *app) forPeople() bool { return !a.quiet && a.output == outputTable }
+
+// view is one answer in all the forms it can be printed in.
+type view struct {
+	raw   json.RawMessage       // what the API said
+	ids   []string              // -q
+	table func(io.Writer) error // the default
+}
+
+// print writes a view to Stdout in the form that was asked for.
+func (a *app) print(v view) error {
+	out := a.env.Stdout
+	switch {
+	case a.quiet:
+		return writeLines(out, v.ids)
+	case a.output == outputJSON:
+		return writeLines(out, []string{string(v.raw)})
+	case a.output == outputYAML:
+		text, err := yamlOf(v.raw)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(text)
+		return err
+	}
+	return v.table(out)
+}
+
+// lockedWriter makes each Write whole among concurrent ones.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func writeLines(w io.Writer, lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
+	return err
+}
+
+// clean makes one harmless line of a text from outside: control characters
+// become spaces, or a worker could write "stopped" over our "failed".
+func clean(s string) string {
+	return strings.TrimRight(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s), " ")
+}
+
+// or returns what p points to, or a dash.
+func or[T any](p *T) string {
+	if p == nil {
+		return "-"
+	}
+	return orDash(fmt.Sprint(*p))
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(s)
+}
+
+// clock is a time of the API as a person here reads it.
+func clock(t wire.Time) string {
+	return time.Time(t).Local().Format("2006-01-02 15:04:05")
+}
+
+// age is how long ago t was, in at most two units.
+func (a *app) age(t wire.Time) string {
+	d := max(a.env.Now().Sub(time.Time(t)), 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}

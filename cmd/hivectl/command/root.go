@@ -1,0 +1,176 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/httpapi/client"
+)
+
+// recoveryWait is how long a command waits for a hive that recovers. Recovery
+// judges for 15 s at most; the rest is for a migration with its backup.
+const recoveryWait = time.Minute
+
+// maxToken bounds a token file, in bytes.
+const maxToken = 4096
+
+// app is one run of hivectl.
+type app struct {
+	env       Env
+	addr      string
+	tokenFile string
+	output    string
+	quiet     bool
+	hive      *client.Client // set before a command runs
+	started   bool           // the command line was understood
+	outages   outages
+}
+
+// Run runs one command and returns the exit code. SIGINT and SIGTERM end it
+// gently; a second one ends the process.
+func Run(env Env) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	// Several requests may run at once and tell about it.
+	env.Stdout, env.Stderr = &lockedWriter{w: env.Stdout}, &lockedWriter{w: env.Stderr}
+	a := &app{env: env}
+	root := a.root()
+	root.SetArgs(env.Args)
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	err := root.ExecuteContext(ctx)
+	if a.hive != nil {
+		a.hive.Close()
+	}
+	if err == nil {
+		return exitOK
+	}
+	if !a.started {
+		// Flags, arguments and command names are judged by cobra before anything runs.
+		err = usage(err.Error(), helpHint(root, env.Args))
+	}
+	return a.report(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hivectl",
+		Short: "Talk to a hive: start, stop and look at its workers",
+		Long: "hivectl talks to a hive, the daemon that runs worker processes on this machine.\n\n" +
+			"WORKER is a name, an id, or the beginning of one as long as only one worker\n" +
+			"begins so (living workers go before ended ones).\n\n" +
+			"Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 daemon not reachable.",
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		DisableSuggestions:         true,
+		SuggestionsMinimumDistance: 2,
+		PersistentPreRunE:          func(*cobra.Command, []string) error { return a.start() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		Args: unknownCommand,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port or unix:/path (HIVE_ADDR; default "+client.DefaultAddr+")")
+	flags.StringVar(&a.tokenFile, "token-file", "", "file with the token to send (HIVE_TOKEN_FILE)")
+	flags.StringVarP(&a.output, "output", "o", outputTable, "table, json or yaml")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
+	root.AddCommand(
+		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.describe(),
+		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
+	)
+	return root
+}
+
+// unknownCommand refuses arguments of a command that only has subcommands.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unknown command %q", strings.Join(append(commandWords(cmd), args[0]), " "))
+}
+
+// group makes a command that only has subcommands.
+func group(use, short string, subcommands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: unknownCommand, SuggestionsMinimumDistance: 2}
+	var names []string
+	for _, sub := range subcommands {
+		names = append(names, sub.Name())
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return usage(fmt.Sprintf("%s: which of %s?", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
+	}
+	cmd.AddCommand(subcommands...)
+	return cmd
+}
+
+// commandWords is the path of cmd without "hivectl".
+func commandWords(cmd *cobra.Command) []string { return strings.Fields(cmd.CommandPath())[1:] }
+
+// helpHint names the help of the command that the arguments meant, or the
+// commands whose names are close to what was typed.
+func helpHint(root *cobra.Command, args []string) string {
+	cmd, rest, err := root.Find(args)
+	if err != nil || cmd == nil {
+		cmd = root
+	}
+	if cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+		if close := cmd.SuggestionsFor(rest[0]); len(close) > 0 {
+			return "did you mean: " + cmd.CommandPath() + " " + strings.Join(close, ", ")
+		}
+	}
+	return cmd.CommandPath() + " --help"
+}
+
+// start runs before every command: the command line was understood.
+func (a *app) start() error {
+	a.started = true
+	if err := a.checkOutput(); err != nil {
+		return err
+	}
+	addr := a.addr
+	if addr == "" {
+		addr = a.env.Getenv("HIVE_ADDR")
+	}
+	token, err := a.token()
+	if err != nil {
+		return err
+	}
+	a.hive, err = client.New(client.Options{
+		Addr:         addr,
+		Token:        token,
+		UserAgent:    "hivectl/" + a.env.Version,
+		RecoveryWait: recoveryWait,
+		OnRecovering: func(e *client.Error) { a.tellWait(e) },
+	})
+	return err
+}
+
+// token reads the token file, if one was named.
+func (a *app) token() (string, error) {
+	path := a.tokenFile
+	if path == "" {
+		path = a.env.Getenv("HIVE_TOKEN_FILE")
+	}
+	if path == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", usage("token file: "+err.Error(), "")
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", usage("token file "+path+": want one token of printable characters", "")
+	}
+	return token, nil
+}

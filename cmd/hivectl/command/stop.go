@@ -1,0 +1,132 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// stopParallel is how many workers are stopped at the same time. Each waits
+// for its worker's grace period, so one after the other would take minutes.
+const stopParallel = 16
+
+func (a *app) stop() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stop WORKER...",
+		Short: "Stop workers",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all, err := a.hive.Workers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			// Nothing is stopped unless every argument means one worker.
+			var chosen []wire.Worker
+			seen := map[string]bool{}
+			for _, ref := range args {
+				w, err := pick(all.Value.Workers, ref)
+				if err != nil {
+					return err
+				}
+				if !seen[w.WorkerID] {
+					chosen = append(chosen, w)
+				}
+				seen[w.WorkerID] = true
+			}
+			return a.stopAll(cmd.Context(), chosen)
+		},
+	}
+}
+
+// stopped is how the stop of one worker went.
+type stopped struct {
+	job json.RawMessage // nil: none was needed, or it could not be followed
+	err error
+}
+
+// stopAll stops workers side by side and reports each as it ends. It blocks
+// until all have ended; the error is that of one worker, or a summary.
+func (a *app) stopAll(ctx context.Context, workers []wire.Worker) error {
+	results := make([]stopped, len(workers))
+	var group errgroup.Group
+	group.SetLimit(stopParallel)
+	for i, w := range workers {
+		group.Go(func() error {
+			results[i] = a.stopOne(ctx, w)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in results, one per worker
+	return a.stopSummary(workers, results)
+}
+
+// stopOne stops one worker and reports it.
+func (a *app) stopOne(ctx context.Context, w wire.Worker) stopped {
+	if client.WorkerEnded(w.State) {
+		a.say("%s is %s already", title(w), w.State)
+		return stopped{}
+	}
+	op := map[string]string{"operation": "worker_stop", "worker_id": w.WorkerID}
+	job, err := a.run(ctx, op, nil)
+	if err != nil {
+		return stopped{err: err}
+	}
+	if err := a.outcome(job.Value); err != nil {
+		return stopped{job: job.Raw, err: err}
+	}
+	a.say("%s stopped, port %d is free", title(w), w.Port)
+	return stopped{job: job.Raw}
+}
+
+// say prints a line to Stdout where people read it.
+func (a *app) say(format string, args ...any) {
+	if a.forPeople() {
+		fmt.Fprintln(a.env.Stdout, clean(fmt.Sprintf(format, args...)))
+	}
+}
+
+// stopSummary prints what programs asked for and says what failed.
+func (a *app) stopSummary(workers []wire.Worker, results []stopped) error {
+	var jobs [][]byte
+	var ids []string
+	var failures []error
+	for i, r := range results {
+		if r.job != nil {
+			jobs = append(jobs, r.job)
+		}
+		if r.err != nil {
+			failures = append(failures, r.err)
+			a.reportOne(len(workers) > 1, title(workers[i]), r.err)
+			continue
+		}
+		ids = append(ids, workers[i].WorkerID)
+	}
+	list := append(append([]byte(`{"jobs":[`), bytes.Join(jobs, []byte(","))...), "]}"...)
+	err := a.print(view{raw: list, ids: ids, table: func(io.Writer) error { return nil }})
+	switch {
+	case err != nil:
+		return err
+	case len(failures) == 0:
+		return nil
+	case len(workers) == 1:
+		return failures[0]
+	}
+	return &fault{code: judge(failures[0]).code, text: fmt.Sprintf("%d of %d workers were not stopped", len(failures), len(workers))}
+}
+
+// reportOne prints the failure of one worker among many.
+func (a *app) reportOne(many bool, who string, err error) {
+	var done *reported
+	if many && !errors.As(err, &done) {
+		a.notice("%s: %v", who, err)
+	}
+}
