@@ -1,0 +1,49 @@
+# hive: see README.md. Everything here works from a clean clone with Go and make.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+TOOL     = $(GO) tool -modfile=tools/go.mod
+
+# The race detector needs a C compiler; without one the tests still run.
+RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
+
+ROUNDS ?= 300
+
+.PHONY: all build run test torture bench lint fmt clean
+
+all: build
+
+build: ## static binaries in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hive ./cmd/hive
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hivectl ./cmd/hivectl
+	ln -sf hive bin/rbee-hive
+
+run: build ## the daemon with its defaults
+	@bin/hive
+
+test: ## the whole test suite
+ifeq ($(RACE),)
+	@echo "no C compiler: the tests run without the race detector"
+	@test "$$HIVE_TEST_STRICT" != 1
+endif
+	$(GO) vet ./...
+	$(GO) test $(RACE) -shuffle=on -timeout 15m ./...
+	$(MAKE) torture
+
+torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops workers
+	CGO_ENABLED=0 $(GO) build -trimpath -tags nogate -o bin/hive-nogate ./cmd/hive
+	$(GO) run ./test/torture -hive bin/hive -nogate bin/hive-nogate -rounds $(ROUNDS)
+
+bench: build ## benchmarks with their floors, and a table at the end
+	@$(GO) run ./test/bench -hive bin/hive
+
+lint:
+	$(TOOL) golangci-lint run ./...
+	GOOS=darwin $(GO) vet ./cmd/hivectl ./cmd/hive
+
+fmt:
+	$(TOOL) gofumpt -w .
+
+clean:
+	rm -rf bin

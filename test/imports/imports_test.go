@@ -1,0 +1,110 @@
+// Package imports_test checks who may import whom: see docs/architecture in
+// each package's doc.go, and the rules below.
+package imports_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// layers from the bottom to the top. A package may import packages of lower
+// layers, and parts of its own that lie below it in the tree.
+var layers = []string{"migrations", "store", "alloc", "hive", "httpapi", "cmd"}
+
+// only says in which packages an import may stand, by prefix.
+var only = map[string][]string{
+	"go.etcd.io/bbolt":       {"store", "migrations"},
+	"github.com/gorilla/mux": {"httpapi"},
+	"github.com/spf13/viper": {"cmd"},
+	"github.com/spf13/cobra": {"cmd"},
+	"os/exec":                {"hive/proc"},
+	"os/signal":              {"hive/proc", "cmd"},
+}
+
+// clientOnly are commands that talk to a daemon only through its client.
+var clientOnly = []string{"cmd/hivectl"}
+
+func TestImportsPointDown(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "rbeehive/...").Output()
+	require.NoError(t, err, "go list")
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		pkg := strings.TrimPrefix(f[0], "rbeehive/")
+		if layer(pkg) < 0 {
+			continue // test programs
+		}
+		seen++
+		for _, imported := range f[1:] {
+			if rule := forbidden(pkg, imported); rule != "" {
+				t.Errorf("%s imports %s: %s", pkg, imported, rule)
+			}
+		}
+	}
+	require.GreaterOrEqual(t, seen, 12, "go list named too few packages: this test looks at nothing")
+}
+
+// TestRulesCanFail shows that each rule refuses what it is there for.
+func TestRulesCanFail(t *testing.T) {
+	for pkg, imported := range map[string]string{
+		"store":          "rbeehive/alloc",
+		"migrations":     "rbeehive/store",
+		"alloc":          "rbeehive/hive/proc",
+		"hive":           "rbeehive/httpapi/wire",
+		"hive/proc":      "rbeehive/hive",
+		"hive/catalog":   "rbeehive/hive/proc",
+		"httpapi":        "go.etcd.io/bbolt",
+		"hive/reference": "github.com/spf13/cobra",
+		"alloc/sockets":  "os/exec",
+		"cmd/hivectl":    "rbeehive/hive",
+	} {
+		require.NotEmpty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
+	}
+	for pkg, imported := range map[string]string{
+		"hive":         "rbeehive/hive/proc",
+		"hive/proc":    "rbeehive/alloc/sockets",
+		"store":        "rbeehive/migrations",
+		"cmd/hive":     "rbeehive/store",
+		"hive/catalog": "rbeehive/store",
+	} {
+		require.Empty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
+	}
+}
+
+// forbidden returns the rule that an import breaks; empty if none.
+func forbidden(pkg, imported string) string {
+	for lib, where := range only {
+		if (imported == lib || strings.HasPrefix(imported, lib+"/")) && !slices.ContainsFunc(where, func(p string) bool { return within(pkg, p) }) {
+			return lib + " may be imported only under " + strings.Join(where, " and ")
+		}
+	}
+	target, ours := strings.CutPrefix(imported, "rbeehive/")
+	switch {
+	case !ours:
+		return ""
+	case slices.Contains(clientOnly, pkg) && !within(target, "httpapi/client") && !within(target, "httpapi/wire") && !within(target, pkg):
+		return pkg + " talks to a daemon only through httpapi/client"
+	case layer(target) < 0:
+		return "a product package may not import a test program"
+	case layer(target) < layer(pkg):
+		return ""
+	case layer(target) > layer(pkg):
+		return "imports point down: " + strings.Join(layers, " < ")
+	case within(target, pkg):
+		return "" // its own part
+	case pkg == "httpapi/client" && target == "httpapi/wire":
+		return "" // the shapes that both sides speak
+	}
+	return "imports go neither up nor sideways within " + layers[layer(pkg)]
+}
+
+func layer(pkg string) int {
+	top, _, _ := strings.Cut(pkg, "/")
+	return slices.Index(layers, top)
+}
+
+func within(pkg, dir string) bool { return pkg == dir || strings.HasPrefix(pkg, dir+"/") }
