@@ -1,0 +1,47 @@
+// Package proc starts, recognises, follows and ends the operating-system
+// processes of workers, so that a kill -9 of hive at any moment leaves neither an
+// orphan that nobody knows nor a stranger that is taken for a worker.
+//
+// # Model
+//
+// Start makes a child that waits behind a gate (package proc/gate) in its own
+// session and, where there is cgroup v2, its own cgroup. Its identity is recorded
+// by the caller; only then Gated.Open lets it execute its program. If hive dies
+// before, the child sees end of file and exits.
+//
+// An identity is boot id, PID, start time, pidfd inode and PID namespace. Adopt
+// judges a recorded one: Alive, Dead or Unknown. A Process holds a pidfd that was
+// verified after it was opened; waiting happens in Go's poller.
+//
+// A Tree is a worker with all it started. A process is a member by any one proof:
+// its cgroup, its stdout or stderr being the worker's log, the stamps in its
+// environment, the session of the living main process, or descent from a member.
+//
+//	spec -> Start -> Gated -> (record Identity) -> Open -> Process -> Done, Exit
+//	recorded Identity -> Adopt -> Process
+//	Tree{Main, ...} -> Members, Owns, ListenPorts, Stop
+//
+// # Guarantees
+//
+//   - Nothing of the program runs before Open was called.
+//   - A signal reaches the process it is meant for or nobody: pidfd_send_signal on
+//     a verified pidfd, never kill(2) on a recorded number, never a group.
+//   - A process is called Dead only on proof; what cannot be judged is Unknown.
+//   - An exit code is the kernel's or unknown, never made up.
+//   - A worker with a cgroup is gone as a whole when Tree.Stop returns nobody left.
+//   - Following a process costs a descriptor and a goroutine, no thread.
+//
+// # Caveats
+//
+//   - Linux 5.4 or later (pidfds from clone and in waitid). Elsewhere the package
+//     compiles and returns ErrUnsupported.
+//   - Without a cgroup, Stop is best effort against a program that keeps forking:
+//     descendants that also leave the session, close the log and wipe their
+//     environment are found only while somebody proven is their ancestor.
+//   - A pidfd becomes readable when the last thread of a process ends. A process
+//     whose first thread has ended is a zombie in ps and alive here.
+//   - Other users' processes cannot be looked into without CAP_SYS_PTRACE; that
+//     shows as fewer proofs, OwnerUnknown and unknown exits, never as an error.
+//   - A cgroup is below hive's own. A service manager that kills hive's whole
+//     cgroup when hive stops kills the workers with it (systemd: KillMode=process).
+package proc

@@ -1,0 +1,104 @@
+package proc
+
+import "strings"
+
+// private reports what is never handed on, not even by name: hive's own
+// configuration and tokens, the stamps of a hive that runs this one as a worker,
+// and what systemd gave to hive alone. A worker that got NOTIFY_SOCKET could
+// report hive as stopped; one that got LISTEN_FDS would take a descriptor of its
+// own for an API socket.
+func private(name string) bool {
+	switch name {
+	case "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM":
+		return true
+	}
+	for _, prefix := range []string{"HIVE_", "RBEEHIVE_", "LISTEN_", "WATCHDOG_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// misleading reports what is not handed on unless asked for by name: limits of
+// the Go runtime that were meant for hive, and variables that servers take their
+// port or address from, whatever their command line says.
+func misleading(name string) bool {
+	switch name {
+	case "GODEBUG", "GOGC", "GOMEMLIMIT", "GOMAXPROCS",
+		"PORT", "HOST", "VLLM_PORT", "LLAMA_ARG_PORT", "LLAMA_ARG_HOST", "AIP_MODE", "INFINITY_PORT":
+		return true
+	}
+	return false
+}
+
+// Environ returns the environment of a worker: inherited without what was meant
+// for hive or would mislead a server, then SPT_NOENV=1 (it keeps setproctitle
+// from overwriting the environment, and with it the stamps), then extra. An
+// entry of extra is "NAME=value", which replaces the variable, or "NAME", which
+// passes it through from inherited even if it would be removed; HIVE_*,
+// RBEEHIVE_* and what systemd gave to hive are never passed through, and
+// RBEEHIVE_* cannot be set. The order of inherited is kept, then that of extra;
+// no name appears twice. Neither argument is changed.
+func Environ(inherited, extra []string) []string {
+	vars := newEnvironment(len(inherited) + len(extra) + 1)
+	values := make(map[string]string, len(inherited))
+	for _, kv := range inherited {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || name == "" {
+			continue
+		}
+		values[name] = value
+		if !private(name) && !misleading(name) {
+			vars.set(name, value)
+		}
+	}
+	vars.set("SPT_NOENV", "1")
+	for _, kv := range extra {
+		name, value, set := strings.Cut(kv, "=")
+		switch {
+		case name == "" || strings.HasPrefix(name, "RBEEHIVE_"):
+		case set:
+			vars.set(name, value)
+		case !private(name):
+			if value, ok := values[name]; ok {
+				vars.set(name, value)
+			}
+		}
+	}
+	return vars.list
+}
+
+// environment is a list of variables without doubles, of which the last one set counts.
+type environment struct {
+	list []string
+	at   map[string]int
+}
+
+func newEnvironment(size int) *environment {
+	return &environment{list: make([]string, 0, size), at: make(map[string]int, size)}
+}
+
+func (e *environment) set(name, value string) {
+	kv := name + "=" + value
+	if i, ok := e.at[name]; ok {
+		e.list[i] = kv
+		return
+	}
+	e.at[name] = len(e.list)
+	e.list = append(e.list, kv)
+}
+
+// stamped returns the spec's environment with the stamps, which replace any there.
+func (s *Spec) stamped() []string {
+	vars := newEnvironment(len(s.Env) + 3)
+	for _, kv := range s.Env {
+		if name, value, ok := strings.Cut(kv, "="); ok && name != "" {
+			vars.set(name, value)
+		}
+	}
+	vars.set(StampState, s.StateID)
+	vars.set(StampLease, s.LeaseID)
+	vars.set(StampWorker, s.WorkerID)
+	return vars.list
+}

@@ -1,0 +1,36 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+// Sentinel errors. They are wrapped with detail; test them with errors.Is.
+var (
+	// ErrUnsupported: this operating system or kernel lacks what the package is built on.
+	ErrUnsupported = errors.New("hive starts and follows workers on Linux 5.4 or later only")
+	// ErrGone: the process has ended.
+	ErrGone = errors.New("process has ended")
+	// ErrProgramNotFound: there is no such program, or it cannot be executed.
+	ErrProgramNotFound = errors.New("program not found")
+	// ErrNoCgroup: there is no cgroup v2 here in which hive may make groups.
+	ErrNoCgroup = errors.New("no writable cgroup v2")
+	// ErrOtherNamespace: the process was recorded in another PID namespace, which may still exist.
+	ErrOtherNamespace = errors.New("recorded in another PID namespace")
+	// ErrUnknownSignal: no such signal.
+	ErrUnknownSignal = errors.New("unknown signal")
+	// ErrGateOpened: the gate has been opened or given up already.
+	ErrGateOpened = errors.New("gate already opened or given up")
+)
+
+// ExecError is a program that could not be executed although it was found. It
+// unwraps to Errno, so errors.Is(err, fs.ErrNotExist) works.
+type ExecError struct {
+	Step  string // "execve", "close_range", "sigaction"
+	Errno syscall.Errno
+}
+
+func (e *ExecError) Error() string { return fmt.Sprintf("%s: %s", e.Step, e.Errno.Error()) }
+
+func (e *ExecError) Unwrap() error { return e.Errno }

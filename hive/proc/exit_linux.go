@@ -1,0 +1,180 @@
+package proc
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rbeehive/store"
+)
+
+const (
+	// A parent that is alive reaps at once; one that does not within this time
+	// is a lazy init, and the zombie is asked instead.
+	exitPatience = 500 * time.Millisecond
+	exitInterval = 2 * time.Millisecond
+)
+
+// collectExit finds out how the process behind a readable pidfd ended, and reaps
+// it if it is our child. It takes at most exitPatience.
+func collectExit(id store.Identity, fd int) store.Exit {
+	status, err := reap(fd)
+	if err == nil {
+		return exitOf(status)
+	}
+	for deadline := time.Now().Add(exitPatience); ; {
+		if status, ok := infoExit(fd); ok {
+			return exitOf(status)
+		}
+		if time.Now().After(deadline) || !zombieOf(id) {
+			break
+		}
+		wait(exitInterval)
+	}
+	// Reaped between the two questions, or never.
+	if status, ok := infoExit(fd); ok {
+		return exitOf(status)
+	}
+	if status, ok := zombieExit(id); ok {
+		return exitOf(status)
+	}
+	return store.Exit{}
+}
+
+// wait blocks its goroutine, not a thread.
+func wait(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	<-t.C
+}
+
+// childInfo is siginfo_t as waitid(2) fills it; the zero-length field makes the
+// union start where it does on this architecture.
+type childInfo struct {
+	signo, errno, code int32
+	union              struct {
+		_           [0]uintptr
+		pid         int32
+		uid         uint32
+		status      int32
+		_           [20]int32
+		notPortable struct{}
+	}
+}
+
+// reap takes the wait status of the process if it is our child. It names the
+// process by its pidfd: by PID it could take the status of a new child that got
+// the number after somebody else had reaped the old one.
+func reap(fd int) (unix.WaitStatus, error) {
+	var raw unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PIDFD, fd, &raw, unix.WEXITED|unix.WNOHANG, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0, errNotOurs
+		}
+		break
+	}
+	info := (*childInfo)(unsafe.Pointer(&raw))
+	const exited, killed, dumped = 1, 2, 3 // CLD_EXITED and so on, sigaction(2)
+	switch info.code {
+	case exited:
+		return unix.WaitStatus(info.union.status << 8), nil
+	case killed, dumped:
+		return unix.WaitStatus(info.union.status), nil
+	default:
+		return 0, errNotOurs
+	}
+}
+
+// infoExit asks the pidfd (PIDFD_GET_INFO with PIDFD_INFO_EXIT, kernel >= 6.15).
+// The kernel has the answer only once the process has been reaped.
+func infoExit(fd int) (unix.WaitStatus, bool) {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if err := unix.IoctlPidfdInfo(fd, &info); err != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return 0, false
+	}
+	return unix.WaitStatus(info.Exit_code), true
+}
+
+func zombieOf(id store.Identity) bool {
+	s, err := readStat(id.PID)
+	return err == nil && s.start == id.StartTicks && s.zombie()
+}
+
+// zombieExit reads field 52 of a zombie's stat. The kernel writes 0 there for
+// those who may not ptrace the process, which is no exit code: whether we may is
+// seen by /proc/<pid>/exe, whose permission check is the same; of a zombie we may
+// look into it does not exist.
+func zombieExit(id store.Identity) (unix.WaitStatus, bool) {
+	_, err := os.Readlink("/proc/" + strconv.Itoa(id.PID) + "/exe")
+	if !errors.Is(err, fs.ErrNotExist) {
+		return 0, false
+	}
+	s, err := readStat(id.PID)
+	if err != nil || s.start != id.StartTicks || !s.zombie() {
+		return 0, false
+	}
+	return unix.WaitStatus(s.exitCode), true
+}
+
+func exitOf(status unix.WaitStatus) store.Exit {
+	switch {
+	case status.Exited():
+		code := status.ExitStatus()
+		return store.Exit{Code: &code}
+	case status.Signaled():
+		return store.Exit{Signal: signalName(syscall.Signal(status.Signal()))}
+	default:
+		return store.Exit{}
+	}
+}
+
+// oomKilled reads the counter of the worker's own cgroup; it starts at 0 with
+// the cgroup. Without a memory controller there is no such file, and no answer.
+func oomKilled(leaf string) bool {
+	if leaf == "" {
+		return false
+	}
+	h, err := findHierarchy()
+	if err != nil {
+		return false
+	}
+	rel, ok := h.relative(leaf)
+	if !ok {
+		return false
+	}
+	b, err := os.ReadFile(filepath.Join(h.mount, rel, "memory.events"))
+	if err != nil {
+		return false
+	}
+	return oomCount(string(b)) > 0
+}
+
+func oomCount(events string) uint64 {
+	for line := range strings.Lines(events) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name != "oom_kill" {
+			continue
+		}
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	return 0
+}
+
+// errNotOurs: the process is not a child of this one, or somebody has reaped it.
+var errNotOurs = errors.New("not a child to be reaped")

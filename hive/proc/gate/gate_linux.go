@@ -1,0 +1,150 @@
+package gate
+
+import (
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+func init() {
+	if len(os.Args) == 0 || os.Args[0] != Arg0 || !isPipe(WaitFD) {
+		return
+	}
+	run()
+}
+
+// isPipe keeps a person who runs `exec -a hive-gate hive` from falling in here.
+func isPipe(fd int) bool {
+	var st syscall.Stat_t
+	return syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFIFO
+}
+
+// run is the gate; it does not return. It is on the main thread: the runtime
+// keeps the main goroutine there until all initialisers have run, so the signal
+// mask set below is the one that execve hands on.
+func run() {
+	if Waits && !opened() {
+		os.Exit(ExitNotOpened)
+	}
+	step, errno := execute(os.Args[1:])
+	report := Report(step, uint32(errno))
+	_, _ = syscall.Write(ReportFD, report[:])
+	os.Exit(ExitNotExecuted)
+}
+
+// opened waits for hive's word. Only the one byte means go: a gate that takes
+// end of file for it leaves orphans behind when hive is killed.
+func opened() bool {
+	var buf [2]byte
+	for {
+		n, err := syscall.Read(WaitFD, buf[:])
+		if err == syscall.EINTR {
+			continue
+		}
+		return err == nil && n == 1 && buf[0] == Go
+	}
+}
+
+// execute returns only if a step failed.
+func execute(args []string) (byte, syscall.Errno) {
+	if len(args) < 2 {
+		return StepArguments, syscall.EINVAL
+	}
+	if errno := closeOnExec(); errno != 0 {
+		return StepDescriptors, errno
+	}
+	if errno := defaultSignals(); errno != 0 {
+		return StepSignals, errno
+	}
+	err := syscall.Exec(args[0], args[1:], syscall.Environ())
+	errno, _ := err.(syscall.Errno)
+	return StepExec, errno
+}
+
+const (
+	sysCloseRange     = 436 // the same number on every architecture; package syscall is older than the call
+	closeRangeCloexec = 4   // kernel >= 5.11
+)
+
+// closeOnExec marks every descriptor above 2: an API socket that hive was
+// started with must never reach a worker, which would keep its port.
+func closeOnExec() syscall.Errno {
+	_, _, errno := syscall.RawSyscall(sysCloseRange, WaitFD, uintptr(^uint32(0)), closeRangeCloexec)
+	if errno == 0 {
+		return 0
+	}
+	if fds, ok := openDescriptors(); ok {
+		return markEach(fds)
+	}
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return errno
+	}
+	for fd := uint64(WaitFD); fd < lim.Max && fd < 1<<20; fd++ {
+		_ = mark(int(fd))
+	}
+	return 0
+}
+
+// openDescriptors lists /proc/self/fd, for kernels without close_range.
+func openDescriptors() ([]int, bool) {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return nil, false
+	}
+	names, err := dir.Readdirnames(-1)
+	_ = dir.Close()
+	if err != nil {
+		return nil, false
+	}
+	var fds []int
+	for _, name := range names {
+		fd := 0
+		for _, c := range []byte(name) {
+			fd = fd*10 + int(c-'0')
+		}
+		if fd >= WaitFD {
+			fds = append(fds, fd)
+		}
+	}
+	return fds, true
+}
+
+func markEach(fds []int) syscall.Errno {
+	for _, fd := range fds {
+		if errno := mark(fd); errno != 0 && errno != syscall.EBADF {
+			return errno
+		}
+	}
+	return 0
+}
+
+func mark(fd int) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFD, syscall.FD_CLOEXEC)
+	return errno
+}
+
+const (
+	lastSignal = 64
+	sigsetSize = lastSignal / 8
+	sigSetMask = 2 // SIG_SETMASK
+)
+
+// defaultSignals undoes what was inherited: execve resets handlers, but an
+// ignored signal stays ignored and a blocked one blocked. From here to execve
+// the Go runtime is without its handlers; it needs none for so short a way.
+func defaultSignals() syscall.Errno {
+	var action [64]byte // a zero struct sigaction is SIG_DFL; larger than the kernel's on every architecture
+	for sig := uintptr(1); sig <= lastSignal; sig++ {
+		if sig == uintptr(syscall.SIGKILL) || sig == uintptr(syscall.SIGSTOP) {
+			continue
+		}
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0)
+		if errno != 0 {
+			return errno
+		}
+	}
+	var none [sigsetSize]byte
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&none)), 0, sigsetSize, 0, 0)
+	return errno
+}

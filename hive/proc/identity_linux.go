@@ -1,0 +1,208 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"rbeehive/store"
+)
+
+// initialPIDNamespace is the inode of the machine's own PID namespace,
+// PROC_PID_INIT_INO in include/linux/proc_ns.h.
+const initialPIDNamespace = 0xEFFFFFFC
+
+// BootID returns /proc/sys/kernel/random/boot_id. PIDs, start times and pidfd
+// inodes mean nothing across two boots. Safe for concurrent use.
+func BootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func pidNamespace() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
+		return 0, fmt.Errorf("read PID namespace: %w", err)
+	}
+	return st.Ino, nil
+}
+
+// SelfIdentity returns the identity of this process. Safe for concurrent use.
+func SelfIdentity() (store.Identity, error) { return Identify(os.Getpid()) }
+
+// Identify returns the identity of a running process, to be recorded; the caller
+// has to know by other means that pid is the process it wants. It fails with
+// ErrGone when there is none. Safe for concurrent use; does not block.
+func Identify(pid int) (store.Identity, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if noSuchProcess(err) {
+		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, ErrGone)
+	}
+	if err != nil {
+		return store.Identity{}, fmt.Errorf("identify process %d: pidfd_open: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	return identify(pid, fd)
+}
+
+// identify reads the identity behind an open pidfd. That the pidfd is not
+// readable afterwards proves that /proc/<pid> was that process's.
+func identify(pid, fd int) (store.Identity, error) {
+	id := store.Identity{PID: pid}
+	var err error
+	if id.BootID, err = BootID(); err != nil {
+		return store.Identity{}, err
+	}
+	if id.PIDNamespace, err = pidNamespace(); err != nil {
+		return store.Identity{}, err
+	}
+	if id.PidfdInode, err = pidfdInode(fd); err != nil {
+		return store.Identity{}, err
+	}
+	s, err := readStat(pid)
+	if readable(fd) || gone(err) {
+		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, ErrGone)
+	}
+	if err != nil {
+		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
+	}
+	id.StartTicks = s.start
+	return id, nil
+}
+
+// pidfdInode returns 0 on kernels before 6.9, where all pidfds share one
+// anonymous inode: recorded, that would make everybody look like the same process.
+func pidfdInode(fd int) (uint64, error) {
+	var sys unix.Statfs_t
+	if err := unix.Fstatfs(fd, &sys); err != nil {
+		return 0, fmt.Errorf("pidfd: fstatfs: %w", err)
+	}
+	if int64(sys.Type) != unix.PID_FS_MAGIC { //nolint:unconvert // 32 bits wide on some architectures
+		return 0, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, fmt.Errorf("pidfd: fstat: %w", err)
+	}
+	return st.Ino, nil
+}
+
+// readable reports whether the process of a pidfd has ended: all its threads,
+// not merely the first one. It does not block.
+func readable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
+	for {
+		n, err := unix.Poll(p, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return err == nil && n == 1 && p[0].Revents&(unix.POLLIN|unix.POLLHUP) != 0
+	}
+}
+
+// noSuchProcess reports the errors of pidfd_open(2) that prove that no process
+// has the number: ESRCH, or that it is a thread's now (EINVAL, since 6.14 ENOENT).
+func noSuchProcess(err error) bool {
+	return errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
+}
+
+// judge opens the recorded process. The pidfd is returned, not yet non-blocking,
+// only with Alive. With Unknown the error is the reason; with Dead it says what
+// proved it.
+func judge(id store.Identity) (int, Verdict, error) {
+	if id.PID <= 0 || id.BootID == "" {
+		return -1, Unknown, errors.New("record has no PID or no boot id")
+	}
+	boot, err := BootID()
+	if err != nil {
+		return -1, Unknown, err
+	}
+	if boot != id.BootID {
+		return -1, Dead, errors.New("the machine has been booted since")
+	}
+	if v, err := judgeNamespace(id); v != Alive {
+		return -1, v, err
+	}
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if noSuchProcess(err) {
+		return -1, Dead, fmt.Errorf("pidfd_open: %w", err)
+	}
+	if err != nil {
+		return -1, Unknown, fmt.Errorf("pidfd_open: %w", err)
+	}
+	v, err := judgePidfd(id, fd)
+	if v != Alive {
+		unix.Close(fd)
+		return -1, v, err
+	}
+	return fd, Alive, nil
+}
+
+// judgePidfd compares the process behind fd with the record.
+func judgePidfd(id store.Identity, fd int) (Verdict, error) {
+	if readable(fd) {
+		return Dead, ErrGone
+	}
+	inode, err := pidfdInode(fd)
+	if err != nil {
+		return Unknown, err
+	}
+	if id.PidfdInode != 0 && inode != 0 {
+		if inode != id.PidfdInode {
+			return Dead, errors.New("its PID belongs to another process now (pidfd inode)")
+		}
+		return Alive, nil
+	}
+	// Without an inode the start time decides. It is read after the pidfd was
+	// opened, and counts only if that process still runs afterwards: then the
+	// PID cannot have changed hands in between.
+	s, err := readStat(id.PID)
+	if readable(fd) {
+		return Dead, ErrGone
+	}
+	if err != nil {
+		return Unknown, err // EACCES, or ENOENT under hidepid: it runs, but may be anybody
+	}
+	if s.start != id.StartTicks {
+		return Dead, errors.New("its PID belongs to another process now (start time)")
+	}
+	return Alive, nil
+}
+
+// judgeNamespace returns Alive when PIDs of the record mean something here. A
+// container that was restarted has a new namespace with a new init, and its old
+// one is gone with its processes; that is the one case that counts as proof.
+func judgeNamespace(id store.Identity) (Verdict, error) {
+	ns, err := pidNamespace()
+	if err != nil {
+		return Unknown, err
+	}
+	if ns == id.PIDNamespace {
+		return Alive, nil
+	}
+	other := fmt.Errorf("%w (%d, this is %d)", ErrOtherNamespace, id.PIDNamespace, ns)
+	if ns == initialPIDNamespace {
+		return Unknown, other
+	}
+	first, err := readStat(1)
+	if err != nil || first.start <= id.StartTicks {
+		return Unknown, other
+	}
+	return Dead, errors.New("its PID namespace has ended: this one was made later")
+}
+
+// sendSignal signals the process of a verified pidfd.
+func sendSignal(fd int, sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(fd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return ErrGone
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+package proc
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// readers is how many goroutines read /proc at a time. Each read may hold a
+// thread, and threads are never given back: one goroutine per process left a
+// daemon with as many threads as it had workers.
+const readers = 4
+
+// Members returns the processes of the tree except its main process, each with
+// the proof that it belongs. Zombies are not members. It reads /proc once
+// (milliseconds, more on a machine with many processes); ctx ends it early.
+// What the system does not let us read is no proof, and no error. Safe for
+// concurrent use.
+func (t *Tree) Members(ctx context.Context) ([]Member, error) {
+	found, err := SurveyMembers(ctx, []*Tree{t})
+	if err != nil {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// SurveyMembers is Members for many trees, by index into trees, in one pass over
+// /proc with at most four readers. A tree without members has no entry. A process
+// with proofs for two trees counts for the one with the stronger proof.
+func SurveyMembers(ctx context.Context, trees []*Tree) (map[int][]Member, error) {
+	s := newSurvey(trees)
+	return s.run(ctx)
+}
+
+// survey is one pass over /proc.
+type survey struct {
+	trees   []*Tree
+	h       hierarchy
+	cgroups map[string]int // by path relative to the mount
+	logs    map[file]int
+	leases  map[lease]int
+	mains   map[int]int // by PID, living main processes only
+	// roots are processes proven earlier, from which descent counts too.
+	roots map[procKey]int
+}
+
+type lease struct{ state, id string }
+
+// procKey tells processes with the same PID apart.
+type procKey struct {
+	pid   int
+	start uint64
+}
+
+func newSurvey(trees []*Tree) *survey {
+	s := &survey{
+		trees: trees, cgroups: map[string]int{}, logs: map[file]int{},
+		leases: map[lease]int{}, mains: map[int]int{}, roots: map[procKey]int{},
+	}
+	if h, err := findHierarchy(); err == nil {
+		s.h = h
+	}
+	for i, t := range trees {
+		if t.Cgroup != "" && s.h.mount != "" {
+			s.cgroups[t.Cgroup] = i
+		}
+		if t.Log != "" {
+			if f, ok := fileOf(t.Log); ok {
+				s.logs[f] = i
+			}
+		}
+		if t.LeaseID != "" {
+			s.leases[lease{t.StateID, t.LeaseID}] = i
+		}
+		if t.Main != nil && t.Main.alive() {
+			s.mains[t.Main.PID()] = i
+		}
+	}
+	return s
+}
+
+// fact is one process of the pass. tree is -1 until a proof is found.
+type fact struct {
+	stat
+	tree  int
+	proof string
+}
+
+func (s *survey) run(ctx context.Context) (map[int][]Member, error) {
+	facts, err := s.read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("survey processes: %w", err)
+	}
+	s.dropSessions(facts)
+	s.descend(facts)
+	out := make(map[int][]Member)
+	for i := range facts {
+		f := &facts[i]
+		if _, main := s.mains[f.pid]; main || f.tree < 0 {
+			continue
+		}
+		out[f.tree] = append(out[f.tree], Member{PID: f.pid, Start: f.start, Proof: f.proof, Program: programOf(&f.stat)})
+	}
+	return out, nil
+}
+
+// read looks at every process but kernel threads, zombies and ourselves.
+func (s *survey) read(ctx context.Context) ([]fact, error) {
+	all, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	self := os.Getpid()
+	all = slices.DeleteFunc(all, func(pid int) bool { return pid == self })
+	facts := make([]fact, len(all))
+	forEach(len(all), func(i int) {
+		if ctx.Err() == nil {
+			facts[i] = s.look(all[i])
+		}
+	})
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(facts, func(f fact) bool { return f.pid == 0 }), nil
+}
+
+// forEach runs fn for 0..n-1 on at most readers goroutines and waits for them.
+func forEach(n int, fn func(int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(readers, n) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				fn(int(i))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// look returns a fact with PID 0 for what is no candidate.
+func (s *survey) look(pid int) fact {
+	st, err := readStat(pid)
+	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
+		return fact{}
+	}
+	if i, ok := s.mains[pid]; ok {
+		return fact{stat: st, tree: i}
+	}
+	i, proof := s.prove(&st)
+	return fact{stat: st, tree: i, proof: proof}
+}
+
+// prove looks for a proof that the process carries itself, strongest first.
+func (s *survey) prove(st *stat) (int, string) {
+	if i, ok := s.byCgroup(st.pid); ok {
+		return i, ProofCgroup
+	}
+	if i, ok := s.byLog(st.living()); ok {
+		return i, ProofLog
+	}
+	if i, ok := s.byStamp(st.living()); ok {
+		return i, ProofStamp
+	}
+	// A session keeps the number of its first process for as long as anybody is
+	// in it, and the number can be given out again after that process has ended:
+	// it says something only while the main process is verified alive.
+	if i, ok := s.mains[st.session]; ok {
+		return i, ProofSession
+	}
+	if i, ok := s.roots[procKey{st.pid, st.start}]; ok {
+		return i, ProofDescent
+	}
+	return -1, ""
+}
+
+func (s *survey) byCgroup(pid int) (int, bool) {
+	if len(s.cgroups) == 0 {
+		return 0, false
+	}
+	p, ok := s.h.of(pid)
+	if !ok {
+		return 0, false
+	}
+	for ; ; p = path.Dir(p) {
+		if i, ok := s.cgroups[p]; ok {
+			return i, true
+		}
+		if path.Dir(p) == p {
+			return 0, false
+		}
+	}
+}
+
+func (s *survey) byLog(pid int) (int, bool) {
+	if len(s.logs) == 0 {
+		return 0, false
+	}
+	for _, fd := range []string{"/fd/1", "/fd/2"} {
+		f, ok := fileOf("/proc/" + strconv.Itoa(pid) + fd)
+		if !ok {
+			continue
+		}
+		if i, ok := s.logs[f]; ok {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func (s *survey) byStamp(pid int) (int, bool) {
+	if len(s.leases) == 0 {
+		return 0, false
+	}
+	env := environ(pid, StampState, StampLease)
+	if env[StampLease] == "" {
+		return 0, false
+	}
+	i, ok := s.leases[lease{env[StampState], env[StampLease]}]
+	return i, ok
+}
+
+// dropSessions takes back what rested on a session whose main process has ended
+// while we looked.
+func (s *survey) dropSessions(facts []fact) {
+	for pid, i := range s.mains {
+		if s.trees[i].Main.alive() {
+			continue
+		}
+		delete(s.mains, pid)
+		for j := range facts {
+			f := &facts[j]
+			if f.tree == i && (f.proof == ProofSession || f.proof == "" && f.pid == pid) {
+				f.tree, f.proof = -1, ""
+			}
+		}
+	}
+}
+
+// descend adds the descendants of everything that has been proven. A parent is
+// never younger than its child: a younger one has got the parent's number.
+func (s *survey) descend(facts []fact) {
+	children := make(map[int][]int, len(facts))
+	var queue []int
+	for i := range facts {
+		children[facts[i].parent] = append(children[facts[i].parent], i)
+		if facts[i].tree >= 0 {
+			queue = append(queue, i)
+		}
+	}
+	for len(queue) > 0 {
+		parent := &facts[queue[0]]
+		queue = queue[1:]
+		for _, i := range children[parent.pid] {
+			child := &facts[i]
+			if child.tree >= 0 || child.start < parent.start {
+				continue
+			}
+			child.tree, child.proof = parent.tree, ProofDescent
+			queue = append(queue, i)
+		}
+	}
+}

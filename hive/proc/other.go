@@ -1,0 +1,108 @@
+//go:build !linux
+
+package proc
+
+import (
+	"context"
+	"syscall"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/store"
+)
+
+// Gated is a child that waits; there is none on this system.
+type Gated struct{}
+
+// Process is a process that is being followed; there is none on this system.
+type Process struct{}
+
+// Reaper reaps orphans; there is none on this system.
+type Reaper struct{}
+
+// Start returns ErrUnsupported.
+func Start(Spec) (*Gated, error) { return nil, ErrUnsupported }
+
+// Identity returns nothing.
+func (g *Gated) Identity() store.Identity { return store.Identity{} }
+
+// Cgroup returns nothing.
+func (g *Gated) Cgroup() string { return "" }
+
+// Open returns ErrUnsupported.
+func (g *Gated) Open(context.Context) (*Process, error) { return nil, ErrUnsupported }
+
+// Abort does nothing.
+func (g *Gated) Abort() {}
+
+// Adopt returns Unknown and ErrUnsupported.
+func Adopt(store.Identity) (*Process, Verdict, error) { return nil, Unknown, ErrUnsupported }
+
+// LastExit returns an unknown exit.
+func LastExit(store.Identity) store.Exit { return store.Exit{} }
+
+// Identity returns nothing.
+func (p *Process) Identity() store.Identity { return store.Identity{} }
+
+// PID returns 0.
+func (p *Process) PID() int { return 0 }
+
+// AtGate returns false.
+func (p *Process) AtGate() bool { return false }
+
+// Done returns nil.
+func (p *Process) Done() <-chan struct{} { return nil }
+
+// Exit returns an unknown exit.
+func (p *Process) Exit() store.Exit { return store.Exit{} }
+
+// Signal returns ErrUnsupported.
+func (p *Process) Signal(syscall.Signal) error { return ErrUnsupported }
+
+// Close does nothing.
+func (p *Process) Close() {}
+
+// Members returns ErrUnsupported.
+func (t *Tree) Members(context.Context) ([]Member, error) { return nil, ErrUnsupported }
+
+// Owns returns OwnerUnknown and ErrUnsupported.
+func (t *Tree) Owns(context.Context, []sockets.Socket) (Ownership, error) {
+	return OwnerUnknown, ErrUnsupported
+}
+
+// ListenPorts returns ErrUnsupported.
+func (t *Tree) ListenPorts(context.Context, *sockets.Snapshot) ([]uint16, error) {
+	return nil, ErrUnsupported
+}
+
+// Stop returns ErrUnsupported.
+func (t *Tree) Stop(context.Context, store.Stop) ([]Member, error) { return nil, ErrUnsupported }
+
+// SurveyMembers returns ErrUnsupported.
+func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return nil, ErrUnsupported }
+
+// Sweep returns ErrUnsupported.
+func Sweep(context.Context, string) ([]Stray, error) { return nil, ErrUnsupported }
+
+// NewReaper returns ErrUnsupported.
+func NewReaper(func(pid int)) (*Reaper, error) { return nil, ErrUnsupported }
+
+// Close does nothing.
+func (r *Reaper) Close() {}
+
+// CgroupRoot returns ErrNoCgroup.
+func CgroupRoot(string) (string, error) { return "", ErrNoCgroup }
+
+// PruneCgroups returns ErrNoCgroup.
+func PruneCgroups(string) (int, error) { return 0, ErrNoCgroup }
+
+// BootID returns ErrUnsupported.
+func BootID() (string, error) { return "", ErrUnsupported }
+
+// SelfIdentity returns ErrUnsupported.
+func SelfIdentity() (store.Identity, error) { return store.Identity{}, ErrUnsupported }
+
+// Identify returns ErrUnsupported.
+func Identify(int) (store.Identity, error) { return store.Identity{}, ErrUnsupported }
+
+// FindFeatures returns none.
+func FindFeatures() Features { return Features{} }

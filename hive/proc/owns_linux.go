@@ -1,0 +1,169 @@
+package proc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"rbeehive/alloc/sockets"
+)
+
+// Owns says whose the given sockets are: Ours if each of them belongs to a
+// process of the tree, Foreign if one is provably in the hands of another
+// process, OwnerUnknown if the system does not let us see (then never act), or
+// if there are none. A socket is judged by the cgroup it was made in, else by the
+// descriptors of the main process, else by those of the members. It reads /proc.
+// Safe for concurrent use.
+func (t *Tree) Owns(ctx context.Context, socks []sockets.Socket) (Ownership, error) {
+	if len(socks) == 0 {
+		return OwnerUnknown, nil
+	}
+	open := t.notByCgroup(socks)
+	if t.Main != nil {
+		open = without(ctx, open, t.Main.PID())
+	}
+	if len(open) > 0 {
+		members, err := t.memberPIDs(ctx)
+		if err != nil {
+			return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
+		}
+		for pid := range members {
+			open = without(ctx, open, pid)
+		}
+	}
+	if ctx.Err() != nil {
+		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", ctx.Err())
+	}
+	if len(open) == 0 {
+		return Ours, nil
+	}
+	return t.whose(ctx, open)
+}
+
+// whose looks for the holders of sockets that nobody of the tree seems to have.
+// That alone proves nothing: a descriptor table may be hidden from us, and a
+// worker that is called foreign by mistake is stopped. So Foreign takes a holder
+// that we see and that, looked at again, is not of the tree.
+func (t *Tree) whose(ctx context.Context, open []uint64) (Ownership, error) {
+	holders, err := holdersOf(ctx, open)
+	if err != nil {
+		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
+	}
+	members, err := t.memberPIDs(ctx)
+	if err != nil {
+		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
+	}
+	verdict := Ours
+	for _, inode := range open {
+		pids := holders[inode]
+		switch {
+		case slices.ContainsFunc(pids, func(pid int) bool { return members[pid] }):
+		case len(pids) > 0:
+			return Foreign, nil
+		default:
+			verdict = OwnerUnknown
+		}
+	}
+	return verdict, nil
+}
+
+// memberPIDs returns the processes of the tree with the main process.
+func (t *Tree) memberPIDs(ctx context.Context) (map[int]bool, error) {
+	members, err := t.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[int]bool, len(members)+1)
+	if t.Main != nil && t.Main.alive() {
+		out[t.Main.PID()] = true
+	}
+	for _, m := range members {
+		out[m.PID] = true
+	}
+	return out, nil
+}
+
+// holdersOf finds the processes that have the sockets open, as far as we may see.
+func holdersOf(ctx context.Context, inodes []uint64) (map[uint64][]int, error) {
+	all, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	out := make(map[uint64][]int)
+	forEach(len(all), func(i int) {
+		have, err := socketsOf(ctx, all[i])
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, inode := range inodes {
+			if have[inode] {
+				out[inode] = append(out[inode], all[i])
+			}
+		}
+	})
+	return out, ctx.Err()
+}
+
+// notByCgroup returns the sockets that were not made in the tree's cgroup. That
+// alone does not make them foreign: a member may have left the cgroup.
+func (t *Tree) notByCgroup(socks []sockets.Socket) []uint64 {
+	var ids map[uint64]bool
+	if dir, ok := cgroupDir(t.Cgroup); ok {
+		ids = cgroupIDs(dir)
+	}
+	var open []uint64
+	for _, s := range socks {
+		if s.CgroupID == 0 || !ids[s.CgroupID] {
+			open = append(open, s.Inode)
+		}
+	}
+	return open
+}
+
+// without takes away the sockets that pid has open, as far as we may see.
+func without(ctx context.Context, open []uint64, pid int) []uint64 {
+	if len(open) == 0 {
+		return open
+	}
+	have, err := socketsOf(ctx, pid)
+	if err != nil {
+		return open
+	}
+	return slices.DeleteFunc(slices.Clone(open), func(inode uint64) bool { return have[inode] })
+}
+
+// ListenPorts returns, in ascending order, every port of the snapshot on which a
+// process of the tree listens, in any address family: also ports the worker has
+// no lease for. Processes that cannot be looked into are left out. It reads
+// /proc. Safe for concurrent use.
+func (t *Tree) ListenPorts(ctx context.Context, snap *sockets.Snapshot) ([]uint16, error) {
+	tree, err := t.memberPIDs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ports of tree: %w", err)
+	}
+	ours := make(map[uint64]bool)
+	for pid := range tree {
+		have, err := socketsOf(ctx, pid)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("ports of tree: %w", ctx.Err())
+		}
+		if err != nil {
+			continue
+		}
+		for inode := range have {
+			ours[inode] = true
+		}
+	}
+	var ports []uint16
+	for _, s := range snap.All() {
+		if s.State == sockets.Listen && ours[s.Inode] {
+			ports = append(ports, s.Local.Port())
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports), nil
+}

@@ -1,0 +1,194 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/proc/gate"
+	"rbeehive/store"
+)
+
+// Process is a process that is being followed: one that Start made or Adopt
+// recognised. It is safe for concurrent use. It costs one pidfd and one
+// goroutine that waits in Go's poller, and no thread.
+type Process struct {
+	id    store.Identity
+	leaf  string // its cgroup, if that is a leaf of a hive's, as /proc writes it
+	pidfd *os.File
+	conn  syscall.RawConn
+
+	watched chan struct{} // closed when the watching goroutine has returned
+	done    chan struct{} // closed when the process has ended
+	exit    store.Exit    // set before done is closed
+}
+
+// Adopt takes back a recorded process after a restart of hive. It returns a
+// Process only with Alive; with Dead and Unknown the error is the reason. The
+// record is checked in this order: boot, PID namespace, pidfd_open, whether the
+// pidfd says that all threads have ended, the pidfd's inode, and only without an
+// inode the start time. What cannot be decided is Unknown: such a process must be
+// neither freed nor signalled. It does not block. A Process that is not wanted
+// any more must be closed.
+func Adopt(id store.Identity) (*Process, Verdict, error) {
+	fd, verdict, err := judge(id)
+	if verdict != Alive {
+		return nil, verdict, fmt.Errorf("adopt process %d: %w", id.PID, err)
+	}
+	p, err := follow(id, fd)
+	if err != nil {
+		return nil, Unknown, fmt.Errorf("adopt process %d: %w", id.PID, err)
+	}
+	return p, Alive, nil
+}
+
+// follow takes over fd and starts watching.
+func follow(id store.Identity, fd int) (*Process, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	pidfd := os.NewFile(uintptr(fd), "pidfd:"+strconv.Itoa(id.PID))
+	// A file outside the poller has no deadlines, and would take a thread for
+	// as long as the process lives.
+	if err := pidfd.SetReadDeadline(time.Time{}); err != nil {
+		pidfd.Close()
+		return nil, fmt.Errorf("watch: %w: pidfd cannot be polled: %w", ErrUnsupported, err)
+	}
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
+		pidfd.Close()
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	p := &Process{
+		id: id, leaf: leafOf(id.PID), pidfd: pidfd, conn: conn,
+		watched: make(chan struct{}), done: make(chan struct{}),
+	}
+	children.add(id.PID)
+	go p.watch()
+	return p, nil
+}
+
+// watch owns the end of the process. It ends itself when the process has ended
+// or Close was called.
+func (p *Process) watch() {
+	defer close(p.watched)
+	defer children.remove(p.id.PID)
+	err := p.conn.Read(func(fd uintptr) bool { return readable(int(fd)) })
+	if err != nil {
+		return // closed
+	}
+	err = p.conn.Control(func(fd uintptr) { p.exit = collectExit(p.id, int(fd)) })
+	if err != nil {
+		return
+	}
+	p.exit.At = time.Now().UTC()
+	p.exit.OOM = p.exit.Signal == "SIGKILL" && oomKilled(p.leaf)
+	close(p.done)
+	p.pidfd.Close()
+}
+
+// Identity returns what was recorded, or is to be recorded, of the process.
+func (p *Process) Identity() store.Identity { return p.id }
+
+// PID returns the process id. It stays the same after the process has ended, and
+// is then somebody else's sooner or later.
+func (p *Process) PID() int { return p.id.PID }
+
+// AtGate reports whether the process is still the gate: the program has not been
+// executed and, if hive that started it is gone, never will be. A process that
+// cannot be looked into is taken for the program. The gate is told by its
+// argv[0]: the program may be hive's own binary too.
+func (p *Process) AtGate() bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.id.PID) + "/cmdline")
+	if err != nil || len(b) <= len(gate.Arg0) {
+		return false
+	}
+	return string(b[:len(gate.Arg0)+1]) == gate.Arg0+"\x00" && p.alive()
+}
+
+// Done is closed when the process has ended: its last thread, not its first. It
+// is never closed after Close unless it was before.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit returns how the process ended; call it after Done. Before, and where the
+// system keeps it from us, it has neither a code nor a signal. In order: the wait
+// status of our own child; PIDFD_INFO_EXIT (kernel >= 6.15), which works for
+// anybody's child; field 52 of /proc/<pid>/stat of a zombie that nobody reaps.
+func (p *Process) Exit() store.Exit {
+	select {
+	case <-p.done:
+		return p.exit
+	default:
+		return store.Exit{}
+	}
+}
+
+// Signal sends sig to the process through its pidfd, so it cannot reach another
+// one. It returns ErrGone when the process has ended, also after Close.
+func (p *Process) Signal(sig syscall.Signal) error {
+	var sent error
+	err := p.conn.Control(func(fd uintptr) {
+		if readable(int(fd)) {
+			sent = ErrGone // a zombie takes signals without an error
+			return
+		}
+		sent = sendSignal(int(fd), sig)
+	})
+	if err != nil {
+		return fmt.Errorf("signal process %d: %w", p.id.PID, ErrGone)
+	}
+	if sent != nil {
+		return fmt.Errorf("signal process %d: %w", p.id.PID, sent)
+	}
+	return nil
+}
+
+// Close lets go of the process without touching it, and waits for the watching
+// goroutine. Calling it again, or after Done, does nothing.
+func (p *Process) Close() {
+	p.pidfd.Close()
+	<-p.watched
+}
+
+// alive reports whether the process runs, without waiting for Done.
+func (p *Process) alive() bool {
+	alive := false
+	err := p.conn.Control(func(fd uintptr) { alive = !readable(int(fd)) })
+	return err == nil && alive
+}
+
+// LastExit returns how a recorded process ended that Adopt found dead. Only a
+// zombie that nobody has reaped, and that is provably the recorded process, can
+// still tell; the result is unknown (neither code nor signal) otherwise.
+func LastExit(id store.Identity) store.Exit {
+	unknown := store.Exit{}
+	boot, err := BootID()
+	if err != nil || boot != id.BootID {
+		return unknown
+	}
+	if v, _ := judgeNamespace(id); v != Alive {
+		return unknown
+	}
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err != nil {
+		return unknown
+	}
+	defer unix.Close(fd)
+	s, err := readStat(id.PID)
+	if err != nil || s.start != id.StartTicks || !readable(fd) {
+		return unknown
+	}
+	if inode, err := pidfdInode(fd); err != nil || id.PidfdInode != 0 && inode != id.PidfdInode {
+		return unknown
+	}
+	exit := collectExit(id, fd)
+	if exit.Code != nil || exit.Signal != "" {
+		exit.At = time.Now().UTC()
+	}
+	return exit
+}

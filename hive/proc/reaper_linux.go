@@ -1,0 +1,210 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reaper makes this process the reaper of all its descendants: when a worker's
+// process ends, its children come to hive instead of to init, so that descent
+// goes on to prove something, and hive takes the zombies away.
+type Reaper struct {
+	log  func(pid int)
+	wake chan struct{}
+	stop chan struct{}
+	wg   sync.WaitGroup
+	once sync.Once
+}
+
+// NewReaper sets PR_SET_CHILD_SUBREAPER and reaps orphans from then on; log, which
+// may be nil, is called with the PID of each, from the reaper's goroutine.
+// Children that Start made are left to their watchers, and those in hive's own
+// session (os/exec) to whoever started them: waitid only looks (WNOWAIT) until it
+// is clear whose a child is. Descendants that are in hive's session and were
+// orphaned are therefore not reaped. There can be one Reaper at a time.
+func NewReaper(log func(pid int)) (*Reaper, error) {
+	if log == nil {
+		log = func(int) {}
+	}
+	r := &Reaper{log: log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	if !children.attach(r.poke) {
+		return nil, errors.New("reap: there is a reaper already")
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		children.detach()
+		return nil, fmt.Errorf("reap: become subreaper: %w", err)
+	}
+	sigchld := make(chan os.Signal, 1)
+	signal.Notify(sigchld, unix.SIGCHLD)
+	r.wg.Go(func() {
+		defer signal.Stop(sigchld)
+		r.run(sigchld)
+	})
+	r.poke()
+	return r, nil
+}
+
+// Close stops reaping, and descendants go to init again. It waits for the
+// goroutine. Calling it again does nothing.
+func (r *Reaper) Close() {
+	r.once.Do(func() {
+		close(r.stop)
+		r.wg.Wait()
+		children.detach()
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	})
+}
+
+func (r *Reaper) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// retry is how soon the reaper looks again when somebody else's child stood in
+// its way; there is no signal when that child is reaped at last.
+const retry = time.Second
+
+func (r *Reaper) run(sigchld <-chan os.Signal) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-sigchld:
+		case <-r.wake:
+		case <-timer.C:
+		}
+		if blocked := r.reap(); blocked {
+			timer.Reset(retry)
+		}
+	}
+}
+
+// reap takes all orphans away. It returns true when a child of somebody else
+// that has ended is still there.
+func (r *Reaper) reap() bool {
+	for {
+		pid, ok := r.reapFirst()
+		if !ok {
+			break
+		}
+		if pid == 0 {
+			// waitid shows the first child that has ended, and that one is not ours
+			// to reap. Others may stand behind it.
+			return r.reapListed()
+		}
+		r.log(pid)
+	}
+	return false
+}
+
+// reapFirst reaps the first child that has ended. pid is 0 when that child is
+// not to be reaped; ok is false when no child has ended.
+func (r *Reaper) reapFirst() (pid int, ok bool) {
+	children.fork.Lock()
+	defer children.fork.Unlock()
+	pid = ended(unix.P_ALL, 0)
+	if pid == 0 {
+		return 0, false
+	}
+	if !orphan(pid) {
+		return 0, true
+	}
+	return pid, wait4(pid)
+}
+
+// reapListed asks for each child by name.
+func (r *Reaper) reapListed() (blocked bool) {
+	for _, pid := range childPIDs() {
+		reaped, foreign := r.reapOne(pid)
+		if reaped {
+			r.log(pid)
+		}
+		blocked = blocked || foreign
+	}
+	return blocked
+}
+
+func (r *Reaper) reapOne(pid int) (reaped, foreign bool) {
+	children.fork.Lock()
+	defer children.fork.Unlock()
+	if ended(unix.P_PID, pid) == 0 {
+		return false, false
+	}
+	if !orphan(pid) {
+		return false, !children.has(pid)
+	}
+	return wait4(pid), false
+}
+
+// ended returns the PID of a child that has ended, without reaping it; 0: none.
+func ended(idType, id int) int {
+	var raw unix.Siginfo
+	for {
+		err := unix.Waitid(idType, id, &raw, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0
+		}
+		return int((*childInfo)(unsafe.Pointer(&raw)).union.pid)
+	}
+}
+
+// orphan reports a child that nobody in this process waits for.
+func orphan(pid int) bool {
+	if children.has(pid) {
+		return false
+	}
+	own, err := unix.Getsid(0)
+	if err != nil {
+		return false
+	}
+	sid, err := unix.Getsid(pid)
+	return err == nil && sid != own
+}
+
+// wait4 takes the zombie; by PID, because until then the number cannot change hands.
+func wait4(pid int) bool {
+	for {
+		got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil && got == pid
+		}
+	}
+}
+
+// childPIDs lists our children, whichever thread they belong to. On a kernel
+// without CONFIG_PROC_CHILDREN it is empty.
+func childPIDs() []int {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, task := range tasks {
+		b, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err != nil {
+			continue
+		}
+		for field := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,123 @@
+package proc
+
+import (
+	"rbeehive/store"
+)
+
+// The stamps: the variables that hive adds to a worker's environment.
+const (
+	StampState  = "RBEEHIVE_STATE"
+	StampLease  = "RBEEHIVE_LEASE"
+	StampWorker = "RBEEHIVE_WORKER"
+)
+
+// Spec is what Start needs to know.
+type Spec struct {
+	// Argv is the worker's exact argument vector; Argv[0] is the absolute path of the program.
+	Argv []string
+	// Env is the worker's whole environment except the stamps; see Environ.
+	Env []string
+	// Dir is the working directory; empty: hive's own.
+	Dir string
+	// Log is the file that takes stdout and stderr. It is created with mode 0600 and only appended to.
+	Log string
+	// Cgroup is the name of a new leaf cgroup under CgroupRoot(StateID), best the
+	// worker's id, which is never used again. Empty: none. Where there is no
+	// writable cgroup v2 the process is started without, and Gated.Cgroup is empty.
+	Cgroup string
+	// LeaseID, WorkerID and StateID become the stamps.
+	LeaseID, WorkerID, StateID string
+}
+
+// Verdict is what can be said about a recorded process. The zero value is Unknown.
+type Verdict int
+
+// The verdicts.
+const (
+	Unknown Verdict = iota // cannot be judged: keep its lease, do not signal it
+	Alive                  // it runs, and it is the one that was recorded
+	Dead                   // it does not run, whoever has its PID now
+)
+
+// String returns the verdict in lower case.
+func (v Verdict) String() string {
+	switch v {
+	case Alive:
+		return "alive"
+	case Dead:
+		return "dead"
+	default:
+		return "unknown"
+	}
+}
+
+// The proofs of membership, strongest first.
+const (
+	ProofCgroup  = "cgroup"  // it is in the worker's cgroup
+	ProofLog     = "log"     // its stdout or stderr is the worker's log, by device and inode
+	ProofStamp   = "stamp"   // its environment has the stamps of the lease
+	ProofSession = "session" // it is in the session of the worker's living main process
+	ProofDescent = "descent" // it descends from a process of the worker
+)
+
+// Member is a process that belongs to a worker.
+type Member struct {
+	PID     int
+	Start   uint64 // clock ticks since boot, proc_pid_stat(5) field 22
+	Proof   string // one of the Proof constants
+	Program string // base name of its executable, or its comm (at most 15 bytes) where that cannot be read
+}
+
+// Stray is a process with a mark of this hive on it.
+type Stray struct {
+	PID     int
+	Start   uint64 // clock ticks since boot
+	LeaseID string // from the stamp; empty without one
+	// WorkerID is from the stamp, else the name of the leaf cgroup (see Spec.Cgroup).
+	WorkerID string
+	Proof    string // ProofCgroup or ProofStamp
+	Program  string // as in Member
+}
+
+// Tree is a worker with everything it has started.
+type Tree struct {
+	// Main is the worker's main process; nil when it is dead.
+	Main *Process
+	// Identity is the recorded identity of the main process.
+	Identity store.Identity
+	// Cgroup is the recorded cgroup, relative to the mount; empty: none.
+	Cgroup string
+	// Log is the absolute path of the worker's log; empty: none.
+	Log string
+	// StateID, LeaseID and WorkerID are the stamps.
+	StateID, LeaseID, WorkerID string
+}
+
+// Ownership says whose a socket is. The zero value is OwnerUnknown.
+type Ownership int
+
+// The answers.
+const (
+	OwnerUnknown Ownership = iota // the system does not let us see; never act on it
+	Ours                          // all of them belong to the worker
+	Foreign                       // at least one belongs to somebody else
+)
+
+// String returns the answer in lower case.
+func (o Ownership) String() string {
+	switch o {
+	case Ours:
+		return "ours"
+	case Foreign:
+		return "foreign"
+	default:
+		return "unknown"
+	}
+}
+
+// Features is what this kernel offers, for a report to a person.
+type Features struct {
+	PidfdInode bool // pidfds have an inode that is unique for a boot (kernel >= 6.9)
+	ExitInfo   bool // the exit code of a process that is not our child can be had (kernel >= 6.15)
+	CgroupV2   bool // hive may make cgroups of its own
+}
