@@ -14,10 +14,11 @@ import (
 	"rbeehive/store"
 )
 
-// This file is the stream as rbee's clients read it. They know no SSE framing:
-// they split on newlines, strip "data:", and show every other line to a person.
-// So there is no id, no retry and no comment here, and a line of a worker's log
-// must not look like the end of the job.
+// This file is the stream as rbee's clients read it (rbee-keeper, job-client,
+// November 2025). They know no SSE framing: they split on newlines, trim, strip
+// one "data:", and show every line to a person. So there is no id, no retry and
+// no comment here, and a line of a worker's log must not look like the end of
+// the job. A connection that closes without a terminator reads as success.
 
 // rbeeStream tells a job's story from its beginning and ends with a terminator.
 func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request) error {
@@ -99,7 +100,7 @@ func (s *Server) cutShort(text *rbeeText, id string) {
 		text.failed("hive is shutting down; once it runs again, GET /v1/jobs/" + id + " says how the job ended")
 		return
 	}
-	if wkr, err := h.Worker(job.WorkerID); err == nil && job.Operation == "worker_spawn" && starting(wkr) {
+	if wkr, ok := startedWorker(h, job); ok {
 		text.lines(fmt.Sprintf("worker %s is started and not ready yet; it goes on loading, and GET /v1/workers/%s shows it",
 			wkr.WorkerID, wkr.WorkerID))
 		if raw, err := json.Marshal(spawnedShape(wkr)); err == nil {
@@ -111,10 +112,17 @@ func (s *Server) cutShort(text *rbeeText, id string) {
 	text.failed(fmt.Sprintf("job %s is still %s and goes on: do not submit it again, ask GET /v1/jobs/%s", id, job.State, id))
 }
 
-// starting reports whether the worker's program runs and is on its way. A
-// spawning worker may still be at the gate.
-func starting(w store.Worker) bool {
-	return w.State == store.WorkerRunning || w.State == store.WorkerLoading || w.State == store.WorkerReady
+// startedWorker is the worker of a spawn whose program runs. One that is still
+// spawning may not have passed the gate.
+func startedWorker(h *hive.Hive, job store.Job) (store.Worker, bool) {
+	if job.Operation != "worker_spawn" || job.WorkerID == "" {
+		return store.Worker{}, false
+	}
+	w, err := h.Worker(job.WorkerID)
+	if err != nil {
+		return store.Worker{}, false
+	}
+	return w, w.State == store.WorkerRunning || w.State == store.WorkerLoading || w.State == store.WorkerReady
 }
 
 // rbeeText writes a job's story as rbee's text.
@@ -191,7 +199,7 @@ func (t *rbeeText) payload() {
 
 // failed writes the terminator of a job that failed, as one line.
 func (t *rbeeText) failed(why string) {
-	t.line("[ERROR] " + strings.Join(splitLines(why), " "))
+	t.line("[ERROR] " + escapeDone(strings.Join(splitLines(why), " ")))
 }
 
 // lines writes text for people, escaped.
@@ -212,24 +220,32 @@ func splitLines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 }
 
-// failedMark is what the keeper takes for a failure, wherever in a line it is.
-// llama-server says "mlock failed: ..." and goes on.
+// The keeper looks into every line it shows: a "failed:" anywhere, or "Job" and
+// "failed" together, makes it say that the whole job failed, and a "[DONE]"
+// anywhere that it is complete. llama-server says "mlock failed: ..." and goes on.
 var failedMark = regexp.MustCompile(`(?i)(failed):`)
 
-// escapeLine makes a line harmless and leaves it readable: a space before the
-// colon, a backslash before what looks like a terminator.
+// escapeLine makes a line harmless and leaves it readable.
 func escapeLine(line string) string {
 	line = failedMark.ReplaceAllString(line, "$1 :")
+	if strings.Contains(line, "Job") {
+		line = strings.ReplaceAll(line, "failed", "Failed")
+	}
+	line = escapeDone(line)
 	if looksTerminal(line) {
 		return `\` + line
 	}
 	return line
 }
 
-// escapeJSON does the same inside JSON without changing what it says: the text
-// with a colon can only be in a string.
+func escapeDone(line string) string { return strings.ReplaceAll(line, "[DONE]", "[DONE ]") }
+
+// escapeJSON does the same to one line of JSON without changing what it says:
+// both words can only be in strings. The last letter is escaped, because the
+// first may be the end of a "\f".
 func escapeJSON(raw string) string {
-	return failedMark.ReplaceAllString(raw, `$1\u003a`)
+	raw = strings.ReplaceAll(raw, "failed", `faile\u0064`)
+	return strings.ReplaceAll(raw, "[DONE]", `[DONE\u005d`)
 }
 
 // looksTerminal reports whether a reader that trims spaces and strips "data:",
@@ -243,7 +259,7 @@ func looksTerminal(line string) bool {
 		}
 		line = rest
 	}
-	for _, terminator := range []string{"[DONE]", "[CANCELLED]", "[ERROR]"} {
+	for _, terminator := range []string{"[DONE", "[CANCELLED]", "[ERROR]"} {
 		if strings.HasPrefix(line, terminator) {
 			return true
 		}

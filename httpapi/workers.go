@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
@@ -16,7 +17,8 @@ import (
 const eventsPage = 256
 
 // listWorkers lists live and dead workers by port. A port can have several dead
-// ones, so the cursor is the port and the id.
+// ones, so the cursor is all that they are ordered by: it stays good when the
+// worker it names is pruned.
 func (s *Server) listWorkers(w http.ResponseWriter, r *http.Request) error {
 	limit, err := queryLimit(r, 0)
 	if err != nil {
@@ -40,21 +42,28 @@ func (s *Server) listWorkers(w http.ResponseWriter, r *http.Request) error {
 }
 
 func compareWorkers(a, b store.Worker) int {
-	return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.WorkerID, b.WorkerID))
+	return cmp.Or(cmp.Compare(a.Port, b.Port), a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.WorkerID, b.WorkerID))
 }
 
-func workerCursor(w store.Worker) string { return strconv.Itoa(int(w.Port)) + "/" + w.WorkerID }
+func workerCursor(w store.Worker) string {
+	return fmt.Sprintf("%d/%d/%s", w.Port, w.StartedAt.UnixNano(), w.WorkerID)
+}
 
 func parseWorkerCursor(text string) (store.Worker, error) {
 	if text == "" {
 		return store.Worker{}, nil
 	}
-	port, id, found := strings.Cut(text, "/")
-	number, err := parsePort("after", port)
-	if err != nil || !found {
-		return store.Worker{}, badField("after", "the next of the page before is expected")
+	bad := badField("after", "the next of the page before is expected")
+	parts := strings.SplitN(text, "/", 3)
+	if len(parts) != 3 {
+		return store.Worker{}, bad
 	}
-	return store.Worker{Port: number, WorkerID: id}, nil
+	port, portErr := strconv.ParseUint(parts[0], 10, 16)
+	started, startedErr := strconv.ParseInt(parts[1], 10, 64)
+	if portErr != nil || startedErr != nil {
+		return store.Worker{}, bad
+	}
+	return store.Worker{Port: uint16(port), StartedAt: time.Unix(0, started), WorkerID: parts[2]}, nil
 }
 
 func (s *Server) getWorker(w http.ResponseWriter, r *http.Request) error {

@@ -1,0 +1,111 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+)
+
+// What the external tests look at directly: the pure parts, and limits that are
+// too long to wait for.
+
+// Classify is the table of errors.go.
+func Classify(err error) (status int, code string) {
+	k := classify(err)
+	return k.status, k.code
+}
+
+// Fail answers with err.
+func (s *Server) Fail(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, err) }
+
+// Wrap puts the whole middleware but the recovery gate around h.
+func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guardHost(s.guardOrigin(h))) }
+
+// Router is the router without middleware.
+func (s *Server) Router() http.Handler { return s.router() }
+
+// SetTimeouts shortens the limits of a server that does not serve yet.
+func (s *Server) SetTimeouts(header, read time.Duration) {
+	s.http.ReadHeaderTimeout, s.http.ReadTimeout = header, read
+}
+
+// HostAllowed decides about a Host header.
+func HostAllowed(host string, local net.Addr, names ...string) bool {
+	return hostAllowed(host, local, allowedHosts(names))
+}
+
+// EscapeLine and EscapeJSON are the escapes of the rbee stream.
+func EscapeLine(line string) string { return escapeLine(line) }
+
+// EscapeJSON escapes one line of JSON.
+func EscapeJSON(raw string) string { return escapeJSON(raw) }
+
+// Rbee writes events as the rbee stream does.
+func Rbee(operation string, events ...store.Event) string {
+	var buf bytes.Buffer
+	t := &rbeeText{w: &buf, operation: operation}
+	for _, ev := range events {
+		if t.event(ev) {
+			break
+		}
+	}
+	return buf.String()
+}
+
+// SSE writes events as the event stream does.
+func SSE(events ...store.Event) (string, error) {
+	st := &stream{}
+	for _, ev := range events {
+		if err := appendSSE(st, ev); err != nil {
+			return "", err
+		}
+	}
+	return st.String(), nil
+}
+
+// TailOffset is where the last lines of a file begin.
+func TailOffset(f *os.File, lines int) (int64, error) {
+	offset, _, err := tailOffset(f, lines)
+	return offset, err
+}
+
+// OpenLog opens a log.
+func OpenLog(path string) (*os.File, error) { return openLog(path) }
+
+// The mapping of shapes.go.
+func WorkerShape(w store.Worker) wire.Worker { return workerShape(w) }
+
+// JobShape maps a job.
+func JobShape(j store.Job) wire.Job { return jobShape(j) }
+
+// LeaseShape maps a lease.
+func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l) }
+
+// EventShape maps an event.
+func EventShape(e store.Event) wire.Event { return eventShape(e) }
+
+// MustJSON is v as the API writes it, without the newline.
+func MustJSON(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
+}
+
+// WorkerCursorRoundTrip writes and reads the cursor of a page of workers.
+func WorkerCursorRoundTrip(w store.Worker) (store.Worker, error) {
+	return parseWorkerCursor(workerCursor(w))
+}
+
+// ParseWorkerCursor reads the cursor of a page of workers.
+func ParseWorkerCursor(text string) error {
+	_, err := parseWorkerCursor(text)
+	return err
+}
