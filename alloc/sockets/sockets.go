@@ -126,27 +126,3 @@ func (s *Snapshot) Residue(p uint16) []Socket {
 	}
 	return out
 }
-
-// The kinds of Holder that this package finds. Package alloc adds its own.
-const (
-	KindListener   = "listener"   // listens on the port
-	KindBound      = "bound"      // has bound the port and does not listen (yet)
-	KindConnection = "connection" // a connection uses the port as its local one
-	KindDraining   = "draining"   // nobody any more: the kernel's residue of closed connections
-)
-
-// Holder is who has a port.
-type Holder struct {
-	Port uint16
-	// Kind is one of the Kind constants of this package or of package alloc.
-	Kind string
-	// PID is 0 where the system does not let us see it: another user's process
-	// without CAP_SYS_PTRACE, another PID namespace, or hidepid.
-	PID int
-	// Program is the process's comm (at most 15 bytes, proc_pid_comm(5)); empty with PID 0.
-	Program string
-	// User is the name of the user who made the socket, or the number if it has none; empty: unknown.
-	User string
-	// Since is when the process started, not when it took the port; zero: unknown.
-	Since time.Time
-}

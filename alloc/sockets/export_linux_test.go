@@ -1,0 +1,6 @@
+package sockets
+
+var (
+	ReleaseAtLeast = releaseAtLeast
+	ParseDiag      = parseDiag
+)

@@ -1,0 +1,15 @@
+package sockets
+
+// Reads returns how often the kernel's table was read for Snapshot.
+func (t *Table) Reads() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.runs
+}
+
+// Occupy takes the turn to read, as a slow read would, until the function it
+// returns is called.
+func (t *Table) Occupy() (release func()) {
+	t.turn <- struct{}{}
+	return func() { <-t.turn }
+}
