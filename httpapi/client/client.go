@@ -19,7 +19,7 @@ const (
 	// DefaultAddr is where a hive listens unless it is told otherwise.
 	DefaultAddr = "http://127.0.0.1:7835"
 
-	maxBody        = 64 << 20         // bytes of one JSON answer: 1,920 workers are about 2 MiB
+	defaultMaxBody = 64 << 20         // bytes of one JSON answer: 1,920 workers are about 2 MiB
 	requestTimeout = 30 * time.Second // of one JSON request, answer included
 	dialTimeout    = 5 * time.Second
 	idleTimeout    = 30 * time.Second
@@ -46,6 +46,7 @@ type Client struct {
 	base      string // URL without a trailing slash
 	http      *http.Client
 	transport *http.Transport
+	maxBody   int64 // bytes of one JSON answer
 }
 
 // New returns a client. It does not connect. An address it cannot use is ErrAddress.
@@ -83,6 +84,7 @@ func New(opts Options) (*Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		transport: transport,
+		maxBody:   defaultMaxBody,
 	}, nil
 }
 
@@ -144,12 +146,12 @@ func call[T any](ctx context.Context, c *Client, r request) (Reply[T], error) {
 	if !isJSON(resp.Header.Get("Content-Type")) {
 		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.opts.Addr, r.method, r.path, resp.Header.Get("Content-Type"))
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
 	if err != nil {
 		return reply, c.transportError(ctx, err)
 	}
-	if len(body) > maxBody {
-		return reply, fmt.Errorf("%s %s: %w (more than %d bytes)", r.method, r.path, ErrTooLarge, maxBody)
+	if int64(len(body)) > c.maxBody {
+		return reply, fmt.Errorf("%s %s: %w (more than %d bytes)", r.method, r.path, ErrTooLarge, c.maxBody)
 	}
 	if err := json.Unmarshal(body, &reply.Value); err != nil {
 		return reply, fmt.Errorf("decode the answer to %s %s: %w", r.method, r.path, err)

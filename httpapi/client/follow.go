@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,6 +95,9 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 	}
 	f.outage.reached()
 	for event, err := range sse.Read(resp.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
+		if errors.Is(err, bufio.ErrTooLong) {
+			return fmt.Errorf("event of %s: %w (more than %d bytes)", f.job, ErrTooLarge, maxEvent)
+		}
 		if err != nil {
 			return f.client.transportError(ctx, err)
 		}
