@@ -39,12 +39,6 @@ type Request struct {
 	Host string
 }
 
-// KindHive is the kind of a Holder that is another hive: it holds the claim on the port.
-const KindHive = "hive"
-
-// KindAvoided is the kind of a Holder of which only a report is known (Allocator.Avoid).
-const KindAvoided = "avoided"
-
 // Survey is the range, port by port, at one moment. Free, Leased, Quarantined,
 // Reserved, Foreign and Draining sum to Total.
 type Survey struct {
@@ -66,6 +60,6 @@ type Survey struct {
 	Outside int
 	// Holders is who has what, by port: everybody who listens on or has bound a
 	// port of the range or a leased one. Kind is the kind of the lease (worker,
-	// process, ttl) where the port has one, else a kind of package sockets or KindHive.
+	// process, ttl) where the port has one, else one of package sockets.
 	Holders []sockets.Holder
 }

@@ -1,0 +1,304 @@
+package alloc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/store"
+)
+
+// maxSkipped bounds Reservation.Skipped.
+const maxSkipped = 16
+
+// search is one call of Acquire.
+type search struct {
+	a    *Allocator
+	req  Request
+	host netip.Addr // what to probe beside the wildcards; zero: nothing
+	snap *sockets.Snapshot
+
+	tried *bitset // nil until a port was rejected
+	from  uint16  // where the policy began
+}
+
+// Acquire picks a port that nobody has, and reserves it: no other call gets it
+// until the Reservation is abandoned or its lease is released. Nothing is written;
+// see Reservation.Record.
+//
+// It blocks for the probes: a read of the socket table that is shared with
+// other callers, and three binds for each candidate; where ports are in strangers'
+// hands for the first time, also for a pass over /proc that finds out whose. ctx
+// is checked in between.
+//
+// Errors: *ExhaustedError; for a Request.Port *UnavailableError; ErrBadHost,
+// ErrNotReady, ErrClosed, ErrUnsupported; ctx's; or the system's if a probe could
+// not be made.
+func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, error) {
+	s := &search{a: a, req: req, host: hostAddr(req.Host)}
+	a.mu.Lock()
+	err := a.ready()
+	a.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if req.Port != 0 {
+		return s.exact(ctx)
+	}
+	if s.snap, err = a.table.Snapshot(ctx, snapshotAge); err != nil {
+		return nil, fmt.Errorf("acquire a port: %w", err)
+	}
+	a.mu.Lock()
+	a.marks.recheck(s.snap, time.Now())
+	former := a.pool.names[req.Name]
+	s.from = a.pool.start()
+	a.mu.Unlock()
+
+	r, err := s.former(ctx, former)
+	if r == nil && err == nil {
+		r, err = s.any(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Former = former
+	r.NameMoved = former != 0 && former != r.Port
+	r.Skipped, err = s.skipped(ctx, r)
+	if err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	return r, nil
+}
+
+// hostAddr is the address that a worker told to bind host will bind. Names are
+// not resolved, which could take seconds: the wildcard probes cover them.
+func hostAddr(host string) netip.Addr {
+	if host == "localhost" {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil || addr.Zone() != "" {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
+}
+
+// exact reserves the port that was asked for.
+func (s *search) exact(ctx context.Context) (*Reservation, error) {
+	port := s.req.Port
+	if err := s.takeExact(port); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.snap, err = s.a.table.Port(ctx, port); err != nil {
+		s.a.giveBack(port)
+		return nil, fmt.Errorf("acquire port %d: %w", port, err)
+	}
+	f, err := s.probe(ctx, port)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.verdict == verdictFree || f.verdict == verdictResidue:
+		return s.reservation(port, f), nil
+	}
+	s.a.giveBack(port)
+	if f.verdict == verdictDraining {
+		return nil, &UnavailableError{Port: port, Draining: true, Reason: fmt.Sprintf(
+			"closed connections of its last user have not run out yet (up to %.0f s)", drainTime.Seconds())}
+	}
+	holders, err := s.a.name(ctx, []uint16{port})
+	if err != nil {
+		return nil, fmt.Errorf("acquire port %d: %w", port, err)
+	}
+	e := &UnavailableError{Port: port, Reason: "it is held by another program"}
+	if len(holders) > 0 {
+		e.Holder = &holders[0]
+		e.Reason = "it is held by " + holders[0].String()
+	}
+	return nil, e
+}
+
+// takeExact takes the bit of one port, whatever the range.
+func (s *search) takeExact(port uint16) error {
+	a := s.a
+	a.mu.Lock()
+	err := a.ready()
+	blocked, taken := a.pool.blocked.has(port), a.pool.taken.has(port)
+	if err == nil && !blocked && !taken {
+		a.pool.taken.set(port)
+	}
+	a.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case a.never[port]:
+		return &UnavailableError{Port: port, Reason: "hive's own API listens on it"}
+	case blocked:
+		return &UnavailableError{Port: port, Reason: "it is reserved in the configuration"}
+	case taken:
+		return &UnavailableError{Port: port, Reason: a.leasedTo(port)}
+	}
+	return nil
+}
+
+// leasedTo says who leases a taken port.
+func (a *Allocator) leasedTo(port uint16) string {
+	var lease store.Lease
+	err := a.store.View(func(tx *store.Tx) (err error) {
+		lease, err = tx.Lease(port)
+		return err
+	})
+	switch {
+	case err != nil: // it is being leased, and not recorded yet
+		return "it is being leased"
+	case lease.WorkerID != "":
+		return "it is leased to worker " + lease.WorkerID
+	case lease.Owner != "":
+		return "it is leased to " + lease.Owner
+	}
+	return "it is leased"
+}
+
+// former reserves the port that a worker's name had last, nil if that is not free.
+func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) {
+	if port == 0 || !s.a.rng.Contains(port) {
+		return nil, nil
+	}
+	if err := s.takeExact(port); errors.Is(err, ErrUnavailable) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	f, err := s.probe(ctx, port)
+	if err != nil {
+		return nil, err
+	}
+	if f.verdict == verdictFree || f.verdict == verdictResidue {
+		return s.reservation(port, f), nil
+	}
+	s.reject(port)
+	return nil, nil
+}
+
+// any reserves the first port of the policy's order that proves to be free.
+func (s *search) any(ctx context.Context) (*Reservation, error) {
+	for _, c := range s.a.pool.classes() {
+		for {
+			port, ok, err := s.take(c)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				break
+			}
+			f, err := s.probe(ctx, port)
+			if err != nil {
+				return nil, err
+			}
+			if f.verdict == verdictFree || c == classDraining && f.verdict != verdictForeign {
+				r := s.reservation(port, f)
+				r.picked, r.class = true, c
+				return r, nil
+			}
+			s.reject(port)
+		}
+	}
+	s.a.mu.Lock()
+	defer s.a.mu.Unlock()
+	return nil, s.a.pool.exhausted()
+}
+
+func (s *search) take(c class) (uint16, bool, error) {
+	s.a.mu.Lock()
+	defer s.a.mu.Unlock()
+	if err := s.a.ready(); err != nil {
+		return 0, false, err
+	}
+	port, ok := s.a.pool.take(c, s.tried)
+	return port, ok, nil
+}
+
+// reject gives a port back that was taken and is not free, for this search.
+func (s *search) reject(port uint16) {
+	if s.tried == nil {
+		s.tried = new(bitset)
+	}
+	s.tried.set(port)
+	s.a.giveBack(port)
+}
+
+// probe claims and inspects a port whose bit is taken, and remembers what it
+// found. After an error the port has been given back.
+func (s *search) probe(ctx context.Context, port uint16) (finding, error) {
+	f, err := s.inspect(ctx, port)
+	if err == nil {
+		s.a.note(port, f)
+		return f, nil
+	}
+	s.a.giveBack(port)
+	if notPermitted(err) {
+		return finding{}, &UnavailableError{Port: port, Reason: "hive is not permitted to bind it (" + err.Error() + ")"}
+	}
+	return finding{}, fmt.Errorf("acquire port %d: %w", port, err)
+}
+
+func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
+	if err := ctx.Err(); err != nil {
+		return finding{}, err
+	}
+	fd, err := takeClaim(port)
+	if inUse(err) {
+		return otherHive(ctx, port)
+	}
+	if err != nil {
+		return finding{}, err
+	}
+	if err := s.a.keepClaim(port, fd); err != nil {
+		return finding{}, err
+	}
+	return s.a.inspect(ctx, port, s.host, s.snap)
+}
+
+// keepClaim holds on to a claim, unless the allocator was closed meanwhile:
+// nobody would ever give it up.
+func (a *Allocator) keepClaim(port uint16, fd int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ready(); err != nil {
+		dropClaim(fd)
+		return err
+	}
+	a.claims[port] = fd
+	return nil
+}
+
+// giveBack gives back a port of which nothing is recorded. The claim goes first:
+// whoever takes the bit next will want it.
+func (a *Allocator) giveBack(port uint16) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dropClaim(port)
+	a.pool.taken.clear(port)
+}
+
+// note remembers what a probe found.
+func (a *Allocator) note(port uint16, f finding) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch f.verdict {
+	case verdictFree:
+		a.marks.clear(port)
+	case verdictForeign:
+		a.marks.setForeign(port, f, time.Now())
+	default:
+		a.marks.setDraining(port, time.Now())
+	}
+}
+
+func (s *search) reservation(port uint16, f finding) *Reservation {
+	return &Reservation{Port: port, Draining: f.verdict != verdictFree, a: s.a, name: s.req.Name}
+}

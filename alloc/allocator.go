@@ -1,0 +1,281 @@
+package alloc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/store"
+)
+
+// snapshotAge is how old the socket table may be that acquiring a port looks at:
+// callers that come in a burst share one.
+const snapshotAge = 50 * time.Millisecond
+
+// Options is what an Allocator is made from.
+type Options struct {
+	Range    Range          // the ports to give out; must not be empty
+	Reserved []Range        // never given out, whatever is asked for
+	Never    []uint16       // hive's own API ports: never given out either
+	Policy   Policy         // empty: Lowest
+	Store    *store.Store   // must not be nil
+	Sockets  *sockets.Table // nil: a new one
+}
+
+// Allocator gives out the ports of a range. All methods are safe for concurrent use.
+//
+// A port's bit in memory is taken before the port is probed and before anything is
+// recorded, and is given back only when nothing was recorded or after the commit
+// that removed the record. So the memory may call a port taken that is free,
+// never the reverse.
+type Allocator struct {
+	rng   Range
+	never map[uint16]bool
+	store *store.Store
+	table *sockets.Table
+
+	// mu guards what follows. It is never held during a probe or a transaction,
+	// except that a transaction's closure (Reservation.Record) takes it.
+	mu     sync.Mutex
+	phase  phase
+	pool   *pool
+	marks  *marks
+	claims map[uint16]int // descriptors of the claims we hold
+}
+
+type phase int
+
+const (
+	phaseNew phase = iota
+	phaseReady
+	phaseClosed
+)
+
+// New makes an Allocator, which gives out nothing until Rebuild. It reads and
+// opens nothing. Errors: ErrBadRange, ErrBadPolicy, or a missing Store.
+func New(o Options) (*Allocator, error) {
+	if o.Range.Len() == 0 {
+		return nil, fmt.Errorf("%w: %s is empty", ErrBadRange, o.Range)
+	}
+	policy, err := ParsePolicy(string(o.Policy))
+	if err != nil {
+		return nil, err
+	}
+	if o.Store == nil {
+		return nil, errors.New("port allocator: no store")
+	}
+	if o.Sockets == nil {
+		o.Sockets = sockets.NewTable()
+	}
+	a := &Allocator{
+		rng:    o.Range,
+		never:  make(map[uint16]bool),
+		store:  o.Store,
+		table:  o.Sockets,
+		pool:   newPool(o.Range, policy),
+		claims: make(map[uint16]int),
+	}
+	a.marks = newMarks(a.pool)
+	for _, r := range o.Reserved {
+		if r.Len() == 0 {
+			return nil, fmt.Errorf("%w: reserved %s is empty", ErrBadRange, r)
+		}
+		a.pool.blocked.setRange(r)
+	}
+	for _, port := range o.Never {
+		a.never[port] = true
+		a.pool.blocked.set(port)
+	}
+	if e := a.pool.exhausted(); e.Reserved == o.Range.Len() {
+		return nil, fmt.Errorf("%w: every port of %s is reserved", ErrBadRange, o.Range)
+	}
+	return a, nil
+}
+
+// Rebuild fills the pool, the cursor and the worker names from the store, and
+// takes the claims of all leased ports, also of those outside the range. It must
+// succeed once before ports can be acquired, and must not run while a reservation
+// is open: its port would count as free. It blocks for one read transaction.
+//
+// A claim that another hive holds is no error; see Contested. Errors: the
+// store's, ErrClosed, or the system's when a claim cannot be made at all.
+func (a *Allocator) Rebuild(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var (
+		leased bitset
+		cursor uint16
+		names  = make(map[string]uint16)
+	)
+	err := a.store.View(func(tx *store.Tx) error {
+		for l, err := range tx.Leases() {
+			if err != nil {
+				return err
+			}
+			leased.set(l.Port)
+		}
+		for n, err := range tx.NamedPorts() {
+			if err != nil {
+				return err
+			}
+			names[n.Name] = n.Port
+		}
+		var err error
+		cursor, err = tx.Cursor()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rebuild the port pool: %w", err)
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase == phaseClosed {
+		return ErrClosed
+	}
+	for port := range a.claims {
+		if !leased.has(port) {
+			a.dropClaim(port)
+		}
+	}
+	if _, err := a.claimLeased(&leased); err != nil {
+		return fmt.Errorf("rebuild the port pool: %w", err)
+	}
+	a.pool.taken = leased
+	a.pool.cursor = cursor
+	for name := range a.pool.names {
+		a.pool.remember(name, 0)
+	}
+	for name, port := range names {
+		a.pool.remember(name, port)
+	}
+	a.phase = phaseReady
+	return nil
+}
+
+// claimLeased takes the claims of taken ports that we do not hold, and returns
+// the ports whose claim somebody else has. a.mu is held.
+func (a *Allocator) claimLeased(taken *bitset) ([]uint16, error) {
+	var contested []uint16
+	for _, port := range taken.ports() {
+		if _, ours := a.claims[port]; ours {
+			continue
+		}
+		fd, err := takeClaim(port)
+		switch {
+		case err == nil:
+			a.claims[port] = fd
+		case inUse(err):
+			contested = append(contested, port)
+		default:
+			return nil, err
+		}
+	}
+	return contested, nil
+}
+
+// dropClaim gives up the claim of a port, if we hold it. a.mu is held.
+func (a *Allocator) dropClaim(port uint16) {
+	if fd, ok := a.claims[port]; ok {
+		dropClaim(fd)
+		delete(a.claims, port)
+	}
+}
+
+// Contested returns the leased ports whose claim somebody else holds, as a rule
+// another hive that leases the same port, ascending. It first tries again to take
+// those claims. Does not block.
+func (a *Allocator) Contested() []uint16 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase != phaseReady {
+		return nil
+	}
+	contested, err := a.claimLeased(&a.pool.taken)
+	if err == nil {
+		return contested
+	}
+	for _, port := range a.pool.taken.ports() { // out of descriptors, say
+		if _, ours := a.claims[port]; !ours {
+			contested = append(contested, port)
+		}
+	}
+	return contested
+}
+
+// Close gives up all claims. The leases stay in the store, and the next hive
+// claims them again. Later calls fail with ErrClosed. It returns nil always, and
+// may be called twice.
+func (a *Allocator) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.phase = phaseClosed
+	for port := range a.claims {
+		a.dropClaim(port)
+	}
+	return nil
+}
+
+// ready returns nil between Rebuild and Close. a.mu is held.
+func (a *Allocator) ready() error {
+	switch a.phase {
+	case phaseNew:
+		return ErrNotReady
+	case phaseClosed:
+		return ErrClosed
+	}
+	return nil
+}
+
+// Leased reports whether a port is leased or being leased at this moment.
+func (a *Allocator) Leased(port uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pool.taken.has(port)
+}
+
+// Count returns the number of ports that are leased or being leased, outside the
+// range too.
+func (a *Allocator) Count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pool.taken.count()
+}
+
+// Ports returns the ports that are leased or being leased, ascending.
+func (a *Allocator) Ports() []uint16 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pool.taken.ports()
+}
+
+// Avoid tells the allocator that somebody else was seen on a port (a foreign
+// listener beside our worker, say): for a while, longer each time, it is not
+// leased. why is shown as the holder's program while nothing better is known.
+// It does not release the port if it is leased. Does not block.
+func (a *Allocator) Avoid(port uint16, why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.marks.setForeign(port, finding{
+		holder: sockets.Holder{Port: port, Kind: sockets.KindUnknown, Program: why},
+	}, time.Now())
+}
+
+// markOf returns a copy of the mark of a port, also of one that no longer keeps
+// the port from being tried; nil if there is none.
+func (a *Allocator) markOf(port uint16) *mark {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k := a.marks.byPort[port]
+	if k == nil {
+		return nil
+	}
+	c := *k
+	c.sockets = slices.Clone(k.sockets)
+	return &c
+}

@@ -1,0 +1,157 @@
+package alloc
+
+import (
+	"context"
+	"net/netip"
+
+	"rbeehive/alloc/sockets"
+)
+
+// finding is what a probe found about a port.
+type finding struct {
+	verdict verdict
+	// The rest is about verdictForeign.
+	holder  sockets.Holder
+	named   bool             // holder is complete; else sockets say whom to look up
+	sockets []sockets.Socket // the holder's sockets, as far as they can be seen
+	listed  bool             // Table.Snapshot shows them
+}
+
+type verdict int
+
+const (
+	verdictFree     verdict = iota
+	verdictDraining         // only the kernel has it; a bind fails until that has run out
+	verdictResidue          // only the kernel has it, as far as can be seen; a bind with SO_REUSEADDR succeeds
+	verdictForeign          // a program that hive did not start has it, or may have it
+)
+
+// inspect decides whether a port can be given out, in the order of
+// docs/design "Is it really free?": the socket table, then a bind. The caller has
+// taken the port's bit, so that no other probe of this process is on the port.
+// It needs the claim to be taken too: then no other hive is probing it either,
+// whose sockets would look like a stranger's.
+func (a *Allocator) inspect(ctx context.Context, port uint16, host netip.Addr, snap *sockets.Snapshot) (finding, error) {
+	f, known, err := a.lookUp(ctx, port, snap)
+	if known || err != nil {
+		return f, err
+	}
+	// Twice: a port whose holder went away between the bind and the look has
+	// neither an owner nor an explanation the first time.
+	for range 2 {
+		free, err := tryBind(port, host, true)
+		if err != nil {
+			return finding{}, err
+		}
+		if free {
+			return a.inspectOld(ctx, port, host, snap)
+		}
+		now, err := a.table.Port(ctx, port)
+		if err != nil {
+			return finding{}, err
+		}
+		if f, explained := explain(port, now, verdictDraining); explained {
+			return f, nil
+		}
+	}
+	return unknownHolder(port), nil
+}
+
+// lookUp looks for a holder in the socket table. The shared snapshot may be
+// milliseconds old, and may show a probe socket that this process had on the port
+// then; so what it shows is looked at again before it counts.
+func (a *Allocator) lookUp(ctx context.Context, port uint16, snap *sockets.Snapshot) (finding, bool, error) {
+	before := a.markOf(port)
+	if before == nil && len(snap.Listeners(port)) == 0 {
+		return finding{}, false, nil
+	}
+	if !snap.AllStates {
+		var err error
+		if snap, err = a.table.Port(ctx, port); err != nil {
+			return finding{}, false, err
+		}
+	}
+	if held := snap.Listeners(port); len(held) > 0 {
+		return foreign(port, held, true), true, nil
+	}
+	if before == nil || before.holder.Kind != sockets.KindConnection {
+		return finding{}, false, nil
+	}
+	// A connection had it; while it does, there is no need to bind.
+	f, explained := explain(port, snap, verdictFree)
+	return f, explained && f.verdict == verdictForeign, nil
+}
+
+// inspectOld is the rest of the probe of a port that could be bound with
+// SO_REUSEADDR. Where the table lists bound sockets that is all. Elsewhere a
+// socket that is bound with reuse flags and does not listen shows itself only in
+// a bind without SO_REUSEADDR, which residue makes fail too.
+func (a *Allocator) inspectOld(ctx context.Context, port uint16, host netip.Addr, snap *sockets.Snapshot) (finding, error) {
+	if snap.BoundKnown {
+		return finding{verdict: verdictFree}, nil
+	}
+	free, err := tryBind(port, host, false)
+	if free || err != nil {
+		return finding{verdict: verdictFree}, err
+	}
+	now, err := a.table.Port(ctx, port)
+	if err != nil {
+		return finding{}, err
+	}
+	if f, explained := explain(port, now, verdictResidue); explained {
+		return f, nil
+	}
+	return unknownHolder(port), nil
+}
+
+// explain says why a port could not be bound: by a socket that somebody has, or
+// by residue alone, which gives the verdict residue. It reports false if the
+// table shows nothing.
+func explain(port uint16, snap *sockets.Snapshot, residue verdict) (finding, bool) {
+	var held []sockets.Socket
+	for _, s := range snap.Port(port) {
+		if s.Inode != 0 {
+			held = append(held, s)
+		}
+	}
+	switch {
+	case len(held) > 0:
+		return foreign(port, held, len(snap.Listeners(port)) > 0), true
+	case len(snap.Residue(port)) > 0:
+		return finding{verdict: residue}, true
+	}
+	return finding{}, false
+}
+
+func foreign(port uint16, held []sockets.Socket, listed bool) finding {
+	kind := sockets.KindConnection
+	if listed {
+		kind = sockets.KindListener
+	}
+	return finding{
+		verdict: verdictForeign,
+		holder:  sockets.Holder{Port: port, Kind: kind},
+		sockets: held,
+		listed:  listed,
+	}
+}
+
+// unknownHolder is for a port that cannot be bound for a reason the table does
+// not show: on an old kernel, a socket that is bound and does not listen.
+func unknownHolder(port uint16) finding {
+	return finding{
+		verdict: verdictForeign,
+		holder:  sockets.Holder{Port: port, Kind: sockets.KindUnknown},
+		named:   true,
+	}
+}
+
+// otherHive is for a port whose claim somebody else has.
+func otherHive(ctx context.Context, port uint16) (finding, error) {
+	holder, err := sockets.AbstractHolder(ctx, claimName(port))
+	if err != nil {
+		return finding{}, err
+	}
+	holder.Port, holder.Kind = port, sockets.KindHive
+	return finding{verdict: verdictForeign, holder: holder, named: true}, nil
+}

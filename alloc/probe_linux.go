@@ -1,0 +1,95 @@
+package alloc
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// claimName is the abstract unix socket that says "a hive leases this port". The
+// name and the type SOCK_STREAM are a protocol between hives of one network
+// namespace: changing either makes two versions blind to each other.
+func claimName(port uint16) string { return "hive-port/" + strconv.Itoa(int(port)) }
+
+// takeClaim binds the claim of a port and returns its descriptor; closing it
+// gives the claim up. The error is EADDRINUSE when somebody else has it.
+// net.Listen would put a second descriptor and the poller behind each port.
+func takeClaim(port uint16) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("claim port %d: %w", port, err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + claimName(port)}); err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("claim port %d: %w", port, err)
+	}
+	return fd, nil
+}
+
+// dropClaim gives a claim up. After an error of close(2) the descriptor is closed all the same.
+func dropClaim(fd int) { _ = unix.Close(fd) }
+
+func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
+
+// tryBind reports whether the port can be bound on the wildcard addresses of both
+// families and on host. It never listens: a listening probe would take a
+// stranger's connections. The sockets are closed again when it returns, and a
+// socket that was only bound leaves no residue.
+//
+// An error is not about this port: ErrBadHost, EACCES, no descriptors left.
+func tryBind(port uint16, host netip.Addr, reuse bool) (bool, error) {
+	addrs := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	if host.IsValid() && !host.IsUnspecified() {
+		addrs = append(addrs, host)
+	}
+	for _, addr := range addrs {
+		err := bindOnce(netip.AddrPortFrom(addr, port), reuse)
+		switch {
+		case err == nil:
+		case inUse(err):
+			return false, nil
+		case addr == host && errors.Is(err, unix.EADDRNOTAVAIL):
+			return false, fmt.Errorf("%w: %s", ErrBadHost, host)
+		case addr.Is6() && noIPv6(err):
+			// A machine without IPv6: nobody can be there either.
+		default:
+			return false, fmt.Errorf("probe port %d on %s: %w", port, addr, err)
+		}
+	}
+	return true, nil
+}
+
+func noIPv6(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
+
+// bindOnce binds and closes. An IPv6 socket is bound for IPv6 alone, else the
+// wildcard probe would only repeat the one for IPv4.
+func bindOnce(at netip.AddrPort, reuse bool) error {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()})
+	if at.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	if reuse {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
+	}
+	return unix.Bind(fd, sa)
+}
+
+// notPermitted reports whether the system refused to let hive bind the port.
+func notPermitted(err error) bool { return errors.Is(err, unix.EACCES) }

@@ -1,0 +1,155 @@
+package alloc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/store"
+)
+
+// Reservation is a port that is taken in memory and claimed, and not recorded
+// yet. Its methods are safe for concurrent use.
+type Reservation struct {
+	Port uint16
+	// Skipped names who has the ports that were passed over because programs that
+	// hive did not start have them, in the order of the policy, at most 16.
+	Skipped []sockets.Holder
+	// Former is the port that Request.Name had last; 0 if it had none.
+	Former uint16
+	// NameMoved says that the name did not get Former.
+	NameMoved bool
+	// Draining says that the kernel still holds the port for closed connections of
+	// its last user, and that nothing better was left: for up to a minute a bind
+	// can fail.
+	Draining bool
+
+	a      *Allocator
+	name   string
+	picked bool // by the policy; else asked for, or the name's own
+	class  class
+
+	mu       sync.Mutex
+	leaseID  string // recorded in a transaction, whose outcome we do not know
+	previous uint16 // what the name remembered before Record
+	over     bool   // abandoned
+}
+
+// Record writes the lease, and with it the cursor (policy sequential) and the
+// port of the worker's name. Call it inside the transaction that records the
+// holder. If that transaction fails, call Abandon.
+//
+// Errors: ErrMisuse if l is for another port, or the reservation was abandoned;
+// the store's.
+func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.over:
+		return fmt.Errorf("%w: port %d was abandoned", ErrMisuse, r.Port)
+	case l.Port != r.Port:
+		return fmt.Errorf("%w: port %d is reserved, the lease is for %d", ErrMisuse, r.Port, l.Port)
+	case r.leaseID != "":
+		return fmt.Errorf("%w: port %d was recorded before", ErrMisuse, r.Port)
+	}
+	if err := tx.PutLease(l); err != nil {
+		return fmt.Errorf("record port %d: %w", r.Port, err)
+	}
+	if r.picked && r.a.pool.policy == Sequential {
+		// Where the cursor is by now, not where it was for this port: transactions
+		// come in any order, and it must not go back.
+		r.a.mu.Lock()
+		cursor := r.a.pool.cursor
+		r.a.mu.Unlock()
+		if err := tx.SetCursor(cursor); err != nil {
+			return fmt.Errorf("record port %d: %w", r.Port, err)
+		}
+	}
+	if r.name != "" {
+		if err := tx.SetNamedPort(r.name, r.Port); err != nil {
+			return fmt.Errorf("record port %d: %w", r.Port, err)
+		}
+		r.a.mu.Lock()
+		r.previous = r.a.pool.remember(r.name, r.Port)
+		r.a.mu.Unlock()
+	}
+	r.leaseID = l.LeaseID
+	return nil
+}
+
+// Abandon gives the port back. After Record it first looks whether the lease is
+// in the store, where it may be in spite of an error; then, and when the store
+// cannot say, the port stays taken, and only Release or a restart frees it. So
+// calling it after a success, or twice, does no harm; calling it while the
+// transaction of Record is under way does. It blocks for one read transaction
+// after Record, else not at all.
+func (r *Reservation) Abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	if r.leaseID != "" && !r.a.unrecorded(r.Port, r.leaseID) {
+		return
+	}
+	r.over = true
+	if r.leaseID != "" && r.name != "" {
+		r.a.mu.Lock()
+		r.a.pool.remember(r.name, r.previous)
+		r.a.mu.Unlock()
+	}
+	r.a.giveBack(r.Port)
+}
+
+// unrecorded reports whether the store has no lease of this id, for certain.
+func (a *Allocator) unrecorded(port uint16, leaseID string) bool {
+	err := a.store.View(func(tx *store.Tx) error {
+		if _, err := tx.Tombstone(leaseID); !errors.Is(err, store.ErrNotFound) {
+			return err // it was recorded, and has ended since; or the store cannot say
+		}
+		_, err := tx.Lease(port)
+		return err
+	})
+	return errors.Is(err, store.ErrNotFound)
+}
+
+// Release ends a lease: one transaction, admitted also on a full disk, removes
+// the lease with its PID mapping, writes the tombstone and runs also (which may be
+// nil). The port can be given out again only after that has been committed; after
+// any error it cannot, and where the transaction was undone it is leased as before.
+//
+// It blocks for the commit. Errors: store.ErrNotFound if the port has no lease
+// and store.ErrLeaseConflict if it has another (nothing changes then), also's,
+// the store's, ctx's as long as the transaction is queued.
+func (a *Allocator) Release(ctx context.Context, port uint16, leaseID string, also func(*store.Tx) error) error {
+	return a.ReleaseAll(ctx, []store.Lease{{Port: port, LeaseID: leaseID}}, also)
+}
+
+// ReleaseAll is Release for many leases in one transaction: all end, or none
+// does. Of each lease only Port and LeaseID count. also runs once, and also for
+// an empty list.
+func (a *Allocator) ReleaseAll(ctx context.Context, leases []store.Lease, also func(*store.Tx) error) error {
+	err := a.store.UpdateReserved(ctx, func(tx *store.Tx) error {
+		for _, l := range leases {
+			if _, err := tx.EndLease(l.Port, l.LeaseID); err != nil {
+				return err
+			}
+		}
+		if also == nil {
+			return nil
+		}
+		return also(tx)
+	})
+	if err != nil {
+		if len(leases) == 1 {
+			return fmt.Errorf("release port %d: %w", leases[0].Port, err)
+		}
+		return fmt.Errorf("release %d ports: %w", len(leases), err)
+	}
+	for _, l := range leases {
+		a.giveBack(l.Port)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package alloc
+
+import (
+	"context"
+	"fmt"
+
+	"rbeehive/alloc/sockets"
+)
+
+// skipped returns who has the ports that were passed over to get to r.
+func (s *search) skipped(ctx context.Context, r *Reservation) ([]sockets.Holder, error) {
+	ports := s.a.passedOver(s.from, r)
+	holders, err := s.a.name(ctx, ports)
+	if err != nil {
+		return nil, fmt.Errorf("name the holders of skipped ports: %w", err)
+	}
+	return holders, nil
+}
+
+// passedOver returns the ports in strangers' hands that come before r in the
+// order of the policy, and the one that r's name had before.
+func (a *Allocator) passedOver(from uint16, r *Reservation) []uint16 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var ports []uint16
+	first, last := a.rng.First, a.rng.Last
+	switch {
+	case !r.picked: // it was asked for, or the name's own
+	case r.class == classForeign || r.class == classDraining: // nothing else was left
+		ports = a.marks.skipped(first, last, maxSkipped)
+	case r.Port >= from:
+		ports = a.marks.skipped(from, r.Port, maxSkipped)
+	default: // sequential, wrapped around
+		ports = a.marks.skipped(from, last, maxSkipped)
+		ports = append(ports, a.marks.skipped(first, r.Port, maxSkipped-len(ports))...)
+	}
+	if !r.NameMoved || !a.pool.foreign.has(r.Former) {
+		return ports
+	}
+	for _, p := range ports {
+		if p == r.Former {
+			return ports
+		}
+	}
+	return append(ports, r.Former)
+}
+
+// name returns who has the given ports, as far as they are marked as foreign. Who
+// is not known yet is looked up, all in one pass over /proc, and remembered.
+func (a *Allocator) name(ctx context.Context, ports []uint16) ([]sockets.Holder, error) {
+	if len(ports) == 0 {
+		return nil, nil
+	}
+	found := a.lookUpUnnamed(ctx, ports)
+	holders, err := sockets.Holders(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range holders {
+		k := a.marks.active(h.Port)
+		if k == nil || h.Kind == sockets.KindDraining {
+			continue
+		}
+		if !k.named || k.holder.PID == 0 { // of several, one that can be seen
+			k.holder, k.named = h, true
+		}
+	}
+	var out []sockets.Holder
+	for _, port := range ports {
+		if k := a.marks.active(port); k != nil {
+			out = append(out, k.holder)
+		}
+	}
+	return out, nil
+}
+
+// lookUpUnnamed returns the sockets behind the marks that have no name yet. For a
+// reported port (Avoid) the table is asked; if it shows nothing, or cannot be
+// read, the report stands.
+func (a *Allocator) lookUpUnnamed(ctx context.Context, ports []uint16) []sockets.Socket {
+	var found []sockets.Socket
+	for _, port := range ports {
+		k := a.markOf(port)
+		switch {
+		case k == nil || k.named:
+		case len(k.sockets) > 0:
+			found = append(found, k.sockets...)
+		default:
+			if snap, err := a.table.Port(ctx, port); err == nil {
+				found = append(found, snap.Listeners(port)...)
+			}
+		}
+	}
+	return found
+}

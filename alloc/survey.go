@@ -1,0 +1,153 @@
+package alloc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/store"
+)
+
+// poolView is a copy of what Survey needs of the pool.
+type poolView struct {
+	taken, blocked, draining bitset
+	marked                   map[uint16]sockets.Holder // foreign, and not visible in the socket table
+}
+
+func (a *Allocator) view(snap *sockets.Snapshot) poolView {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := poolView{
+		taken:    a.pool.taken,
+		blocked:  a.pool.blocked,
+		draining: a.pool.draining,
+		marked:   make(map[uint16]sockets.Holder),
+	}
+	now := time.Now()
+	for port, k := range a.marks.byPort {
+		switch {
+		case !now.Before(k.until):
+			v.draining.clear(port)
+		case a.pool.foreign.has(port) && (!k.listed || len(snap.Listeners(port)) > 0):
+			v.marked[port] = k.holder
+		}
+	}
+	return v
+}
+
+// Survey looks at the range now: what is leased, who listens where. It changes
+// nothing and binds nothing. It blocks for a fresh read of the socket table, a
+// read transaction, and a pass over /proc if anything holds a port. Errors: the
+// store's, ErrUnsupported, ctx's, the system's, ErrNotReady, ErrClosed.
+func (a *Allocator) Survey(ctx context.Context) (Survey, error) {
+	a.mu.Lock()
+	err := a.ready()
+	before := a.pool.taken
+	a.mu.Unlock()
+	if err != nil {
+		return Survey{}, err
+	}
+	snap, err := a.table.Snapshot(ctx, 0)
+	if err != nil {
+		return Survey{}, fmt.Errorf("survey the ports: %w", err)
+	}
+	// A port that was taken before or after the look may show our own probe.
+	v := a.view(snap)
+	for i := range v.taken {
+		before[i] |= v.taken[i]
+	}
+	leases, err := a.leases()
+	if err != nil {
+		return Survey{}, fmt.Errorf("survey the ports: %w", err)
+	}
+	s := a.counted(snap, &v, &before, leases)
+	if s.Holders, err = a.holders(ctx, snap, &v, &before, leases); err != nil {
+		return Survey{}, fmt.Errorf("survey the ports: %w", err)
+	}
+	return s, nil
+}
+
+func (a *Allocator) leases() (map[uint16]store.Lease, error) {
+	leases := make(map[uint16]store.Lease)
+	err := a.store.View(func(tx *store.Tx) error {
+		for l, err := range tx.Leases() {
+			if err != nil {
+				return err
+			}
+			leases[l.Port] = l
+		}
+		return nil
+	})
+	return leases, err
+}
+
+// counted puts each port under one heading. busy are the ports that were taken at
+// any time during the survey.
+func (a *Allocator) counted(snap *sockets.Snapshot, v *poolView, busy *bitset, leases map[uint16]store.Lease) Survey {
+	s := Survey{Range: a.rng, Total: a.rng.Len()}
+	for p := int(a.rng.First); p <= int(a.rng.Last); p++ {
+		port := uint16(p)
+		_, marked := v.marked[port]
+		switch {
+		case v.taken.has(port):
+			s.countLease(leases[port])
+		case v.blocked.has(port):
+			s.Reserved++
+		case marked || !busy.has(port) && len(snap.Listeners(port)) > 0:
+			s.Foreign++
+		case v.draining.has(port):
+			s.Draining++
+		default:
+			s.Free++
+		}
+	}
+	for _, port := range v.taken.ports() {
+		if !a.rng.Contains(port) {
+			s.Total++
+			s.Outside++
+			s.countLease(leases[port])
+		}
+	}
+	return s
+}
+
+func (s *Survey) countLease(l store.Lease) {
+	if l.State == store.LeaseQuarantined {
+		s.Quarantined++
+		return
+	}
+	s.Leased++
+}
+
+// holders names everybody who holds a port of the range or a leased one.
+func (a *Allocator) holders(ctx context.Context, snap *sockets.Snapshot, v *poolView, busy *bitset, leases map[uint16]store.Lease) ([]sockets.Holder, error) {
+	var held []sockets.Socket
+	for _, s := range snap.All() {
+		port := s.Local.Port()
+		_, leased := leases[port]
+		ofInterest := a.rng.Contains(port) && (!busy.has(port) || v.blocked.has(port))
+		if s.Inode != 0 && (leased || ofInterest) {
+			held = append(held, s)
+		}
+	}
+	out, err := sockets.Holders(ctx, held)
+	if err != nil {
+		return nil, err
+	}
+	listed := make(map[uint16]bool)
+	for i := range out {
+		listed[out[i].Port] = true
+		if l, ok := leases[out[i].Port]; ok {
+			out[i].Kind = string(l.Kind)
+		}
+	}
+	for port, h := range v.marked {
+		if !listed[port] && a.rng.Contains(port) && !v.taken.has(port) && !v.blocked.has(port) {
+			out = append(out, h)
+		}
+	}
+	slices.SortStableFunc(out, func(x, y sockets.Holder) int { return int(x.Port) - int(y.Port) })
+	return out, nil
+}
