@@ -1,0 +1,192 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// batch is one transaction of the writer with the requests in it.
+type batch struct {
+	store    *Store
+	requests []*request
+	next     int // the request to run next
+	btx      *bbolt.Tx
+	now      time.Time
+	work     workload // what the closures that stand have written
+}
+
+// run executes every request once, commits what stands, and answers all of
+// them. After a closure that called runtime.Goexit it is called again and goes
+// on with the next one.
+func (b *batch) run() {
+	if b.btx == nil && !b.begin() {
+		b.answer()
+		return
+	}
+	for b.next < len(b.requests) {
+		r := b.requests[b.next]
+		b.next++
+		if b.store.Err() == nil && r.err == nil {
+			b.call(r)
+		}
+	}
+	b.finish()
+	b.answer()
+}
+
+// begin opens the transaction; false if no request is to be run.
+func (b *batch) begin() bool {
+	if err := b.store.Err(); err != nil {
+		b.failAll(err)
+		return false
+	}
+	err := protect(b.store.path, func() (err error) {
+		b.btx, err = b.store.db.Begin(true)
+		return err
+	})
+	if err != nil {
+		b.failAll(b.store.fail(fmt.Errorf("begin: %w", err)))
+		return false
+	}
+	b.now = transactionTime()
+	if b.admit() {
+		return true
+	}
+	b.rollback()
+	return false
+}
+
+// admit decides about space before anything is written; false if nothing is
+// admitted. Requests that may use the reserve always are: what they need is
+// judged when it is known.
+func (b *batch) admit() bool {
+	full := !b.store.space.prepare(b.highWater(), b.freePages())
+	admitted := 0
+	for _, r := range b.requests {
+		if full && !r.reserved {
+			r.err = fmt.Errorf("update: %w", ErrDiskFull)
+			continue
+		}
+		admitted++
+	}
+	return admitted > 0
+}
+
+// call runs one closure. If it fails, panics or exits, its writes are undone.
+func (b *batch) call(r *request) {
+	tx := &Tx{btx: b.btx, undo: &undoLog{}, now: b.now, path: b.store.path}
+	returned := false
+	defer func() {
+		tx.end()
+		if !returned {
+			r.abandoned(b.store.path, recover())
+		}
+		b.settle(r, tx.undo)
+	}()
+	r.err = r.fn(tx)
+	returned = true
+}
+
+// abandoned notes how a closure ended that did not return.
+func (r *request) abandoned(path string, value any) {
+	switch {
+	case value == nil:
+		r.exited = true // a nil panic value does not exist since Go 1.21
+		r.err = errors.New("the function called runtime.Goexit")
+	case isFault(value):
+		r.err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
+	default:
+		r.panicked, r.value = true, value
+		r.err = errors.New("the function panicked")
+	}
+}
+
+// settle keeps a closure's writes or takes them back.
+func (b *batch) settle(r *request, undo *undoLog) {
+	if r.err == nil {
+		b.work.add(undo)
+		return
+	}
+	err := protect(b.store.path, func() error { return undo.undo(b.btx) })
+	if err != nil {
+		b.store.fail(err)
+	}
+}
+
+// finish commits if something stands, else rolls back: a closure that only read
+// or was undone costs no disk access.
+func (b *batch) finish() {
+	if err := b.store.Err(); err != nil {
+		b.rollback()
+		b.failAll(err)
+		return
+	}
+	if b.work.keys == 0 {
+		b.rollback()
+		return
+	}
+	if !b.store.space.fits(b.highWater(), b.freePages(), b.work) {
+		b.rollback()
+		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
+		return
+	}
+	err := protect(b.store.path, func() error { return b.store.commit(b.btx) })
+	if err != nil {
+		b.failAll(b.store.fail(fmt.Errorf("commit: %w", err)))
+		return
+	}
+	b.store.counters.committed(len(b.requests))
+}
+
+// rollback gives up the transaction. If even that panics the file is beyond
+// use by this process.
+func (b *batch) rollback() {
+	if err := protect(b.store.path, b.btx.Rollback); err != nil {
+		b.store.stuck.Store(true)
+		b.store.fail(fmt.Errorf("roll back: %w", err))
+	}
+}
+
+// failAll gives err to every request that did not fail by itself.
+func (b *batch) failAll(err error) {
+	for _, r := range b.requests {
+		if r.err == nil {
+			r.err = err
+		}
+	}
+}
+
+func (b *batch) answer() {
+	for _, r := range b.requests {
+		close(r.done)
+	}
+}
+
+// highWater is the size of the file in bytes as bbolt uses it.
+func (b *batch) highWater() int64 { return b.btx.Size() }
+
+func (b *batch) freePages() int64 { return int64(b.store.db.Stats().FreePageN) }
+
+// protect turns a panic inside bbolt into an error: bbolt asserts what it reads
+// from the file, and a page that cannot be read is a fault.
+func protect(path string, fn func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(old)
+	defer func() {
+		if value := recover(); value != nil {
+			err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
+		}
+	}()
+	return fn()
+}
+
+// isFault reports whether a recovered value is a memory fault, which here means
+// that a page of the mapped file could not be read. See debug.SetPanicOnFault.
+func isFault(value any) bool {
+	fault, ok := value.(interface{ Addr() uintptr })
+	return ok && fault != nil
+}

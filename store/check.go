@@ -1,0 +1,329 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// maxFindings bounds the report: one bad page can spoil thousands of records.
+const maxFindings = 100
+
+// Check examines everything: the structure of the file (with bbolt's own Check,
+// while writers wait), the checksum and form of every record, and the
+// invariants:
+//
+//   - a lease is under its own port, and a PID mapping exists exactly for the
+//     leases with an identity, with the lease's id;
+//   - a worker that has not ended has the lease of its ports;
+//   - a worker's lease that is held has a record of the worker;
+//   - each index entry has its event and each event its index entries.
+//
+// nil: all is well; else all findings (at most 100), joined: *CorruptError and
+// ErrInconsistent. ErrClosed, ErrFailed and ctx's error end it early.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.checkStructure(ctx); err != nil {
+		return err
+	}
+	c := &checker{ctx: ctx}
+	err := s.View(func(tx *Tx) error {
+		c.tx = tx
+		return c.run()
+	})
+	return errors.Join(append(c.findings, err)...)
+}
+
+// checkStructure holds a write transaction, because bbolt's Check reads the
+// list of free pages that writers change. Our own examination comes first:
+// bbolt's runs on a goroutine of its own, where a fault ends the process.
+func (s *Store) checkStructure(ctx context.Context) error {
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	btx, err := s.db.Begin(true)
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return fmt.Errorf("check: %w", ErrClosed)
+	}
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	defer func() { _ = btx.Rollback() }() // nothing was written
+	if err := examine(s.file, s.path); err != nil {
+		return err
+	}
+	var findings []error
+	for err := range btx.Check() {
+		if len(findings) < maxFindings {
+			findings = append(findings, &CorruptError{Path: s.path, Reason: err.Error()})
+		}
+	}
+	return errors.Join(findings...)
+}
+
+// checker collects what is wrong with the records.
+type checker struct {
+	ctx      context.Context
+	tx       *Tx
+	findings []error
+}
+
+var errEnough = errors.New("more findings are not listed")
+
+func (c *checker) run() error {
+	checks := []func() error{
+		c.records, c.leases, c.pids, c.workers, c.events,
+		func() error { return c.index(bucketByJob) },
+		func() error { return c.index(bucketByWorker) },
+	}
+	for i, check := range checks {
+		err := check()
+		switch {
+		case errors.Is(err, errEnough), errors.Is(err, c.ctx.Err()) && err != nil:
+			return err
+		case err != nil:
+			c.findings = append(c.findings, err)
+		}
+		// With a record that cannot be read the rest would only report its absence.
+		if i == 0 && len(c.findings) > 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// found adds a finding; its error ends the check.
+func (c *checker) found(err error) error {
+	c.findings = append(c.findings, err)
+	if len(c.findings) >= maxFindings {
+		return errEnough
+	}
+	return c.ctx.Err()
+}
+
+func (c *checker) inconsistent(format string, args ...any) error {
+	return c.found(fmt.Errorf("%w: "+format, append([]any{ErrInconsistent}, args...)...))
+}
+
+// records verifies every envelope and decodes every record.
+func (c *checker) records() error {
+	for _, b := range buckets() {
+		if err := c.tx.verify(c.ctx, b); err != nil {
+			if c.ctx.Err() != nil {
+				return err
+			}
+			if err := c.found(err); err != nil {
+				return err
+			}
+		}
+	}
+	for _, err := range decodeAll[Tombstone](c.tx, bucketEnded, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+	}
+	for _, err := range c.tx.Jobs("", false) {
+		if err != nil {
+			return err
+		}
+	}
+	for _, err := range c.tx.NamedPorts() {
+		if err != nil {
+			return err
+		}
+	}
+	_, err := c.tx.Cursor()
+	return err
+}
+
+func (c *checker) leases() error {
+	for e, err := range c.tx.scan(bucketLeases, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+		var l Lease
+		if err := c.tx.decode(bucketLeases, e.key, e.payload, &l); err != nil {
+			return err
+		}
+		if string(e.key) != string(be16(l.Port)) {
+			if err := c.inconsistent("the lease of port %d is under key %x", l.Port, e.key); err != nil {
+				return err
+			}
+		}
+		if err := c.lease(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) lease(l Lease) error {
+	if l.Identity != nil {
+		var leaseID string
+		err := c.tx.get(bucketPIDs, pidKey(l.Identity.PID, l.Port), &leaseID)
+		if ignoreMissing(err) != nil {
+			return err
+		}
+		if leaseID != l.LeaseID {
+			err := c.inconsistent("lease %s of port %d has process %d, whose mapping says %q",
+				l.LeaseID, l.Port, l.Identity.PID, leaseID)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if l.Kind != LeaseWorker || l.State != LeaseHeld {
+		return nil
+	}
+	known, err := c.tx.has(bucketWorkers, []byte(l.WorkerID))
+	if err != nil || known {
+		return err
+	}
+	return c.inconsistent("lease %s of port %d is held by worker %q, which has no record", l.LeaseID, l.Port, l.WorkerID)
+}
+
+func (c *checker) pids() error {
+	for e, err := range c.tx.scan(bucketPIDs, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+		var leaseID string
+		if err := c.tx.decode(bucketPIDs, e.key, e.payload, &leaseID); err != nil {
+			return err
+		}
+		if len(e.key) != 6 {
+			if err := c.inconsistent("PID mapping under key %x", e.key); err != nil {
+				return err
+			}
+			continue
+		}
+		pid, port := splitPIDKey(e.key)
+		l, err := c.tx.Lease(port)
+		if ignoreMissing(err) != nil {
+			return err
+		}
+		if err == nil && l.LeaseID == leaseID && l.Identity != nil && l.Identity.PID == pid {
+			continue
+		}
+		if err := c.inconsistent("process %d is mapped to port %d by lease %s, which does not say so", pid, port, leaseID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) workers() error {
+	for w, err := range c.tx.Workers() {
+		if err != nil {
+			return err
+		}
+		if w.State.Ended() {
+			continue
+		}
+		for _, port := range append([]uint16{w.Port}, w.Ports...) {
+			l, err := c.tx.Lease(port)
+			if ignoreMissing(err) != nil {
+				return err
+			}
+			if err == nil && l.LeaseID == w.LeaseID {
+				continue
+			}
+			if err := c.inconsistent("worker %s is %s and port %d is not its by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// events demands the index entries of every event. Those of a worker may be
+// gone with its record while the event stays with its job.
+func (c *checker) events() error {
+	var last uint64
+	for e, err := range c.tx.scan(bucketEvents, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+		var ev Event
+		if err := c.tx.decode(bucketEvents, e.key, e.payload, &ev); err != nil {
+			return err
+		}
+		if string(e.key) != string(be64(ev.Seq)) {
+			if err := c.inconsistent("event %d is under key %x", ev.Seq, e.key); err != nil {
+				return err
+			}
+		}
+		last = ev.Seq
+		if err := c.event(ev); err != nil {
+			return err
+		}
+	}
+	bb, err := c.tx.open(bucketEvents)
+	if err == nil && bb.Sequence() < last {
+		return c.inconsistent("the sequence of events is at %d, behind event %d", bb.Sequence(), last)
+	}
+	return err
+}
+
+func (c *checker) event(ev Event) error {
+	for _, ix := range indexesOf(ev) {
+		present, err := c.tx.has(ix.bucket, indexKey(ix.id, ev.Seq))
+		if err != nil {
+			return err
+		}
+		wanted := true
+		if ix.bucket == bucketByWorker {
+			wanted, err = c.tx.has(bucketWorkers, []byte(ix.id))
+		}
+		if err != nil {
+			return err
+		}
+		if wanted && !present {
+			if err := c.inconsistent("event %d is missing in %s of %s", ev.Seq, ix.bucket, ix.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) index(b bucket) error {
+	for e, err := range c.tx.scan(b, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+		var ev Event
+		err := c.tx.get(bucketEvents, indexSeq(e.key), &ev)
+		if ignoreMissing(err) != nil {
+			return err
+		}
+		id := ev.JobID
+		if b == bucketByWorker {
+			id = ev.WorkerID
+		}
+		if err == nil && string(indexKey(id, ev.Seq)) == string(e.key) {
+			continue
+		}
+		if err := c.inconsistent("%s has %x, and there is no such event", b, e.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify checks the envelope of every record in a bucket.
+func (tx *Tx) verify(ctx context.Context, b bucket) error {
+	for _, err := range tx.scan(b, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

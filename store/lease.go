@@ -1,0 +1,228 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"time"
+)
+
+// Lease returns the lease of a port. Errors: ErrNotFound.
+func (tx *Tx) Lease(port uint16) (Lease, error) {
+	var l Lease
+	if err := tx.get(bucketLeases, be16(port), &l); err != nil {
+		return Lease{}, fmt.Errorf("lease of port %d: %w", port, err)
+	}
+	if l.Port != port {
+		return Lease{}, tx.corrupt(bucketLeases, be16(port), fmt.Sprintf("the record is of port %d", l.Port))
+	}
+	return l, nil
+}
+
+// PutLease writes l as the lease of its port and keeps the PID mapping in step:
+// there is one exactly if l has an Identity. Errors: ErrLeaseConflict if the
+// port is leased under another lease id; ErrInvalid.
+func (tx *Tx) PutLease(l Lease) error {
+	if err := l.valid(); err != nil {
+		return fmt.Errorf("lease of port %d: %w", l.Port, err)
+	}
+	old, err := tx.Lease(l.Port)
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return err
+	case old.LeaseID != l.LeaseID:
+		return fmt.Errorf("lease of port %d is %s, not %s: %w", l.Port, old.LeaseID, l.LeaseID, ErrLeaseConflict)
+	default:
+		if err := tx.unmapPID(old); err != nil {
+			return err
+		}
+	}
+	if err := tx.mapPID(l); err != nil {
+		return err
+	}
+	if err := tx.put(bucketLeases, be16(l.Port), l); err != nil {
+		return fmt.Errorf("write the lease of port %d: %w", l.Port, err)
+	}
+	return nil
+}
+
+// EndLease removes the lease of a port with its PID mapping, writes the
+// tombstone with the transaction's time, and returns what it removed. Errors:
+// ErrNotFound if the port has no lease, ErrLeaseConflict if it has another.
+func (tx *Tx) EndLease(port uint16, leaseID string) (Lease, error) {
+	l, err := tx.Lease(port)
+	if err != nil {
+		return Lease{}, err
+	}
+	if l.LeaseID != leaseID {
+		return Lease{}, fmt.Errorf("lease of port %d is %s, not %s: %w", port, l.LeaseID, leaseID, ErrLeaseConflict)
+	}
+	if err := tx.unmapPID(l); err != nil {
+		return Lease{}, err
+	}
+	if err := tx.del(bucketLeases, be16(port)); err != nil {
+		return Lease{}, fmt.Errorf("remove the lease of port %d: %w", port, err)
+	}
+	stone := Tombstone{Lease: l, EndedAt: tx.now}
+	if err := tx.put(bucketEnded, endedKey(stone), stone); err != nil {
+		return Lease{}, fmt.Errorf("write the tombstone of lease %s: %w", leaseID, err)
+	}
+	return l, nil
+}
+
+// Leases yields all leases by port. The loop may write. An error ends it.
+func (tx *Tx) Leases() iter.Seq2[Lease, error] {
+	return decodeAll[Lease](tx, bucketLeases, scanOptions{})
+}
+
+// PortsOfPID returns the ports that a process holds, ascending; none is no error.
+func (tx *Tx) PortsOfPID(pid int) ([]uint16, error) {
+	if pid <= 0 || pid > math.MaxInt32 {
+		return nil, nil
+	}
+	var ports []uint16
+	for e, err := range tx.scan(bucketPIDs, scanOptions{prefix: pidKey(pid, 0)[:4]}) {
+		if err != nil {
+			return nil, fmt.Errorf("ports of process %d: %w", pid, err)
+		}
+		if len(e.key) != 6 {
+			return nil, tx.corrupt(bucketPIDs, e.key, "the key is not 6 bytes long")
+		}
+		ports = append(ports, binary.BigEndian.Uint16(e.key[4:]))
+	}
+	return ports, nil
+}
+
+// PIDOfPort returns the process that holds a port. Errors: ErrNotFound if the
+// port has no lease or its lease has no process.
+func (tx *Tx) PIDOfPort(port uint16) (int, error) {
+	l, err := tx.Lease(port)
+	if err != nil {
+		return 0, err
+	}
+	if l.Identity == nil {
+		return 0, fmt.Errorf("process of port %d: %w", port, ErrNotFound)
+	}
+	return l.Identity.PID, nil
+}
+
+// Tombstone returns the ended lease with this id; of a lease over several ports
+// the one that ended last. It reads all tombstones, newest first, until it
+// finds it. Errors: ErrNotFound.
+func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
+	for e, err := range tx.scan(bucketEnded, scanOptions{reverse: true}) {
+		if err != nil {
+			return Tombstone{}, fmt.Errorf("tombstone of lease %s: %w", leaseID, err)
+		}
+		if endedLeaseID(e.key) != leaseID {
+			continue
+		}
+		var stone Tombstone
+		if err := tx.decode(bucketEnded, e.key, e.payload, &stone); err != nil {
+			return Tombstone{}, err
+		}
+		return stone, nil
+	}
+	return Tombstone{}, fmt.Errorf("tombstone of lease %s: %w", leaseID, ErrNotFound)
+}
+
+// PruneEnded removes at most limit tombstones of leases that ended before the
+// given time, oldest first, and returns how many.
+func (tx *Tx) PruneEnded(before time.Time, limit int) (int, error) {
+	removed := 0
+	bound := timeKey(before)
+	for e, err := range tx.scan(bucketEnded, scanOptions{}) {
+		if err != nil {
+			return removed, fmt.Errorf("prune tombstones: %w", err)
+		}
+		if removed >= limit || string(e.key[:min(8, len(e.key))]) >= string(bound) {
+			break
+		}
+		if err := tx.del(bucketEnded, e.key); err != nil {
+			return removed, fmt.Errorf("prune tombstones: %w", err)
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+func (tx *Tx) mapPID(l Lease) error {
+	if l.Identity == nil {
+		return nil
+	}
+	if err := tx.put(bucketPIDs, pidKey(l.Identity.PID, l.Port), l.LeaseID); err != nil {
+		return fmt.Errorf("map process %d to port %d: %w", l.Identity.PID, l.Port, err)
+	}
+	return nil
+}
+
+// unmapPID removes l's mapping, and only l's: with a reused PID the same key
+// may by then belong to another lease.
+func (tx *Tx) unmapPID(l Lease) error {
+	if l.Identity == nil {
+		return nil
+	}
+	key := pidKey(l.Identity.PID, l.Port)
+	var leaseID string
+	err := tx.get(bucketPIDs, key, &leaseID)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil && leaseID == l.LeaseID {
+		err = tx.del(bucketPIDs, key)
+	}
+	if err != nil {
+		return fmt.Errorf("unmap process %d from port %d: %w", l.Identity.PID, l.Port, err)
+	}
+	return nil
+}
+
+// valid checks what the rest of the store relies on.
+func (l Lease) valid() error {
+	kinds := []LeaseKind{LeaseWorker, LeaseProcess, LeaseTTL}
+	states := []LeaseState{LeaseHeld, LeaseReleasing, LeaseQuarantined, LeaseUnverified}
+	switch {
+	case l.Port == 0:
+		return fmt.Errorf("%w: no port", ErrInvalid)
+	case l.LeaseID == "":
+		return fmt.Errorf("%w: no lease id", ErrInvalid)
+	case !slices.Contains(kinds, l.Kind):
+		return fmt.Errorf("%w: kind %q", ErrInvalid, l.Kind)
+	case !slices.Contains(states, l.State):
+		return fmt.Errorf("%w: state %q", ErrInvalid, l.State)
+	case l.Identity != nil && (l.Identity.PID <= 0 || l.Identity.PID > math.MaxInt32):
+		return fmt.Errorf("%w: process id %d", ErrInvalid, l.Identity.PID)
+	}
+	return nil
+}
+
+func pidKey(pid int, port uint16) []byte {
+	key := binary.BigEndian.AppendUint32(nil, uint32(pid))
+	return binary.BigEndian.AppendUint16(key, port)
+}
+
+// splitPIDKey is for keys of 6 bytes.
+func splitPIDKey(key []byte) (pid int, port uint16) {
+	return int(binary.BigEndian.Uint32(key)), binary.BigEndian.Uint16(key[4:])
+}
+
+// endedKey is time, lease id, port. The port is there because the ports of one
+// lease end in one transaction.
+func endedKey(t Tombstone) []byte {
+	key := append(timeKey(t.EndedAt), t.Lease.LeaseID...)
+	return binary.BigEndian.AppendUint16(key, t.Lease.Port)
+}
+
+func endedLeaseID(key []byte) string {
+	if len(key) < 10 {
+		return ""
+	}
+	return string(key[8 : len(key)-2])
+}
+
+// timeKey sorts by time: milliseconds since 1970, nothing before.
+func timeKey(t time.Time) []byte { return be64(uint64(max(0, t.UnixMilli()))) }

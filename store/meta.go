@@ -1,0 +1,179 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// Keys of the bucket meta. "schema" is written by package migrations only.
+const (
+	metaSchema      = "schema"
+	metaStateID     = "state_id"
+	metaIncarnation = "incarnation"
+	metaMachineID   = "machine_id"
+	metaFile        = "file"
+	metaCreatedAt   = "created_at"
+	metaCursor      = "cursor"
+)
+
+// Meta describes an open state file.
+type Meta struct {
+	Schema int
+	// StateID names this state among all; workers carry it as a stamp. A copy
+	// gets a new one when it is first opened.
+	StateID string
+	// Incarnation counts how often the state was put in place by hand: restored,
+	// salvaged or taken over from another machine. It begins at 1.
+	Incarnation uint64
+	MachineID   string // machine that used it last; empty if never given
+	Dev, Ino    uint64 // of the file; 0 where the system does not say
+	CreatedAt   time.Time
+	// Relocated: the file is not the one that was last used under its state id,
+	// but a copy or a restored backup. The processes it names may belong to
+	// another hive, so nothing may be killed in this start.
+	Relocated bool
+}
+
+// fileID is what tells a file from its copies. Born is its time of creation in
+// nanoseconds since 1970; 0 if the file system keeps none.
+type fileID struct {
+	Dev  uint64 `json:"dev"`
+	Ino  uint64 `json:"ino"`
+	Born int64  `json:"born,omitempty"`
+}
+
+// same compares what both sides know. Where files have no identity (other
+// systems than Linux) every file is the same.
+func (f fileID) same(g fileID) bool {
+	if f == (fileID{}) || g == (fileID{}) {
+		return true
+	}
+	if f.Born != 0 && g.Born != 0 && f.Born != g.Born {
+		return false
+	}
+	return f.Dev == g.Dev && f.Ino == g.Ino
+}
+
+// recorded is what the file says about itself.
+type recorded struct {
+	stateID     string
+	incarnation uint64
+	machineID   string
+	file        fileID
+	createdAt   time.Time
+	fresh       bool // a file that was created and never used
+}
+
+// readMeta reads what the file says about itself. A file without a state id and
+// without records is one whose first start did not get as far as writing it.
+func (tx *Tx) readMeta() (recorded, error) {
+	var r recorded
+	err := tx.get(bucketMeta, []byte(metaStateID), &r.stateID)
+	if errors.Is(err, ErrNotFound) {
+		return tx.freshMeta()
+	}
+	fields := []struct {
+		key string
+		to  any
+	}{
+		{metaIncarnation, &r.incarnation},
+		{metaMachineID, &r.machineID},
+		{metaFile, &r.file},
+		{metaCreatedAt, &r.createdAt},
+	}
+	for _, f := range fields {
+		if err == nil {
+			err = tx.get(bucketMeta, []byte(f.key), f.to)
+		}
+		if errors.Is(err, ErrNotFound) {
+			err = tx.corrupt(bucketMeta, []byte(f.key), "the record is missing")
+		}
+	}
+	if err != nil {
+		return recorded{}, err
+	}
+	return r, nil
+}
+
+func (tx *Tx) freshMeta() (recorded, error) {
+	for _, b := range buckets() {
+		bb, err := tx.open(b)
+		if err != nil {
+			return recorded{}, err
+		}
+		for k, _ := bb.Cursor().First(); k != nil; k = nil {
+			if b != bucketMeta || string(k) != metaSchema {
+				return recorded{}, tx.corrupt(bucketMeta, []byte(metaStateID), "the record is missing")
+			}
+		}
+	}
+	return recorded{fresh: true, createdAt: tx.now}, nil
+}
+
+// plan decides what a start makes of what the file says. The returned Meta is
+// what must be written, if it differs.
+func (r recorded) plan(o Options, here fileID) (Meta, error) {
+	m := Meta{
+		StateID: r.stateID, Incarnation: r.incarnation, MachineID: r.machineID,
+		Dev: here.Dev, Ino: here.Ino, CreatedAt: r.createdAt,
+	}
+	if r.fresh {
+		m.Incarnation = 1
+	}
+	if o.MachineID != "" && r.machineID != "" && o.MachineID != r.machineID {
+		if !o.TakeOver {
+			return Meta{}, &OtherMachineError{Path: o.Path, Recorded: r.machineID, This: o.MachineID}
+		}
+		m.Incarnation++
+	}
+	if o.MachineID != "" {
+		m.MachineID = o.MachineID
+	}
+	m.Relocated = !r.fresh && !r.file.same(here)
+	if r.fresh || m.Relocated {
+		id, err := uuid.NewRandom()
+		if err != nil {
+			return Meta{}, fmt.Errorf("make a state id: %w", err)
+		}
+		m.StateID = id.String()
+	}
+	return m, nil
+}
+
+// writeMeta records m and here in one transaction.
+func writeMeta(db *bbolt.DB, path string, m Meta, here fileID) error {
+	return db.Update(func(btx *bbolt.Tx) error {
+		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
+		defer tx.end()
+		for _, f := range []struct {
+			key   string
+			value any
+		}{
+			{metaStateID, m.StateID},
+			{metaIncarnation, m.Incarnation},
+			{metaMachineID, m.MachineID},
+			{metaFile, here},
+			{metaCreatedAt, m.CreatedAt},
+		} {
+			if err := tx.put(bucketMeta, []byte(f.key), f.value); err != nil {
+				return fmt.Errorf("write meta/%s: %w", f.key, err)
+			}
+		}
+		return nil
+	})
+}
+
+// syncDir makes a new name in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

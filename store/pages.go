@@ -1,0 +1,290 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+)
+
+// What follows reads bbolt's file format (version 2, native byte order) without
+// bbolt, which trusts every number in it. A file that passes has no page
+// outside of itself, none used twice, none lost and none that contains itself,
+// so bbolt can read it without running off.
+const (
+	pageHeader    = 16 // id u64, flags u16, count u16, overflow u32
+	elementSize   = 16 // leaf: flags, pos, ksize, vsize u32; branch: pos, ksize u32, page u64
+	bucketHeader  = 16 // root page u64, sequence u64
+	metaSize      = 64
+	flagBranch    = 0x01
+	flagLeaf      = 0x02
+	flagFreelist  = 0x10
+	bucketElement = 0x01
+	metaMagic     = 0xED0CDAED
+	metaVersion   = 2
+	noFreelist    = ^uint64(0)
+	firstPage     = 2 // after the two meta pages
+)
+
+// metaPage is what a transaction is entered by.
+type metaPage struct {
+	pageSize uint64
+	root     uint64
+	freelist uint64
+	pages    uint64 // high-water mark
+	txid     uint64
+}
+
+// examiner accounts for every page once.
+type examiner struct {
+	file io.ReaderAt
+	meta metaPage
+	used []bool
+}
+
+// examine returns a *CorruptError if the structure of the file is damaged. It
+// reads the whole file, and needs it not to be written meanwhile.
+func examine(f *os.File, path string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() == 0 {
+		return nil // new; bbolt fills it
+	}
+	meta, err := newestMeta(f, info.Size())
+	if err == nil {
+		x := &examiner{file: f, meta: meta, used: make([]bool, meta.pages)}
+		err = x.run()
+	}
+	var system *os.PathError
+	if err == nil || errors.As(err, &system) {
+		return err
+	}
+	return &CorruptError{Path: path, Reason: err.Error()}
+}
+
+// newestMeta picks the meta page as bbolt does. One bad meta page is normal
+// after a crash in the middle of a commit.
+func newestMeta(f io.ReaderAt, size int64) (metaPage, error) {
+	first, err := readMetaPage(f, 0)
+	if err != nil {
+		first = metaPage{}
+	}
+	var second metaPage
+	for at := int64(1024); at <= 1<<24; at <<= 1 { // page sizes of bbolt
+		m, err := readMetaPage(f, at)
+		if err == nil && m.pageSize == uint64(at) {
+			second = m
+			break
+		}
+	}
+	newest := first
+	if second.txid > first.txid || first.pageSize == 0 {
+		newest = second
+	}
+	switch {
+	case newest.pageSize == 0:
+		return metaPage{}, errors.New("neither meta page is valid")
+	case newest.pages < firstPage || newest.pages > uint64(size)/newest.pageSize:
+		return metaPage{}, fmt.Errorf("the file is cut off: %d bytes, %d pages of %d bytes expected",
+			size, newest.pages, newest.pageSize)
+	}
+	return newest, nil
+}
+
+func readMetaPage(f io.ReaderAt, at int64) (metaPage, error) {
+	b := make([]byte, metaSize)
+	if _, err := f.ReadAt(b, at+pageHeader); err != nil {
+		return metaPage{}, err
+	}
+	ne := binary.NativeEndian
+	sum := fnv.New64a()
+	sum.Write(b[:metaSize-8])
+	if ne.Uint32(b) != metaMagic || ne.Uint32(b[4:]) != metaVersion || ne.Uint64(b[metaSize-8:]) != sum.Sum64() {
+		return metaPage{}, errors.New("not a meta page")
+	}
+	return metaPage{
+		pageSize: uint64(ne.Uint32(b[8:])), root: ne.Uint64(b[16:]),
+		freelist: ne.Uint64(b[32:]), pages: ne.Uint64(b[40:]), txid: ne.Uint64(b[48:]),
+	}, nil
+}
+
+func (x *examiner) run() error {
+	if err := x.freelist(); err != nil {
+		return err
+	}
+	todo := []uint64{x.meta.root}
+	for len(todo) > 0 {
+		id := todo[len(todo)-1]
+		children, err := x.treePage(id)
+		if err != nil {
+			return err
+		}
+		todo = append(todo[:len(todo)-1], children...)
+	}
+	if x.meta.freelist == noFreelist {
+		return nil
+	}
+	for id := uint64(firstPage); id < x.meta.pages; id++ {
+		if !x.used[id] {
+			return fmt.Errorf("page %d is neither used nor free", id)
+		}
+	}
+	return nil
+}
+
+// take marks a page as accounted for.
+func (x *examiner) take(id uint64) error {
+	if id < firstPage || id >= x.meta.pages {
+		return fmt.Errorf("page %d is outside of the file", id)
+	}
+	if x.used[id] {
+		return fmt.Errorf("page %d is used twice", id)
+	}
+	x.used[id] = true
+	return nil
+}
+
+// page reads a page with its overflow and takes all of it.
+func (x *examiner) page(id uint64) ([]byte, error) {
+	if err := x.take(id); err != nil {
+		return nil, err
+	}
+	size := int64(x.meta.pageSize)
+	b := make([]byte, size)
+	if _, err := x.file.ReadAt(b, int64(id)*size); err != nil {
+		return nil, fmt.Errorf("read page %d: %w", id, err)
+	}
+	if got := binary.NativeEndian.Uint64(b); got != id {
+		return nil, fmt.Errorf("page %d says that it is page %d", id, got)
+	}
+	overflow := uint64(binary.NativeEndian.Uint32(b[12:]))
+	for i := uint64(1); i <= overflow; i++ {
+		if err := x.take(id + i); err != nil {
+			return nil, err
+		}
+	}
+	if overflow == 0 {
+		return b, nil
+	}
+	b = make([]byte, (int64(overflow)+1)*size)
+	if _, err := x.file.ReadAt(b, int64(id)*size); err != nil {
+		return nil, fmt.Errorf("read page %d: %w", id, err)
+	}
+	return b, nil
+}
+
+func (x *examiner) freelist() error {
+	id := x.meta.freelist
+	if id == noFreelist {
+		return nil
+	}
+	b, err := x.page(id)
+	if err != nil {
+		return err
+	}
+	flags, count := header(b)
+	if flags != flagFreelist {
+		return fmt.Errorf("page %d is not the list of free pages", id)
+	}
+	list := b[pageHeader:]
+	if count == 0xffff { // then the count is the first number of the list
+		count = binary.NativeEndian.Uint64(list)
+		list = list[8:]
+	}
+	if count > uint64(len(list))/8 {
+		return fmt.Errorf("page %d lists %d free pages and has no room for them", id, count)
+	}
+	for i := range count {
+		if err := x.take(binary.NativeEndian.Uint64(list[8*i:])); err != nil {
+			return fmt.Errorf("list of free pages: %w", err)
+		}
+	}
+	return nil
+}
+
+// treePage checks a page of a tree and returns the pages below it.
+func (x *examiner) treePage(id uint64) ([]uint64, error) {
+	b, err := x.page(id)
+	if err != nil {
+		return nil, err
+	}
+	children, err := elements(b)
+	if err != nil {
+		return nil, fmt.Errorf("page %d: %w", id, err)
+	}
+	return children, nil
+}
+
+func header(b []byte) (flags uint16, count uint64) {
+	return binary.NativeEndian.Uint16(b[8:]), uint64(binary.NativeEndian.Uint16(b[10:]))
+}
+
+// elements checks that all elements of a leaf or branch are inside of it and
+// in order, and returns the pages they lead to.
+func elements(b []byte) ([]uint64, error) {
+	flags, count := header(b)
+	if flags != flagBranch && flags != flagLeaf {
+		return nil, fmt.Errorf("it is neither leaf nor branch (%#x)", flags)
+	}
+	if flags == flagBranch && count == 0 {
+		return nil, errors.New("it is a branch without children")
+	}
+	var children []uint64
+	var last []byte
+	for i := range count {
+		at := pageHeader + i*elementSize
+		if at+elementSize > uint64(len(b)) {
+			return nil, fmt.Errorf("it has no room for %d elements", count)
+		}
+		key, below, err := element(b[at:], flags)
+		if err != nil {
+			return nil, fmt.Errorf("element %d: %w", i, err)
+		}
+		if i > 0 && bytes.Compare(last, key) >= 0 {
+			return nil, fmt.Errorf("element %d is out of order", i)
+		}
+		last = key
+		children = append(children, below...)
+	}
+	return children, nil
+}
+
+// element checks the element that b begins with; b goes on to the end of the page.
+func element(b []byte, flags uint16) (key []byte, children []uint64, err error) {
+	ne := binary.NativeEndian
+	if flags == flagBranch {
+		key, err = part(b, uint64(ne.Uint32(b)), uint64(ne.Uint32(b[4:])))
+		return key, []uint64{ne.Uint64(b[8:])}, err
+	}
+	pos, ksize, vsize := uint64(ne.Uint32(b[4:])), uint64(ne.Uint32(b[8:])), uint64(ne.Uint32(b[12:]))
+	if key, err = part(b, pos, ksize); err != nil {
+		return nil, nil, err
+	}
+	value, err := part(b, pos+ksize, vsize)
+	if err != nil || ne.Uint32(b)&bucketElement == 0 {
+		return key, nil, err
+	}
+	if len(value) < bucketHeader {
+		return nil, nil, errors.New("it is a bucket that is too short")
+	}
+	if root := ne.Uint64(value); root != 0 {
+		return key, []uint64{root}, nil
+	}
+	if len(value) < bucketHeader+pageHeader {
+		return nil, nil, errors.New("it is a bucket that is too short")
+	}
+	children, err = elements(value[bucketHeader:]) // a small bucket is a page inside its value
+	return key, children, err
+}
+
+func part(b []byte, pos, size uint64) ([]byte, error) {
+	if pos+size > uint64(len(b)) {
+		return nil, errors.New("it reaches beyond its page")
+	}
+	return b[pos : pos+size], nil
+}

@@ -1,0 +1,151 @@
+package store
+
+import (
+	"errors"
+	"math"
+	"os"
+	"sync/atomic"
+)
+
+// errNoPreallocation: the system or the file system cannot allocate ahead.
+var errNoPreallocation = errors.New("preallocation is not supported")
+
+// space decides about a full disk before a commit. bbolt writes into a sparse
+// file, so without it a full disk is found out in the middle of a commit, which
+// then has failed and stops the daemon.
+//
+// Blocks are allocated beyond bbolt's high-water mark without changing the
+// file's length. New pages come from bbolt's free pages or from that tail; only
+// the tail can serve a request for several neighbouring pages for certain.
+// Where blocks cannot be allocated ahead, the free space of the file system
+// stands for the tail, which others may use up at any moment.
+//
+// Only the writer uses it, except for what is atomic.
+type space struct {
+	file      *os.File
+	pageSize  int64
+	ahead     int64 // bytes to keep allocated beyond the high-water mark
+	allocated atomic.Int64
+	counted   bool // no preallocation: allocated is the high-water mark plus free disk space
+	blind     bool // not even that is known: everything is admitted
+	isShort   atomic.Bool
+}
+
+// workload is what a transaction has written.
+type workload struct {
+	keys  int64
+	bytes int64
+}
+
+func (w *workload) add(u *undoLog) {
+	w.keys += int64(len(u.old) + len(u.seqs))
+	w.bytes += int64(u.bytes)
+}
+
+// newSpace allocates the holes of the file and the tail. That the disk is full
+// is no error: then nothing is admitted that would need more.
+func newSpace(file *os.File, pageSize, ahead, highWater int64) *space {
+	s := &space{file: file, pageSize: pageSize, ahead: ahead}
+	s.grow(highWater + ahead)
+	return s
+}
+
+// short reports whether the tail is below the watermark.
+func (s *space) short() bool { return s.isShort.Load() }
+
+// prepare tops the tail up and reports whether ordinary work is admitted:
+// the tail and the free pages together reach the watermark, which is half of
+// what is kept ahead, and a quarter of the watermark is tail.
+func (s *space) prepare(highWater, freePages int64) bool {
+	if s.blind {
+		return true
+	}
+	watermark := s.ahead / 2
+	if s.tail(highWater) < watermark || s.counted {
+		s.grow(highWater + s.ahead)
+	}
+	tail := s.tail(highWater)
+	s.isShort.Store(tail < watermark)
+	return tail+freePages*s.pageSize >= watermark && tail >= watermark/4
+}
+
+// fits reports whether a commit of this work finds its pages, allocating more
+// if need be.
+func (s *space) fits(highWater, freePages int64, w workload) bool {
+	if s.blind {
+		return true
+	}
+	pages, run := s.need(highWater, freePages, w)
+	missing := max(run*s.pageSize, (pages-freePages)*s.pageSize)
+	if missing <= s.tail(highWater) {
+		return true
+	}
+	s.grow(highWater + missing)
+	return missing <= s.tail(highWater)
+}
+
+// need is an upper bound of the pages a commit takes, and of those among them
+// that must be neighbours. A written key dirties its leaf, at most four levels
+// above it and, when they shrink, a sibling each; but never more than two pages
+// for each one in use. Values add what they are long, twice because bbolt fills
+// a split page to one half. The freelist takes 8 bytes for each free page.
+func (s *space) need(highWater, freePages int64, w workload) (pages, run int64) {
+	used := max(highWater/s.pageSize-freePages, 8)
+	values := 2*w.bytes/s.pageSize + 2
+	tree := min(10*w.keys, 2*used) + values
+	freelist := (freePages+tree)*8/s.pageSize + 2
+	return tree + freelist, freelist + values
+}
+
+func (s *space) tail(highWater int64) int64 {
+	if s.blind {
+		return math.MaxInt64
+	}
+	return s.allocated.Load() - highWater
+}
+
+// step is how much is asked for at once when the whole is not to be had.
+const step = 256 << 10
+
+// grow allocates up to the given length, or as far as the disk allows.
+func (s *space) grow(length int64) {
+	if s.counted {
+		s.count()
+		return
+	}
+	from := s.allocated.Load()
+	if from >= length {
+		return
+	}
+	err := allocate(s.file, from, length-from)
+	if errors.Is(err, errNoPreallocation) {
+		s.counted = true
+		s.count()
+		return
+	}
+	for err != nil && from < length {
+		n := min(step, length-from)
+		if allocate(s.file, from, n) != nil {
+			break
+		}
+		from += n
+	}
+	if err == nil {
+		from = length
+	}
+	s.allocated.Store(from)
+}
+
+// count takes the free space of the file system for the tail.
+func (s *space) count() {
+	free, err := freeSpace(s.file)
+	if err != nil {
+		s.blind = true
+		return
+	}
+	size := int64(0)
+	if info, err := s.file.Stat(); err == nil {
+		size = info.Size()
+	}
+	s.allocated.Store(size + free)
+}

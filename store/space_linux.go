@@ -1,0 +1,35 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// allocate gives blocks to a part of the file without changing its length
+// (fallocate(2), FALLOC_FL_KEEP_SIZE). What is allocated already stays as it is.
+func allocate(file *os.File, offset, length int64) error {
+	for {
+		err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset, length)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return errNoPreallocation
+		}
+		return fmt.Errorf("allocate %d bytes at %d: %w", length, offset, err)
+	}
+}
+
+// freeSpace is what an unprivileged user could still write to the file system.
+func freeSpace(file *os.File) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(file.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("statfs: %w", err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// claim is a bound abstract socket (unix(7)): the kernel takes the name back
+// when the process dies, however it dies, and a name has one holder. Abstract
+// names belong to a network namespace.
+type claim struct{ fd int }
+
+// newClaim takes the name of a state id. Errors: ErrClaimed if it is held.
+func newClaim(stateID string) (*claim, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("claim the state id: socket: %w", err)
+	}
+	// A leading @ becomes the zero byte of an abstract name.
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@hive/" + stateID})
+	if err == nil {
+		return &claim{fd: fd}, nil
+	}
+	unix.Close(fd)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, ErrClaimed
+	}
+	return nil, fmt.Errorf("claim the state id: bind: %w", err)
+}
+
+func (c *claim) release() error {
+	if c == nil {
+		return nil
+	}
+	return unix.Close(c.fd)
+}
+
+// identify says which file this is. Born tells a copy from its original where
+// the inode number was used again, which is common right after a delete.
+func identify(file *os.File) (fileID, error) {
+	var st unix.Statx_t
+	err := unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
+	if err != nil {
+		return fileID{}, fmt.Errorf("statx: %w", err)
+	}
+	id := fileID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		id.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	}
+	return id, nil
+}
+
+// lock takes bbolt's lock ahead of bbolt, which then takes it again on the same
+// descriptor. That way the file can be examined under the lock before bbolt
+// reads it. false: another process holds it.
+func lock(file *os.File) (bool, error) {
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		}
+		return false, fmt.Errorf("flock: %w", err)
+	}
+}
+
+// canExamine: the lock is held before bbolt reads the file.
+const canExamine = true
+
+// lockHolder finds the process that holds a flock on the file in /proc/locks
+// (proc_locks(5)); 0 if it is not shown there, as under an overlay or in
+// another PID namespace.
+func lockHolder(path string) int {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0
+	}
+	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	locks, err := os.Open("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	defer locks.Close()
+	lines := bufio.NewScanner(locks)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 6 || f[1] != "FLOCK" || f[5] != want {
+			continue
+		}
+		if pid, err := strconv.Atoi(f[4]); err == nil && pid > 0 {
+			return pid
+		}
+	}
+	return 0
+}

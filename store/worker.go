@@ -1,0 +1,92 @@
+package store
+
+import (
+	"fmt"
+	"iter"
+)
+
+// Worker returns the record of a worker. Errors: ErrNotFound.
+func (tx *Tx) Worker(id string) (Worker, error) {
+	var w Worker
+	if err := tx.get(bucketWorkers, []byte(id), &w); err != nil {
+		return Worker{}, fmt.Errorf("worker %s: %w", id, err)
+	}
+	return w, nil
+}
+
+// PutWorker writes the record of a worker. Errors: ErrInvalid without an id.
+func (tx *Tx) PutWorker(w Worker) error {
+	if w.WorkerID == "" {
+		return fmt.Errorf("worker: %w: no worker id", ErrInvalid)
+	}
+	if err := tx.put(bucketWorkers, []byte(w.WorkerID), w); err != nil {
+		return fmt.Errorf("write worker %s: %w", w.WorkerID, err)
+	}
+	return nil
+}
+
+// DeleteWorker removes a worker's record, its index of events, and those of its
+// events that belong to no job. It need not exist.
+func (tx *Tx) DeleteWorker(id string) error {
+	if err := tx.del(bucketWorkers, []byte(id)); err != nil {
+		return fmt.Errorf("delete worker %s: %w", id, err)
+	}
+	if err := tx.dropIndex(bucketByWorker, id, func(ev Event) bool { return ev.JobID == "" }); err != nil {
+		return fmt.Errorf("delete worker %s: %w", id, err)
+	}
+	return nil
+}
+
+// Workers yields all workers by id. The loop may write. An error ends it.
+func (tx *Tx) Workers() iter.Seq2[Worker, error] {
+	return decodeAll[Worker](tx, bucketWorkers, scanOptions{})
+}
+
+// NamedPort returns the port a worker name had last. Errors: ErrNotFound.
+func (tx *Tx) NamedPort(name string) (uint16, error) {
+	var port uint16
+	if err := tx.get(bucketNames, []byte(name), &port); err != nil {
+		return 0, fmt.Errorf("port of name %s: %w", name, err)
+	}
+	return port, nil
+}
+
+// SetNamedPort remembers the port of a worker name; port 0 forgets the name.
+// Errors: ErrInvalid for an empty name.
+func (tx *Tx) SetNamedPort(name string, port uint16) error {
+	if name == "" {
+		return fmt.Errorf("port of a name: %w: no name", ErrInvalid)
+	}
+	var err error
+	if port == 0 {
+		err = tx.del(bucketNames, []byte(name))
+	} else {
+		err = tx.put(bucketNames, []byte(name), port)
+	}
+	if err != nil {
+		return fmt.Errorf("set the port of name %s: %w", name, err)
+	}
+	return nil
+}
+
+// NamedPort is the port that a worker name had last.
+type NamedPort struct {
+	Name string
+	Port uint16
+}
+
+// NamedPorts yields all remembered names, in order. An error ends it.
+func (tx *Tx) NamedPorts() iter.Seq2[NamedPort, error] {
+	return func(yield func(NamedPort, error) bool) {
+		for e, err := range tx.scan(bucketNames, scanOptions{}) {
+			var n NamedPort
+			if err == nil {
+				n.Name = string(e.key)
+				err = tx.decode(bucketNames, e.key, e.payload, &n.Port)
+			}
+			if !yield(n, err) || err != nil {
+				return
+			}
+		}
+	}
+}
