@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
-	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 )

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/alloc/sockets"
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+)
+
+// banner is what is printed when hive serves.
+type banner struct {
+	hiveID   string
+	url      string
+	file     string // configuration file; empty: none
+	dataDir  string
+	recovery hive.Recovery
+	ports    alloc.Survey
+	types    []*catalog.Type
+}
+
+// holdersShown is how many ports are listed with who has them.
+const holdersShown = 6
+
+// defaultURL is where hivectl looks without being told.
+const defaultURL = "http://127.0.0.1:7835"
+
+// writeTo prints the banner in one write.
+func (b *banner) writeTo(w io.Writer) error {
+	var out bytes.Buffer
+	line := func(name, format string, a ...any) {
+		fmt.Fprintf(&out, "%-9s %s\n", name, fmt.Sprintf(format, a...))
+	}
+	file := b.file
+	if file == "" {
+		file = "none found, defaults"
+	}
+	line("hive", "%s at %s", b.hiveID, b.url)
+	line("config", "%s", file)
+	line("data", "%s", b.dataDir)
+	line("recovery", "%s", recoveryLine(b.recovery))
+	line("ports", "%s", portsLine(b.ports))
+	b.holders(line)
+	for i, try := range b.tries() {
+		line([]string{"try", ""}[min(i, 1)], "%s", try)
+	}
+	line("Ctrl-C", "stops hive and leaves the workers running; once more within %v stops them too", secondInterrupt)
+	if _, err := w.Write(out.Bytes()); err != nil {
+		return fmt.Errorf("print the banner: %w", err)
+	}
+	return nil
+}
+
+func recoveryLine(r hive.Recovery) string {
+	s := fmt.Sprintf("%s taken back, %d freed", count(r.Adopted, "worker"), r.Freed)
+	if r.Restarted > 0 {
+		s += fmt.Sprintf(", %d restarted", r.Restarted)
+	}
+	if r.Unverified > 0 {
+		s += fmt.Sprintf(", %d could not be judged and keep their ports", r.Unverified)
+	}
+	return s + fmt.Sprintf(", in %v", r.Took.Round(time.Millisecond))
+}
+
+// portsLine gives the counts that are not 0; they sum to the total.
+func portsLine(p alloc.Survey) string {
+	s := fmt.Sprintf("%s: %d in all, %d free", p.Range, p.Total, p.Free)
+	for _, c := range []struct {
+		n    int
+		what string
+	}{
+		{p.Leased, "leased"}, {p.Foreign, "held by others"}, {p.Reserved, "reserved"},
+		{p.Quarantined, "quarantined"}, {p.Draining, "draining"},
+	} {
+		if c.n > 0 {
+			s += fmt.Sprintf(", %d %s", c.n, c.what)
+		}
+	}
+	return s
+}
+
+// holders lists who has ports, strangers first: they are what surprises.
+func (b *banner) holders(line func(name, format string, a ...any)) {
+	var foreign, leased []sockets.Holder
+	for _, h := range b.ports.Holders {
+		if isLease(h) {
+			leased = append(leased, h)
+		} else {
+			foreign = append(foreign, h)
+		}
+	}
+	all := append(foreign, leased...)
+	for _, h := range all[:min(len(all), holdersShown)] {
+		what := holderName(h)
+		if isLease(h) {
+			what += ", leased: " + h.Kind
+		}
+		line("", "%d %s", h.Port, what)
+	}
+	if more := len(all) - holdersShown; more > 0 {
+		line("", "and %d more: bin/hivectl%s ports", more, b.addr())
+	}
+}
+
+func isLease(h sockets.Holder) bool {
+	return h.Kind == "worker" || h.Kind == "process" || h.Kind == "ttl"
+}
+
+// tries is two commands that work as they stand: one of a configured type if
+// there is one that needs nothing more, and the reference worker.
+func (b *banner) tries() []string {
+	up := "bin/hivectl" + b.addr() + " up "
+	tries := []string{}
+	for _, t := range b.types {
+		if t.Source == catalog.SourceConfiguration && t.Check("", nil) == nil && len(tries) == 0 {
+			tries = append(tries, up+t.Name)
+		}
+	}
+	tries = append(tries, up+"cpu", up+"cpu --model test --device 0 --name demo")
+	return tries[:2]
+}
+
+func (b *banner) addr() string {
+	if b.url == defaultURL {
+		return ""
+	}
+	return " --addr " + b.url
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/cmd/hive/config"
+	"rbeehive/hive/reference"
+)
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a mistake on the command line.
+type usageError struct{ reason string }
+
+func (e usageError) Error() string { return e.reason + "; hive --help lists the flags" }
+
+// run is the program; it returns its exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "worker" {
+		return reference.Main(args[1:], stdout, stderr)
+	}
+	cmd := newCommand(stderr)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.Execute()
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "hive: %s\n", oneLine(err))
+	if errors.As(err, new(usageError)) || errors.Is(err, config.ErrConfig) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine joins the lines of errors.Join: an error is one line for the user.
+func oneLine(err error) string {
+	return strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; ")
+}
+
+func newCommand(stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hive",
+		Short: "hive runs inference servers on this machine and gives each a port",
+		Long: `hive starts worker processes, leases each one a TCP port, and serves a job API.
+Workers go on running when hive stops; when it starts again it takes them back.
+
+Settings may also be given as variables (--data-dir as HIVE_DATA_DIR) and, but
+for --port, in the configuration file (data_dir). Flags win over variables,
+variables over the file.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Sprintf("unexpected argument %q", args[0])}
+			}
+			return nil
+		},
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runFlags(cmd, stderr)
+		},
+	}
+	config.Flags(cmd.Flags())
+	cmd.Flags().Bool("version", false, "print the version and exit")
+	cmd.Flags().Bool("build-info", false, "print the kind of build and exit (rbee's keeper asks for it)")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usageError{err.Error()}
+	})
+	// Only for the help text: run recognises the word before cobra is set up.
+	cmd.AddCommand(&cobra.Command{
+		Use: "worker --port N", Short: "the reference worker, which the built-in worker type cpu runs",
+		DisableFlagParsing: true, Run: func(*cobra.Command, []string) {},
+	})
+	return cmd
+}
+
+// runFlags answers --version and --build-info, or runs the daemon.
+func runFlags(cmd *cobra.Command, stderr io.Writer) error {
+	stdout := cmd.OutOrStdout()
+	if yes, err := cmd.Flags().GetBool("build-info"); err != nil || yes {
+		fmt.Fprintln(stdout, "release")
+		return err
+	}
+	if yes, err := cmd.Flags().GetBool("version"); err != nil || yes {
+		fmt.Fprintf(stdout, "hive %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return err
+	}
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("the daemon runs on Linux only, this is %s; hivectl works here, with --addr of a hive elsewhere", runtime.GOOS)
+	}
+	cfg, err := config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid()})
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(cfg, stderr)
+	if err != nil {
+		return err
+	}
+	return newDaemon(cfg, log, stdout).run(cmd.Context())
+}
+
+// version is what the Go toolchain stamped into the binary: a tag, or the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

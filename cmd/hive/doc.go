@@ -1,0 +1,20 @@
+// Command hive is the daemon: it reads its configuration, listens, opens the
+// state, recovers, and serves until it is told to stop.
+//
+// Model: this package only wires. What was configured is decided in package
+// config, what happens to workers in package hive, what is answered in package
+// httpapi. The order is: configuration, listener (a port that is taken is found
+// before anything is touched), state, recovery while the API answers 503, the
+// banner, service.
+//
+// Guarantees: exit code 0 after an orderly stop, 1 when something failed, 2 for
+// wrong flags or configuration; an error is one line on stderr. The banner is
+// on stdout, the log on stderr. Stopping hive leaves the workers running unless
+// it was told otherwise.
+//
+// `hive worker` is the reference worker. It is recognised before flags and
+// configuration are looked at: it is started 1,920 times in a test, and what it
+// does must not depend on the HIVE_* variables around it.
+//
+// Caveats: the daemon is for Linux; elsewhere it builds and refuses to start.
+package main

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"rbeehive/hive"
+)
+
+// reason is why hive stops.
+type reason int
+
+const (
+	goOn        reason = iota
+	told               // SIGTERM, POST /v1/shutdown, or the caller's context
+	interrupted        // SIGINT: a person, who may want the workers gone too
+	failed             // it cannot go on
+)
+
+// start opens the state and recovers. The API answers 503 meanwhile. A signal
+// cuts it short; the reason is then not goOn.
+func (d *daemon) start(ctx context.Context, ln net.Listener) (reason, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.open(ctx, ln) }()
+	var why reason
+	select {
+	case err := <-done:
+		if err != nil {
+			return failed, err
+		}
+		return goOn, nil
+	case sig := <-d.signals:
+		why = d.heard(sig)
+	case <-d.shutdown:
+		why = told
+	}
+	cancel()
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		return failed, err
+	}
+	return why, nil
+}
+
+func (d *daemon) open(ctx context.Context, ln net.Listener) error {
+	apiPort := uint16(0)
+	if addr, err := netip.ParseAddrPort(ln.Addr().String()); err == nil {
+		apiPort = addr.Port()
+	}
+	h, err := hive.Open(ctx, hive.Config{
+		HiveID: d.cfg.HiveID, Version: version(), DataDir: d.cfg.DataDir, URL: d.url, QueenURL: d.cfg.QueenURL,
+		APIPorts: []uint16{apiPort}, Ports: d.cfg.Ports, Jobs: d.cfg.Jobs, Catalog: d.catalog, Shutdown: d.cfg.Shutdown,
+		WorkersKeep: d.cfg.WorkersKeep, AuditInterval: d.cfg.AuditInterval, TakeOver: d.cfg.TakeOver, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.hive = h
+	d.api.SetHive(h)
+	if err := h.Recover(ctx); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return nil
+}
+
+// serve runs the hive until there is a reason to stop.
+func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error) {
+	runCtx, stop := context.WithCancel(ctx)
+	ran := make(chan error, 1)
+	go func() {
+		ran <- d.hive.Run(runCtx)
+		close(ran)
+	}()
+	defer func() {
+		stop()
+		for range ran { // until it is closed: Run has returned
+		}
+	}()
+	d.sayHello(ctx)
+	select {
+	case sig := <-d.signals:
+		return d.heard(sig), nil
+	case <-d.shutdown:
+		return told, nil
+	case <-ctx.Done():
+		return told, nil
+	case err := <-served:
+		return failed, err
+	case err := <-ran:
+		return failed, err
+	}
+}
+
+func (d *daemon) heard(sig os.Signal) reason {
+	d.log.WithField("signal", sig.String()).Info("stopping")
+	if sig == syscall.SIGINT {
+		d.interrupts++
+		return interrupted
+	}
+	return told
+}
+
+// closeAPI closes the listener, ends streams and waits for running requests.
+func (d *daemon) closeAPI(served <-chan error) {
+	ctx, cancel := context.WithTimeout(context.Background(), requestsEnd)
+	defer cancel()
+	if err := d.api.Shutdown(ctx); err != nil {
+		d.log.WithError(err).Warn("requests were cut off")
+	}
+	<-served
+}
+
+// finish stops the workers if that is wanted, closes the hive and says how many run.
+func (d *daemon) finish(why reason) error {
+	recovered := d.hive.Status().Serving
+	var err error
+	if recovered && d.stopWanted(why) {
+		err = d.stopWorkers()
+	}
+	left := d.running()
+	err = errors.Join(err, d.hive.Close())
+	d.sayGoodbye(left, recovered)
+	return err
+}
+
+// stopWanted decides about the workers; after one SIGINT it waits for a second.
+func (d *daemon) stopWanted(why reason) bool {
+	if why == failed {
+		return false // the state cannot be written; recovery decides
+	}
+	left := d.running()
+	if d.cfg.Shutdown == hive.ShutdownStop || left == 0 {
+		return left > 0
+	}
+	if why != interrupted {
+		return false
+	}
+	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v to stop what runs, too\n", keepRunning(left), secondInterrupt)
+	timer := time.NewTimer(secondInterrupt)
+	defer timer.Stop()
+	select {
+	case sig := <-d.signals:
+		return d.heard(sig) == interrupted
+	case <-timer.C:
+		return false
+	}
+}
+
+// stopWorkers stops all workers. A third SIGINT gives up waiting for them.
+func (d *daemon) stopWorkers() error {
+	fmt.Fprintf(d.out, "stopping %s\n", count(d.running(), "worker"))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.hive.StopWorkers(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("stop the workers: %w", err)
+			}
+			return nil
+		case sig := <-d.signals:
+			if d.heard(sig); d.interrupts > 2 {
+				cancel()
+			}
+		}
+	}
+}
+
+// running is the number of workers that have a process.
+func (d *daemon) running() int {
+	n := 0
+	for _, w := range d.hive.Workers() {
+		if !w.State.Ended() {
+			n++
+		}
+	}
+	return n
+}
+
+// sayHello prints the banner; a failure to do so is no reason to stop.
+func (d *daemon) sayHello(ctx context.Context) {
+	if d.cfg.QueenURL != "" {
+		d.log.WithField("queen_url", d.cfg.QueenURL).Warn("this version does not announce itself to a queen; queen_url is only given to workers, as {{.QueenURL}}")
+	}
+	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {
+		d.log.Warn(t.Unavailable())
+	}
+	survey, err := d.hive.Ports(ctx)
+	if err != nil {
+		d.log.WithError(err).Warn("the ports could not be looked at")
+	}
+	b := banner{
+		hiveID: d.cfg.HiveID, url: d.url, file: d.cfg.File, dataDir: d.cfg.DataDir,
+		recovery: d.hive.Info().Recovery, ports: survey, types: d.catalog.Types(),
+	}
+	if err := b.writeTo(d.out); err != nil {
+		d.log.WithError(err).Warn("the banner could not be printed")
+	}
+}
+
+func (d *daemon) sayGoodbye(left int, recovered bool) {
+	if !recovered {
+		fmt.Fprintln(d.out, "hive stopped before recovery was done; workers keep running, and starting hive again takes them back")
+		return
+	}
+	fmt.Fprintf(d.out, "hive stopped; %s, and starting hive again takes back what runs\n", keepRunning(left))
+}
+
+func keepRunning(n int) string {
+	switch n {
+	case 0:
+		return "no worker runs"
+	case 1:
+		return "1 worker keeps running"
+	}
+	return fmt.Sprintf("%d workers keep running", n)
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"rbeehive/alloc/sockets"
+)
+
+// listen opens the API's listener. When the address is taken the error says by whom.
+func listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr.String())
+	if err == nil {
+		return ln, nil
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s is in use by %s; stop it, or choose another port with --port: %w", addr, holderOf(ctx, addr.Port()), syscall.EADDRINUSE)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("may not listen on %s; choose a port above 1023 with --port: %w", addr, syscall.EACCES)
+	}
+	return nil, fmt.Errorf("listen: %w", err)
+}
+
+// holderOf names who has the port, as far as the system lets us see.
+func holderOf(ctx context.Context, port uint16) string {
+	const unknown = "another program that cannot be seen from here"
+	snap, err := sockets.NewTable().Snapshot(ctx, 0)
+	if err != nil {
+		return unknown
+	}
+	holders, err := sockets.Holders(ctx, snap.Listeners(port))
+	if err != nil || len(holders) == 0 {
+		return unknown
+	}
+	return holderName(holders[0])
+}
+
+// holderName is "python3 (PID 4711, user bob)", or what is known of it.
+func holderName(h sockets.Holder) string {
+	user := ""
+	if h.User != "" {
+		user = "user " + h.User
+	}
+	switch {
+	case h.PID != 0 && user != "":
+		return fmt.Sprintf("%s (PID %d, %s)", h.Program, h.PID, user)
+	case h.PID != 0:
+		return fmt.Sprintf("%s (PID %d)", h.Program, h.PID)
+	case user != "":
+		return "a program of " + user
+	}
+	return "a program that cannot be seen from here"
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/cmd/hive/config"
+)
+
+// newLogger makes the one logger of the process. On a terminal only warnings
+// and errors are shown unless a level was asked for: the banner is for people,
+// and it is all they see of a start that went well.
+func newLogger(cfg *config.Config, stderr io.Writer) (*logrus.Logger, error) {
+	log := logrus.New()
+	log.SetOutput(stderr)
+	terminal := isTerminal(stderr)
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: !terminal})
+	if cfg.LogFormat == "json" {
+		log.SetFormatter(&logrus.JSONFormatter{})
+	}
+	name := cfg.LogLevel
+	if name == "" {
+		name = "info"
+	}
+	if cfg.LogLevel == "" && terminal {
+		name = "warn"
+	}
+	level, err := logrus.ParseLevel(name)
+	if err != nil {
+		return nil, fmt.Errorf("set the log level: %w", err)
+	}
+	log.SetLevel(level)
+	return log, nil
+}
+
+// isTerminal takes every character device for a terminal; for /dev/null, which
+// is one too, the answer does not matter.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
