@@ -7,6 +7,9 @@ import (
 	"rbeehive/cmd/hivectl/command"
 )
 
+// version is set by the Makefile (-ldflags -X main.version=).
+var version string
+
 func main() {
-	os.Exit(command.Run(command.System()))
+	os.Exit(command.Run(command.System(version)))
 }

@@ -20,8 +20,12 @@ type Env struct {
 	Now     func() time.Time
 }
 
-// System returns the environment of this process.
-func System() Env {
+// System returns the environment of this process. An empty version is replaced
+// by what the Go tool recorded in the binary.
+func System(version string) Env {
+	if version == "" {
+		version = buildVersion()
+	}
 	return Env{
 		Args:    os.Args[1:],
 		Stdin:   os.Stdin,
@@ -29,7 +33,7 @@ func System() Env {
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
 		Width:   width(os.Stdout, os.Getenv("COLUMNS")),
-		Version: buildVersion(),
+		Version: version,
 		Now:     time.Now,
 	}
 }

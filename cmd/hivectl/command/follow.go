@@ -12,14 +12,22 @@ import (
 )
 
 // await follows a job to its end over restarts of the daemon. Its events go to
-// w as lines for a person; nil: nowhere.
+// w as lines for a person; nil: nowhere. Log lines that were printed so are not
+// in the value of the job again.
 func (a *app) await(ctx context.Context, jobID string, w io.Writer) (client.Reply[wire.Job], error) {
-	return a.hive.WaitJob(ctx, jobID, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
+	logShown := false
+	job, err := a.hive.WaitJob(ctx, jobID, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
 		a.outages.over()
-		if w != nil {
-			fmt.Fprintln(w, eventLine(e.Value))
+		if w == nil {
+			return
 		}
+		logShown = logShown || e.Value.Type == "log"
+		fmt.Fprintln(w, eventLine(e.Value))
 	})
+	if logShown && job.Value.Error != nil {
+		job.Value.Error.Log = nil
+	}
+	return job, err
 }
 
 // eventLine is one event for a person. Local time: it is read next to a clock.
