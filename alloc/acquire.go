@@ -66,11 +66,7 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	}
 	r.Former = former
 	r.NameMoved = former != 0 && former != r.Port
-	r.Skipped, err = s.skipped(ctx, r)
-	if err != nil {
-		r.Abandon()
-		return nil, err
-	}
+	r.Skipped = a.name(ctx, a.passedOver(s.from, r))
 	return r, nil
 }
 
@@ -110,10 +106,7 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 		return nil, &UnavailableError{Port: port, Draining: true, Reason: fmt.Sprintf(
 			"closed connections of its last user have not run out yet (up to %.0f s)", drainTime.Seconds())}
 	}
-	holders, err := s.a.name(ctx, []uint16{port})
-	if err != nil {
-		return nil, fmt.Errorf("acquire port %d: %w", port, err)
-	}
+	holders := s.a.name(ctx, []uint16{port})
 	e := &UnavailableError{Port: port, Reason: "it is held by another program"}
 	if len(holders) > 0 {
 		e.Holder = &holders[0]
@@ -187,6 +180,9 @@ func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) 
 // any reserves the first port of the policy's order that proves to be free.
 func (s *search) any(ctx context.Context) (*Reservation, error) {
 	for _, c := range s.a.pool.classes() {
+		if err := s.enter(ctx, c); err != nil {
+			return nil, err
+		}
 		for {
 			port, ok, err := s.take(c)
 			if err != nil {
@@ -210,6 +206,19 @@ func (s *search) any(ctx context.Context) (*Reservation, error) {
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
 	return nil, s.a.pool.exhausted()
+}
+
+// enter prepares for a class of ports that were not free when they were looked at.
+func (s *search) enter(ctx context.Context, c class) (err error) {
+	switch c {
+	case classForeign: // the last hope is worth a fresh look
+		if s.snap, err = s.a.table.Snapshot(ctx, 0); err != nil {
+			return fmt.Errorf("acquire a port: %w", err)
+		}
+	case classDraining: // those that this search found draining are candidates now
+		s.tried = nil
+	}
+	return nil
 }
 
 func (s *search) take(c class) (uint16, bool, error) {
@@ -282,6 +291,7 @@ func (a *Allocator) giveBack(port uint16) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dropClaim(port)
+	delete(a.contested, port)
 	a.pool.taken.clear(port)
 }
 
@@ -289,12 +299,12 @@ func (a *Allocator) giveBack(port uint16) {
 func (a *Allocator) note(port uint16, f finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch f.verdict {
-	case verdictFree:
+	switch {
+	case f.verdict == verdictFree:
 		a.marks.clear(port)
-	case verdictForeign:
+	case f.verdict == verdictForeign && !f.known:
 		a.marks.setForeign(port, f, time.Now())
-	default:
+	case f.verdict != verdictForeign:
 		a.marks.setDraining(port, time.Now())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -45,6 +46,8 @@ type Allocator struct {
 	pool   *pool
 	marks  *marks
 	claims map[uint16]int // descriptors of the claims we hold
+	// contested has the leased ports whose claim somebody else had when we asked.
+	contested map[uint16]bool
 }
 
 type phase int
@@ -143,8 +146,11 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 			a.dropClaim(port)
 		}
 	}
-	if _, err := a.claimLeased(&leased); err != nil {
-		return fmt.Errorf("rebuild the port pool: %w", err)
+	a.contested = make(map[uint16]bool)
+	for _, port := range leased.ports() {
+		if err := a.claimLeased(port); err != nil {
+			return fmt.Errorf("rebuild the port pool: %w", err)
+		}
 	}
 	a.pool.taken = leased
 	a.pool.cursor = cursor
@@ -158,25 +164,23 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	return nil
 }
 
-// claimLeased takes the claims of taken ports that we do not hold, and returns
-// the ports whose claim somebody else has. a.mu is held.
-func (a *Allocator) claimLeased(taken *bitset) ([]uint16, error) {
-	var contested []uint16
-	for _, port := range taken.ports() {
-		if _, ours := a.claims[port]; ours {
-			continue
-		}
-		fd, err := takeClaim(port)
-		switch {
-		case err == nil:
-			a.claims[port] = fd
-		case inUse(err):
-			contested = append(contested, port)
-		default:
-			return nil, err
-		}
+// claimLeased takes the claim of a leased port, or notes that somebody else has
+// it. a.mu is held.
+func (a *Allocator) claimLeased(port uint16) error {
+	if _, ours := a.claims[port]; ours {
+		return nil
 	}
-	return contested, nil
+	fd, err := takeClaim(port)
+	switch {
+	case err == nil:
+		a.claims[port] = fd
+		delete(a.contested, port)
+	case inUse(err):
+		a.contested[port] = true
+	default:
+		return err
+	}
+	return nil
 }
 
 // dropClaim gives up the claim of a port, if we hold it. a.mu is held.
@@ -196,16 +200,10 @@ func (a *Allocator) Contested() []uint16 {
 	if a.phase != phaseReady {
 		return nil
 	}
-	contested, err := a.claimLeased(&a.pool.taken)
-	if err == nil {
-		return contested
+	for port := range a.contested {
+		_ = a.claimLeased(port) // out of descriptors: it stays contested
 	}
-	for _, port := range a.pool.taken.ports() { // out of descriptors, say
-		if _, ours := a.claims[port]; !ours {
-			contested = append(contested, port)
-		}
-	}
-	return contested
+	return slices.Sorted(maps.Keys(a.contested))
 }
 
 // Close gives up all claims. The leases stay in the store, and the next hive

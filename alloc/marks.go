@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"rbeehive/alloc/sockets"
@@ -30,6 +31,14 @@ type mark struct {
 	listed  bool             // Table.Snapshot shows the holder, so it also shows that it has gone
 	until   time.Time
 	wait    time.Duration
+}
+
+// of reports whether one of held is a socket for which the port was marked. Inodes
+// of sockets come back only after 2^32 others.
+func (k *mark) of(held []sockets.Socket) bool {
+	return slices.ContainsFunc(held, func(h sockets.Socket) bool {
+		return slices.ContainsFunc(k.sockets, func(s sockets.Socket) bool { return s.Inode == h.Inode })
+	})
 }
 
 // marks remembers ports that were not free, and keeps the pool's foreign and
@@ -117,8 +126,8 @@ func (m *marks) still(k *mark, held []sockets.Socket, now time.Time) {
 	k.wait = min(2*k.wait, markMost)
 	k.until = now.Add(k.wait)
 	k.listed = true
-	if len(k.sockets) == 0 || k.sockets[0].Inode != held[0].Inode {
-		k.sockets, k.named = held, false // somebody else by now
+	if !k.of(held) { // somebody else by now
+		k.sockets, k.named = held, false
 	}
 }
 

@@ -15,6 +15,7 @@ type finding struct {
 	named   bool             // holder is complete; else sockets say whom to look up
 	sockets []sockets.Socket // the holder's sockets, as far as they can be seen
 	listed  bool             // Table.Snapshot shows them
+	known   bool             // a mark says all this already
 }
 
 type verdict int
@@ -61,9 +62,14 @@ func (a *Allocator) inspect(ctx context.Context, port uint16, host netip.Addr, s
 // milliseconds old, and may show a probe socket that this process had on the port
 // then; so what it shows is looked at again before it counts.
 func (a *Allocator) lookUp(ctx context.Context, port uint16, snap *sockets.Snapshot) (finding, bool, error) {
-	before := a.markOf(port)
-	if before == nil && len(snap.Listeners(port)) == 0 {
+	before, held := a.markOf(port), snap.Listeners(port)
+	switch {
+	case before == nil && len(held) == 0:
 		return finding{}, false, nil
+	case before != nil && before.of(held):
+		f := foreign(port, held, true)
+		f.known = true
+		return f, true, nil
 	}
 	if !snap.AllStates {
 		var err error
@@ -71,7 +77,7 @@ func (a *Allocator) lookUp(ctx context.Context, port uint16, snap *sockets.Snaps
 			return finding{}, false, err
 		}
 	}
-	if held := snap.Listeners(port); len(held) > 0 {
+	if held = snap.Listeners(port); len(held) > 0 {
 		return foreign(port, held, true), true, nil
 	}
 	if before == nil || before.holder.Kind != sockets.KindConnection {

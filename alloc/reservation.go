@@ -33,7 +33,9 @@ type Reservation struct {
 
 	mu       sync.Mutex
 	leaseID  string // recorded in a transaction, whose outcome we do not know
-	previous uint16 // what the name remembered before Record
+	conflict bool   // the store has another lease of the port
+	renamed  bool   // Record has changed what the name remembers
+	previous uint16 // what it remembered before
 	over     bool   // abandoned
 }
 
@@ -55,8 +57,11 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 		return fmt.Errorf("%w: port %d was recorded before", ErrMisuse, r.Port)
 	}
 	if err := tx.PutLease(l); err != nil {
+		// Somebody else's lease is on the port: then it must not be given back.
+		r.conflict = errors.Is(err, store.ErrLeaseConflict)
 		return fmt.Errorf("record port %d: %w", r.Port, err)
 	}
+	r.leaseID = l.LeaseID
 	if r.picked && r.a.pool.policy == Sequential {
 		// Where the cursor is by now, not where it was for this port: transactions
 		// come in any order, and it must not go back.
@@ -74,8 +79,8 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 		r.a.mu.Lock()
 		r.previous = r.a.pool.remember(r.name, r.Port)
 		r.a.mu.Unlock()
+		r.renamed = true
 	}
-	r.leaseID = l.LeaseID
 	return nil
 }
 
@@ -88,14 +93,14 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 func (r *Reservation) Abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over {
+	if r.over || r.conflict {
 		return
 	}
 	if r.leaseID != "" && !r.a.unrecorded(r.Port, r.leaseID) {
 		return
 	}
 	r.over = true
-	if r.leaseID != "" && r.name != "" {
+	if r.renamed {
 		r.a.mu.Lock()
 		r.a.pool.remember(r.name, r.previous)
 		r.a.mu.Unlock()

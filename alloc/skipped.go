@@ -2,20 +2,10 @@ package alloc
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"rbeehive/alloc/sockets"
 )
-
-// skipped returns who has the ports that were passed over to get to r.
-func (s *search) skipped(ctx context.Context, r *Reservation) ([]sockets.Holder, error) {
-	ports := s.a.passedOver(s.from, r)
-	holders, err := s.a.name(ctx, ports)
-	if err != nil {
-		return nil, fmt.Errorf("name the holders of skipped ports: %w", err)
-	}
-	return holders, nil
-}
 
 // passedOver returns the ports in strangers' hands that come before r in the
 // order of the policy, and the one that r's name had before.
@@ -37,25 +27,21 @@ func (a *Allocator) passedOver(from uint16, r *Reservation) []uint16 {
 	if !r.NameMoved || !a.pool.foreign.has(r.Former) {
 		return ports
 	}
-	for _, p := range ports {
-		if p == r.Former {
-			return ports
-		}
+	if slices.Contains(ports, r.Former) {
+		return ports
 	}
 	return append(ports, r.Former)
 }
 
 // name returns who has the given ports, as far as they are marked as foreign. Who
-// is not known yet is looked up, all in one pass over /proc, and remembered.
-func (a *Allocator) name(ctx context.Context, ports []uint16) ([]sockets.Holder, error) {
+// is not known yet is looked up, all in one pass over /proc, and remembered. That
+// is for people to read: if it cannot be done, the holders stay without a name,
+// and a port that was found is not given up for it.
+func (a *Allocator) name(ctx context.Context, ports []uint16) []sockets.Holder {
 	if len(ports) == 0 {
-		return nil, nil
+		return nil
 	}
-	found := a.lookUpUnnamed(ctx, ports)
-	holders, err := sockets.Holders(ctx, found)
-	if err != nil {
-		return nil, err
-	}
+	holders, _ := sockets.Holders(ctx, a.lookUpUnnamed(ctx, ports))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range holders {
@@ -73,7 +59,7 @@ func (a *Allocator) name(ctx context.Context, ports []uint16) ([]sockets.Holder,
 			out = append(out, k.holder)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // lookUpUnnamed returns the sockets behind the marks that have no name yet. For a
