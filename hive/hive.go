@@ -26,13 +26,13 @@ const (
 )
 
 // Hive is the daemon: Open, Recover, Run, Close, in this order. Its other
-// methods are safe for concurrent use between Open and Close.
+// methods are safe for concurrent use between Open and Close. The program that
+// holds it makes a proc.Reaper, which a process has only once.
 type Hive struct {
 	cfg      Config
 	store    *store.Store
 	alloc    *alloc.Allocator
 	sockets  *sockets.Table
-	reaper   *proc.Reaper
 	cgroups  bool // each worker gets a cgroup of its own
 	started  time.Time
 	spawns   *semaphore.Weighted
@@ -90,9 +90,6 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("port pool: %w", err), h.Close())
-	}
-	if h.reaper, err = proc.NewReaper(func(pid int) { cfg.Log.WithField("pid", pid).Debug("reaped a descendant of a worker") }); err != nil {
-		return nil, errors.Join(fmt.Errorf("become the reaper of workers' descendants: %w", err), h.Close())
 	}
 	h.findCgroups()
 	return h, nil
@@ -185,9 +182,6 @@ func (h *Hive) Close() error {
 	h.serving.Store(false)
 	h.close()
 	h.wg.Wait()
-	if h.reaper != nil {
-		h.reaper.Close()
-	}
 	var errs []error
 	if h.alloc != nil {
 		errs = append(errs, h.alloc.Close())

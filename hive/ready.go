@@ -33,6 +33,7 @@ type sighting struct {
 	probed    bool          // the probe gave the expected answer
 	answer    string        // what the probe got, for a person
 	same      bool          // the listeners were the same before and after the probe
+	searched  bool          // it was looked for on other ports
 	elsewhere uint16        // a port without a lease on which the worker serves; 0: none
 	progress  string        // changes while the worker makes progress; empty: not looked at
 	at        time.Duration // time since the worker was started or adopted
@@ -70,7 +71,9 @@ func (f *following) judge(s sighting, r store.Ready) verdict {
 	}
 	f.looks++
 	f.foreign = count(f.foreign, s.listener == foreign)
-	f.elsewhere = count(f.elsewhere, s.listener == nobody && s.elsewhere != 0)
+	if s.searched || s.listener != nobody {
+		f.elsewhere = count(f.elsewhere, s.elsewhere != 0)
+	}
 	switch {
 	case (s.listener == ours || s.listener == weaklyOurs) && s.probed && s.same:
 		return nowReady
@@ -126,7 +129,7 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 		return s, err
 	}
 	if s.listener == nobody && search {
-		s.elsewhere = w.servesElsewhere(ctx, before, rec)
+		s.searched, s.elsewhere = true, w.servesElsewhere(ctx, before, rec)
 	}
 	if s.listener != ours && s.listener != weaklyOurs {
 		return s, nil

@@ -217,8 +217,8 @@ func (w *worker) finish(ctx context.Context, out outcome, left []proc.Member) {
 	w.failure = out.failure
 	w.snap.Store(&rec)
 	w.h.retire(w)
+	close(w.ended) // before settled: who waits for that looks at ended next
 	w.settle()
-	close(w.ended)
 }
 
 func ended(rec store.Worker, out outcome) store.Worker {

@@ -1,0 +1,218 @@
+package hive_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"rbeehive/alloc"
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
+	_ "rbeehive/hive/proc/gate" // the test binary is its own gate
+	"rbeehive/hive/reference"
+	"rbeehive/store"
+	"rbeehive/store/storetest"
+)
+
+// TestMain is the reference worker when it is started as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "worker" {
+		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	reaper, err := proc.NewReaper(func(int) {})
+	if err != nil {
+		panic(err)
+	}
+	defer reaper.Close()
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+}
+
+// rig is a data directory and the hive that runs on it.
+type rig struct {
+	*testing.T
+	cfg  hive.Config
+	h    *hive.Hive
+	stop func() error // stops Run
+}
+
+// nextRange hands each test ports of its own, so that parallel ones do not meet.
+var nextRange atomic.Int32
+
+func freeRange(t *testing.T, n int) alloc.Range {
+	t.Helper()
+	for range 200 {
+		first := 21000 + int(nextRange.Add(int32(n)))
+		if allFree(first, n) {
+			return alloc.Range{First: uint16(first), Last: uint16(first + n - 1)}
+		}
+	}
+	t.Fatalf("no %d consecutive free ports", n)
+	return alloc.Range{}
+}
+
+func allFree(first, n int) bool {
+	for p := first; p < first+n; p++ {
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
+}
+
+// newRig makes a configuration with a range of n ports. Every worker that is
+// left at the end of the test is stopped, and the state file is checked.
+func newRig(t *testing.T, n int, entries ...catalog.Entry) *rig {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	types, err := catalog.New(entries, self)
+	require.NoError(t, err)
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	if testing.Verbose() {
+		log.SetOutput(t.Output())
+		log.SetLevel(logrus.DebugLevel)
+	}
+	dir := t.TempDir()
+	r := &rig{T: t, cfg: hive.Config{
+		DataDir: dir, URL: "http://127.0.0.1:1", Catalog: types, Log: log,
+		Ports: hive.PortsConfig{Range: freeRange(t, n)},
+	}}
+	t.Cleanup(func() {
+		if r.h == nil {
+			r.open()
+		}
+		require.NoError(t, r.h.StopWorkers(context.Background()))
+		r.close()
+		storetest.Check(t, filepath.Join(dir, "hive.db"))
+	})
+	return r
+}
+
+// open opens, recovers and runs.
+func (r *rig) open() {
+	r.Helper()
+	h, err := hive.Open(context.Background(), r.cfg)
+	require.NoError(r, err)
+	r.h = h
+	require.NoError(r, h.Recover(context.Background()))
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- h.Run(ctx) }()
+	r.stop = func() error { cancel(); return <-ran }
+}
+
+// close lets go of the workers, as SIGTERM does.
+func (r *rig) close() {
+	r.Helper()
+	require.NoError(r, r.stop())
+	require.NoError(r, r.h.Close())
+	r.h = nil
+}
+
+// submit submits an operation and returns the job.
+func (r *rig) submit(op map[string]any) store.Job {
+	r.Helper()
+	raw, err := json.Marshal(op)
+	require.NoError(r, err)
+	decoded, err := r.h.Decode(raw)
+	require.NoError(r, err)
+	job, err := r.h.Submit(context.Background(), decoded, raw)
+	require.NoError(r, err)
+	return job
+}
+
+// do carries out an operation to its end.
+func (r *rig) do(op map[string]any) store.Job {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	job, err := r.h.WaitJob(ctx, r.submit(op).JobID)
+	require.NoError(r, err)
+	require.True(r, job.State.Ended(), "job %s is still %s after a minute", job.Operation, job.State)
+	return job
+}
+
+// result is what a spawn says.
+type result struct {
+	WorkerID string `json:"worker_id"`
+	Port     uint16 `json:"port"`
+	PID      int    `json:"pid"`
+	Status   string `json:"status"`
+	LeaseID  string `json:"lease_id"`
+	URL      string `json:"url"`
+}
+
+func (r *rig) spawn(typ string, more ...map[string]any) result {
+	r.Helper()
+	op := map[string]any{"operation": "worker_spawn", "worker": typ}
+	for _, m := range more {
+		for k, v := range m {
+			op[k] = v
+		}
+	}
+	job := r.do(op)
+	require.Equal(r, store.JobSucceeded, job.State, "%+v", job.Error)
+	var res result
+	require.NoError(r, json.Unmarshal(job.Result, &res))
+	return res
+}
+
+func (r *rig) stopWorker(id string) {
+	r.Helper()
+	job := r.do(map[string]any{"operation": "worker_stop", "worker_id": id})
+	require.Equal(r, store.JobSucceeded, job.State, "%+v", job.Error)
+}
+
+func (r *rig) leases() []store.Lease {
+	r.Helper()
+	leases, err := r.h.Leases()
+	require.NoError(r, err)
+	return leases
+}
+
+// port is the n-th port of the range.
+func (r *rig) port(n int) uint16 { return r.cfg.Ports.Range.First + uint16(n) }
+
+// eventually waits for a condition.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.Helper()
+	require.Eventually(r, ok, 20*time.Second, 2*time.Millisecond, what)
+}
+
+// alive reports whether a process exists and is no zombie.
+func alive(pid int) bool {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	for i := len(raw) - 1; i > 0; i-- {
+		if raw[i] == ')' {
+			return raw[i+2] != 'Z' && raw[i+2] != 'X'
+		}
+	}
+	return false
+}
+
+func kill9(t *testing.T, pid int) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+}
+
+func ref[T any](v T) *T { return &v }

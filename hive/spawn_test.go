@@ -1,0 +1,237 @@
+package hive_test
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+	"rbeehive/store"
+)
+
+// The seed's "Test Port Assignment" and "Test Port Reuse".
+func TestPortsAreAssignedInOrderAndReused(t *testing.T) {
+	r := newRig(t, 4)
+	r.open()
+	first := r.spawn("cpu", map[string]any{"model": "test", "device": 0})
+	second := r.spawn("cpu", map[string]any{"model": "test", "device": 0})
+	require.Equal(t, r.port(0), first.Port)
+	require.Equal(t, r.port(1), second.Port)
+	require.Equal(t, "ready", first.Status)
+
+	resp, err := http.Get(first.URL + "/health")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+
+	r.stopWorker(first.WorkerID)
+	require.False(t, alive(first.PID), "a stopped worker has no process")
+	require.Len(t, r.leases(), 1)
+	w, err := r.h.Worker(first.WorkerID)
+	require.NoError(t, err)
+	require.Equal(t, store.WorkerStopped, w.State)
+	require.Equal(t, store.DesiredStopped, w.Desired)
+
+	third := r.spawn("cpu")
+	require.Equal(t, r.port(0), third.Port, "the freed port is leased again")
+	require.NotEqual(t, first.WorkerID, third.WorkerID, "worker ids are never used again")
+}
+
+// The seed's "Test Port Exhaustion", on a range that a test can fill.
+func TestPortsExhausted(t *testing.T) {
+	r := newRig(t, 2)
+	r.open()
+	first := r.spawn("cpu")
+	r.spawn("cpu")
+	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu"})
+	require.Equal(t, store.JobFailed, job.State)
+	require.Equal(t, hive.CodePortsExhausted, job.Error.Code)
+	require.Contains(t, job.Error.Message, "no ports available (all "+r.cfg.Ports.Range.String()+" in use)")
+	r.stopWorker(first.WorkerID)
+	require.Equal(t, first.Port, r.spawn("cpu").Port)
+}
+
+func fault(name string, args ...string) catalog.Entry {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return catalog.Entry{
+		Name: name, Command: append([]string{self, "worker", "--port", "{{.Port}}"}, args...),
+		Ready: catalog.ReadyEntry{Path: ref("/health"), Timeout: ref(3 * time.Second)},
+		Stop:  catalog.StopEntry{Grace: ref(2 * time.Second)},
+	}
+}
+
+func TestFailedStarts(t *testing.T) {
+	for _, c := range []struct {
+		entry   catalog.Entry
+		code    string
+		message string
+		log     string
+	}{
+		{fault("crash", "--exit-code", "3"), hive.CodeExitedEarly, "exited with code 3 before it was ready", "exiting with code 3"},
+		{fault("leaves", "--no-listen", "--exit-after", "300ms"), hive.CodeExitedEarly, "exited with code 0", ""},
+		{fault("mute", "--no-listen"), hive.CodeNotReady, "nothing listens on port", ""},
+		{fault("sick", "--unhealthy"), hive.CodeNotReady, "503 Service Unavailable to /health, expected 200", ""},
+		{fault("offset", "--listen-offset", "1"), hive.CodeWrongPort, "instead of its port", ""},
+		{catalog.Entry{Name: "missing", Command: []string{"/nonexistent/llama-server", "{{.Port}}"}}, hive.CodeProgramNotFound, "/nonexistent/llama-server", ""},
+		{catalog.Entry{Name: "unpathed", Command: []string{"no-such-program-here"}}, hive.CodeProgramNotFound, "no-such-program-here", ""},
+		{catalog.Entry{Name: "shout", Command: []string{"sh", "-c", "echo first; echo last >&2; exit 7"}}, hive.CodeExitedEarly, "exited with code 7", "last"},
+	} {
+		t.Run(c.entry.Name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 2, c.entry)
+			r.open()
+			job := r.do(map[string]any{"operation": "worker_spawn", "worker": c.entry.Name})
+			require.Equal(t, store.JobFailed, job.State)
+			require.Equal(t, c.code, job.Error.Code, job.Error.Message)
+			require.Contains(t, job.Error.Message, c.message)
+			if c.log != "" {
+				require.Contains(t, job.Error.Log[len(job.Error.Log)-1], c.log, "the last lines of the log")
+			}
+			require.Empty(t, r.leases(), "the port is free again")
+			require.Empty(t, r.processes())
+			require.Equal(t, r.port(0), r.spawn("cpu").Port, "and is leased again")
+		})
+	}
+}
+
+func TestUnavailableType(t *testing.T) {
+	r := newRig(t, 1)
+	r.open()
+	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cuda", "model": "m"})
+	require.Equal(t, hive.CodeProgramNotFound, job.Error.Code)
+	require.Contains(t, job.Error.Message, "no worker program is configured")
+}
+
+func (r *rig) processes() (list []map[string]any) {
+	r.Helper()
+	job := r.do(map[string]any{"operation": "worker_process_list"})
+	require.NoError(r, json.Unmarshal(job.Result, &list))
+	return list
+}
+
+// A stranger that takes the port between the probe and the worker's own bind,
+// and answers 200: hive must neither call the worker ready nor show its URL.
+func TestForeignListenerIsNeverAWorker(t *testing.T) {
+	r := newRig(t, 3, fault("slow", "--no-listen"))
+	r.open()
+	stranger := make(chan net.Listener, 1)
+	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow"})
+	r.eventually("the worker runs", func() bool { return len(r.processes()) == 1 })
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(r.port(0)))))
+	require.NoError(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
+	stranger <- l
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	job, err = r.h.WaitJob(ctx, job.JobID)
+	require.NoError(t, err)
+	require.Equal(t, store.JobFailed, job.State)
+	require.Equal(t, hive.CodeNotReady, job.Error.Code, "the next port is free, so only the silent program is to blame")
+	for _, w := range r.h.Workers() {
+		require.NotEqual(t, store.WorkerReady, w.State)
+		require.Nil(t, w.ReadyAt)
+	}
+	var ports []uint16
+	for _, w := range r.h.Workers() {
+		ports = append(ports, w.Port)
+	}
+	require.Equal(t, []uint16{r.port(0), r.port(1)}, ports, "another port was tried")
+	leases := r.leases()
+	require.Len(t, leases, 1, "the stranger's port is kept from others while it listens")
+	require.Equal(t, store.LeaseQuarantined, leases[0].State)
+}
+
+func TestCancelledSpawnLeavesNothing(t *testing.T) {
+	r := newRig(t, 2, fault("mute", "--no-listen"))
+	r.open()
+	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "mute"})
+	r.eventually("the worker runs", func() bool { return len(r.processes()) == 1 })
+	pid := int(r.processes()[0]["pid"].(float64))
+	rec, err := r.h.Cancel(t.Context(), job.JobID)
+	require.NoError(t, err)
+	require.Equal(t, store.JobCancelled, rec.State)
+	require.False(t, alive(pid))
+	require.Empty(t, r.leases())
+	_, err = r.h.Cancel(t.Context(), job.JobID)
+	require.ErrorIs(t, err, hive.ErrConflict)
+	_, err = r.h.Cancel(t.Context(), "job-unknown")
+	require.ErrorIs(t, err, hive.ErrNotFound)
+}
+
+func TestNames(t *testing.T) {
+	r := newRig(t, 4)
+	r.open()
+	named := r.spawn("cpu", map[string]any{"name": "embed"})
+	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu", "name": "embed"})
+	require.Equal(t, hive.CodeNameInUse, job.Error.Code)
+	w, err := r.h.Worker("embed")
+	require.NoError(t, err)
+	require.Equal(t, named.WorkerID, w.WorkerID)
+	r.stopWorker("embed")
+	r.spawn("cpu")
+	require.Equal(t, named.Port, r.spawn("cpu", map[string]any{"name": "embed"}).Port, "a name keeps its port")
+}
+
+func TestOnlyWorkersAreSignalled(t *testing.T) {
+	r := newRig(t, 2)
+	r.open()
+	w := r.spawn("cpu")
+	for _, pid := range []int{os.Getpid(), 1, 1 << 22} {
+		job := r.do(map[string]any{"operation": "worker_process_delete", "pid": pid})
+		require.Equal(t, hive.CodeNotFound, job.Error.Code)
+		job = r.do(map[string]any{"operation": "worker_process_get", "pid": pid})
+		require.Equal(t, hive.CodeNotFound, job.Error.Code)
+	}
+	job := r.do(map[string]any{"operation": "worker_process_get", "pid": w.PID})
+	require.Equal(t, store.JobSucceeded, job.State)
+	require.Contains(t, string(job.Result), w.WorkerID)
+	job = r.do(map[string]any{"operation": "worker_process_delete", "pid": w.PID})
+	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
+	require.False(t, alive(w.PID))
+	require.Empty(t, r.leases())
+}
+
+func TestHiveCheck(t *testing.T) {
+	r := newRig(t, 2, catalog.Entry{Name: "cpu", Command: []string{"/nonexistent"}})
+	r.open()
+	job := r.do(map[string]any{"operation": "hive_check"})
+	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
+	require.Contains(t, string(job.Result), `"name":"spawn"`)
+	require.Empty(t, r.leases())
+
+	full := newRig(t, 1)
+	full.open()
+	full.spawn("cpu")
+	job = full.do(map[string]any{"operation": "hive_check"})
+	require.Equal(t, hive.CodePortsExhausted, job.Error.Code)
+	require.Contains(t, job.Error.Message, "port probe: ")
+}
+
+func TestWorkerThatDiesByItself(t *testing.T) {
+	r := newRig(t, 2)
+	r.open()
+	w := r.spawn("cpu")
+	kill9(t, w.PID)
+	r.eventually("the death is seen", func() bool { return len(r.leases()) == 0 })
+	rec, err := r.h.Worker(w.WorkerID)
+	require.NoError(t, err)
+	require.Equal(t, store.WorkerFailed, rec.State)
+	require.Equal(t, store.DesiredRunning, rec.Desired)
+	require.Equal(t, "SIGKILL", rec.Exit.Signal)
+	require.Equal(t, "killed by SIGKILL", rec.Reason)
+}

@@ -1,0 +1,153 @@
+// Torture kills hive with -9 at random moments while several clients spawn and
+// stop workers, starts it again, and checks that nothing was lost: no process
+// without a record (orphan), no lease without a process (leak), no port with
+// two holders. The same is then done with a build whose spawn gate does not
+// wait; that run must find orphans, or this test proves nothing.
+//
+// It looks at processes through /proc by the stamp in their environment, and
+// at hive only through its API.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	hive, nogate string
+	rounds       int
+	clients      int
+	seed         uint64
+}
+
+func run() error {
+	var o options
+	flag.StringVar(&o.hive, "hive", "bin/hive", "the hive binary")
+	flag.StringVar(&o.nogate, "nogate", "", "a hive binary built with -tags nogate; empty: do not show that the test can fail")
+	flag.IntVar(&o.rounds, "rounds", 300, "how often hive is killed")
+	flag.IntVar(&o.clients, "clients", 6, "clients that spawn and stop at once")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of the random moments")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	fmt.Printf("torture: %d rounds, %d clients, seed %d\n", o.rounds, o.clients, o.seed)
+	begun := time.Now()
+	t, err := torment(ctx, o.hive, o.rounds, o, func(tally) bool { return false })
+	if err != nil {
+		return err
+	}
+	fmt.Printf("torture: %d rounds in %s: %s\n", t.rounds, time.Since(begun).Round(time.Second), t)
+	if t.orphans+t.leaked+t.double+t.wrong > 0 {
+		return errors.New("the invariants do not hold")
+	}
+	if t.spawned == 0 || t.stopped == 0 || t.adopted == 0 {
+		return errors.New("nothing happened: workers must have been spawned, stopped and adopted")
+	}
+	if o.nogate == "" {
+		return nil
+	}
+	begun = time.Now()
+	t, err = torment(ctx, o.nogate, max(o.rounds, 300), o, func(t tally) bool { return t.orphans > 0 })
+	if err != nil {
+		return err
+	}
+	fmt.Printf("torture: without the gate, %d rounds in %s: %s\n", t.rounds, time.Since(begun).Round(time.Second), t)
+	if t.orphans == 0 {
+		return errors.New("a hive without the spawn gate left no orphan: this test cannot fail and proves nothing")
+	}
+	return nil
+}
+
+// tally is what was seen in all rounds.
+type tally struct {
+	rounds, spawned, stopped, adopted int
+	orphans, leaked, double, wrong    int
+}
+
+func (t tally) String() string {
+	return fmt.Sprintf("%d spawned, %d stopped, %d adopted; %d orphans, %d leaked leases, %d double leases, %d wrong records",
+		t.spawned, t.stopped, t.adopted, t.orphans, t.leaked, t.double, t.wrong)
+}
+
+// torment runs the rounds in a directory of its own and cleans up behind itself.
+func torment(ctx context.Context, binary string, rounds int, o options, enough func(tally) bool) (t tally, err error) {
+	y, err := newYard(binary)
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, y.clear()) }()
+	rnd := rand.New(rand.NewPCG(o.seed, 1)) //nolint:gosec // moments, not secrets
+	for t.rounds < rounds && ctx.Err() == nil && !enough(t) {
+		t.rounds++
+		if err := y.round(ctx, rnd, o.clients, &t); err != nil {
+			return t, fmt.Errorf("round %d: %w", t.rounds, err)
+		}
+		if t.rounds%50 == 0 {
+			fmt.Printf("torture: round %d: %s\n", t.rounds, t)
+		}
+	}
+	if ctx.Err() != nil {
+		return t, ctx.Err()
+	}
+	return t, y.finale(ctx, &t)
+}
+
+// round starts hive, checks it, lets the clients work, and kills it.
+func (y *yard) round(ctx context.Context, rnd *rand.Rand, clients int, t *tally) error {
+	h, err := y.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.kill()
+	info, err := h.info(ctx)
+	if err != nil {
+		return err
+	}
+	t.adopted += info.Recovery.Adopted
+	if err := y.check(ctx, h, t); err != nil {
+		return err
+	}
+	spawned, stopped := h.harass(ctx, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(120*time.Millisecond))))
+	t.spawned += spawned
+	t.stopped += stopped
+	return nil
+}
+
+// finale stops all workers on request and checks that nothing is left.
+func (y *yard) finale(ctx context.Context, t *tally) error {
+	h, err := y.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.kill()
+	if err := y.check(ctx, h, t); err != nil {
+		return err
+	}
+	if err := h.stopAll(ctx); err != nil {
+		return err
+	}
+	leases, err := h.leases(ctx)
+	if err != nil {
+		return err
+	}
+	t.leaked += len(leases)
+	for _, l := range leases {
+		fmt.Printf("torture: LEAK after all workers were stopped: port %d, %s\n", l.Port, l.State)
+	}
+	return nil
+}
