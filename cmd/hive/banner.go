@@ -10,6 +10,7 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/store"
 )
 
 // banner is what is printed when hive serves.
@@ -20,6 +21,7 @@ type banner struct {
 	dataDir  string
 	recovery hive.Recovery
 	ports    alloc.Survey
+	workers  []store.Worker
 	types    []*catalog.Type
 }
 
@@ -85,29 +87,36 @@ func portsLine(p alloc.Survey) string {
 
 // holders lists who has ports, strangers first: they are what surprises.
 func (b *banner) holders(line func(name, format string, a ...any)) {
-	var foreign, leased []sockets.Holder
+	var foreign, ours []string
 	for _, h := range b.ports.Holders {
-		if isLease(h) {
-			leased = append(leased, h)
-		} else {
-			foreign = append(foreign, h)
+		text := fmt.Sprintf("%d %s", h.Port, holderName(h))
+		switch h.Kind {
+		case string(store.LeaseWorker):
+			ours = append(ours, b.worker(h, text))
+		case string(store.LeaseProcess), string(store.LeaseTTL):
+			ours = append(ours, text+", leased")
+		default:
+			foreign = append(foreign, text)
 		}
 	}
-	all := append(foreign, leased...)
-	for _, h := range all[:min(len(all), holdersShown)] {
-		what := holderName(h)
-		if isLease(h) {
-			what += ", leased: " + h.Kind
-		}
-		line("", "%d %s", h.Port, what)
+	all := append(foreign, ours...)
+	for _, text := range all[:min(len(all), holdersShown)] {
+		line("", "%s", text)
 	}
 	if more := len(all) - holdersShown; more > 0 {
 		line("", "and %d more: bin/hivectl%s ports", more, b.addr())
 	}
 }
 
-func isLease(h sockets.Holder) bool {
-	return h.Kind == "worker" || h.Kind == "process" || h.Kind == "ttl"
+// worker names the worker on a port; its program is mostly hive itself or
+// python3, which says nothing.
+func (b *banner) worker(h sockets.Holder, fallback string) string {
+	for _, w := range b.workers {
+		if w.Port == h.Port && !w.State.Ended() {
+			return fmt.Sprintf("%d worker %s (PID %d)", h.Port, w.WorkerID, h.PID)
+		}
+	}
+	return fallback + ", worker"
 }
 
 // tries is two commands that work as they stand: one of a configured type if

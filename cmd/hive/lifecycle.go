@@ -142,7 +142,7 @@ func (d *daemon) stopWanted(why reason) bool {
 	if why != interrupted {
 		return false
 	}
-	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v to stop what runs, too\n", keepRunning(left), secondInterrupt)
+	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v stops %s too\n", keepRunning(left), secondInterrupt, itOrThem(left))
 	timer := time.NewTimer(secondInterrupt)
 	defer timer.Stop()
 	select {
@@ -200,19 +200,24 @@ func (d *daemon) sayHello(ctx context.Context) {
 	}
 	b := banner{
 		hiveID: d.cfg.HiveID, url: d.url, file: d.cfg.File, dataDir: d.cfg.DataDir,
-		recovery: d.hive.Info().Recovery, ports: survey, types: d.catalog.Types(),
+		recovery: d.hive.Info().Recovery, ports: survey,
+		workers: d.hive.Workers(), types: d.catalog.Types(),
 	}
 	if err := b.writeTo(d.out); err != nil {
 		d.log.WithError(err).Warn("the banner could not be printed")
 	}
 }
 
+// sayGoodbye prints the last line.
 func (d *daemon) sayGoodbye(left int, recovered bool) {
-	if !recovered {
+	switch {
+	case !recovered:
 		fmt.Fprintln(d.out, "hive stopped before recovery was done; workers keep running, and starting hive again takes them back")
-		return
+	case left == 0:
+		fmt.Fprintln(d.out, "hive stopped; "+keepRunning(left))
+	default:
+		fmt.Fprintf(d.out, "hive stopped; %s, and starting hive again takes %s back\n", keepRunning(left), itOrThem(left))
 	}
-	fmt.Fprintf(d.out, "hive stopped; %s, and starting hive again takes back what runs\n", keepRunning(left))
 }
 
 func keepRunning(n int) string {
@@ -223,4 +228,11 @@ func keepRunning(n int) string {
 		return "1 worker keeps running"
 	}
 	return fmt.Sprintf("%d workers keep running", n)
+}
+
+func itOrThem(n int) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
 }

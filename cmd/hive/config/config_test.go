@@ -1,0 +1,321 @@
+package config_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"rbeehive/alloc"
+	"rbeehive/cmd/hive/config"
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// place is an empty home and working directory, with no HIVE_* variable set.
+type place struct{ dir string }
+
+func newPlace(t *testing.T) place {
+	t.Helper()
+	dir := t.TempDir()
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "HIVE_") {
+			t.Setenv(name, "") // restores it at the end
+			require.NoError(t, os.Unsetenv(name))
+		}
+	}
+	t.Setenv("HOME", filepath.Join(dir, "home"))
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("XDG_STATE_HOME", "")
+	t.Chdir(dir)
+	return place{dir}
+}
+
+func (p place) write(t *testing.T, name, doc string) string {
+	t.Helper()
+	path := filepath.Join(p.dir, name)
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	require.NoError(t, os.WriteFile(path, []byte(doc), 0o600))
+	return path
+}
+
+func (p place) load(t *testing.T, args ...string) (*config.Config, error) {
+	t.Helper()
+	fs := pflag.NewFlagSet("hive", pflag.ContinueOnError)
+	config.Flags(fs)
+	require.NoError(t, fs.Parse(args))
+	return config.Load(config.Options{Flags: fs, Environ: os.Environ(), UID: 1000, EtcDir: filepath.Join(p.dir, "etc")})
+}
+
+func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+func ptr[T any](v T) *T { return &v }
+
+func byValue() cmp.Options {
+	return cmp.Options{cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()}
+}
+
+func TestDefaults(t *testing.T) {
+	p := newPlace(t)
+	got, err := p.load(t)
+	require.NoError(t, err)
+	want := &config.Config{
+		HiveID: "localhost", Listen: addr("127.0.0.1:7835"), DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
+		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
+		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
+		Shutdown: hive.ShutdownKeep, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, LogFormat: "text",
+	}
+	require.Empty(t, cmp.Diff(want, got, byValue()))
+}
+
+func TestEverySupportedKey(t *testing.T) {
+	p := newPlace(t)
+	file := p.write(t, "hive.yaml", `
+# a comment
+hive_id: gpubox
+listen: "[::1]:7900"
+data_dir: /srv/hive
+queen_url: http://queen.lan:7833
+allowed_hosts: [gpubox.lan, 10.0.0.7]
+auth: none
+ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 0s}
+shutdown: stop
+jobs: {retention: 24h, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
+workers_keep: 1h
+audit: {interval: 10s, orphans: keep}
+log_level: debug
+log_format: json
+workers:
+  - name: Web
+    program: /usr/bin/python3
+    command: ["python3", "-m", "http.server", "{{.Port}}"]
+    model: /models/Q.gguf
+    device: 0
+    params: {ctx: 32768, flash: true, t: "0.10"}
+    args: ["-x", "a,b"]
+    env: ["HF_HOME=/models/hf", "HF_TOKEN"]
+    ready: {path: "", status: 200, stall: 1m, timeout: 0s}
+    stop: {signal: [SIGINT, SIGTERM], grace: 3s, scope: tree}
+`)
+	got, err := p.load(t)
+	require.NoError(t, err)
+	require.Equal(t, "hive.yaml", got.File)
+	require.FileExists(t, file)
+	want := &config.Config{
+		File: "hive.yaml", HiveID: "gpubox", Listen: addr("[::1]:7900"), DataDir: "/srv/hive",
+		QueenURL: "http://queen.lan:7833", AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
+		Ports: hive.PortsConfig{
+			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
+			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}},
+		},
+		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
+		Shutdown: hive.ShutdownStop, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second,
+		LogLevel: "debug", LogFormat: "json",
+		Workers: []catalog.Entry{{
+			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
+			Model: "/models/Q.gguf", Device: "0", Params: map[string]string{"ctx": "32768", "flash": "true", "t": "0.10"},
+			Args: []string{"-x", "a,b"}, Env: []string{"HF_HOME=/models/hf", "HF_TOKEN"},
+			Ready: catalog.ReadyEntry{Path: ptr(""), Status: 200, Stall: ptr(time.Minute), Timeout: ptr(time.Duration(0))},
+			Stop:  catalog.StopEntry{Signal: []string{"SIGINT", "SIGTERM"}, Grace: ptr(3 * time.Second), Scope: "tree"},
+		}},
+	}
+	require.Empty(t, cmp.Diff(want, got, byValue()))
+}
+
+func TestPrecedence(t *testing.T) {
+	p := newPlace(t)
+	hiveID := func(args ...string) string {
+		c, err := p.load(t, args...)
+		require.NoError(t, err)
+		return c.HiveID
+	}
+	require.Equal(t, "localhost", hiveID())
+	p.write(t, "hive.yaml", "hive_id: file\nports: {range: 9000-9001}\n")
+	require.Equal(t, "file", hiveID())
+	t.Setenv("HIVE_ID", "variable")
+	require.Equal(t, "variable", hiveID())
+	require.Equal(t, "flag", hiveID("--hive-id", "flag"))
+
+	// A variable for one nested key leaves its siblings to the file.
+	t.Setenv("HIVE_PORTS_POLICY", "sequential")
+	t.Setenv("HIVE_PORTS_RESERVED", "9000, 9001-9001")
+	c, err := p.load(t)
+	require.NoError(t, err)
+	require.Equal(t, hive.PortsConfig{
+		Range: alloc.Range{First: 9000, Last: 9001}, Policy: alloc.Sequential,
+		Reserved: []alloc.Range{{First: 9000, Last: 9000}, {First: 9001, Last: 9001}},
+	}, c.Ports)
+}
+
+func TestVariablesSetPlainKeys(t *testing.T) {
+	p := newPlace(t)
+	for name, value := range map[string]string{
+		"HIVE_HIVE_ID": "box", "HIVE_LISTEN": "127.0.0.1:7900", "HIVE_DATA_DIR": "/srv/x", "HIVE_QUEEN_URL": "https://q",
+		"HIVE_ALLOWED_HOSTS": "a.lan,b.lan", "HIVE_SHUTDOWN": "stop", "HIVE_LOG_LEVEL": "warn", "HIVE_LOG_FORMAT": "json",
+		"HIVE_JOBS_MAX_QUEUED": "7", "HIVE_JOBS_RETENTION": "1h", "HIVE_WORKERS_KEEP": "2h", "HIVE_AUDIT_INTERVAL": "5s",
+		// of others
+		"HIVE_ADDR": "x", "HIVE_TOKEN_FILE": "x", "HIVE_TEST_STRICT": "1", "HIVE_WORKER_THREADS": "1",
+	} {
+		t.Setenv(name, value)
+	}
+	c, err := p.load(t)
+	require.NoError(t, err)
+	require.Equal(t, "box", c.HiveID)
+	require.Equal(t, addr("127.0.0.1:7900"), c.Listen)
+	require.Equal(t, "/srv/x", c.DataDir)
+	require.Equal(t, "https://q", c.QueenURL)
+	require.Equal(t, []string{"a.lan", "b.lan"}, c.AllowedHosts)
+	require.Equal(t, hive.ShutdownStop, c.Shutdown)
+	require.Equal(t, "warn", c.LogLevel)
+	require.Equal(t, "json", c.LogFormat)
+	require.Equal(t, 7, c.Jobs.MaxQueued)
+	require.Equal(t, time.Hour, c.Jobs.Retention)
+	require.Equal(t, 2*time.Hour, c.WorkersKeep)
+	require.Equal(t, 5*time.Second, c.AuditInterval)
+}
+
+func TestFileSearchOrder(t *testing.T) {
+	p := newPlace(t)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(p.dir, "xdg"))
+	file := func(args ...string) string {
+		c, err := p.load(t, args...)
+		require.NoError(t, err)
+		return c.File
+	}
+	require.Empty(t, file())
+	etc := p.write(t, "etc/hive.yaml", "hive_id: etc\n")
+	require.Equal(t, etc, file())
+	xdg := p.write(t, "xdg/hive/hive.yaml", "hive_id: xdg\n")
+	require.Equal(t, xdg, file())
+	p.write(t, "hive.yaml", "hive_id: here\n")
+	require.Equal(t, "hive.yaml", file())
+	variable := p.write(t, "variable.conf", "hive_id: variable\n")
+	t.Setenv("HIVE_CONFIG", variable)
+	require.Equal(t, variable, file())
+	flag := p.write(t, "flag.conf", "hive_id: flag\n")
+	require.Equal(t, flag, file("--config", flag))
+
+	t.Setenv("HIVE_CONFIG", "")
+	t.Setenv("XDG_CONFIG_HOME", "relative") // counts as unset
+	require.NoError(t, os.Remove("hive.yaml"))
+	home := p.write(t, "home/.config/hive/hive.yaml", "hive_id: home\n")
+	require.Equal(t, home, file())
+}
+
+func TestPortAndListen(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file, portVar, listenVar string
+		args                     []string
+		want, fails              string
+	}{
+		"port alone":                   {args: []string{"--port", "7900"}, want: "127.0.0.1:7900"},
+		"any free port":                {args: []string{"--port", "0"}, want: "127.0.0.1:0"},
+		"port over the file's":         {file: "listen: '[::1]:7000'", args: []string{"--port", "7900"}, want: "[::1]:7900"},
+		"the same port twice":          {args: []string{"--port", "7900", "--listen", "127.0.0.1:7900"}, want: "127.0.0.1:7900"},
+		"two different ports":          {args: []string{"--port", "7900", "--listen", "127.0.0.1:7901"}, fails: "--port: 7900 contradicts --listen 127.0.0.1:7901; give one of the two"},
+		"two different ports in env":   {portVar: "7900", listenVar: "127.0.0.1:7901", fails: "HIVE_PORT: 7900 contradicts HIVE_LISTEN 127.0.0.1:7901; give one of the two"},
+		"listen flag over HIVE_PORT":   {portVar: "7900", args: []string{"--listen", "127.0.0.1:7901"}, want: "127.0.0.1:7901"},
+		"port flag over HIVE_LISTEN":   {listenVar: "127.0.0.2:7900", args: []string{"--port", "7901"}, want: "127.0.0.2:7901"},
+		"localhost":                    {args: []string{"--listen", "localhost:7900"}, want: "127.0.0.1:7900"},
+		"list of one":                  {file: "listen: ['127.0.0.1:7900']", want: "127.0.0.1:7900"},
+		"HIVE_PORT of a service link":  {portVar: "tcp://10.0.0.1:7835", fails: `HIVE_PORT: "tcp://10.0.0.1:7835": expected a port number from 0 to 65535; Kubernetes and Docker set such variables for a service named hive (service links)`},
+		"--port that is no number":     {args: []string{"--port", "http"}, fails: `--port: "http": expected a port number from 0 to 65535`},
+		"--port that is too high":      {args: []string{"--port", "65536"}, fails: `--port: "65536": expected a port number from 0 to 65535`},
+		"two addresses":                {file: "listen: ['127.0.0.1:1', '127.0.0.1:2']", fails: "hive.yaml: listen: 2 addresses; this version listens on exactly one"},
+		"all addresses":                {args: []string{"--listen", "0.0.0.0:7835"}, fails: `--listen: "0.0.0.0:7835": listening beyond loopback needs a token, which this version does not support yet`},
+		"no host":                      {args: []string{"--listen", ":7835"}, fails: `--listen: ":7835": listening beyond loopback needs a token`},
+		"another address":              {file: "listen: 192.168.1.5:7835", fails: `hive.yaml: listen: "192.168.1.5:7835": listening beyond loopback needs a token`},
+		"unix socket":                  {file: "listen: unix:/run/hive.sock", fails: `hive.yaml: listen: "unix:/run/hive.sock": unix sockets are documented, but this version does not support them yet`},
+		"a name":                       {args: []string{"--listen", "gpubox:7835"}, fails: `--listen: "gpubox:7835": "gpubox" is no IP address`},
+		"no port":                      {args: []string{"--listen", "127.0.0.1"}, fails: `--listen: "127.0.0.1": expected a loopback address and a port, such as 127.0.0.1:7835`},
+		"a service name":               {args: []string{"--listen", "127.0.0.1:http"}, fails: `--listen: "127.0.0.1:http": "http" is no port number`},
+		"empty listen flag is refused": {args: []string{"--listen", ""}, fails: "--listen: 0 addresses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			if tc.file != "" {
+				p.write(t, "hive.yaml", tc.file+"\n")
+			}
+			t.Setenv("HIVE_PORT", tc.portVar)
+			t.Setenv("HIVE_LISTEN", tc.listenVar)
+			c, err := p.load(t, tc.args...)
+			if tc.fails != "" {
+				require.ErrorContains(t, err, tc.fails)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, addr(tc.want), c.Listen)
+		})
+	}
+}
+
+func TestDataDir(t *testing.T) {
+	p := newPlace(t)
+	dataDir := func(uid int, args ...string) string {
+		fs := pflag.NewFlagSet("hive", pflag.ContinueOnError)
+		config.Flags(fs)
+		require.NoError(t, fs.Parse(args))
+		c, err := config.Load(config.Options{Flags: fs, UID: uid, EtcDir: p.dir})
+		require.NoError(t, err)
+		return c.DataDir
+	}
+	t.Setenv("XDG_STATE_HOME", "/state")
+	require.Equal(t, "/state/hive", dataDir(1000))
+	require.Equal(t, "/var/lib/hive", dataDir(0))
+	require.Equal(t, filepath.Join(p.dir, "x"), dataDir(0, "--data-dir", "x"), "it is made absolute")
+
+	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("HOME", "")
+	_, err := p.load(t)
+	require.ErrorContains(t, err, "data_dir: neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
+}
+
+func TestTakeOverIsAFlagOnly(t *testing.T) {
+	p := newPlace(t)
+	c, err := p.load(t, "--take-over")
+	require.NoError(t, err)
+	require.True(t, c.TakeOver)
+	t.Setenv("HIVE_TAKE_OVER", "1")
+	_, err = p.load(t)
+	require.EqualError(t, err, "HIVE_TAKE_OVER: take_over is a flag only (--take-over): it is said once, not at every start")
+}
+
+func TestMergeKeysAndAnchors(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "hive.yaml", `
+workers:
+  - &base
+    name: a
+    command: [p, "{{.Port}}"]
+    ready: {path: /up}
+  - <<: *base
+    name: b
+    model: m
+`)
+	c, err := p.load(t)
+	require.NoError(t, err)
+	require.Len(t, c.Workers, 2)
+	require.Equal(t, "b", c.Workers[1].Name)
+	require.Equal(t, []string{"p", "{{.Port}}"}, c.Workers[1].Command)
+	require.Equal(t, "/up", *c.Workers[1].Ready.Path)
+}
+
+func TestEmptyFilesAndValues(t *testing.T) {
+	for _, doc := range []string{"", "# nothing\n", "---\n", "data_dir:\nports:\nworkers:\njobs: {}\n"} {
+		p := newPlace(t)
+		p.write(t, "hive.yaml", doc)
+		c, err := p.load(t)
+		require.NoError(t, err, "%q", doc)
+		require.Equal(t, alloc.Range{First: 8080, Last: 9999}, c.Ports.Range)
+	}
+}

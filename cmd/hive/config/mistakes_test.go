@@ -1,0 +1,181 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/cmd/hive/config"
+)
+
+// entry is a worker entry with more keys.
+func entry(keys ...string) string {
+	return "workers:\n  - name: web\n    command: [web]\n    " + strings.Join(keys, "\n    ") + "\n"
+}
+
+const later = "is documented, but this version does not support it yet"
+
+func TestMistakesInTheFile(t *testing.T) {
+	for name, tc := range map[string]struct{ doc, want string }{
+		"not YAML":          {"listen: [", "hive.yaml: line 1: did not find expected node content"},
+		"a list":            {"- a\n", "hive.yaml: expected 'key: value' lines"},
+		"a text":            {"hello\n", "hive.yaml: expected 'key: value' lines"},
+		"a key twice":       {"listen: a\nlisten: b\n", `hive.yaml: line 2: mapping key "listen" already defined at line 1`},
+		"a key in two ways": {"hive_id: a\nHive_ID: b\n", `hive.yaml:2: the key "Hive_ID" stands here twice`},
+		"endless anchor":    {"ports: &a {range: *a}\n", "hive.yaml: anchor 'a' value contains itself"},
+
+		"unknown key":           {"# x\nlisten_on: a\n", `hive.yaml:2: unknown key "listen_on"`},
+		"close to a key":        {"hiveid: a\n", `hive.yaml:1: unknown key "hiveid"; did you mean "hive_id"?`},
+		"unknown and empty":     {"wrokers:\n", `hive.yaml:1: unknown key "wrokers"; did you mean "workers"?`},
+		"unknown nested":        {"ports:\n  rnage: 1-2\n", `hive.yaml:2: ports: unknown key "rnage"; did you mean "range"?`},
+		"unknown in a worker":   {entry("comand: [x]"), `hive.yaml:4: workers[0] (web): unknown key "comand"; did you mean "command"?`},
+		"unknown in stop":       {entry("stop:", "  garce: 5s"), `hive.yaml:5: workers[0] (web): stop: unknown key "garce"; did you mean "grace"?`},
+		"unknown without name":  {"workers: [{nmae: x}]\n", `hive.yaml:1: workers[0]: unknown key "nmae"; did you mean "name"?`},
+		"unknown behind merge":  {"workers:\n  - {name: a, ready: {<<: {pth: /}}}\n", `hive.yaml:2: workers[0] (a): ready: unknown key "pth"; did you mean "path"?`},
+		"section not a mapping": {"ports: 8080\n", "hive.yaml:1: ports: expected 'key: value' lines under it"},
+		"workers not a list":    {"workers: {web: {}}\n", "hive.yaml:1: workers: expected a list, each entry beginning with '- name:'"},
+		"worker not a mapping":  {"workers: [web]\n", "hive.yaml:1: workers[0]: expected 'key: value' lines under it"},
+		"param in upper case":   {entry("params: {Ctx: 1}"), "hive.yaml:4: workers[0] (web): params.Ctx: a parameter's name is made of a-z, 0-9 and '_'"},
+
+		"port":           {"port: 7900\n", "hive.yaml:1: port: is a flag and a variable only; in the file write it into listen"},
+		"take_over":      {"take_over: true\n", "hive.yaml:1: take_over: is a flag only"},
+		"advertise":      {"advertise: http://a\n", "hive.yaml:1: advertise: " + later},
+		"start_parallel": {"start_parallel: 2\n", "hive.yaml:1: start_parallel: " + later},
+		"auth token":     {"auth: token\n", `hive.yaml: auth: "token" ` + later + "; expected none"},
+		"auth":           {"auth: basic\n", `hive.yaml: auth: "basic": expected none`},
+		"orphans kill":   {"audit: {orphans: kill}\n", `hive.yaml: audit.orphans: "kill" ` + later + "; expected keep"},
+		"quarantine":     {"ports: {quarantine: 30s}\n", "hive.yaml: ports.quarantine: 30s " + later + "; expected 0s"},
+		"stop.command":   {entry("stop: {command: [x]}"), "hive.yaml:4: workers[0] (web): stop.command: " + later},
+
+		"hive_id":       {"hive_id: a b\n", `hive.yaml: hive_id: "a b": expected letters, digits`},
+		"hive_id list":  {"hive_id: [a]\n", "hive.yaml: hive_id: expected a text"},
+		"hive_id float": {"hive_id: 1.10\n", "hive.yaml: hive_id: expected a text; write it in quotes"},
+		"hive_id date":  {"hive_id: 2025-01-01\n", "hive.yaml: hive_id: expected a text; write it in quotes"},
+		"data_dir home": {"data_dir: ~/hive\n", `hive.yaml: data_dir: "~/hive": '~' means a home directory only to a shell`},
+		"queen_url":     {"queen_url: queen:7833\n", `hive.yaml: queen_url: "queen:7833": expected a URL such as http://queen.lan:7833`},
+		"allowed_hosts": {"allowed_hosts: [a, 'http://b']\n", `hive.yaml: allowed_hosts[1]: "http://b": expected a host name without a port, such as gpubox.lan`},
+		"range":         {"ports: {range: 9999-8080}\n", `hive.yaml: ports.range: "9999-8080": expected ports from 1 to 65535, as in 8080-9999`},
+		"range of zero": {"ports: {range: 0-80}\n", `hive.yaml: ports.range: "0-80": expected ports`},
+		"reserved":      {"ports: {reserved: [8080, 90000]}\n", `hive.yaml: ports.reserved[1]: "90000": expected a port or a range of ports, as in 8188 or 9000-9010`},
+		"policy":        {"ports: {policy: random}\n", `hive.yaml: ports.policy: "random": expected lowest or sequential`},
+		"shutdown":      {"shutdown: kill\n", `hive.yaml: shutdown: "kill": expected keep or stop`},
+		"log_level":     {"log_level: loud\n", `hive.yaml: log_level: "loud": expected error or warn or info or debug or trace`},
+		"log_format":    {"log_format: xml\n", `hive.yaml: log_format: "xml": expected text or json`},
+		"max_queued":    {"jobs: {max_queued: 0}\n", "hive.yaml: jobs.max_queued: 0: expected at least 1"},
+		"max_queued 1k": {"jobs: {max_queued: 1k}\n", `hive.yaml: jobs.max_queued: "1k": expected a whole number`},
+		"max_queued .5": {"jobs: {max_queued: 0.5}\n", "hive.yaml: jobs.max_queued: 0.5: expected a whole number"},
+
+		"number as duration": {"workers_keep: 24\n", "hive.yaml: workers_keep: 24: a duration needs a unit, as in 30s, 10m or 24h"},
+		"text as duration":   {"workers_keep: '24'\n", `hive.yaml: workers_keep: "24": expected a duration with a unit, as in 30s, 10m or 24h`},
+		"zero as duration":   {"workers_keep: '0'\n", `hive.yaml: workers_keep: "0": expected a duration with a unit`},
+		"days":               {"workers_keep: 1d\n", `hive.yaml: workers_keep: "1d": expected a duration with a unit`},
+		"nested duration":    {"jobs: {stream_wait: 25}\n", "hive.yaml: jobs.stream_wait: 25: a duration needs a unit"},
+		"grace":              {entry("stop: {grace: 5}"), "hive.yaml: workers[0]: stop.grace: 5: a duration needs a unit, as in 30s, 10m or 24h"},
+		"stall":              {entry("ready: {stall: 5}"), "hive.yaml: workers[0]: ready.stall: 5: a duration needs a unit"},
+		"no retention":       {"jobs: {retention: 0s}\n", "hive.yaml: jobs.retention: 0s: expected at least 1m0s"},
+		"negative interval":  {"audit: {interval: -1s}\n", "hive.yaml: audit.interval: -1s: expected at least 1s"},
+		"negative age":       {"jobs: {max_queue_age: -1s}\n", "hive.yaml: jobs.max_queue_age: -1s: expected at least 1s"},
+
+		"command as text": {"workers: [{name: a, command: web --port 1}]\n", `hive.yaml: workers[0]: command: expected a list, as in ["a", "b"]`},
+		"env as mapping":  {entry("env: {A: s3cret}"), `hive.yaml: workers[0]: env: expected a list, as in ["a", "b"]`},
+		"env with number": {entry("env: [1.5]"), "hive.yaml: workers[0]: env[0]: expected a text; write it in quotes"},
+		"params as list":  {entry("params: [a]"), "hive.yaml:4: workers[0] (web): params: expected 'key: value' lines under it"},
+		"status as text":  {entry("ready: {status: ok}"), `hive.yaml: workers[0]: ready.status: "ok": expected a whole number`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			p.write(t, "hive.yaml", tc.doc)
+			_, err := p.load(t)
+			require.ErrorIs(t, err, config.ErrConfig)
+			require.ErrorContains(t, err, tc.want)
+			require.NotContains(t, err.Error(), "\n", "one line")
+			require.NotContains(t, err.Error(), "s3cret", "values of env are secrets")
+		})
+	}
+}
+
+// What api.md documents and this version has not is refused by name, each key of it.
+func TestKeysOfALaterVersion(t *testing.T) {
+	keys := "preset port ports host env_file autostart dir user live listener restart before_start reload"
+	for _, key := range strings.Fields(keys) {
+		p := newPlace(t)
+		p.write(t, "hive.yaml", entry(key+": x"))
+		_, err := p.load(t)
+		require.EqualError(t, err, "hive.yaml:4: workers[0] (web): "+key+": "+later+"; remove it")
+	}
+}
+
+func TestMistakesInTheEnvironment(t *testing.T) {
+	for name, tc := range map[string]struct{ value, want string }{
+		"HIVE_LISTN":             {"x", `HIVE_LISTN: unknown variable; did you mean "HIVE_LISTEN"?`},
+		"HIVE_SOMETHING_ELSE":    {"x", "HIVE_SOMETHING_ELSE: unknown variable"},
+		"HIVE_WORKERS":           {"x", "HIVE_WORKERS: workers can be given in the configuration file only"},
+		"HIVE_PORTS":             {"x", "HIVE_PORTS: ports can be given in the configuration file only"},
+		"HIVE_ADVERTISE":         {"x", "HIVE_ADVERTISE: advertise " + later},
+		"HIVE_SERVICE_HOST":      {"10.0.0.1", "HIVE_SERVICE_HOST: unknown variable; Kubernetes and Docker set such variables"},
+		"HIVE_PORT_7835_TCP":     {"tcp://10.0.0.1:7835", "HIVE_PORT_7835_TCP: unknown variable; Kubernetes and Docker set such variables"},
+		"HIVE_PORTS_RANGE":       {"x", `HIVE_PORTS_RANGE: "x": expected ports from 1 to 65535`},
+		"HIVE_JOBS_MAX_QUEUED":   {"many", `HIVE_JOBS_MAX_QUEUED: "many": expected a whole number`},
+		"HIVE_AUDIT_INTERVAL":    {"30", `HIVE_AUDIT_INTERVAL: "30": expected a duration with a unit`},
+		"HIVE_SHUTDOWN":          {"never", `HIVE_SHUTDOWN: "never": expected keep or stop`},
+		"HIVE_ID":                {"a b", `HIVE_ID: "a b": expected letters`},
+		"HIVE_HIVE_ID":           {"a b", `HIVE_HIVE_ID: "a b": expected letters`},
+		"HIVE_CONFIG":            {"none.yaml", "HIVE_CONFIG: open none.yaml: no such file or directory"},
+		"HIVE_PORTS_QUARANTINE":  {"1s", "HIVE_PORTS_QUARANTINE: 1s " + later},
+		"HIVE_ALLOWED_HOSTS":     {"a,*", `HIVE_ALLOWED_HOSTS[1]: "*": expected a host name`},
+		"HIVE_JOBS_RETENTION":    {"-1h", "HIVE_JOBS_RETENTION: -1h0m0s: expected at least 1m0s"},
+		"HIVE_AUTH":              {"token", `HIVE_AUTH: "token" ` + later},
+		"HIVE_QUEEN_URL":         {"ftp://q", `HIVE_QUEEN_URL: "ftp://q": expected a URL`},
+		"HIVE_LOG_LEVEL":         {"INFO", `HIVE_LOG_LEVEL: "INFO": expected error or warn`},
+		"HIVE_WORKERS_KEEP":      {"0s", "HIVE_WORKERS_KEEP: 0s: expected at least 1s"},
+		"HIVE_JOBS_STREAM_WAIT":  {"0s", "HIVE_JOBS_STREAM_WAIT: 0s: expected at least 1s"},
+		"HIVE_PORTS_POLICY":      {"any", `HIVE_PORTS_POLICY: "any": expected lowest or sequential`},
+		"HIVE_AUDIT_ORPHANS":     {"kill", `HIVE_AUDIT_ORPHANS: "kill" ` + later},
+		"HIVE_PORTS_RESERVED":    {"8080;8081", `HIVE_PORTS_RESERVED[0]: "8080;8081": expected a port`},
+		"HIVE_LOG_FORMAT":        {"x", `HIVE_LOG_FORMAT: "x": expected text or json`},
+		"HIVE_DATA_DIR":          {"~/x", `HIVE_DATA_DIR: "~/x": '~' means`},
+		"HIVE_START_PARALLEL":    {"2", "HIVE_START_PARALLEL: start_parallel " + later},
+		"HIVE_JOBS_MAX_QUEUEAGE": {"2", `HIVE_JOBS_MAX_QUEUEAGE: unknown variable; did you mean "HIVE_JOBS_MAX_QUEUE_AGE"?`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			t.Setenv(name, tc.value)
+			_, err := p.load(t)
+			require.ErrorIs(t, err, config.ErrConfig)
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+}
+
+func TestMistakesInFlags(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"config":     {[]string{"--config", "none.yaml"}, "--config: open none.yaml: no such file or directory"},
+		"hive-id":    {[]string{"--hive-id", "-"}, `--hive-id: "-": expected letters`},
+		"log-level":  {[]string{"--log-level", "x"}, `--log-level: "x": expected error or warn`},
+		"log-format": {[]string{"--log-format", "x"}, `--log-format: "x": expected text or json`},
+		"queen-url":  {[]string{"--queen-url", "x"}, `--queen-url: "x": expected a URL`},
+		"data-dir":   {[]string{"--data-dir", "~"}, `--data-dir: "~": '~' means a home directory only to a shell`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			_, err := p.load(t, tc.args...)
+			require.ErrorIs(t, err, config.ErrConfig)
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+}
+
+// A file that is there and cannot be read must not be passed over for the next.
+func TestUnreadableFile(t *testing.T) {
+	p := newPlace(t)
+	require.NoError(t, os.Mkdir(filepath.Join(p.dir, "hive.yaml"), 0o700)) // reading a directory fails for root too
+	_, err := p.load(t)
+	require.ErrorIs(t, err, config.ErrConfig)
+	require.ErrorContains(t, err, "hive.yaml: read hive.yaml: is a directory; give another file with --config")
+}
