@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"rbeehive/httpapi/wire"
@@ -33,6 +34,26 @@ func (s *Server) Router() http.Handler { return s.router() }
 // SetTimeouts shortens the limits of a server that does not serve yet.
 func (s *Server) SetTimeouts(header, read time.Duration) {
 	s.http.ReadHeaderTimeout, s.http.ReadTimeout = header, read
+}
+
+// CountActive makes a server that does not serve yet count the connections on
+// which a request is being handled.
+func (s *Server) CountActive() func() int {
+	var mu sync.Mutex
+	active := map[net.Conn]bool{}
+	s.http.ConnState = func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		delete(active, c)
+		if state == http.StateActive {
+			active[c] = true
+		}
+	}
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(active)
+	}
 }
 
 // HostAllowed decides about a Host header.
@@ -108,4 +129,9 @@ func WorkerCursorRoundTrip(w store.Worker) (store.Worker, error) {
 func ParseWorkerCursor(text string) error {
 	_, err := parseWorkerCursor(text)
 	return err
+}
+
+// SendEvents runs the loop of an event stream.
+func SendEvents(w http.ResponseWriter, events chan store.Event) error {
+	return sendEvents(&stream{w: w}, &follower{events: events}, nil)
 }

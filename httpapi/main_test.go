@@ -1,0 +1,241 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"rbeehive/alloc"
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
+	"rbeehive/hive/reference"
+	"rbeehive/httpapi"
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+	"rbeehive/store/storetest"
+)
+
+// TestMain is the reference worker when it is started as one. The gate comes
+// with package hive.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "worker" {
+		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	reaper, err := proc.NewReaper(func(int) {})
+	if err != nil {
+		panic(err)
+	}
+	defer reaper.Close()
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+}
+
+// rig is a hive that serves on a free port.
+type rig struct {
+	*testing.T
+	hive   *hive.Hive
+	server *httpapi.Server
+	url    string
+	client *http.Client
+	ports  alloc.Range
+	active func() int // connections with a request
+}
+
+var nextPort atomic.Int32
+
+// freeRange finds n consecutive ports that nobody has.
+func freeRange(t *testing.T, n int) alloc.Range {
+	t.Helper()
+	for range 200 {
+		first := 24000 + int(nextPort.Add(int32(n)))
+		if allFree(first, n) {
+			return alloc.Range{First: uint16(first), Last: uint16(first + n - 1)}
+		}
+	}
+	t.Fatalf("no %d consecutive free ports", n)
+	return alloc.Range{}
+}
+
+func allFree(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		ln, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			return false
+		}
+		_ = ln.Close()
+	}
+	return true
+}
+
+// entry is a worker type that runs the reference worker with more flags.
+func entry(t *testing.T, name string, args ...string) catalog.Entry {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	path, grace := "/health", 500*time.Millisecond
+	return catalog.Entry{
+		Name: name, Command: append([]string{self, "worker", "--port", "{{.Port}}"}, args...),
+		Ready: catalog.ReadyEntry{Path: &path}, Stop: catalog.StopEntry{Grace: &grace},
+	}
+}
+
+// newRig serves a hive with two ports. At the end all workers are stopped and
+// the state file is checked.
+func newRig(t *testing.T, streamWait time.Duration, entries ...catalog.Entry) *rig {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	types, err := catalog.New(entries, self)
+	require.NoError(t, err)
+	log, _ := captureLog()
+	r := &rig{T: t, ports: freeRange(t, 3), client: &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}
+	// As cmd/hive does it: the listener is open before the hive is.
+	r.server = httpapi.New(httpapi.Options{Log: log, StreamWait: streamWait})
+	r.active = r.server.CountActive()
+	r.url = "http://" + start(t, r.server)
+	t.Cleanup(r.client.CloseIdleConnections)
+	require.Equal(t, "recovering", r.get("/health", http.StatusServiceUnavailable))
+
+	dir := t.TempDir()
+	r.hive, err = hive.Open(t.Context(), hive.Config{
+		DataDir: dir, URL: r.url, Catalog: types, Log: log, Version: "test",
+		Ports: hive.PortsConfig{Range: r.ports},
+	})
+	require.NoError(t, err)
+	r.server.SetHive(r.hive)
+	require.Contains(t, r.get("/v1/hive", http.StatusServiceUnavailable), `"code":"recovering"`)
+	require.NoError(t, r.hive.Recover(t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- r.hive.Run(ctx) }()
+	t.Cleanup(func() {
+		require.NoError(t, r.hive.StopWorkers(context.Background()))
+		cancel()
+		require.NoError(t, <-ran)
+		shutdown, done := context.WithTimeout(context.Background(), 10*time.Second)
+		defer done()
+		_ = r.server.Shutdown(shutdown)
+		require.NoError(t, r.hive.Close())
+		storetest.Check(t, filepath.Join(dir, "hive.db"))
+	})
+	return r
+}
+
+// send makes a request and returns the answer with its body.
+func (r *rig) send(method, path, body string, header ...string) (*http.Response, string) {
+	r.Helper()
+	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
+	require.NoError(r, err)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := r.client.Do(req)
+	require.NoError(r, err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(r, err)
+	return resp, string(raw)
+}
+
+func (r *rig) get(path string, status int) string {
+	r.Helper()
+	resp, body := r.send(http.MethodGet, path, "")
+	require.Equal(r, status, resp.StatusCode, "%s: %s", path, body)
+	return body
+}
+
+// decode reads an answer that must be compact JSON with a final newline.
+func decode[T any](t *testing.T, body string) T {
+	t.Helper()
+	var v T
+	require.NoError(t, json.Unmarshal([]byte(body), &v), body)
+	var compact bytes.Buffer
+	require.NoError(t, json.Compact(&compact, []byte(body)))
+	require.Equal(t, compact.String()+"\n", body)
+	return v
+}
+
+func (r *rig) submit(body string) wire.Submitted {
+	r.Helper()
+	resp, text := r.send(http.MethodPost, "/v1/jobs", body)
+	require.Equal(r, http.StatusAccepted, resp.StatusCode, text)
+	sub := decode[wire.Submitted](r.T, text)
+	require.Equal(r, "/v1/jobs/"+sub.JobID, resp.Header.Get("Location"))
+	require.Equal(r, "/v1/jobs/"+sub.JobID+"/stream", sub.SSEURL)
+	require.Regexp(r, `^job-[0-9a-f-]{36}$`, sub.JobID)
+	return sub
+}
+
+// do submits and waits for the end.
+func (r *rig) do(body string) wire.Job {
+	r.Helper()
+	sub := r.submit(body)
+	job := decode[wire.Job](r.T, r.get("/v1/jobs/"+sub.JobID+"?wait=50s", http.StatusOK))
+	require.True(r, store.JobState(job.State).Ended(), "%+v", job)
+	return job
+}
+
+func (r *rig) spawn(worker string) wire.Spawned {
+	r.Helper()
+	job := r.do(`{"operation":"worker_spawn","worker":"` + worker + `","model":"test","device":0}`)
+	require.Equal(r, "succeeded", job.State, "%+v", job.Error)
+	var s wire.Spawned
+	require.NoError(r, json.Unmarshal(job.Result, &s))
+	return s
+}
+
+// open begins to read a stream; the test ends it.
+func (r *rig) open(path string, header ...string) *http.Response {
+	r.Helper()
+	req, err := http.NewRequest(http.MethodGet, r.url+path, nil)
+	require.NoError(r, err)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := r.client.Do(req)
+	require.NoError(r, err)
+	r.Cleanup(func() { _ = resp.Body.Close() })
+	require.Equal(r, http.StatusOK, resp.StatusCode)
+	return resp
+}
+
+// keeper reads an rbee stream to its end.
+func (r *rig) keeper(jobID string) keeperView {
+	r.Helper()
+	resp := r.open("/v1/jobs/" + jobID + "/stream")
+	require.Equal(r, "text/event-stream", resp.Header.Get("Content-Type"))
+	v := keeperReads(r.T, resp.Body)
+	require.Empty(r, v.left, "the connection closes after the terminator")
+	return v
+}
+
+// awaitWorker waits until a job has a worker in one of the states.
+func (r *rig) awaitWorker(typ string, states ...string) wire.Worker {
+	r.Helper()
+	var found wire.Worker
+	require.Eventually(r, func() bool {
+		for _, w := range decode[wire.Workers](r.T, r.get("/v1/workers", http.StatusOK)).Workers {
+			for _, state := range states {
+				if w.Type == typ && w.State == state {
+					found = w
+					return true
+				}
+			}
+		}
+		return false
+	}, 20*time.Second, 10*time.Millisecond)
+	return found
+}
