@@ -72,3 +72,9 @@ func (a *Allocator) Forget() {
 		a.marks.clear(port)
 	}
 }
+
+// Until is when a marked port may be looked at again.
+func (p Pool) Until(port uint16) time.Time { return p.marks.byPort[port].until }
+
+// Marks is the number of ports of which something is remembered.
+func (p Pool) Marks() int { return len(p.marks.byPort) }

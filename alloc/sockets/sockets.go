@@ -80,6 +80,12 @@ type Snapshot struct {
 	sockets []Socket // by local port
 }
 
+// NewSnapshot makes a Snapshot of sockets that were read otherwise, or made up, as
+// complete in every state. It is for the tests of decisions about a snapshot.
+func NewSnapshot(list ...Socket) *Snapshot {
+	return newSnapshot(time.Now(), SourceSockDiag, true, true, slices.Clone(list))
+}
+
 // newSnapshot takes over list.
 func newSnapshot(at time.Time, source string, boundKnown, allStates bool, list []Socket) *Snapshot {
 	slices.SortStableFunc(list, func(a, b Socket) int {
