@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"rbeehive/alloc"
 	"rbeehive/alloc/internal/porttest"
@@ -129,3 +130,16 @@ func ended(leases ...store.Lease) func(*store.Tx) error {
 }
 
 func loopback(port uint16) netip.AddrPort { return netip.AddrPortFrom(porttest.Loopback, port) }
+
+// stranger takes a port for a moment, if it can.
+func stranger(at netip.AddrPort, listen bool) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	defer unix.Close(fd)
+	err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
+	if err == nil && listen {
+		_ = unix.Listen(fd, 1)
+	}
+}
