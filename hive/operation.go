@@ -182,8 +182,10 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 	if hiveID, err = f.text("hive_id"); err != nil {
 		return nil, "", err
 	}
-	op, err = d.decode(f)
-	return op, hiveID, err
+	if op, err = d.decode(f); err != nil {
+		return nil, "", err
+	}
+	return op, hiveID, nil
 }
 
 // decodeObject reads one JSON object and nothing after it. A name that comes

@@ -81,6 +81,8 @@ func (f *following) judge(s sighting, r store.Ready) verdict {
 		return takenByOther
 	case f.elsewhere >= 2:
 		return onWrongPort
+	case s.listener == unclear:
+		return waitUndecided
 	case r.Timeout > 0 && s.at >= r.Timeout:
 		return ranOutOfTime
 	case r.Stall > 0 && s.at-f.progressAt >= r.Stall:

@@ -159,8 +159,7 @@ func (w *worker) died(ctx context.Context) {
 		f = fail(CodeExitedEarly, "%s", describeExit(exit))
 	}
 	f.Log = lastLines(rec.Log, logTail)
-	w.tree.Main = nil
-	left, err := w.tree.Stop(ctx, rec.Spec.Stop)
+	left, err := w.h.treeOf(rec, nil).Stop(ctx, rec.Spec.Stop)
 	if ctx.Err() != nil {
 		return
 	}
