@@ -2,6 +2,7 @@ package reference
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -66,6 +67,8 @@ type completionRequest struct {
 	Stream    bool    `json:"stream"`
 }
 
+var errPrompt = errors.New("prompt: expected a string or a list of strings")
+
 // prompts is one prompt or a list of them, as OpenAI's API takes both.
 type prompts []string
 
@@ -78,7 +81,7 @@ func (p *prompts) UnmarshalJSON(b []byte) error {
 	}
 	var many []string
 	if err := json.Unmarshal(b, &many); err != nil {
-		return fmt.Errorf("prompt: expected a string or a list of strings")
+		return errPrompt
 	}
 	*p = many
 	return nil
@@ -106,6 +109,10 @@ func (w *worker) completions(rw http.ResponseWriter, r *http.Request) {
 	var req completionRequest
 	if err := json.NewDecoder(http.MaxBytesReader(rw, r.Body, maxBody)).Decode(&req); err != nil {
 		fail(rw, http.StatusBadRequest, "invalid_request_error", err.Error())
+		return
+	}
+	if len(req.Prompt) == 0 {
+		fail(rw, http.StatusBadRequest, "invalid_request_error", errPrompt.Error())
 		return
 	}
 	if req.Stream {
