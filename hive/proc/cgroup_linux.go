@@ -275,31 +275,41 @@ func removeCgroup(ctx context.Context, dir string) error {
 }
 
 // PruneCgroups removes the empty leaf cgroups below CgroupRoot(stateID), which a
-// kill of hive at the wrong moment leaves behind, and returns how many. Call it
-// in recovery, when nothing is being started: a leaf is empty for a moment
-// before its process is in it.
+// kill of hive at the wrong moment leaves behind, and returns how many; then the
+// root itself if nothing is in it, Start makes it again. Call it in recovery and
+// at the end, when nothing is being started: a leaf is empty for a moment before
+// its process is in it. It makes nothing. ErrNoCgroup where there is no cgroup v2.
 func PruneCgroups(stateID string) (int, error) {
-	root, err := CgroupRoot(stateID)
+	h, err := findHierarchy()
 	if err != nil {
 		return 0, err
 	}
-	entries, err := os.ReadDir(root)
+	root, err := h.rootOf(stateID)
+	if err != nil {
+		return 0, err
+	}
+	dir := filepath.Join(h.mount, root)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, fmt.Errorf("list cgroups: %w", err)
 	}
 	removed := 0
 	for _, e := range entries {
-		dir := filepath.Join(root, e.Name())
+		leaf := filepath.Join(dir, e.Name())
 		if !e.IsDir() {
 			continue
 		}
-		if busy, err := populated(dir); err != nil || busy {
+		if busy, err := populated(leaf); err != nil || busy {
 			continue
 		}
-		if removeCgroup(context.Background(), dir) == nil {
+		if removeCgroup(context.Background(), leaf) == nil {
 			removed++
 		}
 	}
+	_ = unix.Rmdir(dir) // EBUSY while there is a leaf
 	return removed, nil
 }
 

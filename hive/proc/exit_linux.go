@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// A parent that is alive reaps at once; one that does not within this time
-	// is a lazy init, and the zombie is asked instead.
+	// How long to wait for a parent to reap a zombie that we may not look into. A
+	// parent that is alive does so at once; a lazy init never does.
 	exitPatience = 500 * time.Millisecond
 	exitInterval = 2 * time.Millisecond
 )
@@ -30,23 +30,18 @@ func collectExit(id store.Identity, fd int) store.Exit {
 	if err == nil {
 		return exitOf(status)
 	}
-	for deadline := time.Now().Add(exitPatience); ; {
+	for deadline := time.Now().Add(exitPatience); ; wait(exitInterval) {
+		if status, ok := zombieExit(id); ok {
+			return exitOf(status)
+		}
+		// Asked after the zombie: reaped in between, this one has the answer.
 		if status, ok := infoExit(fd); ok {
 			return exitOf(status)
 		}
 		if time.Now().After(deadline) || !zombieOf(id) {
-			break
+			return store.Exit{}
 		}
-		wait(exitInterval)
 	}
-	// Reaped between the two questions, or never.
-	if status, ok := infoExit(fd); ok {
-		return exitOf(status)
-	}
-	if status, ok := zombieExit(id); ok {
-		return exitOf(status)
-	}
-	return store.Exit{}
 }
 
 // wait blocks its goroutine, not a thread.

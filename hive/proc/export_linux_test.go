@@ -1,0 +1,53 @@
+package proc
+
+import (
+	"context"
+	"time"
+
+	"rbeehive/store"
+)
+
+// StatFields is stat for tests.
+type StatFields struct {
+	PID             int
+	Comm            string
+	State           byte
+	Parent, Session int
+	Threads         int
+	Start           uint64
+	ExitCode        int
+}
+
+// ParseStat is parseStat.
+func ParseStat(b []byte) (StatFields, error) {
+	s, err := parseStat(b)
+	return StatFields{s.pid, s.comm, s.state, s.parent, s.session, s.threads, s.start, s.exitCode}, err
+}
+
+// ParentOf reads a process's parent.
+func ParentOf(pid int) (int, error) {
+	s, err := readStat(pid)
+	return s.parent, err
+}
+
+// ZombieExit is zombieExit.
+func ZombieExit(id store.Identity) (store.Exit, bool) {
+	status, ok := zombieExit(id)
+	return exitOf(status), ok
+}
+
+// OOMCount is oomCount.
+func OOMCount(events string) uint64 { return oomCount(events) }
+
+// CgroupDir is cgroupDir.
+func CgroupDir(rel string) (string, bool) { return cgroupDir(rel) }
+
+// Relative is hierarchy.relative.
+func Relative(root, p string) (string, bool) { return hierarchy{root: root}.relative(p) }
+
+// Freeze is the freezing part of a stop.
+func Freeze(ctx context.Context, t *Tree) error {
+	s := &stopper{tree: t, held: make(map[procKey]*heldProcess)}
+	defer s.close()
+	return s.freeze(ctx, time.Now().Add(stopLimit))
+}

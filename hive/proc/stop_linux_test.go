@@ -1,0 +1,206 @@
+package proc_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+var gently = store.Stop{Signals: []string{"SIGTERM"}, Grace: patience}
+
+func TestStopGently(t *testing.T) {
+	for _, grouped := range []bool{false, true} {
+		t.Run("cgroup "+strconv.FormatBool(grouped), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "ready")
+			spec := newSpec(t, "exit-on-term", "3", file)
+			if grouped {
+				spec = withCgroup(t, spec)
+			}
+			p, tree := run(t, spec)
+			announced(t, file)
+			dir, has := proc.CgroupDir(tree.Cgroup)
+			require.Equal(t, grouped, has)
+			began := time.Now()
+			left, err := tree.Stop(t.Context(), gently)
+			require.NoError(t, err)
+			require.Empty(t, left)
+			require.Less(t, time.Since(began), patience/2, "it did not wait for the whole grace")
+			select {
+			case <-p.Done():
+			default:
+				require.Fail(t, "Stop returned before the exit was known")
+			}
+			require.Equal(t, code(3), p.Exit().Code)
+			if grouped {
+				require.NoDirExists(t, dir)
+			}
+		})
+	}
+}
+
+// The second signal is the one it listens to.
+func TestStopSignalsInTurn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ready")
+	spec := newSpec(t, "")
+	spec.Argv = []string{"/bin/sh", "-c", `trap "" INT; trap "exit 9" TERM; echo 1 >` + file + `; while :; do sleep 0.05; done`}
+	p, tree := run(t, spec)
+	await(t, "the traps", func() bool { _, err := os.Stat(file); return err == nil })
+	left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"INT", "SIGTERM"}, Grace: time.Second})
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.Equal(t, code(9), p.Exit().Code)
+}
+
+// Grandchildren in sessions of their own, whose parent has ended, that ignore
+// SIGTERM; with a cgroup even without any other mark on them.
+func TestStopTakesTheWholeTree(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		grouped bool
+		marks   string
+	}{{"without a cgroup", false, "stamped"}, {"with a cgroup", true, "bare"}} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "grandchild")
+			spec := newSpec(t, "parent", file, c.marks)
+			if c.grouped {
+				spec = withCgroup(t, spec)
+			}
+			_, tree := run(t, spec)
+			pid := announced(t, file)
+			killLater(t, pid)
+			require.NotEqual(t, tree.Main.PID(), parentOf(t, pid), "it must have lost its parent")
+			left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 100 * time.Millisecond})
+			require.NoError(t, err)
+			require.Empty(t, left)
+			require.False(t, running(pid))
+			require.NotNil(t, tree.Main.Done())
+		})
+	}
+}
+
+// [measured] the master of nginx is killed and its children answer on: a dead
+// main process is not a dead worker.
+func TestStopOfWhatADeadMainLeft(t *testing.T) {
+	for _, grouped := range []bool{false, true} {
+		t.Run("cgroup "+strconv.FormatBool(grouped), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "grandchild")
+			spec := newSpec(t, "orphaner", file, "stamped")
+			if grouped {
+				spec = withCgroup(t, spec)
+			}
+			p, tree := run(t, spec)
+			pid := announced(t, file)
+			killLater(t, pid)
+			require.Equal(t, code(0), done(t, p).Code)
+			require.True(t, running(pid))
+			rest := *tree
+			rest.Main = nil
+			left, err := rest.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 50 * time.Millisecond})
+			require.NoError(t, err)
+			require.Empty(t, left)
+			require.False(t, running(pid))
+		})
+	}
+}
+
+// A worker that was told to stop politely as a whole.
+func TestStopScopeTree(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "child")
+	_, tree := run(t, newSpec(t, "stubborn"))
+	pid := stranger(t, func(c *exec.Cmd) {
+		c.Args = append(c.Args, "4", file)
+		c.Env = []string{modeVar + "=exit-on-term", proc.StampState + "=" + tree.StateID, proc.StampLease + "=" + tree.LeaseID}
+	})
+	announced(t, file)
+	killed, err := proc.Identify(pid)
+	require.NoError(t, err)
+	left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 200 * time.Millisecond, Tree: true})
+	require.NoError(t, err)
+	require.Empty(t, left)
+	exit, ok := proc.ZombieExit(killed)
+	require.True(t, ok, "the stranger's zombie belongs to the test until its clean-up")
+	require.Equal(t, code(4), exit.Code, "it was asked, not killed")
+}
+
+func TestStopUnknownSignal(t *testing.T) {
+	p, tree := run(t, newSpec(t, "sleep"))
+	_, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM", "SIGNOTHING"}})
+	require.ErrorIs(t, err, proc.ErrUnknownSignal)
+	require.True(t, running(p.PID()), "nothing may have been done")
+}
+
+// A stop that is given up leaves the worker running, and not frozen.
+func TestStopCancelled(t *testing.T) {
+	for _, grace := range []time.Duration{patience, 0} {
+		t.Run(grace.String(), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "ready")
+			p, tree := run(t, newSpec(t, "stubborn", file))
+			announced(t, file)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if grace == 0 {
+				cancel()
+			}
+			_, err := tree.Stop(ctx, store.Stop{Signals: []string{"SIGTERM"}, Grace: grace})
+			require.ErrorIs(t, err, ctx.Err())
+			require.True(t, running(p.PID()))
+			require.NotEqual(t, "T", stateOf(t, p.PID()))
+		})
+	}
+}
+
+// The freeze is interrupted while everybody is stopped: they must go on.
+func TestFreezeInterruptedThaws(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ready")
+	p, tree := run(t, newSpec(t, "stubborn", file))
+	announced(t, file)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, proc.Freeze(ctx, tree), context.Canceled)
+	await(t, "the thaw", func() bool { return stateOf(t, p.PID()) != "T" })
+	require.NoError(t, proc.Freeze(t.Context(), tree))
+	await(t, "the freeze", func() bool { return stateOf(t, p.PID()) == "T" })
+}
+
+func stateOf(t *testing.T, pid int) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	require.NoError(t, err)
+	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[0]
+}
+
+// A frozen tree, as hive's death in the middle of a stop leaves it, can be stopped.
+func TestStopOfAFrozenTree(t *testing.T) {
+	p, tree := run(t, newSpec(t, "sleep"))
+	require.NoError(t, p.Signal(syscall.SIGSTOP))
+	await(t, "the stop", func() bool { return stateOf(t, p.PID()) == "T" })
+	left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 50 * time.Millisecond})
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.Equal(t, "SIGKILL", done(t, p).Signal)
+}
+
+// A chain of processes that live for milliseconds, each in a session of its own
+// and without any mark: the cgroup has them all.
+func TestStopOfAForkChain(t *testing.T) {
+	spec := withCgroup(t, newSpec(t, "forker"))
+	p, tree := run(t, spec)
+	done(t, p)
+	dir, ok := proc.CgroupDir(tree.Cgroup)
+	require.True(t, ok)
+	left, err := tree.Stop(t.Context(), store.Stop{})
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.NoDirExists(t, dir)
+}
