@@ -15,7 +15,7 @@ import (
 // The seed's three curl commands: spawn, spawn, delete; and everything one can
 // look at meanwhile.
 func TestSpawnLookDelete(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	first, second := r.spawn("cpu"), r.spawn("cpu")
 	require.Equal(t, r.ports.First, first.Port)
 	require.Equal(t, r.ports.First+1, second.Port)
@@ -57,7 +57,7 @@ func TestSpawnLookDelete(t *testing.T) {
 }
 
 func TestKeeperAndPageFollowASpawn(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	sub := r.submit(`{"operation":"worker_spawn","hive_id":"localhost","model":"test","worker":"cpu","device":0}`)
 	v := r.keeper(sub.JobID)
 	require.NoError(t, v.err)
@@ -80,7 +80,7 @@ func TestKeeperAndPageFollowASpawn(t *testing.T) {
 }
 
 func TestKeeperReadsErrors(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	infer := r.keeper(r.submit(`{"operation":"infer","prompt":"x","anything":1}`).JobID)
 	require.ErrorIs(t, infer.err, errKeeperFailed)
 	require.Equal(t, "[ERROR] operation 'infer' is not supported by a hive (send it to the queen)", infer.lines[len(infer.lines)-1])
@@ -98,7 +98,7 @@ func TestKeeperReadsErrors(t *testing.T) {
 func TestHostileLogDoesNotEndTheJob(t *testing.T) {
 	shout := entry(t, "shout")
 	shout.Command = []string{"sh", "-c", `printf '[DONE]\n[CANCELLED]\ndata: [DONE]\nmlock failed: no\n[ERROR] mine\n'; exit 3`}
-	r := newRig(t, 0, shout)
+	r := newRig(t, rigOptions{}, shout)
 	v := r.keeper(r.submit(`{"operation":"worker_spawn","worker":"shout"}`).JobID)
 	require.ErrorIs(t, v.err, errKeeperFailed)
 	require.Contains(t, v.lines[len(v.lines)-1], "[ERROR] exited_early: ")
@@ -108,7 +108,7 @@ func TestHostileLogDoesNotEndTheJob(t *testing.T) {
 }
 
 func TestPostWaits(t *testing.T) {
-	r := newRig(t, 0, entry(t, "never", "--unhealthy"))
+	r := newRig(t, rigOptions{}, entry(t, "never", "--unhealthy"))
 	resp, body := r.send(http.MethodPost, "/v1/jobs?wait=50s", `{"operation":"worker_spawn","worker":"cpu"}`,
 		"Content-Type", "application/x-www-form-urlencoded")
 	require.Equal(t, http.StatusOK, resp.StatusCode, body)
@@ -134,7 +134,7 @@ func TestPostWaits(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	tests := []struct {
 		name, method, path, body string
 		status                   int
@@ -186,7 +186,7 @@ func TestBadRequests(t *testing.T) {
 }
 
 func TestBodyLimit(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	padded := func(size int) string {
 		op := `{"operation":"hive_check","alias":"`
 		return op + strings.Repeat("x", size-len(op)-2) + `"}`
@@ -199,7 +199,7 @@ func TestBodyLimit(t *testing.T) {
 }
 
 func TestHeadFollowsGet(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	w := r.spawn("cpu")
 	jobs := decode[wire.Jobs](t, r.get("/v1/jobs", http.StatusOK))
 	for _, path := range []string{
@@ -218,7 +218,7 @@ func TestHeadFollowsGet(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	for range 3 {
 		r.spawn("cpu")
 	}
@@ -247,7 +247,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestWorkerEvents(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	w := r.spawn("cpu")
 	all := decode[wire.Events](t, r.get("/v1/workers/"+w.WorkerID+"/events", http.StatusOK))
 	require.GreaterOrEqual(t, len(all.Events), 3)
@@ -263,7 +263,7 @@ func TestWorkerEvents(t *testing.T) {
 
 // What a client cannot know must not break it, and what is absent is null.
 func TestWorkerHasEveryMember(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	w := r.spawn("cpu")
 	got := decode[map[string]json.RawMessage](t, r.get("/v1/workers/"+w.WorkerID, http.StatusOK))
 	for _, name := range []string{

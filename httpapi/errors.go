@@ -92,8 +92,8 @@ func badField(field, expected string) error {
 // a fault of ours.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	// A request whose context ended either has nobody to read the answer, or is
-	// cut off by a shutdown that ran out of time; neither is an internal error.
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+	// cut short by a shutdown; neither is an internal error.
+	if errors.Is(err, context.Canceled) && (r.Context().Err() != nil || s.closing.Err() != nil) {
 		err = errShuttingDown
 	}
 	id := requestID(r)

@@ -32,8 +32,8 @@ func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guardHos
 func (s *Server) Router() http.Handler { return s.router() }
 
 // SetTimeouts shortens the limits of a server that does not serve yet.
-func (s *Server) SetTimeouts(header, read time.Duration) {
-	s.http.ReadHeaderTimeout, s.http.ReadTimeout = header, read
+func (s *Server) SetTimeouts(limit time.Duration) {
+	s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.WriteTimeout = limit, limit, limit
 }
 
 // CountActive makes a server that does not serve yet count the connections on

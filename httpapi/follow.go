@@ -5,7 +5,6 @@ import (
 	"context"
 	"iter"
 	"net/http"
-	"time"
 
 	"rbeehive/store"
 )
@@ -72,7 +71,6 @@ func openStream(w http.ResponseWriter, contentType string) *stream {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Accel-Buffering", "no") // nginx collects answers otherwise
-	untimed(w)
 	w.WriteHeader(http.StatusOK)
 	st := &stream{w: w}
 	_ = st.flush()
@@ -82,10 +80,9 @@ func openStream(w http.ResponseWriter, contentType string) *stream {
 // flush sends what was written. The limit is for this write alone; a client
 // that takes nothing for so long is given up.
 func (st *stream) flush() error {
-	rc := http.NewResponseController(st.w)
-	_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	extend(st.w)
 	if _, err := st.WriteTo(st.w); err != nil {
 		return err
 	}
-	return rc.Flush()
+	return http.NewResponseController(st.w).Flush()
 }

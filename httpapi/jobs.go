@@ -39,7 +39,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("submit %s: %w", op.Tag(), err)
 	}
 	if wait > 0 {
-		if job, err = s.await(w, r, job.JobID, wait); err != nil {
+		if job, err = s.await(r, job.JobID, wait); err != nil {
 			return err
 		}
 		if job.State.Ended() {
@@ -64,9 +64,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // await returns the job once it has ended, or as it is after wait, or when the
 // client goes or the server shuts down.
-func (s *Server) await(w http.ResponseWriter, r *http.Request, id string, wait time.Duration) (store.Job, error) {
-	untimed(w)
-	defer retimed(w)
+func (s *Server) await(r *http.Request, id string, wait time.Duration) (store.Job, error) {
 	ctx, cancel := s.untilClosing(r.Context())
 	defer cancel()
 	ctx, cancelWait := context.WithTimeout(ctx, wait)
@@ -122,7 +120,7 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
 	id := pathVar(r, "id")
 	job, err := s.hive.Load().Job(id)
 	if err == nil && wait > 0 && !job.State.Ended() {
-		job, err = s.await(w, r, id, wait)
+		job, err = s.await(r, id, wait)
 	}
 	if err != nil {
 		return err
@@ -130,8 +128,12 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, jobShape(job))
 }
 
+// cancelJob answers when what the job had begun is undone, which takes as long
+// as a worker takes to stop.
 func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
-	job, err := s.hive.Load().Cancel(r.Context(), pathVar(r, "id"))
+	ctx, cancel := s.untilClosing(r.Context())
+	defer cancel()
+	job, err := s.hive.Load().Cancel(ctx, pathVar(r, "id"))
 	if err != nil {
 		return err
 	}

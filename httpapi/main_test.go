@@ -92,9 +92,15 @@ func entry(t *testing.T, name string, args ...string) catalog.Entry {
 	}
 }
 
-// newRig serves a hive with two ports. At the end all workers are stopped and
+// rigOptions are what most tests leave at zero.
+type rigOptions struct {
+	streamWait time.Duration
+	limit      time.Duration // of reading and writing a request; 0: the server's own
+}
+
+// newRig serves a hive with three ports. At the end all workers are stopped and
 // the state file is checked.
-func newRig(t *testing.T, streamWait time.Duration, entries ...catalog.Entry) *rig {
+func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -103,7 +109,10 @@ func newRig(t *testing.T, streamWait time.Duration, entries ...catalog.Entry) *r
 	log, _ := captureLog()
 	r := &rig{T: t, ports: freeRange(t, 3), client: &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}
 	// As cmd/hive does it: the listener is open before the hive is.
-	r.server = httpapi.New(httpapi.Options{Log: log, StreamWait: streamWait})
+	r.server = httpapi.New(httpapi.Options{Log: log, StreamWait: opts.streamWait})
+	if opts.limit > 0 {
+		r.server.SetTimeouts(opts.limit)
+	}
 	r.active = r.server.CountActive()
 	r.url = "http://" + start(t, r.server)
 	t.Cleanup(r.client.CloseIdleConnections)

@@ -88,7 +88,7 @@ func (s *Server) cutShort(text *rbeeText, id string) {
 	h := s.hive.Load()
 	job, err := h.Job(id)
 	if err != nil {
-		text.failed("the job is gone: " + err.Error())
+		text.failed("the job cannot be read any more: " + err.Error())
 		return
 	}
 	if job.State.Ended() { // in this very moment

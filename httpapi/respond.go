@@ -39,21 +39,16 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	extend(w)
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
 
-// untimed lifts the server's read and write limits from this request. Without
-// it the read limit ends a stream although nothing is to be read: net/http
-// cancels the request when its background read of the connection times out.
-func untimed(w http.ResponseWriter) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Time{})
-	_ = rc.SetWriteDeadline(time.Time{})
-}
-
-// retimed gives the next write its limit back.
-func retimed(w http.ResponseWriter) {
+// extend gives the next write its limit. The server's own write limit runs from
+// the end of the request's header, so that after a wait, a stream's silence or a
+// slow body there would be no time left to answer in. (Its read limit is lifted
+// by net/http itself once the body has been read.)
+func extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 

@@ -36,7 +36,7 @@ func readSSE(t *testing.T, body io.Reader) (events []wire.Event) {
 }
 
 func TestEventsOfASpawn(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	sub := r.submit(`{"operation":"worker_spawn","worker":"cpu"}`)
 	resp := r.open("/v1/jobs/" + sub.JobID + "/events")
 	require.Equal(t, "text/event-stream", resp.Header.Get("Content-Type"))
@@ -65,7 +65,7 @@ func TestEventsOfASpawn(t *testing.T) {
 
 // Several may watch a job while it runs, and it ends for all of them.
 func TestRunningJobHasManyListeners(t *testing.T) {
-	r := newRig(t, 0, entry(t, "never", "--unhealthy"))
+	r := newRig(t, rigOptions{}, entry(t, "never", "--unhealthy"))
 	sub := r.submit(`{"operation":"worker_spawn","worker":"never"}`)
 	r.awaitWorker("never", "loading")
 	seen := make(chan []wire.Event, 2)
@@ -85,7 +85,8 @@ func TestRunningJobHasManyListeners(t *testing.T) {
 // rbee's keeper gives up after 30 s; a model may load for minutes. The spawn has
 // started its worker, which is all that rbee's own spawn says.
 func TestStreamOfALoadingWorkerEndsPolitely(t *testing.T) {
-	r := newRig(t, 2*time.Second, entry(t, "never", "--unhealthy"))
+	// The stream outlives the limits of an ordinary request.
+	r := newRig(t, rigOptions{streamWait: 2 * time.Second, limit: time.Second}, entry(t, "never", "--unhealthy"))
 	sub := r.submit(`{"operation":"worker_spawn","worker":"never"}`)
 	v := r.keeper(sub.JobID)
 	require.NoError(t, v.err)
@@ -108,7 +109,7 @@ func TestStreamOfAnUnfinishedStopIsNoSuccess(t *testing.T) {
 	stubborn := entry(t, "stubborn", "--ignore-term")
 	grace := 5 * time.Second
 	stubborn.Stop.Grace = &grace
-	r := newRig(t, 300*time.Millisecond, stubborn)
+	r := newRig(t, rigOptions{streamWait: 300 * time.Millisecond}, stubborn)
 	w := r.spawn("stubborn")
 	sub := r.submit(`{"operation":"worker_stop","worker_id":"` + w.WorkerID + `"}`)
 	v := r.keeper(sub.JobID)
@@ -121,7 +122,7 @@ func TestStreamOfAnUnfinishedStopIsNoSuccess(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, rigOptions{})
 	w := r.spawn("cpu")
 	path := "/v1/workers/" + w.WorkerID + "/logs"
 	whole := r.get(path, http.StatusOK)
@@ -144,7 +145,7 @@ func TestLogs(t *testing.T) {
 // Nothing that is open keeps a shutdown waiting, and what is cut short does not
 // look complete.
 func TestShutdownEndsStreams(t *testing.T) {
-	r := newRig(t, 0, entry(t, "never", "--unhealthy"))
+	r := newRig(t, rigOptions{}, entry(t, "never", "--unhealthy"))
 	sub := r.submit(`{"operation":"worker_spawn","worker":"never"}`)
 	w := r.awaitWorker("never", "loading")
 	events := r.open("/v1/jobs/" + sub.JobID + "/events")
