@@ -58,12 +58,12 @@ func (b *banner) writeTo(w io.Writer) error {
 }
 
 func recoveryLine(r hive.Recovery) string {
-	s := fmt.Sprintf("%s taken back, %d freed", count(r.Adopted, "worker"), r.Freed)
+	s := fmt.Sprintf("%s taken back, %d found dead and freed", count(r.Adopted, "worker"), r.Freed)
 	if r.Restarted > 0 {
 		s += fmt.Sprintf(", %d restarted", r.Restarted)
 	}
 	if r.Unverified > 0 {
-		s += fmt.Sprintf(", %d could not be judged and keep their ports", r.Unverified)
+		s += fmt.Sprintf(", %d not to be judged yet, ports kept", r.Unverified)
 	}
 	return s + fmt.Sprintf(", in %v", r.Took.Round(time.Millisecond))
 }
@@ -89,7 +89,7 @@ func portsLine(p alloc.Survey) string {
 func (b *banner) holders(line func(name, format string, a ...any)) {
 	var foreign, ours []string
 	for _, h := range b.ports.Holders {
-		text := fmt.Sprintf("%d %s", h.Port, holderName(h))
+		text := fmt.Sprintf("%d %s", h.Port, h)
 		switch h.Kind {
 		case string(store.LeaseWorker):
 			ours = append(ours, b.worker(h, text))
@@ -113,7 +113,7 @@ func (b *banner) holders(line func(name, format string, a ...any)) {
 func (b *banner) worker(h sockets.Holder, fallback string) string {
 	for _, w := range b.workers {
 		if w.Port == h.Port && !w.State.Ended() {
-			return fmt.Sprintf("%d worker %s (PID %d)", h.Port, w.WorkerID, h.PID)
+			return fmt.Sprintf("%d worker %s (pid %d)", h.Port, w.WorkerID, h.PID)
 		}
 	}
 	return fallback + ", worker"

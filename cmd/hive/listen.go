@@ -38,22 +38,5 @@ func holderOf(ctx context.Context, port uint16) string {
 	if err != nil || len(holders) == 0 {
 		return unknown
 	}
-	return holderName(holders[0])
-}
-
-// holderName is "python3 (PID 4711, user bob)", or what is known of it.
-func holderName(h sockets.Holder) string {
-	user := ""
-	if h.User != "" {
-		user = "user " + h.User
-	}
-	switch {
-	case h.PID != 0 && user != "":
-		return fmt.Sprintf("%s (PID %d, %s)", h.Program, h.PID, user)
-	case h.PID != 0:
-		return fmt.Sprintf("%s (PID %d)", h.Program, h.PID)
-	case user != "":
-		return "a program of " + user
-	}
-	return "a program that cannot be seen from here"
+	return holders[0].String()
 }

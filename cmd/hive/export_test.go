@@ -1,0 +1,34 @@
+package main
+
+import (
+	"io"
+
+	"rbeehive/alloc"
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+	"rbeehive/store"
+)
+
+// Names for the external tests.
+var (
+	Run            = run
+	PrepareDataDir = prepareDataDir
+	WorkerProgram  = workerProgram
+)
+
+// Banner is what a banner is made of.
+type Banner struct {
+	HiveID, URL, File, DataDir string
+	Recovery                   hive.Recovery
+	Ports                      alloc.Survey
+	Workers                    []store.Worker
+	Types                      []*catalog.Type
+}
+
+// Write prints the banner.
+func (b Banner) Write(w io.Writer) error {
+	return (&banner{
+		hiveID: b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
+		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types,
+	}).writeTo(w)
+}
