@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rbeehive/hive/proc"
@@ -65,7 +66,7 @@ func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
 // judgeAgain looks once more at a worker that recovery could not judge.
 func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 	f := &found{rec: w.record()}
-	f.judge(ctx)
+	f.judge(ctx, slices.Contains(h.alloc.Contested(), f.rec.Port))
 	switch f.verdict {
 	case proc.Alive:
 		err := h.settle(func(b *batch) error {

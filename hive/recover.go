@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 const (
 	recoveryLimit = 15 * time.Second // for judging all records and ending dead workers' trees
 	gatePatience  = 2 * time.Second  // a gate whose hive died sees end-of-file and exits
+	claimPatience = time.Second      // for a claim that a killed hive's child still holds
 	procReaders   = 4                // readers of /proc at once: more only make threads
 )
 
@@ -126,28 +128,39 @@ func (h *Hive) load() (*ledger, error) {
 // judgeAll verifies every recorded process. What is not judged in time stays
 // unknown.
 func (h *Hive) judgeAll(ctx context.Context, led *ledger) {
-	contested := map[uint16]bool{}
-	for _, port := range h.alloc.Contested() {
-		contested[port] = true
-	}
+	contested := h.contested(ctx)
 	var g errgroup.Group
 	g.SetLimit(procReaders)
 	for _, f := range led.found {
 		g.Go(func() error {
 			defer h.done.Add(1)
-			if contested[f.rec.Port] {
-				f.verdict, f.why = proc.Unknown, "another hive on this machine claims its port"
-				return nil
-			}
-			f.judge(ctx)
+			f.judge(ctx, slices.Contains(contested, f.rec.Port))
 			return nil
 		})
 	}
 	_ = g.Wait() // the functions return no errors: a verdict is not a failure
 }
 
-func (f *found) judge(ctx context.Context) {
+// contested returns the leased ports that another hive claims. A claim can be
+// held for a moment by a child of a killed hive that has not become the gate
+// yet, so they are asked for again for a while.
+func (h *Hive) contested(ctx context.Context) []uint16 {
+	for deadline := time.Now().Add(claimPatience); ; {
+		ports := h.alloc.Contested()
+		if len(ports) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+			return ports
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// judge verifies one recorded process. contested says that another hive claims
+// its port: then whose worker it is cannot be told.
+func (f *found) judge(ctx context.Context, contested bool) {
 	switch {
+	case contested:
+		f.verdict, f.why = proc.Unknown, "another hive on this machine claims its port"
+		return
 	case ctx.Err() != nil:
 		f.verdict, f.why = proc.Unknown, "there was no time to judge it"
 		return

@@ -7,14 +7,24 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"rbeehive/alloc/sockets"
 )
+
+// listenPatience is for how long a taken address is tried again. When hive is
+// killed in the middle of a spawn, the child that has not yet become the gate
+// still has hive's descriptors, for as long as it takes to its execve.
+const listenPatience = time.Second
 
 // listen opens the API's listener. When the address is taken the error says by whom.
 func listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr.String())
+	for deadline := time.Now().Add(listenPatience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) && ctx.Err() == nil; {
+		time.Sleep(5 * time.Millisecond)
+		ln, err = lc.Listen(ctx, "tcp", addr.String())
+	}
 	if err == nil {
 		return ln, nil
 	}
