@@ -18,8 +18,8 @@ const maxSkipped = 16
 type search struct {
 	a    *Allocator
 	req  Request
-	host netip.Addr // what to probe beside the wildcards; zero: nothing
-	snap *sockets.Snapshot
+	host netip.Addr        // what to probe beside the wildcards; zero: nothing
+	snap *sockets.Snapshot // nil until somebody needs to look: see look
 
 	tried *bitset // nil until a port was rejected
 	from  uint16  // where the policy began
@@ -29,10 +29,11 @@ type search struct {
 // until the Reservation is abandoned or its lease is released. Nothing is written;
 // see Reservation.Record.
 //
-// It blocks for the probes: a read of the socket table that is shared with
-// other callers, and three binds for each candidate; where ports are in strangers'
-// hands for the first time, also for a pass over /proc that finds out whose. ctx
-// is checked in between.
+// It blocks for the probes: a few binds, which take microseconds, for a port that
+// nobody has used lately. Otherwise for reads of the socket table, milliseconds
+// each, one of them shared with other callers; and where a port is in a stranger's
+// hands for the first time, for a pass over /proc that finds out whose. ctx is
+// checked in between.
 //
 // Errors: *ExhaustedError; for a Request.Port *UnavailableError; ErrBadHost,
 // ErrNotReady, ErrClosed, ErrUnsupported; ctx's; or the system's if a probe could
@@ -48,11 +49,10 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	if req.Port != 0 {
 		return s.exact(ctx)
 	}
-	if s.snap, err = a.table.Snapshot(ctx, snapshotAge); err != nil {
+	if err := s.recheck(ctx); err != nil {
 		return nil, fmt.Errorf("acquire a port: %w", err)
 	}
 	a.mu.Lock()
-	a.marks.recheck(s.snap, time.Now())
 	former := a.pool.names[req.Name]
 	s.from = a.pool.start()
 	a.mu.Unlock()
@@ -68,6 +68,25 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	r.NameMoved = former != 0 && former != r.Port
 	r.Skipped = a.name(ctx, a.passedOver(s.from, r))
 	return r, nil
+}
+
+// recheck looks at strangers' ports whose time has come.
+func (s *search) recheck(ctx context.Context) error {
+	now := time.Now()
+	s.a.mu.Lock()
+	due := s.a.marks.due(now)
+	s.a.mu.Unlock()
+	if !due {
+		return nil
+	}
+	snap, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	s.a.mu.Lock()
+	s.a.marks.recheck(snap, now)
+	s.a.mu.Unlock()
+	return nil
 }
 
 // hostAddr is the address that a worker told to bind host will bind. Names are
@@ -88,11 +107,6 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	port := s.req.Port
 	if err := s.takeExact(port); err != nil {
 		return nil, err
-	}
-	var err error
-	if s.snap, err = s.a.table.Port(ctx, port); err != nil {
-		s.a.giveBack(port)
-		return nil, fmt.Errorf("acquire port %d: %w", port, err)
 	}
 	f, err := s.probe(ctx, port)
 	switch {
@@ -243,7 +257,7 @@ func (s *search) reject(port uint16) {
 // probe claims and inspects a port whose bit is taken, and remembers what it
 // found. After an error the port has been given back.
 func (s *search) probe(ctx context.Context, port uint16) (finding, error) {
-	f, err := s.inspect(ctx, port)
+	f, err := s.claimAndInspect(ctx, port)
 	if err == nil {
 		s.a.note(port, f)
 		return f, nil
@@ -255,7 +269,7 @@ func (s *search) probe(ctx context.Context, port uint16) (finding, error) {
 	return finding{}, fmt.Errorf("acquire port %d: %w", port, err)
 }
 
-func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
+func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, error) {
 	if err := ctx.Err(); err != nil {
 		return finding{}, err
 	}
@@ -269,7 +283,7 @@ func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
 	if err := s.a.keepClaim(port, fd); err != nil {
 		return finding{}, err
 	}
-	return s.a.inspect(ctx, port, s.host, s.snap)
+	return s.inspect(ctx, port)
 }
 
 // keepClaim holds on to a claim, unless the allocator was closed meanwhile:

@@ -101,6 +101,16 @@ func (m *marks) clear(port uint16) {
 	m.pool.draining.clear(port)
 }
 
+// due reports whether recheck has anything to do.
+func (m *marks) due(now time.Time) bool {
+	for _, k := range m.byPort {
+		if !now.Before(k.until) {
+			return true
+		}
+	}
+	return false
+}
+
 // recheck looks at the ports whose time is over, in the socket table only: a
 // stranger's port is not bound again and again. One that the table still shows
 // waits longer; another becomes a candidate again, and is probed when it is its turn.

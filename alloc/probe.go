@@ -2,7 +2,6 @@ package alloc
 
 import (
 	"context"
-	"net/netip"
 
 	"rbeehive/alloc/sockets"
 )
@@ -27,27 +26,36 @@ const (
 	verdictForeign          // a program that hive did not start has it, or may have it
 )
 
-// inspect decides whether a port can be given out, in the order of
-// docs/design "Is it really free?": the socket table, then a bind. The caller has
-// taken the port's bit, so that no other probe of this process is on the port.
-// It needs the claim to be taken too: then no other hive is probing it either,
-// whose sockets would look like a stranger's.
-func (a *Allocator) inspect(ctx context.Context, port uint16, host netip.Addr, snap *sockets.Snapshot) (finding, error) {
-	f, known, err := a.lookUp(ctx, port, snap)
+// inspect decides whether a port can be given out. The caller has taken the port's
+// bit, so that no other probe of this process is on the port, and its claim, so
+// that no other hive is probing it, whose sockets would look like a stranger's.
+//
+// A bind without SO_REUSEADDR succeeds only where no socket at all has the port,
+// in any state, on any address: then there is nothing to look up. Where it fails
+// that may be a false alarm, and the socket table decides, then a bind with
+// SO_REUSEADDR. A port that was somebody else's is looked up first, and bound
+// only if the table shows nobody.
+func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
+	if s.a.markOf(port) == nil {
+		if clean, err := tryBind(port, s.host, false); clean || err != nil {
+			return finding{verdict: verdictFree}, err
+		}
+	}
+	f, known, err := s.lookUp(ctx, port)
 	if known || err != nil {
 		return f, err
 	}
 	// Twice: a port whose holder went away between the bind and the look has
 	// neither an owner nor an explanation the first time.
 	for range 2 {
-		free, err := tryBind(port, host, true)
+		free, err := tryBind(port, s.host, true)
 		if err != nil {
 			return finding{}, err
 		}
 		if free {
-			return a.inspectOld(ctx, port, host, snap)
+			return s.inspectOld(ctx, port)
 		}
-		now, err := a.table.Port(ctx, port)
+		now, err := s.a.table.Port(ctx, port)
 		if err != nil {
 			return finding{}, err
 		}
@@ -58,11 +66,30 @@ func (a *Allocator) inspect(ctx context.Context, port uint16, host netip.Addr, s
 	return unknownHolder(port), nil
 }
 
+// look reads the socket table, once for a search: the one port that is asked for,
+// else a snapshot that is shared with other searches.
+func (s *search) look(ctx context.Context) (*sockets.Snapshot, error) {
+	if s.snap != nil {
+		return s.snap, nil
+	}
+	var err error
+	if s.req.Port != 0 {
+		s.snap, err = s.a.table.Port(ctx, s.req.Port)
+	} else {
+		s.snap, err = s.a.table.Snapshot(ctx, snapshotAge)
+	}
+	return s.snap, err
+}
+
 // lookUp looks for a holder in the socket table. The shared snapshot may be
 // milliseconds old, and may show a probe socket that this process had on the port
 // then; so what it shows is looked at again before it counts.
-func (a *Allocator) lookUp(ctx context.Context, port uint16, snap *sockets.Snapshot) (finding, bool, error) {
-	before, held := a.markOf(port), snap.Listeners(port)
+func (s *search) lookUp(ctx context.Context, port uint16) (finding, bool, error) {
+	snap, err := s.look(ctx)
+	if err != nil {
+		return finding{}, false, err
+	}
+	before, held := s.a.markOf(port), snap.Listeners(port)
 	switch {
 	case before == nil && len(held) == 0:
 		return finding{}, false, nil
@@ -72,8 +99,7 @@ func (a *Allocator) lookUp(ctx context.Context, port uint16, snap *sockets.Snaps
 		return f, true, nil
 	}
 	if !snap.AllStates {
-		var err error
-		if snap, err = a.table.Port(ctx, port); err != nil {
+		if snap, err = s.a.table.Port(ctx, port); err != nil {
 			return finding{}, false, err
 		}
 	}
@@ -92,15 +118,15 @@ func (a *Allocator) lookUp(ctx context.Context, port uint16, snap *sockets.Snaps
 // SO_REUSEADDR. Where the table lists bound sockets that is all. Elsewhere a
 // socket that is bound with reuse flags and does not listen shows itself only in
 // a bind without SO_REUSEADDR, which residue makes fail too.
-func (a *Allocator) inspectOld(ctx context.Context, port uint16, host netip.Addr, snap *sockets.Snapshot) (finding, error) {
-	if snap.BoundKnown {
+func (s *search) inspectOld(ctx context.Context, port uint16) (finding, error) {
+	if s.snap.BoundKnown {
 		return finding{verdict: verdictFree}, nil
 	}
-	free, err := tryBind(port, host, false)
+	free, err := tryBind(port, s.host, false)
 	if free || err != nil {
 		return finding{verdict: verdictFree}, err
 	}
-	now, err := a.table.Port(ctx, port)
+	now, err := s.a.table.Port(ctx, port)
 	if err != nil {
 		return finding{}, err
 	}

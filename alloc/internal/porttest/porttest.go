@@ -6,12 +6,14 @@
 package porttest
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"strconv"
 	"testing"
 
+	"github.com/prometheus/procfs"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -35,10 +37,14 @@ func Skip(t testing.TB, why string) {
 func Free(t testing.TB, n int) uint16 {
 	t.Helper()
 	const lowest, highest = 10000, 32000
-	table := sockets.NewTable()
+	used := usedPorts(t)
 	for range 100 {
 		first := uint16(lowest + rand.IntN(highest-lowest-n))
-		if allFree(t, table, first, n) {
+		free := true
+		for p := first; p < first+uint16(n); p++ {
+			free = free && !used[p]
+		}
+		if free {
 			return first
 		}
 	}
@@ -46,24 +52,26 @@ func Free(t testing.TB, n int) uint16 {
 	return 0
 }
 
-func allFree(t testing.TB, table *sockets.Table, first uint16, n int) bool {
+// usedPorts returns the local ports of all sockets, in any state: what other tests
+// left in TIME_WAIT is in the way for a minute.
+func usedPorts(t testing.TB) map[uint16]bool {
 	t.Helper()
-	snap, err := table.Snapshot(t.Context(), 0)
+	used := make(map[uint16]bool)
+	snap, err := sockets.NewTable().Snapshot(context.Background(), 0)
 	require.NoError(t, err)
-	for p := first; p < first+uint16(n); p++ {
-		if len(snap.Port(p)) > 0 {
-			return false
-		}
-		if n > 8 { // each look costs milliseconds; residue in so many ports is bad luck
-			continue
-		}
-		one, err := table.Port(t.Context(), p)
-		require.NoError(t, err)
-		if len(one.Port(p)) > 0 {
-			return false
-		}
+	for _, s := range snap.All() {
+		used[s.Local.Port()] = true
 	}
-	return true
+	proc, err := procfs.NewDefaultFS()
+	require.NoError(t, err)
+	v4, err := proc.NetTCP()
+	require.NoError(t, err)
+	v6, err := proc.NetTCP6()
+	require.NoError(t, err)
+	for _, line := range append(v4, v6...) {
+		used[uint16(line.LocalPort)] = true
+	}
+	return used
 }
 
 // Options are the socket options of a server.
