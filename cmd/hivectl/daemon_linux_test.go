@@ -1,0 +1,279 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// daemon is the hive of one script.
+type daemon struct {
+	work string // the script's directory; everything of it is below
+	log  string // what it printed
+	root string // the name of its cgroup
+	cmd  *exec.Cmd
+	done chan error
+}
+
+// defaultConfig is hive.yaml of a script that has none.
+const defaultConfig = "listen: 127.0.0.1:%s\ndata_dir: %s\nports: {range: %s}\n"
+
+func hiveCmd(ts *testscript.TestScript, neg bool, args []string) {
+	d, _ := ts.Value(daemonKey{}).(*daemon)
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: hive start|kill|stop|log")
+	}
+	switch args[0] {
+	case "start":
+		ts.Check(d.start(ts, args[1:]))
+	case "kill":
+		ts.Check(d.kill())
+	case "stop":
+		ts.Check(d.stop())
+	case "log":
+		text := ts.ReadFile(d.log)
+		if len(args) != 2 || !regexp.MustCompile(args[1]).MatchString(text) {
+			ts.Fatalf("no match for %q in:\n%s", args[1:], text)
+		}
+	default:
+		ts.Fatalf("hive %s: unknown", args[0])
+	}
+}
+
+// start starts hive and waits until it serves.
+func (d *daemon) start(ts *testscript.TestScript, args []string) error {
+	if d.cmd != nil {
+		return errors.New("hive runs already")
+	}
+	config := filepath.Join(d.work, "hive.yaml")
+	if err := d.expandConfig(ts, config); err != nil {
+		return err
+	}
+	log, err := os.Create(d.log)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	d.cmd = exec.Command("hive", append([]string{"--config", config}, args...)...)
+	d.cmd.Dir = d.work
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	// A hive that inherited settings would not be the one the script describes.
+	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "HIVE_") })
+	if err := d.cmd.Start(); err != nil {
+		d.cmd = nil
+		return err
+	}
+	d.done = make(chan error, 1)
+	go func(cmd *exec.Cmd, done chan<- error) { done <- cmd.Wait() }(d.cmd, d.done)
+	api := "http://127.0.0.1:" + ts.Getenv("API")
+	if err := d.serves(api + "/health"); err != nil {
+		return err
+	}
+	return d.learn(api + "/v1/hive")
+}
+
+// learn asks for the state id, which names hive's cgroup.
+func (d *daemon) learn(url string) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var hive struct {
+		StateID string `json:"state_id"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&hive); err != nil {
+		return err
+	}
+	if len(hive.StateID) < 12 {
+		return fmt.Errorf("state id %q", hive.StateID)
+	}
+	d.root = "hive-" + hive.StateID[:12]
+	return nil
+}
+
+// expandConfig writes the default hive.yaml, or fills in the variables of the script's own.
+func (d *daemon) expandConfig(ts *testscript.TestScript, path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		text, err = fmt.Appendf(nil, defaultConfig, ts.Getenv("API"), filepath.Join(d.work, "data"), ts.Getenv("RANGE")), nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(os.Expand(string(text), ts.Getenv)), 0o600)
+}
+
+// serves waits for /health.
+func (d *daemon) serves(url string) error {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	var ended error
+	err := until(30*time.Second, func() bool {
+		select {
+		case err := <-d.done:
+			d.cmd = nil
+			ended = fmt.Errorf("hive ended before it served: %v", err)
+			return true
+		default:
+		}
+		resp, err := client.Get(url)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return errors.Join(ended, err)
+}
+
+// kill ends hive as a crash would.
+func (d *daemon) kill() error {
+	if d.cmd == nil {
+		return nil
+	}
+	if err := d.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-d.done // its error is that it was killed
+	d.cmd = nil
+	return nil
+}
+
+// stop asks hive to end.
+func (d *daemon) stop() error {
+	if d.cmd == nil {
+		return errors.New("hive does not run")
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case err := <-d.done:
+		d.cmd = nil
+		return err
+	case <-time.After(20 * time.Second):
+		return errors.New("hive does not end on SIGTERM")
+	}
+}
+
+// clean ends hive and every worker of it that is left.
+func (d *daemon) clean() error {
+	if err := d.kill(); err != nil {
+		return err
+	}
+	return until(10*time.Second, func() bool {
+		left := d.workers()
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // looked at again
+		}
+		return len(left) == 0 && d.noCgroups()
+	})
+}
+
+// noCgroups removes what is left of hive's cgroup and reports whether all of
+// it is gone. A cgroup is removed like an empty directory (cgroups(7)).
+func (d *daemon) noCgroups() bool {
+	if d.root == "" {
+		return true
+	}
+	gone := true
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		for _, below := range []string{"", "*", "*/*", "*/*/*"} {
+			roots, _ := filepath.Glob(filepath.Join(mount, below, d.root))
+			for _, root := range roots {
+				leaves, _ := filepath.Glob(filepath.Join(root, "*", "cgroup.procs"))
+				for _, leaf := range leaves {
+					_ = os.Remove(filepath.Dir(leaf)) // the root cannot be removed then
+				}
+				gone = os.Remove(root) == nil && gone
+			}
+		}
+	}
+	return gone
+}
+
+// workers are the processes that write into a log below the script's directory.
+func (d *daemon) workers() []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && d.owns(pid) && alive(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// owns reports whether a process is a worker of this script's hive: its output
+// goes into the data directory.
+func (d *daemon) owns(pid int) bool {
+	target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", pid))
+	return err == nil && strings.HasPrefix(target, filepath.Join(d.work, "data")+"/")
+}
+
+// given remembers the ports that scripts of this run have, who run side by side.
+var given = struct {
+	sync.Mutex
+	ports map[int]bool
+}{ports: map[int]bool{}}
+
+// freeRange looks outside hive's own range and below the ephemeral ports
+// (ip_local_port_range begins at 32768), where nobody gets a port by chance.
+func freeRange(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freerange N")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	given.Lock()
+	defer given.Unlock()
+	for range 1000 {
+		first := 12000 + rand.IntN(20000-n)
+		if !allFree(first, n+1) {
+			continue
+		}
+		for i := range n + 1 {
+			given.ports[first+i] = true
+		}
+		for i := range n {
+			ts.Setenv("P"+strconv.Itoa(i), strconv.Itoa(first+i))
+		}
+		ts.Setenv("RANGE", fmt.Sprintf("%d-%d", first, first+n-1))
+		ts.Setenv("API", strconv.Itoa(first+n))
+		ts.Setenv("HIVE_ADDR", "http://127.0.0.1:"+strconv.Itoa(first+n))
+		return
+	}
+	ts.Fatalf("no %d free ports in a row", n)
+}
+
+func allFree(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		if given.ports[port] {
+			return false
+		}
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			return false
+		}
+		l.Close()
+	}
+	return true
+}
