@@ -84,6 +84,9 @@ func (t tally) String() string {
 		t.spawned, t.stopped, t.adopted, t.orphans, t.leaked, t.double, t.wrong)
 }
 
+// longestRound is how long hive may live in a round, at most.
+const longestRound = 200 * time.Millisecond
+
 // torment runs the rounds in a directory of its own and cleans up behind itself.
 func torment(ctx context.Context, binary string, rounds int, o options, enough func(tally) bool) (t tally, err error) {
 	y, err := newYard(binary)
@@ -122,7 +125,7 @@ func (y *yard) round(ctx context.Context, rnd *rand.Rand, clients int, t *tally)
 	if err := y.check(ctx, h, t); err != nil {
 		return err
 	}
-	spawned, stopped := h.harass(ctx, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(120*time.Millisecond))))
+	spawned, stopped := h.harass(ctx, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(longestRound))))
 	t.spawned += spawned
 	t.stopped += stopped
 	return nil

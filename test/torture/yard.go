@@ -153,44 +153,83 @@ func (y *yard) members() ([]member, error) {
 	return found, nil
 }
 
-// check compares the processes with what hive says of them.
+// patience is for how long a contradiction may last: a gate whose hive was
+// killed needs a moment to see end-of-file and exit, and hive goes on with
+// interrupted stops while it is looked at.
+const patience = 3 * time.Second
+
+// check compares the processes with what hive says of them. Only what lasts counts.
 func (y *yard) check(ctx context.Context, h *daemon, t *tally) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		found, err := y.look(ctx, h)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 && time.Now().Before(deadline) {
+			continue
+		}
+		for _, f := range found {
+			if y.seen[f.String()] {
+				continue // each counts once
+			}
+			y.seen[f.String()] = true
+			t.count(f)
+			fmt.Println("torture:", f)
+		}
+		return nil
+	}
+}
+
+// finding is one broken invariant.
+type finding struct{ kind, what string }
+
+func (f finding) String() string { return f.kind + ": " + f.what }
+
+func (t *tally) count(f finding) {
+	switch f.kind {
+	case "ORPHAN":
+		t.orphans++
+	case "LEAK":
+		t.leaked++
+	case "DOUBLE":
+		t.double++
+	default:
+		t.wrong++
+	}
+}
+
+func (y *yard) look(ctx context.Context, h *daemon) ([]finding, error) {
+	procs, err := y.members()
+	if err != nil {
+		return nil, err
+	}
 	live, err := h.live(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	leases, err := h.leases(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	procs, err := y.members()
-	if err != nil {
-		return err
-	}
-	y.checkOrphans(procs, live, t)
-	y.checkRecords(procs, live, leases, t)
-	return nil
+	return append(orphans(procs, live), contradictions(procs, live, leases)...), nil
 }
 
-func (y *yard) checkOrphans(procs []member, live map[string]wire.Worker, t *tally) {
+func orphans(procs []member, live map[string]wire.Worker) (found []finding) {
 	holder := map[string]string{} // port -> worker
 	for _, p := range procs {
 		port := portOf(p.worker)
 		if other := holder[port]; other != "" && other != p.worker {
-			t.double++
-			fmt.Printf("torture: DOUBLE: %s and %s live on port %s\n", other, p.worker, port)
+			found = append(found, finding{"DOUBLE", fmt.Sprintf("%s and %s live on port %s", other, p.worker, port)})
 		}
 		holder[port] = p.worker
-		if _, ok := live[p.worker]; ok || y.seen[p.worker] {
-			continue
+		if _, ok := live[p.worker]; !ok {
+			found = append(found, finding{"ORPHAN", fmt.Sprintf("pid %d of %s has no record", p.pid, p.worker)})
 		}
-		y.seen[p.worker] = true // each orphan counts once
-		t.orphans++
-		fmt.Printf("torture: ORPHAN: pid %d of %s has no record\n", p.pid, p.worker)
 	}
+	return found
 }
 
-func (y *yard) checkRecords(procs []member, live map[string]wire.Worker, leases []wire.Lease, t *tally) {
+func contradictions(procs []member, live map[string]wire.Worker, leases []wire.Lease) (found []finding) {
 	running := map[string]int{}
 	for _, p := range procs {
 		running[p.worker] = p.pid
@@ -199,13 +238,11 @@ func (y *yard) checkRecords(procs []member, live map[string]wire.Worker, leases 
 	taken := map[uint16]bool{}
 	for _, l := range leases {
 		if taken[l.Port] {
-			t.double++
-			fmt.Printf("torture: DOUBLE: two leases of port %d\n", l.Port)
+			found = append(found, finding{"DOUBLE", fmt.Sprintf("two leases of port %d", l.Port)})
 		}
 		taken[l.Port] = true
 		if l.WorkerID == nil || running[*l.WorkerID] == 0 {
-			t.leaked++
-			fmt.Printf("torture: LEAK: port %d is leased (%s) and no process holds it\n", l.Port, l.State)
+			found = append(found, finding{"LEAK", fmt.Sprintf("port %d is leased (%s) and no process holds it", l.Port, l.State)})
 			continue
 		}
 		leased[*l.WorkerID] = l
@@ -213,10 +250,10 @@ func (y *yard) checkRecords(procs []member, live map[string]wire.Worker, leases 
 	for id, w := range live {
 		l, ok := leased[id]
 		if !ok || l.Port != w.Port || w.PID == nil || l.PID == nil || *w.PID != *l.PID || *w.PID != running[id] {
-			t.wrong++
-			fmt.Printf("torture: WRONG: worker %s: record %+v, lease %+v, process %d\n", id, w, l, running[id])
+			found = append(found, finding{"WRONG", fmt.Sprintf("worker %s is %s on port %d with process %d, and its lease does not agree: %+v", id, w.State, w.Port, running[id], l)})
 		}
 	}
+	return found
 }
 
 func portOf(worker string) string {
