@@ -148,6 +148,17 @@ func killLater(t testing.TB, pid int) {
 	})
 }
 
+// awaitOrphaned waits until the process between main and its grandchild has ended.
+func awaitOrphaned(t *testing.T, pid, main int) {
+	t.Helper()
+	await(t, "the end of the process in between", func() bool {
+		parent, err := proc.ParentOf(pid)
+		require.NoError(t, err)
+		above, err := proc.ParentOf(parent)
+		return err == nil && above != main
+	})
+}
+
 func code(n int) *int { return &n }
 
 func logOf(t testing.TB, spec proc.Spec) string {

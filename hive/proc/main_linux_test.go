@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	if mode := os.Getenv(modeVar); mode != "" {
 		os.Exit(worker(mode, os.Args[1:]))
 	}
+	// The race detector's default makes every stand-in take a second to exit.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -76,8 +80,8 @@ func worker(mode string, args []string) int {
 		return killedAtGate(args)
 	case "signals", "limit": // args[0] takes the output
 		return through(mode, args[0])
-	case "forker": // never stops forking
-		return forker()
+	case "forker": // forks on, args[0] times
+		return forker(args)
 	}
 	fmt.Fprintln(os.Stderr, "unknown mode", mode)
 	return 2
@@ -244,8 +248,12 @@ func listen(file string) int {
 	}
 }
 
-func forker() int {
-	cmd := exec.Command("/proc/self/exe")
+func forker(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	if n == 0 {
+		return 0
+	}
+	cmd := exec.Command("/proc/self/exe", strconv.Itoa(n-1))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = []string{modeVar + "=forker"}
 	if err := cmd.Start(); err != nil {

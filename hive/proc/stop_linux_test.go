@@ -79,12 +79,12 @@ func TestStopTakesTheWholeTree(t *testing.T) {
 			_, tree := run(t, spec)
 			pid := announced(t, file)
 			killLater(t, pid)
-			require.NotEqual(t, tree.Main.PID(), parentOf(t, pid), "it must have lost its parent")
+			awaitOrphaned(t, pid, tree.Main.PID())
 			left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 100 * time.Millisecond})
 			require.NoError(t, err)
 			require.Empty(t, left)
 			require.False(t, running(pid))
-			require.NotNil(t, tree.Main.Done())
+			require.Equal(t, "SIGTERM", done(t, tree.Main).Signal)
 		})
 	}
 }
@@ -194,7 +194,7 @@ func TestStopOfAFrozenTree(t *testing.T) {
 // A chain of processes that live for milliseconds, each in a session of its own
 // and without any mark: the cgroup has them all.
 func TestStopOfAForkChain(t *testing.T) {
-	spec := withCgroup(t, newSpec(t, "forker"))
+	spec := withCgroup(t, newSpec(t, "forker", "10000"))
 	p, tree := run(t, spec)
 	done(t, p)
 	dir, ok := proc.CgroupDir(tree.Cgroup)
