@@ -18,6 +18,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"rbeehive/test/yard"
 )
 
 func main() {
@@ -84,20 +86,24 @@ func (t tally) String() string {
 		t.spawned, t.stopped, t.adopted, t.orphans, t.leaked, t.double, t.wrong)
 }
 
+// ports is how many ports the workers of one yard may have.
+const ports = 48
+
 // longestRound is how long hive may live in a round, at most.
 const longestRound = 200 * time.Millisecond
 
 // torment runs the rounds in a directory of its own and cleans up behind itself.
 func torment(ctx context.Context, binary string, rounds int, o options, enough func(tally) bool) (t tally, err error) {
-	y, err := newYard(binary)
+	y, err := yard.New(binary, ports, `[{name: nap, command: [sleep, "300"], stop: {signal: [SIGKILL]}}]`)
 	if err != nil {
 		return t, err
 	}
-	defer func() { err = errors.Join(err, y.clear()) }()
+	defer func() { err = errors.Join(err, y.Clear()) }()
+	g := &ground{y, map[string]bool{}}
 	rnd := rand.New(rand.NewPCG(o.seed, 1)) //nolint:gosec // moments, not secrets
 	for t.rounds < rounds && ctx.Err() == nil && !enough(t) {
 		t.rounds++
-		if err := y.round(ctx, rnd, o.clients, &t); err != nil {
+		if err := g.round(ctx, rnd, o.clients, &t); err != nil {
 			return t, fmt.Errorf("round %d: %w", t.rounds, err)
 		}
 		if t.rounds%50 == 0 {
@@ -107,44 +113,44 @@ func torment(ctx context.Context, binary string, rounds int, o options, enough f
 	if ctx.Err() != nil {
 		return t, ctx.Err()
 	}
-	return t, y.finale(ctx, &t)
+	return t, g.finale(ctx, &t)
 }
 
 // round starts hive, checks it, lets the clients work, and kills it.
-func (y *yard) round(ctx context.Context, rnd *rand.Rand, clients int, t *tally) error {
-	h, err := y.start(ctx)
+func (g *ground) round(ctx context.Context, rnd *rand.Rand, clients int, t *tally) error {
+	h, err := g.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer h.kill()
-	info, err := h.info(ctx)
+	defer h.Kill()
+	info, err := h.Info(ctx)
 	if err != nil {
 		return err
 	}
 	t.adopted += info.Recovery.Adopted
-	if err := y.check(ctx, h, t); err != nil {
+	if err := g.check(ctx, h, t); err != nil {
 		return err
 	}
-	spawned, stopped := h.harass(ctx, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(longestRound))))
+	spawned, stopped := harass(ctx, h, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(longestRound))))
 	t.spawned += spawned
 	t.stopped += stopped
 	return nil
 }
 
 // finale stops all workers on request and checks that nothing is left.
-func (y *yard) finale(ctx context.Context, t *tally) error {
-	h, err := y.start(ctx)
+func (g *ground) finale(ctx context.Context, t *tally) error {
+	h, err := g.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer h.kill()
-	if err := y.check(ctx, h, t); err != nil {
+	defer h.Kill()
+	if err := g.check(ctx, h, t); err != nil {
 		return err
 	}
-	if err := h.stopAll(ctx); err != nil {
+	if err := stopAll(ctx, h); err != nil {
 		return err
 	}
-	leases, err := h.leases(ctx)
+	leases, err := h.Leases(ctx)
 	if err != nil {
 		return err
 	}

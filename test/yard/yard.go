@@ -1,0 +1,165 @@
+// Package yard runs the real hive binary in a directory of its own, for test
+// programs that kill it and look at what is left.
+package yard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Yard is one data directory with its configuration.
+type Yard struct {
+	Dir    string
+	API    string // address of the API
+	First  int    // first port of the range
+	binary string
+	config string
+	mark   string // in the environment of every process that comes from here
+}
+
+// New makes a yard for a hive binary with a range of n ports; entries is the
+// value of the configuration's workers, in YAML.
+func New(binary string, n int, entries string) (*Yard, error) {
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "hive-yard-")
+	if err != nil {
+		return nil, err
+	}
+	y := &Yard{Dir: dir, binary: binary, config: filepath.Join(dir, "hive.yaml"), mark: "YARD=" + filepath.Base(dir)}
+	if y.First, err = freeRange(n + 1); err != nil {
+		return nil, err
+	}
+	y.API = net.JoinHostPort("127.0.0.1", strconv.Itoa(y.First+n))
+	return y, os.WriteFile(y.config, fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n",
+		y.API, filepath.Join(dir, "data"), y.First, y.First+n-1, entries), 0o600)
+}
+
+// freeRange finds consecutive ports on which nobody listens.
+func freeRange(n int) (int, error) {
+	for first := 10000 + os.Getpid()%5000; first+n < 32000; first += n {
+		if allFree(first, n) {
+			return first, nil
+		}
+	}
+	return 0, fmt.Errorf("no %d consecutive free ports found", n)
+}
+
+func allFree(first, n int) bool {
+	for p := first; p < first+n; p++ {
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
+}
+
+// Daemon is one running hive.
+type Daemon struct {
+	y   *Yard
+	cmd *exec.Cmd
+	out *os.File
+}
+
+// Start starts hive and waits until it serves.
+func (y *Yard) Start(ctx context.Context) (*Daemon, error) {
+	out, err := os.OpenFile(filepath.Join(y.Dir, "hive.out"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	h := &Daemon{y: y, out: out, cmd: exec.Command(y.binary, "--config", y.config)}
+	h.cmd.Env = append(os.Environ(), y.mark)
+	h.cmd.Stdout, h.cmd.Stderr = out, out
+	if err := h.cmd.Start(); err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if status, _ := h.Get(ctx, "/health", nil); status == 200 {
+			return h, nil
+		}
+		if h.cmd.ProcessState != nil || time.Now().After(deadline) || ctx.Err() != nil || !alive(h.cmd.Process.Pid) {
+			h.Kill()
+			tail, _ := os.ReadFile(out.Name())
+			return nil, fmt.Errorf("hive did not come up; its output ends with: %s", tail[max(0, len(tail)-2000):])
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func alive(pid int) bool {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
+
+// PID is the daemon's process id.
+func (h *Daemon) PID() int { return h.cmd.Process.Pid }
+
+// Kill is kill -9; it waits until the process is gone.
+func (h *Daemon) Kill() {
+	_ = h.cmd.Process.Kill()
+	_ = h.cmd.Wait()
+	_ = h.out.Close()
+}
+
+// Member is a living process of a worker, found by the stamp in its environment.
+type Member struct {
+	PID    int
+	Worker string // RBEEHIVE_WORKER
+}
+
+// Members walks /proc for all processes that carry the yard's mark and a worker's stamp.
+func (y *Yard) Members() ([]Member, error) {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var found []Member
+	for _, d := range dirs {
+		env, err := os.ReadFile(d + "/environ")
+		if err != nil || !strings.Contains(string(env), y.mark) {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(d))
+		for kv := range strings.SplitSeq(string(env), "\x00") {
+			if id, ok := strings.CutPrefix(kv, "RBEEHIVE_WORKER="); ok && alive(pid) {
+				found = append(found, Member{pid, id})
+			}
+		}
+	}
+	return found, nil
+}
+
+// Clear ends every process that comes from the yard and removes its directory.
+func (y *Yard) Clear() error {
+	var errs []error
+	for range 100 {
+		procs, err := y.Members()
+		if err != nil || len(procs) == 0 {
+			errs = append(errs, err)
+			break
+		}
+		for _, p := range procs {
+			_ = syscall.Kill(p.PID, syscall.SIGKILL)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.Join(append(errs, os.RemoveAll(y.Dir))...)
+}
