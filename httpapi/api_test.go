@@ -145,7 +145,7 @@ func TestBadRequests(t *testing.T) {
 		{"array", "POST", "/v1/jobs", `[]`, 400, "bad_request", "object"},
 		{"no operation", "POST", "/v1/jobs", `{}`, 400, "bad_request", "operation"},
 		{"unknown operation", "POST", "/v1/jobs", `{"operation":"dance"}`, 400, "unknown_operation", "dance"},
-		{"unknown field", "POST", "/v1/jobs", `{"operation":"worker_spawn","worker":"cpu","modle":"x"}`, 400, "unknown_field", "modle"},
+		{"unknown field", "POST", "/v1/jobs", `{"operation":"worker_spawn","worker":"cpu","mdl":"x"}`, 400, "unknown_field", "mdl"},
 		{"unknown type", "POST", "/v1/jobs", `{"operation":"worker_spawn","worker":"tpu"}`, 400, "unknown_worker_type", "tpu"},
 		{"flag as model", "POST", "/v1/jobs", `{"operation":"worker_spawn","worker":"cpu","model":"--host"}`, 400, "bad_request", "model"},
 		{"another hive", "POST", "/v1/jobs", `{"operation":"worker_process_list","hive_id":"elsewhere"}`, 400, "bad_request", "hive_id"},

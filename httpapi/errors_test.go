@@ -52,9 +52,9 @@ func TestErrorTable(t *testing.T) {
 }
 
 func TestInputErrorNamesTheField(t *testing.T) {
-	err := fmt.Errorf("layers: %w", &hive.InputError{Kind: hive.ErrUnknownField, Field: "modle", Detail: "is not a field"})
+	err := fmt.Errorf("layers: %w", &hive.InputError{Kind: hive.ErrUnknownField, Field: "mdl", Detail: "is not a field"})
 	p := failWith(t, quietServer(), err)
-	require.Equal(t, "modle: is not a field", p.Detail)
+	require.Equal(t, "mdl: is not a field", p.Detail)
 	require.Equal(t, "unknown_field", p.Code)
 	require.Equal(t, "Bad Request", p.Title)
 	require.Equal(t, "about:blank", p.Type)

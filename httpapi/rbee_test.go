@@ -26,8 +26,8 @@ type keeperView struct {
 }
 
 var (
-	errKeeperCancelled = errors.New("Job was cancelled")
-	errKeeperFailed    = errors.New("Job failed")
+	errKeeperCancelled = errors.New("the keeper reads: cancelled")
+	errKeeperFailed    = errors.New("the keeper reads: failed")
 )
 
 func keeperReads(t *testing.T, r io.Reader) keeperView {
@@ -139,8 +139,11 @@ func TestRbeeTerminators(t *testing.T) {
 	}{
 		{"cancelled", `{"state":"cancelled","error":null}`, "[CANCELLED]"},
 		{"failed", `{"state":"failed","error":{"code":"exited_early","message":"it ended\nat once","log":[]}}`, "[ERROR] exited_early: it ended at once"},
-		{"queen operation", `{"state":"failed","error":{"code":"unsupported_operation","message":"operation 'infer' is not supported by a hive (send it to the queen)"}}`,
-			"[ERROR] operation 'infer' is not supported by a hive (send it to the queen)"},
+		{
+			"queen operation",
+			`{"state":"failed","error":{"code":"unsupported_operation","message":"operation 'infer' is not supported by a hive (send it to the queen)"}}`,
+			"[ERROR] operation 'infer' is not supported by a hive (send it to the queen)",
+		},
 		{"failed without a cause", `{"state":"failed","error":null}`, "[ERROR] internal: no cause was recorded"},
 		{"unreadable", `[`, "[ERROR] internal: the job's last event cannot be read"},
 		{"no data", ``, "[ERROR] internal: the job's last event cannot be read"},
