@@ -119,11 +119,11 @@ func commandWords(cmd *cobra.Command) []string { return strings.Fields(cmd.Comma
 // helpHint names the help of the command that the arguments meant, or the
 // commands whose names are close to what was typed.
 func helpHint(root *cobra.Command, args []string) string {
-	cmd, rest, err := root.Find(args)
+	cmd, _, err := root.Find(args)
 	if err != nil || cmd == nil {
 		cmd = root
 	}
-	if cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+	if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
 		if close := cmd.SuggestionsFor(rest[0]); len(close) > 0 {
 			return "did you mean: " + cmd.CommandPath() + " " + strings.Join(close, ", ")
 		}

@@ -1,0 +1,19 @@
+package command
+
+import (
+	"encoding/json"
+
+	"rbeehive/httpapi/wire"
+)
+
+// Pick is pick.
+func Pick(workers []wire.Worker, ref string) (wire.Worker, error) { return pick(workers, ref) }
+
+// YAMLOf is yamlOf.
+func YAMLOf(raw json.RawMessage) ([]byte, error) { return yamlOf(raw) }
+
+// Judge returns the exit code and the hint of an error.
+func Judge(err error) (code int, hint string) {
+	f := judge(err)
+	return f.code, f.hint
+}

@@ -1,0 +1,47 @@
+package command_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLogs(t *testing.T) {
+	_, addr := serve(t, map[string]http.HandlerFunc{
+		"GET /v1/workers": workers(worker("w-1", "", "failed", 8080)),
+		"GET /v1/workers/w-1/logs": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			fmt.Fprintf(w, "\x1b[1m%s", r.URL.RawQuery)
+		},
+	})
+	for query, args := range map[string][]string{
+		"":                {},
+		"tail=0":          {"--tail", "0"},
+		"follow=1&tail=5": {"-f", "--tail", "5"},
+	} {
+		r := hivectl(t, addr, append([]string{"logs", "w-1"}, args...)...)
+		require.Equal(t, result{0, "\x1b[1m" + query, ""}, r, "a log is passed on as it is")
+	}
+	for _, args := range [][]string{{"--tail", "-1"}, {"--tail", "x"}, {"w-2"}} {
+		require.Equal(t, 2, hivectl(t, addr, append([]string{"logs", "w-1"}, args...)...).code, args)
+	}
+	require.Equal(t, 3, hivectl(t, addr, "logs", "nobody").code)
+}
+
+// A log that is cut off must not look like one that is complete.
+func TestLogsOfAHiveThatDies(t *testing.T) {
+	_, addr := serve(t, map[string]http.HandlerFunc{
+		"GET /v1/workers": workers(worker("w-1", "", "ready", 8080)),
+		"GET /v1/workers/w-1/logs": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintln(w, "line")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	})
+	r := hivectl(t, addr, "logs", "-f", "w-1")
+	require.Equal(t, 4, r.code)
+	require.Equal(t, "line\n", r.stdout)
+	require.Contains(t, r.stderr, "hivectl: no hive answers at ")
+}

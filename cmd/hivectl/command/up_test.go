@@ -1,0 +1,94 @@
+package command_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const spawnResult = `{"worker_id":"cpu-8080-abcdef","name":null,"port":8080,"ports":[8080],"pid":4711,"url":"http://127.0.0.1:8080","lease_id":"l","status":"ready"}`
+
+// spawning is an API on which a spawn goes well.
+func spawning() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"POST /v1/jobs":                   answer(`{"job_id":"job-1","sse_url":"/v1/jobs/job-1/stream","state":"queued","operation":"worker_spawn"}`),
+		"GET /v1/jobs/job-1/events":       events("port port 8080 leased", "log loading \x1b[2J weights", "end worker_spawn succeeded"),
+		"GET /v1/jobs/job-1":              answer(`{"job_id":"job-1","operation":"worker_spawn","state":"succeeded","result":` + spawnResult + `,"error":null}`),
+		"GET /v1/workers/cpu-8080-abcdef": answer(worker("cpu-8080-abcdef", "", "ready", 8080)),
+	}
+}
+
+func TestUpSendsWhatTheCommandLineSays(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.NoError(t, os.WriteFile("model.gguf", nil, 0o600))
+	require.NoError(t, os.Mkdir("org", 0o700))
+	for want, args := range map[string][]string{
+		`{"operation":"worker_spawn","worker":"cpu","wait":"ready"}`:                                             nil,
+		`{"operation":"worker_spawn","worker":"cpu","model":"test","wait":"ready"}`:                              {"--model", "test"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"` + dir + `/model.gguf","wait":"ready"}`:            {"--model", "model.gguf"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"org","wait":"ready"}`:                               {"--model", "org"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"` + filepath.Join(dir, "org") + `","wait":"ready"}`: {"--model", "./org"},
+		`{"operation":"worker_spawn","worker":"cpu","device":"0,1","name":"n","port":8081,"params":{"a":"1=2","b":""},"wait":"started"}`: {
+			"--device", "0,1", "--name", "n", "--port", "8081", "--param", "a=1=2", "--param", "b=", "--wait", "started",
+		},
+	} {
+		api, addr := serve(t, spawning())
+		r := hivectl(t, addr, append([]string{"up", "cpu"}, args...)...)
+		require.Zero(t, r.code, r.stderr)
+		require.Equal(t, []string{want}, api.sent())
+	}
+}
+
+func TestUpTellsTheStory(t *testing.T) {
+	_, addr := serve(t, spawning())
+	r := hivectl(t, addr, "up", "cpu")
+	require.Zero(t, r.code)
+	require.Equal(t, "worker  cpu-8080-abcdef\nstatus  ready\nurl     http://127.0.0.1:8080\npid     4711\nport    8080\nlog     /l\nstop    hivectl stop cpu-8080-abcdef\n", r.stdout)
+	require.Contains(t, r.stderr, "port      port 8080 leased\n")
+	require.Contains(t, r.stderr, "loading  [2J weights\n", "a worker's log must not drive the terminal")
+}
+
+func TestUpThatFails(t *testing.T) {
+	routes := spawning()
+	failure := `{"job_id":"job-1","operation":"worker_spawn","state":"failed","result":null,"error":{"code":"exited_early","message":"exited with code 7","log":["out of\tluck"]}}`
+	routes["GET /v1/jobs/job-1"] = answer(failure)
+	routes["GET /v1/jobs/job-1/events"] = events("state queued", "end failed")
+	_, addr := serve(t, routes)
+	r := hivectl(t, addr, "up", "cpu")
+	require.Equal(t, 1, r.code)
+	require.Empty(t, r.stdout)
+	require.Contains(t, r.stderr, "last lines of the log:\n  out of luck\nhivectl: worker_spawn failed: exited_early: exited with code 7\n")
+
+	r = hivectl(t, addr, "up", "cpu", "-o", "json")
+	require.Equal(t, 1, r.code)
+	require.Equal(t, failure+"\n", r.stdout)
+	require.NotContains(t, r.stderr, "queued")
+
+	// A log that was shown line by line is not shown again.
+	routes["GET /v1/jobs/job-1/events"] = events("log out of luck", "end failed")
+	r = hivectl(t, addr, "up", "cpu")
+	require.NotContains(t, r.stderr, "last lines of the log")
+}
+
+func TestUpUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{"up"},
+		{"up", ""},
+		{"up", "a", "b"},
+		{"up", "cpu", "--port", "0"},
+		{"up", "cpu", "--port", "65536"},
+		{"up", "cpu", "--wait", "never"},
+		{"up", "cpu", "--param", "=x"},
+		{"up", "cpu", "--param", "x"},
+	} {
+		api, addr := serve(t, spawning())
+		r := hivectl(t, addr, args...)
+		require.Equal(t, 2, r.code, args)
+		require.Regexp(t, `^hivectl: [^\n]+\n(hint: [^\n]+\n)?$`, r.stderr)
+		require.Empty(t, api.sent())
+	}
+}
