@@ -22,7 +22,7 @@ var only = map[string][]string{
 	"github.com/spf13/viper": {"cmd"},
 	"github.com/spf13/cobra": {"cmd"},
 	"os/exec":                {"hive/proc"},
-	"os/signal":              {"hive/proc", "cmd"},
+	"os/signal":              {"hive/proc", "hive/reference", "cmd"},
 }
 
 // clientOnly are commands that talk to a daemon only through its client.
@@ -96,6 +96,8 @@ func forbidden(pkg, imported string) string {
 		return "imports point down: " + strings.Join(layers, " < ")
 	case within(target, pkg):
 		return "" // its own part
+	case pkg == "store/storetest":
+		return "" // the store's users' tests, on top of it
 	case pkg == "httpapi/client" && target == "httpapi/wire":
 		return "" // the shapes that both sides speak
 	}

@@ -1,0 +1,140 @@
+// Bench runs the Go benchmarks of all packages, then measures a hive with a
+// full port range of idle workers, and ends with a table of what was measured
+// against what it should be. It fails only if something could not be measured:
+// speed is shown here and never decides whether a test passes.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+)
+
+// packages have benchmarks.
+var packages = []string{"./store", "./alloc", "./hive/proc", "./hive"}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	binary := flag.String("hive", "bin/hive", "the hive binary")
+	workers := flag.Int("workers", 1920, "how many idle workers; 0: leave that part out")
+	benchtime := flag.String("benchtime", "2s", "time of each Go benchmark")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	r := results{}
+	if err := r.goBenchmarks(ctx, *benchtime); err != nil {
+		return err
+	}
+	if *workers > 0 {
+		if err := r.fleet(ctx, *binary, *workers); err != nil {
+			return fmt.Errorf("%d idle workers: %w", *workers, err)
+		}
+	}
+	return r.table(os.Stdout)
+}
+
+// results are values by "benchmark unit".
+type results map[string]float64
+
+// goBenchmarks runs go test -bench and keeps every value that it prints.
+func (r results) goBenchmarks(ctx context.Context, benchtime string) error {
+	args := append([]string{"test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", benchtime}, packages...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(io.TeeReader(out, os.Stdout))
+	for lines.Scan() {
+		r.line(lines.Text())
+	}
+	return errors.Join(lines.Err(), cmd.Wait())
+}
+
+// line reads "BenchmarkName-2  100  123 ns/op  4 B/op".
+func (r results) line(s string) {
+	f := strings.Fields(s)
+	if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
+		return
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(f[0], "Benchmark"), "-")
+	for i := 2; i+1 < len(f); i += 2 {
+		if v, err := strconv.ParseFloat(f[i], 64); err == nil {
+			r[name+" "+f[i+1]] = v
+		}
+	}
+}
+
+// target is one row of the table: what should be, computed from what was
+// measured in the same run.
+type target struct {
+	what  string
+	value func(results) (float64, bool)
+	limit float64
+	unit  string
+	least bool // the limit is a lower bound
+}
+
+// value of one measurement.
+func one(key string) func(results) (float64, bool) {
+	return func(r results) (float64, bool) { v, ok := r[key]; return v, ok }
+}
+
+// ratio of two measurements.
+func ratio(a, b string) func(results) (float64, bool) {
+	return func(r results) (float64, bool) {
+		x, ok := r[a]
+		y, ok2 := r[b]
+		return x / y, ok && ok2 && y != 0
+	}
+}
+
+func (r results) table(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "\nMEASURED\tVALUE\tTARGET\t")
+	missing := []string{}
+	for _, t := range targets {
+		v, ok := t.value(r)
+		if !ok {
+			missing = append(missing, t.what)
+			continue
+		}
+		sign, met := "at most", v <= t.limit
+		if t.least {
+			sign, met = "at least", v >= t.limit
+		}
+		verdict := "met"
+		if !met {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%s\t%.4g %s\t%s %.4g\t%s\n", t.what, v, t.unit, sign, t.limit, verdict)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not measured: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
