@@ -103,12 +103,21 @@ func (h hierarchy) rootOf(stateID string) (string, error) {
 // no cgroup v2, or hive may not make cgroups in it; everything works without.
 // Safe for concurrent use.
 func CgroupRoot(stateID string) (string, error) {
-	if stateID == "" {
-		return "", fmt.Errorf("%w: no state id", ErrNoCgroup)
-	}
 	h, err := findHierarchy()
 	if err != nil {
 		return "", err
+	}
+	root, err := h.makeRoot(stateID)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(h.mount, root), nil
+}
+
+// makeRoot returns the root's path below the mount.
+func (h hierarchy) makeRoot(stateID string) (string, error) {
+	if stateID == "" {
+		return "", fmt.Errorf("%w: no state id", ErrNoCgroup)
 	}
 	root, err := h.rootOf(stateID)
 	if err != nil {
@@ -121,7 +130,7 @@ func CgroupRoot(stateID string) (string, error) {
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		return "", fmt.Errorf("%w: %s: %w", ErrNoCgroup, dir, err)
 	}
-	return dir, nil
+	return root, nil
 }
 
 // newLeaf makes a leaf and opens it for clone3. The path is relative to the mount.
@@ -129,15 +138,16 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 	if name != path.Base(name) || name == "." || name == ".." || strings.HasPrefix(name, "cgroup.") {
 		return nil, "", fmt.Errorf("%w: %q is no name for a cgroup", ErrNoCgroup, name)
 	}
-	root, err := CgroupRoot(stateID)
-	if err != nil {
-		return nil, "", err
-	}
 	h, err := findHierarchy()
 	if err != nil {
 		return nil, "", err
 	}
-	full := filepath.Join(root, name)
+	root, err := h.makeRoot(stateID)
+	if err != nil {
+		return nil, "", err
+	}
+	rel = path.Join(root, name)
+	full := filepath.Join(h.mount, rel)
 	if err := os.Mkdir(full, 0o755); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
@@ -146,7 +156,6 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 		_ = os.Remove(full)
 		return nil, "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
-	rel = strings.TrimPrefix(full, filepath.Clean(h.mount))
 	return dir, rel, nil
 }
 
