@@ -316,9 +316,11 @@ func (a *Allocator) note(port uint16, f finding) {
 	switch {
 	case f.verdict == verdictFree:
 		a.marks.clear(port)
-	case f.verdict == verdictForeign && !f.known:
+	case f.verdict == verdictForeign && f.known && a.marks.active(port) != nil:
+		// Its time runs already.
+	case f.verdict == verdictForeign:
 		a.marks.setForeign(port, f, time.Now())
-	case f.verdict != verdictForeign:
+	default:
 		a.marks.setDraining(port, time.Now())
 	}
 }

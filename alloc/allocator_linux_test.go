@@ -119,8 +119,10 @@ func TestTheCursorSurvivesARestart(t *testing.T) {
 func TestTheCursorDoesNotGoBack(t *testing.T) {
 	f := setUp(t, 4, sequential)
 	first, second := f.acquire(alloc.Request{}), f.acquire(alloc.Request{})
-	require.NoError(t, f.record(second, newLease(second.Port, 2)))
+	l := newLease(second.Port, 2)
+	require.NoError(t, f.record(second, l))
 	require.NoError(t, f.record(first, newLease(first.Port, 1))) // commits come in any order
+	f.release(l)
 	f.restart(sequential)
 	require.Equal(t, f.port(2), f.lease(alloc.Request{}).Port)
 }

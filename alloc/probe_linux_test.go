@@ -157,6 +157,25 @@ func TestStrangersOnAllPortsExhaustTheRange(t *testing.T) {
 	require.Equal(t, f.port(2), r.Skipped[0].Port)
 }
 
+// The same search that finds a port draining gives it out if there is no other.
+func TestADrainingPortIsTheLastHope(t *testing.T) {
+	f := setUp(t, 2)
+	porttest.TimeWait(t, f.port(1), false)
+	f.lease(alloc.Request{})
+	r := f.acquire(alloc.Request{})
+	require.Equal(t, f.port(1), r.Port)
+	require.True(t, r.Draining)
+
+	_, err := f.Acquire(t.Context(), alloc.Request{})
+	require.ErrorIs(t, err, alloc.ErrExhausted)
+	r.Abandon()
+	_, err = f.Acquire(t.Context(), alloc.Request{Port: f.port(1)})
+	var e *alloc.UnavailableError
+	require.ErrorAs(t, err, &e)
+	require.True(t, e.Draining, "worth waiting for")
+	require.Nil(t, e.Holder)
+}
+
 func TestSkippedPortsOfThePolicies(t *testing.T) {
 	f := setUp(t, 5, sequential)
 	for _, i := range []int{0, 2, 4} {
