@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -92,6 +93,10 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNoContent {
 		return nil
+	}
+	// Anything else would look like a stream that ends again and again.
+	if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media != "text/event-stream" {
+		return fmt.Errorf("%w: %s answers %s with %q instead of events", ErrNotAHive, f.client.opts.Addr, r.path, media)
 	}
 	f.outage.reached()
 	for event, err := range sse.Read(resp.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {

@@ -98,7 +98,7 @@ func TestFollowBeginsWhereItIsTold(t *testing.T) {
 }
 
 func TestFollowEndsWhenNothingCanFollow(t *testing.T) {
-	s := &script{answers: []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }}}
+	s := &script{answers: []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }}}
 	seqs, err := collect(t, serve(t, s.ServeHTTP), client.FollowOptions{After: 7})
 	require.NoError(t, err)
 	require.Empty(t, seqs)
@@ -127,6 +127,12 @@ func TestFollowGivesUpOnWhatTryingCannotMend(t *testing.T) {
 		require.ErrorAs(t, err, &refused)
 		require.Equal(t, code, refused.Code)
 	}
+}
+
+func TestFollowOfSomebodyElse(t *testing.T) {
+	s := &script{answers: []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }}}
+	_, err := collect(t, serve(t, s.ServeHTTP), client.FollowOptions{})
+	require.ErrorIs(t, err, client.ErrNotAHive)
 }
 
 func TestFollowRefusesNonsense(t *testing.T) {

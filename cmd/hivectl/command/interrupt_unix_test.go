@@ -3,6 +3,7 @@
 package command_test
 
 import (
+	"bytes"
 	"net/http"
 	"strings"
 	"syscall"
@@ -38,29 +39,42 @@ func TestCtrlCDetaches(t *testing.T) {
 	}
 }
 
+// interruptingWriter is a person who has seen enough.
+type interruptingWriter struct {
+	t *testing.T
+	bytes.Buffer
+}
+
+func (w *interruptingWriter) Write(p []byte) (int, error) {
+	interrupt(w.t)
+	return w.Buffer.Write(p)
+}
+
 // Ctrl-C is how one stops looking at a log, and a failure everywhere else.
 func TestCtrlCWhileWaiting(t *testing.T) {
-	hang := func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/logs") {
-			_, _ = w.Write([]byte("line\n"))
-			w.(http.Flusher).Flush()
-		}
+	hang := func(_ http.ResponseWriter, r *http.Request) {
 		interrupt(t)
 		<-r.Context().Done()
 	}
 	_, addr := serve(t, map[string]http.HandlerFunc{
-		"GET /v1/workers":        workers(worker("w", "", "loading", 8080)),
-		"GET /v1/workers/w/logs": hang,
-		"GET /v1/workers/w":      hang,
-		"GET /v1/ports":          hang,
+		"GET /v1/workers": workers(worker("w", "", "loading", 8080)),
+		"GET /v1/workers/w/logs": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte("line\n"))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		},
+		"GET /v1/workers/w": hang,
+		"GET /v1/ports":     hang,
 	})
-	r := hivectl(t, addr, "logs", "-f", "w")
-	require.Zero(t, r.code, r.stderr)
-	require.Equal(t, "line\n", r.stdout)
-	for _, args := range [][]string{{"logs", "w"}, {"workers", "wait", "w"}, {"ports"}} {
+	for args, code := range map[string]int{"logs w": 1, "logs w -f": 0} {
+		out := &interruptingWriter{t: t}
+		r := hivectlWith(t, func(e *command.Env) { e.Stdout = out }, append([]string{"--addr", addr}, strings.Fields(args)...)...)
+		require.Equal(t, code, r.code, args)
+		require.Equal(t, "line\n", out.String())
+	}
+	for _, args := range [][]string{{"workers", "wait", "w"}, {"ports"}} {
 		r := hivectl(t, addr, args...)
-		require.Equal(t, 1, r.code, args)
-		require.Equal(t, "hivectl: interrupted\n", r.stderr, args)
+		require.Equal(t, result{1, "", "hivectl: interrupted\n"}, r, args)
 	}
 }
 

@@ -64,8 +64,8 @@ func (a *app) operation(arg string) (json.RawMessage, error) {
 	if len(body) > maxOperation {
 		return nil, usage(fmt.Sprintf("the operation is larger than %d bytes", maxOperation), "")
 	}
-	var any json.RawMessage
-	if err := json.Unmarshal(body, &any); err != nil {
+	var value json.RawMessage
+	if err := json.Unmarshal(body, &value); err != nil {
 		return nil, usage("the operation is not JSON: "+err.Error(), `for example: hivectl jobs submit '{"operation":"worker_process_list"}'`)
 	}
 	return body, nil

@@ -37,11 +37,10 @@ func (a *app) copyLog(ctx context.Context, ref string, opts client.LogOptions) e
 		return err
 	}
 	body, err := a.hive.WorkerLog(ctx, worker.WorkerID, opts)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = io.Copy(a.env.Stdout, body)
+		body.Close()
 	}
-	defer body.Close()
-	_, err = io.Copy(a.env.Stdout, body)
 	if opts.Follow && errors.Is(err, context.Canceled) {
 		return nil
 	}

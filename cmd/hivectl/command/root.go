@@ -124,8 +124,8 @@ func helpHint(root *cobra.Command, args []string) string {
 		cmd = root
 	}
 	if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
-		if close := cmd.SuggestionsFor(rest[0]); len(close) > 0 {
-			return "did you mean: " + cmd.CommandPath() + " " + strings.Join(close, ", ")
+		if near := cmd.SuggestionsFor(rest[0]); len(near) > 0 {
+			return "did you mean: " + cmd.CommandPath() + " " + strings.Join(near, ", ")
 		}
 	}
 	return cmd.CommandPath() + " --help"
