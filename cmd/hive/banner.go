@@ -65,7 +65,7 @@ func recoveryLine(r hive.Recovery) string {
 	if r.Unverified > 0 {
 		s += fmt.Sprintf(", %d not to be judged yet, ports kept", r.Unverified)
 	}
-	return s + fmt.Sprintf(", in %v", r.Took.Round(time.Millisecond))
+	return s + fmt.Sprintf(", in %v", r.Took.Round(100*time.Microsecond))
 }
 
 // portsLine gives the counts that are not 0; they sum to the total.

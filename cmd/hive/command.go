@@ -96,7 +96,7 @@ func runFlags(cmd *cobra.Command, stderr io.Writer) error {
 		return err
 	}
 	if yes, err := cmd.Flags().GetBool("version"); err != nil || yes {
-		fmt.Fprintf(stdout, "hive %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		fmt.Fprintf(stdout, "hive %s (%s, %s/%s)\n", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return err
 	}
 	if runtime.GOOS != "linux" {
@@ -113,8 +113,14 @@ func runFlags(cmd *cobra.Command, stderr io.Writer) error {
 	return newDaemon(cfg, log, stdout).run(cmd.Context())
 }
 
-// version is what the Go toolchain stamped into the binary: a tag, or the commit.
-func version() string {
+// version is set by the linker: make build says -X main.version=... .
+var version string
+
+// programVersion is version, or what the Go toolchain stamped into the binary.
+func programVersion() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

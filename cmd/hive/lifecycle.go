@@ -55,7 +55,7 @@ func (d *daemon) open(ctx context.Context, ln net.Listener) error {
 		apiPort = addr.Port()
 	}
 	h, err := hive.Open(ctx, hive.Config{
-		HiveID: d.cfg.HiveID, Version: version(), DataDir: d.cfg.DataDir, URL: d.url, QueenURL: d.cfg.QueenURL,
+		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, QueenURL: d.cfg.QueenURL,
 		APIPorts: []uint16{apiPort}, Ports: d.cfg.Ports, Jobs: d.cfg.Jobs, Catalog: d.catalog, Shutdown: d.cfg.Shutdown,
 		WorkersKeep: d.cfg.WorkersKeep, AuditInterval: d.cfg.AuditInterval, TakeOver: d.cfg.TakeOver, Log: d.log,
 	})
@@ -88,6 +88,7 @@ func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error)
 	case sig := <-d.signals:
 		return d.heard(sig), nil
 	case <-d.shutdown:
+		d.log.Info("stopping, asked by POST /v1/shutdown")
 		return told, nil
 	case <-ctx.Done():
 		return told, nil

@@ -48,7 +48,7 @@ func (l *loader) findFile() (path string, doc []byte, err error) {
 	if flag := l.opts.Flags.Lookup("config"); flag.Changed {
 		named, source = flag.Value.String(), "--config"
 	}
-	if named != "" {
+	if named != "" || source == "--config" {
 		doc, err := os.ReadFile(named)
 		if err != nil {
 			return "", nil, &Error{Source: source, Reason: err.Error()}

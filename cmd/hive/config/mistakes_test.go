@@ -156,6 +156,7 @@ func TestMistakesInFlags(t *testing.T) {
 		want string
 	}{
 		"config":     {[]string{"--config", "none.yaml"}, "--config: open none.yaml: no such file or directory"},
+		"no config":  {[]string{"--config", ""}, "--config: open : no such file or directory"},
 		"hive-id":    {[]string{"--hive-id", "-"}, `--hive-id: "-": expected letters`},
 		"log-level":  {[]string{"--log-level", "x"}, `--log-level: "x": expected error or warn`},
 		"log-format": {[]string{"--log-format", "x"}, `--log-format: "x": expected text or json`},
