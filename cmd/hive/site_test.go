@@ -200,4 +200,3 @@ func (w spawned) answers() bool {
 	code, _, err := get(w.URL + "/health")
 	return err == nil && code == http.StatusOK
 }
-
