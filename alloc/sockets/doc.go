@@ -43,6 +43,7 @@
 //     locks in between: a snapshot is not one instant, and a socket can be missed
 //     when another one of the same bucket goes away in between. Who needs to be
 //     sure of one port binds it as well, or asks Port, which fits in one piece.
+//     /proc/net/tcp is read in pieces of 4 KiB and has the same weakness, for Port too.
 //   - A snapshot lists the sockets of this process too.
 //   - A socket's cgroup is where it was made. Its UID is that of the thread that
 //     made it.

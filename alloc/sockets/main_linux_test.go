@@ -19,6 +19,14 @@ import (
 
 const roleEnv = "SOCKETS_TEST_ROLE"
 
+// Only an initialiser can keep the main goroutine on the main thread, which the
+// role zombie-leader has to end.
+func init() {
+	if os.Getenv(roleEnv) == "zombie-leader" {
+		runtime.LockOSThread()
+	}
+}
+
 // TestMain runs the tests, or one of the programs that they start.
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
@@ -52,7 +60,6 @@ func serve(then func()) {
 
 // exitMainThread ends the thread that is the leader of the process, and only it.
 func exitMainThread() {
-	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
 		panic("not on the main thread")
 	}

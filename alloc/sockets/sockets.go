@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sort"
@@ -86,10 +87,19 @@ func NewSnapshot(list ...Socket) *Snapshot {
 	return newSnapshot(time.Now(), SourceSockDiag, true, true, slices.Clone(list))
 }
 
-// newSnapshot takes over list.
+// newSnapshot takes over list. What a read lists twice, because other sockets came
+// or went between two pieces of it, is there once.
 func newSnapshot(at time.Time, source string, boundKnown, allStates bool, list []Socket) *Snapshot {
-	slices.SortStableFunc(list, func(a, b Socket) int {
-		return int(a.Local.Port()) - int(b.Local.Port())
+	slices.SortFunc(list, func(a, b Socket) int {
+		return cmp.Or(
+			cmp.Compare(a.Local.Port(), b.Local.Port()),
+			cmp.Compare(a.Inode, b.Inode),
+			a.Local.Compare(b.Local),
+			a.Remote.Compare(b.Remote),
+		)
+	})
+	list = slices.CompactFunc(list, func(a, b Socket) bool {
+		return a.Inode == b.Inode && a.Local == b.Local && a.Remote == b.Remote
 	})
 	return &Snapshot{TakenAt: at, Source: source, BoundKnown: boundKnown, AllStates: allStates, sockets: list}
 }

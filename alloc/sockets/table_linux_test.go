@@ -136,6 +136,24 @@ func TestPortShowsResidue(t *testing.T) {
 	}
 }
 
+// The kernel's walk is interrupted between pieces, and then can list one twice.
+func TestSnapshotListsASocketOnce(t *testing.T) {
+	one := sockets.Socket{Local: at("127.0.0.1", 9), State: sockets.Listen, Inode: 7}
+	other, residue := one, one
+	other.Inode = 8 // SO_REUSEPORT
+	residue.Inode, residue.State, residue.Remote = 0, sockets.TimeWait, at("127.0.0.1", 1)
+	second := residue
+	second.Remote = at("127.0.0.1", 2)
+	moved := one
+	moved.Local = at("127.0.0.1", 8)
+	moved.Inode = 9
+	snap := sockets.NewSnapshot(one, residue, other, moved, one, second, residue)
+	require.Equal(t, []sockets.Socket{moved, residue, second, one, other}, snap.All())
+	require.Equal(t, []sockets.Socket{one, other}, snap.Listeners(9))
+	require.Equal(t, []sockets.Socket{residue, second}, snap.Residue(9))
+	require.Empty(t, snap.Port(10))
+}
+
 func TestSnapshotIsSharedByThoseWhoWait(t *testing.T) {
 	table := sockets.NewTable()
 	release := table.Occupy()
