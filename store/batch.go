@@ -44,7 +44,7 @@ func (b *batch) begin() bool {
 		b.failAll(err)
 		return false
 	}
-	err := protect(b.store.path, func() (err error) {
+	err := b.engine(func() (err error) {
 		b.btx, err = b.store.db.Begin(true)
 		return err
 	})
@@ -134,7 +134,7 @@ func (b *batch) finish() {
 		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
 		return
 	}
-	err := protect(b.store.path, func() error { return b.store.commit(b.btx) })
+	err := b.engine(func() error { return b.store.commit(b.btx) })
 	if err != nil {
 		b.failAll(b.store.fail(fmt.Errorf("commit: %w", err)))
 		return
@@ -142,13 +142,26 @@ func (b *batch) finish() {
 	b.store.counters.committed(len(b.requests))
 }
 
-// rollback gives up the transaction. If even that panics the file is beyond
-// use by this process.
+// rollback gives up the transaction.
 func (b *batch) rollback() {
-	if err := protect(b.store.path, b.btx.Rollback); err != nil {
-		b.store.stuck.Store(true)
+	if err := b.engine(b.btx.Rollback); err != nil {
 		b.store.fail(fmt.Errorf("roll back: %w", err))
 	}
+}
+
+// engine calls bbolt. If that panics bbolt's locks stay locked: from then on
+// nothing may wait for them, Close least of all.
+func (b *batch) engine(fn func() error) error {
+	returned := false
+	err := protect(b.store.path, func() error {
+		err := fn()
+		returned = true
+		return err
+	})
+	if !returned {
+		b.store.stuck.Store(true)
+	}
+	return err
 }
 
 // failAll gives err to every request that did not fail by itself.

@@ -76,8 +76,8 @@ func (o Options) withDefaults() (Options, error) {
 
 // Open opens the state file, or creates it with mode 0600. In this order, and
 // with nothing written before the last two: it takes the file lock; examines
-// the structure of the file and verifies the checksums of meta, leases and
-// workers; compares the machine; claims the state id on this machine; migrates
+// the structure of the file and verifies the checksums of meta, leases, workers,
+// PIDs and names; compares the machine; claims the state id on this machine; migrates
 // (with a backup first); records where the file is now.
 //
 // It blocks for up to Options.LockTimeout while another process holds the file,
@@ -156,7 +156,9 @@ func openOnce(o Options) (*bbolt.DB, *os.File, error) {
 		return nil, nil, errLocked
 	case damaged(err):
 		if file != nil {
-			file.Close() // bbolt does not, if it panicked; the lock would stay
+			// bbolt does neither if it panicked; an error means that it did.
+			_ = unlock(file)
+			_ = file.Close()
 		}
 		return nil, nil, asCorrupt(o.Path, err)
 	}
@@ -252,7 +254,7 @@ func (s *Store) inspect(ctx context.Context) (r recorded, version int, err error
 		if version > migrations.Current() {
 			return nil
 		}
-		for _, b := range []bucket{bucketMeta, bucketLeases, bucketWorkers} {
+		for _, b := range []bucket{bucketMeta, bucketLeases, bucketPIDs, bucketWorkers, bucketNames} {
 			if err := tx.verify(ctx, b); err != nil {
 				return err
 			}

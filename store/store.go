@@ -138,7 +138,7 @@ func (s *Store) Close() error {
 func (s *Store) closeFile() error {
 	closeDB := s.db.Close
 	if s.stuck.Load() {
-		closeDB = s.file.Close
+		closeDB = func() error { return errors.Join(unlock(s.file), s.file.Close()) }
 	}
 	if err := closeDB(); err != nil {
 		return fmt.Errorf("close the state file: %w", err)

@@ -74,6 +74,10 @@ func lock(file *os.File) (bool, error) {
 	}
 }
 
+// unlock gives the lock back. Closing the file is not enough when bbolt has
+// panicked: its mapping keeps the open file, and with it the lock, alive.
+func unlock(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) }
+
 // canExamine: the lock is held before bbolt reads the file.
 const canExamine = true
 
