@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bench is an Allocator over a real store, on ports that nobody had.
+// fixture is an Allocator over a real store, on ports that nobody had.
 type fixture struct {
 	*alloc.Allocator
 	t     testing.TB
