@@ -216,11 +216,11 @@ func cgroupPIDs(dir string) []int {
 	var out []int
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil //nolint:nilerr // a child cgroup that was removed meanwhile has no processes
+			return nil // a child cgroup that was removed meanwhile has no processes
 		}
 		b, err := os.ReadFile(p + "/cgroup.procs")
 		if err != nil {
-			return nil //nolint:nilerr // as above
+			return nil // as above
 		}
 		for field := range strings.FieldsSeq(string(b)) {
 			if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
@@ -238,7 +238,7 @@ func cgroupIDs(dir string) map[uint64]bool {
 	out := make(map[uint64]bool)
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil //nolint:nilerr // removed meanwhile
+			return nil // removed meanwhile
 		}
 		if f, ok := fileOf(p); ok {
 			out[f.ino] = true
@@ -331,7 +331,7 @@ func FindFeatures() Features {
 		f.PidfdInode = err == nil && inode != 0
 		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 		f.ExitInfo = unix.IoctlPidfdInfo(fd, &info) == nil && kernelAtLeast(6, 15)
-		unix.Close(fd)
+		closeAll(fd)
 	}
 	if h, err := findHierarchy(); err == nil {
 		own, ok := h.of(os.Getpid())

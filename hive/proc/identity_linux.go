@@ -48,13 +48,23 @@ func Identify(pid int) (store.Identity, error) {
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("identify process %d: pidfd_open: %w", pid, err)
 	}
-	defer unix.Close(fd)
+	defer closeAll(fd)
 	return identify(pid, fd)
 }
 
 // identify reads the identity behind an open pidfd. That the pidfd is not
 // readable afterwards proves that /proc/<pid> was that process's.
 func identify(pid, fd int) (store.Identity, error) {
+	id, err := identifyChild(pid, fd)
+	if readable(fd) || gone(err) {
+		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, ErrGone)
+	}
+	return id, err
+}
+
+// identifyChild is identify for a child that nobody has reaped yet: its number
+// cannot change hands, so it may even have ended.
+func identifyChild(pid, fd int) (store.Identity, error) {
 	id := store.Identity{PID: pid}
 	var err error
 	if id.BootID, err = BootID(); err != nil {
@@ -67,9 +77,6 @@ func identify(pid, fd int) (store.Identity, error) {
 		return store.Identity{}, err
 	}
 	s, err := readStat(pid)
-	if readable(fd) || gone(err) {
-		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, ErrGone)
-	}
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
 	}
@@ -97,7 +104,7 @@ func pidfdInode(fd int) (uint64, error) {
 // readable reports whether the process of a pidfd has ended: all its threads,
 // not merely the first one. It does not block.
 func readable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(p, 0)
 		if errors.Is(err, unix.EINTR) {
@@ -139,7 +146,7 @@ func judge(id store.Identity) (int, Verdict, error) {
 	}
 	v, err := judgePidfd(id, fd)
 	if v != Alive {
-		unix.Close(fd)
+		closeAll(fd)
 		return -1, v, err
 	}
 	return fd, Alive, nil

@@ -224,17 +224,17 @@ func TestSurveyManyTrees(t *testing.T) {
 func TestOwnsAndListenPorts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "port")
 	_, tree := run(t, newSpec(t, "listen", file))
-	ours := uint16(announced(t, file)) //nolint:gosec // a port
+	ours := uint16(announced(t, file))
 	// A stranger that listens, and a member that is not the main process.
 	other := filepath.Join(t.TempDir(), "port")
 	stranger(t, func(c *exec.Cmd) { c.Args, c.Env = append(c.Args, other), []string{modeVar + "=listen"} })
-	foreign := uint16(announced(t, other)) //nolint:gosec // a port
+	foreign := uint16(announced(t, other))
 	second := filepath.Join(t.TempDir(), "port")
 	stranger(t, func(c *exec.Cmd) {
 		c.Args = append(c.Args, second)
 		c.Env = []string{modeVar + "=listen", proc.StampState + "=" + tree.StateID, proc.StampLease + "=" + tree.LeaseID}
 	})
-	member := uint16(announced(t, second)) //nolint:gosec // a port
+	member := uint16(announced(t, second))
 
 	snap, err := sockets.NewTable().Snapshot(t.Context(), 0)
 	require.NoError(t, err)

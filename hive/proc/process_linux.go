@@ -49,7 +49,7 @@ func Adopt(id store.Identity) (*Process, Verdict, error) {
 // follow takes over fd and starts watching.
 func follow(id store.Identity, fd int) (*Process, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
+		closeAll(fd)
 		return nil, fmt.Errorf("watch: %w", err)
 	}
 	pidfd := os.NewFile(uintptr(fd), "pidfd:"+strconv.Itoa(id.PID))
@@ -178,7 +178,7 @@ func LastExit(id store.Identity) store.Exit {
 	if err != nil {
 		return unknown
 	}
-	defer unix.Close(fd)
+	defer closeAll(fd)
 	s, err := readStat(id.PID)
 	if err != nil || s.start != id.StartTicks || !readable(fd) {
 		return unknown

@@ -2,6 +2,7 @@ package proc_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,10 +90,10 @@ func TestReaperLeavesOthersAlone(t *testing.T) {
 func foreignExit(i int) string {
 	err := exec.Command("/bin/sh", "-c", "exit "+strconv.Itoa(i)).Run()
 	var exit *exec.ExitError
-	if i != 0 && (!asExit(err, &exit) || exit.ExitCode() != i) || i == 0 && err != nil {
-		return fmt.Sprintf("os/exec %d: %v\n", i, err)
+	if i == 0 && err == nil || errors.As(err, &exit) && exit.ExitCode() == i {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("os/exec %d: %v\n", i, err)
 }
 
 func workerExit(t *testing.T, i int) string {
@@ -111,12 +112,6 @@ func workerExit(t *testing.T, i int) string {
 		return fmt.Sprintf("worker %d: %+v\n", i, p.Exit())
 	}
 	return ""
-}
-
-func asExit(err error, target **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError) //nolint:errorlint // Run returns it bare
-	*target = e
-	return ok
 }
 
 // waitid shows the first child that has ended. Here that one is os/exec's, which

@@ -124,7 +124,7 @@ func (f *files) closeOurEnds()   { closeAll(f.open, f.report) }
 func closeAll(fds ...int) {
 	for _, fd := range fds {
 		if fd >= 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd) // nothing was written that could be lost
 		}
 	}
 }
@@ -192,9 +192,9 @@ func (s *Spec) forkInto(f *files, leaf *os.File) (*Process, error) {
 		discard(pid)
 		return nil, fmt.Errorf("%w: no pidfd from clone", ErrUnsupported)
 	}
-	id, err := identify(pid, pidfd)
+	id, err := identifyChild(pid, pidfd)
 	if err != nil {
-		unix.Close(pidfd)
+		closeAll(pidfd)
 		discard(pid)
 		return nil, err
 	}

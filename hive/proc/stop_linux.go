@@ -80,7 +80,7 @@ type heldProcess struct {
 
 func (s *stopper) close() {
 	for _, h := range s.held {
-		unix.Close(h.fd)
+		closeAll(h.fd)
 	}
 }
 
@@ -226,7 +226,7 @@ func hold(v *survey, m Member) (*heldProcess, bool) {
 		same = proof != "" && (proof != ProofSession || v.trees[0].Main.alive())
 	}
 	if !same || readable(fd) {
-		unix.Close(fd)
+		closeAll(fd)
 		return nil, false
 	}
 	return &heldProcess{member: m, fd: fd}, true
