@@ -124,7 +124,7 @@ func (h hierarchy) makeRoot(stateID string) (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(h.mount, root)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
@@ -148,7 +148,7 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 	}
 	rel = path.Join(root, name)
 	full := filepath.Join(h.mount, rel)
-	if err := os.Mkdir(full, 0o755); err != nil {
+	if err := os.Mkdir(full, 0o750); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
 	dir, err = os.Open(full)
@@ -218,7 +218,7 @@ func cgroupPIDs(dir string) []int {
 		if err != nil || !d.IsDir() {
 			return nil // a child cgroup that was removed meanwhile has no processes
 		}
-		b, err := os.ReadFile(p + "/cgroup.procs")
+		b, err := os.ReadFile(p + "/cgroup.procs") //nolint:gosec // there are no symbolic links in a cgroup file system
 		if err != nil {
 			return nil // as above
 		}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -129,7 +128,7 @@ func exitOf(status unix.WaitStatus) store.Exit {
 		code := status.ExitStatus()
 		return store.Exit{Code: &code}
 	case status.Signaled():
-		return store.Exit{Signal: signalName(syscall.Signal(status.Signal()))}
+		return store.Exit{Signal: signalName(status.Signal())}
 	default:
 		return store.Exit{}
 	}

@@ -16,6 +16,10 @@ import (
 // daemon with as many threads as it had workers.
 const readers = 4
 
+// reading holds a token for each of them. It counts for the whole process, as its
+// threads do: many workers are looked after at the same time.
+var reading = make(chan struct{}, readers)
+
 // Members returns the processes of the tree except its main process, each with
 // the proof that it belongs. Zombies are not members. It reads /proc once
 // (milliseconds, more on a machine with many processes); ctx ends it early.
@@ -129,12 +133,15 @@ func (s *survey) read(ctx context.Context) ([]fact, error) {
 	return slices.DeleteFunc(facts, func(f fact) bool { return f.pid == 0 }), nil
 }
 
-// forEach runs fn for 0..n-1 on at most readers goroutines and waits for them.
+// forEach runs fn for 0..n-1 on at most readers goroutines, counted over all
+// callers, and waits for them. fn must not call it.
 func forEach(n int, fn func(int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(readers, n) {
 		wg.Go(func() {
+			reading <- struct{}{}
+			defer func() { <-reading }()
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				fn(int(i))
 			}

@@ -262,6 +262,35 @@ func TestOwnsAndListenPorts(t *testing.T) {
 	require.ElementsMatch(t, []uint16{ours, member}, ports)
 }
 
+// With a cgroup the kernel names the owner of a socket, whoever has it open.
+func TestOwnsByCgroup(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "port")
+	_, tree := run(t, withCgroup(t, newSpec(t, "listen", file)))
+	port := uint16(announced(t, file))
+	other := filepath.Join(t.TempDir(), "port")
+	stranger(t, func(c *exec.Cmd) { c.Args, c.Env = append(c.Args, other), []string{modeVar + "=listen"} })
+	foreign := uint16(announced(t, other))
+	snap, err := sockets.NewTable().Snapshot(t.Context(), 0)
+	require.NoError(t, err)
+	ours := snap.Listeners(port)
+	require.Len(t, ours, 1)
+	if ours[0].CgroupID == 0 {
+		skip(t, "this kernel does not say in which cgroup a socket was made (before 5.9)")
+	}
+	ports, err := tree.ListenPorts(t.Context(), snap)
+	require.NoError(t, err)
+	require.Equal(t, []uint16{port}, ports)
+	rest := *tree
+	rest.Main = nil
+	ours[0].Inode = 1 // nobody has this one open
+	got, err := rest.Owns(t.Context(), ours)
+	require.NoError(t, err)
+	require.Equal(t, proc.Ours, got)
+	got, err = rest.Owns(t.Context(), snap.Listeners(foreign))
+	require.NoError(t, err)
+	require.Equal(t, proc.Foreign, got)
+}
+
 func TestSweep(t *testing.T) {
 	spec := withCgroup(t, newSpec(t, "wipe", filepath.Join(t.TempDir(), "ready")))
 	p, tree := run(t, spec)

@@ -129,38 +129,45 @@ func without(ctx context.Context, open []uint64, pid int) []uint64 {
 	if len(open) == 0 {
 		return open
 	}
-	have, err := socketsOf(ctx, pid)
-	if err != nil {
-		return open
-	}
+	var have map[uint64]bool
+	forEach(1, func(int) { have, _ = socketsOf(ctx, pid) })
 	return slices.DeleteFunc(slices.Clone(open), func(inode uint64) bool { return have[inode] })
 }
 
 // ListenPorts returns, in ascending order, every port of the snapshot on which a
 // process of the tree listens, in any address family: also ports the worker has
-// no lease for. Processes that cannot be looked into are left out. It reads
-// /proc. Safe for concurrent use.
+// no lease for. Where the tree has a cgroup and the kernel says in which cgroup a
+// socket was made, that and the main process's descriptors decide, and the cost
+// does not grow with the number of processes; else /proc is read for the members.
+// Processes that cannot be looked into are left out. Safe for concurrent use.
 func (t *Tree) ListenPorts(ctx context.Context, snap *sockets.Snapshot) ([]uint16, error) {
-	tree, err := t.memberPIDs(ctx)
-	if err != nil {
+	listening := make([]sockets.Socket, 0, 16)
+	grouped := false
+	for _, s := range snap.All() {
+		if s.State == sockets.Listen && s.Inode != 0 {
+			listening = append(listening, s)
+			grouped = grouped || s.CgroupID != 0
+		}
+	}
+	rest := t.notByCgroup(listening)
+	if t.Main != nil {
+		rest = without(ctx, rest, t.Main.PID())
+	}
+	if _, ok := cgroupDir(t.Cgroup); !ok || !grouped {
+		members, err := t.memberPIDs(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("ports of tree: %w", err)
+		}
+		for pid := range members {
+			rest = without(ctx, rest, pid)
+		}
+	}
+	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("ports of tree: %w", err)
 	}
-	ours := make(map[uint64]bool)
-	for pid := range tree {
-		have, err := socketsOf(ctx, pid)
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("ports of tree: %w", ctx.Err())
-		}
-		if err != nil {
-			continue
-		}
-		for inode := range have {
-			ours[inode] = true
-		}
-	}
 	var ports []uint16
-	for _, s := range snap.All() {
-		if s.State == sockets.Listen && ours[s.Inode] {
+	for _, s := range listening {
+		if !slices.Contains(rest, s.Inode) {
 			ports = append(ports, s.Local.Port())
 		}
 	}

@@ -28,8 +28,8 @@ const (
 
 // Stop ends the tree: each signal of how in turn, to the main process or, with
 // how.Tree or when the main process is dead, to everybody; after each it waits
-// how.Grace for the whole tree to end (once the main process has ended at most a
-// second of it). What remains is killed: with a cgroup by cgroup.kill, and Stop
+// how.Grace for the whole tree to end (if only the main process was asked, at most
+// a second of it once that has ended). What remains is killed: with a cgroup by cgroup.kill, and Stop
 // returns when the kernel says that nobody is left, and has removed the cgroup;
 // that is proof. Without one everything is stopped with SIGSTOP until a scan finds
 // nobody new, then killed, and looked for twice more: five seconds at most, and
@@ -102,21 +102,23 @@ func (s *stopper) ask(ctx context.Context, sigs []syscall.Signal, how store.Stop
 		if s.mainAlive() {
 			_ = s.tree.Main.Signal(sig) // it may have ended just now
 		}
-		if ended, err := s.awaitEnd(ctx, how.Grace); ended || err != nil {
+		if ended, err := s.awaitEnd(ctx, how.Grace, all); ended || err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// awaitEnd waits until the tree has ended, as far as it is known, at most for grace.
-func (s *stopper) awaitEnd(ctx context.Context, grace time.Duration) (bool, error) {
+// awaitEnd waits until the tree has ended, as far as it is known, at most for
+// grace. If only the main process was asked, the others were not and need not be
+// waited for so long once it has ended.
+func (s *stopper) awaitEnd(ctx context.Context, grace time.Duration, all bool) (bool, error) {
 	limit := time.NewTimer(grace)
 	defer limit.Stop()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	var done <-chan struct{}
-	if s.tree.Main != nil {
+	if !all {
 		done = s.tree.Main.Done()
 	}
 	end := time.Now().Add(grace)

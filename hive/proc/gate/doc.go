@@ -53,6 +53,8 @@
 //     imports it, so that cannot be forgotten.
 //   - The gate is a Go process with the worker's environment: a worker that is
 //     given GODEBUG or GOMEMLIMIT on purpose has them act on its gate too.
+//   - syscall.Exec sets RLIMIT_NOFILE back, also over a prlimit(2) that hive made
+//     on the waiting gate; that one limit has to be given to the gate to apply.
 //   - With the build tag nogate it does not wait. That build exists for one
 //     test, which proves that the torture test can find orphans.
 package gate

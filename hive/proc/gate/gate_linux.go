@@ -56,8 +56,8 @@ func execute(args []string) (byte, syscall.Errno) {
 	if errno := defaultSignals(); errno != 0 {
 		return StepSignals, errno
 	}
-	err := syscall.Exec(args[0], args[1:], syscall.Environ())
-	errno, _ := err.(syscall.Errno)
+	err := syscall.Exec(args[0], args[1:], syscall.Environ()) //nolint:gosec // executing what hive says is the purpose
+	errno, _ := err.(syscall.Errno)                           //nolint:errorlint // Exec returns it bare, and package errors would be one more import
 	return StepExec, errno
 }
 
