@@ -122,24 +122,24 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 	if search {
 		s.progress = w.progress(ctx)
 	}
-	before, err := w.h.sockets.Snapshot(ctx, tableAge)
+	before, err := w.h.sockets.Port(ctx, rec.Port)
 	if err != nil {
-		return s, fmt.Errorf("read the socket table: %w", err)
+		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
 	socks := listening(before, rec.Port)
 	if s.listener, s.holder, err = w.whoListens(ctx, socks); err != nil {
 		return s, err
 	}
 	if s.listener == nobody && search {
-		s.searched, s.elsewhere = true, w.servesElsewhere(ctx, before, rec)
+		s.searched, s.elsewhere = true, w.servesElsewhere(ctx, rec)
 	}
 	if s.listener != ours && s.listener != weaklyOurs {
 		return s, nil
 	}
 	s.probed, s.answer = w.h.probe(ctx, rec.Spec, rec.Port)
-	after, err := w.h.sockets.Snapshot(ctx, 0)
+	after, err := w.h.sockets.Port(ctx, rec.Port)
 	if err != nil {
-		return s, fmt.Errorf("read the socket table: %w", err)
+		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
 	s.same = slices.Equal(inodes(socks), inodes(listening(after, rec.Port)))
 	return s, nil
@@ -197,7 +197,11 @@ func describeHolders(ctx context.Context, socks []sockets.Socket) string {
 // load, so a listener counts only if it gives the answer that readiness asks
 // for, or, where that is any listener, if it is a port of the pool or one of
 // the next ten (a program that counts up when its port is taken).
-func (w *worker) servesElsewhere(ctx context.Context, snap *sockets.Snapshot, rec store.Worker) uint16 {
+func (w *worker) servesElsewhere(ctx context.Context, rec store.Worker) uint16 {
+	snap, err := w.h.sockets.Snapshot(ctx, tableAge)
+	if err != nil {
+		return 0
+	}
 	listens, err := w.tree.ListenPorts(ctx, snap)
 	if err != nil {
 		return 0

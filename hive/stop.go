@@ -250,7 +250,7 @@ func (h *Hive) whyQuarantine(ctx context.Context, port uint16, left []proc.Membe
 		}
 		return "these processes could not be ended: " + strings.Join(names, ", ")
 	}
-	snap, err := h.sockets.Snapshot(ctx, 0)
+	snap, err := h.sockets.Port(ctx, port)
 	if err != nil {
 		return "the socket table cannot be read: " + err.Error()
 	}

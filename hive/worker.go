@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/procfs"
-
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -104,7 +102,8 @@ func (b *batch) workerEvent(rec store.Worker, jobID, message string) error {
 // supervise follows the worker until it has ended or the hive closes; then it
 // lets go of the process and leaves it running. The first look at it is after first.
 func (w *worker) supervise(ctx context.Context, first time.Duration) {
-	f := &follower{w: w, since: time.Now()}
+	now := time.Now()
+	f := &follower{w: w, since: now, searched: now}
 	defer f.cancel()
 	timer := time.NewTimer(first)
 	defer timer.Stop()
@@ -269,32 +268,17 @@ func (f *follower) cancel() {
 }
 
 // progress is a string that changes while the worker gets on: bytes of log and
-// CPU time of the whole tree.
+// CPU time of the whole tree, in tenths of a second.
 func (w *worker) progress(ctx context.Context) string {
-	rec := w.record()
 	var size int64
-	if fi, err := os.Stat(rec.Log); err == nil {
+	if fi, err := os.Stat(w.record().Log); err == nil {
 		size = fi.Size()
 	}
-	cpu := cpuTime(rec.Identity.PID)
-	if members, err := w.tree.Members(ctx); err == nil {
-		for _, m := range members {
-			cpu += cpuTime(m.PID)
-		}
-	}
-	return strconv.FormatInt(size, 10) + "/" + strconv.FormatFloat(cpu, 'f', 1, 64)
-}
-
-func cpuTime(pid int) float64 {
-	p, err := procfs.NewProc(pid)
+	cpu, err := w.tree.CPUTime(ctx)
 	if err != nil {
-		return 0
+		return "" // not known this time
 	}
-	stat, err := p.Stat()
-	if err != nil {
-		return 0
-	}
-	return stat.CPUTime()
+	return strconv.FormatInt(size, 10) + "/" + strconv.FormatInt(int64(cpu/(100*time.Millisecond)), 10)
 }
 
 // uid is the user of the worker's main process.

@@ -5,6 +5,7 @@ package proc
 import (
 	"context"
 	"syscall"
+	"time"
 
 	"rbeehive/alloc/sockets"
 	"rbeehive/store"
@@ -63,6 +64,9 @@ func (p *Process) Close() {}
 
 // Members returns ErrUnsupported.
 func (t *Tree) Members(context.Context) ([]Member, error) { return nil, ErrUnsupported }
+
+// CPUTime returns ErrUnsupported.
+func (t *Tree) CPUTime(context.Context) (time.Duration, error) { return 0, ErrUnsupported }
 
 // Owns returns OwnerUnknown and ErrUnsupported.
 func (t *Tree) Owns(context.Context, []sockets.Socket) (Ownership, error) {
