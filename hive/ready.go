@@ -122,11 +122,10 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 	if search {
 		s.progress = w.progress(ctx)
 	}
-	before, err := w.h.sockets.Port(ctx, rec.Port)
+	socks, err := w.h.sockets.Listening(ctx, rec.Port)
 	if err != nil {
 		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
-	socks := listening(before, rec.Port)
 	if s.listener, s.holder, err = w.whoListens(ctx, socks); err != nil {
 		return s, err
 	}
@@ -137,18 +136,12 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 		return s, nil
 	}
 	s.probed, s.answer = w.h.probe(ctx, rec.Spec, rec.Port)
-	after, err := w.h.sockets.Port(ctx, rec.Port)
+	after, err := w.h.sockets.Listening(ctx, rec.Port)
 	if err != nil {
 		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
-	s.same = slices.Equal(inodes(socks), inodes(listening(after, rec.Port)))
+	s.same = slices.Equal(inodes(socks), inodes(after))
 	return s, nil
-}
-
-// listening returns the sockets that accept connections on a port; one that is
-// bound and does not listen yet is no listener.
-func listening(snap *sockets.Snapshot, port uint16) []sockets.Socket {
-	return slices.DeleteFunc(slices.Clone(snap.Listeners(port)), func(s sockets.Socket) bool { return s.State != sockets.Listen })
 }
 
 func inodes(socks []sockets.Socket) []uint64 {

@@ -110,13 +110,11 @@ func (h *Hive) load() (*ledger, error) {
 				led.stray = append(led.stray, l)
 			}
 		}
-		for job, err := range tx.Jobs("", true) {
+		for job, err := range tx.ActiveJobs() {
 			if err != nil {
 				return err
 			}
-			if !job.State.Ended() {
-				led.active = append(led.active, job)
-			}
+			led.active = append(led.active, job)
 		}
 		return nil
 	})

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
+	"slices"
 )
 
 // Job returns a job. Errors: ErrNotFound.
@@ -47,4 +49,31 @@ func (tx *Tx) Jobs(after string, newestFirst bool) iter.Seq2[Job, error] {
 		o.after = []byte(after)
 	}
 	return decodeAll[Job](tx, bucketJobs, o)
+}
+
+// unfinished are the forms in which PutJob writes the state of a job that has
+// not ended: encoding/json writes a struct's fields compactly and in order.
+var unfinished = [][]byte{[]byte(`"state":"queued"`), []byte(`"state":"running"`)}
+
+// ActiveJobs yields the jobs that have not ended, oldest first. It reads every
+// job's record and decodes only those that may be of that kind: a week of ended
+// jobs must not delay a recovery. An error ends it.
+func (tx *Tx) ActiveJobs() iter.Seq2[Job, error] {
+	return func(yield func(Job, error) bool) {
+		for e, err := range tx.scan(bucketJobs, scanOptions{}) {
+			var j Job
+			if err == nil && !slices.ContainsFunc(unfinished, func(form []byte) bool { return bytes.Contains(e.payload, form) }) {
+				continue
+			}
+			if err == nil {
+				err = tx.decode(bucketJobs, e.key, e.payload, &j)
+			}
+			if err == nil && j.State.Ended() {
+				continue // its request only looks like it
+			}
+			if !yield(j, err) || err != nil {
+				return
+			}
+		}
+	}
 }

@@ -12,21 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's numbers for the states of a TCP socket: include/net/tcp_states.h.
-const (
-	tcpEstablished   = 1
-	tcpFinWait1      = 4
-	tcpFinWait2      = 5
-	tcpTimeWait      = 6
-	tcpClose         = 7
-	tcpCloseWait     = 8
-	tcpListen        = 10
-	tcpBoundInactive = 13 // a pseudo state of sock_diag only, kernel >= 6.8
-
-	statesHolding = 1<<tcpListen | 1<<tcpBoundInactive
-	statesAll     = 1<<(tcpBoundInactive+1) - 1
-)
-
 // Sizes and offsets of struct inet_diag_req_v2, inet_diag_msg and inet_diag_sockid:
 // include/uapi/linux/inet_diag.h, sock_diag(7).
 const (

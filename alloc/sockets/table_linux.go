@@ -15,19 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// read reads the table: all states of one port, or with port 0 the sockets that
-// hold one.
-func (t *Table) read(ctx context.Context, port uint16) (*Snapshot, error) {
+// read reads the sockets in one of states, of one port or, with port 0, of all.
+func (t *Table) read(ctx context.Context, port uint16, states uint32) (*Snapshot, error) {
 	began := time.Now()
 	var diagErr error
 	if !t.procOnly {
-		states := uint32(statesHolding)
-		if port != 0 {
-			states = statesAll
-		}
 		list, err := diag(ctx, states, port)
 		if err == nil {
-			return newSnapshot(began, SourceSockDiag, t.boundKnown, port != 0, list), nil
+			return newSnapshot(began, SourceSockDiag, t.boundKnown && states&(1<<tcpBoundInactive) != 0, states == statesAll, list), nil
 		}
 		diagErr = err
 	}
@@ -39,7 +34,7 @@ func (t *Table) read(ctx context.Context, port uint16) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read socket table: %w", errors.Join(diagErr, err))
 	}
-	return newSnapshot(began, SourceProc, false, port != 0, list), nil
+	return newSnapshot(began, SourceProc, false, states == statesAll, list), nil
 }
 
 // readProc reads /proc/net/tcp and tcp6. They have no sockets that are only

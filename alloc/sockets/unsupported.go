@@ -4,7 +4,7 @@ package sockets
 
 import "context"
 
-func (t *Table) read(context.Context, uint16) (*Snapshot, error) { return nil, ErrUnsupported }
+func (t *Table) read(context.Context, uint16, uint32) (*Snapshot, error) { return nil, ErrUnsupported }
 
 func listsBound() bool { return false }
 
