@@ -113,7 +113,7 @@ func (b *batch) settle(r *request, undo *undoLog) {
 	}
 	err := protect(b.store.path, func() error { return undo.undo(b.btx) })
 	if err != nil {
-		b.store.fail(err)
+		_ = b.store.fail(err) // finish looks at it
 	}
 }
 
@@ -145,7 +145,7 @@ func (b *batch) finish() {
 // rollback gives up the transaction.
 func (b *batch) rollback() {
 	if err := b.engine(b.btx.Rollback); err != nil {
-		b.store.fail(fmt.Errorf("roll back: %w", err))
+		_ = b.store.fail(fmt.Errorf("roll back: %w", err)) // its callers have an error already, or nothing to lose
 	}
 }
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package store_test
 
 import (
@@ -33,7 +35,9 @@ func TestCheckFindsContradictions(t *testing.T) {
 			"whose mapping says",
 		},
 		"a mapping of another lease": {
-			func(tx *store.Tx) error { return store.RawPut(tx, "pids", []byte{0, 1, 0xa6, 0x30, 0x1f, 0x90}, "other") },
+			func(tx *store.Tx) error {
+				return store.RawPut(tx, "pids", []byte{0, 1, 0xa6, 0x30, 0x1f, 0x90}, "other")
+			},
 			"whose mapping says",
 		},
 		"a mapping without a lease": {
@@ -68,7 +72,9 @@ func TestCheckFindsContradictions(t *testing.T) {
 			"which has no record",
 		},
 		"an event without its index": {
-			func(tx *store.Tx) error { return store.RawDelete(tx, "byjob", []byte("j\x00\x00\x00\x00\x00\x00\x00\x00\x01")) },
+			func(tx *store.Tx) error {
+				return store.RawDelete(tx, "byjob", []byte("j\x00\x00\x00\x00\x00\x00\x00\x00\x01"))
+			},
 			"event 1 is missing in byjob",
 		},
 		"an event without its worker's index": {
@@ -78,15 +84,21 @@ func TestCheckFindsContradictions(t *testing.T) {
 			"event 1 is missing in byworker",
 		},
 		"an index without its event": {
-			func(tx *store.Tx) error { return store.RawPut(tx, "byjob", []byte("k\x00\x00\x00\x00\x00\x00\x00\x00\x01"), struct{}{}) },
+			func(tx *store.Tx) error {
+				return store.RawPut(tx, "byjob", []byte("k\x00\x00\x00\x00\x00\x00\x00\x00\x01"), struct{}{})
+			},
 			"there is no such event",
 		},
 		"an event under another number": {
-			func(tx *store.Tx) error { return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 9}, store.Event{Seq: 8}) },
+			func(tx *store.Tx) error {
+				return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 9}, store.Event{Seq: 8})
+			},
 			"event 8 is under key",
 		},
 		"a sequence that is behind": {
-			func(tx *store.Tx) error { return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 9}, store.Event{Seq: 9}) },
+			func(tx *store.Tx) error {
+				return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 9}, store.Event{Seq: 9})
+			},
 			"the sequence of events is at 1",
 		},
 	} {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package store_test
 
 import (
@@ -16,9 +18,10 @@ import (
 // children are the things this binary can do as a process of its own.
 func children() map[string]func(args []string) int {
 	return map[string]func([]string) int{
-		"eio":  childEIO,
-		"hold": childHold,
-		"full": childFull,
+		"eio":      childEIO,
+		"hold":     childHold,
+		"full":     childFull,
+		"sizeless": childSizeless,
 	}
 }
 

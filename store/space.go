@@ -46,7 +46,7 @@ func (w *workload) add(u *undoLog) {
 // is no error: then nothing is admitted that would need more.
 func newSpace(file *os.File, pageSize, ahead, highWater int64) *space {
 	s := &space{file: file, pageSize: pageSize, ahead: ahead}
-	s.grow(highWater + ahead)
+	s.grow(highWater, ahead)
 	return s
 }
 
@@ -62,7 +62,7 @@ func (s *space) prepare(highWater, freePages int64) bool {
 	}
 	watermark := s.ahead / 2
 	if s.tail(highWater) < watermark || s.counted {
-		s.grow(highWater + s.ahead)
+		s.grow(highWater, s.ahead)
 	}
 	tail := s.tail(highWater)
 	s.isShort.Store(tail < watermark)
@@ -80,7 +80,7 @@ func (s *space) fits(highWater, freePages int64, w workload) bool {
 	if missing <= s.tail(highWater) {
 		return true
 	}
-	s.grow(highWater + missing)
+	s.grow(highWater, missing)
 	return missing <= s.tail(highWater)
 }
 
@@ -107,20 +107,21 @@ func (s *space) tail(highWater int64) int64 {
 // step is how much is asked for at once when the whole is not to be had.
 const step = 256 << 10
 
-// grow allocates up to the given length, or as far as the disk allows.
-func (s *space) grow(length int64) {
+// grow allocates that much beyond the high-water mark, or as far as the disk
+// allows.
+func (s *space) grow(highWater, ahead int64) {
 	if s.counted {
-		s.count()
+		s.count(highWater)
 		return
 	}
-	from := s.allocated.Load()
+	from, length := s.allocated.Load(), highWater+ahead
 	if from >= length {
 		return
 	}
 	err := allocate(s.file, from, length-from)
 	if errors.Is(err, errNoPreallocation) {
 		s.counted = true
-		s.count()
+		s.count(highWater)
 		return
 	}
 	for err != nil && from < length {
@@ -137,15 +138,11 @@ func (s *space) grow(length int64) {
 }
 
 // count takes the free space of the file system for the tail.
-func (s *space) count() {
+func (s *space) count(highWater int64) {
 	free, err := freeSpace(s.file)
 	if err != nil {
 		s.blind = true
 		return
 	}
-	size := int64(0)
-	if info, err := s.file.Stat(); err == nil {
-		size = info.Size()
-	}
-	s.allocated.Store(size + free)
+	s.allocated.Store(highWater + free)
 }

@@ -29,23 +29,13 @@ type fullReport struct {
 }
 
 // A disk that is really full. Each file system allocates in its own way: tmpfs
-// by pages, ext4 late and with a journal.
+// by pages, ext4 late and with a journal; without extents it cannot allocate
+// ahead, so that the free space has to stand for it.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		skip(t, "mounting a small file system needs root")
-	}
-	for _, kind := range []string{"tmpfs", "ext4"} {
+	for _, kind := range []string{"tmpfs", "ext4", "ext4 without extents"} {
 		t.Run(kind, func(t *testing.T) {
-			if _, err := exec.LookPath("mkfs.ext4"); kind == "ext4" && err != nil {
-				skip(t, "mkfs.ext4 is not installed")
-			}
-			cmd := childCommand(t, "full", kind, t.TempDir())
-			cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS // the mount goes with the child
-			var out bytes.Buffer
-			cmd.Stdout = &out
-			require.NoError(t, cmd.Run(), out.String())
 			var r fullReport
-			require.NoError(t, json.Unmarshal(out.Bytes(), &r))
+			onSmallDisk(t, "full", kind, &r)
 			t.Logf("%+v", r)
 			require.Empty(t, r.Failed, "no commit failed")
 			require.Greater(t, r.Ordinary, 50, "what is allocated ahead can be used")
@@ -55,6 +45,54 @@ func TestFullDisk(t *testing.T) {
 			require.Empty(t, r.Structural)
 		})
 	}
+}
+
+// A file system that says nothing about its space does not stop the store.
+func TestDiskWithoutSize(t *testing.T) {
+	var commits uint64
+	onSmallDisk(t, "sizeless", "ramfs", &commits)
+	require.EqualValues(t, 10, commits)
+}
+
+// onSmallDisk runs a child with a mount of its own, and decodes what it says.
+func onSmallDisk(t *testing.T, child, kind string, report any) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		skip(t, "mounting a small file system needs root")
+	}
+	if _, err := exec.LookPath("mkfs.ext4"); strings.HasPrefix(kind, "ext4") && err != nil {
+		skip(t, "mkfs.ext4 is not installed")
+	}
+	cmd := childCommand(t, child, kind, t.TempDir())
+	cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS // the mount goes with the child
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	require.NoError(t, cmd.Run(), out.String())
+	require.NoError(t, json.Unmarshal(out.Bytes(), report))
+}
+
+func childSizeless(args []string) int {
+	ctx, done := childContext()
+	defer done()
+	dir, err := mountSmall(args[0], args[1])
+	if err != nil {
+		return childFailed(err)
+	}
+	s, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, "hive.db")})
+	for i := uint16(1); i <= 10 && err == nil; i++ {
+		err = s.Update(ctx, setName("a", i))
+	}
+	if err == nil {
+		err = s.Check(ctx)
+	}
+	if err != nil {
+		return childFailed(err)
+	}
+	commits := s.Stats().Commits
+	if err := s.Close(); err != nil {
+		return childFailed(err)
+	}
+	return childSays(commits)
 }
 
 func childFull(args []string) int {
@@ -68,7 +106,11 @@ func childFull(args []string) int {
 	if err != nil {
 		return childFailed(err)
 	}
-	r, err := useFullDisk(ctx, s, filepath.Join(dir, "filler"))
+	leave := int64(0)
+	if strings.Contains(args[0], "without") {
+		leave = 3 << 20 // nothing was put aside, so something must be left
+	}
+	r, err := useFullDisk(ctx, s, filepath.Join(dir, "filler"), leave)
 	if err := errors.Join(err, s.Close()); err != nil {
 		return childFailed(err)
 	}
@@ -80,8 +122,12 @@ func mountSmall(kind, dir string) (string, error) {
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return "", err
 	}
-	if kind == "tmpfs" {
-		return at, unix.Mount("tmpfs", at, "tmpfs", 0, "size=16m")
+	if !strings.HasPrefix(kind, "ext4") {
+		return at, unix.Mount(kind, at, kind, 0, "size=16m")
+	}
+	features := "extent"
+	if strings.Contains(kind, "without") {
+		features = "^extent,^64bit"
 	}
 	image := filepath.Join(dir, "image")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
@@ -90,7 +136,7 @@ func mountSmall(kind, dir string) (string, error) {
 	if err := os.Truncate(image, 32<<20); err != nil {
 		return "", err
 	}
-	for _, argv := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, at}} {
+	for _, argv := range [][]string{{"mkfs.ext4", "-q", "-m", "0", "-O", features, image}, {"mount", "-o", "loop", image, at}} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
 		}
@@ -98,8 +144,8 @@ func mountSmall(kind, dir string) (string, error) {
 	return at, nil
 }
 
-func useFullDisk(ctx context.Context, s *store.Store, filler string) (r fullReport, err error) {
-	if err := fill(filler); err != nil {
+func useFullDisk(ctx context.Context, s *store.Store, filler string, leave int64) (r fullReport, err error) {
+	if err := fill(filler, leave); err != nil {
 		return r, err
 	}
 	grow := func(tx *store.Tx) error {
@@ -133,8 +179,8 @@ func useFullDisk(ctx context.Context, s *store.Store, filler string) (r fullRepo
 	return r, nil
 }
 
-// fill takes all that is left of the disk.
-func fill(name string) error {
+// fill takes all that is left of the disk but that many bytes.
+func fill(name string, leave int64) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
@@ -152,5 +198,9 @@ func fill(name string) error {
 	if err := f.Sync(); err != nil && !errors.Is(err, unix.ENOSPC) {
 		return err
 	}
-	return nil
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return f.Truncate(info.Size() - leave)
 }

@@ -76,6 +76,3 @@ func (u *undoLog) undo(btx *bbolt.Tx) error {
 	}
 	return nil
 }
-
-// dirty reports whether anything was written.
-func (u *undoLog) dirty() bool { return u.count > 0 }

@@ -26,7 +26,8 @@ func (tx *Tx) PutWorker(w Worker) error {
 }
 
 // DeleteWorker removes a worker's record, its index of events, and those of its
-// events that belong to no job. It need not exist.
+// events that belong to no job. It need not exist. Its id must not be used
+// again: events of its jobs stay, and are no longer in the index.
 func (tx *Tx) DeleteWorker(id string) error {
 	if err := tx.del(bucketWorkers, []byte(id)); err != nil {
 		return fmt.Errorf("delete worker %s: %w", id, err)

@@ -1,13 +1,18 @@
+//go:build linux
+
 package store_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -245,4 +250,27 @@ func TestReadingUpdateDoesNotCommit(t *testing.T) {
 		return errors.Join(tx.SetCursor(1), errRefused)
 	}), errRefused)
 	require.Equal(t, before, s.Stats().Commits)
+}
+
+// The daemon's tests run on a fake clock: a waiting writer must not keep it
+// from going on, and a transaction's time is the clock's.
+func TestStoreRunsOnAFakeClock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hive.db")
+	synctest.Test(t, func(t *testing.T) {
+		s, err := store.Open(t.Context(), store.Options{Path: path})
+		require.NoError(t, err)
+		now := func() (now time.Time) {
+			require.NoError(t, s.Update(t.Context(), func(tx *store.Tx) error {
+				now = tx.Now()
+				return nil
+			}))
+			return now
+		}
+		first := now()
+		time.Sleep(time.Hour)
+		require.Equal(t, time.Hour, now().Sub(first))
+		require.Equal(t, time.UTC, first.Location())
+		require.NoError(t, s.Close())
+	})
+	storetest.Check(t, path)
 }
