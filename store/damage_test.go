@@ -279,3 +279,67 @@ func TestForeignFile(t *testing.T) {
 	_, err = store.Open(t.Context(), store.Options{Path: path})
 	require.ErrorIs(t, err, migrations.ErrForeign)
 }
+
+// A good record under a wrong key is what a flipped bit in a key makes: a lease
+// or a name of another port. The checksum covers the key.
+func TestRecordUnderAnotherKey(t *testing.T) {
+	for bucket, keys := range map[string][2]string{
+		"names":   {"name", "nane"},
+		"workers": {workerID(8080), workerID(8081)},
+		"leases":  {"\x1f\x90", "\x1f\x91"},
+	} {
+		t.Run(bucket, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "hive.db")
+			s, err := store.Open(t.Context(), store.Options{Path: path})
+			require.NoError(t, err)
+			update(t, s, func(tx *store.Tx) {
+				require.NoError(t, putWorker(tx, 8080))
+				require.NoError(t, tx.SetNamedPort("name", 8080))
+			})
+			require.NoError(t, s.Close())
+			db, err := bbolt.Open(path, 0o600, nil)
+			require.NoError(t, err)
+			require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte(bucket))
+				value := b.Get([]byte(keys[0]))
+				require.NotEmpty(t, value)
+				return errors.Join(b.Put([]byte(keys[1]), value), b.Delete([]byte(keys[0])))
+			}))
+			require.NoError(t, db.Close())
+			_, err = store.Open(t.Context(), store.Options{Path: path})
+			var corrupt *store.CorruptError
+			require.ErrorAs(t, err, &corrupt)
+			require.Equal(t, bucket, corrupt.Bucket)
+			require.Contains(t, corrupt.Reason, "checksum")
+		})
+	}
+}
+
+// Records that Open does not look at are verified when they are read, and by
+// Check; the error names the record.
+func TestDamagedJobIsNamedWhenItIsRead(t *testing.T) {
+	s, path := openUnchecked(t)
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: "job-1", Operation: "worker_spawn"}))
+	})
+	require.NoError(t, s.Close())
+	db, err := bbolt.Open(path, 0o600, nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte("jobs"))
+		value := append([]byte(nil), b.Get([]byte("job-1"))...)
+		value[len(value)-1] ^= 1
+		return b.Put([]byte("job-1"), value)
+	}))
+	require.NoError(t, db.Close())
+	s, err = store.Open(t.Context(), store.Options{Path: path})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	want := &store.CorruptError{Path: path, Bucket: "jobs", Key: "job-1", Reason: "checksum differs"}
+	var corrupt *store.CorruptError
+	require.ErrorAs(t, s.View(func(tx *store.Tx) error { _, err := tx.Job("job-1"); return err }), &corrupt)
+	require.Equal(t, want, corrupt)
+	require.ErrorAs(t, s.Check(t.Context()), &corrupt)
+	require.Equal(t, want, corrupt)
+	require.ErrorContains(t, corrupt, "bucket jobs, key job-1")
+}
