@@ -84,7 +84,7 @@ func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 		}
 		again := h.newWorker(f.rec, f.process)
 		h.enlist(again)
-		h.wg.Go(func() { again.supervise(h.ctx, firstLook) })
+		again.follow(firstLook)
 	case proc.Dead:
 		left, err := w.tree.Stop(ctx, f.rec.Spec.Stop)
 		if err != nil && ctx.Err() != nil {
@@ -116,11 +116,28 @@ func (h *Hive) reviewLeases(ctx context.Context) {
 	}
 	var held []store.Lease
 	for _, l := range leases {
-		if l.State == store.LeaseQuarantined {
+		switch {
+		case l.State == store.LeaseQuarantined:
+			held = append(held, l)
+		case l.Kind == store.LeaseWorker && h.hasEnded(l.WorkerID):
+			// Worker and lease end in one transaction, so this is a file that was
+			// mended by hand. Nobody is known to hold the port; it is judged as one
+			// that may still be reached.
 			held = append(held, l)
 		}
 	}
 	h.reviewQuarantine(ctx, held)
+}
+
+// hasEnded reports whether a worker's record says that it has ended, or is gone.
+func (h *Hive) hasEnded(workerID string) bool {
+	ended := false
+	err := h.store.View(func(tx *store.Tx) error {
+		rec, err := tx.Worker(workerID)
+		ended = errors.Is(err, store.ErrNotFound) || (err == nil && rec.State.Ended())
+		return nil
+	})
+	return err == nil && ended
 }
 
 func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {

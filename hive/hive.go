@@ -180,13 +180,36 @@ func (h *Hive) StopWorkers(ctx context.Context) error {
 // Unfinished jobs are settled by the next recovery.
 func (h *Hive) Close() error {
 	h.serving.Store(false)
+	h.mu.Lock()
 	h.close()
+	var procs []*proc.Process
+	for _, w := range h.workers {
+		if w.proc != nil {
+			procs = append(procs, w.proc)
+		}
+	}
+	h.mu.Unlock()
+	for _, p := range procs {
+		p.Close() // not under the lock: it waits for a goroutine that may want it
+	}
 	h.wg.Wait()
 	var errs []error
 	if h.alloc != nil {
 		errs = append(errs, h.alloc.Close())
 	}
 	return errors.Join(append(errs, h.store.Close())...)
+}
+
+// spawnGoroutine runs f in a goroutine that Close waits for; it does nothing
+// and returns false once the hive closes. Lock order: worker.mu before Hive.mu.
+func (h *Hive) spawnGoroutine(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() != nil {
+		return false
+	}
+	h.wg.Go(f)
+	return true
 }
 
 // Status tells how far the daemon is. It does not block.

@@ -115,7 +115,7 @@ func (h *Hive) start(rec store.Job, op Operation) {
 	h.mu.Lock()
 	h.jobs[rec.JobID] = j
 	h.mu.Unlock()
-	h.wg.Go(func() {
+	h.spawnGoroutine(func() { // else the next recovery begins it
 		defer cancel(nil)
 		defer close(j.done)
 		h.carryOut(ctx, j)

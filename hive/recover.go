@@ -2,6 +2,7 @@ package hive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -24,7 +25,7 @@ const (
 // found is what recovery knows about one recorded worker.
 type found struct {
 	rec     store.Worker
-	lease   *store.Lease // nil: the worker has none
+	lease   *store.Lease // looked up unless it is alive; nil: it has none
 	verdict proc.Verdict
 	process *proc.Process // if alive
 	why     string        // why it is dead or cannot be judged
@@ -34,8 +35,7 @@ type found struct {
 // ledger is what the state file says at the start.
 type ledger struct {
 	found  []*found
-	stray  []store.Lease // leases of workers that have ended
-	active []store.Job   // jobs that have not ended
+	active []store.Job // jobs that have not ended
 }
 
 // Recover compares the state file with the processes: it adopts the living,
@@ -45,16 +45,20 @@ type ledger struct {
 // when it returns nil.
 func (h *Hive) Recover(ctx context.Context) error {
 	begun := time.Now()
-	led, err := h.load()
-	if err != nil {
+	var led *ledger
+	var g errgroup.Group
+	g.Go(func() (err error) { led, err = h.load(); return err })
+	g.Go(func() error { return h.alloc.Rebuild(ctx) })
+	if err := g.Wait(); err != nil {
 		return fmt.Errorf("read the state: %w", err)
-	}
-	if err := h.alloc.Rebuild(ctx); err != nil {
-		return fmt.Errorf("rebuild the port pool: %w", err)
 	}
 	limited, cancel := context.WithTimeout(ctx, recoveryLimit)
 	defer cancel()
 	h.judgeAll(limited, led)
+	if err := h.findLeases(led); err != nil {
+		led.letGo()
+		return fmt.Errorf("read the leases: %w", err)
+	}
 	h.endTrees(limited, led)
 	if err := ctx.Err(); err != nil {
 		led.letGo()
@@ -83,13 +87,6 @@ func (l *ledger) letGo() {
 func (h *Hive) load() (*ledger, error) {
 	led := &ledger{}
 	err := h.store.View(func(tx *store.Tx) error {
-		leases := map[string]store.Lease{}
-		for l, err := range tx.Leases() {
-			if err != nil {
-				return err
-			}
-			leases[l.LeaseID] = l
-		}
 		for rec, err := range tx.Workers() {
 			if err != nil {
 				return err
@@ -98,17 +95,7 @@ func (h *Hive) load() (*ledger, error) {
 				h.dead = append(h.dead, rec)
 				continue
 			}
-			f := &found{rec: rec}
-			if l, ok := leases[rec.LeaseID]; ok {
-				f.lease = &l
-				delete(leases, rec.LeaseID)
-			}
-			led.found = append(led.found, f)
-		}
-		for _, l := range leases {
-			if l.Kind == store.LeaseWorker && l.State != store.LeaseQuarantined {
-				led.stray = append(led.stray, l)
-			}
+			led.found = append(led.found, &found{rec: rec})
 		}
 		for job, err := range tx.ActiveJobs() {
 			if err != nil {
@@ -186,6 +173,26 @@ func (f *found) judge(ctx context.Context, contested bool) {
 	f.process = nil
 }
 
+// findLeases looks up the leases that recovery is going to change.
+func (h *Hive) findLeases(led *ledger) error {
+	return h.store.View(func(tx *store.Tx) error {
+		for _, f := range led.found {
+			if f.verdict == proc.Alive && f.rec.State != store.WorkerUnverified {
+				continue
+			}
+			l, err := tx.Lease(f.rec.Port)
+			switch {
+			case errors.Is(err, store.ErrNotFound) || (err == nil && l.LeaseID != f.rec.LeaseID):
+			case err != nil:
+				return err
+			default:
+				f.lease = &l
+			}
+		}
+		return nil
+	})
+}
+
 // endTrees ends what dead workers have left behind, and finds out which ports
 // can still be reached. In the first start with a copied or restored file
 // nothing is ended: it may belong to somebody else.
@@ -243,7 +250,6 @@ func (h *Hive) recordRecovery(led *ledger) error {
 			free = append(free, *f.lease)
 		}
 	}
-	free = append(free, led.stray...)
 	closure, committed := h.batched(func(b *batch) error {
 		for _, f := range led.found {
 			if err := b.recordFound(f); err != nil {
@@ -347,7 +353,7 @@ func (h *Hive) adopt(led *ledger) Recovery {
 			h.enlist(w)
 			// All at once would be a burst of probes just when clients come back.
 			first := rand.N(time.Duration(len(led.found))*time.Millisecond + firstLook)
-			h.wg.Go(func() { w.supervise(h.ctx, first) })
+			w.follow(first)
 			if f.rec.State == store.WorkerStopping {
 				h.resume = append(h.resume, func() {
 					h.wg.Go(func() { _ = w.requestStop(h.ctx, stopRequest{reason: f.rec.Reason}) })

@@ -266,7 +266,7 @@ func (h *Hive) openGate(gated *proc.Gated, rec store.Worker) (*worker, error) {
 	rec.State = store.WorkerRunning // rides on the next commit
 	w := h.newWorker(rec, p)
 	h.enlist(w)
-	h.wg.Go(func() { w.supervise(h.ctx, firstLook) })
+	w.follow(firstLook)
 	return w, nil
 }
 

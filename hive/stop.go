@@ -42,8 +42,17 @@ func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing
 	return map[string]any{"worker_id": rec.WorkerID, "name": orNull(rec.Name), "port": rec.Port, "status": "stopped"}, nil
 }
 
-// requestStop has the supervisor stop the worker and waits until it has ended.
+// requestStop has a supervisor stop the worker and waits until it has ended.
 func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
+	w.mu.Lock()
+	w.callers++ // before attend: a supervisor that is there does not rest now
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.callers--
+		w.mu.Unlock()
+	}()
+	w.attend(0)
 	select {
 	case w.stops <- req:
 	case <-w.ended:
@@ -83,12 +92,10 @@ const logTail = 20
 
 func (w *worker) bringDown(ctx context.Context, out outcome) {
 	if w.recordStopping(out) != nil {
-		w.proc.Close()
 		return
 	}
 	left, err := w.tree.Stop(ctx, w.record().Spec.Stop)
 	if ctx.Err() != nil {
-		w.proc.Close()
 		return // the record says stopping: the next recovery goes on with it
 	}
 	if err != nil {

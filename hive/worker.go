@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,8 +16,10 @@ import (
 	"rbeehive/store"
 )
 
-// worker is a live worker. Its supervisor goroutine is the only writer of its
-// state; everybody else reads the snapshot.
+// worker is a live worker. While anything happens to it, a supervisor goroutine
+// attends to it and is the only writer of its state; everybody else reads the
+// snapshot. A worker that is ready and left in peace has none, and costs only
+// the goroutine in which proc waits for its exit.
 type worker struct {
 	h    *Hive
 	proc *proc.Process // nil while the process cannot be judged (unverified)
@@ -27,6 +30,10 @@ type worker struct {
 	settled chan struct{} // closed when it is ready or has ended
 	ended   chan struct{} // closed when it has ended and its record and lease say so
 	failure *failure      // why it ended by itself; set before ended is closed
+
+	mu       sync.Mutex
+	attended bool // a supervisor is there
+	callers  int  // those who wait for the supervisor to take a stop request
 }
 
 // stopRequest asks a supervisor to stop its worker.
@@ -99,18 +106,53 @@ func (b *batch) workerEvent(rec store.Worker, jobID, message string) error {
 	})
 }
 
-// supervise follows the worker until it has ended or the hive closes; then it
-// lets go of the process and leaves it running. The first look at it is after first.
+// attend starts a supervisor if none is there and the hive is open. The first
+// look at a worker that is not at rest is after first.
+func (w *worker) attend(first time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.attended {
+		w.attended = w.h.spawnGoroutine(func() { w.supervise(w.h.ctx, first) })
+	}
+}
+
+// follow attends to a worker that has just been started or adopted, and from
+// now on whenever its process ends.
+func (w *worker) follow(first time.Duration) {
+	w.attend(first)
+	w.proc.AfterDone(func() { w.attend(0) })
+}
+
+// rest reports whether the supervisor may go: the worker serves, and nobody
+// waits for the supervisor.
+func (w *worker) rest() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.proc.Done():
+		return false
+	default:
+	}
+	if w.callers > 0 {
+		return false
+	}
+	w.attended = false
+	return true
+}
+
+// supervise attends to the worker until it rests, has ended, or the hive closes.
 func (w *worker) supervise(ctx context.Context, first time.Duration) {
 	now := time.Now()
 	f := &follower{w: w, since: now, searched: now}
 	defer f.cancel()
 	timer := time.NewTimer(first)
 	defer timer.Stop()
+	if w.atRest() {
+		timer.Stop() // called for a stop or an exit, not to look
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			w.proc.Close()
 			return
 		case <-w.proc.Done():
 			f.cancel()
@@ -129,8 +171,21 @@ func (w *worker) supervise(ctx context.Context, first time.Duration) {
 			}
 			if v != nowReady {
 				timer.Reset(f.gap)
+			} else if w.rest() {
+				return
 			}
 		}
+	}
+}
+
+// atRest reports whether the worker has been seen serving since it was started
+// or adopted.
+func (w *worker) atRest() bool {
+	select {
+	case <-w.settled:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -34,7 +35,12 @@ type hierarchy struct {
 	root  string // which cgroup the mount shows as its root, as /proc/<pid>/cgroup writes it
 }
 
-func findHierarchy() (hierarchy, error) {
+// findHierarchy reads it once: where it is mounted belongs to the process and
+// does not change under it, and reading all mounts at each look at each worker
+// was a fifth of the cost of a recovery.
+var findHierarchy = sync.OnceValues(readHierarchy)
+
+func readHierarchy() (hierarchy, error) {
 	mounts, err := procfs.GetMounts()
 	if err != nil {
 		return hierarchy{}, fmt.Errorf("find cgroup v2: %w", err)

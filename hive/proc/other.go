@@ -65,6 +65,9 @@ func (p *Process) Close() {}
 // Members returns ErrUnsupported.
 func (t *Tree) Members(context.Context) ([]Member, error) { return nil, ErrUnsupported }
 
+// AfterDone does nothing: there is no process.
+func (p *Process) AfterDone(func()) {}
+
 // CPUTime returns ErrUnsupported.
 func (t *Tree) CPUTime(context.Context) (time.Duration, error) { return 0, ErrUnsupported }
 

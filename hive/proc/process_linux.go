@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,13 +19,15 @@ import (
 // goroutine that waits in Go's poller, and no thread.
 type Process struct {
 	id    store.Identity
-	leaf  string // its cgroup, if that is a leaf of a hive's, as /proc writes it
 	pidfd *os.File
 	conn  syscall.RawConn
 
 	watched chan struct{} // closed when the watching goroutine has returned
 	done    chan struct{} // closed when the process has ended
 	exit    store.Exit    // set before done is closed
+
+	mu   sync.Mutex
+	then func() // called after done is closed
 }
 
 // Adopt takes back a recorded process after a restart of hive. It returns a
@@ -65,7 +68,7 @@ func follow(id store.Identity, fd int) (*Process, error) {
 		return nil, fmt.Errorf("watch: %w", err)
 	}
 	p := &Process{
-		id: id, leaf: leafOf(id.PID), pidfd: pidfd, conn: conn,
+		id: id, pidfd: pidfd, conn: conn,
 		watched: make(chan struct{}), done: make(chan struct{}),
 	}
 	children.add(id.PID)
@@ -82,14 +85,37 @@ func (p *Process) watch() {
 	if err != nil {
 		return // closed
 	}
+	leaf := leafOf(p.id.PID) // before it is reaped: a zombie still has its cgroup
 	err = p.conn.Control(func(fd uintptr) { p.exit = collectExit(p.id, int(fd)) })
 	if err != nil {
 		return
 	}
 	p.exit.At = time.Now().UTC()
-	p.exit.OOM = p.exit.Signal == "SIGKILL" && oomKilled(p.leaf)
+	p.exit.OOM = p.exit.Signal == "SIGKILL" && oomKilled(leaf)
+	p.mu.Lock()
 	close(p.done)
+	then := p.then
+	p.mu.Unlock()
 	p.pidfd.Close()
+	if then != nil {
+		then()
+	}
+}
+
+// AfterDone has f called once after Done is closed, in the goroutine that
+// watches the process, or at once if it is closed already: who follows many
+// processes then needs no goroutine of its own for each. f must not block. A
+// second call replaces f.
+func (p *Process) AfterDone(f func()) {
+	p.mu.Lock()
+	select {
+	case <-p.done:
+		p.mu.Unlock()
+		f()
+	default:
+		p.then = f
+		p.mu.Unlock()
+	}
 }
 
 // Identity returns what was recorded, or is to be recorded, of the process.
