@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -377,14 +378,38 @@ func (h *Hive) afterwards(led *ledger) {
 	for _, rec := range led.active {
 		h.resume = append(h.resume, func() { h.restart(rec) })
 	}
-	h.resume = append(h.resume, func() {
-		h.wg.Go(func() { h.sweep(h.ctx) })
-		h.wg.Go(func() {
-			if err := h.store.Check(h.ctx); err != nil && h.ctx.Err() == nil {
-				h.cfg.Log.WithError(err).Error("the state file is damaged: stop hive and look at it before it is relied on")
-			}
-		})
-	})
+	h.resume = append(h.resume, func() { h.spawnGoroutine(h.lookAround) })
+}
+
+// lookAround does what need not be done before serving: the sweep, the full
+// check of the file, and giving back the memory that all this took.
+func (h *Hive) lookAround() {
+	h.sweep(h.ctx)
+	if err := h.store.Check(h.ctx); err != nil && h.ctx.Err() == nil {
+		h.cfg.Log.WithError(err).Error("the state file is damaged: stop hive and look at it before it is relied on")
+	}
+	h.awaitLooks()
+	debug.FreeOSMemory() // a start needs several times the memory of the time after it
+}
+
+// awaitLooks waits, for a while, until the adopted workers have been looked at.
+func (h *Hive) awaitLooks() {
+	deadline := time.After(recoveryLimit)
+	h.mu.Lock()
+	var settled []<-chan struct{}
+	for _, w := range h.workers {
+		settled = append(settled, w.settled)
+	}
+	h.mu.Unlock()
+	for _, ch := range settled {
+		select {
+		case <-ch:
+		case <-deadline:
+			return
+		case <-h.ctx.Done():
+			return
+		}
+	}
 }
 
 // restart begins a job that was queued when hive was stopped.

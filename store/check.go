@@ -30,6 +30,7 @@ func (s *Store) Check(ctx context.Context) error {
 	c := &checker{ctx: ctx}
 	err := s.View(func(tx *Tx) error {
 		c.tx = tx
+		defer forgetPages(s.db.Info().Data, tx.btx.Size())
 		return c.run()
 	})
 	return errors.Join(append(c.findings, err)...)

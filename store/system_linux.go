@@ -107,3 +107,11 @@ func lockHolder(path string) int {
 	}
 	return 0
 }
+
+// forgetPages takes the mapped file out of our resident memory: whoever has read
+// all of it, as Check does, would else be charged for it for good. The pages stay
+// in the page cache, and the next read maps them again (madvise(2)). It must be
+// called inside a transaction, during which the mapping does not move.
+func forgetPages(data uintptr, size int64) {
+	_, _, _ = unix.Syscall(unix.SYS_MADVISE, data, uintptr(size), unix.MADV_DONTNEED)
+}

@@ -78,7 +78,10 @@ func (r results) line(s string) {
 	if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
 		return
 	}
-	name, _, _ := strings.Cut(strings.TrimPrefix(f[0], "Benchmark"), "-")
+	name := strings.TrimPrefix(f[0], "Benchmark")
+	if i := strings.LastIndexByte(name, '-'); i > 0 {
+		name = name[:i] // the number of processors
+	}
 	for i := 2; i+1 < len(f); i += 2 {
 		if v, err := strconv.ParseFloat(f[i], 64); err == nil {
 			r[name+" "+f[i+1]] = v
@@ -99,6 +102,15 @@ type target struct {
 // value of one measurement.
 func one(key string) func(results) (float64, bool) {
 	return func(r results) (float64, bool) { v, ok := r[key]; return v, ok }
+}
+
+// difference of two measurements, scaled.
+func difference(a, b string, scale float64) func(results) (float64, bool) {
+	return func(r results) (float64, bool) {
+		x, ok := r[a]
+		y, ok2 := r[b]
+		return (x - y) * scale, ok && ok2
+	}
 }
 
 // ratio of two measurements.
