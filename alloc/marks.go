@@ -61,12 +61,12 @@ func (m *marks) active(port uint16) *mark {
 }
 
 // setForeign marks a port as held by a stranger. Each time in a row it waits longer.
-func (m *marks) setForeign(port uint16, f finding, now time.Time) *mark {
+func (m *marks) setForeign(port uint16, f finding, now time.Time) {
 	wait := markFirst
 	if before := m.byPort[port]; before != nil && before.wait > 0 {
 		wait = min(2*before.wait, markMost)
 	}
-	k := &mark{
+	m.byPort[port] = &mark{
 		holder:  f.holder,
 		sockets: f.sockets,
 		named:   f.named,
@@ -74,10 +74,8 @@ func (m *marks) setForeign(port uint16, f finding, now time.Time) *mark {
 		until:   now.Add(wait),
 		wait:    wait,
 	}
-	m.byPort[port] = k
 	m.pool.draining.clear(port)
 	m.pool.foreign.set(port)
-	return k
 }
 
 // setDraining marks a port as held by the kernel only.

@@ -134,7 +134,6 @@ func (f *fixture) expectHolder(r *alloc.Reservation, kind string, boundKnown boo
 	require.NotEmpty(t, h.Program)
 	require.NotEmpty(t, h.User)
 	require.Contains(t, err.Error(), "held by "+h.Program+" (pid ")
-
 }
 
 func TestStrangersOnAllPortsExhaustTheRange(t *testing.T) {

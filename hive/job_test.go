@@ -3,7 +3,6 @@ package hive_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -224,5 +223,5 @@ func TestManyClients(t *testing.T) {
 	wg.Wait()
 	require.Empty(t, r.leases())
 	require.Empty(t, r.processes())
-	require.Len(t, r.h.Workers(), 24, fmt.Sprint("dead workers stay listed"))
+	require.Len(t, r.h.Workers(), 24, "dead workers stay listed")
 }

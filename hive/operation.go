@@ -137,8 +137,10 @@ func (h *Hive) checkSpawn(s Spawn) error {
 		for _, t := range h.cfg.Catalog.Types() {
 			names = append(names, t.Name)
 		}
-		return &InputError{Kind: ErrUnknownWorkerType, Field: "worker",
-			Detail: fmt.Sprintf("no worker type %q (known: %s)", s.Worker, strings.Join(names, ", "))}
+		return &InputError{
+			Kind: ErrUnknownWorkerType, Field: "worker",
+			Detail: fmt.Sprintf("no worker type %q (known: %s)", s.Worker, strings.Join(names, ", ")),
+		}
 	}
 	switch err := typ.Check(s.Model, s.Params); {
 	case errors.Is(err, catalog.ErrModelRequired):
@@ -170,13 +172,17 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 	d, ok := decoders[tag]
 	if !ok {
 		known := slices.Sorted(maps.Keys(decoders))
-		return nil, "", &InputError{Kind: ErrUnknownOperation, Field: "operation",
-			Detail: fmt.Sprintf("unknown operation %q (known: %s)", clip(tag), strings.Join(known, ", "))}
+		return nil, "", &InputError{
+			Kind: ErrUnknownOperation, Field: "operation",
+			Detail: fmt.Sprintf("unknown operation %q (known: %s)", clip(tag), strings.Join(known, ", ")),
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if name != "operation" && name != "hive_id" && !slices.Contains(d.fields, name) {
-			return nil, "", &InputError{Kind: ErrUnknownField, Field: clip(name),
-				Detail: fmt.Sprintf("is not a field of %s (its fields: %s)", tag, strings.Join(append([]string{"hive_id"}, d.fields...), ", "))}
+			return nil, "", &InputError{
+				Kind: ErrUnknownField, Field: clip(name),
+				Detail: fmt.Sprintf("is not a field of %s (its fields: %s)", tag, strings.Join(append([]string{"hive_id"}, d.fields...), ", ")),
+			}
 		}
 	}
 	if hiveID, err = f.text("hive_id"); err != nil {

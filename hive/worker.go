@@ -352,7 +352,7 @@ func (w *worker) uid() (uint32, bool) {
 // logLine writes one of hive's own lines into a worker's log. The log is for
 // people; a line that cannot be written is not worth a failure.
 func logLine(path, format string, args ...any) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // our own log directory
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return
 	}

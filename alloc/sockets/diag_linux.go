@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
-	"github.com/mdlayher/netlink/nlenc"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,7 +84,7 @@ func diagRequest(family uint8, states uint32, port uint16) []byte {
 	b := make([]byte, sizeRequest)
 	b[0] = family
 	b[1] = unix.IPPROTO_TCP
-	nlenc.PutUint32(b[4:8], states)
+	binary.NativeEndian.PutUint32(b[4:8], states)
 	binary.BigEndian.PutUint16(b[8:10], port)
 	return b
 }
@@ -100,8 +99,8 @@ func parseDiag(b []byte) (Socket, error) {
 		Local:  diagAddr(b[0], id[4:20], id[0:2]),
 		Remote: diagAddr(b[0], id[20:36], id[2:4]),
 		State:  stateOf(b[1]),
-		UID:    nlenc.Uint32(b[64:68]),
-		Inode:  uint64(nlenc.Uint32(b[68:72])),
+		UID:    binary.NativeEndian.Uint32(b[64:68]),
+		Inode:  uint64(binary.NativeEndian.Uint32(b[68:72])),
 	}
 	var err error
 	sock.CgroupID, err = cgroupID(b[sizeReply:])
@@ -113,13 +112,13 @@ func parseDiag(b []byte) (Socket, error) {
 // decoder allocates for each.
 func cgroupID(attrs []byte) (uint64, error) {
 	for len(attrs) >= unix.SizeofNlAttr {
-		size := int(nlenc.Uint16(attrs[0:2]))
+		size := int(binary.NativeEndian.Uint16(attrs[0:2]))
 		if size < unix.SizeofNlAttr || size > len(attrs) {
 			return 0, fmt.Errorf("%w: attribute of %d bytes", ErrMalformed, size)
 		}
 		value := attrs[unix.SizeofNlAttr:size]
-		if nlenc.Uint16(attrs[2:4]) == attrCgroupID && len(value) == 8 {
-			return nlenc.Uint64(value), nil
+		if binary.NativeEndian.Uint16(attrs[2:4]) == attrCgroupID && len(value) == 8 {
+			return binary.NativeEndian.Uint64(value), nil
 		}
 		attrs = attrs[min(len(attrs), (size+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1)):]
 	}

@@ -75,8 +75,11 @@ func portsLine(p alloc.Survey) string {
 		n    int
 		what string
 	}{
-		{p.Leased, "leased"}, {p.Foreign, "held by others"}, {p.Reserved, "reserved"},
-		{p.Quarantined, "quarantined"}, {p.Draining, "draining"},
+		{p.Leased, "leased"},
+		{p.Foreign, "held by others"},
+		{p.Reserved, "reserved"},
+		{p.Quarantined, "quarantined"},
+		{p.Draining, "draining"},
 	} {
 		if c.n > 0 {
 			s += fmt.Sprintf(", %d %s", c.n, c.what)

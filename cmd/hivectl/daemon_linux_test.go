@@ -127,7 +127,7 @@ func (d *daemon) serves(url string) error {
 		select {
 		case err := <-d.done:
 			d.cmd = nil
-			ended = fmt.Errorf("hive ended before it served: %v", err)
+			ended = fmt.Errorf("hive ended before it served: %w", err)
 			return true
 		default:
 		}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -112,7 +113,7 @@ func (c *Client) WorkerLog(ctx context.Context, ref string, o LogOptions) (io.Re
 	if o.Follow {
 		query.Set("follow", "1")
 	}
-	resp, err := c.send(ctx, get("/v1/workers/"+url.PathEscape(ref)+"/logs", query), 0)
+	resp, err := c.send(ctx, get("/v1/workers/"+url.PathEscape(ref)+"/logs", query), 0) //nolint:bodyclose // the caller closes it
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ type logBody struct {
 
 func (b *logBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.client.transportError(b.ctx, err)
 	}
 	return n, err

@@ -22,7 +22,7 @@ func harass(ctx context.Context, h *yard.Daemon, clients int, seed uint64, until
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // moments, not secrets
+			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
 			for ctx.Err() == nil {
 				act(ctx, h, rnd, &nSpawned, &nStopped)
 			}

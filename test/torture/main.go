@@ -100,7 +100,7 @@ func torment(ctx context.Context, binary string, rounds int, o options, enough f
 	}
 	defer func() { err = errors.Join(err, y.Clear()) }()
 	g := &ground{y, map[string]bool{}}
-	rnd := rand.New(rand.NewPCG(o.seed, 1)) //nolint:gosec // moments, not secrets
+	rnd := rand.New(rand.NewPCG(o.seed, 1))
 	for t.rounds < rounds && ctx.Err() == nil && !enough(t) {
 		t.rounds++
 		if err := g.round(ctx, rnd, o.clients, &t); err != nil {
