@@ -115,7 +115,7 @@ func (d *daemon) closeAPI(served <-chan error) {
 	if err := d.api.Shutdown(ctx); err != nil {
 		d.log.WithError(err).Warn("requests were cut off")
 	}
-	_ = <-served // it says only that the server was closed
+	<-served //nolint:errcheck // it says only that the server was closed
 }
 
 // finish stops the workers if that is wanted, closes the hive and says how many run.

@@ -99,7 +99,7 @@ func (o *Options) drain(srv *http.Server, served <-chan error) (int, error) {
 		return 1, errors.Join(fmt.Errorf("drain: %w", err), srv.Close())
 	}
 	if !o.NoListen {
-		_ = <-served // it says only that the server was closed
+		<-served //nolint:errcheck // it says only that the server was closed
 	}
 	return 0, nil
 }
