@@ -38,7 +38,8 @@
 //     hive is refused; a copy of one that does not run becomes a state of its own.
 //   - A damaged record is an error that names it, never a wrong record. Open
 //     examines the structure of the whole file and the checksums of meta,
-//     leases and workers; every other record is verified when it is read.
+//     leases, PIDs, workers and names; every other record is verified when it is
+//     read.
 //
 // # Caveats
 //
