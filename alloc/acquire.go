@@ -23,6 +23,8 @@ type search struct {
 
 	tried *bitset // nil until a port was rejected
 	from  uint16  // where the policy began
+
+	claimTries int // how often a held claim was tried again
 }
 
 // Acquire picks a port that nobody has, and reserves it: no other call gets it
@@ -273,7 +275,7 @@ func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, err
 	if err := ctx.Err(); err != nil {
 		return finding{}, err
 	}
-	fd, err := takeClaim(port)
+	fd, err := s.takeClaim(ctx, port)
 	if inUse(err) {
 		return otherHive(ctx, port)
 	}
@@ -285,6 +287,28 @@ func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, err
 	}
 	return s.inspect(ctx, port)
 }
+
+// takeClaim is patient with a claim that is held, up to claimTries times in a
+// search: a child that was forked a moment ago has a copy of every descriptor
+// until its execve, and with it the claim of a port that we have just freed.
+func (s *search) takeClaim(ctx context.Context, port uint16) (int, error) {
+	for {
+		fd, err := takeClaim(port)
+		if !inUse(err) || s.claimTries >= claimTries || ctx.Err() != nil {
+			return fd, err
+		}
+		s.claimTries++
+		select {
+		case <-time.After(claimGap):
+		case <-ctx.Done():
+		}
+	}
+}
+
+const (
+	claimTries = 10
+	claimGap   = 2 * time.Millisecond
+)
 
 // keepClaim holds on to a claim, unless the allocator was closed meanwhile:
 // nobody would ever give it up.

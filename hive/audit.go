@@ -70,27 +70,19 @@ func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 	switch f.verdict {
 	case proc.Alive:
 		err := h.settle(func(b *batch) error {
-			l, err := b.Lease(f.rec.Port)
-			if err != nil {
-				return err
-			}
-			f.lease = &l
 			return b.recordFound(f)
 		})
-		if err != nil {
+		if err != nil { // the hive is closing
 			f.process.Close()
-			h.logUnlessClosing(err, "record an adopted worker", w.id())
 			return
 		}
-		again := h.newWorker(f.rec, f.process)
-		h.enlist(again)
-		again.follow(firstLook)
+		h.takeBack(f, firstLook)
 	case proc.Dead:
-		left, err := w.tree.Stop(ctx, f.rec.Spec.Stop)
-		if err != nil && ctx.Err() != nil {
-			return
+		w.inherited = h.store.Meta().Relocated
+		rest := w.endRest(ctx)
+		if ctx.Err() == nil && rest.err == nil { // else in the next review
+			w.finish(f.outcome(time.Now().UTC()), rest)
 		}
-		w.finish(ctx, outcome{state: store.WorkerFailed, reason: "it ended unseen: " + f.why, exit: &store.Exit{At: time.Now().UTC()}}, left)
 	case proc.Unknown:
 	}
 }
@@ -109,35 +101,41 @@ func (h *Hive) reviewLeases(ctx context.Context) {
 	for _, w := range unverified {
 		h.judgeAgain(ctx, w)
 	}
-	leases, err := h.Leases()
+	held, err := h.holderless()
 	if err != nil {
 		h.logUnlessClosing(err, "read the leases", "")
 		return
 	}
-	var held []store.Lease
-	for _, l := range leases {
-		switch {
-		case l.State == store.LeaseQuarantined:
-			held = append(held, l)
-		case l.Kind == store.LeaseWorker && h.hasEnded(l.WorkerID):
-			// Worker and lease end in one transaction, so this is a file that was
-			// mended by hand. Nobody is known to hold the port; it is judged as one
-			// that may still be reached.
-			held = append(held, l)
-		}
-	}
 	h.reviewQuarantine(ctx, held)
 }
 
-// hasEnded reports whether a worker's record says that it has ended, or is gone.
-func (h *Hive) hasEnded(workerID string) bool {
-	ended := false
-	err := h.store.View(func(tx *store.Tx) error {
-		rec, err := tx.Worker(workerID)
-		ended = errors.Is(err, store.ErrNotFound) || (err == nil && rec.State.Ended())
+// holderless returns the quarantined leases, and those of workers that have
+// ended: worker and lease end in one transaction, so that is a file that was
+// mended by hand. Nobody is known to hold such a port, and it is judged as one
+// on which somebody may still be reached.
+func (h *Hive) holderless() (held []store.Lease, err error) {
+	err = h.store.View(func(tx *store.Tx) error {
+		for l, err := range tx.Leases() {
+			if err != nil {
+				return err
+			}
+			if l.Kind != store.LeaseWorker {
+				continue
+			}
+			if l.State != store.LeaseQuarantined {
+				rec, err := tx.Worker(l.WorkerID)
+				if err != nil && !errors.Is(err, store.ErrNotFound) {
+					return err
+				}
+				if err == nil && !rec.State.Ended() {
+					continue
+				}
+			}
+			held = append(held, l)
+		}
 		return nil
 	})
-	return err == nil && ended
+	return held, err
 }
 
 func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
@@ -165,14 +163,14 @@ func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
 		if seen[l.LeaseID] = h.quiet[l.LeaseID] + 1; seen[l.LeaseID] < 2 {
 			continue
 		}
-		closure, committed := h.batched(func(b *batch) error {
+		err := h.persist(func(closure func(*store.Tx) error) error {
+			return h.alloc.Release(context.Background(), l.Port, l.LeaseID, closure)
+		}, func(b *batch) error {
 			return b.event(store.EventAudit, "", l.WorkerID, fmt.Sprintf("port %d is free again: nobody was found on it twice", l.Port),
 				map[string]any{"port": l.Port, "lease_id": l.LeaseID})
 		})
-		if err := h.alloc.Release(ctx, l.Port, l.LeaseID, closure); err != nil {
-			h.logUnlessClosing(err, "free a quarantined port", l.LeaseID)
-			continue
+		if err != nil {
+			return // the hive is closing
 		}
-		committed()
 	}
 }

@@ -31,7 +31,7 @@ func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
 		do   func() error
 	}{
 		{"store write", func() error {
-			return h.write(ctx, func(b *batch) error {
+			return h.write(ctx, j.op, func(b *batch) error {
 				return b.event(store.EventProgress, j.id(), "", "hive_check: the state file can be written", nil)
 			})
 		}},
@@ -48,7 +48,7 @@ func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
 			return err
 		}},
 		{"stop", func() error {
-			if err := w.requestStop(ctx, stopRequest{jobID: j.id(), reason: "hive_check is done with it"}); err != nil {
+			if err := w.requestStop(h.ctx, stopRequest{jobID: j.id(), reason: "hive_check is done with it"}); err != nil {
 				return err
 			}
 			if w.failure != nil {

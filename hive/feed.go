@@ -3,9 +3,11 @@ package hive
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
+	"time"
 
 	"rbeehive/store"
 )
@@ -64,11 +66,26 @@ func (f *feed) wake(ids ...string) {
 // names is woken after the commit.
 type batch struct {
 	*store.Tx
-	jobs []string
+	jobs  []string
+	after []func()
 }
 
-// event appends an event. data may be nil; it must be encodable as JSON.
+// onCommit has f called once the transaction is durable, before listeners are woken.
+func (b *batch) onCommit(f func()) { b.after = append(b.after, f) }
+
+// event appends an event. data may be nil; it must be encodable as JSON. An
+// event of a job that has ended is an event of its worker only: nothing follows
+// the end event of a job.
 func (b *batch) event(typ store.EventType, jobID, workerID, message string, data any) error {
+	if jobID != "" {
+		job, err := b.Job(jobID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err != nil || (job.State.Ended() && typ != store.EventEnd) {
+			jobID = ""
+		}
+	}
 	ev := store.Event{Type: typ, JobID: jobID, WorkerID: workerID, Message: message}
 	if data != nil {
 		raw, err := json.Marshal(data)
@@ -89,33 +106,78 @@ func (b *batch) event(typ store.EventType, jobID, workerID, message string, data
 func (h *Hive) batched(fn func(*batch) error) (closure func(*store.Tx) error, committed func()) {
 	b := &batch{}
 	return func(tx *store.Tx) error {
-			b.Tx = tx
+			*b = batch{Tx: tx}
 			return fn(b)
 		}, func() {
+			for _, f := range b.after {
+				f()
+			}
 			h.feed.wake(b.jobs...)
 		}
 }
 
-// write commits what a new job or worker needs; refused on a full disk. ctx
-// counts only while the write is queued.
-func (h *Hive) write(ctx context.Context, fn func(*batch) error) error {
+// write commits what op begins. A full disk refuses it, unless op ends
+// something: stops are what helps. ctx counts only while the write is queued.
+func (h *Hive) write(ctx context.Context, op Operation, fn func(*batch) error) error {
+	commit := h.store.Update
+	switch op.(type) {
+	case StopWorker, ProcessDelete:
+		commit = h.store.UpdateReserved
+	}
 	closure, committed := h.batched(fn)
-	if err := h.store.Update(ctx, closure); err != nil {
+	if err := commit(ctx, closure); err != nil {
 		return err
 	}
 	committed()
 	return nil
 }
 
-// settle commits the end or a change of what exists already; it may use the
+// settle commits the end or a change of what exists already. It may use the
 // reserve of a full disk, and is not given up when a caller goes away.
 func (h *Hive) settle(fn func(*batch) error) error {
-	closure, committed := h.batched(fn)
-	if err := h.store.UpdateReserved(context.Background(), closure); err != nil {
-		return err
+	return h.persist(func(closure func(*store.Tx) error) error {
+		return h.store.UpdateReserved(context.Background(), closure)
+	}, fn)
+}
+
+// persist carries out a commit that must come about: what it records has
+// happened already, and somebody waits for it. A disk without even the reserve
+// is waited for. Any other error means that the file does not hold what it
+// must; then hive ends, and the next recovery finds out what is true. It returns
+// an error only then, or when the hive closes.
+func (h *Hive) persist(commit func(func(*store.Tx) error) error, fn func(*batch) error) error {
+	for {
+		closure, committed := h.batched(fn)
+		err := commit(closure)
+		switch {
+		case err == nil:
+			committed()
+			return nil
+		case errors.Is(err, store.ErrDiskFull):
+			h.cfg.Log.WithError(err).WithField("data_dir", h.cfg.DataDir).Error("the disk is full: waiting for space to record what has happened")
+		case errors.Is(err, store.ErrClosed):
+			return err
+		default:
+			h.giveUp(err)
+			return err
+		}
+		select {
+		case <-time.After(diskPatience):
+		case <-h.ctx.Done():
+			return errClosing
+		}
 	}
-	committed()
-	return nil
+}
+
+// diskPatience is how long a commit waits for space before it is tried again.
+const diskPatience = 200 * time.Millisecond
+
+// giveUp has Run return err.
+func (h *Hive) giveUp(err error) {
+	select {
+	case h.broken <- err:
+	default: // it ends already
+	}
 }
 
 // eventPage is how many events one read of the store returns: a View is never

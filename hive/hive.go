@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"rbeehive/alloc"
@@ -41,6 +42,8 @@ type Hive struct {
 	volatile volatile
 
 	serving  atomic.Bool
+	draining atomic.Bool  // no new jobs: all workers are being stopped
+	broken   chan error   // why the hive must end; holds one
 	done     atomic.Int64 // records judged by recovery
 	total    atomic.Int64
 	recovery atomic.Pointer[Recovery]
@@ -55,9 +58,10 @@ type Hive struct {
 	workers map[string]*worker
 	dead    []store.Worker    // workers that have ended, oldest first
 	claimed map[string]string // worker names of spawns under way -> job id
+	running bool              // recovery is over and what it left has been begun
 	resume  []func()          // what recovery leaves to be begun once the hive serves
 
-	quiet map[string]int // reviews in a row in which nobody was found on a quarantined lease; only Run's goroutine
+	quiet map[string]int // reviews in a row in which nobody was found on a quarantined lease; only audit uses it
 }
 
 // Open opens the state in cfg.DataDir and migrates it. It does not look at
@@ -75,13 +79,13 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		BackupDir: filepath.Join(cfg.DataDir, "backups"),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the state file: %w", err)
+		return nil, err
 	}
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, claimed: map[string]string{},
-		feed: feed{topics: map[string]*topic{}},
+		feed: feed{topics: map[string]*topic{}}, broken: make(chan error, 1),
 	}
 	h.ctx, h.close = context.WithCancel(context.Background())
 	h.alloc, err = alloc.New(alloc.Options{
@@ -118,62 +122,109 @@ func machineID() string {
 // judges again what could not be judged, and prunes what is old. It returns
 // nil when ctx ended. Workers and jobs go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
-	h.begin()
+	h.spawnGoroutine(h.audit)
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-h.store.Failed():
+		return fmt.Errorf("the state file can no longer be trusted, starting again finds out what it holds: %w", h.store.Err())
+	case err := <-h.broken:
+		return fmt.Errorf("what has happened cannot be recorded, starting again finds out what is true: %w", err)
+	}
+}
+
+// audit reviews and prunes until the hive closes.
+func (h *Hive) audit() {
 	ticker := time.NewTicker(h.cfg.AuditInterval)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			return nil
-		case <-h.store.Failed():
-			return fmt.Errorf("the state file can no longer be trusted, starting again finds out what it holds: %w", h.store.Err())
+		case <-h.ctx.Done():
+			return
 		case <-ticker.C:
-			h.reviewLeases(ctx)
-			h.prune(ctx)
+			h.reviewLeases(h.ctx)
+			h.prune(h.ctx)
 		}
 	}
 }
 
-// begin starts what recovery has left for later.
+// begin starts what recovery has left for later. Nobody is served before it: a
+// client that waits for a job of the last run must find it under way.
 func (h *Hive) begin() {
 	h.mu.Lock()
 	todo := h.resume
-	h.resume = nil
+	h.resume, h.running = nil, true
 	h.mu.Unlock()
 	for _, f := range todo {
 		f()
 	}
 }
 
-// StopWorkers stops every live worker and waits for them. It blocks for as
-// long as the slowest takes, or until ctx ends. The errors of those that could
-// not be stopped are joined.
+// StopWorkers refuses new jobs from now on, cancels the spawns under way, stops
+// every live worker and waits for them. It blocks for as long as the slowest
+// takes, or until ctx ends. The errors of those that could not be stopped are
+// joined; workers that cannot be verified are left alone.
 func (h *Hive) StopWorkers(ctx context.Context) error {
-	var wg sync.WaitGroup
-	h.mu.Lock()
-	errs := make(chan error, len(h.workers))
-	for _, w := range h.workers {
-		if w.proc == nil {
-			continue // cannot be verified: never signalled
-		}
-		wg.Go(func() {
+	h.draining.Store(true)
+	if err := h.cancelSpawns(ctx); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	var mu sync.Mutex
+	var errs []error
+	for _, w := range h.signallable() {
+		g.Go(func() error {
 			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers"})
 			if err == nil && w.failure != nil && w.failure.Code == CodeStopIncomplete {
 				err = w.failure
 			}
 			if err != nil {
-				errs <- fmt.Errorf("%s: %w", w.id(), err)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, fmt.Errorf("%s: %w", w.id(), err))
 			}
+			return nil
 		})
 	}
-	h.mu.Unlock()
-	wg.Wait()
-	close(errs)
-	var all []error
-	for err := range errs {
-		all = append(all, err)
+	_ = g.Wait() // the functions return no errors: all workers are tried
+	return errors.Join(errs...)
+}
+
+// signallable returns the live workers whose process is verified.
+func (h *Hive) signallable() (list []*worker) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.workers {
+		if w.proc != nil {
+			list = append(list, w)
+		}
 	}
-	return errors.Join(all...)
+	return list
+}
+
+// cancelSpawns cancels the jobs that start workers and waits until they have
+// ended what they had begun.
+func (h *Hive) cancelSpawns(ctx context.Context) error {
+	h.mu.Lock()
+	var list []*job
+	for _, j := range h.jobs {
+		switch j.op.(type) {
+		case Spawn, Check:
+			list = append(list, j)
+		}
+	}
+	h.mu.Unlock()
+	for _, j := range list {
+		j.cancel(errCancelled)
+	}
+	for _, j := range list {
+		select {
+		case <-j.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // Close lets go of the workers, which keep running, and closes the state file.
@@ -182,17 +233,15 @@ func (h *Hive) Close() error {
 	h.serving.Store(false)
 	h.mu.Lock()
 	h.close()
-	var procs []*proc.Process
-	for _, w := range h.workers {
-		if w.proc != nil {
-			procs = append(procs, w.proc)
-		}
-	}
 	h.mu.Unlock()
-	for _, p := range procs {
-		p.Close() // not under the lock: it waits for a goroutine that may want it
-	}
 	h.wg.Wait()
+	procs := h.signallable()
+	for _, w := range procs {
+		w.proc.Close() // only now: a stop under way needed it
+	}
+	if len(procs) == 0 {
+		_, _ = proc.PruneCgroups(h.store.Meta().StateID) // tidiness: the next recovery manages with what is left
+	}
 	var errs []error
 	if h.alloc != nil {
 		errs = append(errs, h.alloc.Close())

@@ -1,10 +1,12 @@
 package hive
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +48,15 @@ func (j *job) begin(workerID string, now time.Time) store.Job {
 	return j.rec
 }
 
+// forget takes back that the job has made a worker: it was not recorded.
+func (j *job) forget(workerID string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.rec.WorkerID == workerID {
+		j.rec.WorkerID = ""
+	}
+}
+
 // Causes of a cancelled job context.
 var (
 	errCancelled = errors.New("cancelled on request")
@@ -82,7 +93,7 @@ func (h *Hive) Submit(ctx context.Context, op Operation, raw json.RawMessage) (s
 	if err := h.admit(); err != nil {
 		return store.Job{}, err
 	}
-	err := h.write(ctx, func(b *batch) error {
+	err := h.write(ctx, op, func(b *batch) error {
 		if err := b.PutJob(rec); err != nil {
 			return err
 		}
@@ -98,7 +109,7 @@ func (h *Hive) Submit(ctx context.Context, op Operation, raw json.RawMessage) (s
 
 // admit takes one of the places for unfinished jobs.
 func (h *Hive) admit() error {
-	if h.ctx.Err() != nil {
+	if h.ctx.Err() != nil || h.draining.Load() {
 		return ErrClosed
 	}
 	if int(h.active.Add(1)) > h.cfg.Jobs.MaxQueued {
@@ -171,14 +182,14 @@ func (h *Hive) end(j *job, state store.JobState, result any, jobErr *store.JobEr
 	j.mu.Lock()
 	rec := j.rec
 	j.mu.Unlock()
-	err := h.settle(func(b *batch) error { return endJob(b, &rec, state, result, jobErr) })
-	if err != nil {
-		h.logUnlessClosing(err, "record the end of a job", rec.JobID)
-		return
-	}
-	j.mu.Lock()
-	j.rec = rec
-	j.mu.Unlock()
+	_ = h.settle(func(b *batch) error { // fails only if the hive closes: then the next recovery settles it
+		b.onCommit(func() {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.rec = rec
+		})
+		return endJob(b, &rec, state, result, jobErr)
+	})
 }
 
 // endJob writes an ended job and its last events.
@@ -199,7 +210,7 @@ func endJob(b *batch, rec *store.Job, state store.JobState, result any, jobErr *
 		}
 	}
 	message := fmt.Sprintf("%s %s", rec.Operation, state)
-	if jobErr != nil {
+	if jobErr != nil && state == store.JobFailed {
 		for _, line := range jobErr.Log {
 			if err := b.event(store.EventLog, rec.JobID, rec.WorkerID, line, nil); err != nil {
 				return err
@@ -257,6 +268,9 @@ func (h *Hive) Jobs(f JobFilter) (jobs []store.Job, next string, err error) {
 	if limit <= 0 {
 		limit = 100
 	}
+	if f.State == store.JobQueued || f.State == store.JobRunning {
+		return h.unfinishedJobs(f, limit) // without reading a week of ended ones
+	}
 	err = h.store.View(func(tx *store.Tx) error {
 		for rec, err := range tx.Jobs(f.After, true) {
 			if err != nil {
@@ -282,6 +296,23 @@ func (h *Hive) Jobs(f JobFilter) (jobs []store.Job, next string, err error) {
 	return jobs, next, err
 }
 
+// unfinishedJobs is Jobs for the states that only jobs in memory have.
+func (h *Hive) unfinishedJobs(f JobFilter, limit int) (jobs []store.Job, next string, err error) {
+	h.mu.Lock()
+	for _, j := range h.jobs {
+		rec := j.record()
+		if rec.State == f.State && (f.Operation == "" || f.Operation == rec.Operation) && (f.After == "" || rec.JobID < f.After) {
+			jobs = append(jobs, rec)
+		}
+	}
+	h.mu.Unlock()
+	slices.SortFunc(jobs, func(a, b store.Job) int { return cmp.Compare(b.JobID, a.JobID) })
+	if len(jobs) > limit {
+		jobs, next = jobs[:limit], jobs[limit-1].JobID
+	}
+	return jobs, next, nil
+}
+
 // Cancel cancels a job and waits until what it had begun is undone. Errors:
 // ErrNotFound; ErrConflict if it has ended, or ended before it could be
 // cancelled, or cannot be cancelled; ctx's.
@@ -293,6 +324,9 @@ func (h *Hive) Cancel(ctx context.Context, id string) (store.Job, error) {
 		rec, err := h.Job(id)
 		if err != nil {
 			return rec, err
+		}
+		if !rec.State.Ended() {
+			return rec, fmt.Errorf("%w: job %s is about to begin; try again", ErrConflict, id)
 		}
 		return rec, fmt.Errorf("%w: job %s has already ended (%s)", ErrConflict, id, rec.State)
 	}

@@ -3,6 +3,7 @@ package hive
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,11 +22,9 @@ const (
 // are older than they need be.
 func (h *Hive) prune(ctx context.Context) {
 	for _, rec := range h.buryable(time.Now()) {
-		if err := h.settle(func(b *batch) error { return b.DeleteWorker(rec.WorkerID) }); err != nil {
-			h.logUnlessClosing(err, "remove a dead worker's record", rec.WorkerID)
+		if ctx.Err() != nil || !h.bury(rec) {
 			return
 		}
-		_ = os.Remove(h.logPath(rec.WorkerID)) // gone already is as good
 	}
 	for ctx.Err() == nil {
 		n, err := h.pruneStep()
@@ -39,6 +38,29 @@ func (h *Hive) prune(ctx context.Context) {
 	}
 }
 
+// bury removes a dead worker's record and log. While its port is quarantined
+// they stay: the log is a proof by which what is left of it can be known. It
+// reports whether pruning can go on.
+func (h *Hive) bury(rec store.Worker) bool {
+	gone := false
+	err := h.settle(func(b *batch) error {
+		lease, err := b.Lease(rec.Port)
+		if err == nil && lease.LeaseID == rec.LeaseID {
+			return nil
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		gone = true
+		return b.DeleteWorker(rec.WorkerID)
+	})
+	if err == nil && gone {
+		h.forget(rec.WorkerID)
+		_ = os.Remove(h.logPath(rec.WorkerID)) // gone already is as good
+	}
+	return err == nil
+}
+
 // pruneStep removes one batch and returns how many records it held.
 func (h *Hive) pruneStep() (n int, err error) {
 	err = h.settle(func(b *batch) error {
@@ -47,8 +69,11 @@ func (h *Hive) pruneStep() (n int, err error) {
 			if err != nil {
 				return err
 			}
-			if len(old) == pruneStep || job.FinishedAt == nil || b.Now().Sub(*job.FinishedAt) < h.cfg.Jobs.Retention {
+			if len(old) == pruneStep || b.Now().Sub(job.CreatedAt) < h.cfg.Jobs.Retention {
 				break // jobs come by age
+			}
+			if job.FinishedAt == nil || b.Now().Sub(*job.FinishedAt) < h.cfg.Jobs.Retention {
+				continue
 			}
 			old = append(old, job.JobID)
 		}
@@ -58,7 +83,11 @@ func (h *Hive) pruneStep() (n int, err error) {
 			}
 		}
 		ended, err := b.PruneEnded(b.Now().Add(-tombstoneKept), pruneStep)
-		n = max(len(old), ended)
+		if err != nil {
+			return err
+		}
+		events, err := b.PruneEvents(b.Now().Add(-h.cfg.Jobs.Retention), pruneStep) // of no job and no worker that is kept
+		n = max(len(old), ended, events)
 		return err
 	})
 	return n, err

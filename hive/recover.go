@@ -19,17 +19,19 @@ import (
 const (
 	recoveryLimit = 15 * time.Second // for judging all records and ending dead workers' trees
 	gatePatience  = 2 * time.Second  // a gate whose hive died sees end-of-file and exits
-	claimPatience = time.Second      // for a claim that a killed hive's child still holds
-	procReaders   = 4                // readers of /proc at once: more only make threads
+	gateGlance    = 2 * time.Millisecond
+	claimPatience = time.Second // for a claim that a killed hive's child still holds
+	procReaders   = 4           // readers of /proc at once: more only make threads
 )
 
 // found is what recovery knows about one recorded worker.
 type found struct {
 	rec     store.Worker
-	lease   *store.Lease // looked up unless it is alive; nil: it has none
+	lease   *store.Lease // of a dead one; nil: it has none
 	verdict proc.Verdict
 	process *proc.Process // if alive
 	why     string        // why it is dead or cannot be judged
+	exit    store.Exit    // how a dead one ended, as far as it can be known
 	keep    string        // why a dead worker's port stays quarantined
 }
 
@@ -73,6 +75,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 	result.Took = time.Since(begun)
 	h.recovery.Store(&result)
 	h.afterwards(led)
+	h.begin()
 	h.serving.Store(true)
 	return nil
 }
@@ -156,29 +159,50 @@ func (f *found) judge(ctx context.Context, contested bool) {
 	}
 	p, verdict, err := proc.Adopt(*f.rec.Identity)
 	f.process, f.verdict = p, verdict
-	if err != nil {
-		f.why = err.Error()
+	if reason := errors.Unwrap(err); reason != nil {
+		f.why = reason.Error()
 	}
-	if verdict != proc.Alive || f.rec.State != store.WorkerSpawning || !p.AtGate() {
+	if verdict == proc.Dead {
+		f.exit = proc.LastExit(*f.rec.Identity)
+	}
+	if verdict == proc.Alive && f.rec.State == store.WorkerSpawning {
+		f.judgeGate(ctx)
+	}
+}
+
+// judgeGate waits until a process that was recorded as spawning has executed
+// its program or is gone: its gate saw either the byte or end-of-file.
+func (f *found) judgeGate(ctx context.Context) {
+	for deadline := time.Now().Add(gatePatience); f.process.AtGate(); {
+		select {
+		case <-f.process.Done():
+			f.verdict, f.why = proc.Dead, "hive was killed before its program was executed"
+		case <-ctx.Done():
+			f.verdict, f.why = proc.Unknown, "there was no time to judge it"
+		case <-time.After(gateGlance):
+			if time.Now().Before(deadline) {
+				continue
+			}
+			f.verdict, f.why = proc.Unknown, "it waits at its gate and should have gone"
+		}
+		f.process.Close()
+		f.process = nil
 		return
 	}
 	select {
-	case <-p.Done():
+	case <-f.process.Done():
 		f.verdict, f.why = proc.Dead, "hive was killed before its program was executed"
-	case <-ctx.Done():
-		f.verdict, f.why = proc.Unknown, "there was no time to judge it"
-	case <-time.After(gatePatience):
-		f.verdict, f.why = proc.Unknown, "it waits at its gate and should have gone"
+		f.process.Close()
+		f.process = nil
+	default:
 	}
-	p.Close()
-	f.process = nil
 }
 
-// findLeases looks up the leases that recovery is going to change.
+// findLeases looks up the leases of the dead.
 func (h *Hive) findLeases(led *ledger) error {
 	return h.store.View(func(tx *store.Tx) error {
 		for _, f := range led.found {
-			if f.verdict == proc.Alive && f.rec.State != store.WorkerUnverified {
+			if f.verdict != proc.Dead {
 				continue
 			}
 			l, err := tx.Lease(f.rec.Port)
@@ -195,8 +219,10 @@ func (h *Hive) findLeases(led *ledger) error {
 }
 
 // endTrees ends what dead workers have left behind, and finds out which ports
-// can still be reached. In the first start with a copied or restored file
-// nothing is ended: it may belong to somebody else.
+// can still be reached. Where time or the system does not let it, the worker
+// stays unjudged and keeps its record: a later review ends the rest. In the
+// first start with a copied or restored file nothing is ended: it may belong to
+// somebody else.
 func (h *Hive) endTrees(ctx context.Context, led *ledger) {
 	var dead []*found
 	var trees []*proc.Tree
@@ -212,29 +238,32 @@ func (h *Hive) endTrees(ctx context.Context, led *ledger) {
 	var g errgroup.Group
 	g.SetLimit(procReaders)
 	for i, f := range dead {
-		left := members[i]
-		if err != nil {
-			f.keep = "what it left behind could not be looked for: " + err.Error()
-			continue
-		}
-		if len(left) == 0 {
-			continue
-		}
+		rest := remains{members[i], err}
+		hands := !h.store.Meta().Relocated
 		g.Go(func() error {
-			if !h.store.Meta().Relocated {
-				left, _ = trees[i].Stop(ctx, f.rec.Spec.Stop)
+			if hands && err == nil && (len(rest.members) > 0 || f.rec.Cgroup != "") {
+				rest.members, rest.err = trees[i].Stop(ctx, f.rec.Spec.Stop) // removes an empty cgroup, too
 			}
-			if len(left) > 0 {
-				f.keep = h.whyQuarantine(ctx, f.rec.Port, left)
+			if rest.err != nil {
+				f.verdict, f.why = proc.Unknown, "what it left behind could not be ended: "+rest.err.Error()
+			} else if len(rest.members) > 0 {
+				f.keep = h.whyQuarantine(f.rec.Port, rest)
 			}
 			return nil
 		})
 	}
-	_ = g.Wait() // the functions return no errors: what is left is in keep
+	_ = g.Wait() // the functions return no errors: what is left is in keep and verdict
+	h.findListeners(ctx, dead)
+}
+
+// findListeners looks once for all who have the ports of the dead.
+func (h *Hive) findListeners(ctx context.Context, dead []*found) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
+	defer cancel()
 	snap, err := h.sockets.Snapshot(ctx, 0)
 	for _, f := range dead {
 		switch {
-		case f.keep != "":
+		case f.verdict != proc.Dead || f.keep != "":
 		case err != nil:
 			f.keep = "the socket table cannot be read: " + err.Error()
 		default:
@@ -243,142 +272,66 @@ func (h *Hive) endTrees(ctx context.Context, led *ledger) {
 	}
 }
 
-// recordRecovery writes everything that recovery decided in one transaction.
-func (h *Hive) recordRecovery(led *ledger) error {
-	var free []store.Lease
-	for _, f := range led.found {
-		if f.verdict == proc.Dead && f.keep == "" && f.lease != nil {
-			free = append(free, *f.lease)
-		}
-	}
-	closure, committed := h.batched(func(b *batch) error {
-		for _, f := range led.found {
-			if err := b.recordFound(f); err != nil {
-				return err
-			}
-		}
-		return h.settleJobs(b, led)
-	})
-	if err := h.alloc.ReleaseAll(context.Background(), free, closure); err != nil {
-		return err
-	}
-	committed()
-	return nil
-}
-
-func (b *batch) recordFound(f *found) error {
-	before := f.rec.State
-	switch f.verdict {
-	case proc.Alive:
-		if f.rec.State == store.WorkerSpawning || f.rec.State == store.WorkerUnverified {
-			f.rec.State, f.rec.Reason = store.WorkerRunning, ""
-		}
-		if before == store.WorkerUnverified {
-			if err := b.setLease(f.lease, store.LeaseHeld); err != nil {
-				return err
-			}
-		}
-	case proc.Dead:
-		out := outcome{state: store.WorkerFailed, reason: "it ended while hive was not running: " + f.why, exit: &store.Exit{At: b.Now()}}
-		if f.rec.Desired == store.DesiredStopped {
-			out.state, out.reason = store.WorkerStopped, "stopped on request"
-		}
-		f.rec = ended(f.rec, out)
-		if f.keep != "" && f.lease != nil {
-			if err := b.quarantine(f.rec, "", f.keep); err != nil {
-				return err
-			}
-		}
-	case proc.Unknown:
-		f.rec.State, f.rec.Reason = store.WorkerUnverified, f.why
-		if err := b.setLease(f.lease, store.LeaseUnverified); err != nil {
-			return err
-		}
-	}
-	if f.rec.State == before {
-		return nil
-	}
-	if err := b.PutWorker(f.rec); err != nil {
-		return err
-	}
-	return b.workerEvent(f.rec, "", f.rec.WorkerID+" "+PublicState(f.rec.State)+": "+f.rec.Reason)
-}
-
-func (b *batch) setLease(l *store.Lease, state store.LeaseState) error {
-	if l == nil {
-		return nil
-	}
-	l.State = state
-	return b.PutLease(*l)
-}
-
-// settleJobs ends the jobs that a crash interrupted. Queued ones that are not
-// too old stay queued and are begun once the hive serves.
-func (h *Hive) settleJobs(b *batch, led *ledger) error {
-	alive := map[string]store.Worker{}
-	for _, f := range led.found {
-		if f.verdict == proc.Alive {
-			alive[f.rec.WorkerID] = f.rec
-		}
-	}
-	var queued []store.Job
-	for _, rec := range led.active {
-		w, lives := alive[rec.WorkerID]
-		var err error
-		switch {
-		case rec.State == store.JobRunning && rec.Operation == (Spawn{}).Tag() && lives:
-			err = endJob(b, &rec, store.JobSucceeded, resultOf(w), nil)
-		case rec.State == store.JobRunning:
-			err = endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "hive was restarted while the job ran").JobError)
-		case b.Now().Sub(rec.CreatedAt) > h.cfg.Jobs.MaxQueueAge:
-			err = endJob(b, &rec, store.JobFailed, nil, &fail(CodeExpired, "queued for more than %s (jobs.max_queue_age)", h.cfg.Jobs.MaxQueueAge).JobError)
-		default:
-			queued = append(queued, rec)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	led.active = queued
-	return nil
-}
-
 // adopt takes back the living workers and starts their supervisors.
 func (h *Hive) adopt(led *ledger) Recovery {
 	var r Recovery
+	var dead []store.Worker
 	for _, f := range led.found {
 		switch f.verdict {
 		case proc.Alive:
 			r.Adopted++
-			w := h.newWorker(f.rec, f.process)
-			h.enlist(w)
 			// All at once would be a burst of probes just when clients come back.
-			first := rand.N(time.Duration(len(led.found))*time.Millisecond + firstLook)
-			w.follow(first)
-			if f.rec.State == store.WorkerStopping {
-				h.resume = append(h.resume, func() {
-					h.wg.Go(func() { _ = w.requestStop(h.ctx, stopRequest{reason: f.rec.Reason}) })
-				})
-			}
+			h.takeBack(f, rand.N(time.Duration(len(led.found))*time.Millisecond+firstLook))
 		case proc.Dead:
-			r.Freed++
+			if f.keep == "" {
+				r.Freed++
+			}
 			logExit(f.rec)
-			h.dead = append(h.dead, f.rec)
+			dead = append(dead, f.rec)
 		case proc.Unknown:
 			r.Unverified++
 			h.enlist(h.newWorker(f.rec, nil))
 		}
 	}
+	h.mu.Lock()
+	h.dead = append(h.dead, dead...) // the supervisors are at work already
+	h.mu.Unlock()
 	return r
+}
+
+// takeBack makes the worker of a living process, and goes on with its stop if
+// it was being stopped.
+func (h *Hive) takeBack(f *found, first time.Duration) {
+	w := h.newWorker(f.rec, f.process)
+	w.inherited = h.store.Meta().Relocated
+	h.enlist(w)
+	w.follow(first)
+	if f.rec.State == store.WorkerStopping && !w.inherited {
+		h.later(func() {
+			h.spawnGoroutine(func() { _ = w.requestStop(h.ctx, stopRequest{reason: f.rec.Reason}) })
+		})
+	}
+}
+
+// later has f called once the hive serves: at once if it does.
+func (h *Hive) later(f func()) {
+	h.mu.Lock()
+	if h.running {
+		h.mu.Unlock()
+		f()
+		return
+	}
+	h.resume = append(h.resume, f)
+	h.mu.Unlock()
 }
 
 // afterwards notes what is begun once the hive serves: queued jobs, the sweep
 // for processes without a record, and the full check of the file.
 func (h *Hive) afterwards(led *ledger) {
 	for _, rec := range led.active {
-		h.resume = append(h.resume, func() { h.restart(rec) })
+		h.later(func() { h.restart(rec) })
 	}
-	h.resume = append(h.resume, func() { h.spawnGoroutine(h.lookAround) })
+	h.later(func() { h.spawnGoroutine(h.lookAround) })
 }
 
 // lookAround does what need not be done before serving: the sweep, the full

@@ -125,7 +125,7 @@ func (h *Hive) Worker(ref string) (store.Worker, error) {
 	return store.Worker{}, fmt.Errorf("worker %q: %w", clip(ref), ErrNotFound)
 }
 
-// buryable takes the dead workers out of memory that need not be kept any longer.
+// buryable returns the dead workers that need not be kept any longer, oldest first.
 func (h *Hive) buryable(now time.Time) []store.Worker {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -137,7 +137,12 @@ func (h *Hive) buryable(now time.Time) []store.Worker {
 		}
 		n++
 	}
-	buried := slices.Clone(h.dead[:n])
-	h.dead = slices.Delete(h.dead, 0, n)
-	return buried
+	return slices.Clone(h.dead[:n])
+}
+
+// forget takes a dead worker out of memory.
+func (h *Hive) forget(workerID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dead = slices.DeleteFunc(h.dead, func(rec store.Worker) bool { return rec.WorkerID == workerID })
 }

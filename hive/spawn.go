@@ -117,6 +117,10 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 	if err := h.spawns.Acquire(ctx, 1); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	if ctx.Err() != nil { // Acquire may not have looked
+		h.spawns.Release(1)
+		return nil, context.Cause(ctx)
+	}
 	defer h.spawns.Release(1)
 	program, err := h.program(typ, op)
 	if err != nil {
@@ -134,6 +138,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 	gated, err := proc.Start(h.procSpec(rec, env))
 	if err != nil {
 		res.Abandon()
+		_ = os.Remove(rec.Log)
 		return nil, fail(CodeExecFailed, "start %s: %v", program, err)
 	}
 	id := gated.Identity()
@@ -142,6 +147,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 	if err := h.recordSpawn(ctx, j, res, rec); err != nil {
 		gated.Abort()
 		res.Abandon()
+		j.forget(rec.WorkerID)
 		_ = os.Remove(rec.Log)
 		return nil, err
 	}
@@ -160,7 +166,7 @@ func (h *Hive) program(typ *catalog.Type, op Spawn) (string, error) {
 	}
 	path, err := proc.LookPath(spec.Argv[0], "")
 	if err != nil {
-		return "", fail(CodeProgramNotFound, "%v", err)
+		return "", fail(CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
 	}
 	return path, nil
 }
@@ -203,7 +209,7 @@ func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {
 // recordSpawn is the one transaction of a spawn: lease, PID mapping, worker,
 // job and events become durable together, while the process waits at its gate.
 func (h *Hive) recordSpawn(ctx context.Context, j *job, res *alloc.Reservation, rec store.Worker) error {
-	return h.write(ctx, func(b *batch) error {
+	return h.write(ctx, j.op, func(b *batch) error {
 		lease := store.Lease{
 			Port: rec.Port, LeaseID: rec.LeaseID, Kind: store.LeaseWorker, WorkerID: rec.WorkerID, Owner: rec.Name,
 			Identity: rec.Identity, Cgroup: rec.Cgroup, State: store.LeaseHeld, AcquiredAt: b.Now(),
@@ -230,6 +236,9 @@ func (h *Hive) recordSpawn(ctx context.Context, j *job, res *alloc.Reservation, 
 // portMessage says which port was leased, and who holds those passed over.
 func portMessage(res *alloc.Reservation, rec store.Worker) string {
 	var b strings.Builder
+	if res.NameMoved {
+		fmt.Fprintf(&b, "%s had port %d last time, which is not free; ", rec.Name, res.Former)
+	}
 	for _, s := range res.Skipped {
 		fmt.Fprintf(&b, "%d is held by %s; ", s.Port, holderText(s))
 	}
@@ -256,11 +265,13 @@ func skippedPorts(skipped []sockets.Holder) []uint16 {
 
 // openGate lets the program run and hands the worker to a supervisor.
 func (h *Hive) openGate(gated *proc.Gated, rec store.Worker) (*worker, error) {
-	p, err := gated.Open(h.ctx)
+	// Not with a context that ends: between the byte and the execve nobody
+	// could say whether the program runs.
+	p, err := gated.Open(context.Background())
 	if err != nil {
 		w := h.newWorker(rec, nil)
 		f := fail(CodeExecFailed, "%v", err)
-		w.finish(h.ctx, outcome{state: store.WorkerFailed, reason: f.Message, jobID: rec.JobID, failure: f}, nil)
+		w.finish(outcome{state: store.WorkerFailed, reason: f.Message, jobID: rec.JobID, failure: f}, remains{})
 		return nil, f
 	}
 	rec.State = store.WorkerRunning // rides on the next commit

@@ -227,10 +227,13 @@ func TestWorkerThatDiesByItself(t *testing.T) {
 	r.open()
 	w := r.spawn("cpu")
 	kill9(t, w.PID)
-	r.eventually("the death is seen", func() bool { return len(r.leases()) == 0 })
+	r.eventually("the death is seen", func() bool {
+		rec, err := r.h.Worker(w.WorkerID)
+		return err == nil && rec.State == store.WorkerFailed
+	})
+	require.Empty(t, r.leases())
 	rec, err := r.h.Worker(w.WorkerID)
 	require.NoError(t, err)
-	require.Equal(t, store.WorkerFailed, rec.State)
 	require.Equal(t, store.DesiredRunning, rec.Desired)
 	require.Equal(t, "SIGKILL", rec.Exit.Signal)
 	require.Equal(t, "killed by SIGKILL", rec.Reason)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,12 @@ func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing
 	if w.failure != nil && w.failure.Code == CodeStopIncomplete {
 		return nil, w.failure
 	}
-	return map[string]any{"worker_id": rec.WorkerID, "name": orNull(rec.Name), "port": rec.Port, "status": "stopped"}, nil
+	return stopResult(rec), nil
+}
+
+// stopResult is the result of worker_stop and worker_process_delete.
+func stopResult(rec store.Worker) map[string]any {
+	return map[string]any{"worker_id": rec.WorkerID, "name": orNull(rec.Name), "port": rec.Port, "status": "stopped"}
 }
 
 // requestStop has a supervisor stop the worker and waits until it has ended.
@@ -84,48 +90,55 @@ func (w *worker) stop(ctx context.Context, req stopRequest) {
 func (w *worker) giveUp(ctx context.Context, f *failure) {
 	rec := w.record()
 	f.Log = lastLines(rec.Log, logTail)
-	w.bringDown(ctx, outcome{state: store.WorkerFailed, reason: f.Message, jobID: w.jobID(), failure: f})
+	w.bringDown(ctx, outcome{state: store.WorkerFailed, reason: f.Message, jobID: rec.JobID, failure: f})
 }
 
 // logTail is how many lines of a worker's log a failed job shows.
 const logTail = 20
 
 func (w *worker) bringDown(ctx context.Context, out outcome) {
-	if w.recordStopping(out) != nil {
+	if !w.recordStopping(out) {
 		return
 	}
-	left, err := w.tree.Stop(ctx, w.record().Spec.Stop)
+	rest := w.endTree(ctx, w.tree)
 	if ctx.Err() != nil {
 		return // the record says stopping: the next recovery goes on with it
-	}
-	if err != nil {
-		w.h.cfg.Log.WithError(err).WithField("worker", w.id()).Warn("stopping a worker was not clean")
 	}
 	select {
 	case <-w.proc.Done():
 		exit := w.proc.Exit()
 		out.exit = &exit
 	default:
+		if len(rest.members) == 0 {
+			rest.members = []proc.Member{{PID: w.proc.PID(), Program: filepath.Base(w.record().Spec.Argv[0])}}
+		}
 		w.proc.Close()
 	}
-	w.finish(ctx, out, left)
+	w.finish(out, rest)
+}
+
+// remains is what a stop could not end. With err it is not known what remains.
+type remains struct {
+	members []proc.Member
+	err     error
+}
+
+// endTree ends a worker's processes, or what its main process has left behind.
+func (w *worker) endTree(ctx context.Context, t *proc.Tree) remains {
+	left, err := t.Stop(ctx, w.record().Spec.Stop)
+	return remains{left, err}
 }
 
 // recordStopping says in the file that the worker is being stopped, before
-// anything is done to it.
-func (w *worker) recordStopping(out outcome) error {
+// anything is done to it. It reports whether it did; if not, the hive is closing.
+func (w *worker) recordStopping(out outcome) bool {
 	rec := w.record()
 	rec.State, rec.Reason = store.WorkerStopping, out.reason
 	if out.state == store.WorkerStopped {
 		rec.Desired = store.DesiredStopped
 	}
 	err := w.h.settle(func(b *batch) error {
-		lease, err := b.Lease(rec.Port)
-		if err != nil {
-			return err
-		}
-		lease.State = store.LeaseReleasing
-		if err := b.PutLease(lease); err != nil {
+		if err := b.setLease(rec, store.LeaseReleasing); err != nil {
 			return err
 		}
 		if err := b.PutWorker(rec); err != nil {
@@ -136,12 +149,26 @@ func (w *worker) recordStopping(out outcome) error {
 		}
 		return b.workerEvent(rec, out.jobID, rec.WorkerID+" is being stopped: "+out.reason)
 	})
+	if err == nil {
+		w.snap.Store(&rec)
+	}
+	return err == nil
+}
+
+// setLease changes the state of a worker's lease, if it has one.
+func (b *batch) setLease(rec store.Worker, state store.LeaseState) error {
+	lease, err := b.Lease(rec.Port)
+	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
+		return nil
+	}
 	if err != nil {
-		w.h.logUnlessClosing(err, "record that a worker is being stopped", rec.WorkerID)
 		return err
 	}
-	w.snap.Store(&rec)
-	return nil
+	lease.State = state
+	if state == store.LeaseQuarantined {
+		lease.Identity = nil
+	}
+	return b.PutLease(lease)
 }
 
 // beginJob writes that a job is running, if it is one of the active jobs.
@@ -152,8 +179,10 @@ func (b *batch) beginJob(h *Hive, id string) error {
 	if j == nil {
 		return nil
 	}
-	rec := j.begin("", b.Now())
-	return b.PutJob(rec)
+	if recorded, err := b.Job(id); err != nil || recorded.State.Ended() {
+		return err // cancelled meanwhile
+	}
+	return b.PutJob(j.begin("", b.Now()))
 }
 
 // died ends a worker whose main process has exited by itself. What remains of
@@ -162,18 +191,26 @@ func (w *worker) died(ctx context.Context) {
 	rec := w.record()
 	exit := w.proc.Exit()
 	f := fail(CodeExitedEarly, "%s before it was ready", describeExit(exit))
-	if rec.State == store.WorkerReady {
+	if rec.ReadyAt != nil {
 		f = fail(CodeExitedEarly, "%s", describeExit(exit))
 	}
 	f.Log = lastLines(rec.Log, logTail)
-	left, err := w.h.treeOf(rec, nil).Stop(ctx, rec.Spec.Stop)
+	rest := w.endRest(ctx)
 	if ctx.Err() != nil {
 		return
 	}
-	if err != nil {
-		w.h.cfg.Log.WithError(err).WithField("worker", rec.WorkerID).Warn("ending the rest of a worker was not clean")
+	w.finish(outcome{state: store.WorkerFailed, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}, rest)
+}
+
+// endRest ends what a dead main process has left behind. Of a worker that may be
+// somebody else's it only looks.
+func (w *worker) endRest(ctx context.Context) remains {
+	t := w.h.treeOf(w.record(), nil)
+	if w.inherited {
+		left, err := t.Members(ctx)
+		return remains{left, err}
 	}
-	w.finish(ctx, outcome{state: store.WorkerFailed, reason: f.Message, exit: &exit, jobID: w.jobID(), failure: f}, left)
+	return w.endTree(ctx, t)
 }
 
 func describeExit(e store.Exit) string {
@@ -192,39 +229,38 @@ func describeExit(e store.Exit) string {
 
 // finish records the end of a worker and frees its port, unless somebody can
 // still be reached there: then the port is quarantined.
-func (w *worker) finish(ctx context.Context, out outcome, left []proc.Member) {
+func (w *worker) finish(out outcome, rest remains) {
 	rec := w.record()
-	keep := w.h.whyQuarantine(ctx, rec.Port, left)
-	if len(left) > 0 {
+	keep := w.h.whyQuarantine(rec.Port, rest)
+	if len(rest.members) > 0 || rest.err != nil {
 		out.state, out.reason = store.WorkerFailed, "could not be stopped wholly: "+keep
 		out.failure = fail(CodeStopIncomplete, "%s; port %d is quarantined", keep, rec.Port)
 	}
 	rec = ended(rec, out)
 	logExit(rec)
-	end := func(b *batch) error {
-		if err := b.PutWorker(rec); err != nil {
-			return err
-		}
-		return b.workerEvent(rec, out.jobID, rec.WorkerID+" "+string(rec.State)+": "+rec.Reason)
-	}
-	var err error
-	if keep == "" {
-		closure, committed := w.h.batched(end)
-		if err = w.h.alloc.Release(context.Background(), rec.Port, rec.LeaseID, closure); err == nil {
-			committed()
-		}
-	} else {
-		err = w.h.settle(func(b *batch) error { return errors.Join(b.quarantine(rec, out.jobID, keep), end(b)) })
-	}
-	if err != nil {
-		w.h.logUnlessClosing(err, "record the end of a worker", rec.WorkerID)
-		return
+	if w.recordEnd(rec, out.jobID, keep) != nil {
+		return // the hive is closing: the next recovery judges the worker
 	}
 	w.failure = out.failure
 	w.snap.Store(&rec)
 	w.h.retire(w)
 	close(w.ended) // before settled: who waits for that looks at ended next
 	w.settle()
+}
+
+func (w *worker) recordEnd(rec store.Worker, jobID, keep string) error {
+	end := func(b *batch) error {
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		return b.workerEvent(rec, jobID, rec.WorkerID+" "+string(rec.State)+": "+rec.Reason)
+	}
+	if keep != "" {
+		return w.h.settle(func(b *batch) error { return errors.Join(b.quarantine(rec, jobID, keep), end(b)) })
+	}
+	return w.h.persist(func(closure func(*store.Tx) error) error {
+		return w.h.alloc.Release(context.Background(), rec.Port, rec.LeaseID, closure)
+	}, end)
 }
 
 func ended(rec store.Worker, out outcome) store.Worker {
@@ -236,27 +272,31 @@ func ended(rec store.Worker, out outcome) store.Worker {
 // quarantine keeps the lease of an ended worker: its holder is gone, and
 // somebody may still be reached on the port.
 func (b *batch) quarantine(rec store.Worker, jobID, why string) error {
-	lease, err := b.Lease(rec.Port)
-	if err != nil {
-		return err
-	}
-	lease.State, lease.Identity = store.LeaseQuarantined, nil
-	if err := b.PutLease(lease); err != nil {
+	if err := b.setLease(rec, store.LeaseQuarantined); err != nil {
 		return err
 	}
 	return b.event(store.EventAudit, jobID, rec.WorkerID, fmt.Sprintf("port %d is quarantined: %s", rec.Port, why),
-		map[string]any{"port": rec.Port, "lease_id": lease.LeaseID})
+		map[string]any{"port": rec.Port, "lease_id": rec.LeaseID})
 }
 
+// lookLimit bounds the reads of the socket table that a decision needs. They
+// are not given up when a caller goes: the decision is then still to be taken.
+const lookLimit = 5 * time.Second
+
 // whyQuarantine says why a port cannot be given out again; empty if it can.
-func (h *Hive) whyQuarantine(ctx context.Context, port uint16, left []proc.Member) string {
-	if len(left) > 0 {
+func (h *Hive) whyQuarantine(port uint16, rest remains) string {
+	if len(rest.members) > 0 {
 		var names []string
-		for _, m := range left {
+		for _, m := range rest.members {
 			names = append(names, fmt.Sprintf("%s (pid %d)", m.Program, m.PID))
 		}
 		return "these processes could not be ended: " + strings.Join(names, ", ")
 	}
+	if rest.err != nil {
+		return "it is not known what is left of it: " + rest.err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
+	defer cancel()
 	snap, err := h.sockets.Port(ctx, port)
 	if err != nil {
 		return "the socket table cannot be read: " + err.Error()

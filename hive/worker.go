@@ -31,6 +31,10 @@ type worker struct {
 	ended   chan struct{} // closed when it has ended and its record and lease say so
 	failure *failure      // why it ended by itself; set before ended is closed
 
+	// inherited: it was adopted from a file that was copied or restored. It may
+	// be somebody else's, so it is ended only on request.
+	inherited bool
+
 	mu       sync.Mutex
 	attended bool // a supervisor is there
 	callers  int  // those who wait for the supervisor to take a stop request
@@ -61,18 +65,6 @@ func (h *Hive) treeOf(rec store.Worker, p *proc.Process) *proc.Tree {
 func (w *worker) record() store.Worker { return *w.snap.Load() }
 func (w *worker) id() string           { return w.snap.Load().WorkerID }
 
-// jobID is the spawn job that waits for the worker; empty once it has ended:
-// nothing follows the end event of a job.
-func (w *worker) jobID() string {
-	id := w.snap.Load().JobID
-	w.h.mu.Lock()
-	defer w.h.mu.Unlock()
-	if w.h.jobs[id] == nil {
-		return ""
-	}
-	return id
-}
-
 // PublicState is a worker's state as the API names it.
 func PublicState(s store.WorkerState) string {
 	if s == store.WorkerSpawning || s == store.WorkerRunning {
@@ -81,22 +73,21 @@ func PublicState(s store.WorkerState) string {
 	return string(s)
 }
 
-// change records a new state with its event, then shows it.
-func (w *worker) change(jobID, message string, mutate func(*store.Worker)) error {
+// change records a new state with its event, then shows it. It reports whether
+// it did; if not, the hive is closing.
+func (w *worker) change(message string, mutate func(*store.Worker)) bool {
 	rec := w.record()
 	mutate(&rec)
 	err := w.h.settle(func(b *batch) error {
 		if err := b.PutWorker(rec); err != nil {
 			return err
 		}
-		return b.workerEvent(rec, jobID, message)
+		return b.workerEvent(rec, rec.JobID, message)
 	})
-	if err != nil {
-		w.h.logUnlessClosing(err, "record a worker's state", rec.WorkerID)
-		return err
+	if err == nil {
+		w.snap.Store(&rec)
 	}
-	w.snap.Store(&rec)
-	return nil
+	return err == nil
 }
 
 // workerEvent appends the event of a worker's new state.
@@ -107,19 +98,24 @@ func (b *batch) workerEvent(rec store.Worker, jobID, message string) error {
 }
 
 // attend starts a supervisor if none is there and the hive is open. The first
-// look at a worker that is not at rest is after first.
-func (w *worker) attend(first time.Duration) {
+// look at a worker that is not at rest is after first. It reports whether one is
+// there.
+func (w *worker) attend(first time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.attended {
 		w.attended = w.h.spawnGoroutine(func() { w.supervise(w.h.ctx, first) })
 	}
+	return w.attended
 }
 
 // follow attends to a worker that has just been started or adopted, and from
 // now on whenever its process ends.
 func (w *worker) follow(first time.Duration) {
-	w.attend(first)
+	if !w.attend(first) {
+		w.proc.Close() // the hive closes; the process runs on
+		return
+	}
 	w.proc.AfterDone(func() { w.attend(0) })
 }
 
@@ -166,13 +162,11 @@ func (w *worker) supervise(ctx context.Context, first time.Duration) {
 			f.begin(ctx)
 		case seen := <-f.seen:
 			v := f.conclude(seen)
-			if w.act(ctx, v, seen, f.state.looks) {
+			if w.act(ctx, v, seen, f.state.looks) || (w.atRest() && w.rest()) {
 				return
 			}
-			if v != nowReady {
+			if !w.atRest() {
 				timer.Reset(f.gap)
-			} else if w.rest() {
-				return
 			}
 		}
 	}
@@ -192,6 +186,9 @@ func (w *worker) atRest() bool {
 // act carries out a verdict. It reports whether the worker has ended.
 func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) bool {
 	rec := w.record()
+	if w.inherited && v != nowReady {
+		v = waitUndecided
+	}
 	switch v {
 	case waitStarting, waitLoading:
 		w.showLoading(v, notReadyBecause(s, rec), looks)
@@ -221,7 +218,7 @@ func (w *worker) showLoading(v verdict, why string, looks int) {
 	rec := w.record()
 	starting := rec.State == store.WorkerSpawning || rec.State == store.WorkerRunning
 	if (starting && v == waitLoading) || (rec.State == store.WorkerReady && looks >= missedAnswers) {
-		_ = w.change(w.jobID(), rec.WorkerID+" is loading: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerLoading, why })
+		w.change(rec.WorkerID+" is loading: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerLoading, why })
 	}
 }
 
@@ -248,11 +245,10 @@ func (w *worker) becomeReady(s sighting) {
 		if s.listener == weaklyOurs {
 			message += " (weak: the system does not show who listens)"
 		}
-		err := w.change(w.jobID(), message, func(r *store.Worker) {
+		if !w.change(message, func(r *store.Worker) {
 			now := time.Now().UTC()
 			r.State, r.Reason, r.ReadyAt = store.WorkerReady, "", &now
-		})
-		if err != nil {
+		}) {
 			return
 		}
 	}

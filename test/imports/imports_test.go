@@ -1,5 +1,4 @@
-// Package imports_test checks who may import whom: see docs/architecture in
-// each package's doc.go, and the rules below.
+// Package imports_test checks who may import whom, by the rules below.
 package imports_test
 
 import (

@@ -1,0 +1,164 @@
+package hive
+
+import (
+	"context"
+	"time"
+
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// recordRecovery writes everything that recovery decided in one transaction.
+func (h *Hive) recordRecovery(led *ledger) error {
+	var free []store.Lease
+	for _, f := range led.found {
+		if f.verdict == proc.Dead && f.keep == "" && f.lease != nil {
+			free = append(free, *f.lease)
+		}
+	}
+	closure, committed := h.batched(func(b *batch) error {
+		for _, f := range led.found {
+			if err := b.recordFound(f); err != nil {
+				return err
+			}
+		}
+		return h.settleJobs(b, led)
+	})
+	if err := h.alloc.ReleaseAll(context.Background(), free, closure); err != nil {
+		return err
+	}
+	committed()
+	return nil
+}
+
+func (b *batch) recordFound(f *found) error {
+	before := f.rec.State
+	switch f.verdict {
+	case proc.Alive:
+		lease := store.LeaseHeld
+		switch {
+		case f.rec.Desired == store.DesiredStopped: // asked for before it could not be judged
+			f.rec.State, lease = store.WorkerStopping, store.LeaseReleasing
+		case f.rec.State == store.WorkerSpawning || f.rec.State == store.WorkerUnverified:
+			f.rec.State, f.rec.Reason = store.WorkerRunning, ""
+		}
+		if before == store.WorkerUnverified {
+			if err := b.setLease(f.rec, lease); err != nil {
+				return err
+			}
+		}
+	case proc.Dead:
+		f.rec = ended(f.rec, f.outcome(b.Now()))
+		if f.keep != "" {
+			if err := b.quarantine(f.rec, "", f.keep); err != nil {
+				return err
+			}
+		}
+	case proc.Unknown:
+		f.rec.State, f.rec.Reason = store.WorkerUnverified, f.why
+		if err := b.setLease(f.rec, store.LeaseUnverified); err != nil {
+			return err
+		}
+	}
+	if f.rec.State == before {
+		return nil
+	}
+	if err := b.PutWorker(f.rec); err != nil {
+		return err
+	}
+	return b.workerEvent(f.rec, "", f.rec.WorkerID+" "+PublicState(f.rec.State)+": "+f.rec.Reason)
+}
+
+// outcome is how a worker that recovery found dead has ended.
+func (f *found) outcome(now time.Time) outcome {
+	exit := f.exit
+	if exit.At.IsZero() {
+		exit.At = now
+	}
+	out := outcome{state: store.WorkerFailed, exit: &exit, reason: "it ended while hive was not running: " + f.why}
+	switch {
+	case f.rec.Desired == store.DesiredStopped:
+		out.state, out.reason = store.WorkerStopped, "stopped on request"
+	case f.rec.State == store.WorkerStopping:
+		out.reason = f.rec.Reason // it was being given up
+	}
+	return out
+}
+
+// settleJobs ends the jobs that a crash interrupted. Queued ones that are not
+// too old stay queued and are begun once the hive serves, and so do stops that
+// are not over: asking again for a stop does no harm.
+func (h *Hive) settleJobs(b *batch, led *ledger) error {
+	workers := map[string]*found{}
+	for _, f := range led.found {
+		workers[f.rec.WorkerID] = f
+	}
+	var goOn []store.Job
+	for _, rec := range led.active {
+		if h.store.Meta().Relocated && isStop(rec.Operation) {
+			if err := endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "the state file was copied or restored: nothing is stopped but on a new request").JobError); err != nil {
+				return err
+			}
+			continue
+		}
+		if rec.State == store.JobQueued && b.Now().Sub(rec.CreatedAt) <= h.cfg.Jobs.MaxQueueAge {
+			goOn = append(goOn, rec)
+			continue
+		}
+		result, f := h.settled(b, rec, workers[rec.WorkerID])
+		var err error
+		switch {
+		case result != nil:
+			err = endJob(b, &rec, store.JobSucceeded, result, nil)
+		case f != nil:
+			err = endJob(b, &rec, store.JobFailed, nil, &f.JobError)
+		default:
+			goOn = append(goOn, rec)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	led.active = goOn
+	return nil
+}
+
+func isStop(operation string) bool {
+	return operation == StopWorker{}.Tag() || operation == ProcessDelete{}.Tag()
+}
+
+// settled says how a job that was begun has ended: with a result or a failure.
+// Neither: it goes on. w is its worker, if that had not ended before.
+func (h *Hive) settled(b *batch, rec store.Job, w *found) (any, *failure) {
+	if rec.State == store.JobQueued {
+		return nil, fail(CodeExpired, "queued for more than %s (jobs.max_queue_age)", h.cfg.Jobs.MaxQueueAge)
+	}
+	alive := w != nil && w.verdict == proc.Alive
+	switch rec.Operation {
+	case Spawn{}.Tag():
+		if alive && w.rec.State == store.WorkerStopping {
+			return nil, fail(CodeInterrupted, "hive was restarted while it stopped the worker: %s", w.rec.Reason)
+		}
+		if alive {
+			return resultOf(w.rec), nil
+		}
+	case StopWorker{}.Tag(), ProcessDelete{}.Tag():
+		if alive {
+			return nil, nil
+		}
+		if ended, err := b.Worker(rec.WorkerID); err == nil && ended.State == store.WorkerStopped {
+			return stopResult(ended), nil
+		}
+	case Check{}.Tag():
+		if alive {
+			h.later(func() {
+				h.spawnGoroutine(func() {
+					if live := h.liveWorker(rec.WorkerID); live != nil {
+						_ = live.requestStop(h.ctx, stopRequest{reason: "the hive_check that started it was interrupted"})
+					}
+				})
+			})
+		}
+	}
+	return nil, fail(CodeInterrupted, "hive was restarted while the job ran")
+}
