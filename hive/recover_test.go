@@ -18,6 +18,7 @@ import (
 
 // What the seed never had: a restart.
 func TestRestartAdoptsTheLivingAndFreesTheDead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4)
 	r.open()
 	one, two, three := r.spawn("cpu"), r.spawn("cpu"), r.spawn("cpu", map[string]any{"name": "third"})
@@ -58,6 +59,7 @@ func TestRestartAdoptsTheLivingAndFreesTheDead(t *testing.T) {
 
 // A reboot: every recorded process is gone, and its PID may be anybody's.
 func TestPIDIsNoProof(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2)
 	r.open()
 	w := r.spawn("cpu")
@@ -102,6 +104,7 @@ func (r *rig) putJob(j store.Job) {
 }
 
 func TestInterruptedJobsAreSettled(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3)
 	r.open()
 	w := r.spawn("cpu")
@@ -129,6 +132,7 @@ func TestInterruptedJobsAreSettled(t *testing.T) {
 
 // Hive is stopped while it stops a worker that takes its time.
 func TestStopGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
 	stubborn := fault("stubborn", "--ignore-term")
 	r := newRig(t, 2, stubborn)
 	r.open()
@@ -156,6 +160,7 @@ func TestStopGoesOnAfterARestart(t *testing.T) {
 
 // A worker that still loads when hive is restarted becomes ready afterwards.
 func TestReadinessIsResumed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, fault("loads", "--load-time", "1500ms"))
 	r.open()
 	w := r.spawn("loads", map[string]any{"wait": "started"})
@@ -172,6 +177,7 @@ func TestReadinessIsResumed(t *testing.T) {
 // A port that another hive claims: the worker is neither adopted nor freed nor
 // signalled, until the other one lets go.
 func TestUnverifiedIsKept(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2)
 	r.cfg.AuditInterval = 50 * time.Millisecond
 	r.open()
@@ -195,6 +201,7 @@ func TestUnverifiedIsKept(t *testing.T) {
 
 // The main process dies while hive is down and leaves a child that listens.
 func TestTheRestOfADeadWorkerIsEnded(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	r := newRig(t, 2, catalog.Entry{

@@ -96,6 +96,7 @@ func TestStopWorkersWhileSpawning(t *testing.T) {
 
 // A restart comes while a cancelled spawn waits for its worker to end.
 func TestCancelledSpawnDoesNotSucceedAfterARestart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, catalog.Entry{
 		Name: "deaf", Command: []string{"sh", "-c", `trap "" TERM; echo armed; exec sleep 600`},
 		Ready: catalog.ReadyEntry{Path: ref("/health")}, Stop: catalog.StopEntry{Grace: ref(time.Second)},
@@ -128,6 +129,7 @@ func (r *rig) logHas(text string) bool {
 // A copied or restored file may name somebody else's workers: the first start
 // with it ends nothing but on request.
 func TestNothingIsEndedInTheFirstStartWithACopiedFile(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, fault("stubborn", "--ignore-term"))
 	r.open()
 	w := r.spawn("stubborn")
@@ -150,6 +152,7 @@ func TestNothingIsEndedInTheFirstStartWithACopiedFile(t *testing.T) {
 
 // A worker that was being stopped could not be judged in between.
 func TestARequestedStopIsNotForgotten(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, fault("stubborn", "--ignore-term"))
 	r.cfg.AuditInterval = 50 * time.Millisecond
 	r.open()
@@ -223,6 +226,7 @@ func TestTheRestThatRecoveryCannotEndIsEndedLater(t *testing.T) {
 // A real full disk: nothing new is accepted, what has happened is recorded as
 // soon as there is room, and nobody waits for ever.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4)
 	disk := filepath.Join(r.cfg.DataDir, "disk")
 	require.NoError(t, os.Mkdir(disk, 0o700))

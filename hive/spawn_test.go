@@ -19,6 +19,7 @@ import (
 
 // The seed's "Test Port Assignment" and "Test Port Reuse".
 func TestPortsAreAssignedInOrderAndReused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4)
 	r.open()
 	first := r.spawn("cpu", map[string]any{"model": "test", "device": 0})
@@ -47,6 +48,7 @@ func TestPortsAreAssignedInOrderAndReused(t *testing.T) {
 
 // The seed's "Test Port Exhaustion", on a range that a test can fill.
 func TestPortsExhausted(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2)
 	r.open()
 	first := r.spawn("cpu")
@@ -72,6 +74,7 @@ func fault(name string, args ...string) catalog.Entry {
 }
 
 func TestFailedStarts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		entry   catalog.Entry
 		code    string
@@ -106,6 +109,7 @@ func TestFailedStarts(t *testing.T) {
 }
 
 func TestUnavailableType(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.open()
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cuda", "model": "m"})
@@ -123,6 +127,7 @@ func (r *rig) processes() (list []map[string]any) {
 // A stranger that takes the port between the probe and the worker's own bind,
 // and answers 200: hive must neither call the worker ready nor show its URL.
 func TestForeignListenerIsNeverAWorker(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, fault("slow", "--no-listen"))
 	r.open()
 	stranger := make(chan net.Listener, 1)
@@ -157,6 +162,7 @@ func TestForeignListenerIsNeverAWorker(t *testing.T) {
 }
 
 func TestCancelledSpawnLeavesNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, fault("mute", "--no-listen"))
 	r.open()
 	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "mute"})
@@ -174,6 +180,7 @@ func TestCancelledSpawnLeavesNothing(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 4)
 	r.open()
 	named := r.spawn("cpu", map[string]any{"name": "embed"})
@@ -188,6 +195,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestOnlyWorkersAreSignalled(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2)
 	r.open()
 	w := r.spawn("cpu")
@@ -207,6 +215,7 @@ func TestOnlyWorkersAreSignalled(t *testing.T) {
 }
 
 func TestHiveCheck(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, catalog.Entry{Name: "cpu", Command: []string{"/nonexistent"}})
 	r.open()
 	job := r.do(map[string]any{"operation": "hive_check"})
@@ -223,6 +232,7 @@ func TestHiveCheck(t *testing.T) {
 }
 
 func TestWorkerThatDiesByItself(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2)
 	r.open()
 	w := r.spawn("cpu")

@@ -15,6 +15,7 @@ import (
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
 	"rbeehive/httpapi"
 )
 
@@ -52,6 +53,14 @@ func newDaemon(cfg *config.Config, log *logrus.Logger, out io.Writer) *daemon {
 func (d *daemon) run(ctx context.Context) error {
 	signal.Notify(d.signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(d.signals)
+
+	// What a worker's processes leave behind comes to hive, as long as it runs:
+	// descent from hive is then still to be seen, and as PID 1 it must reap.
+	reaper, err := proc.NewReaper(func(pid int) { d.log.WithField("pid", pid).Debug("reaped a descendant of a worker") })
+	if err != nil {
+		return fmt.Errorf("become the reaper of workers' descendants: %w", err)
+	}
+	defer reaper.Close()
 
 	ln, err := listen(ctx, d.cfg.Listen)
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"rbeehive/test/yard"
 )
 
-// harass lets clients spawn and stop workers until the moment has come, and
-// kills hive while they still do. It returns how many operations were answered.
-func harass(ctx context.Context, h *yard.Daemon, clients int, seed uint64, until time.Duration) (spawned, stopped int) {
+// harass lets clients spawn and stop workers until the moment has come, and ends
+// hive while they still do. It returns how many operations were answered.
+func harass(ctx context.Context, h *yard.Daemon, end func() error, clients int, seed uint64, until time.Duration) (spawned, stopped int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var nSpawned, nStopped atomic.Int64
@@ -32,10 +32,10 @@ func harass(ctx context.Context, h *yard.Daemon, clients int, seed uint64, until
 	case <-time.After(until):
 	case <-ctx.Done():
 	}
-	h.Kill()
+	err = end()
 	cancel()
 	wg.Wait()
-	return int(nSpawned.Load()), int(nStopped.Load())
+	return int(nSpawned.Load()), int(nStopped.Load()), err
 }
 
 // act is one action of one client. Errors are expected: hive is being killed.

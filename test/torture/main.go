@@ -1,4 +1,4 @@
-// Torture kills hive with -9 at random moments while several clients spawn and
+// Torture ends hive with kill -9, and now and then with SIGTERM, at random moments while several clients spawn and
 // stop workers, starts it again, and checks that nothing was lost: no process
 // without a record (orphan), no lease without a process (leak), no port with
 // two holders. The same is then done with a build whose spawn gate does not
@@ -89,6 +89,10 @@ func (t tally) String() string {
 // ports is how many ports the workers of one yard may have.
 const ports = 48
 
+// termOneIn is how many rounds come to one that ends with SIGTERM instead of
+// kill -9: an orderly end in the middle of a spawn is as dangerous.
+const termOneIn = 4
+
 // longestRound is how long hive may live in a round, at most.
 const longestRound = 200 * time.Millisecond
 
@@ -131,10 +135,14 @@ func (g *ground) round(ctx context.Context, rnd *rand.Rand, clients int, t *tall
 	if err := g.check(ctx, h, t); err != nil {
 		return err
 	}
-	spawned, stopped := harass(ctx, h, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(longestRound))))
+	end := func() error { h.Kill(); return nil }
+	if rnd.IntN(termOneIn) == 0 {
+		end = h.Term
+	}
+	spawned, stopped, err := harass(ctx, h, end, clients, rnd.Uint64(), time.Duration(rnd.IntN(int(longestRound))))
 	t.spawned += spawned
 	t.stopped += stopped
-	return nil
+	return err
 }
 
 // finale stops all workers on request and checks that nothing is left.

@@ -112,6 +112,18 @@ func alive(pid int) bool {
 // PID is the daemon's process id.
 func (h *Daemon) PID() int { return h.cmd.Process.Pid }
 
+// Term asks the daemon to stop, and waits until it has.
+func (h *Daemon) Term() error {
+	if err := h.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	defer h.out.Close()
+	if err := h.cmd.Wait(); err != nil {
+		return fmt.Errorf("SIGTERM: %w", err)
+	}
+	return nil
+}
+
 // Kill is kill -9; it waits until the process is gone.
 func (h *Daemon) Kill() {
 	_ = h.cmd.Process.Kill()
