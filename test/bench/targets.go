@@ -7,7 +7,7 @@ var targets = []target{
 	{"the same by 64 callers: commits per call", one("AcquireRelease64 commits/call"), 1.0 / 16, "commits", false},
 	{"the same by 64 callers: rate against one caller", one("AcquireRelease64 x-alone"), 5, "times", true},
 	{"acquire with all probes: 1,900 leases held against none", ratio("Acquire/any/leases=1900 ns/op", "Acquire/any/leases=0 ns/op"), 1.5, "times", false},
-	{"spawn until the gate has opened, above fork+exec", difference("SpawnGated ns/op", "SpawnDirect ns/op", 1e-6), 2, "ms", false},
+	{"spawn until the gate has opened, above fork+exec (p50)", difference("SpawnGated p50-ns", "SpawnDirect p50-ns", 1e-6), 2, "ms", false},
 	{"recovery of all workers until the API answers", one("recovery ms"), 250, "ms", false},
 	{"the same, against a quarter of them (linear: 4)", ratio("recovery ms", "recovery-quarter ms"), 4.5, "times", false},
 	{"hive's resident memory, all workers idle", one("rss MB"), 48, "MB", false},
