@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -35,10 +34,9 @@ type hierarchy struct {
 	root  string // which cgroup the mount shows as its root, as /proc/<pid>/cgroup writes it
 }
 
-// findHierarchy reads it once: where it is mounted belongs to the process and
-// does not change under it, and reading all mounts at each look at each worker
-// was a fifth of the cost of a recovery.
-var findHierarchy = sync.OnceValues(readHierarchy)
+// findHierarchy finds it once: reading all mounts at each look at each worker was
+// a fifth of the cost of a recovery.
+func findHierarchy() (hierarchy, error) { return cgroup2.get(readHierarchy) }
 
 func readHierarchy() (hierarchy, error) {
 	mounts, err := procfs.GetMounts()

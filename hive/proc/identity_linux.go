@@ -18,7 +18,9 @@ const initialPIDNamespace = 0xEFFFFFFC
 
 // BootID returns /proc/sys/kernel/random/boot_id. PIDs, start times and pidfd
 // inodes mean nothing across two boots. Safe for concurrent use.
-func BootID() (string, error) {
+func BootID() (string, error) { return bootID.get(readBootID) }
+
+func readBootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("read boot id: %w", err)
@@ -26,7 +28,9 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-func pidNamespace() (uint64, error) {
+func pidNamespace() (uint64, error) { return ownNamespace.get(readPIDNamespace) }
+
+func readPIDNamespace() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
 		return 0, fmt.Errorf("read PID namespace: %w", err)
