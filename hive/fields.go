@@ -1,0 +1,136 @@
+package hive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// text returns the string in a field; empty if it is absent or null.
+func (f fields) text(name string) (string, error) {
+	raw, ok := f[name]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return "", badField(name, "is "+clip(string(raw))+"; expected a string")
+	}
+	return s, nil
+}
+
+func (f fields) pid() (int, error) {
+	raw, ok := f["pid"]
+	if !ok || string(raw) == "null" {
+		return 0, badField("pid", "is required: the PID of a worker's main process")
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil || n < 1 || n > maxPID {
+		return 0, badField("pid", fmt.Sprintf("is %s; expected an integer from 1 to %d", clip(string(raw)), maxPID))
+	}
+	return int(n), nil
+}
+
+// maxPID is PID_MAX_LIMIT on 64-bit systems (proc(5), pid_max).
+const maxPID = 1 << 22
+
+func (f fields) port() (uint16, error) {
+	raw, ok := f["port"]
+	if !ok || string(raw) == "null" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(raw), 10, 16)
+	if err != nil || n == 0 {
+		return 0, badField("port", "is "+clip(string(raw))+"; expected an integer from 1 to 65535")
+	}
+	return uint16(n), nil
+}
+
+// device takes an integer (rbee's form) or a string.
+func (f fields) device() (string, error) {
+	raw, ok := f["device"]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	if n, err := strconv.ParseUint(string(raw), 10, 32); err == nil {
+		return strconv.FormatUint(n, 10), nil
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return "", badField("device", "is "+clip(string(raw))+`; expected an integer or a string such as 0, "0,1" or "cpu"`)
+	}
+	if s == "" {
+		return "", nil
+	}
+	if err := argument(s); err != nil {
+		return "", badField("device", err.Error())
+	}
+	return s, nil
+}
+
+var paramKey = regexp.MustCompile(`^[a-z0-9_]+$`)
+
+func (f fields) params() (map[string]string, error) {
+	raw, ok := f["params"]
+	if !ok || string(raw) == "null" {
+		return nil, nil
+	}
+	var m map[string]string
+	if json.Unmarshal(raw, &m) != nil {
+		return nil, badField("params", `expected an object of strings, as in {"ctx": "32768"}`)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if !paramKey.MatchString(k) {
+			return nil, badField("params."+clip(k), "expected a key of a-z, 0-9 and _")
+		}
+		if m[k] == "" {
+			continue
+		}
+		if err := argument(m[k]); err != nil {
+			return nil, badField("params."+k, err.Error())
+		}
+	}
+	return m, nil
+}
+
+// argument refuses what could be taken for a flag or change a terminal or a
+// log: the value becomes part of a command line.
+func argument(v string) error {
+	if strings.HasPrefix(v, "-") {
+		return fmt.Errorf("is %q; it may not begin with '-'", clip(v))
+	}
+	if strings.ContainsFunc(v, unicode.IsControl) {
+		return errors.New("has control characters")
+	}
+	if len(v) > 4096 {
+		return errors.New("is longer than 4096 bytes")
+	}
+	return nil
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+func workerName(v string) error {
+	if !nameForm.MatchString(v) {
+		return fmt.Errorf("is %q; expected at most 63 of a-z, 0-9 and '-', beginning with a letter or digit", clip(v))
+	}
+	return nil
+}
+
+func badField(name, detail string) error {
+	return &InputError{Kind: ErrBadRequest, Field: name, Detail: detail}
+}
+
+// clip shortens what came from outside before it goes into a message.
+func clip(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "..."
+	}
+	return s
+}
