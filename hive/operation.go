@@ -287,4 +287,3 @@ func decodeStop(f fields) (Operation, error) {
 	}
 	return StopWorker{id}, err
 }
-
