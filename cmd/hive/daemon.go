@@ -62,12 +62,20 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	defer reaper.Close()
 
+	// Mistakes in the configuration first: they are told whoever has the address.
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find hive's own program: %w", err)
+	}
+	if err := d.makeCatalog("/hive"); err != nil { // any path; the real one is known later
+		return err
+	}
 	ln, err := listen(ctx, d.cfg.Listen)
 	if err != nil {
 		return err
 	}
 	d.url = "http://" + ln.Addr().String()
-	if err := d.prepare(); err != nil {
+	if err := d.prepare(exe); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	d.api = httpapi.New(httpapi.Options{
@@ -92,11 +100,7 @@ func (d *daemon) run(ctx context.Context) error {
 }
 
 // prepare makes what the state needs before it is opened.
-func (d *daemon) prepare() error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find hive's own program: %w", err)
-	}
+func (d *daemon) prepare(exe string) error {
 	if err := prepareDataDir(d.cfg.DataDir); err != nil {
 		return err
 	}
@@ -104,6 +108,11 @@ func (d *daemon) prepare() error {
 	if err != nil {
 		return err
 	}
+	return d.makeCatalog(self)
+}
+
+// makeCatalog reads the worker types; self is the program of the reference worker.
+func (d *daemon) makeCatalog(self string) (err error) {
 	d.catalog, err = catalog.New(d.cfg.Workers, self)
 	if err != nil {
 		return &config.Error{Source: d.cfg.File, Reason: err.Error()}
