@@ -37,7 +37,9 @@
 // The claim is the abstract unix socket @hive-port/<port>, of type SOCK_STREAM, held
 // from before the probe until after the release. It keeps two hives in one network
 // namespace from giving out one port, and each other's probes from looking
-// like a stranger's.
+// like a stranger's. A child that was forked a moment ago still holds copies of
+// our claims until its execve, so a claim that is held is tried again: ten times
+// in one Acquire, 2 ms apart.
 //
 // # Guarantees
 //

@@ -7,8 +7,9 @@
 // A Hive goes through four steps, in this order:
 //
 //	Open     opens and migrates the state file; no process is looked at
-//	Recover  compares the records with the processes; when it returns, Submit works
-//	Run      begins what recovery left for later, then reviews and prunes every AuditInterval
+//	Recover  compares the records with the processes, and begins again what was
+//	         under way; when it returns, Submit works
+//	Run      reviews and prunes every AuditInterval, until ctx ends or the hive must
 //	Close    lets go of the workers, which keep running, and closes the file
 //
 // While anything happens to a worker, one supervisor goroutine attends to it and
@@ -26,8 +27,8 @@
 // memory. Operations that only list are answered from memory and never written.
 //
 // What to do is decided apart from doing it: following.judge (ready.go) turns
-// sightings into a verdict and found.judge (recover.go) records into adopt, free
-// or keep.
+// sightings into a verdict, found.judge (recover.go) records into adopt, free or
+// keep, and Hive.settled (settle.go) says what became of a job.
 //
 // # Spawn
 //
@@ -44,7 +45,8 @@
 //     stranger the next port is tried, three in all.
 //
 // A hive that dies before 4 leaves a child that sees end of file and exits;
-// between 4 and 5 a record of a dead process; after 5 a worker to adopt.
+// between 4 and 5 a record of a dead process; after 5 a worker to adopt. A Close
+// between 4 and 5 waits until the gate is open.
 //
 // # Stop
 //
@@ -54,24 +56,47 @@
 // worker whose main process ended by itself goes the same way: what remains of
 // its tree is ended first.
 //
+// StopWorkers refuses new jobs, cancels the jobs that start workers, waits until
+// what they had begun is undone, and then stops every worker that is verified.
+//
 // # Recovery
 //
 // Every recorded process is judged by its identity. Alive: adopted. Dead: what
 // remains of its tree is ended and its port freed, or quarantined if somebody
 // can still be reached there. Unknown (it cannot be looked at, another hive
-// claims its port, or the 15 s were over): unverified; it keeps its port and
-// is not touched. One transaction writes all of it and settles the jobs: a spawn
-// that ran and whose worker lives has succeeded, any other that ran is
-// interrupted, queued ones stay queued up to Jobs.MaxQueueAge. Stops that were
-// under way, queued jobs, the sweep for processes without a record and the full
-// check of the file begin with Run.
+// claims its port, what a dead one left behind could not be ended, or the 15 s
+// were over): unverified; it keeps its record and its port, and is not touched.
+//
+// One transaction writes all of it and settles the jobs that ran:
+//
+//   - A spawn has succeeded if its worker lives and was not being stopped.
+//   - A stop goes on if its worker lives, and has succeeded if it is stopped.
+//   - Any other is interrupted.
+//
+// Queued jobs stay queued up to Jobs.MaxQueueAge. Stops that were under way,
+// queued jobs, the sweep for processes without a record and the full check of
+// the file begin just before the hive serves.
+//
+// In the first start with a copied or restored file (store.Meta.Relocated) the
+// workers may be somebody else's. Nothing adopted is then given up, no stop goes
+// on (its job is interrupted, a queued one too), and of the dead nothing that is
+// left is ended: its port is quarantined.
 //
 // # Review
 //
-// Every AuditInterval Run judges unverified workers again, and frees a
-// quarantined port when nobody was found on it in two reviews in a row (so too the
-// lease of a worker that has ended, which only a mended file can hold). It also
-// removes ended jobs, dead workers with their logs, and tombstones that are old.
+// Every AuditInterval unverified workers are judged again: adopted, with a stop
+// that had been asked for, or what they left behind is ended. A quarantined port
+// is freed when nobody was found on it in two reviews in a row (so too the lease
+// of a worker that has ended, which only a mended file can hold). Then ended
+// jobs, dead workers with their logs, and tombstones that are old are removed; a
+// dead worker stays as long as its port is quarantined.
+//
+// # A full disk
+//
+// What is new is refused (store.ErrDiskFull); stops are admitted from the store's
+// reserve. What has happened (an exit, an end, the result of a job) is recorded
+// from the reserve too, and when that is used up the commit is tried every 200 ms
+// until there is room. Any other error of such a commit ends Run.
 //
 // # Guarantees
 //
@@ -80,11 +105,12 @@
 //   - A port is freed only when its holder is proven dead, its tree is ended and
 //     nothing listens; never because time ran out.
 //   - A process is signalled only through a pidfd that was verified after it was
-//     opened. An unverified worker is never signalled; neither is anything in the
-//     first start with a copied or restored file.
+//     opened. An unverified worker is never signalled. In the first start with a
+//     copied or restored file a worker it names is stopped only on a new request.
 //   - What a job says when it reads succeeded or failed is visible in the workers
 //     and leases, and stays so over a crash.
-//   - After an error of a commit nothing more is written: Run returns the error.
+//   - After an error of a commit nothing more is written, and when something that
+//     has happened cannot be recorded nothing more is done: Run returns the error.
 //   - Values of a worker's environment are never stored or shown.
 //
 // # Caveats
@@ -95,8 +121,10 @@
 //     container runtime) is taken for one with a stranger on its port.
 //   - Without a cgroup, ending a tree that keeps forking is best effort; what is
 //     left shows as stop_incomplete and a quarantined port.
-//   - A job that was running when hive died reads interrupted although what it was
-//     for may have been done, or is done after the restart: a stop is gone on with.
+//   - An interrupted stop may be carried out all the same: of a worker that could
+//     not be judged, once it can be.
 //   - The sweep reports processes without a record and leaves them alone.
+//   - Descendants that a worker's process orphans come to hive only if the program
+//     made a proc.Reaper, as cmd/hive does.
 //   - The daemon runs on Linux only; elsewhere the package compiles.
 package hive

@@ -33,7 +33,8 @@
 //   - A commit error stops the store (Failed): it does not mean that nothing was
 //     written, so nothing more is written over it.
 //   - A full disk is found out before a commit, not in it: Update refuses with
-//     ErrDiskFull while UpdateReserved goes on, and both recover by themselves.
+//     ErrDiskFull while UpdateReserved goes on, until what was put aside for it is
+//     used up too. Both recover by themselves.
 //   - A file is written by one process. A copy of the directory of a running
 //     hive is refused; a copy of one that does not run becomes a state of its own.
 //   - A damaged record is an error that names it, never a wrong record. Open

@@ -3,9 +3,9 @@
 //
 // Model: this package only wires. What was configured is decided in package
 // config, what happens to workers in package hive, what is answered in package
-// httpapi. The order is: configuration, reaper, listener (a port that is taken is
-// found before anything is touched), state, recovery while the API answers 503,
-// the banner, service. At the end: API, workers if that is wanted, state.
+// httpapi. The order is: configuration, reaper, worker types, listener (a port that is
+// taken is found before anything is touched), state, recovery while the API
+// answers 503, the banner, service. At the end: API, workers if that is wanted, state.
 //
 // hive is the reaper of its workers' descendants (PR_SET_CHILD_SUBREAPER, prctl(2)):
 // what a worker's process leaves behind becomes hive's child, and hive takes it
@@ -15,9 +15,9 @@
 // Guarantees: exit code 0 after an orderly stop, 1 when something failed, 2 for
 // wrong flags or configuration; an error is one line on stderr. What failed may
 // be a worker that could not be stopped wholly, or an end that could not be
-// recorded; the next start finds out what is true. The banner is
-// on stdout, the log on stderr. Stopping hive leaves the workers running unless
-// it was told otherwise.
+// recorded; the next start finds out what is true. The banner is on stdout, the
+// log on stderr. Stopping hive leaves the workers running unless it was told
+// otherwise.
 //
 // `hive worker` is the reference worker. It is recognised before flags and
 // configuration are looked at: it is started 1,920 times in a test, and what it
