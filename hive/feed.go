@@ -172,12 +172,12 @@ func (h *Hive) persist(commit func(func(*store.Tx) error) error, fn func(*batch)
 // diskPatience is how long a commit waits for space before it is tried again.
 const diskPatience = 200 * time.Millisecond
 
-// giveUp has Run return err.
+// giveUp has Run return err, and those return who wait for what will not happen.
 func (h *Hive) giveUp(err error) {
-	select {
-	case h.broken <- err:
-	default: // it ends already
-	}
+	h.breaking.Do(func() {
+		h.fault = err
+		close(h.broken)
+	})
 }
 
 // eventPage is how many events one read of the store returns: a View is never

@@ -42,8 +42,10 @@ type Hive struct {
 	volatile volatile
 
 	serving  atomic.Bool
-	draining atomic.Bool  // no new jobs: all workers are being stopped
-	broken   chan error   // why the hive must end; holds one
+	draining atomic.Bool   // no new jobs: all workers are being stopped
+	broken   chan struct{} // closed when the hive must end
+	breaking sync.Once
+	fault    error        // why; set before broken is closed
 	done     atomic.Int64 // records judged by recovery
 	total    atomic.Int64
 	recovery atomic.Pointer[Recovery]
@@ -85,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, claimed: map[string]string{},
-		feed: feed{topics: map[string]*topic{}}, broken: make(chan error, 1),
+		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
 	}
 	h.ctx, h.close = context.WithCancel(context.Background())
 	h.alloc, err = alloc.New(alloc.Options{
@@ -128,8 +130,8 @@ func (h *Hive) Run(ctx context.Context) error {
 		return nil
 	case <-h.store.Failed():
 		return fmt.Errorf("the state file can no longer be trusted, starting again finds out what it holds: %w", h.store.Err())
-	case err := <-h.broken:
-		return fmt.Errorf("what has happened cannot be recorded, starting again finds out what is true: %w", err)
+	case <-h.broken:
+		return fmt.Errorf("what has happened cannot be recorded, starting again finds out what is true: %w", h.fault)
 	}
 }
 

@@ -1,6 +1,7 @@
 package hive_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -196,18 +198,15 @@ func (r *rig) eventually(what string, ok func() bool) {
 	require.Eventually(r, ok, 20*time.Second, 2*time.Millisecond, what)
 }
 
-// alive reports whether a process exists and is no zombie.
+// alive reports whether a process exists and is not over: a leader that is a
+// zombie while its threads are still ending is alive, for hive too.
 func alive(pid int) bool {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
-	for i := len(raw) - 1; i > 0; i-- {
-		if raw[i] == ')' {
-			return raw[i+2] != 'Z' && raw[i+2] != 'X'
-		}
-	}
-	return false
+	f := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:])) // from field 3 of proc_pid_stat(5)
+	return f[0] != "X" && (f[0] != "Z" || f[17] != "1")
 }
 
 func kill9(t *testing.T, pid int) {

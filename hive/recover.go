@@ -33,6 +33,7 @@ type found struct {
 	why     string        // why it is dead or cannot be judged
 	exit    store.Exit    // how a dead one ended, as far as it can be known
 	keep    string        // why a dead worker's port stays quarantined
+	left    bool          // it is because processes of it could not be ended
 }
 
 // ledger is what the state file says at the start.
@@ -44,8 +45,8 @@ type ledger struct {
 // Recover compares the state file with the processes: it adopts the living,
 // ends what the dead left behind and frees their ports, keeps what it cannot
 // judge, and settles the jobs that ran. Nothing is freed because time ran out.
-// It blocks for 15 s at most, besides the reads of the file; the hive serves
-// when it returns nil.
+// It blocks for 15 s at most, besides the reads of the file and of the socket
+// table; the hive serves when it returns nil.
 func (h *Hive) Recover(ctx context.Context) error {
 	begun := time.Now()
 	var led *ledger
@@ -247,6 +248,7 @@ func (h *Hive) endTrees(ctx context.Context, led *ledger) {
 			if rest.err != nil {
 				f.verdict, f.why = proc.Unknown, "what it left behind could not be ended: "+rest.err.Error()
 			} else if len(rest.members) > 0 {
+				f.left = true
 				f.keep = h.whyQuarantine(f.rec.Port, rest)
 			}
 			return nil

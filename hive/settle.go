@@ -77,6 +77,8 @@ func (f *found) outcome(now time.Time) outcome {
 	}
 	out := outcome{state: store.WorkerFailed, exit: &exit, reason: "it ended while hive was not running: " + f.why}
 	switch {
+	case f.left:
+		out.reason = "could not be stopped wholly: " + f.keep
 	case f.rec.Desired == store.DesiredStopped:
 		out.state, out.reason = store.WorkerStopped, "stopped on request"
 	case f.rec.State == store.WorkerStopping:
@@ -150,7 +152,7 @@ func (h *Hive) settled(b *batch, rec store.Job, w *found) (any, *failure) {
 			return stopResult(ended), nil
 		}
 	case Check{}.Tag():
-		if alive {
+		if alive && !h.store.Meta().Relocated {
 			h.later(func() {
 				h.spawnGoroutine(func() {
 					if live := h.liveWorker(rec.WorkerID); live != nil {

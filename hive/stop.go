@@ -27,6 +27,10 @@ type outcome struct {
 func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing string) (any, error) {
 	w := find()
 	if w == nil {
+		// A stop that goes on after a restart finds its worker ended as it was asked to.
+		if rec, err := h.Worker(j.record().WorkerID); err == nil && rec.State == store.WorkerStopped {
+			return stopResult(rec), nil
+		}
 		return nil, fail(CodeNotFound, "%s", missing)
 	}
 	rec := w.record()
@@ -64,6 +68,8 @@ func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 	case <-w.ended:
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-w.h.broken:
+		return w.h.fault
 	case <-w.h.ctx.Done():
 		return errClosing
 	}
@@ -72,6 +78,8 @@ func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-w.h.broken:
+		return w.h.fault
 	case <-w.h.ctx.Done():
 		return errClosing
 	}
@@ -199,7 +207,11 @@ func (w *worker) died(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	w.finish(outcome{state: store.WorkerFailed, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}, rest)
+	out := outcome{state: store.WorkerFailed, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
+	if rec.Desired == store.DesiredStopped { // a restart of hive came in between
+		out.state, out.reason, out.failure = store.WorkerStopped, "stopped on request", nil
+	}
+	w.finish(out, rest)
 }
 
 // endRest ends what a dead main process has left behind. Of a worker that may be

@@ -136,11 +136,11 @@ func (d *daemon) stopWanted(why reason) bool {
 	if why == failed {
 		return false // the state cannot be written; recovery decides
 	}
-	left := d.running()
-	if d.cfg.Shutdown == hive.ShutdownStop || left == 0 {
-		return left > 0
+	if d.cfg.Shutdown == hive.ShutdownStop {
+		return true // also with none: one may be starting
 	}
-	if why != interrupted {
+	left := d.running()
+	if why != interrupted || left == 0 {
 		return false
 	}
 	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v stops %s too\n", keepRunning(left), secondInterrupt, itOrThem(left))
@@ -156,7 +156,9 @@ func (d *daemon) stopWanted(why reason) bool {
 
 // stopWorkers stops all workers. A third SIGINT gives up waiting for them.
 func (d *daemon) stopWorkers() error {
-	fmt.Fprintf(d.out, "stopping %s\n", count(d.running(), "worker"))
+	if n := d.running(); n > 0 {
+		fmt.Fprintf(d.out, "stopping %s\n", count(n, "worker"))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)

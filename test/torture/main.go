@@ -1,11 +1,12 @@
-// Torture ends hive with kill -9, and now and then with SIGTERM, at random moments while several clients spawn and
-// stop workers, starts it again, and checks that nothing was lost: no process
-// without a record (orphan), no lease without a process (leak), no port with
-// two holders. The same is then done with a build whose spawn gate does not
-// wait; that run must find orphans, or this test proves nothing.
+// Torture ends hive with kill -9, and now and then with SIGTERM, at random
+// moments while several clients spawn and stop workers, starts it again, and
+// checks that nothing was lost: no process without a record (orphan), no lease
+// without a process (leak), no port with two holders. The same is then done with
+// a build whose spawn gate does not wait; that run must find orphans, or this
+// test proves nothing.
 //
-// It looks at processes through /proc by the stamp in their environment, and
-// at hive only through its API.
+// It looks at processes through /proc by the stamp in their environment, and at
+// hive only through its API.
 package main
 
 import (
