@@ -6,12 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,6 +25,7 @@ import (
 	"rbeehive/hive/reference"
 	"rbeehive/store"
 	"rbeehive/store/storetest"
+	"rbeehive/test/freeport"
 )
 
 // TestMain is the reference worker when it is started as one.
@@ -51,30 +49,11 @@ type rig struct {
 	stop func() error // stops Run
 }
 
-// nextRange hands each test ports of its own, so that parallel ones do not meet.
-var nextRange atomic.Int32
-
 func freeRange(t *testing.T, n int) alloc.Range {
 	t.Helper()
-	for range 200 {
-		first := 21000 + int(nextRange.Add(int32(n)))
-		if allFree(first, n) {
-			return alloc.Range{First: uint16(first), Last: uint16(first + n - 1)}
-		}
-	}
-	t.Fatalf("no %d consecutive free ports", n)
-	return alloc.Range{}
-}
-
-func allFree(first, n int) bool {
-	for p := first; p < first+n; p++ {
-		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
-		if err != nil {
-			return false
-		}
-		_ = l.Close()
-	}
-	return true
+	first, err := freeport.Range(n)
+	require.NoError(t, err)
+	return alloc.Range{First: uint16(first), Last: uint16(first + n - 1)}
 }
 
 // newRig makes a configuration with a range of n ports. Every worker that is

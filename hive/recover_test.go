@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
+	"rbeehive/test/freeport"
 )
 
 // What the seed never had: a restart.
@@ -212,15 +213,15 @@ func TestTheRestOfADeadWorkerIsEnded(t *testing.T) {
 	up := r.spawn("forker")
 	kill9(t, up.PID)
 	r.eventually("the port is free again", func() bool { return len(r.leases()) == 0 })
-	require.True(t, allFree(int(up.Port), 1), "its child is gone too")
+	require.True(t, freeport.AllFree(int(up.Port), 1), "its child is gone too")
 
 	down := r.spawn("forker")
 	r.close()
 	kill9(t, down.PID)
 	r.eventually("it is dead", func() bool { return !alive(down.PID) })
-	require.False(t, allFree(int(down.Port), 1), "its child still serves")
+	require.False(t, freeport.AllFree(int(down.Port), 1), "its child still serves")
 	r.open()
 	require.Equal(t, 1, r.h.Info().Recovery.Freed)
 	require.Empty(t, r.leases())
-	require.True(t, allFree(int(down.Port), 1))
+	require.True(t, freeport.AllFree(int(down.Port), 1))
 }

@@ -5,13 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +24,7 @@ import (
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 	"rbeehive/store/storetest"
+	"rbeehive/test/freeport"
 )
 
 // TestMain is the reference worker when it is started as one. The gate comes
@@ -54,30 +52,11 @@ type rig struct {
 	active func() int // connections with a request
 }
 
-var nextPort atomic.Int32
-
-// freeRange finds n consecutive ports that nobody has.
 func freeRange(t *testing.T, n int) alloc.Range {
 	t.Helper()
-	for range 200 {
-		first := 24000 + int(nextPort.Add(int32(n)))
-		if allFree(first, n) {
-			return alloc.Range{First: uint16(first), Last: uint16(first + n - 1)}
-		}
-	}
-	t.Fatalf("no %d consecutive free ports", n)
-	return alloc.Range{}
-}
-
-func allFree(first, n int) bool {
-	for port := first; port < first+n; port++ {
-		ln, err := net.Listen("tcp", ":"+strconv.Itoa(port))
-		if err != nil {
-			return false
-		}
-		_ = ln.Close()
-	}
-	return true
+	first, err := freeport.Range(n)
+	require.NoError(t, err)
+	return alloc.Range{First: uint16(first), Last: uint16(first + n - 1)}
 }
 
 // entry is a worker type that runs the reference worker with more flags.

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,11 +12,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"rbeehive/test/freeport"
 )
 
 // daemon is the hive of one script.
@@ -229,51 +228,19 @@ func (d *daemon) owns(pid int) bool {
 	return err == nil && strings.HasPrefix(target, filepath.Join(d.work, "data")+"/")
 }
 
-// given remembers the ports that scripts of this run have, who run side by side.
-var given = struct {
-	sync.Mutex
-	ports map[int]bool
-}{ports: map[int]bool{}}
-
-// freeRange looks outside hive's own range and below the ephemeral ports
-// (ip_local_port_range begins at 32768), where nobody gets a port by chance.
+// freeRange sets P0, P1, ..., RANGE, API and HIVE_ADDR to free ports.
 func freeRange(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freerange N")
 	}
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	given.Lock()
-	defer given.Unlock()
-	for range 1000 {
-		first := 12000 + rand.IntN(20000-n)
-		if !allFree(first, n+1) {
-			continue
-		}
-		for i := range n + 1 {
-			given.ports[first+i] = true
-		}
-		for i := range n {
-			ts.Setenv("P"+strconv.Itoa(i), strconv.Itoa(first+i))
-		}
-		ts.Setenv("RANGE", fmt.Sprintf("%d-%d", first, first+n-1))
-		ts.Setenv("API", strconv.Itoa(first+n))
-		ts.Setenv("HIVE_ADDR", "http://127.0.0.1:"+strconv.Itoa(first+n))
-		return
+	first, err := freeport.Range(n + 1)
+	ts.Check(err)
+	for i := range n {
+		ts.Setenv("P"+strconv.Itoa(i), strconv.Itoa(first+i))
 	}
-	ts.Fatalf("no %d free ports in a row", n)
-}
-
-func allFree(first, n int) bool {
-	for port := first; port < first+n; port++ {
-		if given.ports[port] {
-			return false
-		}
-		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
-		if err != nil {
-			return false
-		}
-		l.Close()
-	}
-	return true
+	ts.Setenv("RANGE", fmt.Sprintf("%d-%d", first, first+n-1))
+	ts.Setenv("API", strconv.Itoa(first+n))
+	ts.Setenv("HIVE_ADDR", "http://127.0.0.1:"+strconv.Itoa(first+n))
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rbeehive/test/freeport"
 )
 
 // Yard is one data directory with its configuration.
@@ -38,33 +40,12 @@ func New(binary string, n int, entries string) (*Yard, error) {
 		return nil, err
 	}
 	y := &Yard{Dir: dir, binary: binary, config: filepath.Join(dir, "hive.yaml"), mark: "YARD=" + filepath.Base(dir)}
-	if y.First, err = freeRange(n + 1); err != nil {
+	if y.First, err = freeport.Range(n + 1); err != nil {
 		return nil, err
 	}
 	y.API = net.JoinHostPort("127.0.0.1", strconv.Itoa(y.First+n))
 	return y, os.WriteFile(y.config, fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n",
 		y.API, filepath.Join(dir, "data"), y.First, y.First+n-1, entries), 0o600)
-}
-
-// freeRange finds consecutive ports on which nobody listens.
-func freeRange(n int) (int, error) {
-	for first := 10000 + os.Getpid()%5000; first+n < 32000; first += n {
-		if allFree(first, n) {
-			return first, nil
-		}
-	}
-	return 0, fmt.Errorf("no %d consecutive free ports found", n)
-}
-
-func allFree(first, n int) bool {
-	for p := first; p < first+n; p++ {
-		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
-		if err != nil {
-			return false
-		}
-		_ = l.Close()
-	}
-	return true
 }
 
 // Daemon is one running hive.
