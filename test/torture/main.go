@@ -167,5 +167,5 @@ func (g *ground) finale(ctx context.Context, t *tally) error {
 	for _, l := range leases {
 		fmt.Printf("torture: LEAK after all workers were stopped: port %d, %s\n", l.Port, l.State)
 	}
-	return nil
+	return h.Term()
 }
