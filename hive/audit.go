@@ -70,7 +70,7 @@ func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 	switch f.verdict {
 	case proc.Alive:
 		err := h.settle(func(b *batch) error {
-			return b.recordFound(f)
+			return b.recordFound(f, h.store.Meta().Relocated)
 		})
 		if err != nil { // the hive is closing
 			f.process.Close()

@@ -147,6 +147,9 @@ func (h *Hive) settle(fn func(*batch) error) error {
 // an error only then, or when the hive closes.
 func (h *Hive) persist(commit func(func(*store.Tx) error) error, fn func(*batch) error) error {
 	for {
+		if err := h.brokenBy(); err != nil {
+			return err
+		}
 		closure, committed := h.batched(fn)
 		err := commit(closure)
 		switch {
@@ -163,6 +166,8 @@ func (h *Hive) persist(commit func(func(*store.Tx) error) error, fn func(*batch)
 		}
 		select {
 		case <-time.After(diskPatience):
+		case <-h.broken:
+			return h.fault
 		case <-h.ctx.Done():
 			return errClosing
 		}
@@ -171,6 +176,19 @@ func (h *Hive) persist(commit func(func(*store.Tx) error) error, fn func(*batch)
 
 // diskPatience is how long a commit waits for space before it is tried again.
 const diskPatience = 200 * time.Millisecond
+
+// brokenBy returns why the hive must end; nil while it need not.
+func (h *Hive) brokenBy() error {
+	select {
+	case <-h.broken:
+		return h.fault
+	default:
+		return nil
+	}
+}
+
+// over reports whether nothing more is to be recorded: the hive closes or must end.
+func (h *Hive) over() bool { return h.ctx.Err() != nil || h.brokenBy() != nil }
 
 // giveUp has Run return err, and those return who wait for what will not happen.
 func (h *Hive) giveUp(err error) {

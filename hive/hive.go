@@ -309,7 +309,7 @@ func (h *Hive) Ports(ctx context.Context) (PortsView, error) { return h.alloc.Su
 // logUnlessClosing reports an error of the state file, except those that only
 // say that the hive is closing or has failed already.
 func (h *Hive) logUnlessClosing(err error, doing, id string) {
-	if errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed) {
+	if h.ctx.Err() != nil || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed) {
 		return
 	}
 	h.cfg.Log.WithError(err).WithField("id", id).Error("could not " + doing)

@@ -126,6 +126,12 @@ func (h *Hive) start(rec store.Job, op Operation) {
 	h.mu.Lock()
 	h.jobs[rec.JobID] = j
 	h.mu.Unlock()
+	switch op.(type) {
+	case Spawn, Check:
+		if h.draining.Load() { // admitted before StopWorkers, and not in its list
+			cancel(errCancelled)
+		}
+	}
 	h.spawnGoroutine(func() { // else the next recovery begins it
 		defer cancel(nil)
 		defer close(j.done)
@@ -143,7 +149,7 @@ func (h *Hive) carryOut(ctx context.Context, j *job) {
 		h.end(j, store.JobSucceeded, result, nil)
 		return
 	}
-	if h.ctx.Err() != nil || errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrClosed) {
+	if h.over() || errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrClosed) {
 		return // unfinished: the next recovery settles it
 	}
 	var f *failure

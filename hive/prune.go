@@ -43,7 +43,7 @@ func (h *Hive) prune(ctx context.Context) {
 // reports whether pruning can go on.
 func (h *Hive) bury(rec store.Worker) bool {
 	gone := false
-	err := h.settle(func(b *batch) error {
+	err := h.tidy(func(b *batch) error {
 		lease, err := b.Lease(rec.Port)
 		if err == nil && lease.LeaseID == rec.LeaseID {
 			return nil
@@ -58,12 +58,26 @@ func (h *Hive) bury(rec store.Worker) bool {
 		h.forget(rec.WorkerID)
 		_ = os.Remove(h.logPath(rec.WorkerID)) // gone already is as good
 	}
+	if err != nil {
+		h.logUnlessClosing(err, "remove a dead worker's record", rec.WorkerID)
+	}
 	return err == nil
+}
+
+// tidy commits a removal of what is old. Nobody waits for it and nothing has
+// happened, so an error is no reason to end: the next round tries again.
+func (h *Hive) tidy(fn func(*batch) error) error {
+	closure, committed := h.batched(fn)
+	if err := h.store.UpdateReserved(h.ctx, closure); err != nil {
+		return err
+	}
+	committed()
+	return nil
 }
 
 // pruneStep removes one batch and returns how many records it held.
 func (h *Hive) pruneStep() (n int, err error) {
-	err = h.settle(func(b *batch) error {
+	err = h.tidy(func(b *batch) error {
 		var old []string
 		for job, err := range b.Jobs("", false) {
 			if err != nil {

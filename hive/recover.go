@@ -190,12 +190,10 @@ func (f *found) judgeGate(ctx context.Context) {
 		f.process = nil
 		return
 	}
-	select {
-	case <-f.process.Done():
+	if f.process.Ended() { // a gate that has just gone is not at its gate either
 		f.verdict, f.why = proc.Dead, "hive was killed before its program was executed"
 		f.process.Close()
 		f.process = nil
-	default:
 	}
 }
 

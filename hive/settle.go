@@ -18,7 +18,7 @@ func (h *Hive) recordRecovery(led *ledger) error {
 	}
 	closure, committed := h.batched(func(b *batch) error {
 		for _, f := range led.found {
-			if err := b.recordFound(f); err != nil {
+			if err := b.recordFound(f, h.store.Meta().Relocated); err != nil {
 				return err
 			}
 		}
@@ -31,12 +31,20 @@ func (h *Hive) recordRecovery(led *ledger) error {
 	return nil
 }
 
-func (b *batch) recordFound(f *found) error {
+// recordFound records what recovery decided about one worker. In the first start
+// with a copied or restored file, relocated, a stop under way is dropped for
+// good: the worker may be somebody else's.
+func (b *batch) recordFound(f *found, relocated bool) error {
 	before := f.rec.State
 	switch f.verdict {
 	case proc.Alive:
 		lease := store.LeaseHeld
 		switch {
+		case relocated && (f.rec.Desired == store.DesiredStopped || f.rec.State == store.WorkerStopping):
+			f.rec.State, f.rec.Desired, f.rec.Reason = store.WorkerRunning, store.DesiredRunning, ""
+			if err := b.setLease(f.rec, lease); err != nil {
+				return err
+			}
 		case f.rec.Desired == store.DesiredStopped: // asked for before it could not be judged
 			f.rec.State, lease = store.WorkerStopping, store.LeaseReleasing
 		case f.rec.State == store.WorkerSpawning || f.rec.State == store.WorkerUnverified:

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -146,8 +147,47 @@ func TestNothingIsEndedInTheFirstStartWithACopiedFile(t *testing.T) {
 	require.NotEqual(t, before, r.h.Info().StateID)
 	require.Equal(t, 1, r.h.Info().Recovery.Adopted)
 	require.Never(t, func() bool { return !alive(w.PID) }, 3*time.Second, 50*time.Millisecond, "longer than its grace")
+	require.Equal(t, store.LeaseHeld, r.leases()[0].State)
+	r.close()
+	r.open() // the same file as before, and still nobody has asked
+	require.Never(t, func() bool { return !alive(w.PID) }, 3*time.Second, 50*time.Millisecond, "longer than its grace")
 	r.stopWorker(w.WorkerID) // but on request
 	require.False(t, alive(w.PID))
+}
+
+// Submitters that were admitted just before all workers are stopped.
+func TestStopWorkersAgainstSubmitters(t *testing.T) {
+	for range 3 {
+		r := newRig(t, 60, idle)
+		r.open()
+		raw := []byte(`{"operation":"worker_spawn","worker":"idle","wait":"started"}`)
+		op, err := r.h.Decode(raw)
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for {
+					if _, err := r.h.Submit(t.Context(), op, raw); err != nil {
+						if !errors.Is(err, hive.ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		r.eventually("spawns are under way", func() bool { return len(r.processes()) > 4 })
+		require.NoError(t, r.h.StopWorkers(t.Context()))
+		wg.Wait()
+		r.eventually("those admitted last are cancelled", func() bool {
+			busy, _, err := r.h.Jobs(hive.JobFilter{State: store.JobQueued})
+			more, _, err2 := r.h.Jobs(hive.JobFilter{State: store.JobRunning})
+			return err == nil && err2 == nil && len(busy)+len(more) == 0
+		})
+		require.Empty(t, r.processes())
+		r.close()
+		r.open()
+	}
 }
 
 // A worker that was being stopped could not be judged in between.

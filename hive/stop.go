@@ -28,8 +28,10 @@ func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing
 	w := find()
 	if w == nil {
 		// A stop that goes on after a restart finds its worker ended as it was asked to.
-		if rec, err := h.Worker(j.record().WorkerID); err == nil && rec.State == store.WorkerStopped {
-			return stopResult(rec), nil
+		if id := j.record().WorkerID; id != "" {
+			if rec, err := h.Worker(id); err == nil && rec.State == store.WorkerStopped {
+				return stopResult(rec), nil
+			}
 		}
 		return nil, fail(CodeNotFound, "%s", missing)
 	}

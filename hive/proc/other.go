@@ -65,6 +65,9 @@ func (p *Process) Close() {}
 // Members returns ErrUnsupported.
 func (t *Tree) Members(context.Context) ([]Member, error) { return nil, ErrUnsupported }
 
+// Ended returns true: there is no process.
+func (p *Process) Ended() bool { return true }
+
 // AfterDone does nothing: there is no process.
 func (p *Process) AfterDone(func()) {}
 

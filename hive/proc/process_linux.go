@@ -137,6 +137,10 @@ func (p *Process) AtGate() bool {
 	return string(b[:len(gate.Arg0)+1]) == gate.Arg0+"\x00" && p.alive()
 }
 
+// Ended reports whether the process has ended, without waiting for Done, which
+// comes when it is also known how it ended. After Close it reports true.
+func (p *Process) Ended() bool { return !p.alive() }
+
 // Done is closed when the process has ended: its last thread, not its first. It
 // is never closed after Close unless it was before.
 func (p *Process) Done() <-chan struct{} { return p.done }
