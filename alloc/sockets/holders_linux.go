@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -176,12 +177,13 @@ func dirNames(path string) ([]string, error) {
 // until fn returns false.
 func eachSocket(pid int, fn func(inode uint64) bool) error {
 	base := filepath.Join("/proc", strconv.Itoa(pid))
-	open, err := socketsIn(filepath.Join(base, "fd"), fn)
-	if err != nil || open > 0 {
-		return err
+	open, denied := socketsIn(filepath.Join(base, "fd"), fn)
+	if open > 0 || (denied != nil && !zombie(base)) {
+		return denied
 	}
 	// The leader of a thread group can be a zombie while its threads serve; then
-	// it has no descriptors any more and they have.
+	// it has no descriptors any more and they have. Only root may see that it has
+	// none: without its memory it counts as nobody's own process.
 	tids, err := dirNames(filepath.Join(base, "task"))
 	if err != nil {
 		return err
@@ -195,7 +197,13 @@ func eachSocket(pid int, fn func(inode uint64) bool) error {
 			return err
 		}
 	}
-	return nil
+	return denied
+}
+
+// zombie reports whether the leader of a thread group has ended.
+func zombie(base string) bool {
+	stat, err := os.ReadFile(filepath.Join(base, "stat"))
+	return err == nil && bytes.Contains(stat, []byte(") Z "))
 }
 
 // socketsIn calls fn with the inode of every socket among the descriptors in
