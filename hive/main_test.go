@@ -177,6 +177,17 @@ func (r *rig) eventually(what string, ok func() bool) {
 	require.Eventually(r, ok, 20*time.Second, 2*time.Millisecond, what)
 }
 
+// never watches that a condition does not come about. Unlike require.Never it
+// looks from the test's own goroutine, and no look outlives it.
+func (r *rig) never(what string, d time.Duration, bad func() bool) {
+	r.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); <-tick.C {
+		require.False(r, bad(), what)
+	}
+}
+
 // alive reports whether a process exists and is not over: a leader that is a
 // zombie while its threads are still ending is alive, for hive too.
 func alive(pid int) bool {

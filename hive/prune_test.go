@@ -64,7 +64,7 @@ func TestADamagedEventDoesNotEndHive(t *testing.T) {
 	r.close()
 	whole := r.flipFirstEvent(nil)
 	r.open()
-	require.Never(t, func() bool { return r.h.Status().Serving == false }, 300*time.Millisecond, 20*time.Millisecond)
+	r.never("hive stops serving", 300*time.Millisecond, func() bool { return !r.h.Status().Serving })
 	r.stopWorker(w.WorkerID)
 	r.close() // Run has not ended by itself
 	r.flipFirstEvent(whole)

@@ -194,7 +194,7 @@ func TestUnverifiedIsKept(t *testing.T) {
 	require.Equal(t, hive.CodeStopIncomplete, job.Error.Code)
 	require.Contains(t, job.Error.Message, "not touched")
 	require.True(t, alive(w.PID))
-	require.Never(t, func() bool { return r.leases()[0].State != store.LeaseUnverified }, 300*time.Millisecond, 10*time.Millisecond, "reviews leave it alone")
+	r.never("reviews leave it alone", 300*time.Millisecond, func() bool { return r.leases()[0].State != store.LeaseUnverified })
 	require.NoError(t, syscall.Close(other))
 	r.eventually("it is adopted by a review", func() bool { return r.leases()[0].State == store.LeaseHeld })
 	r.stopWorker(w.WorkerID)

@@ -146,11 +146,11 @@ func TestNothingIsEndedInTheFirstStartWithACopiedFile(t *testing.T) {
 	r.open()
 	require.NotEqual(t, before, r.h.Info().StateID)
 	require.Equal(t, 1, r.h.Info().Recovery.Adopted)
-	require.Never(t, func() bool { return !alive(w.PID) }, 3*time.Second, 50*time.Millisecond, "longer than its grace")
+	r.never("longer than its grace", 3*time.Second, func() bool { return !alive(w.PID) })
 	require.Equal(t, store.LeaseHeld, r.leases()[0].State)
 	r.close()
 	r.open() // the same file as before, and still nobody has asked
-	require.Never(t, func() bool { return !alive(w.PID) }, 3*time.Second, 50*time.Millisecond, "longer than its grace")
+	r.never("longer than its grace", 3*time.Second, func() bool { return !alive(w.PID) })
 	r.stopWorker(w.WorkerID) // but on request
 	require.False(t, alive(w.PID))
 }
