@@ -196,7 +196,11 @@ func TestUnverifiedIsKept(t *testing.T) {
 	require.True(t, alive(w.PID))
 	r.never("reviews leave it alone", 300*time.Millisecond, func() bool { return r.leases()[0].State != store.LeaseUnverified })
 	require.NoError(t, syscall.Close(other))
-	r.eventually("it is adopted by a review", func() bool { return r.leases()[0].State == store.LeaseHeld })
+	r.eventually("it is adopted by a review", func() bool {
+		got, err := r.h.Worker(w.WorkerID)
+		return err == nil && got.State != store.WorkerUnverified
+	})
+	require.Equal(t, store.LeaseHeld, r.leases()[0].State)
 	r.stopWorker(w.WorkerID)
 }
 
