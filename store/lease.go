@@ -22,59 +22,96 @@ func (tx *Tx) Lease(port uint16) (Lease, error) {
 	return l, nil
 }
 
-// PutLease writes l as the lease of its port and keeps the PID mapping in step:
-// there is one exactly if l has an Identity. Errors: ErrLeaseConflict if the
-// port is leased under another lease id; ErrInvalid.
+// PutLease writes l under all of its ports and keeps the PID mapping in step:
+// there is one for each port exactly if l has an Identity. Errors:
+// ErrLeaseConflict if one of the ports is leased under another lease id;
+// ErrInvalid, also if l was recorded with other ports before.
 func (tx *Tx) PutLease(l Lease) error {
 	if err := l.valid(); err != nil {
 		return fmt.Errorf("lease of port %d: %w", l.Port, err)
 	}
-	old, err := tx.Lease(l.Port)
-	switch {
-	case errors.Is(err, ErrNotFound):
-	case err != nil:
-		return err
-	case old.LeaseID != l.LeaseID:
-		return fmt.Errorf("lease of port %d is %s, not %s: %w", l.Port, old.LeaseID, l.LeaseID, ErrLeaseConflict)
-	default:
+	var olds []Lease
+	for _, port := range l.All() { // all of them before anything is written
+		old, err := tx.Lease(port)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			continue
+		case err != nil:
+			return err
+		case old.LeaseID != l.LeaseID:
+			return fmt.Errorf("lease of port %d is %s, not %s: %w", port, old.LeaseID, l.LeaseID, ErrLeaseConflict)
+		case !slices.Equal(old.All(), l.All()):
+			return fmt.Errorf("lease %s: %w: its ports are %v and cannot become %v", l.LeaseID, ErrInvalid, old.All(), l.All())
+		}
+		olds = append(olds, old)
+	}
+	for _, old := range olds {
 		if err := tx.unmapPID(old); err != nil {
 			return err
 		}
 	}
-	if err := tx.mapPID(l); err != nil {
-		return err
-	}
-	if err := tx.put(bucketLeases, be16(l.Port), l); err != nil {
-		return fmt.Errorf("write the lease of port %d: %w", l.Port, err)
+	for _, port := range l.All() {
+		l.Port = port
+		if err := tx.mapPID(l); err != nil {
+			return err
+		}
+		if err := tx.put(bucketLeases, be16(port), l); err != nil {
+			return fmt.Errorf("write the lease of port %d: %w", port, err)
+		}
 	}
 	return nil
 }
 
-// EndLease removes the lease of a port with its PID mapping, writes the
-// tombstone with the transaction's time, and returns what it removed. Errors:
-// ErrNotFound if the port has no lease, ErrLeaseConflict if it has another.
+// EndLease removes the lease of a port, with all of its ports and their PID
+// mappings, writes a tombstone for each with the transaction's time, and returns
+// what it removed. Errors: ErrNotFound if the port has no lease,
+// ErrLeaseConflict if it, or another port of the lease, has another.
 func (tx *Tx) EndLease(port uint16, leaseID string) (Lease, error) {
-	l, err := tx.Lease(port)
+	l, err := tx.leaseIs(port, leaseID)
 	if err != nil {
 		return Lease{}, err
 	}
-	if l.LeaseID != leaseID {
-		return Lease{}, fmt.Errorf("lease of port %d is %s, not %s: %w", port, l.LeaseID, leaseID, ErrLeaseConflict)
+	var all []Lease
+	for _, p := range l.All() { // all of them before anything is removed
+		one, err := tx.leaseIs(p, leaseID)
+		if err != nil {
+			return Lease{}, err
+		}
+		all = append(all, one)
 	}
-	if err := tx.unmapPID(l); err != nil {
-		return Lease{}, err
-	}
-	if err := tx.del(bucketLeases, be16(port)); err != nil {
-		return Lease{}, fmt.Errorf("remove the lease of port %d: %w", port, err)
-	}
-	stone := Tombstone{Lease: l, EndedAt: tx.now}
-	if err := tx.put(bucketEnded, endedKey(stone), stone); err != nil {
-		return Lease{}, fmt.Errorf("write the tombstone of lease %s: %w", leaseID, err)
+	for _, one := range all {
+		if err := tx.endPort(one); err != nil {
+			return Lease{}, err
+		}
 	}
 	return l, nil
 }
 
-// Leases yields all leases by port. The loop may write. An error ends it.
+// leaseIs returns the lease of a port if it has this id.
+func (tx *Tx) leaseIs(port uint16, leaseID string) (Lease, error) {
+	l, err := tx.Lease(port)
+	if err == nil && l.LeaseID != leaseID {
+		err = fmt.Errorf("lease of port %d is %s, not %s: %w", port, l.LeaseID, leaseID, ErrLeaseConflict)
+	}
+	return l, err
+}
+
+func (tx *Tx) endPort(l Lease) error {
+	if err := tx.unmapPID(l); err != nil {
+		return err
+	}
+	if err := tx.del(bucketLeases, be16(l.Port)); err != nil {
+		return fmt.Errorf("remove the lease of port %d: %w", l.Port, err)
+	}
+	stone := Tombstone{Lease: l, EndedAt: tx.now}
+	if err := tx.put(bucketEnded, endedKey(stone), stone); err != nil {
+		return fmt.Errorf("write the tombstone of lease %s: %w", l.LeaseID, err)
+	}
+	return nil
+}
+
+// Leases yields all leases by port, one of several ports once for each. The loop
+// may write. An error ends it.
 func (tx *Tx) Leases() iter.Seq2[Lease, error] {
 	return decodeAll[Lease](tx, bucketLeases, scanOptions{})
 }
@@ -128,6 +165,21 @@ func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
 		return stone, nil
 	}
 	return Tombstone{}, fmt.Errorf("tombstone of lease %s: %w", leaseID, ErrNotFound)
+}
+
+// EndedSince yields the tombstones of leases that ended at since or later, newest
+// first. An error ends it.
+func (tx *Tx) EndedSince(since time.Time) iter.Seq2[Tombstone, error] {
+	return func(yield func(Tombstone, error) bool) {
+		for stone, err := range decodeAll[Tombstone](tx, bucketEnded, scanOptions{reverse: true}) {
+			if err == nil && stone.EndedAt.Before(since) {
+				return
+			}
+			if !yield(stone, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // PruneEnded removes at most limit tombstones of leases that ended before the
@@ -194,6 +246,8 @@ func (l Lease) valid() error {
 		return fmt.Errorf("%w: kind %q", ErrInvalid, l.Kind)
 	case !slices.Contains(states, l.State):
 		return fmt.Errorf("%w: state %q", ErrInvalid, l.State)
+	case len(l.Ports) > 0 && (!slices.Contains(l.Ports, l.Port) || slices.Contains(l.Ports, 0) || !slices.IsSorted(l.Ports)):
+		return fmt.Errorf("%w: port %d among ports %v", ErrInvalid, l.Port, l.Ports)
 	case l.Identity != nil && (l.Identity.PID <= 0 || l.Identity.PID > math.MaxInt32):
 		return fmt.Errorf("%w: process id %d", ErrInvalid, l.Identity.PID)
 	}

@@ -63,13 +63,10 @@ func step(t *rapid.T, tx *store.Tx, m *model) {
 		if pid := rapid.IntRange(0, 2).Draw(t, "pid"); pid > 0 {
 			l.Identity = &store.Identity{PID: pid}
 		}
-		err := tx.PutLease(l)
-		if old, ok := m.leases[port]; ok && old.LeaseID != id {
-			require.ErrorIs(t, err, store.ErrLeaseConflict)
-			return
+		if rapid.Bool().Draw(t, "two ports") {
+			l.Ports = []uint16{port, port + 1}
 		}
-		require.NoError(t, err)
-		m.leases[port] = l
+		m.putLease(t, l, tx.PutLease(l))
 	case 2:
 		l, err := tx.EndLease(port, id)
 		old, ok := m.leases[port]
@@ -81,8 +78,10 @@ func step(t *rapid.T, tx *store.Tx, m *model) {
 		default:
 			require.NoError(t, err)
 			require.Empty(t, cmp.Diff(old, l))
-			delete(m.leases, port)
-			m.stones[id]++
+			for _, p := range old.All() {
+				delete(m.leases, p)
+				m.stones[id]++
+			}
 		}
 	case 3:
 		w := store.Worker{WorkerID: m.workerID(id), Port: port, State: store.WorkerFailed, Restarts: int(port)}
@@ -110,6 +109,27 @@ func step(t *rapid.T, tx *store.Tx, m *model) {
 		maps.DeleteFunc(m.events, func(_ uint64, ev store.Event) bool { return ev.JobID == id })
 	default:
 		m.appendEvent(t, tx, id)
+	}
+}
+
+// putLease is PutLease, which has answered with err. Either all ports of a lease
+// are written or none.
+func (m *model) putLease(t *rapid.T, l store.Lease, err error) {
+	for _, port := range l.All() {
+		old, ok := m.leases[port]
+		switch {
+		case ok && old.LeaseID != l.LeaseID:
+			require.ErrorIs(t, err, store.ErrLeaseConflict)
+			return
+		case ok && !slices.Equal(old.All(), l.All()):
+			require.ErrorIs(t, err, store.ErrInvalid)
+			return
+		}
+	}
+	require.NoError(t, err)
+	for _, port := range l.All() {
+		l.Port = port
+		m.leases[port] = l
 	}
 }
 

@@ -81,6 +81,45 @@ func TestLeaseAndMappingStayInStep(t *testing.T) {
 	require.Empty(t, func() (none []uint16) { view(t, s, func(tx *store.Tx) { none = ports(tx, -1) }); return }())
 }
 
+func TestALeaseOfSeveralPortsIsOne(t *testing.T) {
+	s := storetest.Open(t)
+	l := processLease(8081, "l1", 42)
+	l.Ports = []uint16{8081, 8082}
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutLease(processLease(8083, "l2", 42)))
+		over := l
+		over.Ports = []uint16{8081, 8082, 8083}
+		require.ErrorIs(t, tx.PutLease(over), store.ErrLeaseConflict)
+		_, err := tx.Lease(8081)
+		require.ErrorIs(t, err, store.ErrNotFound, "all ports or none")
+
+		require.NoError(t, tx.PutLease(l))
+		require.ErrorIs(t, tx.PutLease(processLease(8082, "l1", 42)), store.ErrInvalid, "its ports do not change")
+		second, err := tx.Lease(8082)
+		require.NoError(t, err)
+		require.Equal(t, uint16(8082), second.Port)
+		ports, err := tx.PortsOfPID(42)
+		require.NoError(t, err)
+		require.Equal(t, []uint16{8081, 8082, 8083}, ports)
+	})
+	require.NoError(t, s.Check(t.Context()))
+	update(t, s, func(tx *store.Tx) {
+		_, err := tx.EndLease(8082, "l1")
+		require.NoError(t, err)
+		_, err = tx.Lease(8081)
+		require.ErrorIs(t, err, store.ErrNotFound)
+		var ended []uint16
+		for stone, err := range tx.EndedSince(tx.Now()) {
+			require.NoError(t, err)
+			ended = append(ended, stone.Lease.Port)
+		}
+		require.Equal(t, []uint16{8082, 8081}, ended)
+		for range tx.EndedSince(tx.Now().Add(time.Second)) {
+			t.Error("none ended later")
+		}
+	})
+}
+
 // A PID that came back may already stand for another lease of the same port
 // when the old one is cleaned up.
 func TestMappingOfAnotherLeaseIsLeftAlone(t *testing.T) {
@@ -102,11 +141,13 @@ func TestInvalidRecordsAreRefused(t *testing.T) {
 	s := storetest.Open(t)
 	update(t, s, func(tx *store.Tx) {
 		for name, edit := range map[string]func(*store.Lease){
-			"no port": func(l *store.Lease) { l.Port = 0 },
-			"no id":   func(l *store.Lease) { l.LeaseID = "" },
-			"kind":    func(l *store.Lease) { l.Kind = "rent" },
-			"state":   func(l *store.Lease) { l.State = "" },
-			"pid":     func(l *store.Lease) { l.Identity.PID = 0 },
+			"no port":                func(l *store.Lease) { l.Port = 0 },
+			"no id":                  func(l *store.Lease) { l.LeaseID = "" },
+			"kind":                   func(l *store.Lease) { l.Kind = "rent" },
+			"state":                  func(l *store.Lease) { l.State = "" },
+			"pid":                    func(l *store.Lease) { l.Identity.PID = 0 },
+			"ports without the port": func(l *store.Lease) { l.Ports = []uint16{8081, 8082} },
+			"ports out of order":     func(l *store.Lease) { l.Ports = []uint16{8081, 8080} },
 		} {
 			l := processLease(8080, "l1", 42)
 			edit(&l)

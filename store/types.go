@@ -42,9 +42,13 @@ const (
 	LeaseUnverified  LeaseState = "unverified"  // recovery could not judge the holder
 )
 
-// Lease is the right to one port. A port has at most one lease.
+// Lease is the right to one port, or to several in a row. A port has at most one
+// lease. A lease of several ports has a record under each of them, which differ
+// in Port only and are written and ended together.
 type Lease struct {
-	Port     uint16    `json:"port"`
+	Port uint16 `json:"port"`
+	// Ports is all ports of the lease, ascending; nil: Port alone. See All.
+	Ports    []uint16  `json:"ports,omitempty"`
 	LeaseID  string    `json:"lease_id"`
 	Kind     LeaseKind `json:"kind"`
 	WorkerID string    `json:"worker_id,omitempty"`
@@ -53,9 +57,21 @@ type Lease struct {
 	// which then have no PID mapping either.
 	Identity *Identity `json:"identity,omitempty"`
 	// Cgroup is the holder's cgroup v2 path, relative to the mount; empty where there is none.
-	Cgroup     string     `json:"cgroup,omitempty"`
-	State      LeaseState `json:"state"`
-	AcquiredAt time.Time  `json:"acquired_at"`
+	Cgroup string     `json:"cgroup,omitempty"`
+	State  LeaseState `json:"state"`
+	Reason string     `json:"reason,omitempty"` // why it is quarantined or unverified, for a person
+	// TTL is how long a ttl lease lives after each renewal. When it runs out is not
+	// recorded: a start gives every ttl lease its whole time again.
+	TTL        time.Duration `json:"ttl_ns,omitempty"`
+	AcquiredAt time.Time     `json:"acquired_at"`
+}
+
+// All returns the ports of the lease, ascending. The caller must not change them.
+func (l Lease) All() []uint16 {
+	if len(l.Ports) == 0 {
+		return []uint16{l.Port}
+	}
+	return l.Ports
 }
 
 // Tombstone is what remains of an ended lease, for seven days: with it a
