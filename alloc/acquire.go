@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -18,6 +19,7 @@ const maxSkipped = 16
 type search struct {
 	a    *Allocator
 	req  Request
+	n    int               // ports in a row
 	host netip.Addr        // what to probe beside the wildcards; zero: nothing
 	snap *sockets.Snapshot // nil until somebody needs to look: see look
 
@@ -27,9 +29,9 @@ type search struct {
 	claimTries int // how often a held claim was tried again
 }
 
-// Acquire picks a port that nobody has, and reserves it: no other call gets it
-// until the Reservation is abandoned or its lease is released. Nothing is written;
-// see Reservation.Record.
+// Acquire picks a port that nobody has, or Request.Ports in a row, and reserves
+// it: no other call gets it until the Reservation is abandoned or its lease is
+// released. Nothing is written; see Reservation.Record.
 //
 // It blocks for the probes: a few binds, which take microseconds, for a port that
 // nobody has used lately. Otherwise for reads of the socket table, milliseconds
@@ -41,9 +43,10 @@ type search struct {
 // ErrNotReady, ErrClosed, ErrUnsupported; ctx's; or the system's if a probe could
 // not be made.
 func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, error) {
-	s := &search{a: a, req: req, host: hostAddr(req.Host)}
+	s := &search{a: a, req: req, n: max(1, req.Ports), host: hostAddr(req.Host)}
 	a.mu.Lock()
 	err := a.ready()
+	a.rests.wake(time.Now())
 	a.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -104,20 +107,24 @@ func hostAddr(host string) netip.Addr {
 	return addr.Unmap()
 }
 
-// exact reserves the port that was asked for.
+// exact reserves the port that was asked for, and those behind it if several are
+// wanted.
 func (s *search) exact(ctx context.Context) (*Reservation, error) {
-	port := s.req.Port
-	if err := s.takeExact(port); err != nil {
+	if int(s.req.Port)+s.n-1 > math.MaxUint16 {
+		return nil, &UnavailableError{Port: s.req.Port, Reason: fmt.Sprintf("there are no %d ports from there on", s.n)}
+	}
+	ports := row(s.req.Port, s.n)
+	if err := s.takeExact(ports); err != nil {
 		return nil, err
 	}
-	f, err := s.probe(ctx, port)
+	port, f, err := s.probe(ctx, ports)
 	switch {
 	case err != nil:
 		return nil, err
 	case f.verdict == verdictFree || f.verdict == verdictResidue:
-		return s.reservation(port, f), nil
+		return s.reservation(ports, f), nil
 	}
-	s.a.giveBack(port)
+	s.a.giveBack(ports.ports())
 	if f.verdict == verdictDraining {
 		return nil, &UnavailableError{Port: port, Draining: true, Reason: fmt.Sprintf(
 			"closed connections of its last user have not run out yet (up to %.0f s)", drainTime.Seconds())}
@@ -131,26 +138,31 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	return nil, e
 }
 
-// takeExact takes the bit of one port, whatever the range.
-func (s *search) takeExact(port uint16) error {
+// takeExact takes the bits of these ports, whatever the range: all of them or,
+// with an error that says why not, none.
+func (s *search) takeExact(ports Range) error {
 	a := s.a
 	a.mu.Lock()
-	err := a.ready()
-	blocked, taken := a.pool.blocked.has(port), a.pool.taken.has(port)
-	if err == nil && !blocked && !taken {
-		a.pool.taken.set(port)
-	}
-	a.mu.Unlock()
-	switch {
-	case err != nil:
+	if err := a.ready(); err != nil {
+		a.mu.Unlock()
 		return err
-	case a.never[port]:
-		return &UnavailableError{Port: port, Reason: "hive's own API listens on it"}
-	case blocked:
-		return &UnavailableError{Port: port, Reason: "it is reserved in the configuration"}
-	case taken:
+	}
+	for _, port := range ports.ports() {
+		blocked, taken := a.pool.blocked.has(port), a.pool.taken.has(port)
+		if !blocked && !taken {
+			continue
+		}
+		a.mu.Unlock()
+		switch {
+		case a.never[port]:
+			return &UnavailableError{Port: port, Reason: "hive's own API listens on it"}
+		case blocked:
+			return &UnavailableError{Port: port, Reason: "it is reserved in the configuration"}
+		}
 		return &UnavailableError{Port: port, Reason: a.leasedTo(port)}
 	}
+	a.pool.taken.setRange(ports)
+	a.mu.Unlock()
 	return nil
 }
 
@@ -174,54 +186,59 @@ func (a *Allocator) leasedTo(port uint16) string {
 
 // former reserves the port that a worker's name had last, nil if that is not free.
 func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) {
-	if port == 0 || !s.a.rng.Contains(port) {
+	if port == 0 || int(port)+s.n-1 > math.MaxUint16 {
 		return nil, nil
 	}
-	if err := s.takeExact(port); errors.Is(err, ErrUnavailable) {
+	ports := row(port, s.n)
+	if !s.a.rng.Contains(ports.First) || !s.a.rng.Contains(ports.Last) {
+		return nil, nil
+	}
+	if err := s.takeExact(ports); errors.Is(err, ErrUnavailable) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	f, err := s.probe(ctx, port)
+	bad, f, err := s.probe(ctx, ports)
 	if err != nil {
 		return nil, err
 	}
 	if f.verdict == verdictFree || f.verdict == verdictResidue {
-		return s.reservation(port, f), nil
+		return s.reservation(ports, f), nil
 	}
-	s.reject(port)
+	s.reject(ports, bad)
 	return nil, nil
 }
 
-// any reserves the first port of the policy's order that proves to be free.
+// any reserves the first port of the policy's order that proves to be free, or
+// the first row of ports that do.
 func (s *search) any(ctx context.Context) (*Reservation, error) {
 	for _, c := range s.a.pool.classes() {
 		if err := s.enter(ctx, c); err != nil {
 			return nil, err
 		}
 		for {
-			port, ok, err := s.take(c)
+			ports, ok, err := s.take(c)
 			if err != nil {
 				return nil, err
 			}
 			if !ok {
 				break
 			}
-			f, err := s.probe(ctx, port)
+			bad, f, err := s.probe(ctx, ports)
 			if err != nil {
 				return nil, err
 			}
 			if f.verdict == verdictFree || c == classDraining && f.verdict != verdictForeign {
-				r := s.reservation(port, f)
+				r := s.reservation(ports, f)
 				r.picked, r.class = true, c
 				return r, nil
 			}
-			s.reject(port)
+			s.reject(ports, bad)
 		}
 	}
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
-	return nil, s.a.pool.exhausted()
+	return nil, s.a.pool.exhausted(s.n)
 }
 
 // enter prepares for a class of ports that were not free when they were looked at.
@@ -237,38 +254,53 @@ func (s *search) enter(ctx context.Context, c class) (err error) {
 	return nil
 }
 
-func (s *search) take(c class) (uint16, bool, error) {
+func (s *search) take(c class) (Range, bool, error) {
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
 	if err := s.a.ready(); err != nil {
-		return 0, false, err
+		return Range{}, false, err
 	}
-	port, ok := s.a.pool.take(c, s.tried)
-	return port, ok, nil
+	port, ok := s.a.pool.take(c, s.n, s.tried)
+	if !ok {
+		return Range{}, false, nil
+	}
+	return row(port, s.n), true, nil
 }
 
-// reject gives a port back that was taken and is not free, for this search.
-func (s *search) reject(port uint16) {
+// reject gives ports back that were taken and of which bad is not free, for this
+// search.
+func (s *search) reject(ports Range, bad uint16) {
 	if s.tried == nil {
 		s.tried = new(bitset)
 	}
-	s.tried.set(port)
-	s.a.giveBack(port)
+	s.tried.set(bad)
+	s.a.giveBack(ports.ports())
 }
 
-// probe claims and inspects a port whose bit is taken, and remembers what it
-// found. After an error the port has been given back.
-func (s *search) probe(ctx context.Context, port uint16) (finding, error) {
-	f, err := s.claimAndInspect(ctx, port)
-	if err == nil {
+// probe claims and inspects ports whose bits are taken, and remembers what it
+// found. It ends at the first that nobody should get, and returns that port with
+// its finding; else the last finding that is not "free", if there is one. After
+// an error the ports have been given back.
+func (s *search) probe(ctx context.Context, ports Range) (uint16, finding, error) {
+	at, worst := ports.First, finding{verdict: verdictFree}
+	for _, port := range ports.ports() {
+		f, err := s.claimAndInspect(ctx, port)
+		if err != nil {
+			s.a.giveBack(ports.ports())
+			if notPermitted(err) {
+				return port, finding{}, &UnavailableError{Port: port, Reason: "hive is not permitted to bind it (" + err.Error() + ")"}
+			}
+			return port, finding{}, fmt.Errorf("acquire port %d: %w", port, err)
+		}
 		s.a.note(port, f)
-		return f, nil
+		if f.verdict == verdictForeign {
+			return port, f, nil
+		}
+		if f.verdict > worst.verdict || worst.verdict == verdictFree {
+			at, worst = port, f
+		}
 	}
-	s.a.giveBack(port)
-	if notPermitted(err) {
-		return finding{}, &UnavailableError{Port: port, Reason: "hive is not permitted to bind it (" + err.Error() + ")"}
-	}
-	return finding{}, fmt.Errorf("acquire port %d: %w", port, err)
+	return at, worst, nil
 }
 
 func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, error) {
@@ -323,14 +355,16 @@ func (a *Allocator) keepClaim(port uint16, fd int) error {
 	return nil
 }
 
-// giveBack gives back a port of which nothing is recorded. The claim goes first:
+// giveBack gives back ports of which nothing is recorded. The claim goes first:
 // whoever takes the bit next will want it.
-func (a *Allocator) giveBack(port uint16) {
+func (a *Allocator) giveBack(ports []uint16) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.dropClaim(port)
-	delete(a.contested, port)
-	a.pool.taken.clear(port)
+	for _, port := range ports {
+		a.dropClaim(port)
+		delete(a.contested, port)
+		a.pool.taken.clear(port)
+	}
 }
 
 // note remembers what a probe found.
@@ -349,6 +383,6 @@ func (a *Allocator) note(port uint16, f finding) {
 	}
 }
 
-func (s *search) reservation(port uint16, f finding) *Reservation {
-	return &Reservation{Port: port, Draining: f.verdict != verdictFree, a: s.a, name: s.req.Name}
+func (s *search) reservation(ports Range, f finding) *Reservation {
+	return &Reservation{Port: ports.First, Ports: ports.ports(), Draining: f.verdict != verdictFree, a: s.a, name: s.req.Name}
 }

@@ -19,12 +19,17 @@ const snapshotAge = 50 * time.Millisecond
 
 // Options is what an Allocator is made from.
 type Options struct {
-	Range    Range          // the ports to give out; must not be empty
-	Reserved []Range        // never given out, whatever is asked for
-	Never    []uint16       // hive's own API ports: never given out either
-	Policy   Policy         // empty: Lowest
-	Store    *store.Store   // must not be nil
-	Sockets  *sockets.Table // nil: a new one
+	Range    Range    // the ports to give out; must not be empty
+	Reserved []Range  // never given out, whatever is asked for
+	Never    []uint16 // hive's own API ports: never given out either
+	// Fixed are ports that the configuration promises to somebody: the policy
+	// passes over them, and who asks for one by number gets it.
+	Fixed  []uint16
+	Policy Policy // empty: Lowest
+	// Quarantine is how long the policy passes over a port after its release.
+	Quarantine time.Duration
+	Store      *store.Store   // must not be nil
+	Sockets    *sockets.Table // nil: a new one
 }
 
 // Allocator gives out the ports of a range. All methods are safe for concurrent use.
@@ -45,6 +50,7 @@ type Allocator struct {
 	phase  phase
 	pool   *pool
 	marks  *marks
+	rests  *rests
 	claims map[uint16]int // descriptors of the claims we hold
 	// contested has the leased ports whose claim somebody else had when we asked.
 	contested map[uint16]bool
@@ -83,6 +89,7 @@ func New(o Options) (*Allocator, error) {
 		claims: make(map[uint16]int),
 	}
 	a.marks = newMarks(a.pool)
+	a.rests = &rests{pool: a.pool, length: o.Quarantine}
 	for _, r := range o.Reserved {
 		if r.Len() == 0 {
 			return nil, fmt.Errorf("%w: reserved %s is empty", ErrBadRange, r)
@@ -93,8 +100,11 @@ func New(o Options) (*Allocator, error) {
 		a.never[port] = true
 		a.pool.blocked.set(port)
 	}
-	if e := a.pool.exhausted(); e.Reserved == o.Range.Len() {
+	if e := a.pool.exhausted(1); e.Reserved == o.Range.Len() {
 		return nil, fmt.Errorf("%w: every port of %s is reserved", ErrBadRange, o.Range)
+	}
+	for _, port := range o.Fixed {
+		a.pool.fixed.set(port)
 	}
 	return a, nil
 }
@@ -114,6 +124,7 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 		leased bitset
 		cursor uint16
 		names  = make(map[string]uint16)
+		rested []rest
 	)
 	err := a.store.View(func(tx *store.Tx) error {
 		for l, err := range tx.Leases() {
@@ -127,6 +138,14 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 				return err
 			}
 			names[n.Name] = n.Port
+		}
+		if a.rests.length > 0 {
+			for stone, err := range tx.EndedSince(tx.Now().Add(-a.rests.length)) {
+				if err != nil {
+					return err
+				}
+				rested = append(rested, rest{stone.Lease.Port, stone.EndedAt})
+			}
 		}
 		var err error
 		cursor, err = tx.Cursor()
@@ -154,6 +173,10 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	}
 	a.pool.taken = leased
 	a.pool.cursor = cursor
+	a.rests.queue, a.pool.resting = nil, bitset{}
+	for _, r := range slices.Backward(rested) { // oldest first
+		a.rests.add(r.port, r.since)
+	}
 	for name := range a.pool.names {
 		a.pool.remember(name, 0)
 	}

@@ -8,12 +8,19 @@
 // against other hives, probes it, and returns a [Reservation]. The caller starts
 // its worker behind the gate and calls [Reservation.Record] in the one transaction
 // that records lease, PID mapping and worker, or [Reservation.Abandon].
-// [Allocator.Release] ends a lease in one transaction.
+// [Allocator.Release] ends a lease in one transaction. A lease may be of several
+// ports in a row ([Request].Ports); it is one lease, and they come and go together.
 //
 // Ports are tried in classes: those nothing is known against (with the policy
 // lowest, those that a worker name remembers come last among them), then those
 // that were a stranger's when they were looked at last, then those that only the
 // kernel still holds (draining).
+//
+// Two kinds of port are never picked, and given to who asks for them by number:
+// those that the configuration promises to somebody ([Options].Fixed), and for
+// [Options].Quarantine those that were released. The second kind also to the
+// worker name that had it. The rest goes on over a restart: the tombstones of
+// ended leases say when it began.
 //
 // # Is it really free?
 //

@@ -35,14 +35,24 @@ type ExhaustedError struct {
 	Leased   int // leased, or being leased at this moment
 	Reserved int // reserved in the configuration, or hive's own
 	Foreign  int // held by programs that hive did not start
+	// Quarantined counts ports that were released and are not to be given out yet.
+	Quarantined int
+	// Row is how many neighbouring ports were wanted, if more than one.
+	Row int
 }
 
 // Error returns "no ports available (all 8080-9999 in use)", and how many of them
-// are in the hands of strangers.
+// are in the hands of strangers or in quarantine.
 func (e *ExhaustedError) Error() string {
 	s := fmt.Sprintf("no ports available (all %s in use)", e.Range)
+	if e.Row > 1 {
+		s = fmt.Sprintf("no %d neighbouring ports available (in %s)", e.Row, e.Range)
+	}
 	if e.Foreign > 0 {
 		s += fmt.Sprintf("; %d of them by programs that hive did not start", e.Foreign)
+	}
+	if e.Quarantined > 0 {
+		s += fmt.Sprintf("; %d of them quarantined after their release (ports.quarantine)", e.Quarantined)
 	}
 	return s
 }

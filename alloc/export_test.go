@@ -23,10 +23,10 @@ func NewPool(r Range, policy Policy, reserved ...uint16) Pool {
 
 // The classes in the order of the policy lowest.
 const (
-	ClassUnnamed    = classUnnamed
-	ClassRemembered = classRemembered
-	ClassForeign    = classForeign
-	ClassDraining   = classDraining
+	ClassUnnamed  = classUnnamed
+	ClassFree     = classFree
+	ClassForeign  = classForeign
+	ClassDraining = classDraining
 )
 
 type Class = class
@@ -37,8 +37,14 @@ const (
 	DrainTime = drainTime
 )
 
-func (p Pool) Take(c class) (uint16, bool)           { return p.take(c, nil) }
-func (p Pool) Pick(c class) (uint16, bool)           { return p.pick(c, nil) }
+func (p Pool) Take(c class) (uint16, bool)           { return p.take(c, 1, nil) }
+func (p Pool) TakeRow(c class, n int) (uint16, bool) { return p.take(c, n, nil) }
+func (p Pool) Pick(c class) (uint16, bool)           { return p.pick(c, 1, nil) }
+func (p Pool) Rest(port uint16, on bool) {
+	if p.resting.clear(port); on {
+		p.resting.set(port)
+	}
+}
 func (p Pool) Free(port uint16)                      { p.taken.clear(port) }
 func (p Pool) Taken() []uint16                       { return p.taken.ports() }
 func (p Pool) Count() int                            { return p.taken.count() }
@@ -78,3 +84,11 @@ func (p Pool) Until(port uint16) time.Time { return p.marks.byPort[port].until }
 
 // Marks is the number of ports of which something is remembered.
 func (p Pool) Marks() int { return len(p.marks.byPort) }
+
+// Rests is what keeps released ports of the pool from being picked.
+type Rests struct{ *rests }
+
+func (p Pool) Rests(length time.Duration) Rests { return Rests{&rests{pool: p.pool, length: length}} }
+
+func (r Rests) Add(port uint16, at time.Time) { r.add(port, at) }
+func (r Rests) Wake(at time.Time)             { r.wake(at) }

@@ -144,7 +144,7 @@ func (m *marks) still(k *mark, held []sockets.Socket, now time.Time) {
 func (m *marks) skipped(lo, hi uint16, max int) []uint16 {
 	var out []uint16
 	for len(out) < max {
-		port, ok := m.pool.first(classForeign, lo, hi, nil)
+		port, ok := firstOf(func(w int) uint64 { return m.pool.foreign[w] &^ (m.pool.taken[w] | m.pool.blocked[w]) }, lo, hi)
 		if !ok {
 			break
 		}

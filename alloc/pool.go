@@ -41,12 +41,13 @@ func (b *bitset) count() int {
 // tried in turn.
 type class int
 
+// A later class holds the ports of those before it too, which by then are taken or
+// were tried: so several ports in a row may be of different classes.
 const (
-	classFree       class       = iota // nothing is known against it
-	classUnnamed                       // of classFree, those that no worker name remembers
-	classForeign                       // a stranger had it when it was looked at last
-	classDraining                      // the kernel had it when it was looked at last
-	classRemembered = classFree        // after classUnnamed only these are left
+	classUnnamed  class = iota // nothing is known against it, and no worker name remembers it
+	classFree                  // nothing is known against it
+	classForeign               // a stranger had it when it was looked at last
+	classDraining              // the kernel had it when it was looked at last
 )
 
 // pool knows which ports are taken. It is a plain value without locks and
@@ -56,6 +57,8 @@ type pool struct {
 	policy   Policy
 	taken    bitset // leased or being leased
 	blocked  bitset // reserved, or hive's own
+	fixed    bitset // given out to those who ask for it by number, or had it
+	resting  bitset // the same, for a while after its release: see rests
 	foreign  bitset // see marks
 	draining bitset // see marks
 	cursor   uint16 // sequential: the port to try next
@@ -74,14 +77,14 @@ func newPool(r Range, policy Policy) *pool {
 
 // word returns 64 ports' candidates of a class.
 func (p *pool) word(c class, w int) uint64 {
-	open := ^(p.taken[w] | p.blocked[w])
+	open := ^(p.taken[w] | p.blocked[w] | p.fixed[w] | p.resting[w])
 	switch c {
 	case classUnnamed:
 		return open &^ (p.foreign[w] | p.draining[w] | p.remembered[w])
 	case classForeign:
-		return open & p.foreign[w]
+		return open &^ p.draining[w]
 	case classDraining:
-		return open & p.draining[w] &^ p.foreign[w]
+		return open &^ p.foreign[w]
 	}
 	return open &^ (p.foreign[w] | p.draining[w])
 }
@@ -90,11 +93,19 @@ func (p *pool) word(c class, w int) uint64 {
 // may be nil). It looks at whole words, so its cost does not depend on how many
 // ports are taken.
 func (p *pool) first(c class, lo, hi uint16, tried *bitset) (uint16, bool) {
-	for w := int(lo / 64); w <= int(hi/64); w++ {
+	return firstOf(func(w int) uint64 {
 		word := p.word(c, w)
 		if tried != nil {
 			word &^= tried[w]
 		}
+		return word
+	}, lo, hi)
+}
+
+// firstOf returns the lowest port from lo to hi whose bit is set in words.
+func firstOf(words func(w int) uint64, lo, hi uint16) (uint16, bool) {
+	for w := int(lo / 64); w <= int(hi/64); w++ {
+		word := words(w)
 		if w == int(lo/64) {
 			word &= ^uint64(0) << (lo % 64)
 		}
@@ -108,12 +119,37 @@ func (p *pool) first(c class, lo, hi uint16, tried *bitset) (uint16, bool) {
 	return 0, false
 }
 
-// pick returns the port of a class that the policy would give out next.
-func (p *pool) pick(c class, tried *bitset) (uint16, bool) {
+// window returns the lowest port from lo to hi that begins n candidates in a row.
+func (p *pool) window(c class, lo, hi uint16, n int, tried *bitset) (uint16, bool) {
+	for {
+		first, ok := p.first(c, lo, hi, tried)
+		if !ok || int(hi)-int(first)+1 < n {
+			return 0, false
+		}
+		// The next port that is no candidate ends the window, if it is inside.
+		end, broken := firstOf(func(w int) uint64 {
+			word := ^p.word(c, w)
+			if tried != nil {
+				word |= tried[w]
+			}
+			return word
+		}, first, first+uint16(n-1))
+		if !broken {
+			return first, true
+		}
+		if end == hi {
+			return 0, false
+		}
+		lo = end + 1
+	}
+}
+
+// pick returns the first of the n ports that the policy would give out next.
+func (p *pool) pick(c class, n int, tried *bitset) (uint16, bool) {
 	from := p.start()
-	port, ok := p.first(c, from, p.rng.Last, tried)
+	port, ok := p.window(c, from, p.rng.Last, n, tried)
 	if !ok && from > p.rng.First {
-		port, ok = p.first(c, p.rng.First, from-1, tried)
+		port, ok = p.window(c, p.rng.First, p.rng.Last, n, tried)
 	}
 	return port, ok
 }
@@ -126,16 +162,18 @@ func (p *pool) start() uint16 {
 	return p.cursor
 }
 
-// take picks a port, takes it and, in sequential order, moves the cursor past it.
-func (p *pool) take(c class, tried *bitset) (uint16, bool) {
-	port, ok := p.pick(c, tried)
+// take picks n ports in a row, takes them and, in sequential order, moves the
+// cursor past them. It returns the first.
+func (p *pool) take(c class, n int, tried *bitset) (uint16, bool) {
+	port, ok := p.pick(c, n, tried)
 	if !ok {
 		return 0, false
 	}
-	p.taken.set(port)
+	last := port + uint16(n-1)
+	p.taken.setRange(Range{port, last})
 	if p.policy == Sequential {
-		p.cursor = port + 1
-		if port == p.rng.Last { // also where port+1 would be 0
+		p.cursor = last + 1
+		if last == p.rng.Last { // also where last+1 would be 0
 			p.cursor = p.rng.First
 		}
 	}
@@ -149,7 +187,7 @@ func (p *pool) classes() []class {
 	if p.policy == Sequential {
 		return []class{classFree, classForeign, classDraining}
 	}
-	return []class{classUnnamed, classRemembered, classForeign, classDraining}
+	return []class{classUnnamed, classFree, classForeign, classDraining}
 }
 
 // remember notes that name had port last; port 0 forgets the name. It returns
@@ -171,16 +209,22 @@ func (p *pool) remember(name string, port uint16) uint16 {
 	return before
 }
 
-// exhausted counts what the ports of the range are in use for.
-func (p *pool) exhausted() *ExhaustedError {
+// exhausted counts what the ports of the range are in use for, so that there are
+// no n in a row.
+func (p *pool) exhausted(n int) *ExhaustedError {
 	e := &ExhaustedError{Range: p.rng}
+	if n > 1 {
+		e.Row = n
+	}
 	for port := int(p.rng.First); port <= int(p.rng.Last); port++ {
 		switch {
 		case p.taken.has(uint16(port)):
 			e.Leased++
-		case p.blocked.has(uint16(port)):
+		case p.blocked.has(uint16(port)), p.fixed.has(uint16(port)):
 			e.Reserved++
-		default:
+		case p.resting.has(uint16(port)):
+			e.Quarantined++
+		case p.foreign.has(uint16(port)), p.draining.has(uint16(port)), n == 1:
 			e.Foreign++
 		}
 	}

@@ -22,6 +22,7 @@ type model struct {
 	foreign    map[uint16]bool
 	draining   map[uint16]bool
 	remembered map[string]uint16
+	aside      map[uint16]bool // fixed or resting
 	cursor     int
 }
 
@@ -40,7 +41,7 @@ func (m *model) order() []uint16 {
 }
 
 func (m *model) candidate(c alloc.Class, p uint16) bool {
-	if m.taken[p] || m.reserved[p] {
+	if m.taken[p] || m.reserved[p] || m.aside[p] {
 		return false
 	}
 	named := false
@@ -51,20 +52,28 @@ func (m *model) candidate(c alloc.Class, p uint16) bool {
 	case alloc.ClassUnnamed:
 		return !m.foreign[p] && !m.draining[p] && !named
 	case alloc.ClassForeign:
-		return m.foreign[p]
+		return !m.draining[p]
 	case alloc.ClassDraining:
-		return m.draining[p] && !m.foreign[p]
+		return !m.foreign[p]
 	}
 	return !m.foreign[p] && !m.draining[p]
 }
 
-func (m *model) take(c alloc.Class) (uint16, bool) {
+// take takes the first n ports in a row that are candidates.
+func (m *model) take(c alloc.Class, n int) (uint16, bool) {
 	for _, p := range m.order() {
-		if m.candidate(c, p) {
-			m.taken[p] = true
-			m.cursor = int(p-m.rng.First+1) % m.rng.Len()
-			return p, true
+		row := int(p)+n-1 <= int(m.rng.Last)
+		for i := range n {
+			row = row && m.candidate(c, p+uint16(i))
 		}
+		if !row {
+			continue
+		}
+		for i := range n {
+			m.taken[p+uint16(i)] = true
+		}
+		m.cursor = (int(p-m.rng.First) + n) % m.rng.Len()
+		return p, true
 	}
 	return 0, false
 }
@@ -78,7 +87,7 @@ func TestPoolIsTheModel(t *testing.T) {
 			rng:      alloc.Range{First: first, Last: first + uint16(size-1)},
 			policy:   rapid.SampledFrom([]alloc.Policy{alloc.Lowest, alloc.Sequential}).Draw(t, "policy"),
 			reserved: map[uint16]bool{}, taken: map[uint16]bool{}, foreign: map[uint16]bool{},
-			draining: map[uint16]bool{}, remembered: map[string]uint16{},
+			draining: map[uint16]bool{}, remembered: map[string]uint16{}, aside: map[uint16]bool{},
 		}
 		anyPort := rapid.Uint16Range(m.rng.First, m.rng.Last)
 		reserved := rapid.SliceOfN(anyPort, 0, 5).Draw(t, "reserved")
@@ -90,9 +99,10 @@ func TestPoolIsTheModel(t *testing.T) {
 
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(t *rapid.T) {
-				c := rapid.SampledFrom([]alloc.Class{alloc.ClassUnnamed, alloc.ClassRemembered, alloc.ClassForeign, alloc.ClassDraining}).Draw(t, "class")
-				want, ok := m.take(c)
-				got, gotOK := pool.Take(c)
+				c := rapid.SampledFrom([]alloc.Class{alloc.ClassUnnamed, alloc.ClassFree, alloc.ClassForeign, alloc.ClassDraining}).Draw(t, "class")
+				n := rapid.IntRange(1, min(5, size)).Draw(t, "ports in a row")
+				want, ok := m.take(c, n)
+				got, gotOK := pool.TakeRow(c, n)
 				require.Equal(t, ok, gotOK)
 				require.Equal(t, want, got)
 			},
@@ -112,6 +122,11 @@ func TestPoolIsTheModel(t *testing.T) {
 				m.draining[p] = true
 				delete(m.foreign, p)
 				pool.MarkDraining(p, now)
+			},
+			"rest": func(t *rapid.T) {
+				p, on := anyPort.Draw(t, "port"), rapid.Bool().Draw(t, "on")
+				m.aside[p] = on
+				pool.Rest(p, on)
 			},
 			"clear": func(t *rapid.T) {
 				p := anyPort.Draw(t, "port")
@@ -145,13 +160,13 @@ func TestPoolCursorOutsideTheRangeStartsAnew(t *testing.T) {
 	pool := alloc.NewPool(alloc.Range{First: 100, Last: 102}, alloc.Sequential)
 	for _, cursor := range []uint16{0, 99, 103, 65535} {
 		pool.SetCursor(cursor)
-		port, ok := pool.Pick(alloc.ClassRemembered)
+		port, ok := pool.Pick(alloc.ClassFree)
 		require.True(t, ok)
 		require.EqualValues(t, 100, port)
 	}
 	top := alloc.NewPool(alloc.Range{First: 65534, Last: 65535}, alloc.Sequential)
 	for _, want := range []uint16{65534, 65535} {
-		port, _ := top.Take(alloc.ClassRemembered)
+		port, _ := top.Take(alloc.ClassFree)
 		require.Equal(t, want, port)
 	}
 	require.EqualValues(t, 65534, top.Cursor())

@@ -58,3 +58,15 @@ func (r Range) Len() int {
 func (r Range) Contains(port uint16) bool {
 	return r.Len() > 0 && r.First <= port && port <= r.Last
 }
+
+// row is n ports from first on; n is at least 1, and the row ends at 65535.
+func row(first uint16, n int) Range { return Range{first, first + uint16(n-1)} }
+
+// ports returns all ports of the range, ascending.
+func (r Range) ports() []uint16 {
+	out := make([]uint16, 0, r.Len())
+	for p := int(r.First); r.Len() > 0 && p <= int(r.Last); p++ {
+		out = append(out, uint16(p))
+	}
+	return out
+}

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"rbeehive/alloc/sockets"
 	"rbeehive/store"
 )
 
 // Reservation is a port that is taken in memory and claimed, and not recorded
-// yet. Its methods are safe for concurrent use.
+// yet, or several in a row. Its methods are safe for concurrent use.
 type Reservation struct {
 	Port uint16
+	// Ports is all reserved ports, Port being the first.
+	Ports []uint16
 	// Skipped names who has the ports that were passed over because programs that
 	// hive did not start have them, in the order of the policy, at most 16.
 	Skipped []sockets.Holder
@@ -39,8 +42,8 @@ type Reservation struct {
 	over     bool   // abandoned
 }
 
-// Record writes the lease, and with it the cursor (policy sequential) and the
-// port of the worker's name. Call it inside the transaction that records the
+// Record writes the lease, for all reserved ports, and with it the cursor (policy
+// sequential) and the port of the worker's name. Call it inside the transaction that records the
 // holder. If that transaction fails, call Abandon.
 //
 // Errors: ErrMisuse if l is for another port, or the reservation was abandoned;
@@ -55,6 +58,9 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 		return fmt.Errorf("%w: port %d is reserved, the lease is for %d", ErrMisuse, r.Port, l.Port)
 	case r.leaseID != "":
 		return fmt.Errorf("%w: port %d was recorded before", ErrMisuse, r.Port)
+	}
+	if l.Ports = nil; len(r.Ports) > 1 {
+		l.Ports = r.Ports
 	}
 	if err := tx.PutLease(l); err != nil {
 		// Somebody else's lease is on the port: then it must not be given back.
@@ -105,7 +111,7 @@ func (r *Reservation) Abandon() {
 		r.a.pool.remember(r.name, r.previous)
 		r.a.mu.Unlock()
 	}
-	r.a.giveBack(r.Port)
+	r.a.giveBack(r.Ports)
 }
 
 // unrecorded reports whether the store has no lease of this id, for certain.
@@ -121,9 +127,10 @@ func (a *Allocator) unrecorded(port uint16, leaseID string) bool {
 }
 
 // Release ends a lease: one transaction, admitted also on a full disk, removes
-// the lease with its PID mapping, writes the tombstone and runs also (which may be
-// nil). The port can be given out again only after that has been committed; after
-// any error it cannot, and where the transaction was undone it is leased as before.
+// the lease, with all of its ports and their PID mappings, writes the tombstones
+// and runs also (which may be nil). The ports can be given out again only after
+// that has been committed; after any error they cannot, and where the transaction
+// was undone they are leased as before.
 //
 // It blocks for the commit. Errors: store.ErrNotFound if the port has no lease
 // and store.ErrLeaseConflict if it has another (nothing changes then), also's,
@@ -133,14 +140,17 @@ func (a *Allocator) Release(ctx context.Context, port uint16, leaseID string, al
 }
 
 // ReleaseAll is Release for many leases in one transaction: all end, or none
-// does. Of each lease only Port and LeaseID count. also runs once, and also for
-// an empty list.
+// does. Of each lease only Port, one of its ports, and LeaseID count. also runs
+// once, and also for an empty list.
 func (a *Allocator) ReleaseAll(ctx context.Context, leases []store.Lease, also func(*store.Tx) error) error {
+	var ports []uint16
 	err := a.store.UpdateReserved(ctx, func(tx *store.Tx) error {
 		for _, l := range leases {
-			if _, err := tx.EndLease(l.Port, l.LeaseID); err != nil {
+			ended, err := tx.EndLease(l.Port, l.LeaseID)
+			if err != nil {
 				return err
 			}
+			ports = append(ports, ended.All()...)
 		}
 		if also == nil {
 			return nil
@@ -151,10 +161,14 @@ func (a *Allocator) ReleaseAll(ctx context.Context, leases []store.Lease, also f
 		if len(leases) == 1 {
 			return fmt.Errorf("release port %d: %w", leases[0].Port, err)
 		}
-		return fmt.Errorf("release %d ports: %w", len(leases), err)
+		return fmt.Errorf("release %d leases: %w", len(leases), err)
 	}
-	for _, l := range leases {
-		a.giveBack(l.Port)
+	a.mu.Lock()
+	now := time.Now()
+	for _, port := range ports {
+		a.rests.add(port, now)
 	}
+	a.mu.Unlock()
+	a.giveBack(ports)
 	return nil
 }

@@ -12,16 +12,20 @@ import (
 
 // poolView is a copy of what Survey needs of the pool.
 type poolView struct {
-	taken, blocked, draining bitset
-	marked                   map[uint16]sockets.Holder // foreign, and not visible in the socket table
+	taken, blocked, fixed, resting, draining bitset
+
+	marked map[uint16]sockets.Holder // foreign, and not visible in the socket table
 }
 
 func (a *Allocator) view(snap *sockets.Snapshot) poolView {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.rests.wake(time.Now())
 	v := poolView{
 		taken:    a.pool.taken,
 		blocked:  a.pool.blocked,
+		fixed:    a.pool.fixed,
+		resting:  a.pool.resting,
 		draining: a.pool.draining,
 		marked:   make(map[uint16]sockets.Holder),
 	}
@@ -99,6 +103,10 @@ func (a *Allocator) counted(snap *sockets.Snapshot, v *poolView, busy *bitset, l
 			s.Foreign++
 		case v.draining.has(port):
 			s.Draining++
+		case v.resting.has(port):
+			s.Quarantined++
+		case v.fixed.has(port):
+			s.Reserved++
 		default:
 			s.Free++
 		}

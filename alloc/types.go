@@ -32,6 +32,9 @@ func ParsePolicy(s string) (Policy, error) {
 type Request struct {
 	// Port asks for this port, also outside the range, or none; 0: any of the range.
 	Port uint16
+	// Ports is how many ports in a row are wanted, the first being Port or the
+	// name's; 0 and 1: one.
+	Ports int
 	// Name is a worker's name: it gets the port it had last time if that is free. May be empty.
 	Name string
 	// Host is the address the worker will bind. Empty, a wildcard or a name other
@@ -48,9 +51,12 @@ type Survey struct {
 	Total int
 	Free  int
 	// Leased counts ports with a lease, or about to have one, except quarantined ones.
-	Leased      int
+	Leased int
+	// Quarantined counts ports whose lease is quarantined, and those that rest after
+	// their release (Options.Quarantine).
 	Quarantined int
-	// Reserved counts ports that the configuration or hive's own API keeps out.
+	// Reserved counts ports that the configuration or hive's own API keeps out, and
+	// those of Options.Fixed that nobody has.
 	Reserved int
 	// Foreign counts ports that somebody holds whom hive did not start.
 	Foreign int
