@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"rbeehive/hive/proc"
@@ -66,7 +65,7 @@ func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
 // judgeAgain looks once more at a worker that recovery could not judge.
 func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 	f := &found{rec: w.record()}
-	f.judge(ctx, slices.Contains(h.alloc.Contested(), f.rec.Port))
+	f.judge(ctx, overlap(h.alloc.Contested(), f.rec.Ports))
 	switch f.verdict {
 	case proc.Alive:
 		err := h.settle(func(b *batch) error {
@@ -119,7 +118,7 @@ func (h *Hive) holderless() (held []store.Lease, err error) {
 			if err != nil {
 				return err
 			}
-			if l.Kind != store.LeaseWorker {
+			if l.Kind != store.LeaseWorker || l.Port != l.All()[0] {
 				continue
 			}
 			if l.State != store.LeaseQuarantined {
@@ -157,7 +156,7 @@ func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
 		return
 	}
 	for i, l := range held {
-		if len(members[i]) > 0 || len(snap.Listeners(l.Port)) > 0 {
+		if len(members[i]) > 0 || stillHeld(ctx, snap, l.All()) != "" {
 			continue
 		}
 		if seen[l.LeaseID] = h.quiet[l.LeaseID] + 1; seen[l.LeaseID] < 2 {

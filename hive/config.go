@@ -47,6 +47,8 @@ type PortsConfig struct {
 	Range    alloc.Range // default: 8080-9999
 	Reserved []alloc.Range
 	Policy   alloc.Policy // default: lowest
+	// Quarantine is how long a port is not given out unasked after its release.
+	Quarantine time.Duration
 }
 
 // JobsConfig bounds the jobs.

@@ -41,8 +41,9 @@
 //  6. The supervisor looks until the listener on the port is a member of the
 //     worker, the probe gives the expected answer, and the listeners were the same
 //     before and after it: ready. A stranger on the port, a worker on another
-//     port, no progress for ready.stall or ready.timeout ends the worker; after a
-//     stranger the next port is tried, three in all.
+//     port, no progress for ready.stall or ready.timeout ends the worker. After a
+//     stranger, or when the program ended because its port was in use, the next
+//     port is tried, three in all.
 //
 // A hive that dies before 4 leaves a child that sees end of file and exits;
 // between 4 and 5 a record of a dead process; after 5 a worker to adopt. A Close
@@ -117,8 +118,8 @@
 //
 //   - A worker that was ready is followed by its exit only: that it no longer
 //     answers is not noticed. Nothing is restarted.
-//   - A program whose port somebody else listens on for it (the client of a
-//     container runtime) is taken for one with a stranger on its port.
+//   - With listener: any (for the client of a container runtime) whoever listens on
+//     the port counts as the worker; only that the port was free before is proven.
 //   - Without a cgroup, ending a tree that keeps forking is best effort; what is
 //     left shows as stop_incomplete and a quarantined port.
 //   - An interrupted stop may be carried out all the same: of a worker that could

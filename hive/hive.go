@@ -92,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	h.ctx, h.close = context.WithCancel(context.Background())
 	h.alloc, err = alloc.New(alloc.Options{
 		Range: cfg.Ports.Range, Reserved: cfg.Ports.Reserved, Never: cfg.APIPorts, Policy: cfg.Ports.Policy,
-		Store: st, Sockets: h.sockets,
+		Fixed: cfg.Catalog.FixedPorts(), Quarantine: cfg.Ports.Quarantine, Store: st, Sockets: h.sockets,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("port pool: %w", err), h.Close())

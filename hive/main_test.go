@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "stand-in" {
+		os.Exit(runStandIn(os.Args[2:]))
+	}
 	reaper, err := proc.NewReaper(func(int) {})
 	if err != nil {
 		panic(err)
@@ -84,6 +87,15 @@ func newRig(t *testing.T, n int, entries ...catalog.Entry) *rig {
 		storetest.Check(t, filepath.Join(dir, "hive.db"))
 	})
 	return r
+}
+
+// types changes the worker types; before open.
+func (r *rig) types(entries ...catalog.Entry) {
+	r.Helper()
+	self, err := os.Executable()
+	require.NoError(r, err)
+	r.cfg.Catalog, err = catalog.New(entries, self)
+	require.NoError(r, err)
 }
 
 // open opens, recovers and runs.

@@ -124,7 +124,7 @@ func (h *Hive) judgeAll(ctx context.Context, led *ledger) {
 	for _, f := range led.found {
 		g.Go(func() error {
 			defer h.done.Add(1)
-			f.judge(ctx, slices.Contains(contested, f.rec.Port))
+			f.judge(ctx, overlap(contested, f.rec.Ports))
 			return nil
 		})
 	}
@@ -142,6 +142,10 @@ func (h *Hive) contested(ctx context.Context) []uint16 {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func overlap(a, b []uint16) bool {
+	return slices.ContainsFunc(a, func(port uint16) bool { return slices.Contains(b, port) })
 }
 
 // judge verifies one recorded process. contested says that another hive claims
@@ -247,7 +251,7 @@ func (h *Hive) endTrees(ctx context.Context, led *ledger) {
 				f.verdict, f.why = proc.Unknown, "what it left behind could not be ended: "+rest.err.Error()
 			} else if len(rest.members) > 0 {
 				f.left = true
-				f.keep = h.whyQuarantine(f.rec.Port, rest)
+				f.keep = h.whyQuarantine(f.rec.Ports, rest)
 			}
 			return nil
 		})
@@ -267,7 +271,7 @@ func (h *Hive) findListeners(ctx context.Context, dead []*found) {
 		case err != nil:
 			f.keep = "the socket table cannot be read: " + err.Error()
 		default:
-			f.keep = stillHeld(ctx, snap, f.rec.Port)
+			f.keep = stillHeld(ctx, snap, f.rec.Ports)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func (b *batch) recordFound(f *found, relocated bool) error {
 		switch {
 		case relocated && (f.rec.Desired == store.DesiredStopped || f.rec.State == store.WorkerStopping):
 			f.rec.State, f.rec.Desired, f.rec.Reason = store.WorkerRunning, store.DesiredRunning, ""
-			if err := b.setLease(f.rec, lease); err != nil {
+			if err := b.setLease(f.rec, lease, ""); err != nil {
 				return err
 			}
 		case f.rec.Desired == store.DesiredStopped: // asked for before it could not be judged
@@ -51,7 +51,7 @@ func (b *batch) recordFound(f *found, relocated bool) error {
 			f.rec.State, f.rec.Reason = store.WorkerRunning, ""
 		}
 		if before == store.WorkerUnverified {
-			if err := b.setLease(f.rec, lease); err != nil {
+			if err := b.setLease(f.rec, lease, ""); err != nil {
 				return err
 			}
 		}
@@ -64,7 +64,7 @@ func (b *batch) recordFound(f *found, relocated bool) error {
 		}
 	case proc.Unknown:
 		f.rec.State, f.rec.Reason = store.WorkerUnverified, f.why
-		if err := b.setLease(f.rec, store.LeaseUnverified); err != nil {
+		if err := b.setLease(f.rec, store.LeaseUnverified, f.why); err != nil {
 			return err
 		}
 	}

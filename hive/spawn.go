@@ -77,7 +77,7 @@ func (h *Hive) spawnAndFollow(ctx context.Context, j *job, typ *catalog.Type, op
 		}
 		err = h.awaitReady(ctx, j, w)
 		var f *failure
-		if errors.As(err, &f) && f.Code == CodeForeignListener && op.Port == 0 && try < spawnTries {
+		if errors.As(err, &f) && f.Code == CodeForeignListener && op.Port == 0 && typ.Port == 0 && try < spawnTries {
 			continue
 		}
 		return w, err
@@ -126,11 +126,15 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 	if err != nil {
 		return nil, err
 	}
-	res, err := h.alloc.Acquire(ctx, alloc.Request{Port: op.Port, Name: op.Name, Host: typ.Host()})
+	port := op.Port
+	if port == 0 {
+		port = typ.Port
+	}
+	res, err := h.alloc.Acquire(ctx, alloc.Request{Port: port, Ports: typ.Ports, Name: op.Name, Host: typ.Host()})
 	if err != nil {
 		return nil, portFailure(ctx, err)
 	}
-	rec, env, err := h.newRecord(j, typ, op, program, res.Port)
+	rec, env, err := h.newRecord(j, typ, op, program, res.Ports)
 	if err != nil {
 		res.Abandon()
 		return nil, err
@@ -173,22 +177,22 @@ func (h *Hive) program(typ *catalog.Type, op Spawn) (string, error) {
 
 func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
 	return catalog.Values{
-		Port: port, Ports: []uint16{port}, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
+		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
 		QueenURL: h.cfg.QueenURL, HiveURL: h.cfg.URL, Params: op.Params,
 	}
 }
 
-func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn, program string, port uint16) (store.Worker, []string, error) {
+func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn, program string, ports []uint16) (store.Worker, []string, error) {
 	rec := store.Worker{
-		WorkerID: fmt.Sprintf("%s-%d-%s", typ.Name, port, strings.ToLower(rand.Text()[:6])),
-		Name:     op.Name, Type: typ.Name, Port: port, Ports: []uint16{port},
+		WorkerID: fmt.Sprintf("%s-%d-%s", typ.Name, ports[0], strings.ToLower(rand.Text()[:6])),
+		Name:     op.Name, Type: typ.Name, Port: ports[0], Ports: ports,
 		LeaseID: uuid.Must(uuid.NewV7()).String(),
 		State:   store.WorkerSpawning, Desired: store.DesiredRunning,
 		JobID: j.id(), StartedAt: time.Now().UTC(),
 	}
 	rec.Log = h.logPath(rec.WorkerID)
 	var err error
-	if rec.Spec, err = typ.Render(h.values(op, rec.WorkerID, port)); err != nil {
+	if rec.Spec, err = typ.Render(h.values(op, rec.WorkerID, rec.Port)); err != nil {
 		return rec, nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
 	rec.Spec.Argv[0] = program
@@ -224,7 +228,7 @@ func (h *Hive) recordSpawn(ctx context.Context, j *job, res *alloc.Reservation, 
 			return err
 		}
 		if err := b.event(store.EventPort, rec.JobID, rec.WorkerID, portMessage(res, rec), map[string]any{
-			"port": rec.Port, "lease_id": rec.LeaseID, "skipped": skippedPorts(res.Skipped),
+			"port": rec.Port, "ports": rec.Ports, "lease_id": rec.LeaseID, "skipped": skippedPorts(res.Skipped),
 		}); err != nil {
 			return err
 		}
@@ -240,19 +244,16 @@ func portMessage(res *alloc.Reservation, rec store.Worker) string {
 		fmt.Fprintf(&b, "%s had port %d last time, which is not free; ", rec.Name, res.Former)
 	}
 	for _, s := range res.Skipped {
-		fmt.Fprintf(&b, "%d is held by %s; ", s.Port, holderText(s))
+		fmt.Fprintf(&b, "%d is held by %s; ", s.Port, s)
 	}
-	if b.Len() > 0 {
-		return fmt.Sprintf("%stook %d", b.String(), rec.Port)
+	ports := alloc.Range{First: rec.Port, Last: rec.Ports[len(rec.Ports)-1]}
+	switch {
+	case b.Len() > 0:
+		return fmt.Sprintf("%stook %s", b.String(), ports)
+	case len(rec.Ports) > 1:
+		return fmt.Sprintf("ports %s leased", ports)
 	}
 	return fmt.Sprintf("port %d leased", rec.Port)
-}
-
-func holderText(s sockets.Holder) string {
-	if s.PID == 0 {
-		return "another process"
-	}
-	return fmt.Sprintf("%s (pid %d, user %s)", s.Program, s.PID, s.User)
 }
 
 func skippedPorts(skipped []sockets.Holder) []uint16 {

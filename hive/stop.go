@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -148,7 +149,7 @@ func (w *worker) recordStopping(out outcome) bool {
 		rec.Desired = store.DesiredStopped
 	}
 	err := w.h.settle(func(b *batch) error {
-		if err := b.setLease(rec, store.LeaseReleasing); err != nil {
+		if err := b.setLease(rec, store.LeaseReleasing, ""); err != nil {
 			return err
 		}
 		if err := b.PutWorker(rec); err != nil {
@@ -165,8 +166,9 @@ func (w *worker) recordStopping(out outcome) bool {
 	return err == nil
 }
 
-// setLease changes the state of a worker's lease, if it has one.
-func (b *batch) setLease(rec store.Worker, state store.LeaseState) error {
+// setLease changes the state of a worker's lease, if it has one. why is for a
+// person, where the state needs one.
+func (b *batch) setLease(rec store.Worker, state store.LeaseState, why string) error {
 	lease, err := b.Lease(rec.Port)
 	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
 		return nil
@@ -174,7 +176,7 @@ func (b *batch) setLease(rec store.Worker, state store.LeaseState) error {
 	if err != nil {
 		return err
 	}
-	lease.State = state
+	lease.State, lease.Reason = state, why
 	if state == store.LeaseQuarantined {
 		lease.Identity = nil
 	}
@@ -209,11 +211,47 @@ func (w *worker) died(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
+		w.blamePort(ctx, f)
+	}
 	out := outcome{state: store.WorkerFailed, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
 	if rec.Desired == store.DesiredStopped { // a restart of hive came in between
 		out.state, out.reason, out.failure = store.WorkerStopped, "stopped on request", nil
 	}
 	w.finish(out, rest)
+}
+
+// blamePort finds out whether a worker ended because somebody else has its port,
+// and makes that its failure: another port may do. Programs show it by any exit
+// code, 0 among them; so whoever has the port now counts, and what the log says.
+func (w *worker) blamePort(ctx context.Context, f *failure) {
+	rec := w.record()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
+	defer cancel()
+	for _, port := range rec.Ports {
+		snap, err := w.h.sockets.Port(ctx, port)
+		if err != nil || rec.Spec.Ready.AnyListener {
+			break
+		}
+		if socks := snap.Listeners(port); len(socks) > 0 {
+			holder := describeHolders(ctx, socks)
+			w.h.alloc.Avoid(port, holder)
+			f.Code, f.Message = CodeForeignListener, fmt.Sprintf("%s: port %d is held by %s", f.Message, port, holder)
+			return
+		}
+	}
+	if slices.ContainsFunc(f.Log, saysInUse) {
+		w.h.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
+		f.Code, f.Message = CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
+	}
+}
+
+// saysInUse recognises how programs say EADDRINUSE: strerror(3) of glibc and musl,
+// the names of Node and Python, and llama-server's own words.
+func saysInUse(line string) bool {
+	line = strings.ToLower(line)
+	return slices.ContainsFunc([]string{"address already in use", "address in use", "eaddrinuse", "errno 98", "couldn't bind http server socket"},
+		func(words string) bool { return strings.Contains(line, words) })
 }
 
 // endRest ends what a dead main process has left behind. Of a worker that may be
@@ -245,7 +283,7 @@ func describeExit(e store.Exit) string {
 // still be reached there: then the port is quarantined.
 func (w *worker) finish(out outcome, rest remains) {
 	rec := w.record()
-	keep := w.h.whyQuarantine(rec.Port, rest)
+	keep := w.h.whyQuarantine(rec.Ports, rest)
 	if len(rest.members) > 0 || rest.err != nil {
 		out.state, out.reason = store.WorkerFailed, "could not be stopped wholly: "+keep
 		out.failure = fail(CodeStopIncomplete, "%s; port %d is quarantined", keep, rec.Port)
@@ -286,7 +324,7 @@ func ended(rec store.Worker, out outcome) store.Worker {
 // quarantine keeps the lease of an ended worker: its holder is gone, and
 // somebody may still be reached on the port.
 func (b *batch) quarantine(rec store.Worker, jobID, why string) error {
-	if err := b.setLease(rec, store.LeaseQuarantined); err != nil {
+	if err := b.setLease(rec, store.LeaseQuarantined, why); err != nil {
 		return err
 	}
 	return b.event(store.EventAudit, jobID, rec.WorkerID, fmt.Sprintf("port %d is quarantined: %s", rec.Port, why),
@@ -297,8 +335,8 @@ func (b *batch) quarantine(rec store.Worker, jobID, why string) error {
 // are not given up when a caller goes: the decision is then still to be taken.
 const lookLimit = 5 * time.Second
 
-// whyQuarantine says why a port cannot be given out again; empty if it can.
-func (h *Hive) whyQuarantine(port uint16, rest remains) string {
+// whyQuarantine says why ports cannot be given out again; empty if they can.
+func (h *Hive) whyQuarantine(ports []uint16, rest remains) string {
 	if len(rest.members) > 0 {
 		var names []string
 		for _, m := range rest.members {
@@ -311,17 +349,29 @@ func (h *Hive) whyQuarantine(port uint16, rest remains) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
-	snap, err := h.sockets.Port(ctx, port)
-	if err != nil {
-		return "the socket table cannot be read: " + err.Error()
+	for _, port := range ports {
+		snap, err := h.sockets.Port(ctx, port)
+		if err != nil {
+			return "the socket table cannot be read: " + err.Error()
+		}
+		if len(snap.Listeners(port)) > 0 {
+			return stillHeld(ctx, snap, ports)
+		}
 	}
-	return stillHeld(ctx, snap, port)
+	return ""
 }
 
-// stillHeld says who has a port; empty if nobody has.
-func stillHeld(ctx context.Context, snap *sockets.Snapshot, port uint16) string {
-	if socks := snap.Listeners(port); len(socks) > 0 {
-		return describeHolders(ctx, socks) + " still has it"
+// stillHeld says who has one of these ports; empty if nobody has.
+func stillHeld(ctx context.Context, snap *sockets.Snapshot, ports []uint16) string {
+	for _, port := range ports {
+		socks := snap.Listeners(port)
+		switch {
+		case len(socks) == 0:
+		case len(ports) > 1:
+			return fmt.Sprintf("%s still has port %d", describeHolders(ctx, socks), port)
+		default:
+			return describeHolders(ctx, socks) + " still has it"
+		}
 	}
 	return ""
 }

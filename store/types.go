@@ -123,6 +123,9 @@ type Ready struct {
 	Status  int           `json:"status"`     // expected HTTP status
 	Stall   time.Duration `json:"stall_ns"`   // longest time without progress; 0: no limit
 	Timeout time.Duration `json:"timeout_ns"` // longest time in all; 0: no limit
+	// AnyListener takes whoever listens on the port for the worker: a container
+	// runtime listens for its clients.
+	AnyListener bool `json:"any_listener,omitempty"`
 }
 
 // Stop is how a worker is stopped.

@@ -41,7 +41,7 @@ func (c *Catalog) addBuiltins(self string) error {
 			continue
 		}
 		c.types[name] = &Type{
-			Name: name, Source: SourceBuiltin, Description: "a worker on " + name + "; no program is configured",
+			Name: name, Ports: 1, Source: SourceBuiltin, Description: "a worker on " + name + "; no program is configured",
 			Ready: (&ReadyEntry{}).spec(cpuReady), Stop: (&StopEntry{}).spec(), self: self,
 			unavailable: fmt.Sprintf("no worker program is configured for %[1]s; add an entry to hive.yaml, for example: "+
 				`workers: [{name: %[1]s, command: ["llama-server", "--host", "{{.Host}}", "--port", "{{.Port}}", "-m", "{{.Model}}"], ready: {path: /health}}]`, name),

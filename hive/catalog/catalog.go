@@ -36,6 +36,8 @@ type Type struct {
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
 	Params      map[string]string
+	Port        uint16 // fixed: a spawn that names none gets this one or fails; 0: any of the range
+	Ports       int    // how many ports in a row a worker leases, at least 1
 	Ready       store.Ready
 	Stop        store.Stop
 
@@ -68,6 +70,18 @@ func New(entries []Entry, self string) (*Catalog, error) {
 func (c *Catalog) Type(name string) (*Type, bool) {
 	t, ok := c.types[name]
 	return t, ok
+}
+
+// FixedPorts returns the ports that types have for themselves, also those that
+// follow the fixed one where a worker leases several.
+func (c *Catalog) FixedPorts() []uint16 {
+	var ports []uint16
+	for _, t := range c.Types() {
+		for i := 0; t.Port != 0 && i < t.Ports; i++ {
+			ports = append(ports, t.Port+uint16(i))
+		}
+	}
+	return ports
 }
 
 // Reference returns the built-in type of the reference worker, which the
@@ -128,9 +142,11 @@ func newType(index int, e *Entry, self string) (*Type, error) {
 	t := &Type{
 		Name: e.Name, Source: SourceConfiguration, Description: "from the configuration",
 		Model: e.Model, Device: e.Device, Params: maps.Clone(e.Params),
+		Port: uint16(e.Port), Ports: max(1, e.Ports),
 		Ready: e.Ready.spec(ready), Stop: e.Stop.spec(),
 		self: self, env: slices.Clone(e.Env),
 	}
+	t.Ready.AnyListener = e.Listener == "any"
 	fail := func(key string, err error) error {
 		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: err.Error()}
 	}

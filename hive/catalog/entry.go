@@ -24,9 +24,17 @@ type Entry struct {
 	Params  map[string]string `mapstructure:"params"`  // defaults for a spawn; every parameter is named here
 	Args    []string          `mapstructure:"args"`    // appended to the command; templates too
 	Env     []string          `mapstructure:"env"`     // NAME=value, or NAME: passed through
-	Ready   ReadyEntry        `mapstructure:"ready"`
-	Stop    StopEntry         `mapstructure:"stop"`
+	Port    int               `mapstructure:"port"`    // fixed port; may lie outside the range; 0: any of the range
+	Ports   int               `mapstructure:"ports"`   // consecutive ports leased; 0: 1
+	// Listener says who may listen on a worker's port: its own processes ("tree",
+	// the default), or "any" one, for clients of a container runtime.
+	Listener string     `mapstructure:"listener"`
+	Ready    ReadyEntry `mapstructure:"ready"`
+	Stop     StopEntry  `mapstructure:"stop"`
 }
+
+// MostPorts is how many ports one worker can lease.
+const MostPorts = 256
 
 // ReadyEntry is the ready key of an entry.
 type ReadyEntry struct {
@@ -86,6 +94,16 @@ func (e *Entry) check(index int) error {
 		if why := badEnv(v); why != "" {
 			return fail(fmt.Sprintf("env[%d]", i), "%s", why)
 		}
+	}
+	switch {
+	case e.Port < 0 || e.Port > 65535:
+		return fail("port", "%d: expected a port from 1 to 65535", e.Port)
+	case e.Ports < 0 || e.Ports > MostPorts:
+		return fail("ports", "%d: expected how many ports in a row a worker leases, from 1 to %d", e.Ports, MostPorts)
+	case e.Port > 0 && e.Port+max(1, e.Ports)-1 > 65535:
+		return fail("ports", "%d: there are not so many ports from port %d on", e.Ports, e.Port)
+	case e.Listener != "" && e.Listener != "tree" && e.Listener != "any":
+		return fail("listener", "%q: expected tree or any", e.Listener)
 	}
 	if key, why := e.Ready.check(); why != "" {
 		return fail("ready."+key, "%s", why)

@@ -16,7 +16,7 @@ import (
 // Values are the fields of the templates: .Port, .Ports and so on.
 type Values struct {
 	Port     uint16
-	Ports    []uint16 // empty: Port alone
+	Ports    []uint16 // empty: Port and those behind it, as many as the type leases
 	Host     string   // empty: the type's
 	Model    string   // empty: the type's
 	Device   string   // empty: the type's
@@ -108,7 +108,7 @@ func (t *Type) complete(v Values) Values {
 	v.Device = or(v.Device, t.Device)
 	v.Hive = or(v.Hive, t.self)
 	if len(v.Ports) == 0 {
-		v.Ports = []uint16{v.Port}
+		v.Ports = row(v.Port, t.Ports)
 	}
 	params := maps.Clone(t.Params)
 	for key, value := range v.Params {
@@ -116,6 +116,15 @@ func (t *Type) complete(v Values) Values {
 	}
 	v.Params = params
 	return v
+}
+
+// row is n ports from first on.
+func row(first uint16, n int) []uint16 {
+	var ports []uint16
+	for i := range n {
+		ports = append(ports, first+uint16(i))
+	}
+	return ports
 }
 
 func or(a, b string) string {

@@ -234,8 +234,24 @@ func (l *loader) checkPorts(s *settings, c *Config) error {
 		}
 		c.Ports.Reserved = append(c.Ports.Reserved, r)
 	}
-	if s.Ports.Quarantine != 0 {
-		return l.fail("ports.quarantine", "%v is documented, but this version does not support it yet; expected 0s", s.Ports.Quarantine)
+	c.Ports.Quarantine = s.Ports.Quarantine
+	return l.checkFixed(c)
+}
+
+// checkFixed finds entries whose own port could never be given to them.
+func (l *loader) checkFixed(c *Config) error {
+	for i, w := range c.Workers {
+		for port := w.Port; port > 0 && port < w.Port+max(1, w.Ports); port++ {
+			path := fmt.Sprintf("workers[%d].port", i)
+			if port == int(c.Listen.Port()) {
+				return l.fail(path, "%d is the port of hive's own API (listen)", port)
+			}
+			for _, r := range c.Ports.Reserved {
+				if port <= 65535 && r.Contains(uint16(port)) {
+					return l.fail(path, "%d is in ports.reserved, which is never given out; take it out there: the port of an entry is kept for it anyway", port)
+				}
+			}
+		}
 	}
 	return nil
 }
@@ -251,6 +267,7 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 		{"jobs.stream_wait", s.Jobs.StreamWait, time.Second},
 		{"workers_keep", s.WorkersKeep, time.Second},
 		{"audit.interval", s.Audit.Interval, time.Second},
+		{"ports.quarantine", s.Ports.Quarantine, 0},
 	} {
 		if d.value < d.least {
 			return l.fail(d.path, "%v: expected at least %v", d.value, d.least)

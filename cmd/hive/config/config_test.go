@@ -88,7 +88,7 @@ data_dir: /srv/hive
 queen_url: http://queen.lan:7833
 allowed_hosts: [gpubox.lan, 10.0.0.7]
 auth: none
-ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 0s}
+ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 30s}
 shutdown: stop
 jobs: {retention: 24h, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
 workers_keep: 1h
@@ -104,6 +104,9 @@ workers:
     params: {ctx: 32768, flash: true, t: "0.10"}
     args: ["-x", "a,b"]
     env: ["HF_HOME=/models/hf", "HF_TOKEN"]
+    port: 8188
+    ports: 2
+    listener: any
     ready: {path: "", status: 200, stall: 1m, timeout: 0s}
     stop: {signal: [SIGINT, SIGTERM], grace: 3s, scope: tree}
 `)
@@ -116,7 +119,7 @@ workers:
 		QueenURL: "http://queen.lan:7833", AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
 		Ports: hive.PortsConfig{
 			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
-			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}},
+			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second,
 		},
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
 		Shutdown: hive.ShutdownStop, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second,
@@ -125,6 +128,7 @@ workers:
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
 			Model: "/models/Q.gguf", Device: "0", Params: map[string]string{"ctx": "32768", "flash": "true", "t": "0.10"},
 			Args: []string{"-x", "a,b"}, Env: []string{"HF_HOME=/models/hf", "HF_TOKEN"},
+			Port: 8188, Ports: 2, Listener: "any",
 			Ready: catalog.ReadyEntry{Path: ptr(""), Status: 200, Stall: ptr(time.Minute), Timeout: ptr(time.Duration(0))},
 			Stop:  catalog.StopEntry{Signal: []string{"SIGINT", "SIGTERM"}, Grace: ptr(3 * time.Second), Scope: "tree"},
 		}},

@@ -47,7 +47,9 @@ func TestMistakesInTheFile(t *testing.T) {
 		"auth token":     {"auth: token\n", `hive.yaml: auth: "token" ` + later + "; expected none"},
 		"auth":           {"auth: basic\n", `hive.yaml: auth: "basic": expected none`},
 		"orphans kill":   {"audit: {orphans: kill}\n", `hive.yaml: audit.orphans: "kill" ` + later + "; expected keep"},
-		"quarantine":     {"ports: {quarantine: 30s}\n", "hive.yaml: ports.quarantine: 30s " + later + "; expected 0s"},
+		"quarantine":     {"ports: {quarantine: -1s}\n", "hive.yaml: ports.quarantine: -1s: expected at least 0s"},
+		"port reserved":  {"ports: {reserved: [8180-8189]}\n" + entry("port: 8188"), "hive.yaml: workers[0]: port: 8188 is in ports.reserved, which is never given out"},
+		"port of hive":   {entry("port: 7834\n    ports: 2"), "hive.yaml: workers[0]: port: 7835 is the port of hive's own API (listen)"},
 		"stop.command":   {entry("stop: {command: [x]}"), "hive.yaml:4: workers[0] (web): stop.command: " + later},
 
 		"hive_id":       {"hive_id: a b\n", `hive.yaml: hive_id: "a b": expected letters, digits`},
@@ -99,7 +101,7 @@ func TestMistakesInTheFile(t *testing.T) {
 
 // What api.md documents and this version has not is refused by name, each key of it.
 func TestKeysOfALaterVersion(t *testing.T) {
-	keys := "preset port ports host env_file autostart dir user live listener restart before_start reload"
+	keys := "preset host env_file autostart dir user live restart before_start reload"
 	for _, key := range strings.Fields(keys) {
 		p := newPlace(t)
 		p.write(t, "hive.yaml", entry(key+": x"))
@@ -124,7 +126,7 @@ func TestMistakesInTheEnvironment(t *testing.T) {
 		"HIVE_ID":                {"a b", `HIVE_ID: "a b": expected letters`},
 		"HIVE_HIVE_ID":           {"a b", `HIVE_HIVE_ID: "a b": expected letters`},
 		"HIVE_CONFIG":            {"none.yaml", "HIVE_CONFIG: open none.yaml: no such file or directory"},
-		"HIVE_PORTS_QUARANTINE":  {"1s", "HIVE_PORTS_QUARANTINE: 1s " + later},
+		"HIVE_PORTS_QUARANTINE":  {"1", `HIVE_PORTS_QUARANTINE: "1": expected a duration with a unit`},
 		"HIVE_ALLOWED_HOSTS":     {"a,*", `HIVE_ALLOWED_HOSTS[1]: "*": expected a host name`},
 		"HIVE_JOBS_RETENTION":    {"-1h", "HIVE_JOBS_RETENTION: -1h0m0s: expected at least 1m0s"},
 		"HIVE_AUTH":              {"token", `HIVE_AUTH: "token" ` + later},
