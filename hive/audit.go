@@ -3,7 +3,6 @@ package hive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"rbeehive/hive/proc"
@@ -100,6 +99,9 @@ func (h *Hive) reviewLeases(ctx context.Context) {
 	for _, w := range unverified {
 		h.judgeAgain(ctx, w)
 	}
+	for _, ls := range h.unverifiedLessees() {
+		h.judgeLessee(ls)
+	}
 	held, err := h.holderless()
 	if err != nil {
 		h.logUnlessClosing(err, "read the leases", "")
@@ -118,7 +120,7 @@ func (h *Hive) holderless() (held []store.Lease, err error) {
 			if err != nil {
 				return err
 			}
-			if l.Kind != store.LeaseWorker || l.Port != l.All()[0] {
+			if l.Port != l.All()[0] || (l.Kind != store.LeaseWorker && l.State != store.LeaseQuarantined) {
 				continue
 			}
 			if l.State != store.LeaseQuarantined {
@@ -145,7 +147,11 @@ func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
 	}
 	var trees []*proc.Tree
 	for _, l := range held {
-		trees = append(trees, h.treeOf(store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Cgroup: l.Cgroup, Log: h.logPath(l.WorkerID)}, nil))
+		rec := store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Cgroup: l.Cgroup}
+		if l.Kind == store.LeaseWorker {
+			rec.Log = h.logPath(l.WorkerID)
+		}
+		trees = append(trees, h.treeOf(rec, nil))
 	}
 	members, err := proc.SurveyMembers(ctx, trees)
 	if err != nil {
@@ -162,14 +168,10 @@ func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
 		if seen[l.LeaseID] = h.quiet[l.LeaseID] + 1; seen[l.LeaseID] < 2 {
 			continue
 		}
-		err := h.persist(func(closure func(*store.Tx) error) error {
-			return h.alloc.Release(context.Background(), l.Port, l.LeaseID, closure)
-		}, func(b *batch) error {
-			return b.event(store.EventAudit, "", l.WorkerID, fmt.Sprintf("port %d is free again: nobody was found on it twice", l.Port),
-				map[string]any{"port": l.Port, "lease_id": l.LeaseID})
-		})
+		err := h.freeQuarantined(l, "nobody was found on it twice")
 		if err != nil {
-			return // the hive is closing
+			h.logUnlessClosing(err, "free a quarantined port", l.LeaseID)
+			return
 		}
 	}
 }

@@ -58,10 +58,11 @@ type Hive struct {
 	mu      sync.Mutex
 	jobs    map[string]*job
 	workers map[string]*worker
-	dead    []store.Worker    // workers that have ended, oldest first
-	claimed map[string]string // worker names of spawns under way -> job id
-	running bool              // recovery is over and what it left has been begun
-	resume  []func()          // what recovery leaves to be begun once the hive serves
+	dead    []store.Worker     // workers that have ended, oldest first
+	lessees map[string]*lessee // leases that are not workers', by lease id
+	claimed map[string]string  // worker names of spawns under way -> job id
+	running bool               // recovery is over and what it left has been begun
+	resume  []func()           // what recovery leaves to be begun once the hive serves
 
 	quiet map[string]int // reviews in a row in which nobody was found on a quarantined lease; only audit uses it
 }
@@ -86,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
-		jobs: map[string]*job{}, workers: map[string]*worker{}, claimed: map[string]string{},
+		jobs: map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
 	}
 	h.ctx, h.close = context.WithCancel(context.Background())
@@ -237,6 +238,7 @@ func (h *Hive) Close() error {
 	h.close()
 	h.mu.Unlock()
 	h.wg.Wait()
+	h.letGoOfLessees()
 	procs := h.signallable()
 	for _, w := range procs {
 		w.proc.Close() // only now: a stop under way needed it
@@ -252,7 +254,8 @@ func (h *Hive) Close() error {
 }
 
 // spawnGoroutine runs f in a goroutine that Close waits for; it does nothing
-// and returns false once the hive closes. Lock order: worker.mu before Hive.mu.
+// and returns false once the hive closes. Lock order: worker.mu and lessee.mu
+// before Hive.mu.
 func (h *Hive) spawnGoroutine(f func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -149,7 +149,7 @@ func (h *Hive) checkSpawn(s Spawn) error {
 }
 
 func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
-	f, err := decodeObject(body)
+	f, err := decodeObject(body, `{"operation": "hive_check"}`)
 	if err != nil {
 		return nil, "", err
 	}
@@ -174,13 +174,8 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 			Detail: fmt.Sprintf("unknown operation %q (known: %s)", clip(tag), strings.Join(known, ", ")),
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(f)) {
-		if name != "operation" && name != "hive_id" && !slices.Contains(d.fields, name) {
-			return nil, "", &InputError{
-				Kind: ErrUnknownField, Field: clip(name),
-				Detail: fmt.Sprintf("is not a field of %s (its fields: %s)", tag, strings.Join(append([]string{"hive_id"}, d.fields...), ", ")),
-			}
-		}
+	if err := f.only(tag, append([]string{"hive_id"}, d.fields...), "operation"); err != nil {
+		return nil, "", err
 	}
 	if hiveID, err = f.text("hive_id"); err != nil {
 		return nil, "", err
@@ -191,12 +186,25 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 	return op, hiveID, nil
 }
 
+// only refuses members that are neither fields of what nor also allowed.
+func (f fields) only(what string, names []string, also ...string) error {
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if !slices.Contains(names, name) && !slices.Contains(also, name) {
+			return &InputError{
+				Kind: ErrUnknownField, Field: clip(name),
+				Detail: fmt.Sprintf("is not a field of %s (its fields: %s)", what, strings.Join(names, ", ")),
+			}
+		}
+	}
+	return nil
+}
+
 // decodeObject reads one JSON object and nothing after it. A name that comes
 // twice is refused: which of the two would count is anybody's guess.
-func decodeObject(body []byte) (fields, error) {
+func decodeObject(body []byte, example string) (fields, error) {
 	bad := func(detail string) error { return &InputError{Kind: ErrBadRequest, Detail: detail} }
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, bad(`the body is empty; expected a JSON object such as {"operation": "hive_check"}`)
+		return nil, bad("the body is empty; expected a JSON object such as " + example)
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	tok, err := dec.Token()

@@ -39,7 +39,8 @@ type found struct {
 // ledger is what the state file says at the start.
 type ledger struct {
 	found  []*found
-	active []store.Job // jobs that have not ended
+	leases []*foundLease // of programs that hive did not start
+	active []store.Job   // jobs that have not ended
 }
 
 // Recover compares the state file with the processes: it adopts the living,
@@ -73,6 +74,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 		return fmt.Errorf("record the recovery: %w", err)
 	}
 	result := h.adopt(led)
+	h.takeBackLeases(led.leases)
 	result.Took = time.Since(begun)
 	h.recovery.Store(&result)
 	h.afterwards(led)
@@ -83,6 +85,11 @@ func (h *Hive) Recover(ctx context.Context) error {
 
 func (l *ledger) letGo() {
 	for _, f := range l.found {
+		if f.process != nil {
+			f.process.Close()
+		}
+	}
+	for _, f := range l.leases {
 		if f.process != nil {
 			f.process.Close()
 		}
@@ -108,7 +115,9 @@ func (h *Hive) load() (*ledger, error) {
 			}
 			led.active = append(led.active, job)
 		}
-		return nil
+		leases, err := foreignLeases(tx)
+		led.leases = leases
+		return err
 	})
 	sortByEnd(h.dead)
 	h.total.Store(int64(len(led.found)))
@@ -129,6 +138,7 @@ func (h *Hive) judgeAll(ctx context.Context, led *ledger) {
 		})
 	}
 	_ = g.Wait() // the functions return no errors: a verdict is not a failure
+	h.judgeLeases(ctx, led.leases, contested)
 }
 
 // contested returns the leased ports that another hive claims. A claim can be

@@ -16,7 +16,17 @@ func (h *Hive) recordRecovery(led *ledger) error {
 			free = append(free, *f.lease)
 		}
 	}
+	for _, f := range led.leases {
+		if f.verdict == proc.Dead && f.keep == "" {
+			free = append(free, f.lease)
+		}
+	}
 	closure, committed := h.batched(func(b *batch) error {
+		for _, f := range led.leases {
+			if err := b.recordFoundLease(f); err != nil {
+				return err
+			}
+		}
 		for _, f := range led.found {
 			if err := b.recordFound(f, h.store.Meta().Relocated); err != nil {
 				return err

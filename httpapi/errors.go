@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
@@ -43,6 +44,8 @@ func kinds() []kind {
 		{errNoRoute, http.StatusNotFound, "not_found"},
 		{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
 		{hive.ErrConflict, http.StatusConflict, "conflict"},
+		{alloc.ErrExhausted, http.StatusConflict, "ports_exhausted"},
+		{alloc.ErrUnavailable, http.StatusConflict, "port_unavailable"},
 		{errForbiddenHost, http.StatusForbidden, "forbidden_host"},
 		{errCrossOrigin, http.StatusForbidden, "cross_origin"},
 		{hive.ErrQueueFull, http.StatusTooManyRequests, "queue_full"},

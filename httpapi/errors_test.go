@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
+	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
@@ -35,6 +36,8 @@ func TestErrorTable(t *testing.T) {
 		{hive.ErrNotFound, 404, "not_found"},
 		{store.ErrNotFound, 404, "not_found"},
 		{hive.ErrConflict, 409, "conflict"},
+		{alloc.ErrExhausted, 409, "ports_exhausted"},
+		{&alloc.UnavailableError{Port: 8080}, 409, "port_unavailable"},
 		{store.ErrDiskFull, 507, "disk_full"},
 		{hive.ErrRecovering, 503, "recovering"},
 		{hive.ErrClosed, 503, "shutting_down"},

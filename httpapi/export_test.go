@@ -106,7 +106,7 @@ func WorkerShape(w store.Worker) wire.Worker { return workerShape(w) }
 func JobShape(j store.Job) wire.Job { return jobShape(j) }
 
 // LeaseShape maps a lease.
-func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l) }
+func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l, nil) }
 
 // EventShape maps an event.
 func EventShape(e store.Event) wire.Event { return eventShape(e) }

@@ -35,21 +35,9 @@ func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) error {
 		page.Next = strconv.Itoa(int(leases[limit-1].Port))
 	}
 	for _, l := range leases {
-		page.Leases = append(page.Leases, leaseShape(l))
+		page.Leases = append(page.Leases, leaseShape(l, s.hive.Load().ExpiresAt(l.LeaseID)))
 	}
 	return writeJSON(w, http.StatusOK, page)
-}
-
-func (s *Server) getLease(w http.ResponseWriter, r *http.Request) error {
-	port, err := parsePort("port", pathVar(r, "port"))
-	if err != nil {
-		return err
-	}
-	lease, err := s.hive.Load().Lease(port)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, leaseShape(lease))
 }
 
 // getPorts looks at the range now: it reads the kernel's socket table.

@@ -34,8 +34,10 @@ func (s *Server) routes() []route {
 		{"/v1/workers/{ref}", get(s.getWorker)},
 		{"/v1/workers/{ref}/events", get(s.workerEvents)},
 		{"/v1/workers/{ref}/logs", get(s.workerLogs)},
-		{"/v1/leases", get(s.listLeases)},
-		{"/v1/leases/{port}", get(s.getLease)},
+		{"/v1/leases", map[string]handler{http.MethodGet: s.listLeases, http.MethodPost: s.acquireLease}},
+		{"/v1/leases/{port}", map[string]handler{
+			http.MethodGet: s.getLease, http.MethodPut: s.renewLease, http.MethodDelete: s.releaseLease,
+		}},
 		{"/v1/ports", get(s.getPorts)},
 		{"/v1/hive", get(s.getHive)},
 	}
@@ -115,7 +117,7 @@ func (s *Server) root(w http.ResponseWriter, _ *http.Request) error {
 	var b strings.Builder
 	b.WriteString("hive: worker processes and their ports on this machine\n\n")
 	for _, rt := range s.routes() {
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 			if _, ok := rt.methods[method]; ok {
 				fmt.Fprintf(&b, "%-6s %s\n", method, rt.path)
 			}

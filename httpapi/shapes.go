@@ -148,15 +148,20 @@ func exitShape(e *store.Exit) *wire.Exit {
 	return &wire.Exit{Code: e.Code, Signal: orNull(e.Signal), OOM: e.OOM, At: wire.Time(e.At)}
 }
 
-func leaseShape(l store.Lease) wire.Lease {
+// leaseShape needs to know when a ttl lease runs out, which the record does not say.
+func leaseShape(l store.Lease, expires *time.Time) wire.Lease {
 	shape := wire.Lease{
 		Port:       l.Port,
+		Ports:      l.All(),
 		LeaseID:    l.LeaseID,
 		Kind:       string(l.Kind),
 		WorkerID:   orNull(l.WorkerID),
 		Owner:      orNull(l.Owner),
 		State:      string(l.State),
+		Reason:     orNull(l.Reason),
+		TTLMS:      orNull(l.TTL.Milliseconds()),
 		AcquiredAt: wire.Time(l.AcquiredAt),
+		ExpiresAt:  orNullTime(expires),
 	}
 	if l.Identity != nil {
 		shape.PID = orNull(l.Identity.PID)

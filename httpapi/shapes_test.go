@@ -63,7 +63,7 @@ func TestJobShape(t *testing.T) {
 func TestLeaseShape(t *testing.T) {
 	l := store.Lease{Port: 8080, LeaseID: "l1", Kind: store.LeaseWorker, WorkerID: "w", Identity: &store.Identity{PID: 9}, State: store.LeaseHeld, AcquiredAt: at}
 	requireJSON(t, `{"port":8080,"lease_id":"l1","kind":"worker","worker_id":"w","owner":null,"pid":9,"state":"held",
-		"acquired_at":"2025-11-23T16:04:05.006Z","expires_at":null}`, httpapi.LeaseShape(l))
+		"ports":[8080],"reason":null,"ttl_ms":null,"acquired_at":"2025-11-23T16:04:05.006Z","expires_at":null}`, httpapi.LeaseShape(l))
 	l.Identity, l.State = nil, store.LeaseQuarantined
 	require.Nil(t, httpapi.LeaseShape(l).PID)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,22 @@ func readBootID() (string, error) {
 		return "", fmt.Errorf("read boot id: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
+}
+
+// BootTime returns the time since the machine was booted, time asleep included
+// (CLOCK_BOOTTIME, clock_gettime(2)). Unlike the wall clock nobody sets it.
+func BootTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // the clock exists since Linux 2.6.39
+	}
+	return time.Duration(ts.Nano())
+}
+
+// KernelThread reports whether pid is a thread of the kernel.
+func KernelThread(pid int) bool {
+	s, err := readStat(pid)
+	return err == nil && s.flags&kernelThread != 0
 }
 
 func pidNamespace() (uint64, error) { return ownNamespace.get(readPIDNamespace) }

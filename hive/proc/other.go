@@ -108,6 +108,12 @@ func PruneCgroups(string) (int, error) { return 0, ErrNoCgroup }
 // BootID returns ErrUnsupported.
 func BootID() (string, error) { return "", ErrUnsupported }
 
+// BootTime returns 0.
+func BootTime() time.Duration { return 0 }
+
+// KernelThread returns false.
+func KernelThread(int) bool { return false }
+
 // SelfIdentity returns ErrUnsupported.
 func SelfIdentity() (store.Identity, error) { return store.Identity{}, ErrUnsupported }
 

@@ -142,8 +142,33 @@ func (c *Client) Leases(ctx context.Context) (Reply[wire.Leases], error) {
 
 // Lease returns the lease of a port.
 func (c *Client) Lease(ctx context.Context, port uint16) (Reply[wire.Lease], error) {
-	return call[wire.Lease](ctx, c, get("/v1/leases/"+strconv.Itoa(int(port)), nil))
+	return call[wire.Lease](ctx, c, get(leasePath(port), nil))
 }
+
+// AcquireLease leases a port to a process or for a time.
+func (c *Client) AcquireLease(ctx context.Context, req wire.AcquireLease) (Reply[wire.Lease], error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Reply[wire.Lease]{}, err
+	}
+	return call[wire.Lease](ctx, c, request{method: http.MethodPost, path: "/v1/leases", body: body})
+}
+
+// RenewLease renews a lease, or gives it another holder.
+func (c *Client) RenewLease(ctx context.Context, port uint16, req wire.RenewLease) (Reply[wire.Lease], error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Reply[wire.Lease]{}, err
+	}
+	return call[wire.Lease](ctx, c, request{method: http.MethodPut, path: leasePath(port), body: body})
+}
+
+// ReleaseLease ends a lease. Its port may have to be quarantined, see wire.Released.
+func (c *Client) ReleaseLease(ctx context.Context, port uint16, leaseID string) (Reply[wire.Released], error) {
+	return call[wire.Released](ctx, c, request{method: http.MethodDelete, path: leasePath(port), query: url.Values{"lease_id": {leaseID}}})
+}
+
+func leasePath(port uint16) string { return "/v1/leases/" + strconv.Itoa(int(port)) }
 
 // Ports returns the port range, looked at by the hive when asked.
 func (c *Client) Ports(ctx context.Context) (Reply[wire.Ports], error) {

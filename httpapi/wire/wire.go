@@ -128,17 +128,48 @@ type Workers struct {
 	Next    string   `json:"next"`
 }
 
-// Lease is the right to one port.
+// Lease is the right to a port. A lease of several ports is listed once for each;
+// Ports has all of them. Reason says why it is quarantined or unverified.
 type Lease struct {
-	Port       uint16  `json:"port"`
-	LeaseID    string  `json:"lease_id"`
-	Kind       string  `json:"kind"`
-	WorkerID   *string `json:"worker_id"`
-	Owner      *string `json:"owner"`
-	PID        *int    `json:"pid"`
-	State      string  `json:"state"`
-	AcquiredAt Time    `json:"acquired_at"`
-	ExpiresAt  *Time   `json:"expires_at"`
+	Port       uint16   `json:"port"`
+	Ports      []uint16 `json:"ports"`
+	LeaseID    string   `json:"lease_id"`
+	Kind       string   `json:"kind"`
+	WorkerID   *string  `json:"worker_id"`
+	Owner      *string  `json:"owner"`
+	PID        *int     `json:"pid"`
+	State      string   `json:"state"`
+	Reason     *string  `json:"reason"`
+	TTLMS      *int64   `json:"ttl_ms"`
+	AcquiredAt Time     `json:"acquired_at"`
+	ExpiresAt  *Time    `json:"expires_at"`
+}
+
+// AcquireLease is the body of POST /v1/leases: PID, or TTL as a duration with a
+// unit. What is left out is not sent.
+type AcquireLease struct {
+	PID       int    `json:"pid,omitempty"`
+	StartTime uint64 `json:"start_time,omitempty"`
+	TTL       string `json:"ttl,omitempty"`
+	Port      uint16 `json:"port,omitempty"`
+	Ports     int    `json:"ports,omitempty"`
+	Owner     string `json:"owner,omitempty"`
+}
+
+// RenewLease is the body of PUT /v1/leases/{port}.
+type RenewLease struct {
+	LeaseID   string `json:"lease_id"`
+	PID       int    `json:"pid,omitempty"`
+	StartTime uint64 `json:"start_time,omitempty"`
+	TTL       string `json:"ttl,omitempty"`
+}
+
+// Released is the answer to DELETE /v1/leases/{port}. Status is "released", or
+// "quarantined" where somebody still listens on one of the ports.
+type Released struct {
+	Port    uint16 `json:"port"`
+	LeaseID string `json:"lease_id"`
+	Status  string `json:"status"`
 }
 
 // Leases is a page of leases, by port.

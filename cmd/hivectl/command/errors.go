@@ -87,6 +87,8 @@ func judgeRefusal(e *client.Error) *fault {
 		f.code, f.text, f.hint = exitUnreachable, "the hive is shutting down", "start it again; workers keep running"
 	case "recovering":
 		f.text, f.hint = "the hive is still "+e.Error(), "it serves when every worker has been judged; try again in a moment"
+	case "ports_exhausted", "port_unavailable":
+		f.hint = jobHint(e.Code)
 	case "queue_full":
 		f.hint = "too many jobs are waiting; see hivectl jobs list --state queued"
 	case "internal":

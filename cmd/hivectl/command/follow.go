@@ -83,7 +83,7 @@ func (a *app) outcome(job wire.Job) error {
 func jobHint(code string) string {
 	switch code {
 	case "ports_exhausted":
-		return "stop a worker (hivectl ps) or widen ports.range in the configuration"
+		return "stop a worker (hivectl ps), release a lease (hivectl leases list), or widen ports.range in the configuration"
 	case "port_unavailable", "foreign_listener":
 		return "hivectl ports says who holds which port"
 	case "program_not_found":

@@ -82,7 +82,7 @@ func TestVersionNeedsNoHive(t *testing.T) {
 
 // Groups of commands do nothing by themselves, and say what they have.
 func TestGroups(t *testing.T) {
-	for name, has := range map[string]string{"workers": "list, get, wait", "leases": "list, get", "jobs": "submit, list, get, watch, cancel"} {
+	for name, has := range map[string]string{"workers": "list, get, wait", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel"} {
 		r := hivectl(t, "", name)
 		require.Equal(t, result{2, "", "hivectl: " + name + ": which of " + has + "?\nhint: hivectl " + name + " --help\n"}, r)
 	}

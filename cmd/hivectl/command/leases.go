@@ -7,11 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rbeehive/httpapi/client"
 	"rbeehive/httpapi/wire"
 )
 
 func (a *app) leases() *cobra.Command {
-	return group("leases", "List and look at the leases of ports", a.leasesList(), a.leasesGet())
+	return group("leases", "List leases of ports, and hold some for programs that hive does not start",
+		a.leasesList(), a.leasesGet(), a.leasesAcquire(), a.leasesRenew(), a.leasesRelease())
 }
 
 func (a *app) leasesList() *cobra.Command {
@@ -42,37 +44,56 @@ func (a *app) leasesGet() *cobra.Command {
 		Short: "Show the lease of a port",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			port, err := strconv.ParseUint(args[0], 10, 16)
-			if err != nil || port == 0 {
-				return usage(fmt.Sprintf("%q is not a port: want 1 to 65535", args[0]), "")
-			}
-			reply, err := a.hive.Lease(cmd.Context(), uint16(port))
+			port, err := portArgument(args[0])
 			if err != nil {
 				return err
 			}
-			l := reply.Value
-			expires := "-"
-			if l.ExpiresAt != nil {
-				expires = clock(*l.ExpiresAt)
+			reply, err := a.hive.Lease(cmd.Context(), port)
+			if err != nil {
+				return err
 			}
-			fields := [][2]string{
-				{"port", fmt.Sprint(l.Port)},
-				{"lease", clean(l.LeaseID)},
-				{"kind", clean(l.Kind)},
-				{"state", a.state(l.State)},
-				{"worker", or(l.WorkerID)},
-				{"owner", or(l.Owner)},
-				{"pid", or(l.PID)},
-				{"acquired", clock(l.AcquiredAt) + " (" + a.age(l.AcquiredAt) + " ago)"},
-				{"expires", expires},
-			}
-			return a.print(view{
-				raw:   reply.Raw,
-				ids:   []string{fmt.Sprint(l.Port)},
-				table: func(w io.Writer) error { return a.writeFields(w, fields) },
-			})
+			return a.printLease(reply)
 		},
 	}
+}
+
+func portArgument(text string) (uint16, error) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return 0, usage(fmt.Sprintf("%q is not a port: want 1 to 65535", text), "")
+	}
+	return uint16(port), nil
+}
+
+func (a *app) printLease(reply client.Reply[wire.Lease]) error {
+	l := reply.Value
+	expires := "-"
+	if l.ExpiresAt != nil {
+		expires = clock(*l.ExpiresAt)
+	}
+	port := fmt.Sprint(l.Port)
+	if len(l.Ports) > 1 {
+		port = fmt.Sprintf("%d (of %d-%d)", l.Port, l.Ports[0], l.Ports[len(l.Ports)-1])
+	}
+	fields := [][2]string{
+		{"port", port},
+		{"lease", clean(l.LeaseID)},
+		{"kind", clean(l.Kind)},
+		{"state", a.state(l.State)},
+		{"worker", or(l.WorkerID)},
+		{"owner", or(l.Owner)},
+		{"pid", or(l.PID)},
+		{"acquired", clock(l.AcquiredAt) + " (" + a.age(l.AcquiredAt) + " ago)"},
+		{"expires", expires},
+	}
+	if l.Reason != nil {
+		fields = append(fields, [2]string{"reason", clean(*l.Reason)})
+	}
+	return a.print(view{
+		raw:   reply.Raw,
+		ids:   []string{fmt.Sprint(l.Port)},
+		table: func(w io.Writer) error { return a.writeFields(w, fields) },
+	})
 }
 
 // leaseHolder is the worker of a lease, or whoever said he owns it.

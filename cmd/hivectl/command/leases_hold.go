@@ -1,0 +1,153 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"rbeehive/hive/proc"
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// holder is what keeps a lease alive, as flags say it.
+type holder struct {
+	pid int
+	ttl time.Duration
+}
+
+func (h *holder) flags(flags *pflag.FlagSet) {
+	flags.IntVar(&h.pid, "pid", 0, "the lease lives as long as this process, $$ say")
+	flags.DurationVar(&h.ttl, "ttl", 0, "the lease lives so long after each renewal, 30s say")
+}
+
+// resolve returns the fields of the request. The start time keeps a PID that
+// means another process where the hive runs from being taken for this one.
+func (h *holder) resolve() (pid int, startTime uint64, ttl string, err error) {
+	switch {
+	case h.pid < 0:
+		return 0, 0, "", usage(fmt.Sprintf("--pid %d: want the PID of a process", h.pid), "")
+	case h.ttl < 0:
+		return 0, 0, "", usage(fmt.Sprintf("--ttl %s: want a positive time", h.ttl), "")
+	case h.pid != 0 && h.ttl != 0:
+		return 0, 0, "", usage("--pid and --ttl exclude each other", "")
+	case h.ttl != 0:
+		return 0, 0, h.ttl.String(), nil
+	case h.pid == 0:
+		return 0, 0, "", nil
+	}
+	id, err := proc.Identify(h.pid)
+	if errors.Is(err, proc.ErrGone) {
+		return 0, 0, "", notFound(fmt.Sprintf("no process %d", h.pid), "")
+	}
+	if err != nil && !errors.Is(err, proc.ErrUnsupported) {
+		return 0, 0, "", err
+	}
+	return h.pid, id.StartTicks, "", nil
+}
+
+func (a *app) leasesAcquire() *cobra.Command {
+	var h holder
+	var req wire.AcquireLease
+	cmd := &cobra.Command{
+		Use:   "acquire --pid PID | --ttl TIME",
+		Short: "Lease a port for a program that hive does not start; -q prints the port",
+		Long: "Lease a port, or several in a row, for a program that hive does not start. The\n" +
+			"lease lives as long as a process, or as it is renewed. hive never signals that\n" +
+			"process. When the lease ends and somebody still listens on the port, the port is\n" +
+			"quarantined until nobody does.",
+		Example: "  port=$(hivectl leases acquire --pid $$ -q)\n  hivectl leases acquire --ttl 30s --port 8188 -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if req.PID, req.StartTime, req.TTL, err = h.resolve(); err != nil {
+				return err
+			}
+			if req.PID == 0 && req.TTL == "" {
+				return usage("what keeps the lease alive? --pid or --ttl", "for example: hivectl leases acquire --ttl 30s")
+			}
+			reply, err := a.hive.AcquireLease(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return a.printLease(reply)
+		},
+	}
+	h.flags(cmd.Flags())
+	cmd.Flags().Uint16Var(&req.Port, "port", 0, "this port and no other")
+	cmd.Flags().IntVar(&req.Ports, "ports", 0, "how many ports in a row")
+	cmd.Flags().StringVar(&req.Owner, "owner", "", "who it is for, for people")
+	return cmd
+}
+
+func (a *app) leasesRenew() *cobra.Command {
+	var h holder
+	var req wire.RenewLease
+	cmd := &cobra.Command{
+		Use:     "renew PORT --lease-id ID",
+		Short:   "Renew a lease, or give it another holder",
+		Example: "  hivectl leases renew 8188 --lease-id 01a2...\n  hivectl leases renew 8188 --lease-id 01a2... --pid $!",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			port, err := portArgument(args[0])
+			if err != nil {
+				return err
+			}
+			if req.LeaseID == "" {
+				return usage("--lease-id is required: the proof of holding that acquire printed", "hivectl leases get "+args[0])
+			}
+			if req.PID, req.StartTime, req.TTL, err = h.resolve(); err != nil {
+				return err
+			}
+			reply, err := a.hive.RenewLease(cmd.Context(), port, req)
+			if err != nil {
+				return err
+			}
+			return a.printLease(reply)
+		},
+	}
+	h.flags(cmd.Flags())
+	cmd.Flags().StringVar(&req.LeaseID, "lease-id", "", "the lease's id")
+	return cmd
+}
+
+func (a *app) leasesRelease() *cobra.Command {
+	var leaseID string
+	cmd := &cobra.Command{
+		Use:     "release PORT --lease-id ID",
+		Short:   "End a lease that is not a worker's",
+		Example: "  hivectl leases release 8188 --lease-id 01a2...",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			port, err := portArgument(args[0])
+			if err != nil {
+				return err
+			}
+			if leaseID == "" {
+				return usage("--lease-id is required: the proof of holding that acquire printed", "hivectl leases get "+args[0])
+			}
+			reply, err := a.hive.ReleaseLease(cmd.Context(), port, leaseID)
+			if err != nil {
+				return err
+			}
+			return a.printReleased(reply)
+		},
+	}
+	cmd.Flags().StringVar(&leaseID, "lease-id", "", "the lease's id")
+	return cmd
+}
+
+func (a *app) printReleased(reply client.Reply[wire.Released]) error {
+	text := fmt.Sprintf("port %d is free", reply.Value.Port)
+	if reply.Value.Status == "quarantined" {
+		text = fmt.Sprintf("the lease of port %d has ended; somebody still listens there, so the port is quarantined until nobody does", reply.Value.Port)
+	}
+	return a.print(view{
+		raw:   reply.Raw,
+		ids:   []string{fmt.Sprint(reply.Value.Port)},
+		table: func(w io.Writer) error { return writeLines(w, []string{text}) },
+	})
+}

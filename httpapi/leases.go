@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+
+	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+)
+
+func (s *Server) writeLease(w http.ResponseWriter, status int, l store.Lease) error {
+	return writeJSON(w, status, leaseShape(l, s.hive.Load().ExpiresAt(l.LeaseID)))
+}
+
+func (s *Server) getLease(w http.ResponseWriter, r *http.Request) error {
+	port, err := parsePort("port", pathVar(r, "port"))
+	if err != nil {
+		return err
+	}
+	lease, err := s.hive.Load().Lease(port)
+	if err != nil {
+		return err
+	}
+	return s.writeLease(w, http.StatusOK, lease)
+}
+
+// acquireLease leases ports to a program that hive does not start.
+func (s *Server) acquireLease(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	req, err := hive.DecodeLease(body)
+	if err != nil {
+		return err
+	}
+	lease, err := s.hive.Load().AcquireLease(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", fmt.Sprintf("/v1/leases/%d", lease.Port))
+	return s.writeLease(w, http.StatusCreated, lease)
+}
+
+func (s *Server) renewLease(w http.ResponseWriter, r *http.Request) error {
+	port, err := parsePort("port", pathVar(r, "port"))
+	if err != nil {
+		return err
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	renewal, err := hive.DecodeRenewal(body)
+	if err != nil {
+		return err
+	}
+	lease, err := s.hive.Load().RenewLease(r.Context(), port, renewal)
+	if err != nil {
+		return err
+	}
+	return s.writeLease(w, http.StatusOK, lease)
+}
+
+// releaseLease ends a lease. The lease_id is not a secret, it is the proof that
+// the caller means this lease and not a later one of the same port.
+func (s *Server) releaseLease(w http.ResponseWriter, r *http.Request) error {
+	port, err := parsePort("port", pathVar(r, "port"))
+	if err != nil {
+		return err
+	}
+	id := r.URL.Query().Get("lease_id")
+	if id == "" {
+		return badField("lease_id", "is required: the proof of holding that the acquisition gave")
+	}
+	freed, err := s.hive.Load().ReleaseLease(port, id)
+	if err != nil {
+		return err
+	}
+	answer := wire.Released{Port: port, LeaseID: id, Status: "released"}
+	if !freed {
+		answer.Status = "quarantined"
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
