@@ -21,6 +21,13 @@
 //	recorded Identity -> Adopt -> Process
 //	Tree{Main, ...} -> Members, Owns, ListenPorts, Stop
 //
+// A foreground child (Spec.Foreground) waits behind the same gate, but takes its
+// caller's place: terminal, standard files, session and environment are the
+// caller's. ForwardSignals hands on what the caller is sent meanwhile, and ExitCode
+// says what the caller exits with.
+//
+//	spec -> Start -> Gated -> ForwardSignals(Gated.Process) -> (record) -> Open -> Done, Exit -> ExitCode
+//
 // # Guarantees
 //
 //   - Nothing of the program runs before Open was called.
@@ -42,6 +49,10 @@
 //     whose first thread has ended is a zombie in ps and alive here.
 //   - Other users' processes cannot be looked into without CAP_SYS_PTRACE; that
 //     shows as fewer proofs, OwnerUnknown and unknown exits, never as an error.
+//   - A foreground child outlives a kill -9 of its caller once the gate was opened,
+//     and is no Tree: it has none of the marks that make one. It gets a signal twice
+//     that is sent to the whole process group, but for SIGINT and SIGQUIT of a
+//     terminal.
 //   - A cgroup is below hive's own. A service manager that kills hive's whole
 //     cgroup when hive stops kills the workers with it (systemd: KillMode=process).
 package proc

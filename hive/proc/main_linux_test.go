@@ -82,6 +82,12 @@ func worker(mode string, args []string) int {
 		return through(mode, args[0])
 	case "forker": // forks on, args[0] times
 		return forker(args)
+	case "front": // as hivectl run: args[0] file for the child's identity, its mode or program, its arguments
+		return front(args)
+	case "front-killed-at-gate": // args[0] file for the gate's PID, args[1] as announce
+		return frontKilledAtGate(args)
+	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
+		return record(args)
 	}
 	fmt.Fprintln(os.Stderr, "unknown mode", mode)
 	return 2

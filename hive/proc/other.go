@@ -26,6 +26,9 @@ func Start(Spec) (*Gated, error) { return nil, ErrUnsupported }
 // Identity returns nothing.
 func (g *Gated) Identity() store.Identity { return store.Identity{} }
 
+// Process returns nothing.
+func (g *Gated) Process() *Process { return nil }
+
 // Cgroup returns nothing.
 func (g *Gated) Cgroup() string { return "" }
 
@@ -61,6 +64,9 @@ func (p *Process) Signal(syscall.Signal) error { return ErrUnsupported }
 
 // Close does nothing.
 func (p *Process) Close() {}
+
+// ForwardSignals does nothing: there is no process.
+func ForwardSignals(*Process) (stop func()) { return func() {} }
 
 // Members returns ErrUnsupported.
 func (t *Tree) Members(context.Context) ([]Member, error) { return nil, ErrUnsupported }

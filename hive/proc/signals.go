@@ -2,10 +2,13 @@ package proc
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rbeehive/store"
 )
 
 // ParseSignal turns "SIGTERM" or "TERM" into a signal. Real-time signals have
@@ -28,6 +31,23 @@ func signalName(sig syscall.Signal) string {
 		return name
 	}
 	return fmt.Sprintf("SIG%d", int(sig))
+}
+
+// ExitCode is what a shell makes of an exit: the code, or 128 and the number of
+// the signal. How the child of this process ended is always known; of an exit that
+// is unknown it makes 1, which means "failed" and nothing else.
+func ExitCode(exit store.Exit) int {
+	if exit.Code != nil {
+		return *exit.Code
+	}
+	if sig, err := ParseSignal(exit.Signal); err == nil {
+		return 128 + int(sig)
+	}
+	// What signalName writes for a signal without a name.
+	if n, err := strconv.Atoi(strings.TrimPrefix(exit.Signal, "SIG")); err == nil {
+		return 128 + n
+	}
+	return 1
 }
 
 func parseSignals(names []string) ([]syscall.Signal, error) {

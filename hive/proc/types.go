@@ -27,6 +27,11 @@ type Spec struct {
 	Cgroup string
 	// LeaseID, WorkerID and StateID become the stamps.
 	LeaseID, WorkerID, StateID string
+	// Foreground makes a child that takes the caller's place instead of a worker:
+	// it keeps the caller's session, process group and terminal, has descriptors 0
+	// to 2 of the caller as its standard files, and Env as it is. It has no log, no
+	// cgroup and no stamps; the five fields for them must be empty. See ForwardSignals.
+	Foreground bool
 }
 
 // Verdict is what can be said about a recorded process. The zero value is Unknown.

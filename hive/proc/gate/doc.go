@@ -13,7 +13,8 @@
 // was killed, or gave up) and any other byte make it exit with ExitNotOpened
 // without having run anything of the worker. On 'G' it marks every descriptor
 // above 2 close-on-exec, sets every signal to its default, unblocks all of
-// them, and replaces itself by the program. The PID, the start time and the
+// them, and replaces itself by the program. The byte 'H' does the same but leaves
+// SIGHUP as it was inherited. The PID, the start time and the
 // pidfd do not change in that. If a step fails, the gate writes one report
 // (ReportSize bytes, see Report) to descriptor 4 and exits with ExitNotExecuted;
 // descriptor 4 is close-on-exec, so end of file without a report means that the
@@ -39,7 +40,7 @@
 //
 // # Guarantees
 //
-//   - Nothing of the program runs before 'G' was read.
+//   - Nothing of the program runs before 'G' or 'H' was read.
 //   - No descriptor but 0, 1 and 2 reaches the program, also none that hive
 //     inherited without close-on-exec.
 //   - Signals that hive was started with as ignored (SIGINT and SIGQUIT after

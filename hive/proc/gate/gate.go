@@ -4,8 +4,10 @@ package gate
 const (
 	// Arg0 is argv[0] of a process that has not executed its program yet.
 	Arg0 = "hive-gate"
-	// Go is the byte that opens the gate.
-	Go = 'G'
+	// Go is the byte that opens the gate. GoNoHangup opens it too, and leaves SIGHUP
+	// as it was inherited.
+	Go         = 'G'
+	GoNoHangup = 'H'
 	// WaitFD is the descriptor the gate reads from, ReportFD the one it reports on.
 	WaitFD   = 3
 	ReportFD = 4

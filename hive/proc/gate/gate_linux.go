@@ -23,37 +23,45 @@ func isPipe(fd int) bool {
 // keeps the main goroutine there until all initialisers have run, so the signal
 // mask set below is the one that execve hands on.
 func run() {
-	if Waits && !opened() {
+	word := byte(Go)
+	if Waits {
+		word = await()
+	}
+	if word != Go && word != GoNoHangup {
 		os.Exit(ExitNotOpened)
 	}
-	step, errno := execute(os.Args[1:])
+	step, errno := execute(os.Args[1:], word == GoNoHangup)
 	report := Report(step, uint32(errno))
 	_, _ = syscall.Write(ReportFD, report[:])
 	os.Exit(ExitNotExecuted)
 }
 
-// opened waits for hive's word. Only the one byte means go: a gate that takes
-// end of file for it leaves orphans behind when hive is killed.
-func opened() bool {
+// await waits for hive's word and returns it; 0 for anything but exactly one
+// byte. A gate that takes end of file for "go" leaves orphans behind when hive is
+// killed.
+func await() byte {
 	var buf [2]byte
 	for {
 		n, err := syscall.Read(WaitFD, buf[:])
 		if err == syscall.EINTR {
 			continue
 		}
-		return err == nil && n == 1 && buf[0] == Go
+		if err != nil || n != 1 {
+			return 0
+		}
+		return buf[0]
 	}
 }
 
 // execute returns only if a step failed.
-func execute(args []string) (byte, syscall.Errno) {
+func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 	if len(args) < 2 {
 		return StepArguments, syscall.EINVAL
 	}
 	if errno := closeOnExec(); errno != 0 {
 		return StepDescriptors, errno
 	}
-	if errno := defaultSignals(); errno != 0 {
+	if errno := defaultSignals(keepHangup); errno != 0 {
 		return StepSignals, errno
 	}
 	err := syscall.Exec(args[0], args[1:], syscall.Environ()) //nolint:gosec // executing what hive says is the purpose
@@ -132,11 +140,13 @@ const (
 
 // defaultSignals undoes what was inherited: execve resets handlers, but an
 // ignored signal stays ignored and a blocked one blocked. From here to execve
-// the Go runtime is without its handlers; it needs none for so short a way.
-func defaultSignals() syscall.Errno {
+// the Go runtime is without its handlers; it needs none for so short a way. With
+// keepHangup SIGHUP is left alone: the runtime, too, does not touch it when it
+// starts with it ignored, and its handler, if there is one, ends with execve.
+func defaultSignals(keepHangup bool) syscall.Errno {
 	var action [64]byte // a zero struct sigaction is SIG_DFL; larger than the kernel's on every architecture
 	for sig := uintptr(1); sig <= lastSignal; sig++ {
-		if sig == uintptr(syscall.SIGKILL) || sig == uintptr(syscall.SIGSTOP) {
+		if sig == uintptr(syscall.SIGKILL) || sig == uintptr(syscall.SIGSTOP) || keepHangup && sig == uintptr(syscall.SIGHUP) {
 			continue
 		}
 		_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0)

@@ -115,7 +115,10 @@ func TestWords(t *testing.T) {
 	}
 	exe, err := os.Executable()
 	require.NoError(t, err)
-	for word, want := range map[string]int{"": gate.ExitNotOpened, "N": gate.ExitNotOpened, "GG": gate.ExitNotOpened, "\x00": gate.ExitNotOpened, "G": 0} {
+	for word, want := range map[string]int{
+		"": gate.ExitNotOpened, "N": gate.ExitNotOpened, "GG": gate.ExitNotOpened, "GH": gate.ExitNotOpened,
+		"\x00": gate.ExitNotOpened, "G": 0, "H": 0,
+	} {
 		out, report, code := pass(t, exe, word, nil, "/bin/echo", "echo", "ran")
 		require.Equal(t, want, code, "%q: %s", word, out)
 		require.Equal(t, want == 0, out == "ran\n", "%q: %s", word, out)

@@ -1,0 +1,76 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// files is what a child gets, and our ends of its two pipes.
+type files struct {
+	std          [3]int // the child's standard files
+	null, log    int    // those of them that were opened for it; -1: its caller's own
+	wait, status int    // the child's ends: read, write
+	open         int    // our end, write
+	report       int    // our end, read
+}
+
+// openFiles makes everything close-on-exec: children that are forked at the same
+// time must not keep the write end of this one's gate, or its end of file would
+// not come when hive dies. The pipes are blocking at the child's ends, which
+// os.Pipe would not leave them.
+func (s *Spec) openFiles() (*files, error) {
+	f := &files{std: [3]int{0, 1, 2}, null: -1, log: -1, wait: -1, status: -1, open: -1, report: -1}
+	err := f.openPipes()
+	if err == nil && !s.Foreground {
+		err = f.openStd(s.Log)
+	}
+	if err != nil {
+		f.closeChildEnds()
+		f.closeOurEnds()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *files) openPipes() error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	f.wait, f.open = pipe[0], pipe[1]
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	f.report, f.status = pipe[0], pipe[1]
+	if err := unix.SetNonblock(f.report, true); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	return nil
+}
+
+// openStd opens what a child has instead of a terminal.
+func (f *files) openStd(log string) error {
+	var err error
+	if f.null, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open %s: %w", os.DevNull, err)
+	}
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY
+	if f.log, err = unix.Open(log, flags, 0o600); err != nil {
+		return fmt.Errorf("open log %s: %w", log, err)
+	}
+	f.std = [3]int{f.null, f.log, f.log}
+	return nil
+}
+
+func (f *files) closeChildEnds() { closeAll(f.null, f.log, f.wait, f.status) }
+func (f *files) closeOurEnds()   { closeAll(f.open, f.report) }
+
+func closeAll(fds ...int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			_ = unix.Close(fd) // nothing was written that could be lost
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/proc/gate"
+	"rbeehive/store"
+)
+
+// Gated is a child that exists and waits: it has its PID, session, cgroup and
+// environment, and has run nothing of its program. If hive dies, it exits. Open
+// or Abort must be called; neither is safe to call from two goroutines at once.
+type Gated struct {
+	p      *Process
+	cgroup string
+	word   byte // what opens the gate
+
+	mu     sync.Mutex
+	open   *os.File // write end of the gate's pipe; nil once used
+	report *os.File // read end of the gate's report; nil once read to its end
+	opened bool     // the byte has been written
+}
+
+// Identity returns what is to be recorded before Open. It does not change when
+// the program is executed.
+func (g *Gated) Identity() store.Identity { return g.p.Identity() }
+
+// Process returns the child, from Start on: for ForwardSignals, so that a signal
+// that comes before the program runs is not lost, and for Exit after a failed
+// Open. Before Open it is the gate.
+func (g *Gated) Process() *Process { return g.p }
+
+// Cgroup returns the child's own cgroup relative to the mount, to be recorded;
+// empty if it has none.
+func (g *Gated) Cgroup() string { return g.cgroup }
+
+// Open lets the child execute its program and waits until it has. An *ExecError
+// says that it could not; the child has been reaped then and its cgroup removed.
+// ErrGone says that the child had died before; Process().Exit() says how. When ctx ends, the program may or
+// may not run: call Open again to go on waiting, or Abort to end it. After
+// success, or an error that is not from ctx, the Gated is of no more use.
+func (g *Gated) Open(ctx context.Context) (*Process, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.report == nil {
+		return nil, ErrGateOpened
+	}
+	if !g.opened {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("open gate: %w", err)
+		}
+		if err := g.sayGo(); err != nil {
+			g.end(0)
+			return nil, fmt.Errorf("open gate: %w", err)
+		}
+	}
+	report, err := g.readReport(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("open gate: %w", ctx.Err())
+	}
+	if err != nil {
+		g.end(0)
+		return nil, fmt.Errorf("open gate: %w", err)
+	}
+	if len(report) == 0 {
+		g.report.Close()
+		g.report = nil
+		return g.p, nil
+	}
+	g.end(gateGrace)
+	step, errno, ok := gate.ParseReport(report)
+	if !ok {
+		return nil, fmt.Errorf("open gate: report %q is not from a gate", report)
+	}
+	return nil, &ExecError{Step: step, Errno: syscall.Errno(errno)}
+}
+
+// sayGo writes the one byte. EPIPE: nobody waits any more.
+func (g *Gated) sayGo() error {
+	_, err := g.open.Write([]byte{g.word})
+	g.open.Close()
+	g.open, g.opened = nil, true
+	if errors.Is(err, unix.EPIPE) {
+		err = ErrGone
+		if !gate.Waits {
+			err = nil
+		}
+	}
+	return err
+}
+
+// readReport reads to the end of file: nothing means that the program was
+// executed. ctx interrupts it.
+func (g *Gated) readReport(ctx context.Context) ([]byte, error) {
+	if err := g.report.SetReadDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = g.report.SetReadDeadline(time.Unix(1, 0))
+	})
+	report, err := io.ReadAll(io.LimitReader(g.report, 2*gate.ReportSize))
+	if !stop() {
+		<-interrupted // else its deadline could hit the read of the next call
+	}
+	return report, err
+}
+
+// gateGrace is how long a gate that has been told to exit may take for it.
+const gateGrace = 2 * time.Second
+
+// Abort gives the child up: it closes the pipe, waits until the gate has exited
+// (after two seconds it is killed), reaps it and removes its cgroup. If Open was
+// interrupted after the byte had been written, the program may run: its cgroup
+// and the process are killed at once. Calling it again, or after Open has
+// finished, does nothing.
+func (g *Gated) Abort() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.report == nil {
+		return
+	}
+	grace := gateGrace
+	if g.opened {
+		grace = 0
+	}
+	g.end(grace)
+}
+
+func (g *Gated) end(grace time.Duration) {
+	if g.open != nil {
+		g.open.Close()
+		g.open = nil
+	}
+	g.report.Close()
+	g.report = nil
+	dir, hasCgroup := cgroupDir(g.cgroup)
+	if !g.p.waitDone(grace) {
+		if hasCgroup {
+			_ = killCgroup(dir)
+		}
+		_ = g.p.Signal(unix.SIGKILL)
+		g.p.waitDone(gateGrace)
+	}
+	g.p.Close()
+	if hasCgroup {
+		_ = removeCgroup(context.Background(), dir)
+	}
+}
+
+// waitDone waits at most d for the end of the process, and then until it has been
+// reaped and its exit is known: a Close in between would leave a zombie.
+func (p *Process) waitDone(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-p.watched:
+	case <-t.C:
+		if p.alive() {
+			return false
+		}
+		<-p.watched
+	}
+	return true
+}
