@@ -206,7 +206,8 @@ func (d *daemon) noCgroups() bool {
 	return gone
 }
 
-// workers are the processes that write into a log below the script's directory.
+// workers are the processes that write into a log below the script's directory,
+// and those that it started in the background itself.
 func (d *daemon) workers() []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -224,8 +225,12 @@ func (d *daemon) workers() []int {
 // owns reports whether a process is a worker of this script's hive: its output
 // goes into the data directory.
 func (d *daemon) owns(pid int) bool {
-	target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", pid))
-	return err == nil && strings.HasPrefix(target, filepath.Join(d.work, "data")+"/")
+	log, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", pid))
+	if err == nil && strings.HasPrefix(log, filepath.Join(d.work, "data")+"/") {
+		return true
+	}
+	dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	return err == nil && dir == d.work && pid != os.Getpid()
 }
 
 // freeRange sets P0, P1, ..., RANGE, API and HIVE_ADDR to free ports.

@@ -14,6 +14,7 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
+	Environ        []string // for programs that a command starts
 	// Width is the number of columns of the terminal on Stdout; 0: it is not a terminal.
 	Width   int
 	Version string
@@ -32,6 +33,7 @@ func System(version string) Env {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
+		Environ: os.Environ(),
 		Width:   width(os.Stdout, os.Getenv("COLUMNS")),
 		Version: version,
 		Now:     time.Now,
