@@ -1,177 +1,143 @@
 package hive
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"slices"
+	"sync"
 	"time"
 
-	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
-// sweep looks for processes that carry a proof of membership and have no
-// record. The gate leaves none in a crash; what is found comes from a restored
-// backup, a copied directory, or a daemon that a worker left behind on
-// purpose. So they are reported and left alone.
-func (h *Hive) sweep(ctx context.Context) {
-	first, err := h.strays(ctx)
-	if len(first) > 0 && err == nil {
-		// A worker that is being spawned right now is recorded a moment later.
+// AuditReport is what an audit has found.
+type AuditReport struct {
+	At       time.Time // zero: none has run yet
+	Took     time.Duration
+	Findings []Finding // by code and port
+	Runs     int       // audits since the start of hive
+}
+
+// auditor keeps what the last audit has seen.
+type auditor struct {
+	turn sync.Mutex // held by the audit that runs
+
+	mu   sync.Mutex
+	last AuditReport
+}
+
+// audit audits and prunes until the hive closes.
+func (h *Hive) audit() {
+	ticker := time.NewTicker(h.cfg.AuditInterval)
+	defer ticker.Stop()
+	for {
 		select {
-		case <-time.After(gatePatience):
-		case <-ctx.Done():
+		case <-h.ctx.Done():
 			return
-		}
-		first, err = h.strays(ctx)
-	}
-	if ctx.Err() != nil {
-		return
-	}
-	if err != nil {
-		h.cfg.Log.WithError(err).Warn("the sweep for processes without a record failed")
-		return
-	}
-	r := *h.recovery.Load()
-	n := len(first)
-	r.Orphans = &n
-	h.recovery.Store(&r)
-	for _, s := range first {
-		h.cfg.Log.WithField("pid", s.PID).WithField("worker", s.WorkerID).WithField("program", s.Program).
-			Warn("a process carries this hive's stamp and has no record; it is left alone")
-	}
-}
-
-func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
-	all, err := proc.Sweep(ctx, h.store.Meta().StateID)
-	if err != nil {
-		return nil, err
-	}
-	var strays []proc.Stray
-	err = h.store.View(func(tx *store.Tx) error {
-		for _, s := range all {
-			rec, err := tx.Worker(s.WorkerID)
-			if errors.Is(err, store.ErrNotFound) || (err == nil && rec.State.Ended()) {
-				strays = append(strays, s)
-			} else if err != nil {
-				return err
+		case <-ticker.C:
+			if _, err := h.Audit(h.ctx); err != nil {
+				h.logUnlessClosing(err, "audit", "")
 			}
+			h.prune(h.ctx)
 		}
-		return nil
-	})
-	return strays, err
+	}
 }
 
-// judgeAgain looks once more at a worker that recovery could not judge.
-func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
-	f := &found{rec: w.record()}
-	f.judge(ctx, overlap(h.alloc.Contested(), f.rec.Ports))
-	switch f.verdict {
-	case proc.Alive:
-		err := h.settle(func(b *batch) error {
-			return b.recordFound(f, h.store.Meta().Relocated)
+// Audit compares records, processes and listeners now, and acts on what was seen
+// the second time in a row: it judges again what could not be judged, frees ports
+// on which nobody is any more, has workers looked at that do not listen or share
+// their port, and, with audit.orphans kill, ends what ended leases have left
+// behind. It blocks for reads of the socket table and of /proc, and for the end of
+// what it ends; one audit runs at a time. Errors: the store's, the system's, ctx's.
+func (h *Hive) Audit(ctx context.Context) (AuditReport, error) {
+	h.auditor.turn.Lock()
+	defer h.auditor.turn.Unlock()
+	begun := time.Now()
+	h.reviewLeases(ctx)
+	found, err := h.inspect(ctx)
+	if err != nil {
+		return AuditReport{}, err
+	}
+	before := h.LastAudit()
+	report := AuditReport{At: begun.UTC(), Findings: recognise(found, before.Findings, begun.UTC()), Runs: before.Runs + 1}
+	h.tellNew(report.Findings)
+	h.act(ctx, report.Findings)
+	report.Took = time.Since(begun)
+	h.auditor.mu.Lock()
+	h.auditor.last = report
+	h.auditor.mu.Unlock()
+	return report, ctx.Err()
+}
+
+// Repair audits twice in a row, so that all that the second sighting allows is
+// done, and then once more to see what is left. Blocks as Audit does.
+func (h *Hive) Repair(ctx context.Context) (AuditReport, error) {
+	for range 2 {
+		if _, err := h.Audit(ctx); err != nil {
+			return AuditReport{}, err
+		}
+	}
+	return h.Audit(ctx)
+}
+
+// LastAudit returns what the last audit has found. It does not block.
+func (h *Hive) LastAudit() AuditReport {
+	h.auditor.mu.Lock()
+	defer h.auditor.mu.Unlock()
+	return h.auditor.last
+}
+
+// recognise gives findings their age: those of the audit before go on.
+func recognise(found, before []Finding, now time.Time) []Finding {
+	known := map[sameThing]Finding{}
+	for _, f := range before {
+		known[f.thing()] = f
+	}
+	for i := range found {
+		f := &found[i]
+		f.Since, f.Sightings = now, 1
+		if old, ok := known[f.thing()]; ok {
+			f.Since, f.Sightings = old.Since, old.Sightings+1
+		}
+	}
+	slices.SortFunc(found, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Port, b.Port), cmp.Compare(a.PID, b.PID))
+	})
+	return found
+}
+
+// tellNew writes an event for what was seen the second time; it is then no mere
+// moment between two states. What has an event of its own already is left out.
+func (h *Hive) tellNew(found []Finding) {
+	for _, f := range found {
+		if f.Sightings != 2 || f.Code == FindingQuarantined || f.Code == FindingUnverified {
+			continue
+		}
+		h.cfg.Log.WithField("code", f.Code).WithField("port", f.Port).WithField("worker", f.WorkerID).WithField("pid", f.PID).Warn("audit: " + f.Message)
+		err := h.tidy(func(b *batch) error {
+			return b.event(store.EventAudit, "", f.WorkerID, f.Message, map[string]any{
+				"code": f.Code, "port": f.Port, "lease_id": f.LeaseID, "pid": f.PID, "program": f.Program,
+			})
 		})
-		if err != nil { // the hive is closing
-			f.process.Close()
-			return
-		}
-		h.takeBack(f, firstLook)
-	case proc.Dead:
-		w.inherited = h.store.Meta().Relocated
-		rest := w.endRest(ctx)
-		if ctx.Err() == nil && rest.err == nil { // else in the next review
-			w.finish(f.outcome(time.Now().UTC()), rest)
-		}
-	case proc.Unknown:
-	}
-}
-
-// reviewLeases looks again at what could not be judged, and frees quarantined
-// ports on which nobody was found in two reviews in a row.
-func (h *Hive) reviewLeases(ctx context.Context) {
-	h.mu.Lock()
-	var unverified []*worker
-	for _, w := range h.workers {
-		if w.proc == nil {
-			unverified = append(unverified, w)
-		}
-	}
-	h.mu.Unlock()
-	for _, w := range unverified {
-		h.judgeAgain(ctx, w)
-	}
-	for _, ls := range h.unverifiedLessees() {
-		h.judgeLessee(ls)
-	}
-	held, err := h.holderless()
-	if err != nil {
-		h.logUnlessClosing(err, "read the leases", "")
-		return
-	}
-	h.reviewQuarantine(ctx, held)
-}
-
-// holderless returns the quarantined leases, and those of workers that have
-// ended: worker and lease end in one transaction, so that is a file that was
-// mended by hand. Nobody is known to hold such a port, and it is judged as one
-// on which somebody may still be reached.
-func (h *Hive) holderless() (held []store.Lease, err error) {
-	err = h.store.View(func(tx *store.Tx) error {
-		for l, err := range tx.Leases() {
-			if err != nil {
-				return err
-			}
-			if l.Port != l.All()[0] || (l.Kind != store.LeaseWorker && l.State != store.LeaseQuarantined) {
-				continue
-			}
-			if l.State != store.LeaseQuarantined {
-				rec, err := tx.Worker(l.WorkerID)
-				if err != nil && !errors.Is(err, store.ErrNotFound) {
-					return err
-				}
-				if err == nil && !rec.State.Ended() {
-					continue
-				}
-			}
-			held = append(held, l)
-		}
-		return nil
-	})
-	return held, err
-}
-
-func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
-	seen := map[string]int{}
-	defer func() { h.quiet = seen }()
-	if len(held) == 0 {
-		return
-	}
-	var trees []*proc.Tree
-	for _, l := range held {
-		rec := store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Cgroup: l.Cgroup}
-		if l.Kind == store.LeaseWorker {
-			rec.Log = h.logPath(l.WorkerID)
-		}
-		trees = append(trees, h.treeOf(rec, nil))
-	}
-	members, err := proc.SurveyMembers(ctx, trees)
-	if err != nil {
-		return // looked at again in the next review
-	}
-	snap, err := h.sockets.Snapshot(ctx, 0)
-	if err != nil {
-		return
-	}
-	for i, l := range held {
-		if len(members[i]) > 0 || stillHeld(ctx, snap, l.All()) != "" {
-			continue
-		}
-		if seen[l.LeaseID] = h.quiet[l.LeaseID] + 1; seen[l.LeaseID] < 2 {
-			continue
-		}
-		err := h.freeQuarantined(l, "nobody was found on it twice")
 		if err != nil {
-			h.logUnlessClosing(err, "free a quarantined port", l.LeaseID)
-			return
+			h.logUnlessClosing(err, "record a finding", f.WorkerID)
 		}
+	}
+}
+
+// act does what the second sighting of a finding asks for. Leases are acted on by
+// the review, which has its own second look.
+func (h *Hive) act(ctx context.Context, found []Finding) {
+	sure := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return f.Sightings < 2 })
+	for _, f := range sure {
+		switch f.Code {
+		case FindingNotListening, FindingForeign, FindingShared:
+			if w := h.liveWorker(f.WorkerID); w != nil {
+				w.doubt()
+			}
+		}
+	}
+	if h.cfg.Orphans == OrphansKill {
+		h.endStrays(ctx, sure)
 	}
 }

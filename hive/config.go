@@ -19,6 +19,15 @@ const (
 	ShutdownStop Shutdown = "stop"
 )
 
+// Orphans says what happens to processes that an ended lease has left behind.
+type Orphans string
+
+// What can happen to processes that an ended lease has left behind.
+const (
+	OrphansKeep Orphans = "keep"
+	OrphansKill Orphans = "kill"
+)
+
 // Config is all a Hive is made from. Zero durations and counts take the
 // defaults that each field names.
 type Config struct {
@@ -35,8 +44,9 @@ type Config struct {
 	// WorkersKeep is how long a dead worker's record and log stay, at least
 	// those of the last 50; default 24 h.
 	WorkersKeep time.Duration
-	// AuditInterval is how often leases that could not be judged are looked at again; default 30 s.
+	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
 	AuditInterval time.Duration
+	Orphans       Orphans // default: keep
 	// TakeOver accepts a state file that belongs to another machine.
 	TakeOver bool
 	Log      *logrus.Logger
@@ -70,6 +80,7 @@ func (c *Config) complete() error {
 	}
 	setDefault(&c.HiveID, "localhost")
 	setDefault(&c.Shutdown, ShutdownKeep)
+	setDefault(&c.Orphans, OrphansKeep)
 	setDefault(&c.WorkersKeep, 24*time.Hour)
 	setDefault(&c.AuditInterval, 30*time.Second)
 	setDefault(&c.Jobs.Retention, 168*time.Hour)

@@ -64,7 +64,8 @@ type Hive struct {
 	running bool               // recovery is over and what it left has been begun
 	resume  []func()           // what recovery leaves to be begun once the hive serves
 
-	quiet map[string]int // reviews in a row in which nobody was found on a quarantined lease; only audit uses it
+	auditor auditor
+	quiet   map[string]int // reviews in a row in which nobody was found on a quarantined lease; auditor.turn guards it
 }
 
 // Open opens the state in cfg.DataDir and migrates it. It does not look at
@@ -133,21 +134,6 @@ func (h *Hive) Run(ctx context.Context) error {
 		return fmt.Errorf("the state file can no longer be trusted, starting again finds out what it holds: %w", h.store.Err())
 	case <-h.broken:
 		return fmt.Errorf("what has happened cannot be recorded, starting again finds out what is true: %w", h.fault)
-	}
-}
-
-// audit reviews and prunes until the hive closes.
-func (h *Hive) audit() {
-	ticker := time.NewTicker(h.cfg.AuditInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-ticker.C:
-			h.reviewLeases(h.ctx)
-			h.prune(h.ctx)
-		}
 	}
 }
 

@@ -20,14 +20,18 @@ import (
 )
 
 // program starts a process that hive knows nothing of. It is ended with the test.
-func program(t *testing.T, args ...string) *os.Process {
+func program(t *testing.T) *os.Process {
+	t.Helper()
+	return programWith(t, nil)
+}
+
+// programWith is program with more in its environment.
+func programWith(t *testing.T, env []string) *os.Process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	if len(args) == 0 {
-		args = []string{"--wait-for", "/nonexistent"}
-	}
-	cmd := exec.Command(self, append([]string{"stand-in"}, args...)...)
+	cmd := exec.Command(self, "stand-in", "--wait-for", "/nonexistent")
+	cmd.Env = append(os.Environ(), env...)
 	require.NoError(t, cmd.Start())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = cmd.Wait() }()

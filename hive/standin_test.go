@@ -28,6 +28,7 @@ type standIn struct {
 	bound     string // it binds at once and listens when this file exists, like vLLM
 	ifHeld    string // exit0 (sd-server), exit1 (llama-server), next (tabbyAPI)
 	extra     int    // listens on this port too, after its own
+	until     string // it stops listening, and runs on, when this file exists
 }
 
 // runStandIn is main of the stand-in.
@@ -41,6 +42,7 @@ func runStandIn(args []string) int {
 	fs.StringVar(&s.bound, "bound", "", "")
 	fs.StringVar(&s.ifHeld, "if-held", "exit1", "")
 	fs.IntVar(&s.extra, "extra", 0, "")
+	fs.StringVar(&s.until, "until", "", "")
 	if fs.Parse(args) != nil {
 		return 2
 	}
@@ -66,6 +68,10 @@ func runStandIn(args []string) int {
 			return 1
 		}
 		defer also.Close()
+	}
+	if s.until != "" {
+		go func() { await(s.until); _ = l.Close() }()
+		defer await("/nonexistent")
 	}
 	fmt.Println(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "stand-in", os.Getpid())

@@ -38,6 +38,7 @@ type worker struct {
 	mu       sync.Mutex
 	attended bool // a supervisor is there
 	callers  int  // those who wait for the supervisor to take a stop request
+	doubted  bool // somebody has seen it not serving: it is to be looked at again
 }
 
 // stopRequest asks a supervisor to stop its worker.
@@ -119,6 +120,24 @@ func (w *worker) follow(first time.Duration) {
 	w.proc.AfterDone(func() { w.attend(0) })
 }
 
+// doubt has a worker that was ready looked at again, until it serves: somebody has
+// seen that it does not. Does not block.
+func (w *worker) doubt() {
+	w.mu.Lock()
+	w.doubted = true
+	w.mu.Unlock()
+	w.attend(0)
+}
+
+// takeDoubt reports whether the worker is to be looked at again.
+func (w *worker) takeDoubt() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	doubted := w.doubted
+	w.doubted = false
+	return doubted
+}
+
 // rest reports whether the supervisor may go: the worker serves, and nobody
 // waits for the supervisor.
 func (w *worker) rest() bool {
@@ -129,7 +148,7 @@ func (w *worker) rest() bool {
 		return false
 	default:
 	}
-	if w.callers > 0 {
+	if w.callers > 0 || w.doubted {
 		return false
 	}
 	w.attended = false
@@ -143,7 +162,8 @@ func (w *worker) supervise(ctx context.Context, first time.Duration) {
 	defer f.cancel()
 	timer := time.NewTimer(first)
 	defer timer.Stop()
-	if w.atRest() {
+	looking := w.takeDoubt() || !w.atRest()
+	if !looking {
 		timer.Stop() // called for a stop or an exit, not to look
 	}
 	for {
@@ -160,14 +180,19 @@ func (w *worker) supervise(ctx context.Context, first time.Duration) {
 			return
 		case <-timer.C:
 			f.begin(ctx)
+			continue
 		case seen := <-f.seen:
 			v := f.conclude(seen)
-			if w.act(ctx, v, seen, f.state.looks) || (w.atRest() && w.rest()) {
+			if w.act(ctx, v, seen, f.state.looks) {
 				return
 			}
-			if !w.atRest() {
-				timer.Reset(f.gap)
-			}
+			looking = v != nowReady
+		}
+		if !looking && w.rest() {
+			return
+		}
+		if looking = looking || w.takeDoubt(); looking {
+			timer.Reset(f.gap)
 		}
 	}
 }
@@ -189,13 +214,19 @@ func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) bool
 	if w.inherited && v != nowReady {
 		v = waitUndecided
 	}
-	switch v {
-	case waitStarting, waitLoading:
-		w.showLoading(v, notReadyBecause(s, rec), looks)
-	case nowReady:
+	switch {
+	case v == nowReady:
 		w.becomeReady(s)
+		return false
+	case rec.ReadyAt != nil && v != waitUndecided:
+		w.showUnhealthy(notReadyBecause(s, rec), looks)
+		return false
+	}
+	switch v {
+	case waitLoading:
+		w.showLoading(notReadyBecause(s, rec))
 	case takenByOther:
-		w.h.alloc.Avoid(rec.Port, "held by "+s.holder)
+		w.h.alloc.Avoid(rec.Port, s.holder)
 		w.giveUp(ctx, fail(CodeForeignListener, "port %d is held by %s", rec.Port, s.holder))
 		return true
 	case onWrongPort:
@@ -211,19 +242,25 @@ func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) bool
 	return false
 }
 
-// showLoading records that a worker listens and does not serve yet. A worker
-// that was ready before hive was restarted, and is not now, is shown as loading
-// too, but not for one missed answer.
-func (w *worker) showLoading(v verdict, why string, looks int) {
+// showLoading records that a worker listens and does not serve yet.
+func (w *worker) showLoading(why string) {
 	rec := w.record()
-	starting := rec.State == store.WorkerSpawning || rec.State == store.WorkerRunning
-	if (starting && v == waitLoading) || (rec.State == store.WorkerReady && looks >= missedAnswers) {
+	if rec.State == store.WorkerSpawning || rec.State == store.WorkerRunning {
 		w.change(rec.WorkerID+" is loading: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerLoading, why })
 	}
 }
 
-// missedAnswers is after how many looks in a row an adopted worker that was
-// ready is no longer shown as ready.
+// showUnhealthy records that a worker that was ready does not serve now, but not
+// for one missed answer. It is looked at until it serves again.
+func (w *worker) showUnhealthy(why string, looks int) {
+	rec := w.record()
+	if rec.State != store.WorkerUnhealthy && looks >= missedAnswers {
+		w.change(rec.WorkerID+" is unhealthy: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerUnhealthy, why })
+	}
+}
+
+// missedAnswers is after how many looks in a row a worker that was ready is no
+// longer shown as ready.
 const missedAnswers = 5
 
 func notReadyBecause(s sighting, rec store.Worker) string {
@@ -242,12 +279,17 @@ func (w *worker) becomeReady(s sighting) {
 	rec := w.record()
 	if rec.State != store.WorkerReady {
 		message := fmt.Sprintf("%s is ready at %s", rec.WorkerID, URL(rec))
+		if rec.ReadyAt != nil {
+			message = fmt.Sprintf("%s is ready again at %s", rec.WorkerID, URL(rec))
+		}
 		if s.listener == weaklyOurs {
 			message += " (weak: the system does not show who listens)"
 		}
 		if !w.change(message, func(r *store.Worker) {
-			now := time.Now().UTC()
-			r.State, r.Reason, r.ReadyAt = store.WorkerReady, "", &now
+			r.State, r.Reason = store.WorkerReady, ""
+			if now := time.Now().UTC(); r.ReadyAt == nil {
+				r.ReadyAt = &now
+			}
 		}) {
 			return
 		}

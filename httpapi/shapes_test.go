@@ -37,7 +37,7 @@ func TestWorkerShape(t *testing.T) {
 
 func TestWorkerStates(t *testing.T) {
 	shown := map[store.WorkerState]string{
-		store.WorkerSpawning: "starting", store.WorkerRunning: "starting", store.WorkerLoading: "loading", store.WorkerReady: "ready",
+		store.WorkerSpawning: "starting", store.WorkerRunning: "starting", store.WorkerLoading: "loading", store.WorkerReady: "ready", store.WorkerUnhealthy: "unhealthy",
 		store.WorkerStopping: "stopping", store.WorkerStopped: "stopped", store.WorkerFailed: "failed", store.WorkerUnverified: "unverified",
 	}
 	for state, want := range shown {

@@ -91,6 +91,7 @@ const (
 	WorkerRunning    WorkerState = "running"    // the program was executed
 	WorkerLoading    WorkerState = "loading"    // it listens, its probe does not succeed yet
 	WorkerReady      WorkerState = "ready"      // it listens and its probe succeeds
+	WorkerUnhealthy  WorkerState = "unhealthy"  // it was ready, and is not now
 	WorkerStopping   WorkerState = "stopping"   // being stopped
 	WorkerStopped    WorkerState = "stopped"    // ended on request
 	WorkerFailed     WorkerState = "failed"     // ended by itself, or could not be started

@@ -69,7 +69,7 @@ func (l *loader) fail(path, format string, a ...any) error {
 func (l *loader) check(s *settings) (*Config, error) {
 	c := &Config{
 		File: l.file, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
-		Shutdown: hive.Shutdown(s.Shutdown), WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval,
+		Shutdown: hive.Shutdown(s.Shutdown), WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
 		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
 		Jobs: hive.JobsConfig{
 			Retention: s.Jobs.Retention, MaxQueued: s.Jobs.MaxQueued,
@@ -104,7 +104,7 @@ func (l *loader) checkChoices(s *settings, _ *Config) error {
 		{"log_format", s.LogFormat, []string{"text", "json"}, nil},
 		{"ports.policy", s.Ports.Policy, []string{"lowest", "sequential"}, nil},
 		{"auth", s.Auth, []string{"none"}, []string{"token"}},
-		{"audit.orphans", s.Audit.Orphans, []string{"keep"}, []string{"kill"}},
+		{"audit.orphans", s.Audit.Orphans, []string{"keep", "kill"}, nil},
 	} {
 		switch {
 		case c.value == "" || slices.Contains(c.now, c.value):

@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 		HiveID: "localhost", Listen: addr("127.0.0.1:7835"), DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
-		Shutdown: hive.ShutdownKeep, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, LogFormat: "text",
+		Shutdown: hive.ShutdownKeep, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -92,7 +92,7 @@ ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quara
 shutdown: stop
 jobs: {retention: 24h, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
 workers_keep: 1h
-audit: {interval: 10s, orphans: keep}
+audit: {interval: 10s, orphans: kill}
 log_level: debug
 log_format: json
 workers:
@@ -122,7 +122,7 @@ workers:
 			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second,
 		},
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
-		Shutdown: hive.ShutdownStop, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second,
+		Shutdown: hive.ShutdownStop, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},

@@ -1,0 +1,106 @@
+package hive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// sweep looks for processes that carry a proof of membership and have no
+// record. The gate leaves none in a crash; what is found comes from a restored
+// backup, a copied directory, or a daemon that a worker left behind on
+// purpose. So they are reported and left alone.
+func (h *Hive) sweep(ctx context.Context) {
+	first, err := h.strays(ctx)
+	if len(first) > 0 && err == nil {
+		// A worker that is being spawned right now is recorded a moment later.
+		select {
+		case <-time.After(gatePatience):
+		case <-ctx.Done():
+			return
+		}
+		first, err = h.strays(ctx)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		h.cfg.Log.WithError(err).Warn("the sweep for processes without a record failed")
+		return
+	}
+	r := *h.recovery.Load()
+	n := len(first)
+	r.Orphans = &n
+	h.recovery.Store(&r)
+	for _, s := range first {
+		h.cfg.Log.WithField("pid", s.PID).WithField("worker", s.WorkerID).WithField("program", s.Program).
+			Warn("a process carries this hive's stamp and has no record; it is left alone")
+	}
+}
+
+func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
+	all, err := proc.Sweep(ctx, h.store.Meta().StateID)
+	if err != nil {
+		return nil, err
+	}
+	var strays []proc.Stray
+	err = h.store.View(func(tx *store.Tx) error {
+		for _, s := range all {
+			rec, err := tx.Worker(s.WorkerID)
+			if errors.Is(err, store.ErrNotFound) || (err == nil && rec.State.Ended()) {
+				strays = append(strays, s)
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return strays, err
+}
+
+// endStrays ends members of leases that the file knows as ended; that a lease is
+// merely unknown proves nothing. In the first start with a copied or restored
+// file nobody is ended: its workers may be somebody else's.
+func (h *Hive) endStrays(ctx context.Context, found []Finding) {
+	if h.store.Meta().Relocated {
+		return
+	}
+	byLease := map[string]Finding{}
+	for _, f := range found {
+		if f.Code == FindingNoRecord && f.LeaseID != "" {
+			byLease[f.LeaseID] = f
+		}
+	}
+	for leaseID, f := range byLease {
+		var stone store.Tombstone
+		err := h.store.View(func(tx *store.Tx) (err error) {
+			stone, err = tx.Tombstone(leaseID)
+			return err
+		})
+		if err != nil {
+			continue // not known as ended, or the file cannot say
+		}
+		l := stone.Lease
+		tree := h.treeOf(store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Cgroup: l.Cgroup, Log: h.logPath(l.WorkerID)}, nil)
+		left, err := tree.Stop(ctx, store.Stop{Signals: []string{"SIGTERM"}, Grace: strayGrace})
+		if err != nil {
+			h.logUnlessClosing(err, "end what an ended lease has left behind", leaseID)
+			continue
+		}
+		message := fmt.Sprintf("ended what worker %s had left behind: %s (pid %d)", l.WorkerID, f.Program, f.PID)
+		if len(left) > 0 {
+			message = fmt.Sprintf("could not end what worker %s had left behind: %s (pid %d)", l.WorkerID, left[0].Program, left[0].PID)
+		}
+		err = h.tidy(func(b *batch) error { return b.leaseEvent(store.EventAudit, l, message) })
+		if err != nil {
+			h.logUnlessClosing(err, "record an event", leaseID)
+		}
+	}
+}
+
+// strayGrace is what a process that an ended lease has left behind gets.
+const strayGrace = 10 * time.Second
