@@ -92,6 +92,14 @@
 // jobs, dead workers with their logs, and tombstones that are old are removed; a
 // dead worker stays as long as its port is quarantined.
 //
+// # Doctor
+//
+// Doctor gathers facts about the hive and the place it runs in, and makes each of
+// its checks from them: functions of the facts alone, in doctor_checks.go (ports,
+// leases, processes, file) and doctor_place.go (kernel, rights, service manager,
+// limits). It does not check the file itself: it tells what the full check after
+// the start has found.
+//
 // # A full disk
 //
 // What is new is refused (store.ErrDiskFull); stops are admitted from the store's

@@ -38,6 +38,7 @@ type Hive struct {
 	started  time.Time
 	spawns   *semaphore.Weighted
 	looks    *semaphore.Weighted
+	doctors  *semaphore.Weighted // one Doctor at a time
 	feed     feed
 	volatile volatile
 
@@ -49,7 +50,8 @@ type Hive struct {
 	done     atomic.Int64 // records judged by recovery
 	total    atomic.Int64
 	recovery atomic.Pointer[Recovery]
-	active   atomic.Int64 // unfinished jobs
+	active   atomic.Int64                // unfinished jobs
+	examined atomic.Pointer[examination] // the last full check of the file
 
 	ctx   context.Context // ends at Close; supervisors and jobs live in it
 	close context.CancelFunc
@@ -88,7 +90,8 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
-		jobs: map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
+		doctors: semaphore.NewWeighted(1),
+		jobs:    map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
 	}
 	h.ctx, h.close = context.WithCancel(context.Background())

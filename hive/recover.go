@@ -352,9 +352,7 @@ func (h *Hive) afterwards(led *ledger) {
 // check of the file, and giving back the memory that all this took.
 func (h *Hive) lookAround() {
 	h.sweep(h.ctx)
-	if err := h.store.Check(h.ctx); err != nil && h.ctx.Err() == nil {
-		h.cfg.Log.WithError(err).Error("the state file is damaged: stop hive and look at it before it is relied on")
-	}
+	h.examine()
 	h.awaitLooks()
 	debug.FreeOSMemory() // a start needs several times the memory of the time after it
 }

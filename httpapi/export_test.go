@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"rbeehive/hive"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -110,6 +111,9 @@ func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l, nil) }
 
 // EventShape maps an event.
 func EventShape(e store.Event) wire.Event { return eventShape(e) }
+
+// DoctorShape maps what the doctor found.
+func DoctorShape(all []hive.Checkup) wire.Doctor { return doctorShape(all) }
 
 // MustJSON is v as the API writes it, without the newline.
 func MustJSON(v any) string {

@@ -52,3 +52,13 @@ func (s *Server) getPorts(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) getHive(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, hiveShape(s.hive.Load().Info()))
 }
+
+// getDoctor has the hive look at itself and at the place it runs in, which can
+// take some seconds.
+func (s *Server) getDoctor(w http.ResponseWriter, r *http.Request) error {
+	all, err := s.hive.Load().Doctor(r.Context())
+	if err != nil {
+		return fmt.Errorf("doctor: %w", err)
+	}
+	return writeJSON(w, http.StatusOK, doctorShape(all))
+}

@@ -40,6 +40,7 @@ func (s *Server) routes() []route {
 		}},
 		{"/v1/ports", get(s.getPorts)},
 		{"/v1/hive", get(s.getHive)},
+		{"/v1/doctor", get(s.getDoctor)},
 	}
 	if s.opts.Shutdown != nil {
 		all = append(all, route{"/v1/shutdown", map[string]handler{http.MethodPost: s.shutdown}})

@@ -214,3 +214,16 @@ func hiveShape(i hive.Info) wire.Hive {
 		},
 	}
 }
+
+func doctorShape(all []hive.Checkup) wire.Doctor {
+	d := wire.Doctor{Checks: make([]wire.Checkup, 0, len(all))}
+	for _, c := range all {
+		d.Checks = append(d.Checks, wire.Checkup{
+			Name: c.Name, Status: string(c.Condition), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
+		})
+		if c.Condition == hive.ConditionCare {
+			d.Care++
+		}
+	}
+	return d
+}

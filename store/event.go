@@ -82,6 +82,14 @@ func (tx *Tx) Events(after uint64, limit int) ([]Event, error) {
 	return events, nil
 }
 
+// NewestEvent returns the event with the highest number. Errors: ErrNotFound.
+func (tx *Tx) NewestEvent() (Event, error) {
+	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{reverse: true}) {
+		return ev, err
+	}
+	return Event{}, fmt.Errorf("newest event: %w", ErrNotFound)
+}
+
 // JobEvents returns the events of a job with a number above after, ascending,
 // at most limit (0: 256). A job without events, or without a record, has none.
 func (tx *Tx) JobEvents(id string, after uint64, limit int) ([]Event, error) {

@@ -54,6 +54,21 @@ func TestDiskWithoutSize(t *testing.T) {
 	require.EqualValues(t, 10, commits)
 }
 
+// What Store.DiskFree says is what statfs(2) leaves to an ordinary user.
+func TestDiskFree(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(dir, "hive.db")})
+	require.NoError(t, err)
+	free, err := s.DiskFree()
+	require.NoError(t, err)
+	var st unix.Statfs_t
+	require.NoError(t, unix.Statfs(dir, &st))
+	require.InDelta(t, float64(st.Bavail)*float64(st.Bsize), float64(free), 1<<30, "others write here too")
+	require.NoError(t, s.Close())
+	_, err = s.DiskFree()
+	require.Error(t, err, "there is no file any more")
+}
+
 // onSmallDisk runs a child with a mount of its own, and decodes what it says.
 func onSmallDisk(t *testing.T, child, kind string, report any) {
 	t.Helper()

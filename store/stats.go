@@ -35,6 +35,11 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
+// DiskFree is how many bytes the file system of the state file has left for
+// those who are not root. It does not tell whether new work is admitted: what is
+// allocated ahead counts for that. An error where the system does not say.
+func (s *Store) DiskFree() (int64, error) { return freeSpace(s.file) }
+
 // counters is the part of Stats that the writer counts.
 type counters struct {
 	mu         sync.Mutex

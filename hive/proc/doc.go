@@ -17,6 +17,10 @@
 // its cgroup, its stdout or stderr being the worker's log, the stamps in its
 // environment, the session of the living main process, or descent from a member.
 //
+// FindFeatures, FindFirst, FindUnit and the other functions of environment_linux.go
+// and systemd_linux.go describe the place hive runs in, for a report to a person.
+// They change nothing, and nothing in this package depends on them.
+//
 //	spec -> Start -> Gated -> (record Identity) -> Open -> Process -> Done, Exit
 //	recorded Identity -> Adopt -> Process
 //	Tree{Main, ...} -> Members, Owns, ListenPorts, Stop

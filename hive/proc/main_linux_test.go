@@ -80,6 +80,10 @@ func worker(mode string, args []string) int {
 		return killedAtGate(args)
 	case "signals", "limit": // args[0] takes the output
 		return through(mode, args[0])
+	case "surroundings": // args: see surroundings; writes what it sees to stdout
+		return surroundings(args)
+	case "local-ports": // args are the two sysctls; writes what is read to stdout
+		return localPorts(args)
 	case "forker": // forks on, args[0] times
 		return forker(args)
 	case "front": // as hivectl run: args[0] file for the child's identity, its mode or program, its arguments

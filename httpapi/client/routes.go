@@ -179,3 +179,8 @@ func (c *Client) Ports(ctx context.Context) (Reply[wire.Ports], error) {
 func (c *Client) Hive(ctx context.Context) (Reply[wire.Hive], error) {
 	return call[wire.Hive](ctx, c, get("/v1/hive", nil))
 }
+
+// Doctor has the hive look at itself and at the place it runs in.
+func (c *Client) Doctor(ctx context.Context) (Reply[wire.Doctor], error) {
+	return call[wire.Doctor](ctx, c, get("/v1/doctor", nil))
+}

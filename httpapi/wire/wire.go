@@ -220,6 +220,22 @@ type Recovery struct {
 	Orphans    *int  `json:"orphans"`
 }
 
+// Doctor is what the hive finds when it looks at itself and at the place it runs in.
+type Doctor struct {
+	Checks []Checkup `json:"checks"`
+	Care   int       `json:"care"` // how many of them have the status "care"
+}
+
+// Checkup is one thing that was looked at. Status is "ok", "care" or "unknown";
+// Means and Do are null when it is ok.
+type Checkup struct {
+	Name   string  `json:"name"`
+	Status string  `json:"status"`
+	Found  string  `json:"found"`
+	Means  *string `json:"means"`
+	Do     *string `json:"do"`
+}
+
 // Problem is an error (RFC 9457, application/problem+json).
 type Problem struct {
 	Type      string `json:"type"`

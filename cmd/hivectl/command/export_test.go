@@ -17,3 +17,6 @@ func Judge(err error) (code int, hint string) {
 	f := judge(err)
 	return f.code, f.hint
 }
+
+// Wrap is wrap.
+func Wrap(text string, width int) []string { return wrap(text, width) }

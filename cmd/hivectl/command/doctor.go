@@ -1,0 +1,153 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/httpapi/wire"
+)
+
+const (
+	// doctorWidth is for reading: longer lines are harder, also where there is room.
+	doctorWidth = 80
+	// doctorLeast is what remains for a text beside its labels, however narrow
+	// the terminal.
+	doctorLeast = 24
+)
+
+func (a *app) doctor() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine the hive and the machine: what was found, what it means, what to do",
+		Long: "doctor has the hive examine itself and the machine it runs on. Nothing is changed.\n\n" +
+			"Each check is ok, needs care, or is unknown because it cannot be seen. The exit\n" +
+			"code is 1 if anything needs care, else 0. -q prints the names of those checks.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			reply, err := a.hive.Doctor(cmd.Context())
+			if err != nil {
+				return err
+			}
+			cares := caring(reply.Value.Checks)
+			err = a.print(view{
+				raw:   reply.Raw,
+				ids:   cares,
+				table: func(w io.Writer) error { return writeLines(w, a.doctorLines(reply.Value.Checks)) },
+			})
+			if err != nil || len(cares) == 0 {
+				return err
+			}
+			return &reported{exitFailed}
+		},
+	}
+}
+
+// caring names the checks that need care.
+func caring(checks []wire.Checkup) []string {
+	var names []string
+	for _, c := range checks {
+		if c.Status == "care" {
+			names = append(names, clean(c.Name))
+		}
+	}
+	return names
+}
+
+// doctorLines writes a line for each check, and below those that are not ok what
+// it means and what to do. Long texts are wrapped: this is prose, not a table.
+func (a *app) doctorLines(checks []wire.Checkup) []string {
+	status, name := len("unknown"), len("means")
+	for _, c := range checks {
+		status, name = max(status, utf8.RuneCountInString(c.Status)), max(name, utf8.RuneCountInString(c.Name))
+	}
+	width := doctorWidth
+	if a.env.Width > 0 {
+		width = min(width, a.env.Width)
+	}
+	width = max(width-status-name-4, doctorLeast)
+	var lines []string
+	add := func(paint func(string) string, first, second, text string) {
+		for _, part := range wrap(clean(text), width) {
+			lines = append(lines, strings.TrimRight(paint(pad(first, status))+"  "+pad(second, name)+"  "+part, " "))
+			first, second, paint = "", "", asItIs
+		}
+	}
+	counts := map[string]int{}
+	for _, c := range checks {
+		counts[c.Status]++
+		add(a.condition(c.Status), clean(c.Status), clean(c.Name), c.Found)
+		if c.Means != nil {
+			add(asItIs, "", "means", *c.Means)
+		}
+		if c.Do != nil {
+			add(asItIs, "", "do", *c.Do)
+		}
+	}
+	return append(lines, "", doctorSum(len(checks), counts["care"], counts["unknown"]))
+}
+
+func doctorSum(all, care, unknown int) string {
+	text := fmt.Sprintf("%d checks: ", all)
+	switch care {
+	case 0:
+		text += "nothing needs care"
+	case 1:
+		text += "1 needs care"
+	default:
+		text += fmt.Sprintf("%d need care", care)
+	}
+	if unknown > 0 {
+		text += fmt.Sprintf(", %d unknown", unknown)
+	}
+	return text
+}
+
+// condition is the colour of a check's status.
+func (a *app) condition(status string) func(string) string {
+	colour := map[string]string{"ok": green, "care": red, "unknown": yellow}[status]
+	return func(s string) string { return a.paint(colour, s) }
+}
+
+func asItIs(s string) string { return s }
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(width-utf8.RuneCountInString(s), 0))
+}
+
+// wrap breaks a text at blanks into lines of at most width characters. A command
+// in backquotes stays in one piece, so that it can be copied, even if its line
+// becomes too long.
+func wrap(text string, width int) []string {
+	lines := []string{""}
+	quoted := false
+	word := ""
+	flush := func() {
+		last := lines[len(lines)-1]
+		switch {
+		case last == "":
+			lines[len(lines)-1] = word
+		case utf8.RuneCountInString(last)+1+utf8.RuneCountInString(word) <= width:
+			lines[len(lines)-1] = last + " " + word
+		default:
+			lines = append(lines, word)
+		}
+		word = ""
+	}
+	for part := range strings.FieldsSeq(text) {
+		if word != "" {
+			part = " " + part
+		}
+		word += part
+		if quoted = quoted != (strings.Count(part, "`")%2 == 1); !quoted {
+			flush()
+		}
+	}
+	if word != "" { // a backquote that is never closed
+		flush()
+	}
+	return lines
+}
