@@ -83,9 +83,15 @@
 // on (its job is interrupted, a queued one too), and of the dead nothing that is
 // left is ended: its port is quarantined.
 //
-// # Review
+// # Audit
 //
-// Every AuditInterval unverified workers are judged again: adopted, with a stop
+// Every AuditInterval records, processes and listeners are compared (Hive.Audit).
+// What is found twice in a row is acted on: a worker that was ready and does not
+// listen, or shares its port with a stranger, is looked at again by its supervisor
+// and is unhealthy until it serves; with Config.Orphans kill, what ended leases
+// have left behind is ended.
+//
+// Unverified workers are judged again: adopted, with a stop
 // that had been asked for, or what they left behind is ended. A quarantined port
 // is freed when nobody was found on it in two reviews in a row (so too the lease
 // of a worker that has ended, which only a mended file can hold). Then ended
@@ -124,15 +130,16 @@
 //
 // # Caveats
 //
-//   - A worker that was ready is followed by its exit only: that it no longer
-//     answers is not noticed. Nothing is restarted.
+//   - A worker that was ready is followed by its exit, and by the audit, which sees
+//     that it does not listen or shares its port: that it no longer answers is not
+//     noticed. Nothing is restarted.
 //   - With listener: any (for the client of a container runtime) whoever listens on
 //     the port counts as the worker; only that the port was free before is proven.
 //   - Without a cgroup, ending a tree that keeps forking is best effort; what is
 //     left shows as stop_incomplete and a quarantined port.
 //   - An interrupted stop may be carried out all the same: of a worker that could
 //     not be judged, once it can be.
-//   - The sweep reports processes without a record and leaves them alone.
+//   - Processes without a record are reported and, by default, left alone.
 //   - Descendants that a worker's process orphans come to hive only if the program
 //     made a proc.Reaper, as cmd/hive does.
 //   - The daemon runs on Linux only; elsewhere the package compiles.

@@ -37,6 +37,14 @@ const (
 	FindingContested = "contested_port"
 )
 
+// FindingCodes returns all codes.
+func FindingCodes() []string {
+	return []string{
+		FindingUnverified, FindingQuarantined, FindingNoHolder, FindingNoRecord, FindingNotListening,
+		FindingForeign, FindingShared, FindingUnleased, FindingContested,
+	}
+}
+
 // Finding is something that records, processes and listeners disagree about.
 type Finding struct {
 	Code     string

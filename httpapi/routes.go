@@ -39,6 +39,8 @@ func (s *Server) routes() []route {
 			http.MethodGet: s.getLease, http.MethodPut: s.renewLease, http.MethodDelete: s.releaseLease,
 		}},
 		{"/v1/ports", get(s.getPorts)},
+		{"/v1/audit", map[string]handler{http.MethodGet: s.lastAudit, http.MethodPost: s.runAudit}},
+		{"/metrics", get(s.metrics())},
 		{"/v1/hive", get(s.getHive)},
 		{"/v1/doctor", get(s.getDoctor)},
 	}

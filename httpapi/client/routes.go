@@ -170,6 +170,16 @@ func (c *Client) ReleaseLease(ctx context.Context, port uint16, leaseID string) 
 
 func leasePath(port uint16) string { return "/v1/leases/" + strconv.Itoa(int(port)) }
 
+// Audit has the hive compare records, processes and listeners now, and with repair
+// do what a second sighting allows.
+func (c *Client) Audit(ctx context.Context, repair bool) (Reply[wire.Audit], error) {
+	query := url.Values{}
+	if repair {
+		query.Set("repair", "1")
+	}
+	return call[wire.Audit](ctx, c, request{method: http.MethodPost, path: "/v1/audit", query: query})
+}
+
 // Ports returns the port range, looked at by the hive when asked.
 func (c *Client) Ports(ctx context.Context) (Reply[wire.Ports], error) {
 	return call[wire.Ports](ctx, c, get("/v1/ports", nil))

@@ -236,6 +236,28 @@ type Checkup struct {
 	Do     *string `json:"do"`
 }
 
+// Audit is what an audit has found; At is null as long as none has run.
+type Audit struct {
+	At       *Time     `json:"at"`
+	TookMS   int64     `json:"took_ms"`
+	Runs     int       `json:"runs"`
+	Findings []Finding `json:"findings"`
+}
+
+// Finding is something that records, processes and listeners disagree about.
+// Sightings is how many audits in a row have seen it.
+type Finding struct {
+	Code      string  `json:"code"`
+	Port      *uint16 `json:"port"`
+	WorkerID  *string `json:"worker_id"`
+	LeaseID   *string `json:"lease_id"`
+	PID       *int    `json:"pid"`
+	Program   *string `json:"program"`
+	Message   string  `json:"message"`
+	Since     Time    `json:"since"`
+	Sightings int     `json:"sightings"`
+}
+
 // Problem is an error (RFC 9457, application/problem+json).
 type Problem struct {
 	Type      string `json:"type"`

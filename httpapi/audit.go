@@ -1,0 +1,51 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+
+	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
+)
+
+// lastAudit shows what the last audit has found, without looking.
+func (s *Server) lastAudit(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, auditShape(s.hive.Load().LastAudit()))
+}
+
+// runAudit audits now; with ?repair=1 it also does what the second sighting allows.
+func (s *Server) runAudit(w http.ResponseWriter, r *http.Request) error {
+	repair, err := queryBool(r, "repair")
+	if err != nil {
+		return err
+	}
+	audit := s.hive.Load().Audit
+	if repair {
+		audit = s.hive.Load().Repair
+	}
+	ctx, cancel := s.untilClosing(r.Context())
+	defer cancel()
+	report, err := audit(ctx)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return writeJSON(w, http.StatusOK, auditShape(report))
+}
+
+func auditShape(r hive.AuditReport) wire.Audit {
+	shape := wire.Audit{At: orNullTime(&r.At), TookMS: r.Took.Milliseconds(), Runs: r.Runs, Findings: []wire.Finding{}}
+	for _, f := range r.Findings {
+		shape.Findings = append(shape.Findings, wire.Finding{
+			Code:      f.Code,
+			Port:      orNull(f.Port),
+			WorkerID:  orNull(f.WorkerID),
+			LeaseID:   orNull(f.LeaseID),
+			PID:       orNull(f.PID),
+			Program:   orNull(f.Program),
+			Message:   f.Message,
+			Since:     wire.Time(f.Since),
+			Sightings: f.Sightings,
+		})
+	}
+	return shape
+}
