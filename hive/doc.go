@@ -60,6 +60,16 @@
 // StopWorkers refuses new jobs, cancels the jobs that start workers, waits until
 // what they had begun is undone, and then stops every worker that is verified.
 //
+// # Leases of programs that hive does not start
+//
+// AcquireLease, RenewLease and ReleaseLease: a lease of kind process lives as long
+// as the process of a recorded identity, one of kind ttl until its holder has not
+// renewed it for its ttl, on CLOCK_BOOTTIME. A lessee in memory watches over each;
+// its lock is held over a whole operation. When the lease ends and somebody still
+// listens on one of its ports it is quarantined. Recovery judges holders as it does
+// workers, and gives every ttl lease its whole time again, so a mere renewal is
+// not written to the file. Holders are never signalled.
+//
 // # Recovery
 //
 // Every recorded process is judged by its identity. Alive: adopted. Dead: what
