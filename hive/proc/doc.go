@@ -37,6 +37,8 @@
 //   - An exit code is the kernel's or unknown, never made up.
 //   - A worker with a cgroup is gone as a whole when Tree.Stop returns nobody left.
 //   - Following a process costs a descriptor and a goroutine, no thread.
+//   - A program that runs as another user (Spec.User) has that user's groups and no
+//     capabilities, and is followed, proven and ended like any other.
 //
 // # Caveats
 //
@@ -48,7 +50,10 @@
 //   - A pidfd becomes readable when the last thread of a process ends. A process
 //     whose first thread has ended is a zombie in ps and alive here.
 //   - Other users' processes cannot be looked into without CAP_SYS_PTRACE; that
-//     shows as fewer proofs, OwnerUnknown and unknown exits, never as an error.
+//     shows as fewer proofs, OwnerUnknown and unknown exits, never as an error. A
+//     hive that is root has it, unless a container took it away.
+//   - hive's own program must be executable by every user that a program is started
+//     as; that user need not be able to enter the directory it is in.
 //   - A foreground child outlives a kill -9 of its caller once the gate was opened,
 //     and is no Tree: it has none of the marks that make one. It gets a signal twice
 //     that is sent to the whole process group, but for SIGINT and SIGQUIT of a

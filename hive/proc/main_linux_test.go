@@ -86,6 +86,8 @@ func worker(mode string, args []string) int {
 		return front(args)
 	case "front-killed-at-gate": // args[0] file for the gate's PID, args[1] as announce
 		return frontKilledAtGate(args)
+	case "start-as": // prints the error of starting the program args[2:] as args[0] in args[1], or its exit code
+		return startAs(args)
 	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
 		return record(args)
 	}
