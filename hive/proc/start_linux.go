@@ -38,6 +38,8 @@ type child struct {
 	foreground      bool
 	cgroup, stateID string      // name of the leaf, and whose root it is in
 	user            *Credential // nil: hive's own
+	// diesWithThread has the kernel kill it when the thread ends that has forked it.
+	diesWithThread bool
 }
 
 func (s *Spec) child() (*child, error) {
@@ -203,6 +205,9 @@ func (c *child) clone(f *files, leaf *os.File, dir string) (pid, pidfd int, err 
 	}
 	if c.user != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: c.user.UID, Gid: c.user.GID, Groups: c.user.Groups}
+	}
+	if c.diesWithThread {
+		attr.Sys.Pdeathsig = unix.SIGKILL
 	}
 	if leaf != nil {
 		attr.Sys.UseCgroupFD = true

@@ -68,7 +68,7 @@ func (v Verdict) String() string {
 const (
 	ProofCgroup  = "cgroup"  // it is in the worker's cgroup
 	ProofLog     = "log"     // its stdout or stderr is the worker's log, by device and inode
-	ProofStamp   = "stamp"   // its environment has the stamps of the lease
+	ProofStamp   = "stamp"   // its environment has the stamps of the lease, or the mark of the command
 	ProofSession = "session" // it is in the session of the worker's living main process
 	ProofDescent = "descent" // it descends from a process of the worker
 )
@@ -104,6 +104,8 @@ type Tree struct {
 	Log string
 	// StateID, LeaseID and WorkerID are the stamps.
 	StateID, LeaseID, WorkerID string
+
+	hook string // the mark of a command; ending in a slash: of all that begin so
 }
 
 // Ownership says whose a socket is. The zero value is OwnerUnknown.
