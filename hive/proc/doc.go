@@ -32,6 +32,12 @@
 //
 //	spec -> Start -> Gated -> ForwardSignals(Gated.Process) -> (record) -> Open -> Done, Exit -> ExitCode
 //
+// A Command is run to its end by Run, and is not recorded: it is over when all it
+// has started is, and its main process does not outlive hive. It goes through the same gate, for
+// what that does to descriptors and signals.
+//
+//	Command -> Run -> Result
+//
 // # Guarantees
 //
 //   - Nothing of the program runs before Open was called.
@@ -41,6 +47,10 @@
 //   - An exit code is the kernel's or unknown, never made up.
 //   - A worker with a cgroup is gone as a whole when Tree.Stop returns nobody left.
 //   - Following a process costs a descriptor and a goroutine, no thread.
+//   - When Run returns, nothing runs on of its command but Result.Left, with the
+//     same proof or best effort as Tree.Stop.
+//   - A program that runs as another user (Spec.User) has that user's groups and no
+//     capabilities, and is followed, proven and ended like any other.
 //
 // # Caveats
 //
@@ -52,11 +62,18 @@
 //   - A pidfd becomes readable when the last thread of a process ends. A process
 //     whose first thread has ended is a zombie in ps and alive here.
 //   - Other users' processes cannot be looked into without CAP_SYS_PTRACE; that
-//     shows as fewer proofs, OwnerUnknown and unknown exits, never as an error.
+//     shows as fewer proofs, OwnerUnknown and unknown exits, never as an error. A
+//     hive that is root has it, unless a container took it away.
+//   - hive's own program must be executable by every user that a program is started
+//     as; that user need not be able to enter the directory it is in.
 //   - A foreground child outlives a kill -9 of its caller once the gate was opened,
 //     and is no Tree: it has none of the marks that make one. It gets a signal twice
 //     that is sent to the whole process group, but for SIGINT and SIGQUIT of a
 //     terminal.
+//   - A kill -9 of hive ends the main process of a command, but not what that has
+//     started, nor a main process that has changed its user (sudo): these run on
+//     until EndCommands, and are found by their cgroup or mark only. A command costs
+//     a thread as long as it runs.
 //   - A cgroup is below hive's own. A service manager that kills hive's whole
 //     cgroup when hive stops kills the workers with it (systemd: KillMode=process).
 package proc

@@ -89,14 +89,18 @@ func (e *environment) set(name, value string) {
 	e.list = append(e.list, kv)
 }
 
+func (e *environment) setAll(list []string) {
+	for _, kv := range list {
+		if name, value, ok := strings.Cut(kv, "="); ok && name != "" {
+			e.set(name, value)
+		}
+	}
+}
+
 // stamped returns the spec's environment with the stamps, which replace any there.
 func (s *Spec) stamped() []string {
 	vars := newEnvironment(len(s.Env) + 3)
-	for _, kv := range s.Env {
-		if name, value, ok := strings.Cut(kv, "="); ok && name != "" {
-			vars.set(name, value)
-		}
-	}
+	vars.setAll(s.Env)
 	vars.set(StampState, s.StateID)
 	vars.set(StampLease, s.LeaseID)
 	vars.set(StampWorker, s.WorkerID)

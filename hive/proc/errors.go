@@ -18,6 +18,10 @@ var (
 	ErrNoCgroup = errors.New("no writable cgroup v2")
 	// ErrOtherNamespace: the process was recorded in another PID namespace, which may still exist.
 	ErrOtherNamespace = errors.New("recorded in another PID namespace")
+	// ErrUnknownUser: no such user.
+	ErrUnknownUser = errors.New("unknown user")
+	// ErrOtherUser: hive may not start programs as that user.
+	ErrOtherUser = errors.New("cannot run as another user")
 	// ErrUnknownSignal: no such signal.
 	ErrUnknownSignal = errors.New("unknown signal")
 	// ErrGateOpened: the gate has been opened or given up already.

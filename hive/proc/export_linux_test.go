@@ -45,6 +45,11 @@ func CgroupDir(rel string) (string, bool) { return cgroupDir(rel) }
 // Relative is hierarchy.relative.
 func Relative(root, p string) (string, bool) { return hierarchy{root: root}.relative(p) }
 
+// CommandMembers returns who has the mark of a command.
+func CommandMembers(ctx context.Context, stateID string) ([]Member, error) {
+	return (&Tree{hook: hookMarks(stateID)}).Members(ctx)
+}
+
 // Freeze is the freezing part of a stop.
 func Freeze(ctx context.Context, t *Tree) error {
 	s := &stopper{tree: t, held: make(map[procKey]*heldProcess)}

@@ -20,11 +20,11 @@ type files struct {
 // time must not keep the write end of this one's gate, or its end of file would
 // not come when hive dies. The pipes are blocking at the child's ends, which
 // os.Pipe would not leave them.
-func (s *Spec) openFiles() (*files, error) {
+func (c *child) openFiles() (*files, error) {
 	f := &files{std: [3]int{0, 1, 2}, null: -1, log: -1, wait: -1, status: -1, open: -1, report: -1}
 	err := f.openPipes()
-	if err == nil && !s.Foreground {
-		err = f.openStd(s.Log)
+	if err == nil && !c.foreground {
+		err = f.openStd(c.log, c.user)
 	}
 	if err != nil {
 		f.closeChildEnds()
@@ -51,16 +51,41 @@ func (f *files) openPipes() error {
 }
 
 // openStd opens what a child has instead of a terminal.
-func (f *files) openStd(log string) error {
+func (f *files) openStd(log string, user *Credential) error {
 	var err error
 	if f.null, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
-	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NOFOLLOW
 	if f.log, err = unix.Open(log, flags, 0o600); err != nil {
 		return fmt.Errorf("open log %s: %w", log, err)
 	}
+	if user != nil {
+		if err := giveLog(f.log, *user); err != nil {
+			return fmt.Errorf("log %s: %w", log, err)
+		}
+	}
 	f.std = [3]int{f.null, f.log, f.log}
+	return nil
+}
+
+// giveLog makes the log the user's, who could not open it by /dev/stderr
+// otherwise. A link that somebody made to a file of root's must not become the
+// user's; and what is no plain file, such as /dev/null, is everybody's already.
+func giveLog(fd int, user Credential) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid == user.UID && st.Gid == user.GID {
+		return nil
+	}
+	if st.Nlink != 1 {
+		return fmt.Errorf("it is not given to user %s, because it has %d names", user.Name, st.Nlink)
+	}
+	if err := unix.Fchown(fd, int(user.UID), int(user.GID)); err != nil {
+		return fmt.Errorf("give it to user %s: %w", user.Name, err)
+	}
 	return nil
 }
 

@@ -262,6 +262,7 @@ func TestForegroundExitCodes(t *testing.T) {
 			t.Cleanup(func() { _ = cmd.Process.Kill() })
 			id := recordedIdentity(t, file)
 			if c.sig != 0 {
+				killLater(t, id.PID)
 				p, verdict, err := proc.Adopt(id)
 				require.NoError(t, err)
 				require.Equal(t, proc.Alive, verdict)

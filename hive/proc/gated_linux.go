@@ -22,7 +22,8 @@ import (
 type Gated struct {
 	p      *Process
 	cgroup string
-	word   byte // what opens the gate
+	word   byte   // what opens the gate
+	user   string // as whom the program is executed; empty: hive's own user
 
 	mu     sync.Mutex
 	open   *os.File // write end of the gate's pipe; nil once used
@@ -81,7 +82,11 @@ func (g *Gated) Open(ctx context.Context) (*Process, error) {
 	if !ok {
 		return nil, fmt.Errorf("open gate: report %q is not from a gate", report)
 	}
-	return nil, &ExecError{Step: step, Errno: syscall.Errno(errno)}
+	failed := &ExecError{Step: step, Errno: syscall.Errno(errno)}
+	if g.user != "" {
+		return nil, fmt.Errorf("as user %s: %w", g.user, failed)
+	}
+	return nil, failed
 }
 
 // sayGo writes the one byte. EPIPE: nobody waits any more.

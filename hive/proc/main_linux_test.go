@@ -90,6 +90,10 @@ func worker(mode string, args []string) int {
 		return front(args)
 	case "front-killed-at-gate": // args[0] file for the gate's PID, args[1] as announce
 		return frontKilledAtGate(args)
+	case "start-as": // prints the error of starting the program args[2:] as args[0] in args[1], or its exit code
+		return startAs(args)
+	case "runner": // runs a command: args[0] state id, args[1] its log, the mode and the arguments of the command
+		return runner(args)
 	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
 		return record(args)
 	}

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -48,7 +49,8 @@ type survey struct {
 	cgroups map[string]int // by path relative to the mount
 	logs    map[file]int
 	leases  map[lease]int
-	mains   map[int]int // by PID, living main processes only
+	hooks   map[string]int // by mark of a command
+	mains   map[int]int    // by PID, living main processes only
 	// roots are processes proven earlier, from which descent counts too.
 	roots map[procKey]int
 }
@@ -64,7 +66,7 @@ type procKey struct {
 func newSurvey(trees []*Tree) *survey {
 	s := &survey{
 		trees: trees, cgroups: map[string]int{}, logs: map[file]int{},
-		leases: map[lease]int{}, mains: map[int]int{}, roots: map[procKey]int{},
+		leases: map[lease]int{}, hooks: map[string]int{}, mains: map[int]int{}, roots: map[procKey]int{},
 	}
 	if h, err := findHierarchy(); err == nil {
 		s.h = h
@@ -80,6 +82,9 @@ func newSurvey(trees []*Tree) *survey {
 		}
 		if t.LeaseID != "" {
 			s.leases[lease{t.StateID, t.LeaseID}] = i
+		}
+		if t.hook != "" {
+			s.hooks[t.hook] = i
 		}
 		if t.Main != nil && t.Main.alive() {
 			s.mains[t.Main.PID()] = i
@@ -221,14 +226,26 @@ func (s *survey) byLog(pid int) (int, bool) {
 }
 
 func (s *survey) byStamp(pid int) (int, bool) {
-	if len(s.leases) == 0 {
+	if len(s.leases) == 0 && len(s.hooks) == 0 {
 		return 0, false
 	}
-	env := environ(pid, StampState, StampLease)
-	if env[StampLease] == "" {
+	env := environ(pid, StampState, StampLease, StampHook)
+	if i, ok := s.leases[lease{env[StampState], env[StampLease]}]; ok && env[StampLease] != "" {
+		return i, true
+	}
+	return s.byHook(env[StampHook])
+}
+
+// byHook finds a command by its mark, or by that of all commands of its hive.
+func (s *survey) byHook(mark string) (int, bool) {
+	if mark == "" {
 		return 0, false
 	}
-	i, ok := s.leases[lease{env[StampState], env[StampLease]}]
+	if i, ok := s.hooks[mark]; ok {
+		return i, true
+	}
+	state, _, _ := strings.Cut(mark, "/")
+	i, ok := s.hooks[hookMarks(state)]
 	return i, ok
 }
 

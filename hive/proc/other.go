@@ -99,6 +99,12 @@ func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return 
 // Sweep returns ErrUnsupported.
 func Sweep(context.Context, string) ([]Stray, error) { return nil, ErrUnsupported }
 
+// Run returns ErrUnsupported.
+func Run(context.Context, Command) (Result, error) { return Result{}, ErrUnsupported }
+
+// EndCommands returns ErrUnsupported.
+func EndCommands(context.Context, string) ([]Member, error) { return nil, ErrUnsupported }
+
 // NewReaper returns ErrUnsupported.
 func NewReaper(func(pid int)) (*Reaper, error) { return nil, ErrUnsupported }
 

@@ -20,46 +20,81 @@ import (
 // then. The caller records Gated.Identity and only then calls Open. Safe for
 // concurrent use.
 func Start(spec Spec) (*Gated, error) {
-	if err := spec.check(); err != nil {
+	c, err := spec.child()
+	if err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	files, err := spec.openFiles()
+	g, err := c.start()
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", spec.Argv[0], err)
-	}
-	defer files.closeChildEnds()
-	g, err := spec.fork(files)
-	if err != nil {
-		files.closeOurEnds()
 		return nil, fmt.Errorf("start %s: %w", spec.Argv[0], err)
 	}
 	return g, nil
 }
 
-// check finds what would otherwise look like a failure of the gate.
-func (s *Spec) check() error {
+// child is what is to be forked.
+type child struct {
+	argv, env       []string
+	dir, log        string
+	foreground      bool
+	cgroup, stateID string      // name of the leaf, and whose root it is in
+	user            *Credential // nil: hive's own
+	// diesWithThread has the kernel kill it when the thread ends that has forked it.
+	diesWithThread bool
+}
+
+func (s *Spec) child() (*child, error) {
 	if err := s.checkForeground(); err != nil {
-		return err
+		return nil, err
 	}
-	if len(s.Argv) == 0 || !filepath.IsAbs(s.Argv[0]) {
+	c := &child{
+		argv: s.Argv, env: s.Env, dir: s.Dir, log: s.Log,
+		foreground: s.Foreground, cgroup: s.Cgroup, stateID: s.StateID,
+	}
+	if !s.Foreground {
+		c.env = s.stamped()
+	}
+	return c, c.check(s.User)
+}
+
+// check finds what would otherwise look like a failure of the gate.
+func (c *child) check(user string) error {
+	if len(c.argv) == 0 || !filepath.IsAbs(c.argv[0]) {
 		return errors.New("argv[0] must be the absolute path of the program")
 	}
-	for _, arg := range s.Argv {
+	for _, arg := range c.argv {
 		if strings.IndexByte(arg, 0) >= 0 {
 			return errors.New("an argument holds a zero byte")
 		}
 	}
-	if s.Dir == "" {
+	if err := c.become(user); err != nil {
+		return fmt.Errorf("user: %w", err)
+	}
+	if c.dir == "" {
 		return nil
 	}
-	info, err := os.Stat(s.Dir)
+	info, err := os.Stat(c.dir)
 	if err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("working directory: %s is not a directory", s.Dir)
+		return fmt.Errorf("working directory: %s is not a directory", c.dir)
 	}
 	return nil
+}
+
+// start opens the files and forks.
+func (c *child) start() (*Gated, error) {
+	files, err := c.openFiles()
+	if err != nil {
+		return nil, err
+	}
+	defer files.closeChildEnds()
+	g, err := c.fork(files)
+	if err != nil {
+		files.closeOurEnds()
+		return nil, err
+	}
+	return g, nil
 }
 
 // checkForeground refuses what a foreground child does not have: to leave it out
@@ -69,7 +104,7 @@ func (s *Spec) checkForeground() error {
 		return nil
 	}
 	for _, f := range []struct{ name, value string }{
-		{"Log", s.Log}, {"Cgroup", s.Cgroup}, {"StateID", s.StateID}, {"LeaseID", s.LeaseID}, {"WorkerID", s.WorkerID},
+		{"Log", s.Log}, {"Cgroup", s.Cgroup}, {"StateID", s.StateID}, {"LeaseID", s.LeaseID}, {"WorkerID", s.WorkerID}, {"User", s.User},
 	} {
 		if f.value != "" {
 			return fmt.Errorf("%s must be empty for a foreground child, it is %q", f.name, f.value)
@@ -80,8 +115,8 @@ func (s *Spec) checkForeground() error {
 
 // word is what opens the gate. A person who says nohup means the program that is
 // to run, not the one that starts it.
-func (s *Spec) word() byte {
-	if s.Foreground && signal.Ignored(unix.SIGHUP) {
+func (c *child) word() byte {
+	if c.foreground && signal.Ignored(unix.SIGHUP) {
 		return gate.GoNoHangup
 	}
 	return gate.Go
@@ -89,23 +124,23 @@ func (s *Spec) word() byte {
 
 // fork makes the child, in a new cgroup if there can be one. It takes over our
 // ends of the pipes only if it succeeds.
-func (s *Spec) fork(f *files) (*Gated, error) {
+func (c *child) fork(f *files) (*Gated, error) {
 	cgroup := ""
 	var leaf *os.File
-	if s.Cgroup != "" {
+	if c.cgroup != "" {
 		var err error
-		leaf, cgroup, err = newLeaf(s.StateID, s.Cgroup)
+		leaf, cgroup, err = newLeaf(c.stateID, c.cgroup)
 		if err != nil && !errors.Is(err, ErrNoCgroup) {
 			return nil, err
 		}
 	}
-	p, err := s.forkInto(f, leaf)
+	p, err := c.forkInto(f, leaf)
 	if leaf != nil && err != nil {
 		// Not every kernel and sandbox can clone into a cgroup; the worker runs as
 		// well without one. A real error comes again.
 		dropLeaf(leaf)
 		leaf, cgroup = nil, ""
-		p, err = s.forkInto(f, nil)
+		p, err = c.forkInto(f, nil)
 	}
 	if err != nil {
 		return nil, err
@@ -113,11 +148,15 @@ func (s *Spec) fork(f *files) (*Gated, error) {
 	if leaf != nil {
 		leaf.Close()
 	}
-	return &Gated{
-		p: p, cgroup: cgroup, word: s.word(),
+	g := &Gated{
+		p: p, cgroup: cgroup, word: c.word(),
 		open:   os.NewFile(uintptr(f.open), "gate"),
 		report: os.NewFile(uintptr(f.report), "gate report"),
-	}, nil
+	}
+	if c.user != nil {
+		g.user = c.user.Name
+	}
+	return g, nil
 }
 
 func dropLeaf(leaf *os.File) {
@@ -127,25 +166,13 @@ func dropLeaf(leaf *os.File) {
 }
 
 // forkInto forks and starts to follow the child. On any error there is no child.
-func (s *Spec) forkInto(f *files, leaf *os.File) (*Process, error) {
-	argv := append([]string{gate.Arg0, s.Argv[0]}, s.Argv...)
-	pidfd := -1
-	attr := &syscall.ProcAttr{
-		Dir: s.Dir, Env: s.stamped(),
-		Files: []uintptr{uintptr(f.std[0]), uintptr(f.std[1]), uintptr(f.std[2]), uintptr(f.wait), uintptr(f.status)},
-		Sys:   &syscall.SysProcAttr{Setsid: !s.Foreground, PidFD: &pidfd},
-	}
-	if s.Foreground {
-		attr.Env = s.Env
-	}
-	if leaf != nil {
-		attr.Sys.UseCgroupFD = true
-		attr.Sys.CgroupFD = int(leaf.Fd())
-	}
+func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
 	children.fork.RLock()
 	defer children.fork.RUnlock()
-	pid, err := syscall.ForkExec("/proc/self/exe", argv, attr)
-	runtime.KeepAlive(leaf)
+	pid, pidfd, err := c.clone(f, leaf, c.dir)
+	if err != nil && c.user != nil {
+		return nil, c.whyRefused(f, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fork: %w", err)
 	}
@@ -165,6 +192,30 @@ func (s *Spec) forkInto(f *files, leaf *os.File) (*Process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// clone makes the process; pidfd is -1 where the kernel gives none.
+func (c *child) clone(f *files, leaf *os.File, dir string) (pid, pidfd int, err error) {
+	argv := append([]string{gate.Arg0, c.argv[0]}, c.argv...)
+	pidfd = -1
+	attr := &syscall.ProcAttr{
+		Dir: dir, Env: c.env,
+		Files: []uintptr{uintptr(f.std[0]), uintptr(f.std[1]), uintptr(f.std[2]), uintptr(f.wait), uintptr(f.status)},
+		Sys:   &syscall.SysProcAttr{Setsid: !c.foreground, PidFD: &pidfd},
+	}
+	if c.user != nil {
+		attr.Sys.Credential = &syscall.Credential{Uid: c.user.UID, Gid: c.user.GID, Groups: c.user.Groups}
+	}
+	if c.diesWithThread {
+		attr.Sys.Pdeathsig = unix.SIGKILL
+	}
+	if leaf != nil {
+		attr.Sys.UseCgroupFD = true
+		attr.Sys.CgroupFD = int(leaf.Fd())
+	}
+	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr)
+	runtime.KeepAlive(leaf)
+	return pid, pidfd, err
 }
 
 // discard ends and reaps a child that nobody knows yet. kill(2) is right here

@@ -14,7 +14,8 @@ import (
 // a record exists; the caller compares. It reads /proc once, with at most four
 // readers. Processes that have neither mark, because they overwrote their
 // environment and there is no cgroup, are found only through the log of a known
-// worker: see SurveyMembers.
+// worker: see SurveyMembers. Commands are left out: those of this hive are known,
+// and those of one that was killed are ended by EndCommands.
 func Sweep(ctx context.Context, stateID string) ([]Stray, error) {
 	if stateID == "" {
 		return nil, nil
@@ -43,11 +44,18 @@ func strayOf(pid int, root, stateID string) Stray {
 		return Stray{}
 	}
 	stray := Stray{PID: pid, Start: st.start}
-	env := environ(st.living(), StampState, StampLease, StampWorker)
+	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook)
+	if strings.HasPrefix(env[StampHook], hookMarks(stateID)) {
+		return Stray{} // see EndCommands
+	}
 	if env[StampState] == stateID {
 		stray.Proof, stray.LeaseID, stray.WorkerID = ProofStamp, env[StampLease], env[StampWorker]
 	}
-	if leaf, ok := leafBelow(pid, root); ok {
+	leaf, ok := leafBelow(pid, root)
+	if strings.HasPrefix(leaf, hookLeaf) {
+		return Stray{}
+	}
+	if ok {
 		stray.Proof = ProofCgroup
 		if stray.WorkerID == "" {
 			stray.WorkerID = leaf

@@ -17,10 +17,17 @@ type Spec struct {
 	Argv []string
 	// Env is the worker's whole environment except the stamps; see Environ.
 	Env []string
-	// Dir is the working directory; empty: hive's own.
+	// Dir is the working directory; empty: hive's own. User must be able to enter it.
 	Dir string
-	// Log is the file that takes stdout and stderr. It is created with mode 0600 and only appended to.
+	// Log is the file that takes stdout and stderr. It is created with mode 0600 and
+	// only appended to; a symbolic link is not followed.
 	Log string
+	// User is whom the program runs as, in the form of LookUser; empty or hive's own
+	// user: as hive does. Only root can start programs as another user; to all others
+	// that is an error that wraps ErrOtherUser. The program has that user's groups
+	// and no others, and Log becomes the user's file. HOME and the like are the
+	// caller's to set: see Credential.Env.
+	User string
 	// Cgroup is the name of a new leaf cgroup under CgroupRoot(StateID), best the
 	// worker's id, which is never used again. Empty: none. Where there is no
 	// writable cgroup v2 the process is started without, and Gated.Cgroup is empty.
@@ -30,7 +37,8 @@ type Spec struct {
 	// Foreground makes a child that takes the caller's place instead of a worker:
 	// it keeps the caller's session, process group and terminal, has descriptors 0
 	// to 2 of the caller as its standard files, and Env as it is. It has no log, no
-	// cgroup and no stamps; the five fields for them must be empty. See ForwardSignals.
+	// cgroup, no stamps and no other user; the fields for these must be empty. See
+	// ForwardSignals.
 	Foreground bool
 }
 
@@ -60,7 +68,7 @@ func (v Verdict) String() string {
 const (
 	ProofCgroup  = "cgroup"  // it is in the worker's cgroup
 	ProofLog     = "log"     // its stdout or stderr is the worker's log, by device and inode
-	ProofStamp   = "stamp"   // its environment has the stamps of the lease
+	ProofStamp   = "stamp"   // its environment has the stamps of the lease, or the mark of the command
 	ProofSession = "session" // it is in the session of the worker's living main process
 	ProofDescent = "descent" // it descends from a process of the worker
 )
@@ -96,6 +104,8 @@ type Tree struct {
 	Log string
 	// StateID, LeaseID and WorkerID are the stamps.
 	StateID, LeaseID, WorkerID string
+
+	hook string // the mark of a command; ending in a slash: of all that begin so
 }
 
 // Ownership says whose a socket is. The zero value is OwnerUnknown.

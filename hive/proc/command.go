@@ -1,0 +1,67 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rbeehive/store"
+)
+
+// StampHook is the variable by which a command is recognised: the state id, a
+// slash and Command.Name. Commands have no other stamps.
+const StampHook = "RBEEHIVE_HOOK"
+
+// Command is a program that Run runs to its end, such as one that prepares a
+// worker or stops it.
+type Command struct {
+	// Argv is the exact argument vector; Argv[0] is the absolute path of the program.
+	Argv []string
+	// Env is the whole environment; Run adds StampHook.
+	Env []string
+	// Dir, Log and User are as in Spec. Log may be a worker's. While the command runs
+	// it is a member of that worker then, by its log.
+	Dir, Log, User string
+	// StateID says whose command it is.
+	StateID string
+	// Name names the run, best with the worker's id in it. It is part of the mark and
+	// of the cgroup's name: two commands of one name must not run at once. No slash.
+	Name string
+}
+
+// Result is how a command ended.
+type Result struct {
+	Exit store.Exit    // of the main process
+	Took time.Duration // until the main process had ended, or ctx
+	Rest []Member      // its other processes that ran on then; they were ended too
+	Left []Member      // who could not be ended
+}
+
+// hookLeaf begins the name of a command's cgroup. No worker's id has a colon in it.
+const hookLeaf = "hook:"
+
+// hookMarks returns the beginning of the mark of all commands of a hive.
+func hookMarks(stateID string) string { return stateID + "/" }
+
+func (c *Command) mark() string { return hookMarks(c.StateID) + c.Name }
+
+func (c *Command) check() error {
+	switch {
+	case c.StateID == "" || strings.ContainsAny(c.StateID, "/\x00"):
+		return fmt.Errorf("state id: expected one without a slash, it is %q", c.StateID)
+	case c.Name == "" || strings.ContainsAny(c.Name, "/\x00"):
+		return fmt.Errorf("name: expected a name without a slash, it is %q", c.Name)
+	case c.Log == "":
+		return errors.New("log: expected the path of a file")
+	}
+	return nil
+}
+
+// marked returns the command's environment with its mark.
+func (c *Command) marked() []string {
+	vars := newEnvironment(len(c.Env) + 1)
+	vars.setAll(c.Env)
+	vars.set(StampHook, c.mark())
+	return vars.list
+}
