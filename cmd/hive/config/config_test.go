@@ -106,6 +106,9 @@ workers:
     env: ["HF_HOME=/models/hf", "HF_TOKEN"]
     ready: {path: "", status: 200, stall: 1m, timeout: 0s}
     stop: {signal: [SIGINT, SIGTERM], grace: 3s, scope: tree}
+  - name: llama
+    preset: llama-server
+    host: "::"
 `)
 	got, err := p.load(t)
 	require.NoError(t, err)
@@ -127,7 +130,7 @@ workers:
 			Args: []string{"-x", "a,b"}, Env: []string{"HF_HOME=/models/hf", "HF_TOKEN"},
 			Ready: catalog.ReadyEntry{Path: ptr(""), Status: 200, Stall: ptr(time.Minute), Timeout: ptr(time.Duration(0))},
 			Stop:  catalog.StopEntry{Signal: []string{"SIGINT", "SIGTERM"}, Grace: ptr(3 * time.Second), Scope: "tree"},
-		}},
+		}, {Name: "llama", Preset: "llama-server", Host: "::"}},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
