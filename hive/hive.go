@@ -38,6 +38,7 @@ type Hive struct {
 	started  time.Time
 	spawns   *semaphore.Weighted
 	looks    *semaphore.Weighted
+	versions *versions
 	feed     feed
 	volatile volatile
 
@@ -85,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	}
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
-		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
+		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), versions: newVersions(),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"rbeehive/hive"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -110,6 +111,9 @@ func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l) }
 
 // EventShape maps an event.
 func EventShape(e store.Event) wire.Event { return eventShape(e) }
+
+// TypeDetailShape maps a worker type.
+func TypeDetailShape(t hive.TypeView) wire.TypeDetail { return typeDetailShape(t) }
 
 // MustJSON is v as the API writes it, without the newline.
 func MustJSON(v any) string {

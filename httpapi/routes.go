@@ -37,6 +37,8 @@ func (s *Server) routes() []route {
 		{"/v1/leases", get(s.listLeases)},
 		{"/v1/leases/{port}", get(s.getLease)},
 		{"/v1/ports", get(s.getPorts)},
+		{"/v1/types", get(s.listTypes)},
+		{"/v1/types/{name}", get(s.getType)},
 		{"/v1/hive", get(s.getHive)},
 	}
 	if s.opts.Shutdown != nil {

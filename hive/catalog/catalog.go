@@ -46,8 +46,9 @@ type Type struct {
 	args        []argument
 	env         []string // of the entry
 	presetEnv   []string
+	script      int  // as in preset
 	pins        bool // a device becomes variables of the environment
-	version     versionProbe
+	version     VersionProbe
 	unavailable string
 }
 
@@ -123,10 +124,10 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	}
 	t := &Type{
 		Name: e.Name, Source: SourceConfiguration, Preset: p.name, Description: or(p.description, "from the configuration"),
-		Model: e.Model, Device: e.Device, Params: p.withParams(e.Params),
+		Model: e.Model, Device: e.Device, Params: merged(p.params, e.Params),
 		Ready: e.Ready.over(p.ready()), Stop: e.Stop.over(p.stop()),
 		self: self, host: e.Host, env: slices.Clone(e.Env),
-		presetEnv: p.env, pins: p.pins, version: p.version,
+		presetEnv: p.env, script: p.script, pins: p.pins, version: p.version,
 	}
 	fail := func(key string, err error) error {
 		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: err.Error()}

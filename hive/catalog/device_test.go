@@ -83,6 +83,9 @@ func TestProgramNeedsNoModel(t *testing.T) {
 	got, err := rbee.Program(catalog.Values{Device: "0"})
 	require.NoError(t, err)
 	require.Equal(t, "llm-worker-rbee-cuda", got)
+	got, err = rbee.Program(catalog.Values{Params: map[string]string{"unknown": "1"}})
+	require.NoError(t, err, "it is Check that refuses")
+	require.Equal(t, "llm-worker-rbee-cpu", got)
 
 	cuda, _ := c.Type("cuda")
 	_, err = cuda.Program(catalog.Values{})
@@ -90,6 +93,23 @@ func TestProgramNeedsNoModel(t *testing.T) {
 	odd := one(t, catalog.Entry{Name: "x", Command: []string{"{{if .Model}}p{{end}}"}})
 	_, err = odd.Program(catalog.Values{})
 	require.ErrorIs(t, err, catalog.ErrRender)
+}
+
+// Python is installed nearly everywhere; what it is to run is not.
+func TestScripts(t *testing.T) {
+	c, err := catalog.New(nil, self)
+	require.NoError(t, err)
+	for _, name := range presetNames {
+		typ, _ := c.Type(name)
+		want := ""
+		if name == "comfyui" || name == "tabbyapi" {
+			want = "main.py"
+		}
+		require.Equal(t, want, typ.Script(catalog.Values{}), name)
+	}
+	typ := one(t, catalog.Entry{Name: "c", Preset: "comfyui", Params: map[string]string{"main": "/opt/ComfyUI/main.py"}})
+	require.Equal(t, "/opt/ComfyUI/main.py", typ.Script(catalog.Values{}))
+	require.Equal(t, "/x/main.py", typ.Script(catalog.Values{Params: map[string]string{"main": "/x/main.py"}}))
 }
 
 // What programs print when they are asked for their version.
@@ -106,19 +126,19 @@ func TestVersionProbes(t *testing.T) {
 		"rbee-llm":     "llm-worker-rbee 0.1.0",
 	} {
 		typ, _ := c.Type(name)
-		args, line := typ.VersionProbe()
-		require.NotEmpty(t, args, name)
+		probe := typ.VersionProbe()
+		line := probe.Line
+		require.NotEmpty(t, probe.Args, name)
+		require.Equal(t, name == "sglang", probe.Proves)
 		require.NotNil(t, line.FindStringSubmatch(said), name)
 		require.Nil(t, line.FindStringSubmatch("error: unknown argument: --version"), name)
 		require.Nil(t, line.FindStringSubmatch("ggml_cuda_init: found 1 CUDA devices:"), name)
 	}
 	for _, name := range []string{"comfyui", "tabbyapi", "whisper-server", "reference", "cpu"} {
 		typ, _ := c.Type(name)
-		args, _ := typ.VersionProbe()
-		require.Nil(t, args, name)
+		require.Nil(t, typ.VersionProbe().Args, name)
 	}
-	args, _ := one(t, catalog.Entry{Name: "web", Command: []string{"web"}}).VersionProbe()
-	require.Nil(t, args, "an unknown program is not started to ask it")
+	require.Nil(t, one(t, catalog.Entry{Name: "web", Command: []string{"web"}}).VersionProbe().Args, "an unknown program is not started to ask it")
 	cpu, _ := c.Type("cpu")
 	require.True(t, cpu.RunsHive())
 	require.False(t, one(t, catalog.Entry{Name: "cpu", Program: "/other/hive"}).RunsHive())

@@ -85,13 +85,33 @@ func (t *Type) Program(v Values) (string, error) {
 	return program, nil
 }
 
-// VersionProbe is how the program of this type tells its version: the arguments
-// to give it, and a pattern whose first group is the version in the first line
-// that matches. It has none (nil) unless its preset knows one: another program
-// could do anything when it is started with a flag it does not know.
-func (t *Type) VersionProbe() (args []string, line *regexp.Regexp) {
-	return slices.Clone(t.version.args), t.version.line
+// Script is the file that the program of a spawn with these values is to run,
+// where the program is an interpreter; empty if it is not.
+func (t *Type) Script(v Values) string {
+	if t.script == 0 || t.unavailable != "" {
+		return ""
+	}
+	script, err := t.args[t.script].render(t.complete(v))
+	if err != nil {
+		return ""
+	}
+	return script
 }
+
+// VersionProbe is how a program tells its version.
+type VersionProbe struct {
+	Args []string       // what to start it with; nil: it cannot tell
+	Line *regexp.Regexp // the first group is the version, in the first line that matches
+	// Proves: the program is an interpreter, and fails when what the type needs is
+	// not installed for it.
+	Proves bool
+}
+
+// VersionProbe is how the program of this type tells its version. It cannot
+// unless its preset knows how: another program could do anything when it is
+// started with a flag it does not know (whisper-server prints its usage and exits
+// with 0).
+func (t *Type) VersionProbe() VersionProbe { return t.version }
 
 // RunsHive reports whether the type's program is hive's own binary.
 func (t *Type) RunsHive() bool { return len(t.args) > 0 && t.args[0].text == hiveProgram }

@@ -3,7 +3,6 @@ package catalog
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,19 +15,12 @@ type preset struct {
 	description string
 	command     []string          // a template per argument
 	params      map[string]string // defaults; every parameter is named here
+	script      int               // which argument is the file that an interpreter runs; 0: none
 	path        string            // of the readiness probe
 	signals     []string          // of a stop; nil: SIGTERM
 	env         []string          // NAME=value
 	pins        bool              // a device becomes variables of the environment
-	version     versionProbe
-}
-
-// versionProbe is how a program tells its version. It is a property of the
-// preset because programs without such a flag do something else when they are
-// given it: whisper-server prints its usage and exits with 0.
-type versionProbe struct {
-	args []string       // nil: it cannot tell
-	line *regexp.Regexp // the first group of the first line that matches is the version
+	version     VersionProbe
 }
 
 // bare is the preset of an entry that gives its own command.
@@ -71,14 +63,4 @@ func (p *preset) stop() store.Stop {
 		s.Signals = []string{"SIGTERM"}
 	}
 	return s
-}
-
-// withParams is the preset's parameters with the entry's over them.
-func (p *preset) withParams(entry map[string]string) map[string]string {
-	if len(p.params) == 0 {
-		return maps.Clone(entry)
-	}
-	params := maps.Clone(p.params)
-	maps.Copy(params, entry)
-	return params
 }

@@ -35,7 +35,7 @@ func llamaServer() *preset {
 		},
 		path: "/health", pins: true,
 		// With a GPU it reports its devices first.
-		version: versionProbe{args: []string{"--version"}, line: regexp.MustCompile(`^version: (.+)`)},
+		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^version: (.+)`)},
 	}
 }
 
@@ -49,7 +49,7 @@ func vllm() *preset {
 			"--served-model-name", "{{or .Name .Model}}",
 		},
 		path: "/health", env: []string{unbuffered}, pins: true,
-		version: versionProbe{args: []string{"--version"}, line: regexp.MustCompile(`^v?(\d+\.\d\S*)$`)},
+		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^v?(\d+\.\d\S*)$`)},
 	}
 }
 
@@ -67,9 +67,9 @@ func sglang() *preset {
 		params: map[string]string{"nccl_port": ""},
 		path:   "/health", env: []string{unbuffered}, pins: true,
 		// Importing sglang takes seconds; its metadata does not.
-		version: versionProbe{
-			args: []string{"-c", "import importlib.metadata as m; print(m.version('sglang'))"},
-			line: regexp.MustCompile(`^(\d\S*)$`),
+		version: VersionProbe{
+			Args: []string{"-c", "import importlib.metadata as m; print(m.version('sglang'))"},
+			Line: regexp.MustCompile(`^(\d\S*)$`), Proves: true,
 		},
 	}
 }
@@ -83,12 +83,12 @@ func tei() *preset {
 		name: "tei", description: "text-embeddings-inference; the model is a directory or a repository of the hub",
 		command: []string{
 			"text-embeddings-router", "--model-id", "{{.Model}}", "--hostname", "{{.Host}}", "-p", "{{.Port}}",
-			"--uds-path", "{{tempDir}}/tei-{{.WorkerID}}",
+			"--uds-path", "{{tempDir}}/hive-{{.WorkerID}}",
 			"{{if .Params.prometheus_port}}--prometheus-port{{end}}", "{{.Params.prometheus_port}}",
 		},
 		params: map[string]string{"prometheus_port": "0"},
 		path:   "/health", pins: true,
-		version: versionProbe{args: []string{"--version"}, line: regexp.MustCompile(`^text-embeddings-router (\S+)`)},
+		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^text-embeddings-router (\S+)`)},
 	}
 }
 
@@ -98,7 +98,7 @@ func sdServer() *preset {
 		name: "sd-server", description: "stable-diffusion.cpp's server; the model is a file",
 		command: []string{"sd-server", "-l", "{{.Host}}", "--listen-port", "{{.Port}}", "-m", "{{.Model}}"},
 		path:    "/v1/models", pins: true,
-		version: versionProbe{args: []string{"--version"}, line: regexp.MustCompile(`^stable-diffusion\.cpp version (.+)`)},
+		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^stable-diffusion\.cpp version (.+)`)},
 	}
 }
 
@@ -114,8 +114,8 @@ func comfyUI() *preset {
 			// Without a GPU it ends unless it is told so.
 			`{{if eq .Device "cpu"}}--cpu{{end}}`,
 		},
-		params: map[string]string{"main": "main.py", "base_directory": ""},
-		path:   "/system_stats", env: []string{unbuffered}, pins: true,
+		params: map[string]string{"main": "main.py", "base_directory": ""}, script: 1,
+		path: "/system_stats", env: []string{unbuffered}, pins: true,
 	}
 }
 
@@ -140,8 +140,8 @@ func tabbyAPI() *preset {
 			`{{if contains .Model "/"}}--model-dir{{end}}`, `{{if contains .Model "/"}}{{dir .Model}}{{end}}`,
 			"--model-name", "{{base .Model}}",
 		},
-		params: map[string]string{"main": "main.py"},
-		path:   "/health", env: []string{unbuffered}, pins: true,
+		params: map[string]string{"main": "main.py"}, script: 1,
+		path: "/health", env: []string{unbuffered}, pins: true,
 	}
 }
 
@@ -169,7 +169,7 @@ func rbeeLLM() *preset {
 		path: "/health", pins: true,
 		// They finish what they are at on SIGINT, and drop it on SIGTERM.
 		signals: []string{"SIGINT", "SIGTERM"},
-		version: versionProbe{args: []string{"--version"}, line: regexp.MustCompile(`^\S+ v?(\d\S*)`)},
+		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^\S+ v?(\d\S*)`)},
 	}
 }
 
@@ -186,7 +186,7 @@ func rbeeSD() *preset {
 		params: map[string]string{"sd_version": "v1-5"},
 		path:   "/health", pins: true,
 		signals: []string{"SIGINT", "SIGTERM"},
-		version: versionProbe{args: []string{"--version"}, line: regexp.MustCompile(`^\S+ v?(\d\S*)`)},
+		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^\S+ v?(\d\S*)`)},
 	}
 }
 

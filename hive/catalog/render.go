@@ -120,12 +120,18 @@ func (t *Type) complete(v Values) Values {
 	if len(v.Ports) == 0 {
 		v.Ports = []uint16{v.Port}
 	}
-	params := maps.Clone(t.Params)
-	for key, value := range v.Params {
-		params[key] = value
-	}
-	v.Params = params
+	v.Params = merged(t.Params, v.Params)
 	return v
+}
+
+// merged is base with more over it, a map of its own; nil if both are empty.
+func merged(base, more map[string]string) map[string]string {
+	if len(base) == 0 {
+		return maps.Clone(more)
+	}
+	out := maps.Clone(base)
+	maps.Copy(out, more)
+	return out
 }
 
 func or(a, b string) string {

@@ -80,6 +80,10 @@ func worker(mode string, args []string) int {
 		return killedAtGate(args)
 	case "signals", "limit": // args[0] takes the output
 		return through(mode, args[0])
+	case "asker": // asks a program that never answers; args as announce, of that program
+		_, err := proc.Ask(context.Background(), append([]string{os.Args[0]}, args...), []string{modeVar + "=stubborn"})
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	case "forker": // forks on, args[0] times
 		return forker(args)
 	}

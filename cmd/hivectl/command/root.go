@@ -87,6 +87,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.describe(),
 		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
+		a.types(),
 	)
 	return root
 }
