@@ -78,19 +78,23 @@ func TestPresets(t *testing.T) {
 		stopped         string // the line of its log after the stop; empty: the signal just ended it
 	}{
 		"llama-server": {
-			"llama-server", "llama-server", spawn{"model": "/m/q.gguf", "device": 1},
+			"llama-server", "llama-server",
+			spawn{"model": "/m/q.gguf", "device": 1},
 			"-m /m/q.gguf", true, "ending in order: terminated",
 		},
 		"llama-server from the hub": {
-			"llama-server", "llama-server", spawn{"model": "user/repo:Q4_K_M", "device": "1"},
+			"llama-server", "llama-server",
+			spawn{"model": "user/repo:Q4_K_M", "device": "1"},
 			"-hf user/repo:Q4_K_M", true, "ending in order: terminated",
 		},
 		"vllm": {
-			"vllm", "vllm", spawn{"model": "org/m", "device": "1", "name": "chat"},
+			"vllm", "vllm",
+			spawn{"model": "org/m", "device": "1", "name": "chat"},
 			"serve org/m --host 127.0.0.1 --port", false, "ending in order: terminated",
 		},
 		"sglang": {
-			"sglang", "python", spawn{"model": "org/m", "device": "1", "params": map[string]string{"nccl_port": "30500"}},
+			"sglang", "python",
+			spawn{"model": "org/m", "device": "1", "params": map[string]string{"nccl_port": "30500"}},
 			"-m sglang.launch_server --model-path org/m", true, "ending in order: terminated",
 		},
 		"tei":            {"tei", "text-embeddings-router", spawn{"model": "org/m", "device": "1"}, "--model-id org/m --hostname 127.0.0.1 -p", false, "ending in order: terminated"},

@@ -1,7 +1,6 @@
 package hive_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -208,6 +206,7 @@ func (s *standIn) parse(args []string) (map[string]string, error) {
 	return given, nil
 }
 
+// run serves until a signal.
 func (s *standIn) run(given map[string]string) error {
 	caught := make(chan os.Signal, 1)
 	if s.onTerm {
@@ -216,62 +215,33 @@ func (s *standIn) run(given map[string]string) error {
 	if s.onInt {
 		signal.Notify(caught, syscall.SIGINT)
 	}
-	load, err := time.ParseDuration(os.Getenv(standInLoad))
-	if err != nil {
-		load = 100 * time.Millisecond
-	}
-	host, port := "0.0.0.0", given[s.port]
-	if s.host != "" {
-		host = given[s.host]
-	}
 	if err := s.claimOthers(given); err != nil {
 		return err
 	}
-	child := 0
-	if s.children {
-		cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"standin-child"}}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		child = cmd.Process.Pid
-	}
-	if os.Getenv(standInStranger) != "" && !awaitStranger(port, caught) {
-		return nil
-	}
-	loaded := time.After(load)
-	served := make(chan error, 1)
-	serve := func(l net.Listener, ready <-chan struct{}) {
-		srv := &http.Server{Handler: s.handler(given, child, ready)}
-		go func() { served <- srv.Serve(l) }()
-	}
-	ready := make(chan struct{})
-	begin, err := s.open(host, port)
+	child, err := s.startChild()
 	if err != nil {
 		return err
 	}
-	if s.order == early {
-		l, err := begin()
-		if err != nil {
-			return err
-		}
-		serve(l, ready)
+	if os.Getenv(standInStranger) != "" && !awaitStranger(given[s.port], caught) {
+		return nil
+	}
+	ready, served := make(chan struct{}), make(chan error, 1)
+	serve, err := s.open(given, func(l net.Listener) {
+		srv := &http.Server{Handler: s.handler(given, child, ready)}
+		go func() { served <- srv.Serve(l) }()
+	})
+	if err != nil {
+		return err
 	}
 	select {
-	case <-loaded:
+	case <-time.After(loadTime()):
 	case sig := <-caught:
 		fmt.Println("ending while it loads:", sig)
 		return nil
 	}
 	close(ready)
-	if s.order != early {
-		if s.talks {
-			fmt.Println("listening on", host, port)
-		}
-		l, err := begin()
-		if err != nil {
-			return err
-		}
-		serve(l, ready)
+	if err := serve(); err != nil {
+		return err
 	}
 	select {
 	case sig := <-caught:
@@ -282,111 +252,24 @@ func (s *standIn) run(given map[string]string) error {
 	}
 }
 
-// claimOthers takes what the program takes besides its port.
-func (s *standIn) claimOthers(given map[string]string) error {
-	if path := given["--uds-path"]; path != "" {
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			return err
-		}
-		go func() { _, _ = l.Accept() }()
-	}
-	if port := given["--prometheus-port"]; port != "" {
-		l, err := net.Listen("tcp", "0.0.0.0:"+port)
-		if err != nil {
-			return err
-		}
-		go func() { _, _ = l.Accept() }()
-	}
-	dir := given["--base-directory"]
-	if dir == "" {
-		return nil
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "comfyui.db.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+func loadTime() time.Duration {
+	load, err := time.ParseDuration(os.Getenv(standInLoad))
 	if err != nil {
-		return err
+		return 100 * time.Millisecond
 	}
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // held until the process ends
+	return load
 }
 
-// open does what the program does at its start with the port, and returns what
-// makes it listen.
-func (s *standIn) open(host, port string) (func() (net.Listener, error), error) {
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, err
+// startChild returns the PID of the child that the program has; 0: none.
+func (s *standIn) startChild() (int, error) {
+	if !s.children {
+		return 0, nil
 	}
-	switch {
-	case s.order == bound:
-		return bindFirst(host, n)
-	case s.nextPort:
-		return func() (net.Listener, error) {
-			if c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-				c.Close()
-				n++
-			}
-			return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(n)))
-		}, nil
+	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"standin-child"}}
+	if err := cmd.Start(); err != nil {
+		return 0, err
 	}
-	var lc net.ListenConfig
-	if s.reusePort {
-		lc.Control = reusePort
-	}
-	return func() (net.Listener, error) {
-		return lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, port))
-	}, nil
-}
-
-func reusePort(_, _ string, c syscall.RawConn) (err error) {
-	if ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); ctl != nil {
-		return ctl
-	}
-	return err
-}
-
-// bindFirst binds with SO_REUSEPORT and listens later, as vLLM does.
-func bindFirst(host string, port int) (func() (net.Listener, error), error) {
-	ip := net.ParseIP(host).To4()
-	if ip == nil {
-		return nil, fmt.Errorf("address %q", host)
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	for _, option := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, 1); err != nil {
-			return nil, err
-		}
-	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte(ip)}); err != nil {
-		return nil, err
-	}
-	return func() (net.Listener, error) {
-		if err := unix.Listen(fd, 16); err != nil {
-			return nil, err
-		}
-		f := os.NewFile(uintptr(fd), "bound")
-		defer f.Close()
-		return net.FileListener(f)
-	}, nil
-}
-
-// awaitStranger waits until somebody serves on the port; false: a signal came first.
-func awaitStranger(port string, caught <-chan os.Signal) bool {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-caught:
-			return false
-		case <-tick.C:
-		}
-		if c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-			c.Close()
-			return true
-		}
-	}
+	return cmd.Process.Pid, nil
 }
 
 // selfReport is what a stand-in tells about itself at /standin.

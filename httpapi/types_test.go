@@ -28,9 +28,13 @@ func TestTypeDetailShape(t *testing.T) {
 					Stop:  store.Stop{Signals: []string{"SIGINT"}, Grace: 2 * time.Second, Tree: true},
 				},
 				Env: []catalog.Variable{
-					{Name: "A", Value: "", From: catalog.FromDevice}, {Name: "B", Value: "1", From: catalog.FromPreset}, {Name: "C", Value: "1", From: hive.FromHive},
+					{Name: "A", Value: "", From: catalog.FromDevice},
+					{Name: "B", Value: "1", From: catalog.FromPreset},
+					{Name: "C", Value: "1", From: hive.FromHive},
 					// Whatever they held, it would not be shown.
-					{Name: "D", Value: "s3cret", From: catalog.FromEntry}, {Name: "E", Value: "s3cret", From: catalog.FromEnvironment}, {Name: "F", Value: "x", From: hive.FromSpawn},
+					{Name: "D", Value: "s3cret", From: catalog.FromEntry},
+					{Name: "E", Value: "s3cret", From: catalog.FromEnvironment},
+					{Name: "F", Value: "x", From: hive.FromSpawn},
 				},
 			},
 			Port: 8080, WorkerID: "chat-8080-xxxxxx", Removed: []string{"PORT"},

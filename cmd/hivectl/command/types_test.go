@@ -131,8 +131,13 @@ func TestTypesUsage(t *testing.T) {
 		"GET /v1/types/bad": problem(400, "bad_request", "device: unknown device"),
 	})
 	for _, args := range [][]string{
-		{"list", "x"}, {"explain"}, {"explain", ""}, {"explain", "a", "b"},
-		{"explain", "a", "--port", "0"}, {"explain", "a", "--param", "x"}, {"explain", "bad"},
+		{"list", "x"},
+		{"explain"},
+		{"explain", ""},
+		{"explain", "a", "b"},
+		{"explain", "a", "--port", "0"},
+		{"explain", "a", "--param", "x"},
+		{"explain", "bad"},
 	} {
 		r := hivectl(t, addr, append([]string{"types"}, args...)...)
 		require.Equal(t, 2, r.code, args)
