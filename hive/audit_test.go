@@ -48,7 +48,7 @@ func (r *rig) state(id string) store.WorkerState {
 
 func TestAuditFindsNothingWhereAllIsWell(t *testing.T) {
 	t.Parallel()
-	r := quietRig(t, 4, standInEntry(t, "plain"))
+	r := quietRig(t, 4, portUserEntry(t, "plain"))
 	r.open()
 	require.Zero(t, r.h.LastAudit().Runs)
 	r.spawn("plain")
@@ -64,7 +64,7 @@ func TestAuditFindsNothingWhereAllIsWell(t *testing.T) {
 // the kernel deals connections out at random. Such a worker is not listed as ready.
 func TestAStrangerSharesTheWorkersPort(t *testing.T) {
 	t.Parallel()
-	r := quietRig(t, 2, standInEntry(t, "shared", "--reuse-port"))
+	r := quietRig(t, 2, portUserEntry(t, "shared", "--reuse-port"))
 	r.open()
 	w := r.spawn("shared")
 	srv := stranger(t, "127.0.0.1", w.Port, true)
@@ -93,7 +93,7 @@ func TestAStrangerSharesTheWorkersPort(t *testing.T) {
 func TestAWorkerStopsListening(t *testing.T) {
 	t.Parallel()
 	closing := filepath.Join(t.TempDir(), "close")
-	r := quietRig(t, 2, standInEntry(t, "tired", "--until", closing))
+	r := quietRig(t, 2, portUserEntry(t, "tired", "--until", closing))
 	r.open()
 	w := r.spawn("tired")
 	require.NoError(t, os.WriteFile(closing, nil, 0o600))
@@ -116,7 +116,7 @@ func TestAWorkerListensOnAPortItHasNoLeaseFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3)
 	r.cfg.AuditInterval = time.Hour
-	r.types(standInEntry(t, "greedy", "--extra", strconv.Itoa(int(r.port(2)))))
+	r.types(portUserEntry(t, "greedy", "--extra", strconv.Itoa(int(r.port(2)))))
 	r.open()
 	w := r.spawn("greedy")
 	f := finding(r.audit(), hive.FindingUnleased)

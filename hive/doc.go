@@ -123,10 +123,17 @@
 // from the reserve too, and when that is used up the commit is tried every 200 ms
 // until there is room. Any other error of such a commit ends Run.
 //
+// # Types
+//
+// Types and TypeInfo say what the worker types are and what a spawn would do. They
+// change nothing. Only when a version is asked for do they run a program, with the
+// arguments its preset knows, for two seconds at most; such a program has no
+// record, and the kernel ends it when hive ends.
+//
 // # Guarantees
 //
-//   - No program runs that has no record. A kill -9 at any moment leaves a worker
-//     that is known, or no process.
+//   - No worker's program runs that has no record. A kill -9 at any moment leaves a
+//     worker that is known, or no process.
 //   - A port is freed only when its holder is proven dead, its tree is ended and
 //     nothing listens; never because time ran out.
 //   - A process is signalled only through a pidfd that was verified after it was

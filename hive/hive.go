@@ -39,6 +39,7 @@ type Hive struct {
 	spawns   *semaphore.Weighted
 	looks    *semaphore.Weighted
 	doctors  *semaphore.Weighted // one Doctor at a time
+	versions *versions
 	feed     feed
 	volatile volatile
 
@@ -89,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	}
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
-		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
+		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), versions: newVersions(),
 		doctors: semaphore.NewWeighted(1),
 		jobs:    map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),

@@ -31,7 +31,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"operation":"hive_check","hive_id":"other"}`:                                            {hive.ErrBadRequest, `hive_id: is "other", but this hive is "localhost"`},
 		`{"operation":"hive_check","operation":"hive_check"}`:                                     {hive.ErrBadRequest, "is there twice"},
 		`{"operation":"worker_spawn"}`:                                                            {hive.ErrBadRequest, "worker: is required"},
-		`{"operation":"worker_spawn","worker":"nope"}`:                                            {hive.ErrUnknownWorkerType, `no worker type "nope" (known: cpu, cuda, metal)`},
+		`{"operation":"worker_spawn","worker":"nope"}`:                                            {hive.ErrUnknownWorkerType, `no worker type "nope" (known: comfyui, cpu, cuda,`},
 		`{"operation":"worker_spawn","worker":"cpu","modle":"m"}`:                                 {hive.ErrUnknownField, "modle: is not a field of worker_spawn"},
 		`{"operation":"worker_spawn","worker":"cpu","model":"-m"}`:                                {hive.ErrBadRequest, "may not begin with '-'"},
 		`{"operation":"worker_spawn","worker":"cpu","model":"a\u0007"}`:                           {hive.ErrBadRequest, "control characters"},

@@ -30,7 +30,7 @@ func programWith(t *testing.T, env []string) *os.Process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(self, "stand-in", "--wait-for", "/nonexistent")
+	cmd := exec.Command(self, "port-user", "--wait-for", "/nonexistent")
 	cmd.Env = append(os.Environ(), env...)
 	require.NoError(t, cmd.Start())
 	done := make(chan struct{})

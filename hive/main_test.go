@@ -28,13 +28,17 @@ import (
 	"rbeehive/test/freeport"
 )
 
-// TestMain is the reference worker when it is started as one.
+// TestMain is the reference worker when it is started as one, and a stand-in for
+// a real program when it is started under that program's name.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
-	if len(os.Args) > 1 && os.Args[1] == "stand-in" {
-		os.Exit(runStandIn(os.Args[2:]))
+	if len(os.Args) > 1 && os.Args[1] == "port-user" {
+		os.Exit(runPortUser(os.Args[2:]))
+	}
+	if code, ok := asStandIn(); ok {
+		os.Exit(code)
 	}
 	reaper, err := proc.NewReaper(func(int) {})
 	if err != nil {

@@ -130,13 +130,9 @@ func (h *Hive) Decode(body []byte) (Operation, error) {
 func (h *Hive) checkSpawn(s Spawn) error {
 	typ, ok := h.cfg.Catalog.Type(s.Worker)
 	if !ok {
-		var names []string
-		for _, t := range h.cfg.Catalog.Types() {
-			names = append(names, t.Name)
-		}
 		return &InputError{
 			Kind: ErrUnknownWorkerType, Field: "worker",
-			Detail: fmt.Sprintf("no worker type %q (known: %s)", s.Worker, strings.Join(names, ", ")),
+			Detail: fmt.Sprintf("no worker type %q (known: %s)", s.Worker, strings.Join(h.typeNames(), ", ")),
 		}
 	}
 	switch err := typ.Check(s.Model, s.Params); {
@@ -144,6 +140,9 @@ func (h *Hive) checkSpawn(s Spawn) error {
 		return badField("model", err.Error())
 	case errors.Is(err, catalog.ErrUnknownParam):
 		return badField("params", err.Error())
+	}
+	if err := typ.CheckDevice(s.Device); err != nil {
+		return badField("device", err.Error())
 	}
 	return nil // an unavailable type is a failed job, not a bad request
 }

@@ -25,7 +25,7 @@ import (
 // stranger serves 200 on a port, on one address, until the test ends.
 func stranger(t *testing.T, host string, port uint16, reusePort bool) *http.Server {
 	t.Helper()
-	s := standIn{reusePort: reusePort, host: host}
+	s := portUser{reusePort: reusePort, host: host}
 	l, err := s.listen(int(port))
 	require.NoError(t, err)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "a stranger") })}
@@ -93,7 +93,7 @@ func TestAStrangerThatIsOnlyBound(t *testing.T) {
 func TestAWorkerThatBindsEarlyAndListensLate(t *testing.T) {
 	t.Parallel()
 	listen := filepath.Join(t.TempDir(), "listen")
-	r := newRig(t, 2, standInEntry(t, "vllm", "--bound", listen))
+	r := newRig(t, 2, portUserEntry(t, "vllm", "--bound", listen))
 	r.open()
 	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "vllm"})
 	r.eventually("it is bound", func() bool {
@@ -122,7 +122,7 @@ func TestThePortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := filepath.Join(t.TempDir(), "start")
-			r := newRig(t, 6, standInEntry(t, "late", append(args, "--wait-for", start)...))
+			r := newRig(t, 6, portUserEntry(t, "late", append(args, "--wait-for", start)...))
 			r.open()
 			job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "late"})
 			r.eventually("the worker runs", func() bool { return len(r.processes()) == 1 })
@@ -147,7 +147,7 @@ func TestThePortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 			require.Equal(t, store.JobSucceeded, done.State, "%+v", done.Error)
 			require.Len(t, ready, 1)
 			body := get(t, hive.URL(ready[0]))
-			require.Contains(t, body, "stand-in "+strconv.Itoa(ready[0].Identity.PID))
+			require.Contains(t, body, "port-user "+strconv.Itoa(ready[0].Identity.PID))
 			require.NoError(t, srv.Close())
 		})
 	}
@@ -167,7 +167,7 @@ func get(t *testing.T, url string) string {
 func TestTheAskedForPortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 	t.Parallel()
 	start := filepath.Join(t.TempDir(), "start")
-	r := newRig(t, 3, standInEntry(t, "late", "--wait-for", start, "--if-held", "exit0"))
+	r := newRig(t, 3, portUserEntry(t, "late", "--wait-for", start, "--if-held", "exit0"))
 	r.open()
 	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "late", "port": r.port(1)})
 	r.eventually("the worker runs", func() bool { return len(r.processes()) == 1 })
@@ -184,7 +184,7 @@ func TestTheAskedForPortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 func TestEntriesWithPorts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 6)
-	fixed, pair := standInEntry(t, "fixed"), standInEntry(t, "pair", "--extra", "{{index .Ports 1}}")
+	fixed, pair := portUserEntry(t, "fixed"), portUserEntry(t, "pair", "--extra", "{{index .Ports 1}}")
 	fixed.Port, pair.Ports = int(r.port(0)), 2
 	r.types(fixed, pair)
 	r.open()
@@ -206,7 +206,7 @@ func TestEntriesWithPorts(t *testing.T) {
 	w, err := r.h.Worker(two.WorkerID)
 	require.NoError(t, err)
 	require.Equal(t, ports, w.Ports)
-	require.Contains(t, get(t, hive.URL(w)), "stand-in")
+	require.Contains(t, get(t, hive.URL(w)), "port-user")
 	require.Equal(t, r.port(4), r.spawn("cpu").Port)
 
 	r.close()
@@ -242,7 +242,7 @@ func (r *rig) spawnedPair() result {
 // listener: any is for clients of a container runtime: somebody else listens.
 func TestAnyListener(t *testing.T) {
 	t.Parallel()
-	entry := standInEntry(t, "client", "--wait-for", "/nonexistent")
+	entry := portUserEntry(t, "client", "--wait-for", "/nonexistent")
 	entry.Listener = "any"
 	r := newRig(t, 2, entry)
 	r.open()

@@ -248,8 +248,12 @@ func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16) (ok bool
 
 // workerURL is where a worker is reached from this machine.
 func workerURL(host string, port uint16) string {
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+	switch ip := net.ParseIP(host); {
+	case ip == nil || !ip.IsUnspecified():
+	case ip.To4() != nil:
 		host = "127.0.0.1"
+	default: // not every program that binds :: serves IPv4 too
+		host = "::1"
 	}
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(int(port)))
 }

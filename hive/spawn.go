@@ -196,7 +196,7 @@ func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn, program string, po
 		return rec, nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
 	rec.Spec.Argv[0] = program
-	return rec, proc.Environ(os.Environ(), typ.Env()), nil
+	return rec, proc.Environ(os.Environ(), typ.Environ(rec.Spec.Device)), nil
 }
 
 func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {

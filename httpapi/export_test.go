@@ -115,6 +115,9 @@ func EventShape(e store.Event) wire.Event { return eventShape(e) }
 // DoctorShape maps what the doctor found.
 func DoctorShape(all []hive.Checkup) wire.Doctor { return doctorShape(all) }
 
+// TypeDetailShape maps a worker type.
+func TypeDetailShape(t hive.TypeView) wire.TypeDetail { return typeDetailShape(t) }
+
 // MustJSON is v as the API writes it, without the newline.
 func MustJSON(v any) string {
 	raw, err := json.Marshal(v)

@@ -137,7 +137,7 @@ func TestRouting(t *testing.T) {
 		{http.MethodGet, "/nothing", 404, ""},
 		{http.MethodGet, "/v1", 404, ""},
 		{http.MethodGet, "/v1/jobs/", 404, ""},
-		{http.MethodGet, "/v1/types", 404, ""},
+		{http.MethodGet, "/v1/types/", 404, ""},
 		{http.MethodGet, "//v1/hive", 404, ""},
 		{http.MethodGet, "/v1/../health", 404, ""},
 		{http.MethodGet, "/v1/%2e%2e/health", 404, ""},

@@ -41,6 +41,8 @@ func (s *Server) routes() []route {
 		{"/v1/ports", get(s.getPorts)},
 		{"/v1/audit", map[string]handler{http.MethodGet: s.lastAudit, http.MethodPost: s.runAudit}},
 		{"/metrics", get(s.metrics())},
+		{"/v1/types", get(s.listTypes)},
+		{"/v1/types/{name}", get(s.getType)},
 		{"/v1/hive", get(s.getHive)},
 		{"/v1/doctor", get(s.getDoctor)},
 	}

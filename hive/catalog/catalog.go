@@ -12,10 +12,11 @@ import (
 // Where a type comes from.
 const (
 	SourceBuiltin       = "built-in"
+	SourcePreset        = "preset"
 	SourceConfiguration = "configuration"
 )
 
-// loopback is what a worker binds; entries cannot change it in this version.
+// loopback is what a worker binds unless its entry says otherwise.
 const loopback = "127.0.0.1"
 
 // forbidden must not be in a worker's command line; see the package comment.
@@ -31,7 +32,8 @@ type Catalog struct {
 // safe for concurrent use.
 type Type struct {
 	Name        string
-	Source      string // SourceBuiltin or SourceConfiguration
+	Source      string // SourceBuiltin, SourcePreset or SourceConfiguration
+	Preset      string // what it builds on; empty for a command of the entry's own
 	Description string // one line for a person
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
@@ -42,19 +44,25 @@ type Type struct {
 	Stop        store.Stop
 
 	self        string
+	host        string
 	args        []argument
-	env         []string
+	env         []string // of the entry
+	presetEnv   []string
+	script      int  // as in preset
+	pins        bool // a device becomes variables of the environment
+	version     VersionProbe
 	unavailable string
 }
 
-// New makes the catalog of the entries and adds the built-in types that no
-// entry replaces. self is the absolute path of the hive binary, which is the
+// New makes the catalog of the entries and adds the presets and the built-in
+// types that no entry replaces. self is the absolute path of the hive binary, which is the
 // program of the reference worker. The first mistake is returned as an
 // *EntryError. New does not block.
 func New(entries []Entry, self string) (*Catalog, error) {
-	c := &Catalog{types: make(map[string]*Type, len(entries)+3)}
+	known := presets()
+	c := &Catalog{types: make(map[string]*Type, len(entries)+len(known)+3)}
 	for i := range entries {
-		t, err := newType(i, &entries[i], self)
+		t, err := newType(i, &entries[i], known, self)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +71,7 @@ func New(entries []Entry, self string) (*Catalog, error) {
 		}
 		c.types[t.Name] = t
 	}
-	return c, c.addBuiltins(self)
+	return c, c.addBuiltins(known, self)
 }
 
 // Type returns the type of that name; names are compared exactly.
@@ -118,41 +126,51 @@ func (t *Type) Command() []string {
 func (t *Type) Env() []string { return slices.Clone(t.env) }
 
 // Host is the address a worker of this type binds.
-func (t *Type) Host() string { return loopback }
+func (t *Type) Host() string { return or(t.host, loopback) }
 
-func newType(index int, e *Entry, self string) (*Type, error) {
+func newType(index int, e *Entry, known map[string]*preset, self string) (*Type, error) {
 	if err := e.check(index); err != nil {
 		return nil, err
 	}
-	command, ready := e.Command, ""
-	if len(command) == 0 && e.Name == cpuName {
-		// An entry for cpu may change just a default or the program.
-		command, ready = cpuCommand(), cpuReady
-	}
-	if len(command) == 0 {
-		return nil, &EntryError{
-			Index: index, Name: e.Name, Key: "command",
-			Reason: `is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"]`,
-		}
-	}
-	command = slices.Clone(command)
-	if e.Program != "" {
-		command[0] = e.Program
+	p, err := e.base(index, known)
+	if err != nil {
+		return nil, err
 	}
 	t := &Type{
-		Name: e.Name, Source: SourceConfiguration, Description: "from the configuration",
-		Model: e.Model, Device: e.Device, Params: maps.Clone(e.Params),
+		Name: e.Name, Source: SourceConfiguration, Preset: p.name, Description: or(p.description, "from the configuration"),
+		Model: e.Model, Device: e.Device, Params: merged(p.params, e.Params),
 		Port: uint16(e.Port), Ports: max(1, e.Ports),
-		Ready: e.Ready.spec(ready), Stop: e.Stop.spec(),
-		self: self, env: slices.Clone(e.Env),
+		Ready: e.Ready.over(p.ready()), Stop: e.Stop.over(p.stop()),
+		self: self, host: e.Host, env: slices.Clone(e.Env),
+		presetEnv: p.env, script: p.script, pins: p.pins, version: p.version,
 	}
 	t.Ready.AnyListener = e.Listener == "any"
 	fail := func(key string, err error) error {
 		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: err.Error()}
 	}
-	for i, text := range append(command, e.Args...) {
+	if err := t.CheckDevice(e.Device); err != nil {
+		return nil, fail("device", err)
+	}
+	if key, err := t.parse(p.command, e.Program, e.Args); err != nil {
+		return nil, fail(key, err)
+	}
+	if key, err := t.trySample(); err != nil {
+		return nil, fail(key, err)
+	}
+	return t, nil
+}
+
+// parse makes the type's arguments of a command, a program that replaces its
+// first element unless it is empty, and what is appended. On an error it also
+// returns the key at fault.
+func (t *Type) parse(command []string, program string, more []string) (key string, err error) {
+	command = slices.Clone(command)
+	if program != "" {
+		command[0] = program
+	}
+	for i, text := range append(command, more...) {
 		key := fmt.Sprintf("command[%d]", i)
-		if i == 0 && e.Program != "" {
+		if i == 0 && program != "" {
 			key = "program"
 		}
 		if i >= len(command) {
@@ -160,12 +178,9 @@ func newType(index int, e *Entry, self string) (*Type, error) {
 		}
 		a, err := parseArgument(key, text)
 		if err != nil {
-			return nil, fail(key, err)
+			return key, err
 		}
 		t.args = append(t.args, a)
 	}
-	if key, err := t.trySample(); err != nil {
-		return nil, fail(key, err)
-	}
-	return t, nil
+	return "", nil
 }

@@ -39,10 +39,12 @@ func names(c *catalog.Catalog) []string {
 func TestBuiltinTypesExistWithoutEntries(t *testing.T) {
 	c, err := catalog.New(nil, self)
 	require.NoError(t, err)
-	require.Equal(t, []string{"cpu", "cuda", "metal"}, names(c))
-	for _, typ := range c.Types() {
+	for _, name := range []string{"cpu", "cuda", "metal"} {
+		typ, ok := c.Type(name)
+		require.True(t, ok, name)
 		require.Equal(t, catalog.SourceBuiltin, typ.Source)
 	}
+	require.IsIncreasing(t, names(c))
 	_, ok := c.Type("CPU")
 	require.False(t, ok, "names are compared exactly")
 }
@@ -77,7 +79,7 @@ func TestCUDAAndMetalSayWhatIsMissing(t *testing.T) {
 	for _, name := range []string{"cuda", "metal"} {
 		typ, _ := c.Type(name)
 		require.Contains(t, typ.Unavailable(), "no worker program is configured for "+name)
-		require.Contains(t, typ.Unavailable(), "{name: "+name+", command: [")
+		require.Contains(t, typ.Unavailable(), "{name: "+name+", preset: llama-server}")
 		_, err := typ.Render(catalog.Values{Port: 8080, Model: "m"})
 		require.ErrorIs(t, err, catalog.ErrUnavailable)
 		require.ErrorContains(t, err, "hive.yaml")
@@ -90,7 +92,6 @@ func TestAnEntryReplacesTheBuiltinOfItsName(t *testing.T) {
 		{Name: "cpu", Model: "tiny", Args: []string{"--load-time", "2s"}},
 	}, self)
 	require.NoError(t, err)
-	require.Equal(t, []string{"cpu", "cuda", "metal"}, names(c))
 
 	cuda, _ := c.Type("cuda")
 	require.Equal(t, catalog.SourceConfiguration, cuda.Source)
@@ -155,14 +156,14 @@ func TestSpawnOverridesTheEntrysDefaults(t *testing.T) {
 func TestEveryFieldReachesATemplate(t *testing.T) {
 	typ := one(t, catalog.Entry{
 		Name:    "all",
-		Command: []string{"p", "{{.Port}} {{range .Ports}}{{.}},{{end}} {{.Host}} {{.Model}} {{.Device}} {{.WorkerID}} {{.Name}} {{.QueenURL}} {{.HiveURL}} {{.Hive}} {{.Params.a}}"},
+		Command: []string{"p", "{{.Port}} {{range .Ports}}{{.}},{{end}} {{.Host}} {{.Model}} {{.Device}} {{.WorkerID}} {{.Name}} {{.QueenURL}} {{.HiveURL}} {{.Hive}} {{.Program}} {{.Params.a}}"},
 		Params:  map[string]string{"a": "b"},
 	})
 	spec, err := typ.Render(catalog.Values{
 		Port: 1, Ports: []uint16{1, 2}, Host: "h", Model: "m", Device: "d", WorkerID: "w", Name: "n", QueenURL: "q", HiveURL: "u",
 	})
 	require.NoError(t, err)
-	require.Equal(t, "1 1,2, h m d w n q u "+self+" b", spec.Argv[1])
+	require.Equal(t, "1 1,2, h m d w n q u "+self+" p b", spec.Argv[1])
 	require.Equal(t, "h", spec.Host)
 }
 
@@ -261,7 +262,7 @@ func TestWrongEntries(t *testing.T) {
 		"no command":    {catalog.Entry{Name: "web"}, `workers[0] (web): command: is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"]`},
 		"program alone": {catalog.Entry{Name: "cuda", Program: "/x"}, "workers[0] (cuda): command: is missing"},
 		"empty program": {web(func(e *catalog.Entry) { e.Command = []string{"", "x"} }), "workers[0] (web): command[0]: the program is empty"},
-		"unknown field": {web(func(e *catalog.Entry) { e.Command = []string{"p", "{{.Prot}}"} }), "workers[0] (web): command[1]: <.Prot>: can't evaluate field Prot; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Params.<key>"},
+		"unknown field": {web(func(e *catalog.Entry) { e.Command = []string{"p", "{{.Prot}}"} }), "workers[0] (web): command[1]: <.Prot>: can't evaluate field Prot; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>"},
 		"missing param": {web(func(e *catalog.Entry) { e.Args = []string{"{{.Params.ctx}}"} }), `workers[0] (web): args[0]: <.Params.ctx>: map has no entry for key "ctx"`},
 		"bad template":  {web(func(e *catalog.Entry) { e.Program = "{{.Port" }), "workers[0] (web): program: unclosed action"},
 		"no function":   {web(func(e *catalog.Entry) { e.Args = []string{"{{env \"HOME\"}}"} }), `workers[0] (web): args[0]: function "env" not defined`},

@@ -1,14 +1,21 @@
 // Package catalog knows the worker types: the named ways to start a worker.
 //
-// A type comes from an entry of the configuration or is built in. Built in are
-// cpu, the reference worker, and cuda and metal, which only say that no worker
-// program is configured for them; an entry of the same name replaces each.
+// A type comes from an entry of the configuration, is a preset, or is built in. A
+// preset is what is known about one program: its command, its readiness probe, how
+// it is stopped, its environment, how it tells its version. Each is a type of its
+// own name, and an entry may build on one and change the rest. Built in are cpu,
+// the reference worker, and cuda and metal, which only say that no worker program
+// is configured for them. An entry of the same name replaces each of these.
+//
+// The device of a spawn becomes variables that leave a program only that GPU, for
+// types of a preset with a GPU program; other commands are told it by {{.Device}}.
 //
 // A type's command is a list of arguments, each of them a text/template. There
 // is no shell anywhere: what a caller gives as a model or a parameter is part
 // of one argument and can never become another command. An argument that
 // renders empty is left out, so that "{{if .Device}}--device={{.Device}}{{end}}"
-// does what it looks like.
+// does what it looks like. Besides text/template's own functions there are base,
+// dir, contains, hasPrefix, hasSuffix, tempDir, hubRepo and hubFile.
 //
 // Guarantees: every template was parsed and executed once with sample values
 // when the Catalog was made, so an unknown field or a parameter without a
@@ -20,7 +27,11 @@
 // hive, ends every process whose command line has that string in it, workers
 // included. Render refuses such a command with a sentence.
 //
+// Plan says what a spawn would do, without the values of the entry's environment,
+// which may be secrets.
+//
 // Caveats: a program is not looked up here; one that does not exist is found
-// at the spawn. The sample execution takes one path through a template's
+// at the spawn. What a preset knows of a program was true of the versions that
+// were looked at; an entry can override all of it, or give a command of its own. The sample execution takes one path through a template's
 // conditions, so a mistake in the other branch is found only when it is taken.
 package catalog

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,12 +18,14 @@ import (
 // nil pointer means so.
 type Entry struct {
 	Name    string            `mapstructure:"name"`
-	Program string            `mapstructure:"program"` // replaces Command[0]
+	Preset  string            `mapstructure:"preset"`  // instead of Command
+	Program string            `mapstructure:"program"` // replaces Command[0], or the preset's
 	Command []string          `mapstructure:"command"` // a template per argument
+	Host    string            `mapstructure:"host"`    // what the worker binds; default 127.0.0.1
 	Model   string            `mapstructure:"model"`   // default for a spawn
 	Device  string            `mapstructure:"device"`  // default for a spawn
 	Params  map[string]string `mapstructure:"params"`  // defaults for a spawn; every parameter is named here
-	Args    []string          `mapstructure:"args"`    // appended to the command; templates too
+	Args    []string          `mapstructure:"args"`    // appended to the command, or the preset's; templates too
 	Env     []string          `mapstructure:"env"`     // NAME=value, or NAME: passed through
 	Port    int               `mapstructure:"port"`    // fixed port; may lie outside the range; 0: any of the range
 	Ports   int               `mapstructure:"ports"`   // consecutive ports leased; 0: 1
@@ -36,7 +39,8 @@ type Entry struct {
 // MostPorts is how many ports one worker can lease.
 const MostPorts = 256
 
-// ReadyEntry is the ready key of an entry.
+// ReadyEntry is the ready key of an entry. What it does not say is the preset's,
+// else the default.
 type ReadyEntry struct {
 	Path    *string        `mapstructure:"path"`    // "": listening is enough
 	Status  int            `mapstructure:"status"`  // default 200
@@ -44,7 +48,8 @@ type ReadyEntry struct {
 	Timeout *time.Duration `mapstructure:"timeout"` // default 0: no limit
 }
 
-// StopEntry is the stop key of an entry.
+// StopEntry is the stop key of an entry. What it does not say is the preset's,
+// else the default.
 type StopEntry struct {
 	Signal []string       `mapstructure:"signal"` // default [SIGTERM]
 	Grace  *time.Duration `mapstructure:"grace"`  // default 10s
@@ -81,6 +86,9 @@ func (e *Entry) check(index int) error {
 	}
 	if why := badValue(e.Device); why != "" {
 		return fail("device", "%q %s", e.Device, why)
+	}
+	if !isHost(e.Host) {
+		return fail("host", "%q: expected an IP address, as in 127.0.0.1, 0.0.0.0 or ::1, or localhost", e.Host)
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Params)) {
 		if !paramRE.MatchString(name) {
@@ -125,6 +133,14 @@ func badValue(s string) string {
 		return "holds a control character"
 	}
 	return ""
+}
+
+// isHost reports what a worker can be told to bind; empty: the default. Names
+// other than localhost are not taken: what they resolve to changes, and it could
+// not be said whether the port is free there.
+func isHost(s string) bool {
+	addr, err := netip.ParseAddr(s)
+	return s == "" || s == "localhost" || err == nil && addr.Zone() == ""
 }
 
 // badEnv never repeats the value: it may be a secret, and errors are logged.
@@ -183,9 +199,8 @@ func signalName(s string) string {
 	return s
 }
 
-// spec is what the entry says, over what the type had before (fallback's path).
-func (r *ReadyEntry) spec(fallback string) store.Ready {
-	out := store.Ready{Path: fallback, Status: 200, Stall: defaultStall}
+// over is what the entry says over the preset's readiness, key by key.
+func (r *ReadyEntry) over(out store.Ready) store.Ready {
 	if r.Path != nil {
 		out.Path = *r.Path
 	}
@@ -201,13 +216,16 @@ func (r *ReadyEntry) spec(fallback string) store.Ready {
 	return out
 }
 
-func (s *StopEntry) spec() store.Stop {
-	out := store.Stop{Grace: defaultGrace, Tree: s.Scope == "tree"}
+// over is what the entry says over the preset's stop, key by key.
+func (s *StopEntry) over(out store.Stop) store.Stop {
+	if len(s.Signal) > 0 {
+		out.Signals = nil
+	}
 	for _, name := range s.Signal {
 		out.Signals = append(out.Signals, signalName(name))
 	}
-	if len(out.Signals) == 0 {
-		out.Signals = []string{"SIGTERM"}
+	if s.Scope != "" {
+		out.Tree = s.Scope == "tree"
 	}
 	if s.Grace != nil {
 		out.Grace = *s.Grace

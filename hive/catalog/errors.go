@@ -13,6 +13,8 @@ var (
 	ErrModelRequired = errors.New("a model is required")
 	// ErrUnknownParam: a parameter was given that the type does not have.
 	ErrUnknownParam = errors.New("unknown parameter")
+	// ErrBadDevice: a device that the type's preset cannot pin.
+	ErrBadDevice = errors.New("unknown device")
 	// ErrUnavailable: nothing can be spawned of this type; Type.Unavailable says why.
 	ErrUnavailable = errors.New("worker type is not available")
 	// ErrRender: the command could not be made from its templates.

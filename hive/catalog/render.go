@@ -25,6 +25,7 @@ type Values struct {
 	QueenURL string
 	HiveURL  string
 	Hive     string            // path of the hive binary; empty: the catalog's
+	Program  string            // the program of the command; Render sets it
 	Params   map[string]string // over the type's
 }
 
@@ -39,7 +40,7 @@ func parseArgument(key, text string) (argument, error) {
 	if strings.ContainsRune(text, 0) {
 		return argument{}, errors.New("holds a NUL byte, which no argument can")
 	}
-	tmpl, err := template.New(key).Option("missingkey=error").Parse(text)
+	tmpl, err := template.New(key).Option("missingkey=error").Funcs(functions()).Parse(text)
 	if err != nil {
 		return argument{}, errors.New(plain(err))
 	}
@@ -54,7 +55,7 @@ var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]
 func plain(err error) string {
 	s := position.ReplaceAllString(err.Error(), "")
 	return strings.ReplaceAll(s, " in type catalog.Values",
-		"; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Params.<key>")
+		"; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")
 }
 
 // Check reports whether a spawn could be made of a model and parameters that a
@@ -62,7 +63,7 @@ func plain(err error) string {
 // ErrUnknownParam.
 func (t *Type) Check(model string, params map[string]string) error {
 	if t.unavailable != "" {
-		return fmt.Errorf("%w: %s", ErrUnavailable, t.unavailable)
+		return t.unavailableError()
 	}
 	if model == "" && t.Model == "" && t.UsesModel() {
 		return fmt.Errorf("%w: the command of worker type %s uses {{.Model}}", ErrModelRequired, t.Name)
@@ -80,18 +81,27 @@ func (t *Type) Check(model string, params map[string]string) error {
 	return nil
 }
 
+func (t *Type) unavailableError() error { return fmt.Errorf("%w: %s", ErrUnavailable, t.unavailable) }
+
+func (t *Type) renderError(key string, err error) error {
+	return fmt.Errorf("%w of worker type %s: %s: %w", ErrRender, t.Name, key, err)
+}
+
 // Render makes the spec of one worker: the values fill the command's
 // templates; its model, device and params are used over the type's own.
 // Argv[0] is as configured and not looked up; Env is not part of a spec, its
-// values are never stored. Errors: those of Check, and ErrRender.
+// values are never stored. Errors: those of Check and CheckDevice, and ErrRender.
 func (t *Type) Render(v Values) (store.Spec, error) {
 	if err := t.Check(v.Model, v.Params); err != nil {
 		return store.Spec{}, err
 	}
 	v = t.complete(v)
+	if err := t.CheckDevice(v.Device); err != nil {
+		return store.Spec{}, err
+	}
 	argv, key, err := t.execute(v)
 	if err != nil {
-		return store.Spec{}, fmt.Errorf("%w of worker type %s: %s: %w", ErrRender, t.Name, key, err)
+		return store.Spec{}, t.renderError(key, err)
 	}
 	stop := t.Stop
 	stop.Signals = slices.Clone(stop.Signals)
@@ -110,11 +120,7 @@ func (t *Type) complete(v Values) Values {
 	if len(v.Ports) == 0 {
 		v.Ports = row(v.Port, t.Ports)
 	}
-	params := maps.Clone(t.Params)
-	for key, value := range v.Params {
-		params[key] = value
-	}
-	v.Params = params
+	v.Params = merged(t.Params, v.Params)
 	return v
 }
 
@@ -127,6 +133,16 @@ func row(first uint16, n int) []uint16 {
 	return ports
 }
 
+// merged is base with more over it, a map of its own; nil if both are empty.
+func merged(base, more map[string]string) map[string]string {
+	if len(base) == 0 {
+		return maps.Clone(more)
+	}
+	out := maps.Clone(base)
+	maps.Copy(out, more)
+	return out
+}
+
 func or(a, b string) string {
 	if a != "" {
 		return a
@@ -134,20 +150,32 @@ func or(a, b string) string {
 	return b
 }
 
+// render executes the template of one argument.
+func (a *argument) render(v Values) (string, error) {
+	var b strings.Builder
+	if err := a.tmpl.Execute(&b, v); err != nil {
+		return "", errors.New(plain(err))
+	}
+	s := b.String()
+	if strings.Contains(s, forbidden) {
+		return "", fmt.Errorf("the worker's command line would contain %q in %q, and rbee's keeper ends every such process when it stops a hive; use another path or name", forbidden, s)
+	}
+	if strings.ContainsRune(s, 0) {
+		return "", errors.New("holds a NUL byte, which no argument can")
+	}
+	return s, nil
+}
+
 // execute returns the arguments that are not empty; on an error also the key
 // of the argument at fault.
 func (t *Type) execute(v Values) (argv []string, key string, err error) {
 	for i, a := range t.args {
-		var b strings.Builder
-		if err := a.tmpl.Execute(&b, v); err != nil {
-			return nil, a.key, errors.New(plain(err))
+		s, err := a.render(v)
+		if err != nil {
+			return nil, a.key, err
 		}
-		s := b.String()
-		if strings.Contains(s, forbidden) {
-			return nil, a.key, fmt.Errorf("the worker's command line would contain %q in %q, and rbee's keeper ends every such process when it stops a hive; use another path or name", forbidden, s)
-		}
-		if strings.ContainsRune(s, 0) {
-			return nil, a.key, errors.New("holds a NUL byte, which no argument can")
+		if i == 0 {
+			v.Program = s
 		}
 		if s == "" && i == 0 {
 			return nil, a.key, errors.New("the program is empty")

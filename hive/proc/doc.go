@@ -38,9 +38,12 @@
 //
 //	Command -> Run -> Result
 //
+// Ask is apart from all this: it runs a program that only tells its version.
+//
 // # Guarantees
 //
-//   - Nothing of the program runs before Open was called.
+//   - Nothing of the program runs before Open was called. What Ask runs has no
+//     record and dies with hive.
 //   - A signal reaches the process it is meant for or nobody: pidfd_send_signal on
 //     a verified pidfd, never kill(2) on a recorded number, never a group.
 //   - A process is called Dead only on proof; what cannot be judged is Unknown.

@@ -1,6 +1,9 @@
 package proc
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // private reports what is never handed on, not even by name: hive's own
 // configuration and tokens, the stamps of a hive that runs this one as a worker,
@@ -8,33 +11,56 @@ import "strings"
 // report hive as stopped; one that got LISTEN_FDS would take a descriptor of its
 // own for an API socket.
 func private(name string) bool {
-	switch name {
-	case "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM":
-		return true
-	}
-	for _, prefix := range []string{"HIVE_", "RBEEHIVE_", "LISTEN_", "WATCHDOG_"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
+	names, prefixes := privateNames(), privatePrefixes()
+	return slices.Contains(names[:], name) || slices.ContainsFunc(prefixes[:], func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// The lists are arrays: they are asked for each variable of each spawn.
+func privateNames() [3]string { return [...]string{"NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM"} }
+
+func privatePrefixes() [4]string {
+	return [...]string{"HIVE_", "RBEEHIVE_", "LISTEN_", "WATCHDOG_"}
 }
 
 // misleading reports what is not handed on unless asked for by name: limits of
 // the Go runtime that were meant for hive, and variables that servers take their
 // port or address from, whatever their command line says.
 func misleading(name string) bool {
-	switch name {
-	case "GODEBUG", "GOGC", "GOMEMLIMIT", "GOMAXPROCS",
-		"PORT", "HOST", "VLLM_PORT", "LLAMA_ARG_PORT", "LLAMA_ARG_HOST", "AIP_MODE", "INFINITY_PORT":
-		return true
-	}
-	return false
+	names := misleadingNames()
+	return slices.Contains(names[:], name)
 }
 
+func misleadingNames() [11]string {
+	return [...]string{
+		"GODEBUG", "GOGC", "GOMEMLIMIT", "GOMAXPROCS",
+		"PORT", "HOST", "VLLM_PORT", "LLAMA_ARG_PORT", "LLAMA_ARG_HOST", "AIP_MODE", "INFINITY_PORT",
+	}
+}
+
+// Removed returns the names of the variables that Environ does not hand on with
+// this extra, whether the present environment has them or not; a name that ends
+// in '*' stands for all that begin so.
+func Removed(extra []string) []string {
+	private := privateNames()
+	names := private[:]
+	for _, p := range privatePrefixes() {
+		names = append(names, p+"*")
+	}
+	for _, name := range misleadingNames() {
+		if !slices.ContainsFunc(extra, func(kv string) bool { return kv == name || strings.HasPrefix(kv, name+"=") }) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// KeepEnv is a variable that every worker gets, with the value 1: it keeps
+// setproctitle from overwriting the environment, and with it the stamps.
+const KeepEnv = "SPT_NOENV"
+
 // Environ returns the environment of a worker: inherited without what was meant
-// for hive or would mislead a server, then SPT_NOENV=1 (it keeps setproctitle
-// from overwriting the environment, and with it the stamps), then extra. An
+// for hive or would mislead a server, then SPT_NOENV=1 (KeepEnv), then extra. An
 // entry of extra is "NAME=value", which replaces the variable, or "NAME", which
 // passes it through from inherited even if it would be removed; HIVE_*,
 // RBEEHIVE_* and what systemd gave to hive are never passed through, and
@@ -53,7 +79,7 @@ func Environ(inherited, extra []string) []string {
 			vars.set(name, value)
 		}
 	}
-	vars.set("SPT_NOENV", "1")
+	vars.set(KeepEnv, "1")
 	for _, kv := range extra {
 		name, value, set := strings.Cut(kv, "=")
 		switch {

@@ -14,6 +14,8 @@ var (
 	ErrGone = errors.New("process has ended")
 	// ErrProgramNotFound: there is no such program, or it cannot be executed.
 	ErrProgramNotFound = errors.New("program not found")
+	// ErrAskedFailed: a program that was asked something did not exit with 0.
+	ErrAskedFailed = errors.New("the program failed")
 	// ErrNoCgroup: there is no cgroup v2 here in which hive may make groups.
 	ErrNoCgroup = errors.New("no writable cgroup v2")
 	// ErrOtherNamespace: the process was recorded in another PID namespace, which may still exist.

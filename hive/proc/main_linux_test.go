@@ -84,6 +84,10 @@ func worker(mode string, args []string) int {
 		return surroundings(args)
 	case "local-ports": // args are the two sysctls; writes what is read to stdout
 		return localPorts(args)
+	case "asker": // asks a program that never answers; args as announce, of that program
+		_, err := proc.Ask(context.Background(), append([]string{os.Args[0]}, args...), []string{modeVar + "=stubborn"})
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	case "forker": // forks on, args[0] times
 		return forker(args)
 	case "front": // as hivectl run: args[0] file for the child's identity, its mode or program, its arguments

@@ -23,6 +23,9 @@ type Reaper struct{}
 // Start returns ErrUnsupported.
 func Start(Spec) (*Gated, error) { return nil, ErrUnsupported }
 
+// Ask returns ErrUnsupported.
+func Ask(context.Context, []string, []string) ([]byte, error) { return nil, ErrUnsupported }
+
 // Identity returns nothing.
 func (g *Gated) Identity() store.Identity { return store.Identity{} }
 

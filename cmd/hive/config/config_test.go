@@ -109,6 +109,9 @@ workers:
     listener: any
     ready: {path: "", status: 200, stall: 1m, timeout: 0s}
     stop: {signal: [SIGINT, SIGTERM], grace: 3s, scope: tree}
+  - name: llama
+    preset: llama-server
+    host: "::"
 `)
 	got, err := p.load(t)
 	require.NoError(t, err)
@@ -131,7 +134,7 @@ workers:
 			Port: 8188, Ports: 2, Listener: "any",
 			Ready: catalog.ReadyEntry{Path: ptr(""), Status: 200, Stall: ptr(time.Minute), Timeout: ptr(time.Duration(0))},
 			Stop:  catalog.StopEntry{Signal: []string{"SIGINT", "SIGTERM"}, Grace: ptr(3 * time.Second), Scope: "tree"},
-		}},
+		}, {Name: "llama", Preset: "llama-server", Host: "::"}},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }

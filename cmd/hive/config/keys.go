@@ -30,13 +30,13 @@ func fileRules() rule {
 		}
 		return m
 	}
-	worker := values("name program command model device args env port ports listener")
+	worker := values("name preset program command host model device args env port ports listener")
 	worker["params"] = rule{params: true}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
 	stop := values("signal grace scope")
 	stop["command"] = later
 	worker["stop"] = rule{keys: stop}
-	for _, name := range strings.Fields("preset host env_file autostart dir user live restart before_start reload") {
+	for _, name := range strings.Fields("env_file autostart dir user live restart before_start reload") {
 		worker[name] = later
 	}
 

@@ -81,6 +81,8 @@ func TestMistakesInTheFile(t *testing.T) {
 		"negative interval":  {"audit: {interval: -1s}\n", "hive.yaml: audit.interval: -1s: expected at least 1s"},
 		"negative age":       {"jobs: {max_queue_age: -1s}\n", "hive.yaml: jobs.max_queue_age: -1s: expected at least 1s"},
 
+		"preset as list":  {"workers: [{name: a, preset: [vllm]}]\n", "hive.yaml: workers[0]: preset: expected a text"},
+		"host as list":    {entry("host: [127.0.0.1]"), "hive.yaml: workers[0]: host: expected a text"},
 		"command as text": {"workers: [{name: a, command: web --port 1}]\n", `hive.yaml: workers[0]: command: expected a list, as in ["a", "b"]`},
 		"env as mapping":  {entry("env: {A: s3cret}"), `hive.yaml: workers[0]: env: expected a list, as in ["a", "b"]`},
 		"env with number": {entry("env: [1.5]"), "hive.yaml: workers[0]: env[0]: expected a text; write it in quotes"},
@@ -101,7 +103,7 @@ func TestMistakesInTheFile(t *testing.T) {
 
 // What api.md documents and this version has not is refused by name, each key of it.
 func TestKeysOfALaterVersion(t *testing.T) {
-	keys := "preset host env_file autostart dir user live restart before_start reload"
+	keys := "env_file autostart dir user live restart before_start reload"
 	for _, key := range strings.Fields(keys) {
 		p := newPlace(t)
 		p.write(t, "hive.yaml", entry(key+": x"))

@@ -9,6 +9,9 @@ import (
 // Pick is pick.
 func Pick(workers []wire.Worker, ref string) (wire.Worker, error) { return pick(workers, ref) }
 
+// ShellWords is shellWords.
+func ShellWords(words []string) string { return shellWords(words) }
+
 // YAMLOf is yamlOf.
 func YAMLOf(raw json.RawMessage) ([]byte, error) { return yamlOf(raw) }
 

@@ -88,6 +88,7 @@ func (a *app) root() *cobra.Command {
 		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.describe(), a.runOnPort(), a.audit(),
 		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
 		a.doctor(),
+		a.types(),
 	)
 	return root
 }

@@ -1,0 +1,214 @@
+package hive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
+)
+
+// TypeView is a worker type as a person or a client sees it: where it comes
+// from, whether its program is here, and what a spawn of it would do.
+type TypeView struct {
+	Name        string
+	Source      string // of the catalog: built-in, preset or configuration
+	Preset      string // what it builds on; empty: a command of its own
+	Description string
+	Model       string // used when a spawn names none
+	Device      string // used when a spawn names none
+	Params      map[string]string
+	NeedsModel  bool     // the command cannot be made without one
+	Template    []string // the command as configured
+	Program     string   // where the program was found; empty: it is not installed
+	Version     string   // empty: not asked for, or it did not tell
+	Missing     string   // why Program is empty
+	Plan        *SpawnPlan
+	NoPlan      string // why Plan is nil
+}
+
+// SpawnPlan is what a spawn would do. The port is an example unless one was
+// asked for, and so is what depends on it.
+type SpawnPlan struct {
+	catalog.Plan
+	Port     uint16
+	WorkerID string
+	Removed  []string // variables that are not handed on; "X_*": all that begin so
+}
+
+// Who sets a variable of a plan, besides those of the catalog.
+const (
+	FromHive  catalog.Origin = "hive"  // every worker gets it
+	FromSpawn catalog.Origin = "spawn" // the value is made at the spawn
+)
+
+// Types returns all worker types by name, without their plans. With versions it
+// runs each installed program whose preset knows how to ask it, a few at a time
+// and for up to two seconds each (see versions); without, it blocks only for
+// looks at the file system. Safe for concurrent use; ctx ends the asking.
+func (h *Hive) Types(ctx context.Context, versions bool) []TypeView {
+	types := h.cfg.Catalog.Types()
+	views := make([]TypeView, len(types))
+	var g errgroup.Group
+	for i, t := range types {
+		views[i] = h.viewOf(t, Spawn{})
+		if versions {
+			g.Go(func() error { h.addVersion(ctx, t, &views[i]); return nil })
+		}
+	}
+	_ = g.Wait() // the functions return no errors
+	return views
+}
+
+// TypeInfo returns the worker type s.Worker with what the spawn s would do,
+// without doing it: nothing is leased and, unless version is true, nothing is
+// run. Errors: ErrNotFound, and *InputError for a field with a wrong value. What
+// only stands in the way of a spawn (no model, no program) is said in the view.
+func (h *Hive) TypeInfo(ctx context.Context, s Spawn, version bool) (TypeView, error) {
+	t, ok := h.cfg.Catalog.Type(s.Worker)
+	if !ok {
+		return TypeView{}, fmt.Errorf("worker type %q: %w (known: %s)", clip(s.Worker), ErrNotFound, strings.Join(h.typeNames(), ", "))
+	}
+	if err := s.check(); err != nil {
+		return TypeView{}, err
+	}
+	view := h.viewOf(t, s)
+	switch plan, err := h.plan(t, s, view.Program); {
+	case err == nil:
+		view.Plan = plan
+	case errors.Is(err, catalog.ErrUnknownParam):
+		return TypeView{}, badField("params", err.Error())
+	case errors.Is(err, catalog.ErrBadDevice):
+		return TypeView{}, badField("device", err.Error())
+	default:
+		view.NoPlan = reason(err)
+	}
+	if version {
+		h.addVersion(ctx, t, &view)
+	}
+	return view, nil
+}
+
+func (h *Hive) typeNames() (names []string) {
+	for _, t := range h.cfg.Catalog.Types() {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// viewOf is a type without its plan.
+func (h *Hive) viewOf(t *catalog.Type, s Spawn) TypeView {
+	v := TypeView{
+		Name: t.Name, Source: t.Source, Preset: t.Preset, Description: t.Description,
+		Model: t.Model, Device: t.Device, Params: maps.Clone(t.Params), NeedsModel: t.UsesModel(), Template: t.Command(),
+	}
+	var err error
+	if v.Program, err = h.find(t, s); err != nil {
+		v.Missing = reason(err)
+	}
+	return v
+}
+
+// find looks for the program of a type, and for what an interpreter is to run.
+func (h *Hive) find(t *catalog.Type, s Spawn) (string, error) {
+	values := h.exampleValues(t, s)
+	program, err := t.Program(values)
+	if err != nil {
+		return "", err
+	}
+	path, err := proc.LookPath(program, "")
+	if script := t.Script(values); err == nil && script != "" {
+		if _, err := os.Stat(script); err != nil {
+			return "", fmt.Errorf("%s is to run %s: %w", path, script, err)
+		}
+	}
+	return path, err
+}
+
+// reason is an error without the sentinel that only repeats where it is shown.
+func reason(err error) string {
+	text := err.Error()
+	for _, sentinel := range []error{proc.ErrProgramNotFound, catalog.ErrUnavailable} {
+		text = strings.TrimPrefix(text, sentinel.Error()+": ")
+	}
+	return text
+}
+
+// exampleValues are the values of a spawn that is not going to happen.
+func (h *Hive) exampleValues(t *catalog.Type, s Spawn) catalog.Values {
+	port := s.Port
+	if port == 0 {
+		port = h.cfg.Ports.Range.First
+	}
+	return h.values(s, fmt.Sprintf("%s-%d-xxxxxx", t.Name, port), port)
+}
+
+func (h *Hive) plan(t *catalog.Type, s Spawn, program string) (*SpawnPlan, error) {
+	values := h.exampleValues(t, s)
+	plan, err := t.Plan(values)
+	if err != nil {
+		return nil, err
+	}
+	if program != "" {
+		plan.Spec.Argv[0] = program
+	}
+	if !slices.ContainsFunc(plan.Env, func(v catalog.Variable) bool { return v.Name == proc.KeepEnv }) {
+		plan.Env = slices.Insert(plan.Env, 0, catalog.Variable{Name: proc.KeepEnv, Value: "1", From: FromHive})
+	}
+	plan.Env = append(plan.Env,
+		catalog.Variable{Name: proc.StampState, Value: h.store.Meta().StateID, From: FromHive},
+		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn})
+	return &SpawnPlan{
+		Plan: plan, Port: values.Port, WorkerID: values.WorkerID, Removed: proc.Removed(t.Environ(plan.Spec.Device)),
+	}, nil
+}
+
+// check refuses the values that a decoded operation cannot have.
+func (s Spawn) check() error {
+	if err := argument(s.Model); err != nil {
+		return badField("model", err.Error())
+	}
+	if err := argument(s.Device); err != nil {
+		return badField("device", err.Error())
+	}
+	if s.Name != "" {
+		if err := workerName(s.Name); err != nil {
+			return badField("name", err.Error())
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Params)) {
+		if err := argument(s.Params[k]); err != nil {
+			return badField("params."+clip(k), err.Error())
+		}
+	}
+	return nil
+}
+
+// addVersion asks the program of a type for its version. If it is an interpreter
+// for which the rest is not installed, the view says so.
+func (h *Hive) addVersion(ctx context.Context, t *catalog.Type, view *TypeView) {
+	probe := t.VersionProbe()
+	switch {
+	case view.Program == "":
+		return
+	case t.RunsHive():
+		view.Version = h.cfg.Version
+		return
+	case len(probe.Args) == 0:
+		return
+	}
+	// Without a GPU: it is asked for a version and shall not touch one in use.
+	env := proc.Environ(os.Environ(), t.Environ("cpu"))
+	version, err := h.versions.of(ctx, append([]string{view.Program}, probe.Args...), env, probe.Line)
+	if probe.Proves && errors.Is(err, proc.ErrAskedFailed) {
+		view.Missing, view.Program = fmt.Sprintf("%s has no %s installed", view.Program, t.Preset), ""
+	}
+	view.Version = version
+}

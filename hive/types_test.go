@@ -1,0 +1,217 @@
+package hive_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+)
+
+// view returns one type of a list.
+func view(t *testing.T, list []hive.TypeView, name string) hive.TypeView {
+	t.Helper()
+	for _, v := range list {
+		if v.Name == name {
+			return v
+		}
+	}
+	require.Failf(t, "no such type", "%s", name)
+	return hive.TypeView{}
+}
+
+// A preset is a type without any configuration: it is found in PATH, tells its
+// version and runs. (PATH is changed, so this test is not parallel.)
+func TestPresetsByTheirOwnNames(t *testing.T) {
+	dir := programs(t)
+	t.Setenv("PATH", dir)
+	t.Chdir(dir) // Python's main.py is taken from here
+	require.NoError(t, os.WriteFile("sglang", []byte("0.5.4.post1"), 0o600))
+	r := newRig(t, 1)
+	r.cfg.Version = "v1.2.3"
+	r.open()
+	types := r.h.Types(t.Context(), true)
+	require.Len(t, types, 14)
+	for name, version := range map[string]string{
+		"llama-server": "6140 (eb7cf15a)", "vllm": "0.11.0", "sglang": "0.5.4.post1", "tei": "1.8.3", "sd-server": "master-504, commit 636d3cb",
+		"whisper-server": "", "rbee-llm": "0.1.0", "rbee-sd": "0.1.0", "reference": "v1.2.3", "cpu": "v1.2.3",
+	} {
+		v := view(t, types, name)
+		require.NotEmpty(t, v.Program, name)
+		require.Empty(t, v.Missing, name)
+		require.Equal(t, version, v.Version, name)
+		require.Nil(t, v.Plan)
+	}
+	require.Equal(t, filepath.Join(dir, "llama-server"), view(t, types, "llama-server").Program)
+	require.Equal(t, filepath.Join(dir, "llm-worker-rbee-cpu"), view(t, types, "rbee-llm").Program)
+	require.Contains(t, view(t, types, "cuda").Missing, "no worker program is configured for cuda")
+	require.Equal(t, filepath.Join(dir, "python")+" is to run main.py: stat main.py: no such file or directory", view(t, types, "comfyui").Missing)
+
+	res := r.spawn("llama-server", map[string]any{"model": "/m/q.gguf"})
+	require.Equal(t, []string{filepath.Join(dir, "llama-server"), "--host", "127.0.0.1"}, report(t, res.URL).Args[:3])
+
+	// Python without the package is not an installed sglang.
+	require.NoError(t, os.Remove("sglang"))
+	other := newRig(t, 1)
+	other.open()
+	v := view(t, other.h.Types(t.Context(), true), "sglang")
+	require.Empty(t, v.Program)
+	require.Empty(t, v.Version)
+	require.Equal(t, filepath.Join(dir, "python")+" has no sglang installed", v.Missing)
+}
+
+func TestTypesAskNobodyUnlessToldTo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "vllm")
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.3\n"), 0o700))
+	r := newRig(t, 1, catalog.Entry{Name: "x", Preset: "vllm", Program: program}, catalog.Entry{Name: "web", Command: []string{program}})
+	r.open()
+	view(t, r.h.Types(t.Context(), false), "x")
+	_, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "m"}, false)
+	require.NoError(t, err)
+	_, err = r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "web"}, true)
+	require.NoError(t, err)
+	require.NoFileExists(t, filepath.Join(dir, "ran"), "nothing was asked; and a program without a preset is never")
+
+	ran := func() string {
+		text, err := os.ReadFile(filepath.Join(dir, "ran"))
+		require.NoError(t, err)
+		return string(text)
+	}
+	ask := func() string {
+		v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "m"}, true)
+		require.NoError(t, err)
+		return v.Version
+	}
+	require.Equal(t, "1.2.3", ask())
+	require.Equal(t, "1.2.3", ask())
+	require.Equal(t, "ran\n", ran(), "the answer is remembered")
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.4 of another\necho 1.2.4\n"), 0o700))
+	require.Equal(t, "1.2.4", ask())
+	require.Equal(t, "ran\nran\n", ran(), "not for another file")
+}
+
+// A program that loads CUDA for seconds, fails, or prints what is no version.
+func TestProgramsThatDoNotTellTheirVersion(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var entries []catalog.Entry
+	for name, script := range map[string]string{
+		"slow": "exec sleep 30", "fails": "echo 1.2.3; exit 1", "mute": "exit 0", "talks": "echo hello 1.2.3", "missing": "",
+	} {
+		program := filepath.Join(dir, name)
+		if script != "" {
+			require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+		}
+		entries = append(entries, catalog.Entry{Name: name, Preset: "vllm", Program: program})
+	}
+	long := filepath.Join(dir, "long")
+	require.NoError(t, os.WriteFile(long, []byte("#!/bin/sh\nprintf 'version: \\033[2J%0200d\\n' 1\n"), 0o700))
+	entries = append(entries, catalog.Entry{Name: "long", Preset: "llama-server", Program: long})
+	r := newRig(t, 1, entries...)
+	r.open()
+	begun := time.Now()
+	types := r.h.Types(t.Context(), true)
+	require.Less(t, time.Since(begun), 10*time.Second)
+	for _, name := range []string{"slow", "fails", "mute", "talks", "missing"} {
+		require.Empty(t, view(t, types, name).Version, name)
+	}
+	require.Equal(t, filepath.Join(dir, "missing")+" does not exist", view(t, types, "missing").Missing)
+	require.Len(t, view(t, types, "long").Version, 80, "one short line")
+	require.NotContains(t, view(t, types, "long").Version, "\x1b")
+}
+
+func TestTypeInfo(t *testing.T) {
+	t.Parallel()
+	dir := programs(t)
+	e := standInEntry(dir, "vllm", "vllm")
+	e.Env = []string{"HF_TOKEN", "API_KEY=s3cret", "VLLM_PORT=1", "SPT_NOENV=0"}
+	e.Params = map[string]string{"ctx": "4096"}
+	e.Args = []string{"--max-model-len", "{{.Params.ctx}}"}
+	r := newRig(t, 2, e)
+	r.open()
+	v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "org/m", Device: "0,1", Name: "chat", Port: 18188, Params: map[string]string{"ctx": "8192"}}, false)
+	require.NoError(t, err)
+	require.Empty(t, v.NoPlan)
+	require.True(t, v.NeedsModel)
+	require.Equal(t, "vllm", v.Preset)
+	require.Equal(t, catalog.SourceConfiguration, v.Source)
+	require.Equal(t, filepath.Join(dir, "vllm"), v.Program)
+	require.Equal(t, uint16(18188), v.Plan.Port)
+	require.Equal(t, []string{
+		filepath.Join(dir, "vllm"), "serve", "org/m", "--host", "127.0.0.1", "--port", "18188", "--served-model-name", "chat", "--max-model-len", "8192",
+	}, v.Plan.Spec.Argv)
+	env := map[string]catalog.Variable{}
+	for _, e := range v.Plan.Env {
+		require.NotContains(t, env, e.Name, "each name once")
+		env[e.Name] = e
+		require.NotContains(t, e.Value, "s3cret")
+	}
+	require.Equal(t, catalog.Variable{Name: "CUDA_VISIBLE_DEVICES", Value: "0,1", From: catalog.FromDevice}, env["CUDA_VISIBLE_DEVICES"])
+	require.Equal(t, catalog.Variable{Name: "HF_TOKEN", From: catalog.FromEnvironment}, env["HF_TOKEN"])
+	require.Equal(t, catalog.Variable{Name: "SPT_NOENV", From: catalog.FromEntry}, env["SPT_NOENV"])
+	require.Equal(t, catalog.Variable{Name: "RBEEHIVE_STATE", Value: r.h.Info().StateID, From: hive.FromHive}, env["RBEEHIVE_STATE"])
+	require.Equal(t, hive.FromSpawn, env["RBEEHIVE_LEASE"].From)
+	require.Contains(t, v.Plan.Removed, "PORT")
+	require.NotContains(t, v.Plan.Removed, "VLLM_PORT", "the entry sets it")
+	require.Empty(t, r.leases())
+	require.Empty(t, r.h.Workers(), "nothing was spawned")
+
+	// The plan is what a spawn does.
+	res := r.spawn("x", map[string]any{"model": "org/m", "device": "0,1", "name": "chat", "params": map[string]string{"ctx": "8192"}})
+	again, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "org/m", Device: "0,1", Name: "chat", Port: res.Port, Params: map[string]string{"ctx": "8192"}}, false)
+	require.NoError(t, err)
+	self := report(t, res.URL)
+	require.Equal(t, self.Args, again.Plan.Spec.Argv)
+	for _, e := range again.Plan.Env {
+		if e.Value != "" {
+			require.Equal(t, e.Value, self.Env[e.Name], e.Name)
+		}
+	}
+}
+
+func TestTypeInfoThatHasNoPlan(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.open()
+	for name, want := range map[string]string{
+		"llama-server": "a model is required: the command of worker type llama-server uses {{.Model}}",
+		"cuda":         "no worker program is configured for cuda; add an entry to hive.yaml, for example: workers: [{name: cuda, preset: llama-server}]",
+	} {
+		v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: name}, true)
+		require.NoError(t, err)
+		require.Nil(t, v.Plan)
+		require.Equal(t, want, v.NoPlan)
+	}
+	v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "cpu"}, false)
+	require.NoError(t, err)
+	require.Equal(t, r.port(0), v.Plan.Port, "an example")
+	require.Equal(t, v.Plan.Spec.Argv[len(v.Plan.Spec.Argv)-1], v.Plan.WorkerID)
+}
+
+func TestTypeInfoRefusesWhatASpawnWould(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.open()
+	_, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "nobody"}, false)
+	require.ErrorIs(t, err, hive.ErrNotFound)
+	require.ErrorContains(t, err, "known: comfyui, cpu, cuda,")
+	for want, s := range map[string]hive.Spawn{
+		`model: is "-x"; it may not begin with '-'`:                               {Model: "-x"},
+		`device: has control characters`:                                          {Model: "m", Device: "0\n"},
+		`device: unknown device "gpu" of`:                                         {Model: "m", Device: "gpu"},
+		`name: is "A"; expected`:                                                  {Model: "m", Name: "A"},
+		`params.nccl_port: is "-1"`:                                               {Model: "m", Params: map[string]string{"nccl_port": "-1"}},
+		`params: unknown parameter "ctx" of worker type sglang; it has nccl_port`: {Model: "m", Params: map[string]string{"ctx": "1"}},
+	} {
+		s.Worker = "sglang"
+		_, err := r.h.TypeInfo(t.Context(), s, false)
+		require.ErrorIs(t, err, hive.ErrBadRequest, want)
+		require.ErrorContains(t, err, want)
+	}
+}
