@@ -313,6 +313,13 @@ func killedRunner(t *testing.T, cmd proc.Command, user, mode, file string) int {
 	return pid
 }
 
+func commandMembers(t *testing.T, cmd proc.Command) []proc.Member {
+	t.Helper()
+	members, err := proc.CommandMembers(t.Context(), cmd.StateID)
+	require.NoError(t, err)
+	return members
+}
+
 // hive is killed: the kernel kills the command.
 func TestHiveKilledWhileACommandRuns(t *testing.T) {
 	for _, user := range []string{"", anotherUser} {
@@ -322,7 +329,8 @@ func TestHiveKilledWhileACommandRuns(t *testing.T) {
 			}
 			cmd := newCommand(t, "")
 			pid := killedRunner(t, cmd, user, "stubborn", filepath.Join(openDir(t), "pid"))
-			await(t, "the end of the command", func() bool { return !running(pid) })
+			// A leader is a zombie a moment before its threads have ended.
+			await(t, "the end of the command", func() bool { return !running(pid) && len(commandMembers(t, cmd)) == 0 })
 			ended, err := proc.EndCommands(t.Context(), cmd.StateID)
 			require.NoError(t, err)
 			require.Empty(t, ended)
@@ -345,13 +353,8 @@ func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	strays, err := proc.Sweep(t.Context(), cmd.StateID)
 	require.NoError(t, err)
 	require.Empty(t, strays, "commands are not the sweep's")
-	var ended []proc.Member
-	await(t, "the end of the main process", func() bool {
-		members, err := proc.CommandMembers(t.Context(), cmd.StateID)
-		require.NoError(t, err)
-		return len(members) == 1
-	})
-	ended, err = proc.EndCommands(t.Context(), cmd.StateID)
+	await(t, "the end of the main process", func() bool { return len(commandMembers(t, cmd)) == 1 })
+	ended, err := proc.EndCommands(t.Context(), cmd.StateID)
 	require.NoError(t, err)
 	require.Len(t, ended, 1)
 	require.Equal(t, pid, ended[0].PID)

@@ -36,8 +36,9 @@ type Gated struct {
 func (g *Gated) Identity() store.Identity { return g.p.Identity() }
 
 // Process returns the child, from Start on: for ForwardSignals, so that a signal
-// that comes before the program runs is not lost, and for Exit after a failed
-// Open. Before Open it is the gate.
+// that comes before the program runs ends the child and not its caller, and for
+// Exit after a failed Open. Before Open it is the gate, which SIGTERM, SIGINT and
+// SIGHUP end; it takes no notice of SIGUSR1 and SIGUSR2.
 func (g *Gated) Process() *Process { return g.p }
 
 // Cgroup returns the child's own cgroup relative to the mount, to be recorded;
