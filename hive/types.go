@@ -145,6 +145,9 @@ func reason(err error) string {
 func (h *Hive) exampleValues(t *catalog.Type, s Spawn) catalog.Values {
 	port := s.Port
 	if port == 0 {
+		port = t.Port
+	}
+	if port == 0 {
 		port = h.cfg.Ports.Range.First
 	}
 	return h.values(s, fmt.Sprintf("%s-%d-xxxxxx", t.Name, port), port)

@@ -107,8 +107,9 @@ func TestWhatACommandGets(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)
-	cmd := shell(t, `tr '\0' '\n' </proc/self/environ; echo --; ls -l /proc/$$/fd | sed -n 's/.* \([0-9]* -> \)/\1/p'; echo --; pwd; echo $0 $1
-		cut -d' ' -f6 /proc/$$/stat; cut -d' ' -f1 /proc/$$/stat; sed -n 's/SigIgn/SigIgn/p' /proc/self/status; cat /proc/$$/cgroup >&2`, "a", "b c")
+	list := filepath.Join(t.TempDir(), "list") // a pipe would show the shell's ends of it
+	cmd := shell(t, `tr '\0' '\n' </proc/self/environ; echo --; ls -l /proc/$$/fd >$2; sed -n 's/.* \([0-9]* -> \)/\1/p' $2; echo --; pwd; echo $0 $1
+		cut -d' ' -f6 /proc/$$/stat; cut -d' ' -f1 /proc/$$/stat; sed -n 's/SigIgn/SigIgn/p' /proc/self/status; cat /proc/$$/cgroup >&2`, "a", "b c", list)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "RBEEHIVE_WORKER=w", "HIVE_URL=u", "HIVE_URL=v"}
 	cmd.Dir = t.TempDir()
 	res, err := proc.Run(t.Context(), cmd)

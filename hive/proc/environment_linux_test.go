@@ -175,7 +175,10 @@ func prepare(args []string) error {
 	}
 	if slices.Contains(args, "zombie") {
 		cmd := exec.Command("/bin/true")
-		return cmd.Start() // and never Wait
+		if err := cmd.Start(); err != nil { // and never Wait
+			return err
+		}
+		return unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	}
 	return nil
 }

@@ -45,9 +45,15 @@ func CgroupDir(rel string) (string, bool) { return cgroupDir(rel) }
 // Relative is hierarchy.relative.
 func Relative(root, p string) (string, bool) { return hierarchy{root: root}.relative(p) }
 
-// CommandMembers returns who has the mark of a command.
+// CommandMembers returns who has the mark of a command, or is in the cgroup of one:
+// a process that is ending has no environment any more.
 func CommandMembers(ctx context.Context, stateID string) ([]Member, error) {
-	return (&Tree{hook: hookMarks(stateID)}).Members(ctx)
+	found, err := SurveyMembers(ctx, append(hookTrees(stateID), &Tree{hook: hookMarks(stateID)}))
+	var all []Member
+	for _, members := range found {
+		all = append(all, members...)
+	}
+	return all, err
 }
 
 // Freeze is the freezing part of a stop.
