@@ -126,16 +126,19 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	}
 	s.a.giveBack(ports.ports())
 	if f.verdict == verdictDraining {
-		return nil, &UnavailableError{Port: port, Draining: true, Reason: fmt.Sprintf(
-			"closed connections of its last user have not run out yet (up to %.0f s)", drainTime.Seconds())}
+		return nil, drainingError(port)
 	}
-	holders := s.a.name(ctx, []uint16{port})
 	e := &UnavailableError{Port: port, Reason: "it is held by another program"}
-	if len(holders) > 0 {
+	if holders := s.a.name(ctx, []uint16{port}); len(holders) > 0 {
 		e.Holder = &holders[0]
 		e.Reason = "it is held by " + holders[0].String()
 	}
 	return nil, e
+}
+
+func drainingError(port uint16) error {
+	return &UnavailableError{Port: port, Draining: true, Reason: fmt.Sprintf(
+		"closed connections of its last user have not run out yet (up to %.0f s)", drainTime.Seconds())}
 }
 
 // takeExact takes the bits of these ports, whatever the range: all of them or,

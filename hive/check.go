@@ -44,7 +44,7 @@ func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
 			return nil
 		}},
 		{"spawn", func() (err error) {
-			w, err = h.spawnAndFollow(ctx, j, h.cfg.Catalog.Reference(), Spawn{Worker: h.cfg.Catalog.Reference().Name, Wait: WaitReady})
+			w, err = h.spawnAndFollow(ctx, j, h.types().Reference(), Spawn{Worker: h.types().Reference().Name, Wait: WaitReady})
 			return err
 		}},
 		{"stop", func() error {

@@ -156,7 +156,7 @@ func (h *Hive) inspectLease(tx *store.Tx, l store.Lease) (f Finding, err error) 
 	case rec.State.Ended():
 		f.Code, f.Message = FindingNoHolder, fmt.Sprintf("port %d is leased to worker %s, which has ended", l.Port, l.WorkerID)
 	default:
-		if w := h.liveWorker(l.WorkerID); w != nil && w.proc != nil && w.proc.Ended() {
+		if w := h.liveWorker(l.WorkerID); w != nil && w.process() != nil && w.process().Ended() {
 			f.Code, f.Message = FindingNoHolder, fmt.Sprintf("port %d is leased to worker %s, whose process has ended", l.Port, l.WorkerID)
 		}
 	}
@@ -207,11 +207,11 @@ func (w *worker) inspectPort(ctx context.Context, snap *sockets.Snapshot, port u
 		}
 		return f
 	}
-	if owner, _ := w.tree.Owns(ctx, listening); owner != proc.Foreign {
+	if owner, _ := w.tree().Owns(ctx, listening); owner != proc.Foreign {
 		return f
 	}
 	for _, s := range listening {
-		if owner, _ := w.tree.Owns(ctx, []sockets.Socket{s}); owner == proc.Foreign {
+		if owner, _ := w.tree().Owns(ctx, []sockets.Socket{s}); owner == proc.Foreign {
 			strange = append(strange, s)
 		}
 	}
@@ -250,8 +250,8 @@ func (h *Hive) inspectUnleased(ctx context.Context, snap *sockets.Snapshot) (fou
 	var trees []*proc.Tree
 	owner := map[int]*worker{}
 	for _, w := range workers {
-		trees = append(trees, w.tree)
-		owner[w.proc.PID()] = w
+		trees = append(trees, w.tree())
+		owner[w.process().PID()] = w
 	}
 	members, err := proc.SurveyMembers(ctx, trees)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
+	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -34,6 +35,7 @@ type Hive struct {
 	store    *store.Store
 	alloc    *alloc.Allocator
 	sockets  *sockets.Table
+	catalog  atomic.Pointer[catalog.Catalog]
 	cgroups  bool // each worker gets a cgroup of its own
 	started  time.Time
 	spawns   *semaphore.Weighted
@@ -95,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		jobs:    map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
 	}
+	h.catalog.Store(cfg.Catalog)
 	h.ctx, h.close = context.WithCancel(context.Background())
 	h.alloc, err = alloc.New(alloc.Options{
 		Range: cfg.Ports.Range, Reserved: cfg.Ports.Reserved, Never: cfg.APIPorts, Policy: cfg.Ports.Policy,
@@ -165,7 +168,7 @@ func (h *Hive) StopWorkers(ctx context.Context) error {
 	var g errgroup.Group
 	var mu sync.Mutex
 	var errs []error
-	for _, w := range h.signallable() {
+	for _, w := range h.stoppable() {
 		g.Go(func() error {
 			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers"})
 			if err == nil && w.failure != nil && w.failure.Code == CodeStopIncomplete {
@@ -183,12 +186,31 @@ func (h *Hive) StopWorkers(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// types is the catalog as it is now.
+func (h *Hive) types() *catalog.Catalog { return h.catalog.Load() }
+
+// spawnable reports whether workers may be started.
+func (h *Hive) spawnable() bool { return h.ctx.Err() == nil && !h.draining.Load() }
+
+// stoppable returns the live workers that can be stopped: those whose process is
+// verified, and those that wait for their next start.
+func (h *Hive) stoppable() (list []*worker) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.workers {
+		if w.process() != nil || w.record().State == store.WorkerBackoff {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
 // signallable returns the live workers whose process is verified.
 func (h *Hive) signallable() (list []*worker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, w := range h.workers {
-		if w.proc != nil {
+		if w.process() != nil {
 			list = append(list, w)
 		}
 	}
@@ -231,7 +253,7 @@ func (h *Hive) Close() error {
 	h.letGoOfLessees()
 	procs := h.signallable()
 	for _, w := range procs {
-		w.proc.Close() // only now: a stop under way needed it
+		w.process().Close() // only now: a stop under way needed it
 	}
 	if len(procs) == 0 {
 		_, _ = proc.PruneCgroups(h.store.Meta().StateID) // tidiness: the next recovery manages with what is left

@@ -128,7 +128,7 @@ func (h *Hive) Decode(body []byte) (Operation, error) {
 }
 
 func (h *Hive) checkSpawn(s Spawn) error {
-	typ, ok := h.cfg.Catalog.Type(s.Worker)
+	typ, ok := h.types().Type(s.Worker)
 	if !ok {
 		return &InputError{
 			Kind: ErrUnknownWorkerType, Field: "worker",

@@ -39,6 +39,11 @@ type sighting struct {
 	at        time.Duration // time since the worker was started or adopted
 }
 
+// serves reports whether the sighting shows the worker serving.
+func (s sighting) serves() bool {
+	return (s.listener == ours || s.listener == weaklyOurs) && s.probed && s.same
+}
+
 // verdict is what is to be done about a worker after a sighting.
 type verdict int
 
@@ -75,7 +80,7 @@ func (f *following) judge(s sighting, r store.Ready) verdict {
 		f.elsewhere = count(f.elsewhere, s.elsewhere != 0)
 	}
 	switch {
-	case (s.listener == ours || s.listener == weaklyOurs) && s.probed && s.same:
+	case s.serves():
 		return nowReady
 	case f.foreign >= 2:
 		return takenByOther
@@ -135,13 +140,22 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 	if s.listener != ours && s.listener != weaklyOurs {
 		return s, nil
 	}
-	s.probed, s.answer = w.h.probe(ctx, rec.Spec, rec.Port)
+	s.probed, s.answer = w.h.probe(ctx, probed(rec), rec.Port)
 	after, err := w.h.sockets.Listening(ctx, rec.Port)
 	if err != nil {
 		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
 	s.same = slices.Equal(inodes(socks), inodes(after))
 	return s, nil
+}
+
+// probed is the spec to probe by: a worker that was ready once is asked for what
+// its liveness names, if it has any.
+func probed(rec store.Worker) store.Spec {
+	if rec.ReadyAt != nil && rec.Spec.Live.Interval > 0 {
+		rec.Spec.Ready.Path = rec.Spec.Live.Path
+	}
+	return rec.Spec
 }
 
 func inodes(socks []sockets.Socket) []uint64 {
@@ -160,7 +174,7 @@ func (w *worker) whoListens(ctx context.Context, socks []sockets.Socket) (whose,
 	case w.record().Spec.Ready.AnyListener:
 		return ours, "", nil
 	}
-	owner, err := w.tree.Owns(ctx, socks)
+	owner, err := w.tree().Owns(ctx, socks)
 	switch owner {
 	case proc.Ours:
 		return ours, "", nil
@@ -198,7 +212,7 @@ func (w *worker) servesElsewhere(ctx context.Context, rec store.Worker) uint16 {
 	if err != nil {
 		return 0
 	}
-	listens, err := w.tree.ListenPorts(ctx, snap)
+	listens, err := w.tree().ListenPorts(ctx, snap)
 	if err != nil {
 		return 0
 	}

@@ -34,6 +34,7 @@ type found struct {
 	exit    store.Exit    // how a dead one ended, as far as it can be known
 	keep    string        // why a dead worker's port stays quarantined
 	left    bool          // it is because processes of it could not be ended
+	again   bool          // a dead worker is started again once hive serves
 }
 
 // ledger is what the state file says at the start.
@@ -65,6 +66,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 		return fmt.Errorf("read the leases: %w", err)
 	}
 	h.endTrees(limited, led)
+	h.decideRestarts(led)
 	if err := ctx.Err(); err != nil {
 		led.letGo()
 		return err
@@ -168,6 +170,9 @@ func (f *found) judge(ctx context.Context, contested bool) {
 	case ctx.Err() != nil:
 		f.verdict, f.why = proc.Unknown, "there was no time to judge it"
 		return
+	case f.rec.State == store.WorkerBackoff:
+		f.verdict, f.again = proc.Dead, true // it goes on waiting for its next start
+		return
 	case f.rec.Identity == nil:
 		f.verdict, f.why = proc.Dead, "it has no process"
 		return
@@ -240,7 +245,7 @@ func (h *Hive) endTrees(ctx context.Context, led *ledger) {
 	var dead []*found
 	var trees []*proc.Tree
 	for _, f := range led.found {
-		if f.verdict == proc.Dead {
+		if f.verdict == proc.Dead && !f.again {
 			dead, trees = append(dead, f), append(trees, h.treeOf(f.rec, nil))
 		}
 	}
@@ -297,6 +302,11 @@ func (h *Hive) adopt(led *ledger) Recovery {
 			// All at once would be a burst of probes just when clients come back.
 			h.takeBack(f, rand.N(time.Duration(len(led.found))*time.Millisecond+firstLook))
 		case proc.Dead:
+			if f.again {
+				r.Restarted++
+				h.startLater(f.rec)
+				continue
+			}
 			if f.keep == "" {
 				r.Freed++
 			}
@@ -325,6 +335,48 @@ func (h *Hive) takeBack(f *found, first time.Duration) {
 			h.spawnGoroutine(func() { _ = w.requestStop(h.ctx, stopRequest{reason: f.rec.Reason}) })
 		})
 	}
+}
+
+// decideRestarts finds the dead workers that are started again once hive serves,
+// on their ports. An end with the machine is no failure of theirs. In the first
+// start with a copied or restored file there are none: the hive that the file is
+// from may run them.
+func (h *Hive) decideRestarts(led *ledger) {
+	now := time.Now()
+	for _, f := range led.found {
+		out := f.outcome(now)
+		if f.verdict != proc.Dead || f.again || f.lease == nil || f.keep != "" || out.then != thenRetry || h.store.Meta().Relocated {
+			continue
+		}
+		before, booted := f.rec.Failures, f.rec.Identity != nil && bootedSince(*f.rec.Identity)
+		if booted {
+			before = nil
+		}
+		wait, again := retry(f.rec.Spec.Restart, before, f.rec.ReadyAt != nil, out.exit, now, rand.Float64())
+		if !again {
+			continue
+		}
+		if booted {
+			wait = 0
+		} else {
+			f.rec.Failures = append(recent(f.rec.Failures, f.rec.Spec.Restart.Window, now), now.UTC())
+		}
+		next := now.Add(wait).UTC()
+		f.again, f.rec.NextTry = true, &next
+	}
+}
+
+// bootedSince reports whether the machine has been booted since a process was recorded.
+func bootedSince(id store.Identity) bool {
+	boot, err := proc.BootID()
+	return err == nil && boot != id.BootID
+}
+
+// startLater has a worker in backoff attended to once hive serves.
+func (h *Hive) startLater(rec store.Worker) {
+	w := h.newWorker(rec, nil)
+	h.enlist(w)
+	h.later(func() { w.attend(0) })
 }
 
 // later has f called once the hive serves: at once if it does.
@@ -363,7 +415,7 @@ func (h *Hive) awaitLooks() {
 	h.mu.Lock()
 	var settled []<-chan struct{}
 	for _, w := range h.workers {
-		settled = append(settled, w.settled)
+		settled = append(settled, w.whenSettled())
 	}
 	h.mu.Unlock()
 	for _, ch := range settled {

@@ -27,7 +27,9 @@ func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 		w.inherited = h.store.Meta().Relocated
 		rest := w.endRest(ctx)
 		if ctx.Err() == nil && rest.err == nil { // else in the next review
-			w.finish(f.outcome(time.Now().UTC()), rest)
+			if w.conclude(ctx, f.outcome(time.Now().UTC()), rest) {
+				w.attend(0)
+			}
 		}
 	case proc.Unknown:
 	}
@@ -39,7 +41,7 @@ func (h *Hive) reviewLeases(ctx context.Context) {
 	h.mu.Lock()
 	var unverified []*worker
 	for _, w := range h.workers {
-		if w.proc == nil {
+		if w.record().State == store.WorkerUnverified {
 			unverified = append(unverified, w)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 func (h *Hive) recordRecovery(led *ledger) error {
 	var free []store.Lease
 	for _, f := range led.found {
-		if f.verdict == proc.Dead && f.keep == "" && f.lease != nil {
+		if f.verdict == proc.Dead && f.keep == "" && f.lease != nil && !f.again {
 			free = append(free, *f.lease)
 		}
 	}
@@ -66,6 +66,9 @@ func (b *batch) recordFound(f *found, relocated bool) error {
 			}
 		}
 	case proc.Dead:
+		if f.again {
+			return b.recordAgain(f)
+		}
 		f.rec = ended(f.rec, f.outcome(b.Now()))
 		if f.keep != "" {
 			if err := b.quarantine(f.rec, "", f.keep); err != nil {
@@ -87,18 +90,35 @@ func (b *batch) recordFound(f *found, relocated bool) error {
 	return b.workerEvent(f.rec, "", f.rec.WorkerID+" "+PublicState(f.rec.State)+": "+f.rec.Reason)
 }
 
+// recordAgain records a dead worker that is started again once hive serves. One
+// that was waiting for that already stays as it is.
+func (b *batch) recordAgain(f *found) error {
+	if f.rec.State == store.WorkerBackoff {
+		return nil
+	}
+	out := f.outcome(b.Now())
+	f.rec.State, f.rec.Reason, f.rec.Exit, f.rec.Identity, f.rec.Cgroup = store.WorkerBackoff, out.reason, out.exit, nil, ""
+	if err := b.setHolder(f.rec); err != nil {
+		return err
+	}
+	if err := b.PutWorker(f.rec); err != nil {
+		return err
+	}
+	return b.workerEvent(f.rec, "", f.rec.WorkerID+" backoff: "+f.rec.Reason+"; it is started again")
+}
+
 // outcome is how a worker that recovery found dead has ended.
 func (f *found) outcome(now time.Time) outcome {
 	exit := f.exit
 	if exit.At.IsZero() {
 		exit.At = now
 	}
-	out := outcome{state: store.WorkerFailed, exit: &exit, reason: "it ended while hive was not running: " + f.why}
+	out := outcome{then: thenRetry, exit: &exit, reason: "it ended while hive was not running: " + f.why}
 	switch {
 	case f.left:
-		out.reason = "could not be stopped wholly: " + f.keep
+		out.then, out.reason = thenFail, "could not be stopped wholly: "+f.keep
 	case f.rec.Desired == store.DesiredStopped:
-		out.state, out.reason = store.WorkerStopped, "stopped on request"
+		out.then, out.reason = thenStop, "stopped on request"
 	case f.rec.State == store.WorkerStopping:
 		out.reason = f.rec.Reason // it was being given up
 	}

@@ -49,7 +49,7 @@ func resultOf(rec store.Worker) spawned {
 
 // runSpawn carries out worker_spawn.
 func (h *Hive) runSpawn(ctx context.Context, j *job, op Spawn) (any, error) {
-	typ, ok := h.cfg.Catalog.Type(op.Worker)
+	typ, ok := h.types().Type(op.Worker)
 	if !ok {
 		return nil, fail(CodeProgramNotFound, "worker type %q is no longer configured", op.Worker)
 	}
@@ -87,7 +87,7 @@ func (h *Hive) spawnAndFollow(ctx context.Context, j *job, typ *catalog.Type, op
 // awaitReady waits until the worker is ready. A cancelled job stops it.
 func (h *Hive) awaitReady(ctx context.Context, j *job, w *worker) error {
 	select {
-	case <-w.settled:
+	case <-w.whenSettled():
 	case <-ctx.Done():
 		if h.ctx.Err() != nil {
 			return errClosing
@@ -122,28 +122,33 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 		return nil, context.Cause(ctx)
 	}
 	defer h.spawns.Release(1)
-	program, err := h.program(typ, op)
-	if err != nil {
+	rec := h.newRecord(j, typ, op)
+	if _, err := h.prepare(typ, &rec); err != nil { // the common mistakes cost no process and no commit
 		return nil, err
 	}
-	port := op.Port
-	if port == 0 {
-		port = typ.Port
+	if rec.Asked.Port = op.Port; op.Port == 0 {
+		rec.Asked.Port = typ.Port
 	}
-	res, err := h.alloc.Acquire(ctx, alloc.Request{Port: port, Ports: typ.Ports, Name: op.Name, Host: typ.Host()})
+	res, err := h.alloc.Acquire(ctx, alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: op.Name, Host: typ.Host()})
 	if err != nil {
 		return nil, portFailure(ctx, err)
 	}
-	rec, env, err := h.newRecord(j, typ, op, program, res.Ports)
+	rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
+	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, h.logPath(rec.WorkerID)
+	env, err := h.prepare(typ, &rec)
+	if err == nil {
+		err = h.beforeStart(ctx, typ, rec, env)
+	}
 	if err != nil {
 		res.Abandon()
+		_ = os.Remove(rec.Log)
 		return nil, err
 	}
 	gated, err := proc.Start(h.procSpec(rec, env))
 	if err != nil {
 		res.Abandon()
 		_ = os.Remove(rec.Log)
-		return nil, fail(CodeExecFailed, "start %s: %v", program, err)
+		return nil, fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
 	}
 	id := gated.Identity()
 	rec.Identity, rec.Cgroup = &id, gated.Cgroup()
@@ -158,21 +163,35 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 	return h.openGate(gated, rec)
 }
 
-// program finds the program of a worker before anything is leased: the common
-// mistake costs no process and no commit.
-func (h *Hive) program(typ *catalog.Type, op Spawn) (string, error) {
+// newRecord is the record of a worker that has no port yet.
+func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn) store.Worker {
+	return store.Worker{
+		Name: op.Name, Type: typ.Name, Port: h.cfg.Ports.Range.First,
+		LeaseID: uuid.Must(uuid.NewV7()).String(),
+		Asked:   store.Asked{Model: op.Model, Device: op.Device, Params: op.Params},
+		State:   store.WorkerSpawning, Desired: store.DesiredRunning,
+		JobID: j.id(), StartedAt: time.Now().UTC(),
+	}
+}
+
+// prepare makes the spec of a start from what was asked for and the type as it is
+// now, finds the program, and returns the environment.
+func (h *Hive) prepare(typ *catalog.Type, rec *store.Worker) (env []string, err error) {
 	if why := typ.Unavailable(); why != "" {
-		return "", fail(CodeProgramNotFound, "%s", why)
+		return nil, fail(CodeProgramNotFound, "%s", why)
 	}
-	spec, err := typ.Render(h.values(op, "", h.cfg.Ports.Range.First))
+	op := Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
+	spec, err := typ.Render(h.values(op, rec.WorkerID, rec.Port))
 	if err != nil {
-		return "", fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
+		return nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
-	path, err := proc.LookPath(spec.Argv[0], "")
+	program, err := proc.LookPath(spec.Argv[0], spec.Dir)
 	if err != nil {
-		return "", fail(CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
+		return nil, fail(CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
 	}
-	return path, nil
+	spec.Argv[0] = program
+	rec.Spec = spec
+	return environment(typ, spec.Device)
 }
 
 func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
@@ -182,30 +201,13 @@ func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
 	}
 }
 
-func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn, program string, ports []uint16) (store.Worker, []string, error) {
-	rec := store.Worker{
-		WorkerID: fmt.Sprintf("%s-%d-%s", typ.Name, ports[0], strings.ToLower(rand.Text()[:6])),
-		Name:     op.Name, Type: typ.Name, Port: ports[0], Ports: ports,
-		LeaseID: uuid.Must(uuid.NewV7()).String(),
-		State:   store.WorkerSpawning, Desired: store.DesiredRunning,
-		JobID: j.id(), StartedAt: time.Now().UTC(),
-	}
-	rec.Log = h.logPath(rec.WorkerID)
-	var err error
-	if rec.Spec, err = typ.Render(h.values(op, rec.WorkerID, rec.Port)); err != nil {
-		return rec, nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
-	}
-	rec.Spec.Argv[0] = program
-	return rec, proc.Environ(os.Environ(), typ.Environ(rec.Spec.Device)), nil
-}
-
 func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {
 	cgroup := ""
 	if h.cgroups {
 		cgroup = rec.WorkerID
 	}
 	return proc.Spec{
-		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, Log: rec.Log, Cgroup: cgroup,
+		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, Log: rec.Log, Cgroup: cgroup,
 		StateID: h.store.Meta().StateID, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
 	}
 }
@@ -272,7 +274,7 @@ func (h *Hive) openGate(gated *proc.Gated, rec store.Worker) (*worker, error) {
 	if err != nil {
 		w := h.newWorker(rec, nil)
 		f := fail(CodeExecFailed, "%v", err)
-		w.finish(outcome{state: store.WorkerFailed, reason: f.Message, jobID: rec.JobID, failure: f}, remains{})
+		w.finish(outcome{then: thenFail, reason: f.Message, jobID: rec.JobID, failure: f}, remains{})
 		return nil, f
 	}
 	rec.State = store.WorkerRunning // rides on the next commit

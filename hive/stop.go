@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,13 +16,15 @@ import (
 	"rbeehive/store"
 )
 
-// outcome is how a worker ended.
+// outcome is how a worker's process ended, and what is to follow.
 type outcome struct {
-	state   store.WorkerState // stopped or failed
+	then    after
 	reason  string
 	exit    *store.Exit
 	jobID   string
-	failure *failure // nil if it ended on request
+	failure *failure        // nil if it ended on request
+	live    bool            // its liveness demands a new start, whatever its policy
+	restart *restartRequest // with thenStart
 }
 
 // runStop carries out worker_stop and worker_process_delete.
@@ -37,7 +40,7 @@ func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing
 		return nil, fail(CodeNotFound, "%s", missing)
 	}
 	rec := w.record()
-	if w.proc == nil {
+	if rec.State == store.WorkerUnverified {
 		return nil, fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
 	}
 	j.begin(rec.WorkerID, time.Now().UTC())
@@ -88,44 +91,53 @@ func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 	}
 }
 
-// stop ends the worker on request. Only its supervisor calls it.
-func (w *worker) stop(ctx context.Context, req stopRequest) {
-	out := outcome{state: store.WorkerStopped, reason: req.reason, jobID: req.jobID}
-	if rec := w.record(); rec.State == store.WorkerStopping && rec.Desired == store.DesiredRunning {
-		out.state = store.WorkerFailed // a restart of hive came between giving it up and its end
+// stop ends the worker on request, or ends its process to start another. Only its
+// supervisor calls it. It reports whether there is more to attend to.
+func (w *worker) stop(ctx context.Context, req stopRequest) bool {
+	out := outcome{then: thenStop, reason: req.reason, jobID: req.jobID}
+	rec := w.record()
+	switch {
+	case req.restart != nil:
+		out.then, out.restart = thenStart, req.restart
+	case rec.State == store.WorkerStopping && rec.Desired == store.DesiredRunning:
+		out.then = thenFail // a restart of hive came between giving it up and its end
 	}
-	w.bringDown(ctx, out)
+	return w.bringDown(ctx, out)
 }
 
-// giveUp ends a worker that cannot become ready. Only its supervisor calls it.
-func (w *worker) giveUp(ctx context.Context, f *failure) {
+// giveUp ends the process of a worker that cannot become ready, or does not serve
+// any more. Only its supervisor calls it. It reports whether there is more to
+// attend to.
+func (w *worker) giveUp(ctx context.Context, f *failure) bool {
 	rec := w.record()
 	f.Log = lastLines(rec.Log, logTail)
-	w.bringDown(ctx, outcome{state: store.WorkerFailed, reason: f.Message, jobID: rec.JobID, failure: f})
+	return w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f})
 }
 
 // logTail is how many lines of a worker's log a failed job shows.
 const logTail = 20
 
-func (w *worker) bringDown(ctx context.Context, out outcome) {
+func (w *worker) bringDown(ctx context.Context, out outcome) bool {
 	if !w.recordStopping(out) {
-		return
+		return false
 	}
-	rest := w.endTree(ctx, w.tree)
+	p := w.process()
+	w.stopCommand(ctx, p)
+	rest := w.endTree(ctx, w.tree())
 	if ctx.Err() != nil {
-		return // the record says stopping: the next recovery goes on with it
+		return false // the record says stopping: the next recovery goes on with it
 	}
 	select {
-	case <-w.proc.Done():
-		exit := w.proc.Exit()
+	case <-p.Done():
+		exit := p.Exit()
 		out.exit = &exit
 	default:
 		if len(rest.members) == 0 {
-			rest.members = []proc.Member{{PID: w.proc.PID(), Program: filepath.Base(w.record().Spec.Argv[0])}}
+			rest.members = []proc.Member{{PID: p.PID(), Program: filepath.Base(w.record().Spec.Argv[0])}}
 		}
-		w.proc.Close()
+		p.Close()
 	}
-	w.finish(out, rest)
+	return w.conclude(ctx, out, rest)
 }
 
 // remains is what a stop could not end. With err it is not known what remains.
@@ -144,8 +156,16 @@ func (w *worker) endTree(ctx context.Context, t *proc.Tree) remains {
 // anything is done to it. It reports whether it did; if not, the hive is closing.
 func (w *worker) recordStopping(out outcome) bool {
 	rec := w.record()
-	rec.State, rec.Reason = store.WorkerStopping, out.reason
-	if out.state == store.WorkerStopped {
+	ev := evGiveUp
+	if out.failure == nil {
+		ev = evStop
+	}
+	m, ok := decide(rec.State, ev, out.then)
+	if !ok {
+		m.to = store.WorkerStopping // it is being ended, whatever it was
+	}
+	rec.State, rec.Reason = m.to, out.reason
+	if out.then == thenStop {
 		rec.Desired = store.DesiredStopped
 	}
 	err := w.h.settle(func(b *batch) error {
@@ -197,11 +217,12 @@ func (b *batch) beginJob(h *Hive, id string) error {
 	return b.PutJob(j.begin("", b.Now()))
 }
 
-// died ends a worker whose main process has exited by itself. What remains of
-// its tree is ended too: a dead main process is not a dead worker.
-func (w *worker) died(ctx context.Context) {
+// died follows the exit of a main process by itself. What remains of its tree is
+// ended too: a dead main process is not a dead worker. It reports whether there is
+// more to attend to.
+func (w *worker) died(ctx context.Context) bool {
 	rec := w.record()
-	exit := w.proc.Exit()
+	exit := w.process().Exit()
 	f := fail(CodeExitedEarly, "%s before it was ready", describeExit(exit))
 	if rec.ReadyAt != nil {
 		f = fail(CodeExitedEarly, "%s", describeExit(exit))
@@ -209,16 +230,16 @@ func (w *worker) died(ctx context.Context) {
 	f.Log = lastLines(rec.Log, logTail)
 	rest := w.endRest(ctx)
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
 		w.blamePort(ctx, f)
 	}
-	out := outcome{state: store.WorkerFailed, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
+	out := outcome{then: thenRetry, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
 	if rec.Desired == store.DesiredStopped { // a restart of hive came in between
-		out.state, out.reason, out.failure = store.WorkerStopped, "stopped on request", nil
+		out = outcome{then: thenStop, reason: "stopped on request", exit: &exit, jobID: rec.JobID}
 	}
-	w.finish(out, rest)
+	return w.conclude(ctx, out, rest)
 }
 
 // blamePort finds out whether a worker ended because somebody else has its port,
@@ -279,13 +300,54 @@ func describeExit(e store.Exit) string {
 	return "exited, its code is unknown"
 }
 
-// finish records the end of a worker and frees its port, unless somebody can
-// still be reached there: then the port is quarantined.
+// conclude decides what follows the end of a worker's process, and does it. It
+// reports whether there is more to attend to.
+func (w *worker) conclude(ctx context.Context, out outcome, rest remains) bool {
+	rec := w.record()
+	if len(rest.members) > 0 || rest.err != nil {
+		w.finish(out, rest)
+		return false
+	}
+	if out.then == thenRetry {
+		out.then = thenFail
+		now := time.Now()
+		policy := rec.Spec.Restart
+		if out.live && policy.Policy == store.RestartNever {
+			policy.Policy = store.RestartOnFailure
+		}
+		if w.moves(out) {
+			policy.Policy = store.RestartNever
+		}
+		wait, again := retry(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64())
+		if again && w.h.spawnable() {
+			return w.backOff(out, now, wait)
+		}
+		if n := len(recent(rec.Failures, rec.Spec.Restart.Window, now)); n > 0 && out.failure != nil {
+			out.reason = fmt.Sprintf("%s; given up after %d new starts within %s (restart.max)", out.reason, n, rec.Spec.Restart.Window)
+			out.failure.Message = out.reason
+		}
+	}
+	if out.then == thenStart {
+		return w.startOver(ctx, out)
+	}
+	w.finish(out, rest)
+	return false
+}
+
+// moves reports whether a spawn is to try its next port instead of waiting for this
+// one: a stranger has it, and nobody asked for this port and no other.
+func (w *worker) moves(out outcome) bool {
+	rec := w.record()
+	return out.failure != nil && out.failure.Code == CodeForeignListener && rec.Restarts == 0 && rec.ReadyAt == nil && rec.Asked.Port == 0
+}
+
+// finish records the end of a worker and frees its ports, unless somebody can
+// still be reached there: then they are quarantined.
 func (w *worker) finish(out outcome, rest remains) {
 	rec := w.record()
 	keep := w.h.whyQuarantine(rec.Ports, rest)
 	if len(rest.members) > 0 || rest.err != nil {
-		out.state, out.reason = store.WorkerFailed, "could not be stopped wholly: "+keep
+		out.then, out.reason = thenFail, "could not be stopped wholly: "+keep
 		out.failure = fail(CodeStopIncomplete, "%s; port %d is quarantined", keep, rec.Port)
 	}
 	rec = ended(rec, out)
@@ -315,9 +377,20 @@ func (w *worker) recordEnd(rec store.Worker, jobID, keep string) error {
 	}, end)
 }
 
+// ended is the record of a worker that is not started again.
 func ended(rec store.Worker, out outcome) store.Worker {
 	now := time.Now().UTC()
-	rec.State, rec.Reason, rec.Exit, rec.EndedAt = out.state, out.reason, out.exit, &now
+	if out.then == thenRetry {
+		out.then = thenFail
+	}
+	m, ok := decide(rec.State, evGone, out.then)
+	if !ok {
+		m = decideEnd(out.then)
+	}
+	rec.State, rec.Reason, rec.EndedAt, rec.NextTry = m.to, out.reason, &now, nil
+	if out.exit != nil {
+		rec.Exit = out.exit
+	}
 	return rec
 }
 

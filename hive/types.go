@@ -54,7 +54,7 @@ const (
 // and for up to two seconds each (see versions); without, it blocks only for
 // looks at the file system. Safe for concurrent use; ctx ends the asking.
 func (h *Hive) Types(ctx context.Context, versions bool) []TypeView {
-	types := h.cfg.Catalog.Types()
+	types := h.types().Types()
 	views := make([]TypeView, len(types))
 	var g errgroup.Group
 	for i, t := range types {
@@ -72,7 +72,7 @@ func (h *Hive) Types(ctx context.Context, versions bool) []TypeView {
 // run. Errors: ErrNotFound, and *InputError for a field with a wrong value. What
 // only stands in the way of a spawn (no model, no program) is said in the view.
 func (h *Hive) TypeInfo(ctx context.Context, s Spawn, version bool) (TypeView, error) {
-	t, ok := h.cfg.Catalog.Type(s.Worker)
+	t, ok := h.types().Type(s.Worker)
 	if !ok {
 		return TypeView{}, fmt.Errorf("worker type %q: %w (known: %s)", clip(s.Worker), ErrNotFound, strings.Join(h.typeNames(), ", "))
 	}
@@ -97,7 +97,7 @@ func (h *Hive) TypeInfo(ctx context.Context, s Spawn, version bool) (TypeView, e
 }
 
 func (h *Hive) typeNames() (names []string) {
-	for _, t := range h.cfg.Catalog.Types() {
+	for _, t := range h.types().Types() {
 		names = append(names, t.Name)
 	}
 	return names

@@ -22,12 +22,10 @@ import (
 // the goroutine in which proc waits for its exit.
 type worker struct {
 	h    *Hive
-	proc *proc.Process // nil while the process cannot be judged (unverified)
-	tree *proc.Tree
+	body atomic.Pointer[body]
 	snap atomic.Pointer[store.Worker]
 
 	stops   chan stopRequest
-	settled chan struct{} // closed when it is ready or has ended
 	ended   chan struct{} // closed when it has ended and its record and lease say so
 	failure *failure      // why it ended by itself; set before ended is closed
 
@@ -36,23 +34,42 @@ type worker struct {
 	inherited bool
 
 	mu       sync.Mutex
-	attended bool // a supervisor is there
-	callers  int  // those who wait for the supervisor to take a stop request
-	doubted  bool // somebody has seen it not serving: it is to be looked at again
+	settled  chan struct{} // closed when its present start is ready or it has ended
+	live     *time.Timer   // of the next look at a worker that is ready
+	missed   int           // such looks in a row that it failed
+	attended bool          // a supervisor is there
+	callers  int           // those who wait for the supervisor to take a stop request
+	doubted  bool          // somebody has seen it not serving: it is to be looked at again
 }
+
+// body is what a worker has of the operating system. A new start gives it another.
+type body struct {
+	proc *proc.Process // nil while it has none (backoff), or none that could be judged (unverified)
+	tree *proc.Tree
+}
+
+// process is nil while the worker has no process, or none that could be judged.
+func (w *worker) process() *proc.Process { return w.body.Load().proc }
+func (w *worker) tree() *proc.Tree       { return w.body.Load().tree }
 
 // stopRequest asks a supervisor to stop its worker.
 type stopRequest struct {
-	jobID  string
-	reason string
+	jobID   string
+	reason  string
+	restart *restartRequest // it is to be started again then; nil: it is not
 }
 
-// newWorker makes the worker of a record. p is nil if its process cannot be judged.
+// newWorker makes the worker of a record. p is nil if it has no process, or one
+// that cannot be judged.
 func (h *Hive) newWorker(rec store.Worker, p *proc.Process) *worker {
-	w := &worker{h: h, proc: p, stops: make(chan stopRequest), settled: make(chan struct{}), ended: make(chan struct{})}
-	w.tree = h.treeOf(rec, p)
+	w := &worker{h: h, stops: make(chan stopRequest), settled: make(chan struct{}), ended: make(chan struct{})}
+	w.embody(rec, p)
 	w.snap.Store(&rec)
 	return w
+}
+
+func (w *worker) embody(rec store.Worker, p *proc.Process) {
+	w.body.Store(&body{proc: p, tree: w.h.treeOf(rec, p)})
 }
 
 func (h *Hive) treeOf(rec store.Worker, p *proc.Process) *proc.Tree {
@@ -113,11 +130,14 @@ func (w *worker) attend(first time.Duration) bool {
 // follow attends to a worker that has just been started or adopted, and from
 // now on whenever its process ends.
 func (w *worker) follow(first time.Duration) {
+	w.mu.Lock()
+	w.doubted = true // also one that was ready when hive was killed is looked at
+	w.mu.Unlock()
 	if !w.attend(first) {
-		w.proc.Close() // the hive closes; the process runs on
+		w.process().Close() // the hive closes; the process runs on
 		return
 	}
-	w.proc.AfterDone(func() { w.attend(0) })
+	w.process().AfterDone(func() { w.attend(0) })
 }
 
 // doubt has a worker that was ready looked at again, until it serves: somebody has
@@ -144,7 +164,7 @@ func (w *worker) rest() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
-	case <-w.proc.Done():
+	case <-w.process().Done():
 		return false
 	default:
 	}
@@ -157,59 +177,64 @@ func (w *worker) rest() bool {
 
 // supervise attends to the worker until it rests, has ended, or the hive closes.
 func (w *worker) supervise(ctx context.Context, first time.Duration) {
+	for {
+		again := false
+		if w.record().State == store.WorkerBackoff {
+			again = w.waitOut(ctx)
+		} else {
+			again = w.attendTo(ctx, first)
+		}
+		if !again {
+			return
+		}
+		first = firstLook
+	}
+}
+
+// attendTo attends to one process of the worker. It reports whether there is more
+// to attend to: it waits for a new start, or has been started again.
+func (w *worker) attendTo(ctx context.Context, first time.Duration) bool {
 	now := time.Now()
 	f := &follower{w: w, since: now, searched: now}
 	defer f.cancel()
 	timer := time.NewTimer(first)
 	defer timer.Stop()
-	looking := w.takeDoubt() || !w.atRest()
+	looking := w.takeDoubt()
 	if !looking {
 		timer.Stop() // called for a stop or an exit, not to look
 	}
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-w.proc.Done():
+			return false
+		case <-w.process().Done():
 			f.cancel()
-			w.died(ctx)
-			return
+			return w.died(ctx)
 		case req := <-w.stops:
 			f.cancel()
-			w.stop(ctx, req)
-			return
+			return w.stop(ctx, req)
 		case <-timer.C:
 			f.begin(ctx)
 			continue
 		case seen := <-f.seen:
 			v := f.conclude(seen)
-			if w.act(ctx, v, seen, f.state.looks) {
-				return
+			if over, again := w.act(ctx, v, seen, f.state.looks); over {
+				return again
 			}
 			looking = v != nowReady
 		}
 		if !looking && w.rest() {
-			return
+			return false
 		}
-		if looking = looking || w.takeDoubt(); looking {
+		if looking = w.takeDoubt() || looking; looking {
 			timer.Reset(f.gap)
 		}
 	}
 }
 
-// atRest reports whether the worker has been seen serving since it was started
-// or adopted.
-func (w *worker) atRest() bool {
-	select {
-	case <-w.settled:
-		return true
-	default:
-		return false
-	}
-}
-
-// act carries out a verdict. It reports whether the worker has ended.
-func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) bool {
+// act carries out a verdict. over: the process has ended; again is then as for
+// attendTo.
+func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) (over, again bool) {
 	rec := w.record()
 	if w.inherited && v != nowReady {
 		v = waitUndecided
@@ -217,46 +242,53 @@ func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) bool
 	switch {
 	case v == nowReady:
 		w.becomeReady(s)
-		return false
+		return false, false
 	case rec.ReadyAt != nil && v != waitUndecided:
-		w.showUnhealthy(notReadyBecause(s, rec), looks)
-		return false
+		return w.showUnhealthy(ctx, notReadyBecause(s, rec), looks)
 	}
 	switch v {
 	case waitLoading:
 		w.showLoading(notReadyBecause(s, rec))
 	case takenByOther:
 		w.h.alloc.Avoid(rec.Port, s.holder)
-		w.giveUp(ctx, fail(CodeForeignListener, "port %d is held by %s", rec.Port, s.holder))
-		return true
+		return true, w.giveUp(ctx, fail(CodeForeignListener, "port %d is held by %s", rec.Port, s.holder))
 	case onWrongPort:
-		w.giveUp(ctx, fail(CodeWrongPort, "it listens on port %d instead of its port %d: does its command use {{.Port}}?", s.elsewhere, rec.Port))
-		return true
+		return true, w.giveUp(ctx, fail(CodeWrongPort, "it listens on port %d instead of its port %d: does its command use {{.Port}}?", s.elsewhere, rec.Port))
 	case stalledOut:
-		w.giveUp(ctx, fail(CodeNotReady, "no progress for %s (ready.stall): %s", rec.Spec.Ready.Stall, notReadyBecause(s, rec)))
-		return true
+		return true, w.giveUp(ctx, fail(CodeNotReady, "no progress for %s (ready.stall): %s", rec.Spec.Ready.Stall, notReadyBecause(s, rec)))
 	case ranOutOfTime:
-		w.giveUp(ctx, fail(CodeNotReady, "not ready after %s (ready.timeout): %s", rec.Spec.Ready.Timeout, notReadyBecause(s, rec)))
-		return true
+		return true, w.giveUp(ctx, fail(CodeNotReady, "not ready after %s (ready.timeout): %s", rec.Spec.Ready.Timeout, notReadyBecause(s, rec)))
 	}
-	return false
+	return false, false
 }
 
 // showLoading records that a worker listens and does not serve yet.
 func (w *worker) showLoading(why string) {
 	rec := w.record()
-	if rec.State == store.WorkerSpawning || rec.State == store.WorkerRunning {
-		w.change(rec.WorkerID+" is loading: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerLoading, why })
+	m, ok := decide(rec.State, evListens, thenFail)
+	if ok && m.to != rec.State {
+		w.change(rec.WorkerID+" is loading: "+why, func(r *store.Worker) { r.State, r.Reason = m.to, why })
 	}
 }
 
 // showUnhealthy records that a worker that was ready does not serve now, but not
-// for one missed answer. It is looked at until it serves again.
-func (w *worker) showUnhealthy(why string, looks int) {
+// for one missed answer. It is looked at until it serves again, unless its
+// liveness demands that it is started again; over and again are as for act.
+func (w *worker) showUnhealthy(ctx context.Context, why string, looks int) (over, again bool) {
 	rec := w.record()
-	if rec.State != store.WorkerUnhealthy && looks >= missedAnswers {
-		w.change(rec.WorkerID+" is unhealthy: "+why, func(r *store.Worker) { r.State, r.Reason = store.WorkerUnhealthy, why })
+	m, ok := decide(rec.State, evSilent, thenFail)
+	if !ok || looks < missedAnswers {
+		return false, false
 	}
+	if m.to != rec.State {
+		w.change(rec.WorkerID+" is unhealthy: "+why, func(r *store.Worker) { r.State, r.Reason = m.to, why })
+	}
+	if rec.Spec.Live.Interval == 0 || !rec.Spec.Live.Restart {
+		return false, false
+	}
+	f := fail(CodeNotReady, "it does not serve any more (live): %s", why)
+	f.Log = lastLines(rec.Log, logTail)
+	return true, w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f, live: true})
 }
 
 // missedAnswers is after how many looks in a row a worker that was ready is no
@@ -277,7 +309,8 @@ func notReadyBecause(s sighting, rec store.Worker) string {
 
 func (w *worker) becomeReady(s sighting) {
 	rec := w.record()
-	if rec.State != store.WorkerReady {
+	m, ok := decide(rec.State, evServes, thenFail)
+	if ok && m.to != rec.State {
 		message := fmt.Sprintf("%s is ready at %s", rec.WorkerID, URL(rec))
 		if rec.ReadyAt != nil {
 			message = fmt.Sprintf("%s is ready again at %s", rec.WorkerID, URL(rec))
@@ -286,7 +319,7 @@ func (w *worker) becomeReady(s sighting) {
 			message += " (weak: the system does not show who listens)"
 		}
 		if !w.change(message, func(r *store.Worker) {
-			r.State, r.Reason = store.WorkerReady, ""
+			r.State, r.Reason = m.to, ""
 			if now := time.Now().UTC(); r.ReadyAt == nil {
 				r.ReadyAt = &now
 			}
@@ -294,17 +327,39 @@ func (w *worker) becomeReady(s sighting) {
 			return
 		}
 	}
+	w.watchLive()
 	w.settle()
+}
+
+// whenSettled is closed when the worker is ready or has ended.
+func (w *worker) whenSettled() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.settled
 }
 
 // settle tells those who wait that the worker is ready or has ended. Only the
 // supervisor calls it.
 func (w *worker) settle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	select {
 	case <-w.settled:
 	default:
 		close(w.settled)
 	}
+}
+
+// unsettle makes those who begin to wait now wait for a new start.
+func (w *worker) unsettle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.settled:
+		w.settled = make(chan struct{})
+	default:
+	}
+	w.doubted = true
 }
 
 // follower runs one look at a time beside the supervisor, which must stay free
@@ -367,7 +422,7 @@ func (w *worker) progress(ctx context.Context) string {
 	if fi, err := os.Stat(w.record().Log); err == nil {
 		size = fi.Size()
 	}
-	cpu, err := w.tree.CPUTime(ctx)
+	cpu, err := w.tree().CPUTime(ctx)
 	if err != nil {
 		return "" // not known this time
 	}

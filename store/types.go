@@ -95,6 +95,7 @@ const (
 	WorkerStopping   WorkerState = "stopping"   // being stopped
 	WorkerStopped    WorkerState = "stopped"    // ended on request
 	WorkerFailed     WorkerState = "failed"     // ended by itself, or could not be started
+	WorkerBackoff    WorkerState = "backoff"    // ended by itself; it is started again at NextTry
 	WorkerUnverified WorkerState = "unverified" // recovery could not judge its process
 )
 
@@ -131,9 +132,48 @@ type Ready struct {
 
 // Stop is how a worker is stopped.
 type Stop struct {
+	// Command is run instead of the signals, and may take Grace; empty: none.
+	Command []string      `json:"command,omitempty"`
 	Signals []string      `json:"signals"`  // sent in turn, each with Grace; then SIGKILL
 	Grace   time.Duration `json:"grace_ns"` // how long to wait after each signal
 	Tree    bool          `json:"tree"`     // signal the whole tree instead of the main process
+}
+
+// Live is how a worker that is ready is watched. Interval 0: by its exit only.
+type Live struct {
+	Path     string        `json:"path"` // HTTP path to probe; empty: listening is enough
+	Interval time.Duration `json:"interval_ns"`
+	Failures int           `json:"failures"` // in a row, before anything is done
+	Restart  bool          `json:"restart"`  // start it again; else it is only shown as unhealthy
+}
+
+// RestartPolicy says when a worker that ends by itself is started again.
+type RestartPolicy string
+
+// The restart policies.
+const (
+	RestartNever     RestartPolicy = "never"
+	RestartOnFailure RestartPolicy = "on-failure" // unless it exits with 0 after it was ready
+	RestartAlways    RestartPolicy = "always"
+)
+
+// Restart is how a worker that ends by itself is started again: at most Max
+// times within Window, after waits that double from Backoff to MaxBackoff.
+type Restart struct {
+	Policy     RestartPolicy `json:"policy"`
+	Max        int           `json:"max"`
+	Window     time.Duration `json:"window_ns"`
+	Backoff    time.Duration `json:"backoff_ns"`
+	MaxBackoff time.Duration `json:"max_backoff_ns"`
+}
+
+// Asked is what the request that started a worker said, for starting it again
+// from the configuration as it is then.
+type Asked struct {
+	Model  string            `json:"model,omitempty"`
+	Device string            `json:"device,omitempty"`
+	Params map[string]string `json:"params,omitempty"`
+	Port   uint16            `json:"port,omitempty"` // the port that the request, or else the entry, fixed
 }
 
 // Spec is what a worker was started as: all that is needed to follow and stop
@@ -145,31 +185,42 @@ type Spec struct {
 	Model  string            `json:"model,omitempty"`
 	Device string            `json:"device,omitempty"`
 	Params map[string]string `json:"params,omitempty"`
+	User   string            `json:"user,omitempty"` // whom it runs as; empty: as hive does
 	Ready  Ready             `json:"ready"`
+	Live   Live              `json:"live"`
 	Stop   Stop              `json:"stop"`
+	// Restart is what hive does when it ends by itself. The zero value: nothing.
+	Restart Restart `json:"restart"`
 }
 
 // Worker is the record of a process hive started.
 type Worker struct {
-	WorkerID  string      `json:"worker_id"` // <type>-<port>-<6>, never used again
-	Name      string      `json:"name,omitempty"`
-	Type      string      `json:"type"`
-	Spec      Spec        `json:"spec"`
-	Port      uint16      `json:"port"`
-	Ports     []uint16    `json:"ports"`
-	LeaseID   string      `json:"lease_id"`
-	Identity  *Identity   `json:"identity,omitempty"`
-	Cgroup    string      `json:"cgroup,omitempty"`
-	State     WorkerState `json:"state"`
-	Desired   Desired     `json:"desired"`
-	Reason    string      `json:"reason,omitempty"` // why it is in this state, for a person
-	Restarts  int         `json:"restarts"`
-	Exit      *Exit       `json:"exit,omitempty"`
-	Log       string      `json:"log"` // absolute path
-	JobID     string      `json:"job_id,omitempty"`
-	StartedAt time.Time   `json:"started_at"`
-	ReadyAt   *time.Time  `json:"ready_at,omitempty"`
-	EndedAt   *time.Time  `json:"ended_at,omitempty"`
+	WorkerID string      `json:"worker_id"` // <type>-<port>-<6>, never used again
+	Name     string      `json:"name,omitempty"`
+	Type     string      `json:"type"`
+	Asked    Asked       `json:"asked"`
+	Spec     Spec        `json:"spec"`
+	Port     uint16      `json:"port"`
+	Ports    []uint16    `json:"ports"`
+	LeaseID  string      `json:"lease_id"`
+	Identity *Identity   `json:"identity,omitempty"`
+	Cgroup   string      `json:"cgroup,omitempty"`
+	State    WorkerState `json:"state"`
+	Desired  Desired     `json:"desired"`
+	Reason   string      `json:"reason,omitempty"` // why it is in this state, for a person
+	Restarts int         `json:"restarts"`         // how often it was started again
+	// Failures are the times of its latest ends by itself, oldest first, as many as
+	// its restart policy looks at.
+	Failures []time.Time `json:"failures,omitempty"`
+	NextTry  *time.Time  `json:"next_try,omitempty"` // of backoff
+	// Stale says that its type was changed in the configuration after its start.
+	Stale     bool       `json:"stale,omitempty"`
+	Exit      *Exit      `json:"exit,omitempty"`
+	Log       string     `json:"log"` // absolute path
+	JobID     string     `json:"job_id,omitempty"`
+	StartedAt time.Time  `json:"started_at"`
+	ReadyAt   *time.Time `json:"ready_at,omitempty"`
+	EndedAt   *time.Time `json:"ended_at,omitempty"`
 }
 
 // JobState is the state of a job.

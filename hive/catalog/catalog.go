@@ -40,9 +40,17 @@ type Type struct {
 	Params      map[string]string
 	Port        uint16 // fixed: a spawn that names none gets this one or fails; 0: any of the range
 	Ports       int    // how many ports in a row a worker leases, at least 1
+	Dir         string // working directory of workers; empty: hive's own
+	User        string // whom workers run as; empty: as hive does
+	EnvFile     string // read at each start; empty: none
+	Autostart   bool   // a worker is started whenever none of the type lives
+	Reload      bool   // a change of the type restarts its workers
 	Ready       store.Ready
+	Live        store.Live
 	Stop        store.Stop
+	Restart     store.Restart
 
+	hook, stop  []argument // before_start and stop.command
 	self        string
 	host        string
 	args        []argument
@@ -145,6 +153,8 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 		presetEnv: p.env, script: p.script, pins: p.pins, version: p.version,
 	}
 	t.Ready.AnyListener = e.Listener == "any"
+	t.Dir, t.User, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.EnvFile, e.Autostart, e.Reload == "restart"
+	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	fail := func(key string, err error) error {
 		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: err.Error()}
 	}
@@ -153,6 +163,12 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	}
 	if key, err := t.parse(p.command, e.Program, e.Args); err != nil {
 		return nil, fail(key, err)
+	}
+	if t.hook, err = parseArguments("before_start", e.BeforeStart); err != nil {
+		return nil, fail("before_start", err)
+	}
+	if t.stop, err = parseArguments("stop.command", e.Stop.Command); err != nil {
+		return nil, fail("stop.command", err)
 	}
 	if key, err := t.trySample(); err != nil {
 		return nil, fail(key, err)

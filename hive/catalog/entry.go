@@ -31,9 +31,17 @@ type Entry struct {
 	Ports   int               `mapstructure:"ports"`   // consecutive ports leased; 0: 1
 	// Listener says who may listen on a worker's port: its own processes ("tree",
 	// the default), or "any" one, for clients of a container runtime.
-	Listener string     `mapstructure:"listener"`
-	Ready    ReadyEntry `mapstructure:"ready"`
-	Stop     StopEntry  `mapstructure:"stop"`
+	Listener    string       `mapstructure:"listener"`
+	Dir         string       `mapstructure:"dir"`          // working directory, absolute
+	User        string       `mapstructure:"user"`         // whom workers run as: a name, uid or uid:gid
+	EnvFile     string       `mapstructure:"env_file"`     // absolute; read at each start
+	BeforeStart []string     `mapstructure:"before_start"` // a template per argument
+	Autostart   bool         `mapstructure:"autostart"`    // started whenever no worker of the entry lives
+	Reload      string       `mapstructure:"reload"`       // "restart": a change of the entry restarts its workers
+	Ready       ReadyEntry   `mapstructure:"ready"`
+	Live        LiveEntry    `mapstructure:"live"`
+	Stop        StopEntry    `mapstructure:"stop"`
+	Restart     RestartEntry `mapstructure:"restart"`
 }
 
 // MostPorts is how many ports one worker can lease.
@@ -54,6 +62,8 @@ type StopEntry struct {
 	Signal []string       `mapstructure:"signal"` // default [SIGTERM]
 	Grace  *time.Duration `mapstructure:"grace"`  // default 10s
 	Scope  string         `mapstructure:"scope"`  // main (default) or tree
+	// Command is run instead of the signals; a template per argument.
+	Command []string `mapstructure:"command"`
 }
 
 const (
@@ -118,6 +128,9 @@ func (e *Entry) check(index int) error {
 	}
 	if key, why := e.Stop.check(); why != "" {
 		return fail("stop."+key, "%s", why)
+	}
+	if key, why := e.checkLife(); why != "" {
+		return fail(key, "%s", why)
 	}
 	return nil
 }

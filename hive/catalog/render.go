@@ -105,10 +105,34 @@ func (t *Type) Render(v Values) (store.Spec, error) {
 	}
 	stop := t.Stop
 	stop.Signals = slices.Clone(stop.Signals)
+	if stop.Command, key, err = executeAll(t.stop, v); err != nil {
+		return store.Spec{}, t.renderError(key, err)
+	}
 	return store.Spec{
-		Argv: argv, Host: v.Host, Model: v.Model, Device: v.Device, Params: v.Params,
-		Ready: t.Ready, Stop: stop,
+		Argv: argv, Dir: t.Dir, User: t.User, Host: v.Host, Model: v.Model, Device: v.Device, Params: v.Params,
+		Ready: t.Ready, Live: t.Live, Stop: stop, Restart: t.Restart,
 	}, nil
+}
+
+// Hook returns the command that is to be run before a worker starts; nil: none.
+// Errors: those of Render.
+func (t *Type) Hook(v Values) ([]string, error) {
+	argv, key, err := executeAll(t.hook, t.complete(v))
+	if err != nil {
+		return nil, t.renderError(key, err)
+	}
+	return argv, nil
+}
+
+func parseArguments(key string, texts []string) (list []argument, err error) {
+	for i, text := range texts {
+		a, err := parseArgument(fmt.Sprintf("%s[%d]", key, i), text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
 }
 
 // complete fills in what a spawn did not say.
@@ -166,10 +190,15 @@ func (a *argument) render(v Values) (string, error) {
 	return s, nil
 }
 
-// execute returns the arguments that are not empty; on an error also the key
-// of the argument at fault.
+// execute makes the command.
 func (t *Type) execute(v Values) (argv []string, key string, err error) {
-	for i, a := range t.args {
+	return executeAll(t.args, v)
+}
+
+// executeAll returns the arguments that are not empty; on an error also the key
+// of the argument at fault.
+func executeAll(args []argument, v Values) (argv []string, key string, err error) {
+	for i, a := range args {
 		s, err := a.render(v)
 		if err != nil {
 			return nil, a.key, err
@@ -195,8 +224,12 @@ func (t *Type) trySample() (key string, err error) {
 		Model: or(t.Model, "sample-model"), Device: or(t.Device, "0"),
 		QueenURL: "http://127.0.0.1:7833", HiveURL: "http://127.0.0.1:7835",
 	})
-	_, key, err = t.execute(v)
-	return key, err
+	for _, args := range [][]argument{t.args, t.hook, t.stop} {
+		if _, key, err = executeAll(args, v); err != nil {
+			return key, err
+		}
+	}
+	return "", nil
 }
 
 // needsModel reports whether the template cannot do without .Model. What stands

@@ -1,0 +1,211 @@
+package hive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// restartRequest is a request to start a worker again, for the job that made it.
+type restartRequest struct {
+	jobID string
+	begun chan error // takes one: nil once the new program runs, else why it does not
+}
+
+// answer tells whoever asked; nobody waits twice.
+func (r *restartRequest) answer(err error) {
+	if r != nil {
+		r.begun <- err
+	}
+}
+
+// backOff records that the worker has ended and is started again after a wait. It
+// keeps its lease, without a process. It reports whether there is more to attend
+// to: no, if the hive closes.
+func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
+	rec := w.record()
+	m, _ := decide(rec.State, evGone, thenRetry)
+	if m.to == "" {
+		m, _ = decide(rec.State, evCannot, thenRetry)
+	}
+	next := now.Add(wait).UTC()
+	rec.State, rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = m.to, out.reason, &next, nil, ""
+	rec.Failures = append(recent(rec.Failures, rec.Spec.Restart.Window, now), now.UTC())
+	if out.exit != nil {
+		rec.Exit = out.exit
+	}
+	logLine(rec.Log, "ended %s: %s; the next start is in %s", now.UTC().Format(time.RFC3339), out.reason, wait.Round(time.Millisecond))
+	err := w.h.settle(func(b *batch) error {
+		if err := b.setHolder(rec); err != nil {
+			return err
+		}
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		return b.workerEvent(rec, out.jobID, fmt.Sprintf("%s backoff: %s; start %d of %d in %s",
+			rec.WorkerID, out.reason, len(rec.Failures), rec.Spec.Restart.Max, wait.Round(100*time.Millisecond)))
+	})
+	if err != nil {
+		return false
+	}
+	w.failure = out.failure // of the last start, for who gives up waiting
+	w.embody(rec, nil)
+	w.snap.Store(&rec)
+	return true
+}
+
+// setHolder makes the worker's lease name its present process, or none.
+func (b *batch) setHolder(rec store.Worker) error {
+	lease, err := b.Lease(rec.Port)
+	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
+		return fmt.Errorf("worker %s has no lease of port %d any more", rec.WorkerID, rec.Port)
+	}
+	if err != nil {
+		return err
+	}
+	lease.State, lease.Reason, lease.Identity, lease.Cgroup = store.LeaseHeld, "", rec.Identity, rec.Cgroup
+	return b.PutLease(lease)
+}
+
+// waitOut waits until the next start is due, and starts the worker. It reports
+// whether there is more to attend to.
+func (w *worker) waitOut(ctx context.Context) bool {
+	rec := w.record()
+	timer := time.NewTimer(time.Until(*rec.NextTry))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false // the next recovery goes on waiting
+	case <-timer.C:
+		return w.startOver(ctx, outcome{jobID: rec.JobID})
+	case req := <-w.stops:
+		if req.restart != nil {
+			return w.startOver(ctx, outcome{jobID: req.jobID, restart: req.restart})
+		}
+		rec.Desired = store.DesiredStopped
+		w.snap.Store(&rec)
+		w.finish(outcome{then: thenStop, reason: req.reason, jobID: req.jobID}, remains{})
+		return false
+	}
+}
+
+// startOver starts the worker again, on its ports, as the configuration says now.
+// It reports whether there is more to attend to.
+func (w *worker) startOver(ctx context.Context, out outcome) bool {
+	err := w.startAgain(ctx, out)
+	if ctx.Err() != nil {
+		out.restart.answer(errClosing)
+		return false
+	}
+	if err == nil {
+		out.restart.answer(nil)
+		return true
+	}
+	var f *failure
+	if !errors.As(err, &f) {
+		f = fail(CodeInternal, "%v", err)
+	}
+	out.restart.answer(f)
+	return w.conclude(ctx, outcome{then: thenRetry, reason: f.Message, jobID: out.jobID, failure: f}, remains{})
+}
+
+// startAgain is one new start. The process waits behind its gate until one
+// transaction has recorded it, as at the first.
+func (w *worker) startAgain(ctx context.Context, out outcome) error {
+	h := w.h
+	if err := h.spawns.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer h.spawns.Release(1)
+	rec := w.record()
+	typ, ok := h.types().Type(rec.Type)
+	if !ok {
+		return fail(CodeProgramNotFound, "worker type %q is no longer configured", rec.Type)
+	}
+	env, err := h.prepare(typ, &rec)
+	if err != nil {
+		return err
+	}
+	if err := w.awaitPorts(ctx, rec); err != nil {
+		return err
+	}
+	if err := h.beforeStart(ctx, typ, rec, env); err != nil {
+		return err
+	}
+	m, _ := decide(store.WorkerBackoff, evDue, thenFail)
+	rec.State, rec.Desired, rec.Reason, rec.NextTry, rec.ReadyAt, rec.Stale = m.to, store.DesiredRunning, "", nil, nil, false
+	rec.StartedAt = time.Now().UTC()
+	rec.Restarts++
+	if out.restart != nil {
+		rec.Failures, rec.JobID = nil, out.jobID // a person has looked at it
+	}
+	gated, err := proc.Start(h.procSpec(rec, env))
+	if err != nil {
+		return fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
+	}
+	id := gated.Identity()
+	rec.Identity, rec.Cgroup = &id, gated.Cgroup()
+	logLine(rec.Log, "started again, pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
+	err = h.settle(func(b *batch) error {
+		if err := b.setHolder(rec); err != nil {
+			return err
+		}
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		return b.event(store.EventProcess, rec.JobID, rec.WorkerID, fmt.Sprintf("%s started again as pid %d", rec.WorkerID, id.PID),
+			map[string]any{"pid": id.PID, "worker_id": rec.WorkerID, "log": rec.Log, "restarts": rec.Restarts})
+	})
+	if err != nil {
+		gated.Abort()
+		return err
+	}
+	w.snap.Store(&rec)
+	p, err := gated.Open(context.Background()) // not with a context that ends: see openGate
+	if err != nil {
+		return fail(CodeExecFailed, "%v", err)
+	}
+	rec.State = store.WorkerRunning // rides on the next commit
+	w.embody(rec, p)
+	w.snap.Store(&rec)
+	w.unsettle()
+	p.AfterDone(func() { w.attend(0) })
+	return nil
+}
+
+// awaitPorts makes sure that nobody else has the worker's ports. What the kernel
+// keeps of closed connections is waited for, up to drainPatience: it is no failure
+// of the worker.
+func (w *worker) awaitPorts(ctx context.Context, rec store.Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, drainPatience)
+	defer cancel()
+	ticker := time.NewTicker(drainGlance)
+	defer ticker.Stop()
+	for {
+		err := w.h.alloc.Recheck(ctx, rec.Ports, rec.Spec.Host)
+		var held *alloc.UnavailableError
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &held):
+			return fail(CodePortUnavailable, "%v", err)
+		case !held.Draining:
+			return fail(CodeForeignListener, "port %d is held by somebody else: %s", held.Port, held.Reason)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fail(CodePortUnavailable, "%v", err)
+		}
+	}
+}
+
+const (
+	drainPatience = 70 * time.Second // TIME_WAIT lasts for 60 s
+	drainGlance   = 500 * time.Millisecond
+)
