@@ -41,6 +41,8 @@ type Config struct {
 	Jobs     JobsConfig
 	Catalog  *catalog.Catalog
 	Shutdown Shutdown // default: keep
+	// StartParallel is how many autostart entries are started at once; default 2.
+	StartParallel int
 	// WorkersKeep is how long a dead worker's record and log stay, at least
 	// those of the last 50; default 24 h.
 	WorkersKeep time.Duration
@@ -80,6 +82,7 @@ func (c *Config) complete() error {
 	}
 	setDefault(&c.HiveID, "localhost")
 	setDefault(&c.Shutdown, ShutdownKeep)
+	setDefault(&c.StartParallel, 2)
 	setDefault(&c.Orphans, OrphansKeep)
 	setDefault(&c.WorkersKeep, 24*time.Hour)
 	setDefault(&c.AuditInterval, 30*time.Second)

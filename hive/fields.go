@@ -25,6 +25,14 @@ func (f fields) text(name string) (string, error) {
 	return s, nil
 }
 
+func (f fields) worker() (string, error) {
+	id, err := f.text("worker_id")
+	if err == nil && id == "" {
+		err = badField("worker_id", "is required: the id or the name of a worker")
+	}
+	return id, err
+}
+
 func (f fields) pid() (int, error) {
 	raw, ok := f["pid"]
 	if !ok || string(raw) == "null" {

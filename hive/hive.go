@@ -224,7 +224,7 @@ func (h *Hive) cancelSpawns(ctx context.Context) error {
 	var list []*job
 	for _, j := range h.jobs {
 		switch j.op.(type) {
-		case Spawn, Check:
+		case Spawn, Check, RestartWorker:
 			list = append(list, j)
 		}
 	}

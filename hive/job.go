@@ -127,7 +127,7 @@ func (h *Hive) start(rec store.Job, op Operation) {
 	h.jobs[rec.JobID] = j
 	h.mu.Unlock()
 	switch op.(type) {
-	case Spawn, Check:
+	case Spawn, Check, RestartWorker:
 		if h.draining.Load() { // admitted before StopWorkers, and not in its list
 			cancel(errCancelled)
 		}
@@ -173,6 +173,8 @@ func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
 		return h.runSpawn(ctx, j, op)
 	case StopWorker:
 		return h.runStop(ctx, j, func() *worker { return h.liveWorker(op.WorkerID) }, fmt.Sprintf("no live worker %q", op.WorkerID))
+	case RestartWorker:
+		return h.runRestart(ctx, j, op)
 	case ProcessDelete:
 		return h.runStop(ctx, j, func() *worker { return h.workerByPID(op.PID) }, fmt.Sprintf("no worker of this hive has PID %d", op.PID))
 	case Check:

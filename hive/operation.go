@@ -43,6 +43,10 @@ const (
 // StopWorker stops a worker, named by id or name.
 type StopWorker struct{ WorkerID string }
 
+// RestartWorker ends the process of a worker, named by id or name, and starts it
+// again as the configuration says now; one that has ended is started again.
+type RestartWorker struct{ WorkerID string }
+
 // ProcessList lists the processes of live workers.
 type ProcessList struct{}
 
@@ -69,6 +73,9 @@ func (Spawn) Tag() string { return "worker_spawn" }
 func (StopWorker) Tag() string { return "worker_stop" }
 
 // Tag implements Operation.
+func (RestartWorker) Tag() string { return "worker_restart" }
+
+// Tag implements Operation.
 func (ProcessList) Tag() string { return "worker_process_list" }
 
 // Tag implements Operation.
@@ -91,7 +98,7 @@ var queenOperations = []string{
 
 // laterOperations belong to a hive and are not built into this version.
 var laterOperations = []string{
-	"worker_restart", "worker_catalog_list", "worker_catalog_get", "worker_list_installed", "worker_installed_get",
+	"worker_catalog_list", "worker_catalog_get", "worker_list_installed", "worker_installed_get",
 	"worker_install", "worker_remove", "model_download", "model_list", "model_get", "model_delete", "model_load", "model_unload",
 }
 
@@ -104,7 +111,8 @@ var decoders = map[string]struct {
 	decode func(fields) (Operation, error)
 }{
 	"worker_spawn":          {[]string{"worker", "model", "device", "name", "port", "params", "wait"}, decodeSpawn},
-	"worker_stop":           {[]string{"worker_id"}, decodeStop},
+	"worker_stop":           {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.worker(); return StopWorker{id}, err }},
+	"worker_restart":        {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.worker(); return RestartWorker{id}, err }},
 	"worker_process_list":   {nil, func(fields) (Operation, error) { return ProcessList{}, nil }},
 	"worker_process_get":    {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessGet{pid}, err }},
 	"worker_process_delete": {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessDelete{pid}, err }},
@@ -285,12 +293,4 @@ func decodeSpawn(f fields) (Operation, error) {
 	}
 	s.Params, err = f.params()
 	return s, err
-}
-
-func decodeStop(f fields) (Operation, error) {
-	id, err := f.text("worker_id")
-	if err == nil && id == "" {
-		err = badField("worker_id", "is required: the id or the name of a worker")
-	}
-	return StopWorker{id}, err
 }

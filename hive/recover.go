@@ -51,6 +51,9 @@ type ledger struct {
 // table; the hive serves when it returns nil.
 func (h *Hive) Recover(ctx context.Context) error {
 	begun := time.Now()
+	if err := h.endCommands(ctx); err != nil {
+		return err
+	}
 	var led *ledger
 	var g errgroup.Group
 	g.Go(func() (err error) { led, err = h.load(); return err })
@@ -398,6 +401,7 @@ func (h *Hive) afterwards(led *ledger) {
 		h.later(func() { h.restart(rec) })
 	}
 	h.later(func() { h.spawnGoroutine(h.lookAround) })
+	h.later(func() { h.spawnGoroutine(h.autostart) })
 }
 
 // lookAround does what need not be done before serving: the sweep, the full

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"rbeehive/alloc"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
@@ -13,7 +15,6 @@ import (
 
 // restartRequest is a request to start a worker again, for the job that made it.
 type restartRequest struct {
-	jobID string
 	begun chan error // takes one: nil once the new program runs, else why it does not
 }
 
@@ -84,14 +85,25 @@ func (w *worker) waitOut(ctx context.Context) bool {
 	case <-timer.C:
 		return w.startOver(ctx, outcome{jobID: rec.JobID})
 	case req := <-w.stops:
-		if req.restart != nil {
-			return w.startOver(ctx, outcome{jobID: req.jobID, restart: req.restart})
-		}
-		rec.Desired = store.DesiredStopped
-		w.snap.Store(&rec)
-		w.finish(outcome{then: thenStop, reason: req.reason, jobID: req.jobID}, remains{})
-		return false
+		return w.askedAnew(ctx, req)
 	}
+}
+
+// askedMeanwhile is a request that came while a new start was waited for.
+type askedMeanwhile struct{ req stopRequest }
+
+func (e *askedMeanwhile) Error() string { return e.req.reason }
+
+// askedAnew carries out a request to a worker that has no process.
+func (w *worker) askedAnew(ctx context.Context, req stopRequest) bool {
+	if req.restart != nil {
+		return w.startOver(ctx, outcome{jobID: req.jobID, restart: req.restart})
+	}
+	rec := w.record()
+	rec.Desired = store.DesiredStopped
+	w.snap.Store(&rec)
+	w.finish(outcome{then: thenStop, reason: req.reason, jobID: req.jobID}, remains{})
+	return false
 }
 
 // startOver starts the worker again, on its ports, as the configuration says now.
@@ -106,6 +118,11 @@ func (w *worker) startOver(ctx context.Context, out outcome) bool {
 		out.restart.answer(nil)
 		return true
 	}
+	var asked *askedMeanwhile
+	if errors.As(err, &asked) {
+		out.restart.answer(fail(CodeCancelled, "%s", asked.req.reason))
+		return w.askedAnew(ctx, asked.req)
+	}
 	var f *failure
 	if !errors.As(err, &f) {
 		f = fail(CodeInternal, "%v", err)
@@ -118,10 +135,6 @@ func (w *worker) startOver(ctx context.Context, out outcome) bool {
 // transaction has recorded it, as at the first.
 func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	h := w.h
-	if err := h.spawns.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer h.spawns.Release(1)
 	rec := w.record()
 	typ, ok := h.types().Type(rec.Type)
 	if !ok {
@@ -134,6 +147,10 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	if err := w.awaitPorts(ctx, rec); err != nil {
 		return err
 	}
+	if err := h.spawns.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer h.spawns.Release(1)
 	if err := h.beforeStart(ctx, typ, rec, env); err != nil {
 		return err
 	}
@@ -199,6 +216,8 @@ func (w *worker) awaitPorts(ctx context.Context, rec store.Worker) error {
 		}
 		select {
 		case <-ticker.C:
+		case req := <-w.stops:
+			return &askedMeanwhile{req}
 		case <-ctx.Done():
 			return fail(CodePortUnavailable, "%v", err)
 		}
@@ -209,3 +228,69 @@ const (
 	drainPatience = 70 * time.Second // TIME_WAIT lasts for 60 s
 	drainGlance   = 500 * time.Millisecond
 )
+
+// runRestart carries out worker_restart.
+func (h *Hive) runRestart(ctx context.Context, j *job, op RestartWorker) (any, error) {
+	w := h.liveWorker(op.WorkerID)
+	if w == nil {
+		rec, err := h.Worker(op.WorkerID)
+		if err != nil {
+			return nil, fail(CodeNotFound, "no worker %q", op.WorkerID)
+		}
+		if w, err = h.revive(ctx, j, rec); err != nil {
+			return nil, err
+		}
+	} else if err := w.requestRestart(ctx, j); err != nil {
+		return nil, err
+	}
+	if err := h.awaitReady(ctx, j, w); err != nil {
+		return nil, err
+	}
+	return resultOf(w.record()), nil
+}
+
+// revive starts a worker that has ended again, under its id and on its ports.
+func (h *Hive) revive(ctx context.Context, j *job, rec store.Worker) (*worker, error) {
+	typ, ok := h.types().Type(rec.Type)
+	if !ok {
+		return nil, fail(CodeProgramNotFound, "worker type %q is no longer configured", rec.Type)
+	}
+	if err := h.claimName(rec.Name, j.id()); err != nil {
+		return nil, err
+	}
+	defer h.unclaimName(rec.Name)
+	rec.State, rec.Desired, rec.Reason, rec.Stale = store.WorkerSpawning, store.DesiredRunning, "", false
+	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures = nil, nil, nil, nil
+	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.id(), time.Now().UTC()
+	rec.Restarts++
+	return h.spawn(ctx, j, typ, rec)
+}
+
+// requestRestart has a supervisor end the worker's process and start another, and
+// waits until that runs.
+func (w *worker) requestRestart(ctx context.Context, j *job) error {
+	rec := w.record()
+	if rec.State == store.WorkerUnverified {
+		return fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
+	}
+	j.begin(rec.WorkerID, time.Now().UTC())
+	r := &restartRequest{begun: make(chan error, 1)}
+	if err := w.hand(ctx, stopRequest{jobID: j.id(), reason: "restarted on request", restart: r}); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.begun:
+		return err
+	case <-w.ended:
+		if w.failure != nil {
+			return w.failure
+		}
+		return fail(CodeCancelled, "the worker was stopped on request before it was started again")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.h.broken:
+		return w.h.fault
+	case <-w.h.ctx.Done():
+		return errClosing
+	}
+}

@@ -126,18 +126,31 @@ func (h *Hive) Worker(ref string) (store.Worker, error) {
 }
 
 // buryable returns the dead workers that need not be kept any longer, oldest first.
-func (h *Hive) buryable(now time.Time) []store.Worker {
+func (h *Hive) buryable(now time.Time) (list []store.Worker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := 0
-	for n < len(h.dead)-deadAtLeast {
-		old := h.dead[n].EndedAt != nil && now.Sub(*h.dead[n].EndedAt) > h.cfg.WorkersKeep
+	for n := 0; n < len(h.dead)-deadAtLeast; n++ {
+		rec := h.dead[n]
+		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > h.cfg.WorkersKeep
 		if !old && len(h.dead)-n <= deadAtMost {
 			break
 		}
-		n++
+		if !h.saysStopped(n) {
+			list = append(list, rec)
+		}
 	}
-	return slices.Clone(h.dead[:n])
+	return list
+}
+
+// saysStopped reports whether the n-th of the dead is what tells that an autostart
+// entry was stopped on request and stays so. h.mu is held.
+func (h *Hive) saysStopped(n int) bool {
+	rec := h.dead[n]
+	typ, ok := h.types().Type(rec.Type)
+	if !ok || !typ.Autostart || rec.Desired != store.DesiredStopped {
+		return false
+	}
+	return !slices.ContainsFunc(h.dead[n+1:], func(later store.Worker) bool { return later.Type == rec.Type })
 }
 
 // forget takes a dead worker out of memory.

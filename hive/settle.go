@@ -182,6 +182,10 @@ func (h *Hive) settled(b *batch, rec store.Job, w *found) (any, *failure) {
 		if alive {
 			return resultOf(w.rec), nil
 		}
+	case RestartWorker{}.Tag():
+		if alive && w.rec.JobID == rec.JobID && w.rec.State != store.WorkerStopping {
+			return resultOf(w.rec), nil
+		}
 	case StopWorker{}.Tag(), ProcessDelete{}.Tag():
 		if alive {
 			return nil, nil

@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -68,7 +69,7 @@ func (h *Hive) spawnAndFollow(ctx context.Context, j *job, typ *catalog.Type, op
 	}
 	defer h.unclaimName(op.Name)
 	for try := 1; ; try++ {
-		w, err := h.spawn(ctx, j, typ, op)
+		w, err := h.spawn(ctx, j, typ, h.newRecord(j, typ, op))
 		if err != nil {
 			return nil, err
 		}
@@ -112,8 +113,9 @@ func (h *Hive) awaitReady(ctx context.Context, j *job, w *worker) error {
 }
 
 // spawn starts one worker by the protocol of the spawn gate: the process
-// exists and waits, then one transaction records it, then its program runs.
-func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (*worker, error) {
+// exists and waits, then one transaction records it, then its program runs. A rec
+// with an id is of a worker that has ended and is started again, on its ports.
+func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.Worker) (*worker, error) {
 	if err := h.spawns.Acquire(ctx, 1); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -122,18 +124,20 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 		return nil, context.Cause(ctx)
 	}
 	defer h.spawns.Release(1)
-	rec := h.newRecord(j, typ, op)
 	if _, err := h.prepare(typ, &rec); err != nil { // the common mistakes cost no process and no commit
 		return nil, err
 	}
-	if rec.Asked.Port = op.Port; op.Port == 0 {
-		rec.Asked.Port = typ.Port
+	req := alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: rec.Name, Host: typ.Host()}
+	if rec.WorkerID != "" {
+		req.Port, req.Ports = rec.Port, len(rec.Ports)
 	}
-	res, err := h.alloc.Acquire(ctx, alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: op.Name, Host: typ.Host()})
+	res, err := h.alloc.Acquire(ctx, req)
 	if err != nil {
 		return nil, portFailure(ctx, err)
 	}
-	rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
+	if rec.WorkerID == "" {
+		rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
+	}
 	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, h.logPath(rec.WorkerID)
 	env, err := h.prepare(typ, &rec)
 	if err == nil {
@@ -141,13 +145,13 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 	}
 	if err != nil {
 		res.Abandon()
-		_ = os.Remove(rec.Log)
+		dropLog(rec)
 		return nil, err
 	}
 	gated, err := proc.Start(h.procSpec(rec, env))
 	if err != nil {
 		res.Abandon()
-		_ = os.Remove(rec.Log)
+		dropLog(rec)
 		return nil, fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
 	}
 	id := gated.Identity()
@@ -157,10 +161,17 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 		gated.Abort()
 		res.Abandon()
 		j.forget(rec.WorkerID)
-		_ = os.Remove(rec.Log)
+		dropLog(rec)
 		return nil, err
 	}
 	return h.openGate(gated, rec)
+}
+
+// dropLog removes the log of a worker that there is not going to be.
+func dropLog(rec store.Worker) {
+	if rec.Restarts == 0 {
+		_ = os.Remove(rec.Log)
+	}
 }
 
 // newRecord is the record of a worker that has no port yet.
@@ -168,7 +179,7 @@ func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn) store.Worker {
 	return store.Worker{
 		Name: op.Name, Type: typ.Name, Port: h.cfg.Ports.Range.First,
 		LeaseID: uuid.Must(uuid.NewV7()).String(),
-		Asked:   store.Asked{Model: op.Model, Device: op.Device, Params: op.Params},
+		Asked:   store.Asked{Model: op.Model, Device: op.Device, Params: op.Params, Port: cmp.Or(op.Port, typ.Port)},
 		State:   store.WorkerSpawning, Desired: store.DesiredRunning,
 		JobID: j.id(), StartedAt: time.Now().UTC(),
 	}
@@ -280,6 +291,7 @@ func (h *Hive) openGate(gated *proc.Gated, rec store.Worker) (*worker, error) {
 	rec.State = store.WorkerRunning // rides on the next commit
 	w := h.newWorker(rec, p)
 	h.enlist(w)
+	h.forget(rec.WorkerID) // among the dead, where it may have been
 	w.follow(firstLook)
 	return w, nil
 }

@@ -60,6 +60,24 @@ func stopResult(rec store.Worker) map[string]any {
 
 // requestStop has a supervisor stop the worker and waits until it has ended.
 func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
+	if err := w.hand(ctx, req); err != nil {
+		return err
+	}
+	select {
+	case <-w.ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.h.broken:
+		return w.h.fault
+	case <-w.h.ctx.Done():
+		return errClosing
+	}
+}
+
+// hand gives a supervisor a request. It returns nil too if the worker has ended
+// meanwhile.
+func (w *worker) hand(ctx context.Context, req stopRequest) error {
 	w.mu.Lock()
 	w.callers++ // before attend: a supervisor that is there does not rest now
 	w.mu.Unlock()
@@ -71,15 +89,7 @@ func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 	w.attend(0)
 	select {
 	case w.stops <- req:
-	case <-w.ended:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-w.h.broken:
-		return w.h.fault
-	case <-w.h.ctx.Done():
-		return errClosing
-	}
-	select {
+		return nil
 	case <-w.ended:
 		return nil
 	case <-ctx.Done():
@@ -100,7 +110,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) bool {
 	case req.restart != nil:
 		out.then, out.restart = thenStart, req.restart
 	case rec.State == store.WorkerStopping && rec.Desired == store.DesiredRunning:
-		out.then = thenFail // a restart of hive came between giving it up and its end
+		out.then = thenRetry // a restart of hive came between giving it up and its end
 	}
 	return w.bringDown(ctx, out)
 }

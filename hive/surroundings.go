@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,4 +145,23 @@ func (w *worker) stopCommand(ctx context.Context, p *proc.Process) {
 	case <-p.Done():
 	case <-ctx.Done():
 	}
+}
+
+// endCommands ends what a killed hive's commands have left behind, before any of
+// ours run.
+func (h *Hive) endCommands(ctx context.Context) error {
+	if !slices.ContainsFunc(h.types().Types(), (*catalog.Type).HasCommands) {
+		return nil
+	}
+	ended, err := proc.EndCommands(ctx, h.store.Meta().StateID)
+	for _, m := range ended {
+		h.cfg.Log.WithField("pid", m.PID).WithField("program", m.Program).Warn("ended a command of a worker type that a killed hive had left behind")
+	}
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		h.cfg.Log.WithError(err).Warn("what a killed hive's commands have left behind could not be ended wholly")
+	}
+	return nil
 }

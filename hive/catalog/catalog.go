@@ -133,6 +133,9 @@ func (t *Type) Command() []string {
 // they are for hive/proc only and must not be shown, logged or stored.
 func (t *Type) Env() []string { return slices.Clone(t.env) }
 
+// HasCommands reports whether anything is run before a start or instead of signals.
+func (t *Type) HasCommands() bool { return len(t.hook)+len(t.stop) > 0 }
+
 // Host is the address a worker of this type binds.
 func (t *Type) Host() string { return or(t.host, loopback) }
 

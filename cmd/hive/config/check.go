@@ -69,7 +69,7 @@ func (l *loader) fail(path, format string, a ...any) error {
 func (l *loader) check(s *settings) (*Config, error) {
 	c := &Config{
 		File: l.file, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
-		Shutdown: hive.Shutdown(s.Shutdown), WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
+		Shutdown: hive.Shutdown(s.Shutdown), StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
 		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
 		Jobs: hive.JobsConfig{
 			Retention: s.Jobs.Retention, MaxQueued: s.Jobs.MaxQueued,
@@ -272,6 +272,9 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 		if d.value < d.least {
 			return l.fail(d.path, "%v: expected at least %v", d.value, d.least)
 		}
+	}
+	if s.StartParallel < 1 {
+		return l.fail("start_parallel", "%d: expected at least 1", s.StartParallel)
 	}
 	if s.Jobs.MaxQueued < 1 {
 		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)

@@ -38,6 +38,7 @@ type Config struct {
 	Ports         hive.PortsConfig
 	Jobs          hive.JobsConfig
 	Shutdown      hive.Shutdown
+	StartParallel int
 	WorkersKeep   time.Duration
 	AuditInterval time.Duration
 	Orphans       hive.Orphans

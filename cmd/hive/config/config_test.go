@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 		HiveID: "localhost", Listen: addr("127.0.0.1:7835"), DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
-		Shutdown: hive.ShutdownKeep, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
+		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -92,6 +92,7 @@ ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quara
 shutdown: stop
 jobs: {retention: 24h, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
 workers_keep: 1h
+start_parallel: 4
 audit: {interval: 10s, orphans: kill}
 log_level: debug
 log_format: json
@@ -107,8 +108,16 @@ workers:
     port: 8188
     ports: 2
     listener: any
+    dir: /srv
+    user: nobody
+    env_file: /etc/hive/web.env
+    before_start: ["/usr/local/bin/prepare", "{{.Model}}"]
+    autostart: true
+    reload: restart
+    live: {path: /live, interval: 5s, failures: 2, action: report}
+    restart: {policy: always, max: 3, window: 1m, backoff: 2s, max_backoff: 20s}
     ready: {path: "", status: 200, stall: 1m, timeout: 0s}
-    stop: {signal: [SIGINT, SIGTERM], grace: 3s, scope: tree}
+    stop: {signal: [SIGINT, SIGTERM], grace: 3s, scope: tree, command: ["docker", "stop", "web"]}
   - name: llama
     preset: llama-server
     host: "::"
@@ -125,15 +134,18 @@ workers:
 			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second,
 		},
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
-		Shutdown: hive.ShutdownStop, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
+		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
 			Model: "/models/Q.gguf", Device: "0", Params: map[string]string{"ctx": "32768", "flash": "true", "t": "0.10"},
 			Args: []string{"-x", "a,b"}, Env: []string{"HF_HOME=/models/hf", "HF_TOKEN"},
-			Port: 8188, Ports: 2, Listener: "any",
-			Ready: catalog.ReadyEntry{Path: ptr(""), Status: 200, Stall: ptr(time.Minute), Timeout: ptr(time.Duration(0))},
-			Stop:  catalog.StopEntry{Signal: []string{"SIGINT", "SIGTERM"}, Grace: ptr(3 * time.Second), Scope: "tree"},
+			Port: 8188, Ports: 2, Listener: "any", Dir: "/srv", User: "nobody", EnvFile: "/etc/hive/web.env",
+			BeforeStart: []string{"/usr/local/bin/prepare", "{{.Model}}"}, Autostart: true, Reload: "restart",
+			Live:    catalog.LiveEntry{Path: ptr("/live"), Interval: ptr(5 * time.Second), Failures: 2, Action: "report"},
+			Restart: catalog.RestartEntry{Policy: "always", Max: ptr(3), Window: ptr(time.Minute), Backoff: ptr(2 * time.Second), MaxBackoff: ptr(20 * time.Second)},
+			Ready:   catalog.ReadyEntry{Path: ptr(""), Status: 200, Stall: ptr(time.Minute), Timeout: ptr(time.Duration(0))},
+			Stop:    catalog.StopEntry{Signal: []string{"SIGINT", "SIGTERM"}, Grace: ptr(3 * time.Second), Scope: "tree", Command: []string{"docker", "stop", "web"}},
 		}, {Name: "llama", Preset: "llama-server", Host: "::"}},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))

@@ -16,20 +16,21 @@ import (
 
 // settings is the layers merged, as decoded and not yet checked.
 type settings struct {
-	HiveID       string   `mapstructure:"hive_id"`
-	Listen       commas   `mapstructure:"listen"`
-	Port         string   `mapstructure:"port"`
-	DataDir      string   `mapstructure:"data_dir"`
-	QueenURL     string   `mapstructure:"queen_url"`
-	AllowedHosts commas   `mapstructure:"allowed_hosts"`
-	Auth         string   `mapstructure:"auth"`
-	Shutdown     string   `mapstructure:"shutdown"`
-	LogLevel     string   `mapstructure:"log_level"`
-	LogFormat    string   `mapstructure:"log_format"`
-	Ports        ports    `mapstructure:"ports"`
-	Jobs         jobs     `mapstructure:"jobs"`
-	WorkersKeep  duration `mapstructure:"workers_keep"`
-	Audit        audit    `mapstructure:"audit"`
+	HiveID        string   `mapstructure:"hive_id"`
+	Listen        commas   `mapstructure:"listen"`
+	Port          string   `mapstructure:"port"`
+	DataDir       string   `mapstructure:"data_dir"`
+	QueenURL      string   `mapstructure:"queen_url"`
+	AllowedHosts  commas   `mapstructure:"allowed_hosts"`
+	Auth          string   `mapstructure:"auth"`
+	Shutdown      string   `mapstructure:"shutdown"`
+	LogLevel      string   `mapstructure:"log_level"`
+	LogFormat     string   `mapstructure:"log_format"`
+	Ports         ports    `mapstructure:"ports"`
+	Jobs          jobs     `mapstructure:"jobs"`
+	StartParallel int      `mapstructure:"start_parallel"`
+	WorkersKeep   duration `mapstructure:"workers_keep"`
+	Audit         audit    `mapstructure:"audit"`
 
 	Workers []catalog.Entry `mapstructure:"workers"`
 }
@@ -70,7 +71,7 @@ func defaults() map[string]any {
 		"hive_id": defaultHiveID, "listen": defaultListen, "shutdown": "keep", "log_format": defaultLogFormat,
 		"ports::range": "8080-9999", "ports::policy": "lowest", "ports::quarantine": "0s",
 		"jobs::retention": "168h", "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
-		"workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
+		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
 	}
 }
 
@@ -109,6 +110,8 @@ func convert(from, to reflect.Value) (any, error) {
 		return toText(data)
 	case to.Kind() == reflect.Int:
 		return toInt(data)
+	case to.Kind() == reflect.Bool:
+		return toBool(data)
 	case to.Kind() == reflect.Slice && from.Kind() != reflect.Slice:
 		return nil, errors.New(`expected a list, as in ["a", "b"]`)
 	case to.Kind() == reflect.Struct && from.Kind() != reflect.Map, to.Kind() == reflect.Map && from.Kind() != reflect.Map:
@@ -168,6 +171,13 @@ func toText(data any) (any, error) {
 		return nil, errors.New("expected a text; write it in quotes, so that it is taken as it stands")
 	}
 	return nil, errors.New("expected a text")
+}
+
+func toBool(data any) (any, error) {
+	if on, ok := data.(bool); ok {
+		return on, nil
+	}
+	return nil, fmt.Errorf("%v: expected true or false", data)
 }
 
 func toInt(data any) (any, error) {

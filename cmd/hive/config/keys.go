@@ -30,20 +30,17 @@ func fileRules() rule {
 		}
 		return m
 	}
-	worker := values("name preset program command host model device args env port ports listener")
+	worker := values("name preset program command host model device args env port ports listener dir user env_file before_start autostart reload")
 	worker["params"] = rule{params: true}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
-	stop := values("signal grace scope")
-	stop["command"] = later
-	worker["stop"] = rule{keys: stop}
-	for _, name := range strings.Fields("env_file autostart dir user live restart before_start reload") {
-		worker[name] = later
-	}
+	worker["stop"] = rule{keys: values("signal grace scope command")}
+	worker["live"] = rule{keys: values("path interval failures action")}
+	worker["restart"] = rule{keys: values("policy max window backoff max_backoff")}
 
-	top := values("hive_id listen data_dir queen_url allowed_hosts auth shutdown workers_keep log_level log_format")
+	top := values("hive_id listen data_dir queen_url allowed_hosts auth shutdown start_parallel workers_keep log_level log_format")
 	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
-	top["advertise"], top["start_parallel"] = later, later
+	top["advertise"] = later
 	top["ports"] = rule{keys: values("range reserved policy quarantine")}
 	top["jobs"] = rule{keys: values("retention max_queued max_queue_age stream_wait")}
 	top["audit"] = rule{keys: values("interval orphans")}

@@ -1,0 +1,86 @@
+package hive
+
+import (
+	"context"
+	"encoding/json"
+
+	"golang.org/x/sync/errgroup"
+
+	"rbeehive/hive/catalog"
+	"rbeehive/store"
+)
+
+// autostart starts a worker of each type that asks for it and has none, at most
+// StartParallel at once: each until it is ready or has failed. It returns when all
+// have been tried or the hive closes.
+func (h *Hive) autostart() {
+	var g errgroup.Group
+	g.SetLimit(h.cfg.StartParallel)
+	for _, typ := range h.types().Types() {
+		if !typ.Autostart || !h.missing(typ.Name) {
+			continue
+		}
+		g.Go(func() error {
+			if h.spawnable() {
+				h.autostartOne(typ)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the functions return no errors: each job says what became of it
+}
+
+// missing reports whether no worker of a type lives, and the last one was not
+// stopped on request: such a one stays stopped until somebody starts it.
+func (h *Hive) missing(typ string) bool {
+	for _, rec := range h.live() {
+		if rec.Type == typ {
+			return false
+		}
+	}
+	last := h.lastOf(typ)
+	return last == nil || last.Desired != store.DesiredStopped
+}
+
+// lastOf returns the worker of a type that ended last; nil if there is none.
+func (h *Hive) lastOf(typ string) *store.Worker {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := len(h.dead) - 1; i >= 0; i-- {
+		if h.dead[i].Type == typ {
+			return &h.dead[i]
+		}
+	}
+	return nil
+}
+
+// autostartOne submits the spawn of a type's worker and waits for its job. The
+// worker has the type's name if that is a name for workers, and with it a port
+// that stays the same.
+func (h *Hive) autostartOne(typ *catalog.Type) {
+	op := Spawn{Worker: typ.Name, Wait: WaitReady}
+	request := map[string]string{"operation": op.Tag(), "worker": typ.Name}
+	if workerName(typ.Name) == nil {
+		op.Name, request["name"] = typ.Name, typ.Name
+	}
+	log := h.cfg.Log.WithField("type", typ.Name)
+	if err := h.checkSpawn(op); err != nil {
+		log.WithError(err).Error("autostart: the entry cannot be started as it is")
+		return
+	}
+	raw, err := json.Marshal(request)
+	if err != nil { // a map of strings always encodes
+		return
+	}
+	job, err := h.Submit(h.ctx, op, raw)
+	if err == nil {
+		job, err = h.WaitJob(h.ctx, job.JobID)
+	}
+	switch {
+	case h.ctx.Err() != nil || context.Cause(h.ctx) != nil:
+	case err != nil:
+		log.WithError(err).Error("autostart: the spawn was not taken")
+	case job.Error != nil:
+		log.WithField("job", job.JobID).WithField("code", job.Error.Code).Error("autostart: " + job.Error.Message)
+	}
+}
