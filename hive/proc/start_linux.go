@@ -99,7 +99,7 @@ func openFiles(log string) (*files, error) {
 	if f.null, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return fail("open "+os.DevNull, err)
 	}
-	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NOFOLLOW
 	if f.log, err = unix.Open(log, flags, 0o600); err != nil {
 		return fail("open log "+log, err)
 	}
