@@ -40,6 +40,7 @@ type Hive struct {
 	looks    *semaphore.Weighted
 	feed     feed
 	volatile volatile
+	logs     *logs
 
 	serving  atomic.Bool
 	draining atomic.Bool   // no new jobs: all workers are being stopped
@@ -88,6 +89,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
+		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log),
 	}
 	h.ctx, h.close = context.WithCancel(context.Background())
 	h.alloc, err = alloc.New(alloc.Options{
@@ -121,10 +123,12 @@ func machineID() string {
 }
 
 // Run serves until ctx ends or the state file can no longer be trusted: it
-// judges again what could not be judged, and prunes what is old. It returns
-// nil when ctx ended. Workers and jobs go on until Close.
+// judges again what could not be judged, rotates logs that have become too
+// large, and prunes what is old. It returns nil when ctx ended. Workers and jobs
+// go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.audit)
+	h.spawnGoroutine(h.keepLogs)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -146,6 +150,7 @@ func (h *Hive) audit() {
 		case <-ticker.C:
 			h.reviewLeases(h.ctx)
 			h.prune(h.ctx)
+			h.pruneLogs(h.ctx)
 		}
 	}
 }

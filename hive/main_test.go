@@ -28,8 +28,11 @@ import (
 	"rbeehive/test/freeport"
 )
 
-// TestMain is the reference worker when it is started as one.
+// TestMain is the reference worker, or one that prints, when it is started as one.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "writer" {
+		os.Exit(writerMain(os.Args[2:]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}

@@ -135,6 +135,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, op Spawn) (
 		res.Abandon()
 		return nil, err
 	}
+	defer h.logs.starts(rec.WorkerID)()
 	gated, err := proc.Start(h.procSpec(rec, env))
 	if err != nil {
 		res.Abandon()

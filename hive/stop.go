@@ -99,7 +99,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) {
 // giveUp ends a worker that cannot become ready. Only its supervisor calls it.
 func (w *worker) giveUp(ctx context.Context, f *failure) {
 	rec := w.record()
-	f.Log = lastLines(rec.Log, logTail)
+	f.Log = w.h.logs.lastLines(rec, logTail)
 	w.bringDown(ctx, outcome{state: store.WorkerFailed, reason: f.Message, jobID: rec.JobID, failure: f})
 }
 
@@ -204,7 +204,7 @@ func (w *worker) died(ctx context.Context) {
 	if rec.ReadyAt != nil {
 		f = fail(CodeExitedEarly, "%s", describeExit(exit))
 	}
-	f.Log = lastLines(rec.Log, logTail)
+	f.Log = w.h.logs.lastLines(rec, logTail)
 	rest := w.endRest(ctx)
 	if ctx.Err() != nil {
 		return
