@@ -40,6 +40,7 @@ type Config struct {
 	Shutdown      hive.Shutdown
 	WorkersKeep   time.Duration
 	AuditInterval time.Duration
+	Logs          hive.LogsConfig
 	TakeOver      bool
 	LogLevel      string // error, warn, info, debug, trace; empty: not said
 	LogFormat     string // text or json
