@@ -39,6 +39,7 @@ func (h *Hive) audit() {
 				h.logUnlessClosing(err, "audit", "")
 			}
 			h.prune(h.ctx)
+			h.pruneLogs(h.ctx)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package hive
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -46,6 +47,7 @@ type Config struct {
 	// WorkersKeep is how long a dead worker's record and log stay, at least
 	// those of the last 50; default 24 h.
 	WorkersKeep time.Duration
+	Logs        LogsConfig
 	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
 	AuditInterval time.Duration
 	Orphans       Orphans // default: keep
@@ -71,6 +73,13 @@ type JobsConfig struct {
 	StreamWait  time.Duration // longest life of an rbee stream of a running job; default 25 s
 }
 
+// LogsConfig bounds the logs of workers. Sizes are in bytes.
+type LogsConfig struct {
+	MaxSize  int64 // a log that is larger is rotated; at least LeastLogSize; default 64 MiB
+	Keep     int   // how many rotated files a log has; default 3
+	MaxTotal int64 // for the logs of all dead workers together; default 2 GiB
+}
+
 func (c *Config) complete() error {
 	switch {
 	case c.DataDir == "":
@@ -80,12 +89,18 @@ func (c *Config) complete() error {
 	case c.Log == nil:
 		return errors.New("hive: no logger given")
 	}
+	if c.Logs.MaxSize != 0 && c.Logs.MaxSize < LeastLogSize || c.Logs.Keep < 0 || c.Logs.MaxTotal < 0 {
+		return fmt.Errorf("hive: logs: %+v: MaxSize must be at least %d, the others not negative", c.Logs, LeastLogSize)
+	}
 	setDefault(&c.HiveID, "localhost")
 	setDefault(&c.Shutdown, ShutdownKeep)
 	setDefault(&c.StartParallel, 2)
 	setDefault(&c.Orphans, OrphansKeep)
 	setDefault(&c.WorkersKeep, 24*time.Hour)
 	setDefault(&c.AuditInterval, 30*time.Second)
+	setDefault(&c.Logs.MaxSize, 64<<20)
+	setDefault(&c.Logs.Keep, 3)
+	setDefault(&c.Logs.MaxTotal, 2<<30)
 	setDefault(&c.Jobs.Retention, 168*time.Hour)
 	setDefault(&c.Jobs.MaxQueued, 10000)
 	setDefault(&c.Jobs.MaxQueueAge, 10*time.Minute)

@@ -9,7 +9,8 @@
 //	Open     opens and migrates the state file; no process is looked at
 //	Recover  compares the records with the processes, and begins again what was
 //	         under way; when it returns, Submit works
-//	Run      reviews and prunes every AuditInterval, until ctx ends or the hive must
+//	Run      rotates logs, and reviews and prunes every AuditInterval, until ctx
+//	         ends or the hive must
 //	Close    lets go of the workers, which keep running, and closes the file
 //
 // While anything happens to a worker, one supervisor goroutine attends to it and
@@ -116,12 +117,31 @@
 // limits). It does not check the file itself: it tells what the full check after
 // the start has found.
 //
+// # Logs
+//
+// A worker appends to its log itself, so it needs no pipe and notices nothing when
+// hive dies. Every few seconds the sizes of live workers' logs are looked at, and
+// the head of one that is too large is moved to a rotated file (logs.rotate). The
+// file stays the same, being a proof of membership. Where the file system can take
+// blocks out of the head of a file nothing is lost; else the log is copied and cut,
+// and what is written between the last read and the cut is lost.
+//
+// A place in a log is a number of bytes that does not change when it is rotated.
+// Bytes are copied without holding anybody up; places change under a lock, in one
+// step with the files. A LogReader asks under that lock where its place is now. So
+// it reads everything once and in order, in this hive; what the log was before it
+// was started is found again by the names of the files.
+//
+// The audit bounds the logs of dead workers, but for those of quarantined ports,
+// and removes logs without a record.
+//
 // # A full disk
 //
 // What is new is refused (store.ErrDiskFull); stops are admitted from the store's
 // reserve. What has happened (an exit, an end, the result of a job) is recorded
 // from the reserve too, and when that is used up the commit is tried every 200 ms
-// until there is room. Any other error of such a commit ends Run.
+// until there is room. Any other error of such a commit ends Run. A log is cut
+// when there is no room to copy it.
 //
 // # Types
 //
@@ -157,6 +177,10 @@
 //   - An interrupted stop may be carried out all the same: of a worker that could
 //     not be judged, once it can be.
 //   - Processes without a record are reported and, by default, left alone.
+//   - A hive that is killed between the two last steps of a rotation leaves a piece
+//     in two files. The next start removes one, unless the log was larger than
+//     twice Logs.MaxSize and had to be copied.
+//   - A rotated file may begin and end in the middle of a line.
 //   - Descendants that a worker's process orphans come to hive only if the program
 //     made a proc.Reaper, as cmd/hive does.
 //   - The daemon runs on Linux only; elsewhere the package compiles.

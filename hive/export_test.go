@@ -1,4 +1,57 @@
 package hive
 
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/store"
+)
+
 // DecodeOperation is for fuzzing: decoding without a hive.
 var DecodeOperation = decodeOperation
+
+// RotateLogs looks at the logs of live workers now.
+func (h *Hive) RotateLogs(ctx context.Context) { h.rotateLogs(ctx) }
+
+// CopyLogs makes the file system one that cannot take blocks out of the head of a file.
+func (h *Hive) CopyLogs() { h.logs.refused.Store(true) }
+
+// Logs is a directory of logs without a hive.
+type Logs struct{ l *logs }
+
+// NewLogs takes dir as it is.
+func NewLogs(cfg LogsConfig, dir string, out *logrus.Logger) *Logs {
+	return &Logs{newLogs(cfg, dir, out)}
+}
+
+// Copy is CopyLogs.
+func (l *Logs) Copy() { l.l.refused.Store(true) }
+
+// Collapses reports whether the file system can take blocks out of the head of a file.
+func (l *Logs) Collapses() bool { return l.l.headUnit() > 0 }
+
+func (l *Logs) record(id string) store.Worker {
+	return store.Worker{WorkerID: id, Log: filepath.Join(l.l.dir, id+".log")}
+}
+
+// Rotate looks at the log of a worker.
+func (l *Logs) Rotate(ctx context.Context, id string) error {
+	return l.l.rotate(ctx, l.l.of(l.record(id)))
+}
+
+// Open opens the log of a worker where its last lines begin.
+func (l *Logs) Open(id string, lines int) (*LogReader, error) {
+	r, err := l.l.open(l.record(id))
+	if err == nil {
+		err = r.seekLines(lines)
+	}
+	return r, err
+}
+
+// LastLines are those for the error of a failed job.
+func (l *Logs) LastLines(id string, n int) []string { return l.l.lastLines(l.record(id), n) }
+
+// ParseLogName takes the name of a file in logs/ apart.
+var ParseLogName = parseLogName

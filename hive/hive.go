@@ -44,6 +44,7 @@ type Hive struct {
 	versions *versions
 	feed     feed
 	volatile volatile
+	logs     *logs
 
 	serving  atomic.Bool
 	draining atomic.Bool   // no new jobs: all workers are being stopped
@@ -96,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		doctors: semaphore.NewWeighted(1),
 		jobs:    map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
+		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log),
 	}
 	h.catalog.Store(cfg.Catalog)
 	h.ctx, h.close = context.WithCancel(context.Background())
@@ -130,10 +132,12 @@ func machineID() string {
 }
 
 // Run serves until ctx ends or the state file can no longer be trusted: it
-// judges again what could not be judged, and prunes what is old. It returns
-// nil when ctx ended. Workers and jobs go on until Close.
+// judges again what could not be judged, rotates logs that have become too
+// large, and prunes what is old. It returns nil when ctx ended. Workers and jobs
+// go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.audit)
+	h.spawnGoroutine(h.keepLogs)
 	select {
 	case <-ctx.Done():
 		return nil

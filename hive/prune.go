@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -56,7 +55,7 @@ func (h *Hive) bury(rec store.Worker) bool {
 	})
 	if err == nil && gone {
 		h.forget(rec.WorkerID)
-		_ = os.Remove(h.logPath(rec.WorkerID)) // gone already is as good
+		h.removeLog(rec)
 	}
 	if err != nil {
 		h.logUnlessClosing(err, "remove a dead worker's record", rec.WorkerID)

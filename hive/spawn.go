@@ -148,6 +148,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		dropLog(rec)
 		return nil, err
 	}
+	defer h.logs.starts(rec.WorkerID)()
 	gated, err := proc.Start(h.procSpec(rec, env))
 	if err != nil {
 		res.Abandon()

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -287,7 +285,7 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, looks int) (over
 		return false, false
 	}
 	f := fail(CodeNotReady, "it does not serve any more (live): %s", why)
-	f.Log = lastLines(rec.Log, logTail)
+	f.Log = w.h.logs.lastLines(rec, logTail)
 	return true, w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f, live: true})
 }
 
@@ -418,10 +416,7 @@ func (f *follower) cancel() {
 // progress is a string that changes while the worker gets on: bytes of log and
 // CPU time of the whole tree, in tenths of a second.
 func (w *worker) progress(ctx context.Context) string {
-	var size int64
-	if fi, err := os.Stat(w.record().Log); err == nil {
-		size = fi.Size()
-	}
+	size := w.h.logs.of(w.record()).length()
 	cpu, err := w.tree().CPUTime(ctx)
 	if err != nil {
 		return "" // not known this time
@@ -440,39 +435,4 @@ func (w *worker) uid() (uint32, bool) {
 		return 0, false
 	}
 	return st.Uid, true
-}
-
-// logLine writes one of hive's own lines into a worker's log. The log is for
-// people; a line that cannot be written is not worth a failure.
-func logLine(path, format string, args ...any) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	_, _ = fmt.Fprintf(f, "--- hive: "+format+"\n", args...)
-}
-
-// lastLines returns up to n last lines of a worker's own output, for the error
-// of a failed start.
-func lastLines(path string, n int) []string {
-	const most = 16 << 10
-	lines := []string{}
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return lines
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err == nil && fi.Size() > most {
-		_, _ = f.Seek(-most, 2)
-	}
-	buf := make([]byte, most)
-	got, _ := f.Read(buf)
-	for line := range strings.Lines(strings.ToValidUTF8(string(buf[:got]), "?")) {
-		line = strings.TrimRight(line, "\r\n")
-		if line != "" && !strings.HasPrefix(line, "--- hive: ") {
-			lines = append(lines, line)
-		}
-	}
-	return lines[max(0, len(lines)-n):]
 }

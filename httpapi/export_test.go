@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -90,15 +89,6 @@ func SSE(events ...store.Event) (string, error) {
 	}
 	return st.String(), nil
 }
-
-// TailOffset is where the last lines of a file begin.
-func TailOffset(f *os.File, lines int) (int64, error) {
-	offset, _, err := tailOffset(f, lines)
-	return offset, err
-}
-
-// OpenLog opens a log.
-func OpenLog(path string) (*os.File, error) { return openLog(path) }
 
 // The mapping of shapes.go.
 func WorkerShape(w store.Worker) wire.Worker { return workerShape(w) }

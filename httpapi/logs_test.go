@@ -1,70 +1,111 @@
 package httpapi_test
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"rbeehive/hive"
-	"rbeehive/httpapi"
+	"rbeehive/hive/catalog"
+	"rbeehive/httpapi/wire"
 )
 
-func TestTailOffset(t *testing.T) {
-	long := strings.Repeat("0123456789\n", 10_000) // several blocks
-	tests := []struct {
-		name, content string
-		lines         int
-		want          string
-	}{
-		{"all", "a\nb\n", -1, "a\nb\n"},
-		{"none", "a\nb\n", 0, ""},
-		{"one", "a\nb\n", 1, "b\n"},
-		{"two", "a\nb\n", 2, "a\nb\n"},
-		{"more than there are", "a\nb\n", 9, "a\nb\n"},
-		{"unfinished line counts", "a\nb\nc", 2, "b\nc"},
-		{"empty lines count", "a\n\n\n", 2, "\n\n"},
-		{"empty file", "", 5, ""},
-		{"only a newline", "\n", 1, "\n"},
-		{"across blocks", long, 4000, long[len(long)-4000*11:]},
-		{"one line longer than a block", "a\n" + strings.Repeat("x", 100_000), 1, strings.Repeat("x", 100_000)},
+// chatterTime is longer than hive takes to look at the sizes of logs again.
+const chatterTime = 4 * time.Second
+
+// chatter is a worker that prints numbered lines for a while and ends.
+func chatter() int {
+	begun := time.Now()
+	for n := 0; time.Since(begun) < chatterTime; n++ {
+		if n%100 == 0 {
+			<-time.After(time.Millisecond)
+		}
+		if _, err := fmt.Fprintf(os.Stdout, "line %d %s\n", n, strings.Repeat(".", 50)); err != nil {
+			return 1
+		}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "log")
-			require.NoError(t, os.WriteFile(path, []byte(tt.content), 0o600))
-			f, err := httpapi.OpenLog(path)
-			require.NoError(t, err)
-			defer f.Close()
-			offset, err := httpapi.TailOffset(f, tt.lines)
-			require.NoError(t, err)
-			_, err = f.Seek(offset, io.SeekStart)
-			require.NoError(t, err)
-			got, err := io.ReadAll(f)
-			require.NoError(t, err)
-			require.Equal(t, tt.want, string(got))
-		})
+	return 0
+}
+
+// Who follows a log sees each line once and in order, however often the log is
+// rotated meanwhile; and what is asked for later comes from all of its files.
+func TestALogIsFollowedOverRotations(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	r := newRig(t, rigOptions{logs: hive.LogsConfig{MaxSize: 1 << 20, Keep: 100}},
+		catalog.Entry{Name: "chatter", Command: []string{self, "chatter"}})
+	job := r.do(`{"operation":"worker_spawn","worker":"chatter","wait":"started"}`)
+	require.Equal(t, "succeeded", job.State, "%+v", job.Error)
+	wkr := r.awaitWorker("chatter", "starting")
+	path := "/v1/workers/" + wkr.WorkerID + "/logs"
+
+	followed := r.open(path + "?follow=1")
+	numbers, whole := 0, takesHeads(t, filepath.Dir(wkr.Log))
+	var text strings.Builder
+	lines := bufio.NewReader(io.TeeReader(followed.Body, &text))
+	for last := -1; ; numbers++ {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			break // the worker has ended
+		}
+		require.NoError(t, err)
+		if strings.HasPrefix(line, "--- hive: ") {
+			numbers--
+			continue
+		}
+		var n int
+		_, err = fmt.Sscanf(line, "line %d", &n)
+		require.NoError(t, err, "%q", line)
+		require.Greater(t, n, last, "in order, and none twice")
+		if whole {
+			require.Equal(t, last+1, n, "and none is missing")
+		}
+		last = n
 	}
+	require.Greater(t, numbers, 1000)
+	require.FileExists(t, wkr.Log+".2", "it was rotated")
+
+	all := text.String()
+	require.Equal(t, len(all), len(r.get(path, http.StatusOK)))
+	live, err := os.Stat(wkr.Log)
+	require.NoError(t, err)
+	tail := strings.SplitAfter(all, "\n")
+	more := int(live.Size())/20 + 1000 // than there are in the log itself
+	require.Greater(t, len(tail), more)
+	require.Equal(t, strings.Join(tail[len(tail)-1-more:], ""), r.get(fmt.Sprintf("%s?tail=%d", path, more), http.StatusOK))
+}
+
+// takesHeads reports whether the file system can take blocks out of the head of
+// a file; where it cannot, a line may be lost when a log is rotated.
+func takesHeads(t *testing.T, dir string) bool {
+	t.Helper()
+	f, err := os.CreateTemp(dir, "")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, errors.Join(f.Close(), os.Remove(f.Name()))) }()
+	require.NoError(t, f.Truncate(1<<20))
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, 64<<10) == nil
 }
 
 // The path is in the record, but what lies there may have been replaced.
-func TestOpenLogOpensOnlyAFile(t *testing.T) {
-	dir := t.TempDir()
-	_, err := httpapi.OpenLog(filepath.Join(dir, "none"))
-	require.ErrorIs(t, err, hive.ErrNotFound)
-
-	secret := filepath.Join(dir, "secret")
-	require.NoError(t, os.WriteFile(secret, []byte("x"), 0o600))
-	link := filepath.Join(dir, "link")
-	require.NoError(t, os.Symlink(secret, link))
-	fifo := filepath.Join(dir, "fifo")
-	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
-	for _, path := range []string{link, fifo, dir} {
-		_, err := httpapi.OpenLog(path)
-		require.ErrorContains(t, err, "not a regular file", path)
-	}
+func TestOnlyAFileIsShownAsALog(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	w := r.spawn("cpu")
+	path := "/v1/workers/" + w.WorkerID + "/logs"
+	log := decode[wire.Worker](t, r.get("/v1/workers/"+w.WorkerID, http.StatusOK)).Log
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	require.NoError(t, os.Remove(log))
+	require.Contains(t, r.get(path, http.StatusNotFound), "the file is gone")
+	require.NoError(t, os.Symlink(secret, log))
+	require.NotContains(t, r.get(path, http.StatusInternalServerError), "secret")
 }

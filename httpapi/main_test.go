@@ -27,9 +27,12 @@ import (
 	"rbeehive/test/freeport"
 )
 
-// TestMain is the reference worker when it is started as one. The gate comes
-// with package hive.
+// TestMain is the reference worker, or one that prints, when it is started as
+// one. The gate comes with package hive.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "chatter" {
+		os.Exit(chatter())
+	}
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
@@ -74,6 +77,7 @@ func entry(t *testing.T, name string, args ...string) catalog.Entry {
 // rigOptions are what most tests leave at zero.
 type rigOptions struct {
 	streamWait time.Duration
+	logs       hive.LogsConfig
 	limit      time.Duration // of reading and writing a request; 0: the server's own
 }
 
@@ -100,7 +104,7 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	dir := t.TempDir()
 	r.hive, err = hive.Open(t.Context(), hive.Config{
 		DataDir: dir, URL: r.url, Catalog: types, Log: log, Version: "test",
-		Ports: hive.PortsConfig{Range: r.ports},
+		Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs,
 	})
 	require.NoError(t, err)
 	r.server.SetHive(r.hive)

@@ -76,7 +76,7 @@ func newSurvey(trees []*Tree) *survey {
 			s.cgroups[t.Cgroup] = i
 		}
 		if t.Log != "" {
-			if f, ok := fileOf(t.Log); ok {
+			if f, ok := logOf(t.Log); ok {
 				s.logs[f] = i
 			}
 		}

@@ -86,6 +86,19 @@ func TestProofs(t *testing.T) {
 	require.False(t, ok)
 }
 
+// A log that was replaced by a link to /dev/null made members of all whose stdout
+// is /dev/null, and a stop of the worker would have ended them.
+func TestALogThatWasReplacedProvesNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ready")
+	_, tree := run(t, newSpec(t, "sleep", file))
+	announced(t, file)
+	pid := stranger(t, func(*exec.Cmd) {}) // with /dev/null for stdout
+	require.NoError(t, os.Remove(tree.Log))
+	require.NoError(t, os.Symlink(os.DevNull, tree.Log))
+	_, ok := memberOf(t, tree, pid)
+	require.False(t, ok)
+}
+
 // nginx, redis and whatever uses setproctitle lose their environment; the log
 // stays a proof.
 func TestEnvironmentOverwritten(t *testing.T) {

@@ -115,6 +115,17 @@ func pids() ([]int, error) {
 // file identifies an open file whatever its name is now.
 type file struct{ dev, ino uint64 }
 
+// logOf identifies a worker's log. A symbolic link or a device that was put in its
+// place would make members of all who have that device open: with a link to
+// /dev/null most of the system's services, and a stop would end them.
+func logOf(path string) (file, bool) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return file{}, false
+	}
+	return file{dev: uint64(st.Dev), ino: st.Ino}, true //nolint:unconvert // Dev is 32 bits wide on some architectures
+}
+
 func fileOf(path string) (file, bool) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

@@ -67,7 +67,7 @@ func (v Verdict) String() string {
 // The proofs of membership, strongest first.
 const (
 	ProofCgroup  = "cgroup"  // it is in the worker's cgroup
-	ProofLog     = "log"     // its stdout or stderr is the worker's log, by device and inode
+	ProofLog     = "log"     // its stdout or stderr is the worker's log, a regular file, by device and inode
 	ProofStamp   = "stamp"   // its environment has the stamps of the lease, or the mark of the command
 	ProofSession = "session" // it is in the session of the worker's living main process
 	ProofDescent = "descent" // it descends from a process of the worker

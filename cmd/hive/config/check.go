@@ -75,9 +75,10 @@ func (l *loader) check(s *settings) (*Config, error) {
 			Retention: s.Jobs.Retention, MaxQueued: s.Jobs.MaxQueued,
 			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
 		},
+		Logs: hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkDataDir, l.checkPorts, l.checkDurations,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -278,6 +279,19 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 	}
 	if s.Jobs.MaxQueued < 1 {
 		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)
+	}
+	return nil
+}
+
+func (l *loader) checkLogs(s *settings, _ *Config) error {
+	if s.Logs.MaxSize < hive.LeastLogSize {
+		return l.fail("logs.max_size", "%v: expected at least %v", s.Logs.MaxSize, size(hive.LeastLogSize))
+	}
+	if s.Logs.Keep < 1 {
+		return l.fail("logs.keep", "%d: expected at least 1", s.Logs.Keep)
+	}
+	if s.Logs.MaxTotal < hive.LeastLogSize {
+		return l.fail("logs.max_total", "%v: expected at least %v", s.Logs.MaxTotal, size(hive.LeastLogSize))
 	}
 	return nil
 }

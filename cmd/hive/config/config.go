@@ -42,6 +42,7 @@ type Config struct {
 	WorkersKeep   time.Duration
 	AuditInterval time.Duration
 	Orphans       hive.Orphans
+	Logs          hive.LogsConfig
 	TakeOver      bool
 	LogLevel      string // error, warn, info, debug, trace; empty: not said
 	LogFormat     string // text or json

@@ -74,6 +74,7 @@ func TestDefaults(t *testing.T) {
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
+		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -94,6 +95,7 @@ jobs: {retention: 24h, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
 workers_keep: 1h
 start_parallel: 4
 audit: {interval: 10s, orphans: kill}
+logs: {max_size: 1.5MiB, keep: 5, max_total: 10GB}
 log_level: debug
 log_format: json
 workers:
@@ -135,6 +137,7 @@ workers:
 		},
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
 		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
+		Logs:     hive.LogsConfig{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
@@ -182,6 +185,7 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 		"HIVE_HIVE_ID": "box", "HIVE_LISTEN": "127.0.0.1:7900", "HIVE_DATA_DIR": "/srv/x", "HIVE_QUEEN_URL": "https://q",
 		"HIVE_ALLOWED_HOSTS": "a.lan,b.lan", "HIVE_SHUTDOWN": "stop", "HIVE_LOG_LEVEL": "warn", "HIVE_LOG_FORMAT": "json",
 		"HIVE_JOBS_MAX_QUEUED": "7", "HIVE_JOBS_RETENTION": "1h", "HIVE_WORKERS_KEEP": "2h", "HIVE_AUDIT_INTERVAL": "5s",
+		"HIVE_LOGS_MAX_SIZE": "128 KiB", "HIVE_LOGS_KEEP": "1", "HIVE_LOGS_MAX_TOTAL": "1TiB",
 		// of others
 		"HIVE_ADDR": "x", "HIVE_TOKEN_FILE": "x", "HIVE_TEST_STRICT": "1", "HIVE_WORKER_THREADS": "1",
 	} {
@@ -201,6 +205,20 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 	require.Equal(t, time.Hour, c.Jobs.Retention)
 	require.Equal(t, 2*time.Hour, c.WorkersKeep)
 	require.Equal(t, 5*time.Second, c.AuditInterval)
+	require.Equal(t, hive.LogsConfig{MaxSize: 128 << 10, Keep: 1, MaxTotal: 1 << 40}, c.Logs)
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{
+		"65536B": 65536, "64KiB": 65536, "100KB": 100_000, "100kB": 100_000, "1MiB": 1 << 20, "1MB": 1_000_000,
+		"1GiB": 1 << 30, "1.5 GiB": 3 << 29, "1GB": 1e9, "2TB": 2e12, "2TiB": 2 << 40, "8388607TiB": 8388607 << 40,
+	} {
+		p := newPlace(t)
+		p.write(t, "hive.yaml", "logs: {max_size: "+text+"}\n")
+		c, err := p.load(t)
+		require.NoError(t, err, text)
+		require.Equal(t, want, c.Logs.MaxSize, text)
+	}
 }
 
 func TestFileSearchOrder(t *testing.T) {

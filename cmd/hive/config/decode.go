@@ -31,6 +31,7 @@ type settings struct {
 	StartParallel int      `mapstructure:"start_parallel"`
 	WorkersKeep   duration `mapstructure:"workers_keep"`
 	Audit         audit    `mapstructure:"audit"`
+	Logs          logs     `mapstructure:"logs"`
 
 	Workers []catalog.Entry `mapstructure:"workers"`
 }
@@ -56,6 +57,12 @@ type audit struct {
 	Orphans  string   `mapstructure:"orphans"`
 }
 
+type logs struct {
+	MaxSize  size `mapstructure:"max_size"`
+	Keep     int  `mapstructure:"keep"`
+	MaxTotal size `mapstructure:"max_total"`
+}
+
 // commas is a list that may be written as one text with commas, which is all a
 // variable can hold. A command is not one: a comma is part of an argument.
 type commas []string
@@ -72,6 +79,7 @@ func defaults() map[string]any {
 		"ports::range": "8080-9999", "ports::policy": "lowest", "ports::quarantine": "0s",
 		"jobs::retention": "168h", "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
 		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
+		"logs::max_size": "64MiB", "logs::keep": 3, "logs::max_total": "2GiB",
 	}
 }
 
@@ -104,6 +112,8 @@ func convert(from, to reflect.Value) (any, error) {
 	switch data := from.Interface(); {
 	case to.Type() == reflect.TypeFor[time.Duration]():
 		return toDuration(data)
+	case to.Type() == reflect.TypeFor[size]():
+		return toSize(data)
 	case to.Type() == reflect.TypeFor[commas]():
 		return toCommas(data)
 	case to.Kind() == reflect.String:

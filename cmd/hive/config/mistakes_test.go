@@ -84,8 +84,24 @@ func TestMistakesInTheFile(t *testing.T) {
 		"negative interval":  {"audit: {interval: -1s}\n", "hive.yaml: audit.interval: -1s: expected at least 1s"},
 		"negative age":       {"jobs: {max_queue_age: -1s}\n", "hive.yaml: jobs.max_queue_age: -1s: expected at least 1s"},
 
-		"preset as list":  {"workers: [{name: a, preset: [vllm]}]\n", "hive.yaml: workers[0]: preset: expected a text"},
-		"host as list":    {entry("host: [127.0.0.1]"), "hive.yaml: workers[0]: host: expected a text"},
+		"preset as list":   {"workers: [{name: a, preset: [vllm]}]\n", "hive.yaml: workers[0]: preset: expected a text"},
+		"host as list":     {entry("host: [127.0.0.1]"), "hive.yaml: workers[0]: host: expected a text"},
+		"number as size":   {"logs: {max_size: 64}\n", "hive.yaml: logs.max_size: 64: a size needs a unit, as in 512KiB, 64MiB or 2GiB"},
+		"text as size":     {"logs: {max_total: '2048'}\n", `hive.yaml: logs.max_total: "2048": expected a size with a unit (B, KiB, MiB, GiB, TiB or KB, MB, GB, TB), as in 512KiB, 64MiB or 2GiB`},
+		"half a unit":      {"logs: {max_size: 64M}\n", `hive.yaml: logs.max_size: "64M": expected a size with a unit`},
+		"unit in lower":    {"logs: {max_size: 64mib}\n", `hive.yaml: logs.max_size: "64mib": expected a size with a unit`},
+		"bits":             {"logs: {max_size: 64Mb}\n", `hive.yaml: logs.max_size: "64Mb": expected a size with a unit`},
+		"negative size":    {"logs: {max_size: -64MiB}\n", `hive.yaml: logs.max_size: "-64MiB": expected a size with a unit`},
+		"size of nothing":  {"logs: {max_size: MiB}\n", `hive.yaml: logs.max_size: "MiB": expected a size with a unit`},
+		"size too large":   {"logs: {max_size: 8388608TiB}\n", `hive.yaml: logs.max_size: "8388608TiB": expected at most 8388607TiB`},
+		"size as list":     {"logs: {max_size: [1MiB]}\n", "hive.yaml: logs.max_size: [1MiB]: a size needs a unit"},
+		"max_size":         {"logs: {max_size: 63KiB}\n", "hive.yaml: logs.max_size: 63KiB: expected at least 64KiB"},
+		"max_size of zero": {"logs: {max_size: 0B}\n", "hive.yaml: logs.max_size: 0B: expected at least 64KiB"},
+		"max_total":        {"logs: {max_total: 65535B}\n", "hive.yaml: logs.max_total: 65535B: expected at least 64KiB"},
+		"keep":             {"logs: {keep: 0}\n", "hive.yaml: logs.keep: 0: expected at least 1"},
+		"keep with a unit": {"logs: {keep: 3d}\n", `hive.yaml: logs.keep: "3d": expected a whole number`},
+		"unknown in logs":  {"logs: {size: 1MiB}\n", `hive.yaml:1: logs: unknown key "size"`},
+
 		"command as text": {"workers: [{name: a, command: web --port 1}]\n", `hive.yaml: workers[0]: command: expected a list, as in ["a", "b"]`},
 		"env as mapping":  {entry("env: {A: s3cret}"), `hive.yaml: workers[0]: env: expected a list, as in ["a", "b"]`},
 		"env with number": {entry("env: [1.5]"), "hive.yaml: workers[0]: env[0]: expected a text; write it in quotes"},
@@ -106,6 +122,10 @@ func TestMistakesInTheFile(t *testing.T) {
 
 func TestMistakesInTheEnvironment(t *testing.T) {
 	for name, tc := range map[string]struct{ value, want string }{
+		"HIVE_LOGS_MAX_SIZE":     {"64", `HIVE_LOGS_MAX_SIZE: "64": expected a size with a unit`},
+		"HIVE_LOGS_MAX_TOTAL":    {"1B", "HIVE_LOGS_MAX_TOTAL: 1B: expected at least 64KiB"},
+		"HIVE_LOGS_KEEP":         {"-1", "HIVE_LOGS_KEEP: -1: expected at least 1"},
+		"HIVE_LOGS":              {"x", "HIVE_LOGS: logs can be given in the configuration file only"},
 		"HIVE_LISTN":             {"x", `HIVE_LISTN: unknown variable; did you mean "HIVE_LISTEN"?`},
 		"HIVE_SOMETHING_ELSE":    {"x", "HIVE_SOMETHING_ELSE: unknown variable"},
 		"HIVE_WORKERS":           {"x", "HIVE_WORKERS: workers can be given in the configuration file only"},

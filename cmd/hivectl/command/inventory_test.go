@@ -82,12 +82,12 @@ func TestVersionNeedsNoHive(t *testing.T) {
 
 // Groups of commands do nothing by themselves, and say what they have.
 func TestGroups(t *testing.T) {
-	for name, has := range map[string]string{"workers": "list, get, wait", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain"} {
+	for name, has := range map[string]string{"workers": "list, get, wait, logs", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain"} {
 		r := hivectl(t, "", name)
 		require.Equal(t, result{2, "", "hivectl: " + name + ": which of " + has + "?\nhint: hivectl " + name + " --help\n"}, r)
 	}
 	r := hivectl(t, "", "workers", "lits")
-	require.Equal(t, result{2, "", "hivectl: unknown command \"workers lits\"\nhint: did you mean: hivectl workers list\n"}, r)
+	require.Equal(t, result{2, "", "hivectl: unknown command \"workers lits\"\nhint: did you mean: hivectl workers list, logs\n"}, r)
 	r = hivectl(t, "")
 	require.Zero(t, r.code)
 	require.Contains(t, r.stdout, "Available Commands:")

@@ -21,8 +21,10 @@ func TestLogs(t *testing.T) {
 		"tail=0":          {"--tail", "0"},
 		"follow=1&tail=5": {"-f", "--tail", "5"},
 	} {
-		r := hivectl(t, addr, append([]string{"logs", "w-1"}, args...)...)
-		require.Equal(t, result{0, "\x1b[1m" + query, ""}, r, "a log is passed on as it is")
+		for _, command := range [][]string{{"logs", "w-1"}, {"workers", "logs", "w-1"}} {
+			r := hivectl(t, addr, append(command, args...)...)
+			require.Equal(t, result{0, "\x1b[1m" + query, ""}, r, "a log is passed on as it is")
+		}
 	}
 	for _, args := range [][]string{{"--tail", "-1"}, {"--tail", "x"}, {"w-2"}} {
 		require.Equal(t, 2, hivectl(t, addr, append([]string{"logs", "w-1"}, args...)...).code, args)

@@ -17,7 +17,7 @@ import (
 const waitInterval = 200 * time.Millisecond
 
 func (a *app) workers() *cobra.Command {
-	return group("workers", "List, look at and wait for workers", a.workersList(), a.workersGet(), a.workersWait())
+	return group("workers", "List, look at and wait for workers", a.workersList(), a.workersGet(), a.workersWait(), a.logs())
 }
 
 func (a *app) workersList() *cobra.Command {

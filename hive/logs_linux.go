@@ -1,0 +1,85 @@
+package hive
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// collapseHead takes the first n bytes out of a file, in whole blocks and before
+// its end. What is appended meanwhile, or waits to be, stays whole.
+func collapseHead(f *os.File, n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// collapseUnit finds out by trial in what units the head of a file in dir can be
+// taken away; 0: it cannot. ext4, xfs and f2fs can; tmpfs, btrfs, zfs and network file
+// systems cannot. The unit is a multiple of what the file system needs.
+func collapseUnit(dir string) int64 {
+	name := filepath.Join(dir, "probe.log.new") // if hive is killed right here it goes as a stray
+	_ = os.Remove(name)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if os.Remove(name) != nil {
+		return 0
+	}
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &st) != nil {
+		return 0
+	}
+	unit := max(LeastLogSize, st.Bsize)
+	if unit > 1<<20 || unit%LeastLogSize != 0 {
+		return 0
+	}
+	second := bytes.Repeat([]byte{2}, int(unit))
+	if _, err := f.Write(append(bytes.Repeat([]byte{1}, int(unit)), second...)); err != nil || collapseHead(f, unit) != nil {
+		return 0
+	}
+	got := make([]byte, unit+1)
+	if n, _ := f.ReadAt(got, 0); !bytes.Equal(got[:n], second) {
+		return 0
+	}
+	return unit
+}
+
+// mostHoles bounds the search for holes.
+const mostHoles = 1000
+
+// dataIn returns where the first data of a file begins, and how much of it is
+// data and not a hole. Where the file system does not tell, all of it is.
+func dataIn(f *os.File, size int64) (first, amount int64) {
+	first, at := size, int64(0)
+	for range mostHoles {
+		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return first, amount
+		}
+		hole, errHole := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
+		if err != nil || errHole != nil {
+			return 0, size
+		}
+		first, amount, at = min(first, data), amount+hole-data, hole
+	}
+	return first, amount + max(size-at, 0)
+}
+
+// freeIn is what an unprivileged user could still write to the file system of
+// dir. It is not known of one without a size, which is not limited by one.
+func freeIn(dir string) (free int64, known bool) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Blocks == 0 {
+		return 0, false
+	}
+	return int64(st.Bavail) * st.Bsize, true
+}
