@@ -28,6 +28,7 @@ type portUser struct {
 	bound     string // it binds at once and listens when this file exists, like vLLM
 	ifHeld    string // exit0 (sd-server), exit1 (llama-server), next (tabbyAPI)
 	extra     int    // listens on this port too, after its own
+	sick      string // answers 500 while this file names it
 	until     string // it stops listening, and runs on, when this file exists
 }
 
@@ -42,6 +43,7 @@ func runPortUser(args []string) int {
 	fs.StringVar(&s.bound, "bound", "", "")
 	fs.StringVar(&s.ifHeld, "if-held", "exit1", "")
 	fs.IntVar(&s.extra, "extra", 0, "")
+	fs.StringVar(&s.sick, "sick", "", "")
 	fs.StringVar(&s.until, "until", "", "")
 	if fs.Parse(args) != nil {
 		return 2
@@ -74,6 +76,9 @@ func runPortUser(args []string) int {
 		defer await("/nonexistent")
 	}
 	fmt.Println(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if who, err := os.ReadFile(s.sick); err == nil && string(who) == strconv.Itoa(os.Getpid()) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
 		fmt.Fprintln(w, "port-user", os.Getpid())
 	})))
 	return 1

@@ -109,6 +109,7 @@ func (w *worker) askedAnew(ctx context.Context, req stopRequest) bool {
 // startOver starts the worker again, on its ports, as the configuration says now.
 // It reports whether there is more to attend to.
 func (w *worker) startOver(ctx context.Context, out outcome) bool {
+	w.unsettle()
 	err := w.startAgain(ctx, out)
 	if ctx.Err() != nil {
 		out.restart.answer(errClosing)
@@ -127,8 +128,13 @@ func (w *worker) startOver(ctx context.Context, out outcome) bool {
 	if !errors.As(err, &f) {
 		f = fail(CodeInternal, "%v", err)
 	}
-	out.restart.answer(f)
-	return w.conclude(ctx, outcome{then: thenRetry, reason: f.Message, jobID: out.jobID, failure: f}, remains{})
+	again := w.conclude(ctx, outcome{then: thenRetry, reason: f.Message, jobID: out.jobID, failure: f}, remains{})
+	if again { // who asked waits on, until it is ready or given up
+		out.restart.answer(nil)
+	} else {
+		out.restart.answer(f)
+	}
+	return again
 }
 
 // startAgain is one new start. The process waits behind its gate until one
@@ -190,7 +196,6 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	rec.State = store.WorkerRunning // rides on the next commit
 	w.embody(rec, p)
 	w.snap.Store(&rec)
-	w.unsettle()
 	p.AfterDone(func() { w.attend(0) })
 	return nil
 }

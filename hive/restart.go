@@ -29,9 +29,11 @@ func retry(p store.Restart, before []time.Time, wasReady bool, exit *store.Exit,
 	}
 	wait = p.Backoff
 	for range n {
-		if wait *= 2; wait >= p.MaxBackoff {
+		if wait >= p.MaxBackoff/2 { // doubled it could be more than a number holds
+			wait = p.MaxBackoff
 			break
 		}
+		wait *= 2
 	}
 	wait = min(wait, p.MaxBackoff)
 	return wait - time.Duration(float64(wait)*spread/5), true

@@ -298,7 +298,7 @@ func notReadyBecause(s sighting, rec store.Worker) string {
 	case nobody:
 		return fmt.Sprintf("nothing listens on port %d", rec.Port)
 	case ours, weaklyOurs:
-		return s.answer + fmt.Sprintf(" to %s, expected %d", rec.Spec.Ready.Path, rec.Spec.Ready.Status)
+		return s.answer + fmt.Sprintf(" to %s, expected %d", probed(rec).Ready.Path, rec.Spec.Ready.Status)
 	case foreign:
 		return fmt.Sprintf("port %d is held by %s", rec.Port, s.holder)
 	}
