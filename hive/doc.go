@@ -27,7 +27,8 @@
 // them there, from the beginning or from any number on, and is only woken by
 // memory. Operations that only list are answered from memory and never written.
 //
-// What to do is decided apart from doing it: following.judge (ready.go) turns
+// What to do is decided apart from doing it: decide (machine.go) is the life of a
+// worker, retry (restart.go) its restart policy, following.judge (ready.go) turns
 // sightings into a verdict, found.judge (recover.go) records into adopt, free or
 // keep, and Hive.settled (settle.go) says what became of a job.
 //
@@ -60,6 +61,24 @@
 //
 // StopWorkers refuses new jobs, cancels the jobs that start workers, waits until
 // what they had begun is undone, and then stops every worker that is verified.
+//
+// # Life
+//
+// A worker that ends by itself is started again if its restart policy says so: its
+// tree is ended, it waits in backoff with its lease and without a process, and the
+// same supervisor starts it on the same ports, as the configuration says then,
+// behind the gate and with one transaction, as at first. What the kernel keeps of
+// closed connections on a port is waited for. A spawn whose port was a stranger's
+// tries the next port instead, unless a port was asked for. The times of failures
+// are in the record, so the policy counts on over a restart of hive; one that dies
+// while hive is down is started by the next. The end of the machine is no failure.
+//
+// With Spec.Live a timer has a ready worker looked at; after enough misses its
+// supervisor looks, and shows it as unhealthy or starts it again.
+//
+// before_start and stop.command are run to their end (proc.Run), and what they leave
+// behind is ended. Autostart entries are spawned after recovery, StartParallel at
+// once, by ordinary jobs.
 //
 // # Leases of programs that hive does not start
 //
@@ -167,9 +186,10 @@
 //
 // # Caveats
 //
-//   - A worker that was ready is followed by its exit, and by the audit, which sees
-//     that it does not listen or shares its port: that it no longer answers is not
-//     noticed. Nothing is restarted.
+//   - A worker that was ready is followed by its exit, by the audit, which sees that
+//     it does not listen or shares its port, and by Spec.Live, if there is one.
+//   - hive killed in the middle of a worker_restart: the stop goes on, and whether
+//     the worker is started again is then up to its restart policy.
 //   - With listener: any (for the client of a container runtime) whoever listens on
 //     the port counts as the worker; only that the port was free before is proven.
 //   - Without a cgroup, ending a tree that keeps forking is best effort; what is

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,6 +26,10 @@ type TypeView struct {
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
 	Params      map[string]string
+	Dir         string // working directory of workers; empty: hive's own
+	User        string // whom workers run as; empty: as hive does
+	EnvFile     string // read at each start; empty: none
+	Autostart   bool
 	NeedsModel  bool     // the command cannot be made without one
 	Template    []string // the command as configured
 	Program     string   // where the program was found; empty: it is not installed
@@ -107,7 +112,8 @@ func (h *Hive) typeNames() (names []string) {
 func (h *Hive) viewOf(t *catalog.Type, s Spawn) TypeView {
 	v := TypeView{
 		Name: t.Name, Source: t.Source, Preset: t.Preset, Description: t.Description,
-		Model: t.Model, Device: t.Device, Params: maps.Clone(t.Params), NeedsModel: t.UsesModel(), Template: t.Command(),
+		Model: t.Model, Device: t.Device, Params: maps.Clone(t.Params),
+		Dir: t.Dir, User: t.User, EnvFile: t.EnvFile, Autostart: t.Autostart, NeedsModel: t.UsesModel(), Template: t.Command(),
 	}
 	var err error
 	if v.Program, err = h.find(t, s); err != nil {
@@ -123,9 +129,13 @@ func (h *Hive) find(t *catalog.Type, s Spawn) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path, err := proc.LookPath(program, "")
+	path, err := proc.LookPath(program, t.Dir)
 	if script := t.Script(values); err == nil && script != "" {
-		if _, err := os.Stat(script); err != nil {
+		file := script
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(t.Dir, file)
+		}
+		if _, err := os.Stat(file); err != nil {
 			return "", fmt.Errorf("%s is to run %s: %w", path, script, err)
 		}
 	}

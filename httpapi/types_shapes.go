@@ -13,6 +13,7 @@ func typeSummaryShape(t hive.TypeView) wire.TypeSummary {
 		Source:      t.Source,
 		Preset:      orNull(t.Preset),
 		Description: t.Description,
+		Autostart:   t.Autostart,
 		Installed:   t.Program != "",
 		Program:     orNull(t.Program),
 		Version:     orNull(t.Version),
@@ -31,6 +32,10 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 		NoCommand:   orNull(t.NoPlan),
 		Env:         []wire.Variable{},
 		Removed:     []string{},
+		Dir:         orNull(t.Dir),
+		User:        orNull(t.User),
+		EnvFile:     orNull(t.EnvFile),
+		BeforeStart: []string{},
 	}
 	if d.Params == nil {
 		d.Params = map[string]string{}
@@ -45,7 +50,9 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 		d.Env = append(d.Env, variableShape(v))
 	}
 	d.Ready = readyShape(spec, t.Plan.Port)
-	d.Stop = &wire.TypeStop{Signals: orEmpty(spec.Stop.Signals), GraceMS: spec.Stop.Grace.Milliseconds(), Scope: "main"}
+	d.BeforeStart = orEmpty(t.Plan.Hook)
+	d.Live, d.Restart = liveShape(spec, t.Plan.Port), restartShape(spec.Restart)
+	d.Stop = &wire.TypeStop{Command: orEmpty(spec.Stop.Command), Signals: orEmpty(spec.Stop.Signals), GraceMS: spec.Stop.Grace.Milliseconds(), Scope: "main"}
 	if spec.Stop.Tree {
 		d.Stop.Scope = "tree"
 	}
@@ -60,6 +67,28 @@ func variableShape(v catalog.Variable) wire.Variable {
 		shape.Value = &v.Value
 	}
 	return shape
+}
+
+func liveShape(spec store.Spec, port uint16) *wire.TypeLive {
+	if spec.Live.Interval == 0 {
+		return nil
+	}
+	l := &wire.TypeLive{IntervalMS: spec.Live.Interval.Milliseconds(), Failures: spec.Live.Failures, Action: "report"}
+	if spec.Live.Restart {
+		l.Action = "restart"
+	}
+	if spec.Live.Path != "" {
+		url := hive.URL(store.Worker{Spec: spec, Port: port}) + spec.Live.Path
+		l.URL = &url
+	}
+	return l
+}
+
+func restartShape(r store.Restart) *wire.TypeRestart {
+	return &wire.TypeRestart{
+		Policy: string(r.Policy), Max: r.Max, WindowMS: r.Window.Milliseconds(),
+		BackoffMS: r.Backoff.Milliseconds(), MaxBackoffMS: r.MaxBackoff.Milliseconds(),
+	}
 }
 
 func readyShape(spec store.Spec, port uint16) *wire.TypeReady {

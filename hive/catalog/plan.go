@@ -13,6 +13,7 @@ import (
 type Plan struct {
 	Spec store.Spec // as Render makes it
 	Env  []Variable // what the type adds to the environment
+	Hook []string   // what is run before a start; nil: nothing
 }
 
 // Variable is one variable of a worker's environment, without what may be secret.
@@ -40,7 +41,11 @@ func (t *Type) Plan(v Values) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	return Plan{Spec: spec, Env: t.variables(spec.Device)}, nil
+	hook, err := t.Hook(v)
+	if err != nil {
+		return Plan{}, err
+	}
+	return Plan{Spec: spec, Env: t.variables(spec.Device), Hook: hook}, nil
 }
 
 // variables is Environ as it may be shown: each name once, where it is set last.

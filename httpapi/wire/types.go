@@ -6,6 +6,7 @@ type TypeSummary struct {
 	Source      string  `json:"source"`
 	Preset      *string `json:"preset"`
 	Description string  `json:"description"`
+	Autostart   bool    `json:"autostart"`
 	Installed   bool    `json:"installed"`
 	Program     *string `json:"program"`
 	Version     *string `json:"version"`
@@ -38,6 +39,30 @@ type TypeDetail struct {
 	Removed   []string   `json:"removed"`
 	Ready     *TypeReady `json:"ready"`
 	Stop      *TypeStop  `json:"stop"`
+
+	Dir         *string      `json:"dir"`      // working directory; null: hive's own
+	User        *string      `json:"user"`     // whom it runs as; null: as hive does
+	EnvFile     *string      `json:"env_file"` // read at each start
+	BeforeStart []string     `json:"before_start"`
+	Live        *TypeLive    `json:"live"` // null: watched by its exit only
+	Restart     *TypeRestart `json:"restart"`
+}
+
+// TypeLive is how a worker that is ready is watched. Without a URL listening is enough.
+type TypeLive struct {
+	URL        *string `json:"url"`
+	IntervalMS int64   `json:"interval_ms"`
+	Failures   int     `json:"failures"`
+	Action     string  `json:"action"` // restart or report
+}
+
+// TypeRestart is what is done when a worker ends by itself.
+type TypeRestart struct {
+	Policy       string `json:"policy"`
+	Max          int    `json:"max"`
+	WindowMS     int64  `json:"window_ms"`
+	BackoffMS    int64  `json:"backoff_ms"`
+	MaxBackoffMS int64  `json:"max_backoff_ms"`
 }
 
 // Variable is one variable that hive adds to a worker's environment. Value is
@@ -58,6 +83,7 @@ type TypeReady struct {
 
 // TypeStop is how a worker is stopped: the signals in turn, then SIGKILL.
 type TypeStop struct {
+	Command []string `json:"command"` // run instead of the signals
 	Signals []string `json:"signals"`
 	GraceMS int64    `json:"grace_ms"` // after each
 	Scope   string   `json:"scope"`    // main or tree

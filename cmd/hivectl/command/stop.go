@@ -47,9 +47,10 @@ func (a *app) stop() *cobra.Command {
 	}
 }
 
-// stopped is how the stop of one worker went.
+// stopped is how the stop of one worker went, or its start.
 type stopped struct {
 	job json.RawMessage // nil: none was needed, or it could not be followed
+	id  string          // of the worker
 	err error
 }
 
@@ -66,7 +67,12 @@ func (a *app) stopAll(ctx context.Context, workers []wire.Worker) error {
 		})
 	}
 	_ = group.Wait() // the errors are in results, one per worker
-	return a.stopSummary(workers, results)
+	var names []string
+	for i, w := range workers {
+		results[i].id = w.WorkerID
+		names = append(names, title(w))
+	}
+	return a.summary(names, results, "stopped")
 }
 
 // stopOne stops one worker and reports it.
@@ -94,8 +100,9 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
-// stopSummary prints what programs asked for and says what failed.
-func (a *app) stopSummary(workers []wire.Worker, results []stopped) error {
+// summary prints what programs asked for and says what failed. names are the
+// workers or types, did is what was done to them.
+func (a *app) summary(names []string, results []stopped, did string) error {
 	var jobs [][]byte
 	var ids []string
 	var failures []error
@@ -105,10 +112,10 @@ func (a *app) stopSummary(workers []wire.Worker, results []stopped) error {
 		}
 		if r.err != nil {
 			failures = append(failures, r.err)
-			a.reportOne(len(workers) > 1, title(workers[i]), r.err)
+			a.reportOne(len(names) > 1, names[i], r.err)
 			continue
 		}
-		ids = append(ids, workers[i].WorkerID)
+		ids = append(ids, r.id)
 	}
 	list := append(append([]byte(`{"jobs":[`), bytes.Join(jobs, []byte(","))...), "]}"...)
 	err := a.print(view{raw: list, ids: ids, table: func(io.Writer) error { return nil }})
@@ -117,10 +124,10 @@ func (a *app) stopSummary(workers []wire.Worker, results []stopped) error {
 		return err
 	case len(failures) == 0:
 		return nil
-	case len(workers) == 1:
+	case len(names) == 1:
 		return failures[0]
 	}
-	return &fault{code: judge(failures[0]).code, text: fmt.Sprintf("%d of %d workers were not stopped", len(failures), len(workers))}
+	return &fault{code: judge(failures[0]).code, text: fmt.Sprintf("%d of %d workers were not %s", len(failures), len(names), did)}
 }
 
 // reportOne prints the failure of one worker among many.

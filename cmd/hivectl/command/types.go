@@ -137,13 +137,51 @@ func (a *app) explainFields(t wire.TypeDetail) [][2]string {
 		}
 		fields = append(fields, [2]string{label, variableText(v)})
 	}
+	for _, f := range [][2]string{{"envfile", or(t.EnvFile)}, {"dir", or(t.Dir)}, {"user", or(t.User)}, {"before", orDash(shellWords(t.BeforeStart))}} {
+		if f[1] != "-" {
+			fields = append(fields, f)
+		}
+	}
 	return append(fields,
 		[2]string{"removed", clean(strings.Join(t.Removed, " "))},
 		[2]string{"host", or(t.Host)},
 		[2]string{"port", or(t.Port)},
 		[2]string{"ready", readyText(t.Ready)},
+		[2]string{"live", liveText(t.Live)},
+		[2]string{"restart", restartText(t.Restart, t.Autostart)},
 		[2]string{"stop", stopText(t.Stop)},
 	)
+}
+
+func liveText(l *wire.TypeLive) string {
+	if l == nil {
+		return "it is watched by its exit only"
+	}
+	what := "it listens"
+	if l.URL != nil {
+		what = "GET " + clean(*l.URL)
+	}
+	action := "it is started again"
+	if l.Action == "report" {
+		action = "it is shown as unhealthy"
+	}
+	return fmt.Sprintf("%s every %s; after %d failures %s", what, milliseconds(l.IntervalMS), l.Failures, action)
+}
+
+func restartText(r *wire.TypeRestart, autostart bool) string {
+	text := "-"
+	switch {
+	case r == nil:
+		return text
+	case r.Policy == "never":
+		text = "never"
+	default:
+		text = fmt.Sprintf("%s, at most %d times in %s, after %s to %s", clean(r.Policy), r.Max, milliseconds(r.WindowMS), milliseconds(r.BackoffMS), milliseconds(r.MaxBackoffMS))
+	}
+	if autostart {
+		text += "; started with hive (autostart)"
+	}
+	return text
 }
 
 // variableText is NAME=value as a shell takes it, or why there is no value.
@@ -188,6 +226,9 @@ func stopText(s *wire.TypeStop) string {
 		return "-"
 	}
 	var steps []string
+	if len(s.Command) > 0 {
+		steps = append(steps, shellWords(s.Command)+", "+milliseconds(s.GraceMS))
+	}
 	for _, name := range s.Signals {
 		steps = append(steps, clean(name)+", "+milliseconds(s.GraceMS))
 	}

@@ -21,7 +21,10 @@ const (
 		`"env":[{"name":"SPT_NOENV","value":"1","from":"hive"},{"name":"CUDA_VISIBLE_DEVICES","value":"","from":"device"},{"name":"API_KEY","value":null,"from":"entry"},` +
 		`{"name":"HF_TOKEN","value":null,"from":"environment"},{"name":"RBEEHIVE_LEASE","value":null,"from":"spawn"},{"name":"NEW","value":null,"from":"later"}],` +
 		`"removed":["HIVE_*","PORT"],"ready":{"url":"http://127.0.0.1:8080/health","status":200,"stall_ms":300000,"timeout_ms":0},` +
-		`"stop":{"signals":["SIGINT","SIGTERM"],"grace_ms":10000,"scope":"main"}}`
+		`"stop":{"command":["docker","stop","x y"],"signals":["SIGINT","SIGTERM"],"grace_ms":10000,"scope":"main"},` +
+		`"autostart":true,"dir":"/srv","user":"nobody","env_file":"/etc/x.env","before_start":["prepare","m"],` +
+		`"live":{"url":"http://127.0.0.1:8080/live","interval_ms":10000,"failures":3,"action":"restart"},` +
+		`"restart":{"policy":"on-failure","max":5,"window_ms":600000,"backoff_ms":1000,"max_backoff_ms":30000}}`
 	noCommand = `{"name":"chat","source":"configuration","preset":"vllm","description":"d","installed":false,"program":null,"version":null,"reason":"vllm is not in PATH",` +
 		`"model":null,"device":null,"params":{},"needs_model":true,"template":[],"command":null,"no_command":"a model is required: the command uses it","worker_id":null,"host":null,"port":null,` +
 		`"env":[],"removed":[],"ready":null,"stop":null}`
@@ -69,11 +72,17 @@ env      SPT_NOENV=1
          HF_TOKEN (passed on from hive's own environment)
          RBEEHIVE_LEASE (made at the spawn)
          NEW (later)
+envfile  /etc/x.env
+dir      /srv
+user     nobody
+before   prepare m
 removed  HIVE_* PORT
 host     127.0.0.1
 port     8080
 ready    GET http://127.0.0.1:8080/health answers 200; given up after no progress for 5m
-stop     SIGINT, 10s, then SIGTERM, 10s, then SIGKILL (the main process first)
+live     GET http://127.0.0.1:8080/live every 10s; after 3 failures it is started again
+restart  on-failure, at most 5 times in 10m, after 1s to 30s; started with hive (autostart)
+stop     docker stop 'x y', 10s, then SIGINT, 10s, then SIGTERM, 10s, then SIGKILL (the main process first)
 `, r.stdout)
 	require.Empty(t, query)
 	require.Equal(t, "/venv/bin/vllm serve '/my models/q' --port 8080\n", hivectl(t, addr, "types", "explain", "chat", "-q").stdout)

@@ -8,9 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"rbeehive/httpapi/client"
 	"rbeehive/httpapi/wire"
@@ -42,15 +45,25 @@ func (a *app) up() *cobra.Command {
 	op := spawn{Operation: "worker_spawn"}
 	var params []string
 	cmd := &cobra.Command{
-		Use:   "up TYPE",
+		Use:   "up [TYPE]",
 		Short: "Start a worker and follow it until it is ready",
 		Long: "Start a worker of a type, or of an entry of the configuration, and follow it\n" +
-			"until it is ready. Ctrl-C detaches: the worker goes on starting.",
+			"until it is ready. Ctrl-C detaches: the worker goes on starting.\n\n" +
+			"Without a type, start all autostart entries that have no living worker, also\n" +
+			"those that were stopped.",
 		Example: "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 || args[0] == "" {
-				return usage("up needs a worker type; starting all autostart entries is not supported yet", "for example: hivectl up cpu --model test")
+			if len(args) == 0 {
+				given := false
+				cmd.Flags().Visit(func(f *pflag.Flag) { given = given || cmd.InheritedFlags().Lookup(f.Name) == nil })
+				if given {
+					return usage("up without a type starts the autostart entries, and takes no flags", "for example: hivectl up cpu --model test")
+				}
+				return a.upAll(cmd.Context())
+			}
+			if args[0] == "" {
+				return usage("up needs a worker type", "for example: hivectl up cpu --model test")
 			}
 			op.Worker = args[0]
 			if err := op.complete(params, cmd.Flags().Changed("port")); err != nil {
@@ -112,7 +125,76 @@ func isModelPath(model string) bool {
 	return !info.IsDir() || strings.HasPrefix(model, "./") || strings.HasPrefix(model, "../")
 }
 
-func (a *app) runUp(ctx context.Context, op spawn) error {
+// upAll starts a worker of each autostart entry that has none, side by side.
+func (a *app) upAll(ctx context.Context) error {
+	types, err := a.hive.Types(ctx, false)
+	if err != nil {
+		return err
+	}
+	workers, err := a.hive.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	lives := map[string]bool{}
+	for _, w := range workers.Value.Workers {
+		lives[w.Type] = lives[w.Type] || !client.WorkerEnded(w.State)
+	}
+	var missing []string
+	entries := 0
+	for _, t := range types.Value.Types {
+		if t.Autostart {
+			entries++
+		}
+		if t.Autostart && !lives[t.Name] {
+			missing = append(missing, t.Name)
+		}
+	}
+	switch {
+	case entries == 0:
+		return usage("no entry of the configuration has autostart", "start a worker of a type: hivectl up cpu")
+	case len(missing) == 0:
+		a.say("all %d autostart entries have a living worker", entries)
+	}
+	results := make([]stopped, len(missing))
+	var group errgroup.Group
+	group.SetLimit(stopParallel)
+	for i, name := range missing {
+		group.Go(func() error {
+			results[i] = a.upOne(ctx, name)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in results, one per entry
+	return a.summary(missing, results, "started")
+}
+
+// upOne starts the worker of an autostart entry, under the entry's name if that is
+// one for workers: it is how hive itself starts it.
+func (a *app) upOne(ctx context.Context, name string) stopped {
+	op := spawn{Operation: "worker_spawn", Worker: name}
+	if workerName.MatchString(name) {
+		op.Name = name
+	}
+	job, err := a.run(ctx, op, nil)
+	if err != nil {
+		return stopped{err: err}
+	}
+	if err := a.outcome(job.Value); err != nil {
+		return stopped{job: job.Raw, err: err}
+	}
+	var w spawned
+	if err := json.Unmarshal(job.Value.Result, &w); err != nil {
+		return stopped{job: job.Raw, err: fmt.Errorf("decode the result of %s: %w", job.Value.JobID, err)}
+	}
+	a.say("%s is %s at %s", title(wire.Worker{WorkerID: w.WorkerID, Name: w.Name}), w.Status, w.URL)
+	return stopped{job: job.Raw, id: w.WorkerID}
+}
+
+// workerName is the form of a worker's name (docs/http.md).
+var workerName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// runUp carries out an operation that starts a worker, and prints the worker.
+func (a *app) runUp(ctx context.Context, op any) error {
 	var events io.Writer
 	if a.forPeople() {
 		events = a.env.Stderr

@@ -1,9 +1,11 @@
 package command_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,7 +78,7 @@ func TestUpThatFails(t *testing.T) {
 
 func TestUpUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"up"},
+		{"up", "--model", "m"},
 		{"up", ""},
 		{"up", "a", "b"},
 		{"up", "cpu", "--port", "0"},
@@ -91,4 +93,41 @@ func TestUpUsage(t *testing.T) {
 		require.Regexp(t, `^hivectl: [^\n]+\n(hint: [^\n]+\n)?$`, r.stderr)
 		require.Empty(t, api.sent())
 	}
+}
+
+// Without a type: the autostart entries that have no living worker.
+func TestUpAll(t *testing.T) {
+	typ := func(name string, autostart bool) string {
+		return fmt.Sprintf(`{"name":%q,"source":"configuration","preset":null,"description":"d","autostart":%t,"installed":true,"program":"/p","version":null,"reason":null}`, name, autostart)
+	}
+	routes := spawning()
+	routes["GET /v1/types"] = answer(`{"types":[` + typ("cpu", true) + "," + typ("web", true) + "," + typ("Chat", true) + "," + typ("other", false) + `],"next":""}`)
+	routes["GET /v1/workers"] = workers(worker("cpu-1-a", "", "ready", 1), strings.Replace(worker("web-2-b", "web", "stopped", 2), `"type":"cpu"`, `"type":"web"`, 1))
+	api, addr := serve(t, routes)
+	r := hivectl(t, addr, "up")
+	require.Zero(t, r.code, r.stderr)
+	require.ElementsMatch(t, []string{
+		`{"operation":"worker_spawn","worker":"web","name":"web"}`, `{"operation":"worker_spawn","worker":"Chat"}`,
+	}, api.sent())
+	require.Equal(t, 2, strings.Count(r.stdout, " is ready at "), r.stdout)
+
+	routes["GET /v1/types"] = answer(`{"types":[` + typ("cpu", true) + `],"next":""}`)
+	_, addr = serve(t, routes)
+	require.Equal(t, result{0, "all 1 autostart entries have a living worker\n", ""}, hivectl(t, addr, "up"))
+	routes["GET /v1/types"] = answer(`{"types":[` + typ("other", false) + `],"next":""}`)
+	_, addr = serve(t, routes)
+	r = hivectl(t, addr, "up")
+	require.Equal(t, 2, r.code)
+	require.Contains(t, r.stderr, "no entry of the configuration has autostart")
+}
+
+func TestRestart(t *testing.T) {
+	routes := spawning()
+	routes["GET /v1/workers"] = workers(worker("cpu-1-a", "demo", "failed", 1))
+	api, addr := serve(t, routes)
+	r := hivectl(t, addr, "restart", "demo")
+	require.Zero(t, r.code, r.stderr)
+	require.JSONEq(t, `{"operation":"worker_restart","worker_id":"cpu-1-a"}`, api.sent()[0])
+	require.Contains(t, r.stdout, "status  ready\n")
+	require.Equal(t, 3, hivectl(t, addr, "restart", "nobody").code)
 }
