@@ -9,8 +9,9 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
 ROUNDS ?= 300
+FOR    ?= 5m
 
-.PHONY: all build run test torture bench lint fmt clean
+.PHONY: all build run test torture contention bench lint fmt clean
 
 all: build
 
@@ -30,10 +31,14 @@ endif
 	$(GO) vet ./...
 	$(GO) test $(RACE) -shuffle=on -timeout 15m ./...
 	$(MAKE) torture
+	$(MAKE) contention FOR=45s
 
 torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops workers
 	CGO_ENABLED=0 $(GO) build -trimpath -tags nogate -o bin/hive-nogate ./cmd/hive
 	$(GO) run ./test/torture -hive bin/hive -nogate bin/hive-nogate -rounds $(ROUNDS)
+
+contention: build ## 64 clients and strangers fight FOR so long over 40 ports
+	$(GO) run ./test/contention -hive bin/hive -for $(FOR)
 
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive

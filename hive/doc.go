@@ -42,7 +42,8 @@
 //     running with the worker's next commit.
 //  6. The supervisor looks until the listener on the port is a member of the
 //     worker, the probe gives the expected answer, and the listeners were the same
-//     before and after it: ready. A stranger on the port, a worker on another
+//     before it, when it had connected, and after it: ready. If they are others
+//     when it has connected, no request is sent. A stranger on the port, a worker on another
 //     port, no progress for ready.stall or ready.timeout ends the worker. After a
 //     stranger, or when the program ended because its port was in use, the next
 //     port is tried, three in all.
@@ -178,6 +179,7 @@
 //   - A process is signalled only through a pidfd that was verified after it was
 //     opened. An unverified worker is never signalled. In the first start with a
 //     copied or restored file a worker it names is stopped only on a new request.
+//   - No request goes to a stranger: see Spawn, 6, and the caveat.
 //   - What a job says when it reads succeeded or failed is visible in the workers
 //     and leases, and stays so over a crash.
 //   - After an error of a commit nothing more is written, and when something that
@@ -192,6 +194,10 @@
 //     the worker is started again is then up to its restart policy.
 //   - With listener: any (for the client of a container runtime) whoever listens on
 //     the port counts as the worker; only that the port was free before is proven.
+//   - A worker that listens with SO_REUSEPORT can be joined on its port by a
+//     program of the same user. If that one comes, takes the connection of a probe
+//     and stops listening, all between two reads of the socket table, it gets the
+//     request.
 //   - Without a cgroup, ending a tree that keeps forking is best effort; what is
 //     left shows as stop_incomplete and a quarantined port.
 //   - An interrupted stop may be carried out all the same: of a worker that could

@@ -2,6 +2,7 @@ package hive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -140,7 +141,7 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 	if s.listener != ours && s.listener != weaklyOurs {
 		return s, nil
 	}
-	s.probed, s.answer = w.h.probe(ctx, probed(rec), rec.Port)
+	s.probed, s.answer = w.h.probe(ctx, probed(rec), rec.Port, socks)
 	after, err := w.h.sockets.Listening(ctx, rec.Port)
 	if err != nil {
 		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
@@ -221,7 +222,7 @@ func (w *worker) servesElsewhere(ctx context.Context, rec store.Worker) uint16 {
 			continue
 		}
 		if rec.Spec.Ready.Path != "" {
-			if ok, _ := w.h.probe(ctx, rec.Spec, port); ok {
+			if w.servesOn(ctx, rec.Spec, port) {
 				return port
 			}
 			continue
@@ -233,16 +234,38 @@ func (w *worker) servesElsewhere(ctx context.Context, rec store.Worker) uint16 {
 	return 0
 }
 
-// probe asks for the readiness path once. It follows no redirects and uses no
-// proxy. It closes its connection first, so that the residue (TIME_WAIT) is on
+// servesOn reports whether the worker gives the expected answer on another port.
+// Whose the listeners there are is looked at anew: the snapshot that showed a
+// member of the worker there is old by now, and a stranger may have the same
+// port on the address that would be asked.
+func (w *worker) servesOn(ctx context.Context, spec store.Spec, port uint16) bool {
+	socks, err := w.h.sockets.Listening(ctx, port)
+	if err != nil {
+		return false
+	}
+	if owner, err := w.tree().Owns(ctx, socks); err != nil || owner != proc.Ours {
+		return false
+	}
+	ok, _ := w.h.probe(ctx, spec, port, socks)
+	return ok
+}
+
+// probe asks for the readiness path once. seen is who listened on the port when
+// its owner was looked at; nobody else is asked. It follows no redirects and uses
+// no proxy. It closes its connection first, so that the residue (TIME_WAIT) is on
 // its own side and not on the worker's port.
-func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16) (ok bool, answer string) {
+func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16, seen []sockets.Socket) (ok bool, answer string) {
 	if spec.Ready.Path == "" {
 		return true, "it listens"
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	transport := &http.Transport{Proxy: nil, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
+	transport := &http.Transport{
+		Proxy: nil, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return h.dial(ctx, network, addr, port, seen)
+		},
+	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, workerURL(spec.Host, port)+spec.Ready.Path, nil)
 	if err != nil {
@@ -258,6 +281,28 @@ func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16) (ok bool
 		_ = resp.Body.Close()
 	}()
 	return resp.StatusCode == spec.Ready.Status, "it answers " + resp.Status
+}
+
+// dial connects, and gives the connection up if the listeners of the port are no
+// longer those that were seen: the worker may have ended since, and a stranger may
+// have its port, who must not get a request. A listener that was there before and
+// after the connection was made is the one that has it, unless it shares its port
+// (SO_REUSEPORT) with one that came and went in between.
+func (h *Hive) dial(ctx context.Context, network, addr string, port uint16, seen []sockets.Socket) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	now, err := h.sockets.Listening(ctx, port)
+	if err == nil && !slices.Equal(inodes(seen), inodes(now)) {
+		err = errors.New("who listens there has changed")
+	}
+	if err != nil {
+		_ = conn.Close() // nothing was written
+		return nil, fmt.Errorf("connected to port %d: %w", port, err)
+	}
+	return conn, nil
 }
 
 // workerURL is where a worker is reached from this machine.

@@ -6,6 +6,9 @@
 // Model: one process, one listener, no state. SIGTERM and SIGINT let running
 // requests end and exit 0, as an inference server should.
 //
+// Its answers name the worker in the header X-Worker-Id, so that tests can tell
+// who answers on a port.
+//
 // Besides that it can misbehave on purpose, each fault behind its own flag
 // (see Main): load slowly, exit early, listen on another port or on none,
 // never be healthy, ignore SIGTERM. These are what hive must handle in real

@@ -12,6 +12,10 @@ import (
 // maxBody is the largest request that is read.
 const maxBody = 1 << 20
 
+// WorkerHeader is in every answer of a worker that was told its id: whoever asks
+// a port can tell which worker has answered, or that none has.
+const WorkerHeader = "X-Worker-Id"
+
 // worker is the HTTP side. It is safe for concurrent use; nothing in it changes.
 type worker struct {
 	o       *Options
@@ -24,7 +28,13 @@ func (o *Options) handler(started time.Time) http.Handler {
 	mux.HandleFunc("GET /health", w.health)
 	mux.HandleFunc("GET /v1/models", w.models)
 	mux.HandleFunc("POST /v1/completions", w.completions)
-	return mux
+	if o.WorkerID == "" {
+		return mux
+	}
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set(WorkerHeader, o.WorkerID)
+		mux.ServeHTTP(rw, r)
+	})
 }
 
 // status is what /health says; only "healthy" is answered with 200.

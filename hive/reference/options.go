@@ -45,7 +45,7 @@ func parse(args []string, stderr io.Writer) (Options, error) {
 	fs.StringVar(&o.Host, "host", "127.0.0.1", "address to listen on")
 	fs.StringVar(&o.Model, "model", defaultModel, "name of the model it says it serves")
 	fs.StringVar(&o.Device, "device", "", "device it says it runs on")
-	fs.StringVar(&o.WorkerID, "worker-id", "", "its id in hive")
+	fs.StringVar(&o.WorkerID, "worker-id", "", "its id in hive; answers carry it in the header "+WorkerHeader)
 	fs.DurationVar(&o.LoadTime, "load-time", 0, "for tests: /health answers 503 for so long after the start")
 	fs.DurationVar(&o.ExitAfter, "exit-after", -1, "for tests: exit by itself after so long; 0s: at once, before listening")
 	fs.IntVar(&o.ExitCode, "exit-code", 0, "for tests: exit code of --exit-after; alone it means --exit-after 0s")

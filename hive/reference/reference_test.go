@@ -219,6 +219,20 @@ func TestLoadTime(t *testing.T) {
 	}, patience, 20*time.Millisecond)
 }
 
+// Who asks a port can tell which worker answers, whatever the answer is.
+func TestAnswersNameTheWorker(t *testing.T) {
+	for id, want := range map[string][]string{"cpu-1-abc": {"cpu-1-abc"}, "": nil} {
+		w := start(t, freePort(t), "--worker-id", id)
+		w.line(t)
+		for _, path := range []string{"/health", "/v1/models", "/nowhere"} {
+			resp, err := client().Get(w.url(path))
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, want, resp.Header.Values(reference.WorkerHeader), path)
+		}
+	}
+}
+
 func TestUnhealthy(t *testing.T) {
 	w := start(t, freePort(t), "--unhealthy")
 	w.line(t)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,8 +30,8 @@ type Yard struct {
 }
 
 // New makes a yard for a hive binary with a range of n ports; entries is the
-// value of the configuration's workers, in YAML.
-func New(binary string, n int, entries string) (*Yard, error) {
+// value of the configuration's workers, in YAML, and more are further lines of it.
+func New(binary string, n int, entries string, more ...string) (*Yard, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return nil, err
@@ -44,8 +45,8 @@ func New(binary string, n int, entries string) (*Yard, error) {
 		return nil, err
 	}
 	y.API = net.JoinHostPort("127.0.0.1", strconv.Itoa(y.First+n))
-	return y, os.WriteFile(y.config, fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n",
-		y.API, filepath.Join(dir, "data"), y.First, y.First+n-1, entries), 0o600)
+	return y, os.WriteFile(y.config, fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n%s\n",
+		y.API, filepath.Join(dir, "data"), y.First, y.First+n-1, entries, strings.Join(more, "\n")), 0o600)
 }
 
 // Daemon is one running hive.
@@ -57,7 +58,7 @@ type Daemon struct {
 
 // Start starts hive and waits until it serves.
 func (y *Yard) Start(ctx context.Context) (*Daemon, error) {
-	out, err := os.OpenFile(filepath.Join(y.Dir, "hive.out"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	out, err := os.OpenFile(y.Output(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +81,9 @@ func (y *Yard) Start(ctx context.Context) (*Daemon, error) {
 		time.Sleep(2 * time.Millisecond)
 	}
 }
+
+// Output is the file with what all hives of the yard have printed.
+func (y *Yard) Output() string { return filepath.Join(y.Dir, "hive.out") }
 
 func alive(pid int) bool {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -112,6 +116,15 @@ func (h *Daemon) Kill() {
 	_ = h.out.Close()
 }
 
+// stamp begins the variable that names the worker in the environment of its processes.
+const stamp = "RBEEHIVE_WORKER="
+
+// IsWorker reports whether a living process carries the stamp of this worker.
+func IsWorker(pid int, worker string) bool {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return err == nil && slices.Contains(strings.Split(string(env), "\x00"), stamp+worker) && alive(pid)
+}
+
 // Member is a living process of a worker, found by the stamp in its environment.
 type Member struct {
 	PID    int
@@ -132,7 +145,7 @@ func (y *Yard) Members() ([]Member, error) {
 		}
 		pid, _ := strconv.Atoi(filepath.Base(d))
 		for kv := range strings.SplitSeq(string(env), "\x00") {
-			if id, ok := strings.CutPrefix(kv, "RBEEHIVE_WORKER="); ok && alive(pid) {
+			if id, ok := strings.CutPrefix(kv, stamp); ok && alive(pid) {
 				found = append(found, Member{pid, id})
 			}
 		}
