@@ -176,8 +176,8 @@ func TestTheAskedForPortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 	done, err := r.h.WaitJob(t.Context(), job.JobID)
 	require.NoError(t, err)
 	require.Equal(t, hive.CodeForeignListener, done.Error.Code)
-	require.Contains(t, done.Error.Message, fmt.Sprintf("exited with code 0 before it was ready: port %d is held by ", r.port(1)))
-	require.Equal(t, []string{"goodbye"}, done.Error.Log)
+	// Whichever comes first: that it exits with 0, or that the stranger is seen.
+	require.Regexp(t, fmt.Sprintf(`^(exited with code 0 before it was ready: )?port %d is held by `, r.port(1)), done.Error.Message)
 	require.Len(t, r.h.Workers(), 1)
 }
 

@@ -362,7 +362,7 @@ func (h *Hive) decideRestarts(led *ledger) {
 		if booted {
 			wait = 0
 		} else {
-			f.rec.Failures = append(recent(f.rec.Failures, f.rec.Spec.Restart.Window, now), now.UTC())
+			f.rec.Failures = slices.Concat(recent(f.rec.Failures, f.rec.Spec.Restart.Window, now), []time.Time{now.UTC()})
 		}
 		next := now.Add(wait).UTC()
 		f.again, f.rec.NextTry = true, &next

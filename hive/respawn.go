@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,7 +37,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	}
 	next := now.Add(wait).UTC()
 	rec.State, rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = m.to, out.reason, &next, nil, ""
-	rec.Failures = append(recent(rec.Failures, rec.Spec.Restart.Window, now), now.UTC())
+	rec.Failures = slices.Concat(recent(rec.Failures, rec.Spec.Restart.Window, now), []time.Time{now.UTC()})
 	if out.exit != nil {
 		rec.Exit = out.exit
 	}
@@ -193,9 +194,10 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	if err != nil {
 		return fail(CodeExecFailed, "%v", err)
 	}
-	rec.State = store.WorkerRunning // rides on the next commit
-	w.embody(rec, p)
-	w.snap.Store(&rec)
+	running := rec                      // the snapshot of rec is read by now
+	running.State = store.WorkerRunning // rides on the next commit
+	w.embody(running, p)
+	w.snap.Store(&running)
 	p.AfterDone(func() { w.attend(0) })
 	return nil
 }
