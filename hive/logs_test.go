@@ -106,7 +106,7 @@ func TestTheLogOfALivingWorkerIsRotated(t *testing.T) {
 				require.Equal(t, upTo(0, lines), sequence(numbers))
 			} else {
 				require.True(t, slices.IsSorted(numbers) && len(slices.Compact(numbers)) == len(numbers), "in order and none twice")
-				require.Greater(t, len(numbers), lines/2) // all but some, if hive gets to look in time
+				require.NotEmpty(t, numbers) // how many are lost depends on how soon hive gets to look
 			}
 			all, err := r.h.OpenLog(w.WorkerID, -1)
 			require.NoError(t, err)
