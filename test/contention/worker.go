@@ -96,10 +96,10 @@ func (c *client) spawned(ctx context.Context, s sort, job wire.Job, call, ret mo
 	c.tally.add("spawned", 1)
 	from := never
 	switch {
+	case r.Status != "ready":
+		from = call // a stranger may have its port: then it ends by itself, or hive ends it
 	case s.life > 0:
 		from = call + moment(s.life)
-	case r.Status != "ready":
-		from = call // a stranger may have its port, and then hive ends it
 	}
 	c.enter(*r.LeaseID, r.Ports, call, ret, from)
 	if r.Status == "ready" {
