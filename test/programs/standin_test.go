@@ -20,8 +20,11 @@ import (
 // one of that name here.
 func asProgram(name string, args []string) (code int, ok bool) {
 	program, ok := map[string]func([]string) error{
-		"tree-leader": leader, "tree-middle": middle, "tree-stubborn": stubborn,
+		"tree-leader": leader, "tree-middle": middle, "tree-stubborn": stubborn, "docker": docker,
 	}[name]
+	if s, is := servers()[name]; is {
+		program, ok = s.run, true
+	}
 	if !ok {
 		return 0, false
 	}
