@@ -168,6 +168,22 @@ func TestEveryFieldReachesATemplate(t *testing.T) {
 	require.Equal(t, "h", spec.Host)
 }
 
+// redis-server --save "" --appendonly no: without the empty argument the next flag
+// was taken for the value of --save, and redis did not start.
+func TestAnArgumentThatIsWrittenEmptyStays(t *testing.T) {
+	typ := one(t, catalog.Entry{
+		Name: "redis", Command: []string{"redis-server", "--save", "", "{{.Device}}"}, Args: []string{""},
+		BeforeStart: []string{"sh", "", "{{.Device}}"}, Stop: catalog.StopEntry{Command: []string{"p", "{{.Device}}", ""}},
+	})
+	spec, err := typ.Render(catalog.Values{Port: 8080})
+	require.NoError(t, err)
+	require.Equal(t, []string{"redis-server", "--save", "", ""}, spec.Argv)
+	require.Equal(t, []string{"p", ""}, spec.Stop.Command)
+	hook, err := typ.Hook(catalog.Values{Port: 8080})
+	require.NoError(t, err)
+	require.Equal(t, []string{"sh", ""}, hook)
+}
+
 func TestWhatACallerGivesStaysOneArgument(t *testing.T) {
 	typ := one(t, catalog.Entry{Name: "web", Command: []string{"p", "--model={{.Model}}"}})
 	const evil = "a b; rm -rf / $(id) {{.Port}} '\""

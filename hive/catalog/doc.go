@@ -14,7 +14,7 @@
 // is no shell anywhere: what a caller gives as a model or a parameter is part
 // of one argument and can never become another command. An argument that
 // renders empty is left out, so that "{{if .Device}}--device={{.Device}}{{end}}"
-// does what it looks like. Besides text/template's own functions there are base,
+// does what it looks like; one that was written empty stays. Besides text/template's own functions there are base,
 // dir, contains, hasPrefix, hasSuffix, tempDir, hubRepo and hubFile.
 //
 // Guarantees: every template was parsed and executed once with sample values

@@ -195,8 +195,9 @@ func (t *Type) execute(v Values) (argv []string, key string, err error) {
 	return executeAll(t.args, v)
 }
 
-// executeAll returns the arguments that are not empty; on an error also the key
-// of the argument at fault.
+// executeAll returns the arguments but those that render empty; on an error also
+// the key of the argument at fault. One that was written empty is meant (redis-server
+// --save ""), and without it the next one would take its place.
 func executeAll(args []argument, v Values) (argv []string, key string, err error) {
 	for i, a := range args {
 		s, err := a.render(v)
@@ -209,7 +210,7 @@ func executeAll(args []argument, v Values) (argv []string, key string, err error
 		if s == "" && i == 0 {
 			return nil, a.key, errors.New("the program is empty")
 		}
-		if s != "" {
+		if s != "" || a.text == "" {
 			argv = append(argv, s)
 		}
 	}

@@ -35,7 +35,8 @@ const (
 // nobody new, then killed, and looked for twice more: five seconds at most, and
 // best effort, because a chain that forks faster than it is scanned gets away.
 //
-// left is who still runs; not empty means that the stop is incomplete. Before
+// left is who still runs, or was found last where the scans found somebody new to
+// the end; not empty means that the stop is incomplete. Before
 // the killing an ended ctx ends Stop with ctx's error, and whatever was frozen is
 // thawed. An unknown signal name is an error before anything is done. Only
 // processes that are proven members get a signal, through a pidfd that was
@@ -70,6 +71,8 @@ type stopper struct {
 	dir     string // of the cgroup
 	grouped bool
 	held    map[procKey]*heldProcess
+	urgent  syscall.Signal // what everybody new is sent at once; 0: nothing
+	last    Member         // who was found last
 }
 
 // heldProcess is a member under a pidfd, so that it stays the same process.
@@ -186,32 +189,6 @@ func (s *stopper) signalHeld(sig syscall.Signal) {
 	}
 }
 
-// collect scans once, takes a pidfd of everybody new and returns how many those are.
-func (s *stopper) collect(ctx context.Context) (int, error) {
-	v := newSurvey([]*Tree{s.tree})
-	for key, h := range s.held {
-		if !readable(h.fd) {
-			v.roots[key] = 0
-		}
-	}
-	found, err := v.run(ctx)
-	if err != nil {
-		return 0, err
-	}
-	added := 0
-	for _, m := range found[0] {
-		key := procKey{m.PID, m.Start}
-		if s.held[key] != nil {
-			continue
-		}
-		if h, ok := hold(v, m); ok {
-			s.held[key] = h
-			added++
-		}
-	}
-	return added, nil
-}
-
 // hold opens a pidfd and then checks again that the process behind it is the one
 // that was proven a member. Descent is a fact of the past and cannot be looked up
 // once the parent has ended; that start time and PID are those of the process it
@@ -295,9 +272,11 @@ func (s *stopper) groupLeft() []Member {
 // killScanned is the way without a cgroup.
 func (s *stopper) killScanned(ctx context.Context) ([]Member, error) {
 	deadline := time.Now().Add(stopLimit)
+	s.urgent = unix.SIGSTOP
 	if err := s.freeze(ctx, deadline); err != nil {
 		return s.living(), err
 	}
+	s.urgent = unix.SIGKILL
 	clean := 0
 	for first := true; clean < 2; first = false {
 		if !first {
@@ -314,7 +293,11 @@ func (s *stopper) killScanned(ctx context.Context) ([]Member, error) {
 		}
 	}
 	s.awaitMain(ctx, deadline)
-	return s.left(), nil
+	left := s.left()
+	if clean < 2 && len(left) == 0 {
+		left = append(left, s.last) // who runs now has not been seen yet
+	}
+	return left, nil
 }
 
 // count returns how many scans in a row have found nobody.

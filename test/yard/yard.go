@@ -22,16 +22,49 @@ import (
 // Yard is one data directory with its configuration.
 type Yard struct {
 	Dir    string
-	API    string // address of the API
-	First  int    // first port of the range
+	API    string   // address of the API
+	First  int      // first port of the range
+	Wrap   []string // goes before hive's command line; it must end in an exec
 	binary string
 	config string
-	mark   string // in the environment of every process that comes from here
+	env    []string // over the configuration
+	mark   string   // in the environment of every process that comes from here
 }
 
 // New makes a yard for a hive binary with a range of n ports; entries is the
 // value of the configuration's workers, in YAML, and more are further lines of it.
 func New(binary string, n int, entries string, more ...string) (*Yard, error) {
+	y, err := plot(binary, n)
+	if err != nil {
+		return nil, err
+	}
+	y.config = filepath.Join(y.Dir, "hive.yaml")
+	return y, os.WriteFile(y.config, fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n%s\n",
+		y.API, y.data(), y.First, y.First+n-1, entries, strings.Join(more, "\n")), 0o600)
+}
+
+// NewFrom makes a yard for a configuration file as it is, but for the data
+// directory, the range of n ports and the address of the API. With n = 0 the file's
+// own range and address hold, and api says which that is.
+func NewFrom(binary string, n int, config, api string) (*Yard, error) {
+	y, err := plot(binary, n)
+	if err != nil {
+		return nil, err
+	}
+	if y.config, err = filepath.Abs(config); err != nil {
+		return nil, err
+	}
+	y.env = []string{"HIVE_DATA_DIR=" + y.data()}
+	if n == 0 {
+		y.API = api
+		return y, nil
+	}
+	y.env = append(y.env, "HIVE_LISTEN="+y.API, fmt.Sprintf("HIVE_PORTS_RANGE=%d-%d", y.First, y.First+n-1))
+	return y, nil
+}
+
+// plot is a yard without a configuration.
+func plot(binary string, n int) (*Yard, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return nil, err
@@ -40,14 +73,15 @@ func New(binary string, n int, entries string, more ...string) (*Yard, error) {
 	if err != nil {
 		return nil, err
 	}
-	y := &Yard{Dir: dir, binary: binary, config: filepath.Join(dir, "hive.yaml"), mark: "YARD=" + filepath.Base(dir)}
+	y := &Yard{Dir: dir, binary: binary, mark: "YARD=" + filepath.Base(dir)}
 	if y.First, err = freeport.Range(n + 1); err != nil {
 		return nil, err
 	}
 	y.API = net.JoinHostPort("127.0.0.1", strconv.Itoa(y.First+n))
-	return y, os.WriteFile(y.config, fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n%s\n",
-		y.API, filepath.Join(dir, "data"), y.First, y.First+n-1, entries, strings.Join(more, "\n")), 0o600)
+	return y, nil
 }
+
+func (y *Yard) data() string { return filepath.Join(y.Dir, "data") }
 
 // Daemon is one running hive.
 type Daemon struct {
@@ -62,8 +96,9 @@ func (y *Yard) Start(ctx context.Context) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Daemon{y: y, out: out, cmd: exec.Command(y.binary, "--config", y.config)}
-	h.cmd.Env = append(os.Environ(), y.mark)
+	argv := append(slices.Clone(y.Wrap), y.binary, "--config", y.config)
+	h := &Daemon{y: y, out: out, cmd: exec.Command(argv[0], argv[1:]...)}
+	h.cmd.Env = append(append(os.Environ(), y.mark), y.env...)
 	h.cmd.Stdout, h.cmd.Stderr = out, out
 	if err := h.cmd.Start(); err != nil {
 		return nil, err
