@@ -22,7 +22,7 @@ func (h *Hive) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		first, err = h.strays(ctx)
+		first, err = h.straysAgain(ctx, first)
 	}
 	if ctx.Err() != nil {
 		return
