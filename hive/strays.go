@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rbeehive/hive/proc"
@@ -23,7 +24,7 @@ func (h *Hive) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		first, err = h.strays(ctx)
+		first, err = h.straysAgain(ctx, first)
 	}
 	if ctx.Err() != nil {
 		return
@@ -60,6 +61,21 @@ func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
 		return nil
 	})
 	return strays, err
+}
+
+// straysAgain looks a second time, and returns only those that were seen before:
+// while workers come and go there is nearly always one that is being spawned or
+// that has just ended, each time another.
+func (h *Hive) straysAgain(ctx context.Context, before []proc.Stray) ([]proc.Stray, error) {
+	now, err := h.strays(ctx)
+	return inBoth(before, now), err
+}
+
+// inBoth returns the processes of now that are in before too.
+func inBoth(before, now []proc.Stray) []proc.Stray {
+	return slices.DeleteFunc(slices.Clone(now), func(s proc.Stray) bool {
+		return !slices.ContainsFunc(before, func(b proc.Stray) bool { return b.PID == s.PID && b.Start == s.Start })
+	})
 }
 
 // endStrays ends members of leases that the file knows as ended; that a lease is

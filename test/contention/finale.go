@@ -129,8 +129,11 @@ func (w *world) nothingLeft(ctx context.Context, h *yard.Daemon) {
 		if err != nil {
 			return "", err
 		}
-		if n := info.Recovery.Orphans; n == nil || *n != 0 {
-			return "the sweep has not run, or has found some", nil
+		switch n := info.Recovery.Orphans; {
+		case n == nil:
+			return "it has not run", nil
+		case *n > 0:
+			return fmt.Sprintf("it has found %d", *n), nil
 		}
 		return "", nil
 	}))
@@ -148,7 +151,7 @@ func (w *world) everyPortWorks(ctx context.Context) {
 			w.found("LEAK", "nobody has port %d any more, and it cannot be leased: %v", port, err)
 			continue
 		}
-		w.enter(l.LeaseID, l.Ports, call, w.h.now(), call+moment(time.Minute))
+		w.enter(l.LeaseID, tag, l.Ports, call, w.h.now(), call+moment(time.Minute))
 		call = w.h.now()
 		if err := w.call(ctx, http.MethodDelete, fmt.Sprintf("/v1/leases/%d?lease_id=%s", port, l.LeaseID), nil, nil); err != nil {
 			w.found("LEAK", "port %d cannot be released: %v", port, err)

@@ -32,6 +32,7 @@ const never moment = math.MaxInt64
 // tenure is one lease from its acquisition to its end.
 type tenure struct {
 	lease string
+	about string // whose, for a person
 	ports []uint16
 	// The acquisition took effect between these two.
 	call, ret moment
@@ -71,15 +72,16 @@ func (h *history) ask(tag string) moment {
 	return h.asked[tag]
 }
 
-// acquired enters a lease, which cannot have ended before from. It reports false
-// if the lease is known already: two requests were answered with it.
-func (h *history) acquired(lease string, ports []uint16, call, ret, from moment) bool {
+// acquired enters a lease, which cannot have ended before from. about is for a
+// person. It reports false if the lease is known already: two requests were
+// answered with it.
+func (h *history) acquired(lease, about string, ports []uint16, call, ret, from moment) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.tenures[lease] != nil {
 		return false
 	}
-	h.tenures[lease] = &tenure{lease: lease, ports: ports, call: call, ret: ret, from: from, by: never}
+	h.tenures[lease] = &tenure{lease: lease, about: about, ports: ports, call: call, ret: ret, from: from, by: never}
 	return true
 }
 
@@ -163,7 +165,7 @@ func (h *history) attribute(lease string, ports []uint16, tag string, by moment)
 	call, ok := h.asked[tag]
 	h.mu.Unlock()
 	if ok {
-		h.acquired(lease, ports, call, by, call)
+		h.acquired(lease, tag, ports, call, by, call)
 	}
 	return ok
 }
@@ -202,20 +204,20 @@ func (h *history) operations() map[uint16][]porcupine.Operation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ops := map[uint16][]porcupine.Operation{}
-	add := func(port uint16, s step, call, ret moment) {
-		ops[port] = append(ops[port], porcupine.Operation{Input: s, Call: int64(call), Return: int64(max(call, ret))})
+	add := func(port uint16, s step, call, ret moment, about string) {
+		ops[port] = append(ops[port], porcupine.Operation{Input: s, Call: int64(call), Return: int64(max(call, ret)), Metadata: about})
 	}
 	for _, t := range h.tenures {
 		for _, port := range t.ports {
-			add(port, step{acquire, t.lease}, t.call, t.ret)
+			add(port, step{acquire, t.lease}, t.call, t.ret, fmt.Sprintf("(%s, cannot have ended before %s)", t.about, show(t.from)))
 			if t.from != never {
-				add(port, step{end, t.lease}, max(t.from, t.call), t.by)
+				add(port, step{end, t.lease}, max(t.from, t.call), t.by, "")
 			}
 		}
 	}
 	for port, all := range h.seen {
 		for _, s := range thin(all) {
-			add(port, step{read, s.lease}, s.call, s.ret)
+			add(port, step{read, s.lease}, s.call, s.ret, "")
 		}
 	}
 	return ops
@@ -273,26 +275,30 @@ func explain(ops []porcupine.Operation) string {
 		}
 	}
 	slices.SortFunc(rest, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
-	const show = 6
+	const most = 6
 	var b strings.Builder
-	for _, op := range longest[max(0, len(longest)-show):] {
+	for _, op := range longest[max(0, len(longest)-most):] {
 		fmt.Fprintf(&b, "    in order   %s\n", describe(op))
 	}
-	for _, op := range rest[:min(show, len(rest))] {
+	for _, op := range rest[:min(most, len(rest))] {
 		fmt.Fprintf(&b, "    not placed %s\n", describe(op))
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
 
 func describe(op porcupine.Operation) string {
-	s, ret := op.Input.(step), "open"
-	if moment(op.Return) != never {
-		ret = time.Duration(op.Return).Round(time.Microsecond).String()
-	}
+	s := op.Input.(step)
 	if s.lease == "" {
 		s.lease = "(free)"
 	}
-	return fmt.Sprintf("%-7s %s [%s, %s]", s.kind, s.lease, time.Duration(op.Call).Round(time.Microsecond), ret)
+	return fmt.Sprintf("%-7s %s [%s, %s] %v", s.kind, s.lease, show(moment(op.Call)), show(moment(op.Return)), op.Metadata)
+}
+
+func show(m moment) string {
+	if m == never {
+		return "open"
+	}
+	return time.Duration(m).Round(time.Microsecond).String()
 }
 
 // forged is the lease that forge enters.

@@ -13,7 +13,7 @@ const port = 9001
 type written struct{ *history }
 
 func (w written) lease(id string, call, ret, from, by moment) {
-	w.acquired(id, []uint16{port}, call*ms, ret*ms, from)
+	w.acquired(id, "of a test", []uint16{port}, call*ms, ret*ms, from)
 	if by != never {
 		w.ended(id, from, by*ms)
 	}
@@ -97,8 +97,8 @@ func TestCheck(t *testing.T) {
 // A lease of several ports has each of them.
 func TestCheckLooksAtEveryPort(t *testing.T) {
 	h := newHistory()
-	h.acquired("row", []uint16{port, port + 1}, 1*ms, 2*ms, never)
-	h.acquired("one", []uint16{port + 1}, 3*ms, 4*ms, never)
+	h.acquired("row", "of a test", []uint16{port, port + 1}, 1*ms, 2*ms, never)
+	h.acquired("one", "of a test", []uint16{port + 1}, 3*ms, 4*ms, never)
 	n, wrong := h.check()
 	require.Equal(t, 3, n)
 	require.Len(t, wrong, 1)
@@ -127,9 +127,9 @@ func TestForge(t *testing.T) {
 	h := newHistory()
 	missed, tried := h.forge()
 	require.Equal(t, []int{0, 0}, []int{missed, tried})
-	h.acquired("a", []uint16{port}, 1*ms, 2*ms, 5*ms)
-	h.acquired("b", []uint16{port + 1}, 1*ms, 2*ms, never)
-	h.acquired("c", []uint16{port + 2}, 1*ms, 2*ms, 1*ms) // may have ended before anybody knew of it
+	h.acquired("a", "of a test", []uint16{port}, 1*ms, 2*ms, 5*ms)
+	h.acquired("b", "of a test", []uint16{port + 1}, 1*ms, 2*ms, never)
+	h.acquired("c", "of a test", []uint16{port + 2}, 1*ms, 2*ms, 1*ms) // may have ended before anybody knew of it
 	missed, tried = h.forge()
 	require.Equal(t, []int{0, 2}, []int{missed, tried})
 }

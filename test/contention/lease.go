@@ -78,14 +78,14 @@ func (c *client) lease(ctx context.Context) {
 	if h.ttl != 0 {
 		from = call + moment(h.ttl)
 	}
-	c.enter(l.LeaseID, l.Ports, call, ret, from)
+	c.enter(l.LeaseID, req.Owner, l.Ports, call, ret, from)
 	c.checkPorts(req, l)
 	c.held = append(c.held, h)
 }
 
 // enter enters a lease that a request was answered with.
-func (w *world) enter(lease string, ports []uint16, call, ret, from moment) {
-	if !w.h.acquired(lease, ports, call, ret, from) {
+func (w *world) enter(lease, about string, ports []uint16, call, ret, from moment) {
+	if !w.h.acquired(lease, about, ports, call, ret, from) {
 		w.found("DOUBLE", "lease %s of ports %v was given twice", lease, ports)
 	}
 }

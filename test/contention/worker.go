@@ -101,7 +101,7 @@ func (c *client) spawned(ctx context.Context, s sort, job wire.Job, call, ret mo
 	case s.life > 0:
 		from = call + moment(s.life)
 	}
-	c.enter(*r.LeaseID, r.Ports, call, ret, from)
+	c.enter(*r.LeaseID, r.WorkerID+", "+r.Status, r.Ports, call, ret, from)
 	if r.Status == "ready" {
 		c.askWorker(ctx, r)
 	}
@@ -132,7 +132,7 @@ func (c *client) failed(ctx context.Context, job wire.Job, call, ret moment) {
 func (c *client) enterOthers(ctx context.Context, job, kept string, call, ret moment) {
 	for i, l := range c.leasesOf(ctx, job) {
 		if l.LeaseID != kept {
-			c.enter(l.LeaseID, l.Ports, call, ret, call)
+			c.enter(l.LeaseID, job, l.Ports, call, ret, call)
 		}
 		if i > 0 {
 			c.tally.add("ports taken by strangers", 1) // hive tries another only after that
