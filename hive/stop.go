@@ -398,6 +398,7 @@ func ended(rec store.Worker, out outcome) store.Worker {
 		m = decideEnd(out.then)
 	}
 	rec.State, rec.Reason, rec.EndedAt, rec.NextTry = m.to, out.reason, &now, nil
+	rec.Stale, rec.Changed = false, nil // of a process that is gone
 	if out.exit != nil {
 		rec.Exit = out.exit
 	}
