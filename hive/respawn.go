@@ -135,11 +135,7 @@ func (w *worker) startOver(ctx context.Context, out outcome) bool {
 		f = fail(CodeInternal, "%v", err)
 	}
 	out.restart.answer(f)
-	then := thenRetry
-	if _, ok := w.h.types().Type(w.record().Type); !ok {
-		then = thenFail // a wait would not bring its type back
-	}
-	return w.conclude(ctx, outcome{then: then, reason: f.Message, jobID: out.jobID, failure: f}, remains{})
+	return w.conclude(ctx, outcome{then: thenRetry, reason: f.Message, jobID: out.jobID, failure: f}, remains{})
 }
 
 // startAgain is one new start. The process waits behind its gate until one
@@ -199,9 +195,10 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	if err != nil {
 		return fail(CodeExecFailed, "%v", err)
 	}
-	rec.State = store.WorkerRunning // rides on the next commit
-	w.embody(rec, p, typ)
-	w.snap.Store(&rec)
+	running := rec                      // the snapshot of rec is read by now
+	running.State = store.WorkerRunning // rides on the next commit
+	w.embody(running, p, typ)
+	w.snap.Store(&running)
 	w.unsettle()
 	p.AfterDone(func() { w.attend(0) })
 	return nil

@@ -325,7 +325,7 @@ func (w *worker) conclude(ctx context.Context, out outcome, rest remains) bool {
 		if out.live && policy.Policy == store.RestartNever {
 			policy.Policy = store.RestartOnFailure
 		}
-		if w.moves(out) {
+		if _, ok := w.h.types().Type(rec.Type); !ok || w.moves(out) { // a wait would not bring its type back
 			policy.Policy = store.RestartNever
 		}
 		wait, again := retry(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64())
