@@ -157,6 +157,10 @@ func TestAStaleWorkerIsRestartedOnRequest(t *testing.T) {
 	require.Equal(t, res.Port, rec.Port)
 	require.Contains(t, rec.Spec.Argv, "two")
 
+	_, err := r.h.Decode([]byte(`{"operation": "worker_restart", "worker_id": "x", "if_stale": "yes"}`))
+	require.ErrorIs(t, err, hive.ErrBadRequest)
+	require.ErrorContains(t, err, "if_stale: is \"yes\"; expected true or false")
+
 	r.stopWorker(res.WorkerID)
 	job = r.do(map[string]any{"operation": "worker_restart", "worker_id": res.WorkerID, "if_stale": true})
 	require.Equal(t, hive.CodeNotFound, job.Error.Code, "what was stopped stays so")
@@ -301,6 +305,17 @@ func TestMorePortsAreForNewWorkers(t *testing.T) {
 	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
 	require.Contains(t, r.worker(res.WorkerID).Spec.Argv, "1")
 	require.Contains(t, r.worker(r.spawn("web").WorkerID).Spec.Argv, "2")
+}
+
+// The worker of the self-test is of no entry, whatever name it has.
+func TestTheSelfTestsWorkerIsNotStale(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, with("cpu", func(e *catalog.Entry) { e.Reload = "restart" }, "--model", "mine"))
+	r.open()
+	job := r.do(map[string]any{"operation": "hive_check"})
+	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
+	require.NotContains(t, r.story(job.WorkerID), "stale")
+	require.Contains(t, r.story(job.WorkerID), "is ready")
 }
 
 func TestSettingsAreSwapped(t *testing.T) {

@@ -34,6 +34,9 @@ func (d difference) why(typ string) string {
 // without a process is not stale: its next start is by the types as they are.
 func (w *worker) differs(now *catalog.Catalog) difference {
 	rec, made := w.record(), w.body.Load().made
+	if w.h.ofCheck(rec.JobID) {
+		return difference{}
+	}
 	typ, ok := now.Type(rec.Type)
 	if !ok {
 		return difference{stale: true}
@@ -76,7 +79,7 @@ func (w *worker) differsFromRecord(rec store.Worker, typ *catalog.Type) []string
 // compare finds out whether the worker has become stale, or is not stale any
 // more, and records it. Only its supervisor calls it. A worker that was taken back
 // is not restarted for what has changed while hive was not running: a start of
-// hive leaves workers alone.
+// hive leaves workers alone. One that may be somebody else's never is.
 func (w *worker) compare() {
 	now, before, body := w.h.types(), w.judged.Load(), w.body.Load()
 	if now == before {
@@ -94,7 +97,7 @@ func (w *worker) compare() {
 		same.made = typ // as far as can be known: from now on all of it can be compared
 		w.body.Store(&same)
 	}
-	if ok && d.stale && typ.Reload && (before != nil || body.made != nil) {
+	if ok && d.stale && typ.Reload && !w.inherited && (before != nil || body.made != nil) {
 		w.h.restartStale(w)
 	}
 }

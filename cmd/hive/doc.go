@@ -27,5 +27,6 @@
 // configuration are looked at: it is started 1,920 times in a test, and what it
 // does must not depend on the HIVE_* variables around it.
 //
-// Caveats: a terminal that is closed sends SIGHUP, which does not end hive. The daemon is for Linux; elsewhere it builds and refuses to start.
+// Caveats: a terminal that is closed sends SIGHUP, which does not end hive. The
+// daemon is for Linux; elsewhere it builds and refuses to start.
 package main
