@@ -23,7 +23,7 @@ type Options struct {
 	Reserved []Range  // never given out, whatever is asked for
 	Never    []uint16 // hive's own API ports: never given out either
 	// Fixed are ports that the configuration promises to somebody: the policy
-	// passes over them, and who asks for one by number gets it.
+	// passes over them, and who asks for one by number gets it. SetFixed changes them.
 	Fixed  []uint16
 	Policy Policy // empty: Lowest
 	// Quarantine is how long the policy passes over a port after its release.
@@ -285,6 +285,17 @@ func (a *Allocator) Avoid(port uint16, why string) {
 	a.marks.setForeign(port, finding{
 		holder: sockets.Holder{Port: port, Kind: sockets.KindUnknown, Program: why},
 	}, time.Now())
+}
+
+// SetFixed replaces the ports that the configuration promises to somebody
+// (Options.Fixed). Ports that are leased stay so. Does not block.
+func (a *Allocator) SetFixed(ports []uint16) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pool.fixed = bitset{}
+	for _, port := range ports {
+		a.pool.fixed.set(port)
+	}
 }
 
 // markOf returns a copy of the mark of a port, also of one that no longer keeps

@@ -69,6 +69,21 @@ func TestANameKeepsItsRow(t *testing.T) {
 	require.True(t, r.NameMoved)
 }
 
+func TestFixedPortsAreReplaced(t *testing.T) {
+	f := setUp(t, 3)
+	f.SetFixed([]uint16{f.port(0), f.port(1)})
+	held := f.lease(alloc.Request{})
+	require.Equal(t, f.port(2), held.Port)
+	f.SetFixed([]uint16{f.port(2)})
+	require.Equal(t, f.port(0), f.lease(alloc.Request{}).Port, "it was promised before")
+	require.True(t, f.Leased(held.Port), "a lease stays")
+	f.release(held)
+	require.Equal(t, f.port(1), f.lease(alloc.Request{}).Port)
+	_, err := f.Acquire(t.Context(), alloc.Request{})
+	require.ErrorIs(t, err, alloc.ErrExhausted)
+	require.Equal(t, f.port(2), f.lease(alloc.Request{Port: f.port(2)}).Port)
+}
+
 func TestFixedPortsAreOnlyForThoseWhoAsk(t *testing.T) {
 	f := setUp(t, 3)
 	f.restart(func(o *alloc.Options) { o.Fixed = []uint16{f.port(0)} })

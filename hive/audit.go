@@ -138,7 +138,7 @@ func (h *Hive) act(ctx context.Context, found []Finding) {
 			}
 		}
 	}
-	if h.cfg.Orphans == OrphansKill {
+	if h.settings().Orphans == OrphansKill {
 		h.endStrays(ctx, sure)
 	}
 }

@@ -15,12 +15,13 @@ import (
 // have been tried or the hive closes.
 func (h *Hive) autostart() {
 	var g errgroup.Group
-	g.SetLimit(h.cfg.StartParallel)
+	g.SetLimit(h.settings().StartParallel)
 	for _, typ := range h.types().Types() {
-		if !typ.Autostart || !h.missing(typ.Name) {
+		if !typ.Autostart || !h.missing(typ.Name) || !h.beginAutostart(typ.Name) {
 			continue
 		}
 		g.Go(func() error {
+			defer h.endAutostart(typ.Name)
 			if h.spawnable() {
 				h.autostartOne(typ)
 			}
@@ -28,6 +29,24 @@ func (h *Hive) autostart() {
 		})
 	}
 	_ = g.Wait() // the functions return no errors: each job says what became of it
+}
+
+// beginAutostart notes that a type is being started, and reports whether it was
+// not already: a reload may come while the start of hive still has it in hand.
+func (h *Hive) beginAutostart(typ string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.begun[typ] {
+		return false
+	}
+	h.begun[typ] = true
+	return true
+}
+
+func (h *Hive) endAutostart(typ string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.begun, typ)
 }
 
 // missing reports whether no worker of a type lives, and the last one was not

@@ -44,7 +44,8 @@ func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
 			return nil
 		}},
 		{"spawn", func() (err error) {
-			w, err = h.spawnAndFollow(ctx, j, h.types().Reference(), Spawn{Worker: h.types().Reference().Name, Wait: WaitReady})
+			typ := h.types().Reference()
+			w, err = h.spawnAndFollow(ctx, j, typ, Spawn{Worker: typ.Name, Wait: WaitReady})
 			return err
 		}},
 		{"stop", func() error {
@@ -64,6 +65,19 @@ func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
 		result.Steps = append(result.Steps, checkStep{step.name, float64(time.Since(begun).Microseconds()) / 1000})
 	}
 	return result, nil
+}
+
+// ofCheck reports whether a job is a self-test under way. Its worker is of the
+// reference type, also where an entry has taken that name.
+func (h *Hive) ofCheck(jobID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	j := h.jobs[jobID]
+	if j == nil {
+		return false
+	}
+	_, is := j.op.(Check)
+	return is
 }
 
 // inStep names the step of a self-test that failed.

@@ -80,6 +80,54 @@ type LogsConfig struct {
 	MaxTotal int64 // for the logs of all dead workers together; default 2 GiB
 }
 
+// Settings is what of a Config can be changed while the hive runs. Zero values
+// take the defaults of Config.
+type Settings struct {
+	Jobs          JobsConfig
+	StartParallel int
+	WorkersKeep   time.Duration
+	Orphans       Orphans
+	LogsMaxTotal  int64
+}
+
+func (c *Config) settings() Settings {
+	return Settings{Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep, Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal}
+}
+
+func (s *Settings) complete() {
+	setDefault(&s.StartParallel, 2)
+	setDefault(&s.Orphans, OrphansKeep)
+	setDefault(&s.WorkersKeep, 24*time.Hour)
+	setDefault(&s.LogsMaxTotal, 2<<30)
+	setDefault(&s.Jobs.Retention, 168*time.Hour)
+	setDefault(&s.Jobs.MaxQueued, 10000)
+	setDefault(&s.Jobs.MaxQueueAge, 10*time.Minute)
+	setDefault(&s.Jobs.StreamWait, 25*time.Second)
+}
+
+// changes returns the keys of the settings that differ.
+func (s Settings) changes(next Settings) []string {
+	keys := []string{}
+	for _, k := range []struct {
+		key     string
+		differs bool
+	}{
+		{"audit.orphans", s.Orphans != next.Orphans},
+		{"jobs.max_queue_age", s.Jobs.MaxQueueAge != next.Jobs.MaxQueueAge},
+		{"jobs.max_queued", s.Jobs.MaxQueued != next.Jobs.MaxQueued},
+		{"jobs.retention", s.Jobs.Retention != next.Jobs.Retention},
+		{"jobs.stream_wait", s.Jobs.StreamWait != next.Jobs.StreamWait},
+		{"logs.max_total", s.LogsMaxTotal != next.LogsMaxTotal},
+		{"start_parallel", s.StartParallel != next.StartParallel},
+		{"workers_keep", s.WorkersKeep != next.WorkersKeep},
+	} {
+		if k.differs {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
 func (c *Config) complete() error {
 	switch {
 	case c.DataDir == "":
@@ -94,17 +142,9 @@ func (c *Config) complete() error {
 	}
 	setDefault(&c.HiveID, "localhost")
 	setDefault(&c.Shutdown, ShutdownKeep)
-	setDefault(&c.StartParallel, 2)
-	setDefault(&c.Orphans, OrphansKeep)
-	setDefault(&c.WorkersKeep, 24*time.Hour)
 	setDefault(&c.AuditInterval, 30*time.Second)
 	setDefault(&c.Logs.MaxSize, 64<<20)
 	setDefault(&c.Logs.Keep, 3)
-	setDefault(&c.Logs.MaxTotal, 2<<30)
-	setDefault(&c.Jobs.Retention, 168*time.Hour)
-	setDefault(&c.Jobs.MaxQueued, 10000)
-	setDefault(&c.Jobs.MaxQueueAge, 10*time.Minute)
-	setDefault(&c.Jobs.StreamWait, 25*time.Second)
 	setDefault(&c.Ports.Range, alloc.Range{First: 8080, Last: 9999})
 	setDefault(&c.Ports.Policy, alloc.Lowest)
 	return nil

@@ -155,6 +155,20 @@
 // The audit bounds the logs of dead workers, but for those of quarantined ports,
 // and removes logs without a record.
 //
+// # Reload
+//
+// Reload swaps the catalog and the Settings, each by one pointer. A start asks for
+// its type once, so it is by the old catalog or by the new one as a whole; the new
+// worker is then compared like any other.
+//
+// Staleness is decided by the supervisor, which compares when it begins to attend to
+// a process and when a reload asks it to: what the process was started as
+// (body.made) with what its type says now. What another hive has started is compared
+// with its record, which knows nothing of env; the keys that made it stale are in
+// the record, and those that cannot be seen there stay until it is restarted. With
+// reload: restart the supervisor has a worker_restart job submitted, which is not
+// carried out if the worker is not stale any more by then.
+//
 // # A full disk
 //
 // What is new is refused (store.ErrDiskFull); stops are admitted from the store's

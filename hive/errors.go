@@ -13,6 +13,8 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrRecovering: the hive does not serve yet.
 	ErrRecovering = errors.New("recovering")
+	// ErrInvalidConfiguration: what was to be reloaded has a mistake; nothing was changed.
+	ErrInvalidConfiguration = errors.New("invalid configuration")
 	// ErrQueueFull: jobs.max_queued jobs are waiting.
 	ErrQueueFull = errors.New("queue full")
 	// ErrClosed: the hive is shutting down.
@@ -29,7 +31,7 @@ var (
 
 // InputError is a mistake in what a caller sent. It unwraps to the sentinel in Kind.
 type InputError struct {
-	Kind   error  // ErrBadRequest, ErrUnknownField, ErrUnknownOperation or ErrUnknownWorkerType
+	Kind   error  // ErrBadRequest, ErrUnknownField, ErrUnknownOperation, ErrUnknownWorkerType or ErrInvalidConfiguration
 	Field  string // the field at fault; empty for the body as a whole
 	Detail string // what was expected
 }

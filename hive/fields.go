@@ -25,6 +25,19 @@ func (f fields) text(name string) (string, error) {
 	return s, nil
 }
 
+// truth returns the boolean in a field; false if it is absent or null.
+func (f fields) truth(name string) (bool, error) {
+	raw, ok := f[name]
+	if !ok || string(raw) == "null" {
+		return false, nil
+	}
+	var b bool
+	if json.Unmarshal(raw, &b) != nil {
+		return false, badField(name, "is "+clip(string(raw))+"; expected true or false")
+	}
+	return b, nil
+}
+
 func (f fields) worker() (string, error) {
 	id, err := f.text("worker_id")
 	if err == nil && id == "" {

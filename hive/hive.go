@@ -36,7 +36,10 @@ type Hive struct {
 	alloc    *alloc.Allocator
 	sockets  *sockets.Table
 	catalog  atomic.Pointer[catalog.Catalog]
-	cgroups  bool // each worker gets a cgroup of its own
+	tuning   atomic.Pointer[Settings]
+	reloads  *semaphore.Weighted // one Reload at a time
+	renewals *semaphore.Weighted // see restartStale
+	cgroups  bool                // each worker gets a cgroup of its own
 	started  time.Time
 	spawns   *semaphore.Weighted
 	looks    *semaphore.Weighted
@@ -67,6 +70,7 @@ type Hive struct {
 	dead    []store.Worker     // workers that have ended, oldest first
 	lessees map[string]*lessee // leases that are not workers', by lease id
 	claimed map[string]string  // worker names of spawns under way -> job id
+	begun   map[string]bool    // types whose autostart is under way
 	running bool               // recovery is over and what it left has been begun
 	resume  []func()           // what recovery leaves to be begun once the hive serves
 
@@ -94,12 +98,15 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), versions: newVersions(),
-		doctors: semaphore.NewWeighted(1),
-		jobs:    map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{},
+		doctors: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
+		jobs: map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
 		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
 		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log),
 	}
 	h.catalog.Store(cfg.Catalog)
+	settings := cfg.settings()
+	settings.complete()
+	h.tuning.Store(&settings)
 	h.ctx, h.close = context.WithCancel(context.Background())
 	h.alloc, err = alloc.New(alloc.Options{
 		Range: cfg.Ports.Range, Reserved: cfg.Ports.Reserved, Never: cfg.APIPorts, Policy: cfg.Ports.Policy,
@@ -190,8 +197,11 @@ func (h *Hive) StopWorkers(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// types is the catalog as it is now.
+// types is the catalog as it is now. What must not mix two of them asks once.
 func (h *Hive) types() *catalog.Catalog { return h.catalog.Load() }
+
+// settings is what can be changed while the hive runs, as it is now.
+func (h *Hive) settings() Settings { return *h.tuning.Load() }
 
 // spawnable reports whether workers may be started.
 func (h *Hive) spawnable() bool { return h.ctx.Err() == nil && !h.draining.Load() }

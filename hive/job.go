@@ -112,7 +112,7 @@ func (h *Hive) admit() error {
 	if h.ctx.Err() != nil || h.draining.Load() {
 		return ErrClosed
 	}
-	if int(h.active.Add(1)) > h.cfg.Jobs.MaxQueued {
+	if int(h.active.Add(1)) > h.settings().Jobs.MaxQueued {
 		h.active.Add(-1)
 		return fmt.Errorf("%w: %d jobs are waiting or running (jobs.max_queued)", ErrQueueFull, h.cfg.Jobs.MaxQueued)
 	}

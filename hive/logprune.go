@@ -100,7 +100,7 @@ func (h *Hive) pruneLogs(ctx context.Context) {
 	for _, e := range kept {
 		total, largest = total+e.size, max(largest, e.size)
 	}
-	if len(strays) == 0 && total <= h.cfg.Logs.MaxTotal && largest <= h.cfg.Logs.MaxSize {
+	if len(strays) == 0 && total <= h.settings().LogsMaxTotal && largest <= h.cfg.Logs.MaxSize {
 		return
 	}
 	held, err := h.holderless()
@@ -117,7 +117,7 @@ func (h *Hive) pruneLogs(ctx context.Context) {
 			_ = os.Remove(filepath.Join(h.logs.dir, e.name)) // tried again in the next round
 		}
 	}
-	h.logs.bound(kept, dead, proofs)
+	h.logs.bound(kept, dead, proofs, h.settings().LogsMaxTotal)
 	for _, rec := range dead {
 		if proofs[rec.WorkerID] {
 			h.rotateLog(ctx, &rec)
@@ -162,7 +162,7 @@ func (h *Hive) sortLogs(files []logEntry, dead []store.Worker, alive map[string]
 			h.logs.of(rec).removeUnfinished()
 		case known:
 			kept = append(kept, e)
-		case !alive[e.workerID] && time.Since(e.changed) > h.cfg.WorkersKeep:
+		case !alive[e.workerID] && time.Since(e.changed) > h.settings().WorkersKeep:
 			strays = append(strays, e)
 		}
 	}
@@ -187,9 +187,9 @@ func (f *logFile) removeUnfinished() {
 	}
 }
 
-// bound removes logs of dead workers until they are small enough together:
+// bound removes logs of dead workers until together they have at most most bytes:
 // first what was rotated, then the logs themselves, those of the oldest first.
-func (l *logs) bound(files []logEntry, dead []store.Worker, proofs map[string]bool) {
+func (l *logs) bound(files []logEntry, dead []store.Worker, proofs map[string]bool, most int64) {
 	total, age := int64(0), map[string]int{}
 	for i, rec := range dead {
 		age[rec.WorkerID] = i
@@ -202,7 +202,7 @@ func (l *logs) bound(files []logEntry, dead []store.Worker, proofs map[string]bo
 	})
 	removed, bytes := 0, int64(0)
 	for _, e := range files {
-		if total <= l.cfg.MaxTotal {
+		if total <= most {
 			break
 		}
 		if e.n == 0 && proofs[e.workerID] {

@@ -45,7 +45,10 @@ type StopWorker struct{ WorkerID string }
 
 // RestartWorker ends the process of a worker, named by id or name, and starts it
 // again as the configuration says now; one that has ended is started again.
-type RestartWorker struct{ WorkerID string }
+type RestartWorker struct {
+	WorkerID string
+	IfStale  bool // only a live worker that is stale; another stays as it is
+}
 
 // ProcessList lists the processes of live workers.
 type ProcessList struct{}
@@ -112,7 +115,7 @@ var decoders = map[string]struct {
 }{
 	"worker_spawn":          {[]string{"worker", "model", "device", "name", "port", "params", "wait"}, decodeSpawn},
 	"worker_stop":           {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.worker(); return StopWorker{id}, err }},
-	"worker_restart":        {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.worker(); return RestartWorker{id}, err }},
+	"worker_restart":        {[]string{"worker_id", "if_stale"}, decodeRestart},
 	"worker_process_list":   {nil, func(fields) (Operation, error) { return ProcessList{}, nil }},
 	"worker_process_get":    {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessGet{pid}, err }},
 	"worker_process_delete": {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessDelete{pid}, err }},
@@ -251,6 +254,15 @@ func jsonFault(err error) string {
 		return "it ends in the middle"
 	}
 	return err.Error()
+}
+
+func decodeRestart(f fields) (Operation, error) {
+	id, err := f.worker()
+	if err != nil {
+		return nil, err
+	}
+	only, err := f.truth("if_stale")
+	return RestartWorker{WorkerID: id, IfStale: only}, err
 }
 
 func decodeSpawn(f fields) (Operation, error) {

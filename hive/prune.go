@@ -82,10 +82,10 @@ func (h *Hive) pruneStep() (n int, err error) {
 			if err != nil {
 				return err
 			}
-			if len(old) == pruneStep || b.Now().Sub(job.CreatedAt) < h.cfg.Jobs.Retention {
+			if len(old) == pruneStep || b.Now().Sub(job.CreatedAt) < h.settings().Jobs.Retention {
 				break // jobs come by age
 			}
-			if job.FinishedAt == nil || b.Now().Sub(*job.FinishedAt) < h.cfg.Jobs.Retention {
+			if job.FinishedAt == nil || b.Now().Sub(*job.FinishedAt) < h.settings().Jobs.Retention {
 				continue
 			}
 			old = append(old, job.JobID)
@@ -99,7 +99,7 @@ func (h *Hive) pruneStep() (n int, err error) {
 		if err != nil {
 			return err
 		}
-		events, err := b.PruneEvents(b.Now().Add(-h.cfg.Jobs.Retention), pruneStep) // of no job and no worker that is kept
+		events, err := b.PruneEvents(b.Now().Add(-h.settings().Jobs.Retention), pruneStep) // of no job and no worker that is kept
 		n = max(len(old), ended, events)
 		return err
 	})

@@ -317,7 +317,7 @@ func (h *Hive) adopt(led *ledger) Recovery {
 			dead = append(dead, f.rec)
 		case proc.Unknown:
 			r.Unverified++
-			h.enlist(h.newWorker(f.rec, nil))
+			h.enlist(h.newWorker(f.rec, nil, nil))
 		}
 	}
 	h.mu.Lock()
@@ -329,7 +329,7 @@ func (h *Hive) adopt(led *ledger) Recovery {
 // takeBack makes the worker of a living process, and goes on with its stop if
 // it was being stopped.
 func (h *Hive) takeBack(f *found, first time.Duration) {
-	w := h.newWorker(f.rec, f.process)
+	w := h.newWorker(f.rec, f.process, nil)
 	w.inherited = h.store.Meta().Relocated
 	h.enlist(w)
 	w.follow(first)
@@ -377,7 +377,7 @@ func bootedSince(id store.Identity) bool {
 
 // startLater has a worker in backoff attended to once hive serves.
 func (h *Hive) startLater(rec store.Worker) {
-	w := h.newWorker(rec, nil)
+	w := h.newWorker(rec, nil, nil)
 	h.enlist(w)
 	h.later(func() { w.attend(0) })
 }

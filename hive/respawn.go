@@ -37,6 +37,9 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	}
 	next := now.Add(wait).UTC()
 	rec.State, rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = m.to, out.reason, &next, nil, ""
+	if len(rec.Changed) > 0 {
+		rec.Stale, rec.Changed = false, nil // the next start is by the type as it is then
+	}
 	rec.Failures = slices.Concat(recent(rec.Failures, rec.Spec.Restart.Window, now), []time.Time{now.UTC()})
 	if out.exit != nil {
 		rec.Exit = out.exit
@@ -56,7 +59,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 		return false
 	}
 	w.failure = out.failure // of the last start, for who gives up waiting
-	w.embody(rec, nil)
+	w.embody(rec, nil, nil)
 	w.snap.Store(&rec)
 	return true
 }
@@ -80,13 +83,17 @@ func (w *worker) waitOut(ctx context.Context) bool {
 	rec := w.record()
 	timer := time.NewTimer(time.Until(*rec.NextTry))
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false // the next recovery goes on waiting
-	case <-timer.C:
-		return w.startOver(ctx, outcome{jobID: rec.JobID})
-	case req := <-w.stops:
-		return w.askedAnew(ctx, req)
+	for {
+		select {
+		case <-ctx.Done():
+			return false // the next recovery goes on waiting
+		case <-timer.C:
+			return w.startOver(ctx, outcome{jobID: rec.JobID})
+		case req := <-w.stops:
+			return w.askedAnew(ctx, req)
+		case done := <-w.reviews:
+			w.reviewed(done)
+		}
 	}
 }
 
@@ -162,7 +169,8 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 		return err
 	}
 	m, _ := decide(store.WorkerBackoff, evDue, thenFail)
-	rec.State, rec.Desired, rec.Reason, rec.NextTry, rec.ReadyAt, rec.Stale = m.to, store.DesiredRunning, "", nil, nil, false
+	rec.State, rec.Desired, rec.Reason, rec.NextTry, rec.ReadyAt = m.to, store.DesiredRunning, "", nil, nil
+	rec.Stale, rec.Changed = false, nil
 	rec.StartedAt = time.Now().UTC()
 	rec.Restarts++
 	if out.restart != nil {
@@ -196,7 +204,7 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	}
 	running := rec                      // the snapshot of rec is read by now
 	running.State = store.WorkerRunning // rides on the next commit
-	w.embody(running, p)
+	w.embody(running, p, typ)
 	w.snap.Store(&running)
 	p.AfterDone(func() { w.attend(0) })
 	return nil
@@ -239,6 +247,13 @@ const (
 // runRestart carries out worker_restart.
 func (h *Hive) runRestart(ctx context.Context, j *job, op RestartWorker) (any, error) {
 	w := h.liveWorker(op.WorkerID)
+	switch {
+	case !op.IfStale:
+	case w == nil:
+		return nil, fail(CodeNotFound, "no live worker %q", op.WorkerID)
+	case !w.record().Stale:
+		return resultOf(w.record()), nil
+	}
 	if w == nil {
 		rec, err := h.Worker(op.WorkerID)
 		if err != nil {
@@ -266,11 +281,22 @@ func (h *Hive) revive(ctx context.Context, j *job, rec store.Worker) (*worker, e
 		return nil, err
 	}
 	defer h.unclaimName(rec.Name)
-	rec.State, rec.Desired, rec.Reason, rec.Stale = store.WorkerSpawning, store.DesiredRunning, "", false
+	rec.State, rec.Desired, rec.Reason = store.WorkerSpawning, store.DesiredRunning, ""
 	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures = nil, nil, nil, nil
 	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.id(), time.Now().UTC()
 	rec.Restarts++
 	return h.spawn(ctx, j, typ, rec)
+}
+
+// startable finds the mistakes that a new start of a live worker would fail for:
+// they must not cost the process that it has.
+func (h *Hive) startable(rec store.Worker) error {
+	typ, ok := h.types().Type(rec.Type)
+	if !ok {
+		return fail(CodeProgramNotFound, "worker type %q is no longer configured", rec.Type)
+	}
+	_, err := h.prepare(typ, &rec)
+	return err
 }
 
 // requestRestart has a supervisor end the worker's process and start another, and
@@ -279,6 +305,9 @@ func (w *worker) requestRestart(ctx context.Context, j *job) error {
 	rec := w.record()
 	if rec.State == store.WorkerUnverified {
 		return fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
+	}
+	if err := w.h.startable(rec); err != nil {
+		return err // it goes on as it is
 	}
 	j.begin(rec.WorkerID, time.Now().UTC())
 	r := &restartRequest{begun: make(chan error, 1)}

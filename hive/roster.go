@@ -131,7 +131,7 @@ func (h *Hive) buryable(now time.Time) (list []store.Worker) {
 	defer h.mu.Unlock()
 	for n := 0; n < len(h.dead)-deadAtLeast; n++ {
 		rec := h.dead[n]
-		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > h.cfg.WorkersKeep
+		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > h.settings().WorkersKeep
 		if !old && len(h.dead)-n <= deadAtMost {
 			break
 		}

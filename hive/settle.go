@@ -141,7 +141,7 @@ func (h *Hive) settleJobs(b *batch, led *ledger) error {
 			}
 			continue
 		}
-		if rec.State == store.JobQueued && b.Now().Sub(rec.CreatedAt) <= h.cfg.Jobs.MaxQueueAge {
+		if rec.State == store.JobQueued && b.Now().Sub(rec.CreatedAt) <= h.settings().Jobs.MaxQueueAge {
 			goOn = append(goOn, rec)
 			continue
 		}
@@ -171,7 +171,7 @@ func isStop(operation string) bool {
 // Neither: it goes on. w is its worker, if that had not ended before.
 func (h *Hive) settled(b *batch, rec store.Job, w *found) (any, *failure) {
 	if rec.State == store.JobQueued {
-		return nil, fail(CodeExpired, "queued for more than %s (jobs.max_queue_age)", h.cfg.Jobs.MaxQueueAge)
+		return nil, fail(CodeExpired, "queued for more than %s (jobs.max_queue_age)", h.settings().Jobs.MaxQueueAge)
 	}
 	alive := w != nil && w.verdict == proc.Alive
 	switch rec.Operation {

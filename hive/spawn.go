@@ -165,7 +165,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		dropLog(rec)
 		return nil, err
 	}
-	return h.openGate(gated, rec)
+	return h.openGate(gated, rec, typ)
 }
 
 // dropLog removes the log of a worker that there is not going to be.
@@ -192,8 +192,7 @@ func (h *Hive) prepare(typ *catalog.Type, rec *store.Worker) (env []string, err 
 	if why := typ.Unavailable(); why != "" {
 		return nil, fail(CodeProgramNotFound, "%s", why)
 	}
-	op := Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
-	spec, err := typ.Render(h.values(op, rec.WorkerID, rec.Port))
+	spec, err := typ.Render(h.valuesOf(*rec))
 	if err != nil {
 		return nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
@@ -211,6 +210,15 @@ func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
 		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
 		QueenURL: h.cfg.QueenURL, HiveURL: h.cfg.URL, Params: op.Params,
 	}
+}
+
+// valuesOf are the values of a new start of a worker: what was asked for, and the
+// ports that it has, however many its type leases by now.
+func (h *Hive) valuesOf(rec store.Worker) catalog.Values {
+	op := Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
+	v := h.values(op, rec.WorkerID, rec.Port)
+	v.Ports = rec.Ports
+	return v
 }
 
 func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {
@@ -279,18 +287,18 @@ func skippedPorts(skipped []sockets.Holder) []uint16 {
 }
 
 // openGate lets the program run and hands the worker to a supervisor.
-func (h *Hive) openGate(gated *proc.Gated, rec store.Worker) (*worker, error) {
+func (h *Hive) openGate(gated *proc.Gated, rec store.Worker, typ *catalog.Type) (*worker, error) {
 	// Not with a context that ends: between the byte and the execve nobody
 	// could say whether the program runs.
 	p, err := gated.Open(context.Background())
 	if err != nil {
-		w := h.newWorker(rec, nil)
+		w := h.newWorker(rec, nil, typ)
 		f := fail(CodeExecFailed, "%v", err)
 		w.finish(outcome{then: thenFail, reason: f.Message, jobID: rec.JobID, failure: f}, remains{})
 		return nil, f
 	}
 	rec.State = store.WorkerRunning // rides on the next commit
-	w := h.newWorker(rec, p)
+	w := h.newWorker(rec, p, typ)
 	h.enlist(w)
 	h.forget(rec.WorkerID) // among the dead, where it may have been
 	w.follow(firstLook)

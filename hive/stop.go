@@ -325,7 +325,7 @@ func (w *worker) conclude(ctx context.Context, out outcome, rest remains) bool {
 		if out.live && policy.Policy == store.RestartNever {
 			policy.Policy = store.RestartOnFailure
 		}
-		if w.moves(out) {
+		if _, ok := w.h.types().Type(rec.Type); !ok || w.moves(out) { // a wait would not bring its type back
 			policy.Policy = store.RestartNever
 		}
 		wait, again := retry(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64())
@@ -398,6 +398,7 @@ func ended(rec store.Worker, out outcome) store.Worker {
 		m = decideEnd(out.then)
 	}
 	rec.State, rec.Reason, rec.EndedAt, rec.NextTry = m.to, out.reason, &now, nil
+	rec.Stale, rec.Changed = false, nil // of a process that is gone
 	if out.exit != nil {
 		rec.Exit = out.exit
 	}

@@ -83,8 +83,7 @@ func readEnvFile(path string) ([]string, error) {
 // beforeStart runs the entry's before_start to its end, with the worker's
 // environment and the mark of a command instead of the lease's stamps.
 func (h *Hive) beforeStart(ctx context.Context, typ *catalog.Type, rec store.Worker, env []string) error {
-	op := Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
-	argv, err := typ.Hook(h.values(op, rec.WorkerID, rec.Port))
+	argv, err := typ.Hook(h.valuesOf(rec))
 	if err != nil {
 		return fail(CodeExecFailed, "before_start: %v", err)
 	}
@@ -131,7 +130,11 @@ func (w *worker) stopCommand(ctx context.Context, p *proc.Process) {
 	ctx, cancel := context.WithTimeout(ctx, rec.Spec.Stop.Grace)
 	defer cancel()
 	env := proc.Environ(os.Environ(), nil)
-	if typ, ok := w.h.types().Type(rec.Type); ok {
+	typ := w.body.Load().made // its command is of then
+	if typ == nil {
+		typ, _ = w.h.types().Type(rec.Type)
+	}
+	if typ != nil {
 		if own, err := environment(typ, rec.Spec.Device); err == nil {
 			env = own
 		}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -24,12 +25,15 @@ type worker struct {
 	snap atomic.Pointer[store.Worker]
 
 	stops   chan stopRequest
-	ended   chan struct{} // closed when it has ended and its record and lease say so
-	failure *failure      // why it ended by itself; set before ended is closed
+	reviews chan chan struct{} // each asks to compare the worker with its type, and is closed then
+	ended   chan struct{}      // closed when it has ended and its record and lease say so
+	failure *failure           // why it ended by itself; set before ended is closed
 
 	// inherited: it was adopted from a file that was copied or restored. It may
 	// be somebody else's, so it is ended only on request.
 	inherited bool
+	known     *catalog.Catalog                // the types when this hive came to know it
+	judged    atomic.Pointer[catalog.Catalog] // the types it was last compared with; nil: not yet
 
 	mu       sync.Mutex
 	settled  chan struct{} // closed when its present start is ready or it has ended
@@ -44,6 +48,7 @@ type worker struct {
 type body struct {
 	proc *proc.Process // nil while it has none (backoff), or none that could be judged (unverified)
 	tree *proc.Tree
+	made *catalog.Type // what it was started as; nil if another hive did that
 }
 
 // process is nil while the worker has no process, or none that could be judged.
@@ -58,16 +63,19 @@ type stopRequest struct {
 }
 
 // newWorker makes the worker of a record. p is nil if it has no process, or one
-// that cannot be judged.
-func (h *Hive) newWorker(rec store.Worker, p *proc.Process) *worker {
-	w := &worker{h: h, stops: make(chan stopRequest), settled: make(chan struct{}), ended: make(chan struct{})}
-	w.embody(rec, p)
+// that cannot be judged; made is what p was started as, nil if another hive did that.
+func (h *Hive) newWorker(rec store.Worker, p *proc.Process, made *catalog.Type) *worker {
+	w := &worker{
+		h: h, known: h.types(),
+		stops: make(chan stopRequest), reviews: make(chan chan struct{}), settled: make(chan struct{}), ended: make(chan struct{}),
+	}
+	w.embody(rec, p, made)
 	w.snap.Store(&rec)
 	return w
 }
 
-func (w *worker) embody(rec store.Worker, p *proc.Process) {
-	w.body.Store(&body{proc: p, tree: w.h.treeOf(rec, p)})
+func (w *worker) embody(rec store.Worker, p *proc.Process, made *catalog.Type) {
+	w.body.Store(&body{proc: p, tree: w.h.treeOf(rec, p), made: made})
 }
 
 func (h *Hive) treeOf(rec store.Worker, p *proc.Process) *proc.Tree {
@@ -176,6 +184,7 @@ func (w *worker) rest() bool {
 // supervise attends to the worker until it rests, has ended, or the hive closes.
 func (w *worker) supervise(ctx context.Context, first time.Duration) {
 	for {
+		w.compare()
 		again := false
 		if w.record().State == store.WorkerBackoff {
 			again = w.waitOut(ctx)
@@ -211,6 +220,11 @@ func (w *worker) attendTo(ctx context.Context, first time.Duration) bool {
 		case req := <-w.stops:
 			f.cancel()
 			return w.stop(ctx, req)
+		case done := <-w.reviews:
+			w.reviewed(done)
+			if looking {
+				continue // with the look that is under way, or due
+			}
 		case <-timer.C:
 			f.begin(ctx)
 			continue

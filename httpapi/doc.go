@@ -30,7 +30,7 @@
 //
 //   - There is no authentication yet: the Host check and the cross-origin check keep
 //     web pages out, not other users of the machine. Listen on loopback only.
-//   - An rbee stream ends after Options.StreamWait even if its job goes on, because
+//   - An rbee stream ends after the stream wait (Options.StreamWait) even if its job goes on, because
 //     rbee's keeper gives up after 30 s. Programs should use /events.
 //   - A followed log is looked at every 250 ms; it is not a notification. It is
 //     followed over rotations, which only the hive that reads it knows about: a

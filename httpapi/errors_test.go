@@ -36,6 +36,7 @@ func TestErrorTable(t *testing.T) {
 		{hive.ErrNotFound, 404, "not_found"},
 		{store.ErrNotFound, 404, "not_found"},
 		{hive.ErrConflict, 409, "conflict"},
+		{hive.ErrInvalidConfiguration, 409, "invalid_configuration"},
 		{alloc.ErrExhausted, 409, "ports_exhausted"},
 		{&alloc.UnavailableError{Port: 8080}, 409, "port_unavailable"},
 		{store.ErrDiskFull, 507, "disk_full"},

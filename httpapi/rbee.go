@@ -53,8 +53,8 @@ func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request) error {
 // gives up after StreamWait, or when the server shuts down or the client goes.
 func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
 	var timeUp <-chan time.Time
-	if s.opts.StreamWait > 0 {
-		timer := time.NewTimer(s.opts.StreamWait)
+	if wait := time.Duration(s.wait.Load()); wait > 0 {
+		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		timeUp = timer.C
 	}

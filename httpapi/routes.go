@@ -46,6 +46,9 @@ func (s *Server) routes() []route {
 		{"/v1/hive", get(s.getHive)},
 		{"/v1/doctor", get(s.getDoctor)},
 	}
+	if s.opts.Reload != nil {
+		all = append(all, route{"/v1/reload", map[string]handler{http.MethodPost: s.reload}})
+	}
 	if s.opts.Shutdown != nil {
 		all = append(all, route{"/v1/shutdown", map[string]handler{http.MethodPost: s.shutdown}})
 	}

@@ -36,12 +36,17 @@ type Options struct {
 	// the address of the listener; without or with a port, which is ignored.
 	AllowedHosts []string
 	// StreamWait is the longest life of an rbee stream of a job that has not
-	// ended; 0: no limit.
+	// ended; 0: no limit. SetStreamWait changes it.
 	StreamWait time.Duration
 	// Shutdown is called by POST /v1/shutdown after its answer was sent. It must
 	// not block: it asks for a shutdown, and Server.Shutdown waits for the very
 	// handler that called it. Nil: the route does not exist.
 	Shutdown func()
+	// Reload is called by POST /v1/reload: it reads the configuration afresh and
+	// has the hive take it over, or with dryRun only say what that would change. A
+	// mistake in the configuration is a *hive.InputError of kind
+	// hive.ErrInvalidConfiguration. Nil: the route does not exist.
+	Reload func(ctx context.Context, dryRun bool) (hive.Plan, error)
 }
 
 // Server is the HTTP side of a hive. Its methods are safe for concurrent use.
@@ -49,6 +54,7 @@ type Server struct {
 	opts    Options
 	allowed map[string]bool
 	hive    atomic.Pointer[hive.Hive]
+	wait    atomic.Int64 // Options.StreamWait, as it is now
 	http    *http.Server
 
 	// closing is done when Shutdown was called: streams and waits end, while
@@ -64,6 +70,7 @@ type Server struct {
 // New makes a Server. It opens nothing and starts nothing.
 func New(opts Options) *Server {
 	s := &Server{opts: opts, allowed: allowedHosts(opts.AllowedHosts)}
+	s.SetStreamWait(opts.StreamWait)
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
@@ -84,6 +91,9 @@ func New(opts Options) *Server {
 // SetHive gives the server its hive. Until then every route answers 503; it may
 // be called while serving, and once only.
 func (s *Server) SetHive(h *hive.Hive) { s.hive.Store(h) }
+
+// SetStreamWait changes Options.StreamWait for streams that begin from now on.
+func (s *Server) SetStreamWait(d time.Duration) { s.wait.Store(int64(d)) }
 
 // Handler is the whole API, middleware included, for a server of one's own.
 func (s *Server) Handler() http.Handler { return s.http.Handler }

@@ -116,7 +116,7 @@ func workerShape(w store.Worker) wire.Worker {
 		URL:       hive.URL(w),
 		State:     hive.PublicState(w.State),
 		Reason:    orNull(w.Reason),
-		Stale:     false, // only a reload of the configuration can make a worker stale
+		Stale:     w.Stale,
 		Desired:   string(w.Desired),
 		Restarts:  w.Restarts,
 		Exit:      exitShape(w.Exit),

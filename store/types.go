@@ -214,7 +214,10 @@ type Worker struct {
 	Failures []time.Time `json:"failures,omitempty"`
 	NextTry  *time.Time  `json:"next_try,omitempty"` // of backoff
 	// Stale says that its type was changed in the configuration after its start.
-	Stale     bool       `json:"stale,omitempty"`
+	Stale bool `json:"stale,omitempty"`
+	// Changed are the keys of its type that were; none, though it is stale, if the
+	// type is no longer configured.
+	Changed   []string   `json:"changed,omitempty"`
 	Exit      *Exit      `json:"exit,omitempty"`
 	Log       string     `json:"log"` // absolute path
 	JobID     string     `json:"job_id,omitempty"`

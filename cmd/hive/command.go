@@ -102,7 +102,10 @@ func runFlags(cmd *cobra.Command, stderr io.Writer) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("the daemon runs on Linux only, this is %s; hivectl works here, with --addr of a hive elsewhere", runtime.GOOS)
 	}
-	cfg, err := config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid()})
+	load := func() (*config.Config, error) {
+		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid()})
+	}
+	cfg, err := load()
 	if err != nil {
 		return err
 	}
@@ -110,7 +113,7 @@ func runFlags(cmd *cobra.Command, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return newDaemon(cfg, log, stdout).run(cmd.Context())
+	return newDaemon(cfg, load, log, stdout).run(cmd.Context())
 }
 
 // version is set by the linker: make build says -X main.version=... .

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,24 +30,33 @@ const (
 
 // daemon is one run of hive.
 type daemon struct {
-	cfg     *config.Config
+	cfg     *config.Config                 // as it was at the start
+	load    func() (*config.Config, error) // reads it afresh
 	log     *logrus.Logger
 	out     io.Writer // banner and last words
 	catalog *catalog.Catalog
+	self    string // the program of the reference worker
 	url     string
 	api     *httpapi.Server
 	hive    *hive.Hive
 
+	reloading sync.Mutex     // one reload at a time: the later one has the later file
+	inForce   *config.Config // what was taken over last; reloading guards it
+	stopAtEnd atomic.Bool    // shutdown: stop
+
 	signals    chan os.Signal
-	shutdown   chan struct{} // POST /v1/shutdown; holds one
-	interrupts int           // SIGINTs so far
+	hangups    chan os.Signal // SIGHUP; one is kept while another is carried out
+	shutdown   chan struct{}  // POST /v1/shutdown; holds one
+	interrupts int            // SIGINTs so far
 }
 
-func newDaemon(cfg *config.Config, log *logrus.Logger, out io.Writer) *daemon {
-	return &daemon{
-		cfg: cfg, log: log, out: out,
-		signals: make(chan os.Signal, 4), shutdown: make(chan struct{}, 1),
+func newDaemon(cfg *config.Config, load func() (*config.Config, error), log *logrus.Logger, out io.Writer) *daemon {
+	d := &daemon{
+		cfg: cfg, load: load, inForce: cfg, log: log, out: out,
+		signals: make(chan os.Signal, 4), hangups: make(chan os.Signal, 1), shutdown: make(chan struct{}, 1),
 	}
+	d.stopAtEnd.Store(cfg.Shutdown == hive.ShutdownStop)
+	return d
 }
 
 // run is the daemon from the first signal handler to the last word. It blocks
@@ -53,6 +64,8 @@ func newDaemon(cfg *config.Config, log *logrus.Logger, out io.Writer) *daemon {
 func (d *daemon) run(ctx context.Context) error {
 	signal.Notify(d.signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(d.signals)
+	signal.Notify(d.hangups, syscall.SIGHUP)
+	defer signal.Stop(d.hangups)
 
 	// What a worker's processes leave behind comes to hive, as long as it runs:
 	// descent from hive is then still to be seen, and as PID 1 it must reap.
@@ -79,7 +92,7 @@ func (d *daemon) run(ctx context.Context) error {
 		return errors.Join(err, ln.Close())
 	}
 	d.api = httpapi.New(httpapi.Options{
-		Log: d.log, AllowedHosts: d.cfg.AllowedHosts, StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown,
+		Log: d.log, AllowedHosts: d.cfg.AllowedHosts, StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
 	})
 	served := make(chan error, 1)
 	go func() {
@@ -113,11 +126,17 @@ func (d *daemon) prepare(exe string) error {
 
 // makeCatalog reads the worker types; self is the program of the reference worker.
 func (d *daemon) makeCatalog(self string) (err error) {
-	d.catalog, err = catalog.New(d.cfg.Workers, self)
+	d.self = self
+	d.catalog, err = catalogOf(d.cfg, self)
+	return err
+}
+
+func catalogOf(cfg *config.Config, self string) (*catalog.Catalog, error) {
+	types, err := catalog.New(cfg.Workers, self)
 	if err != nil {
-		return &config.Error{Source: d.cfg.File, Reason: err.Error()}
+		return nil, &config.Error{Source: cfg.File, Reason: err.Error()}
 	}
-	return nil
+	return types, nil
 }
 
 // askShutdown is called by POST /v1/shutdown; asking twice is the same.

@@ -221,7 +221,7 @@ func TestQueenURLSaysWhatItDoesNotDo(t *testing.T) {
 	code, _ := p.end()
 	require.Equal(t, 0, code)
 	var line struct{ Level, Msg, QueenURL string }
-	require.NoError(t, json.Unmarshal(p.stderr.Bytes(), &line), "one line of JSON: %s", p.stderr)
+	require.NoError(t, json.Unmarshal([]byte(p.stderr.String()), &line), "one line of JSON: %s", p.stderr)
 	require.Equal(t, "warning", line.Level)
 	require.Contains(t, line.Msg, "does not announce itself to a queen")
 }

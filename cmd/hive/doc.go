@@ -12,6 +12,10 @@
 // away when it ends. That also holds as PID 1 of a container. When hive has
 // ended they go to the next reaper above it, init as a rule.
 //
+// On SIGHUP and POST /v1/reload the configuration is loaded as at the start and handed
+// to the hive (reload.go); a mistake changes nothing. What of it needs a start is
+// compared with the configuration of the start, not with that of the last reload.
+//
 // Guarantees: exit code 0 after an orderly stop, 1 when something failed, 2 for
 // wrong flags or configuration; an error is one line on stderr. What failed may
 // be a worker that could not be stopped wholly, or an end that could not be
@@ -23,5 +27,6 @@
 // configuration are looked at: it is started 1,920 times in a test, and what it
 // does must not depend on the HIVE_* variables around it.
 //
-// Caveats: the daemon is for Linux; elsewhere it builds and refuses to start.
+// Caveats: a terminal that is closed sends SIGHUP, which does not end hive. The
+// daemon is for Linux; elsewhere it builds and refuses to start.
 package main

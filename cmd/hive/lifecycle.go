@@ -78,8 +78,14 @@ func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error)
 		ran <- d.hive.Run(runCtx)
 		close(ran)
 	}()
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		d.hearHangups(runCtx)
+	}()
 	defer func() {
 		stop()
+		<-heard
 		for range ran { // until it is closed: Run has returned
 		}
 	}()
@@ -136,7 +142,7 @@ func (d *daemon) stopWanted(why reason) bool {
 	if why == failed {
 		return false // the state cannot be written; recovery decides
 	}
-	if d.cfg.Shutdown == hive.ShutdownStop {
+	if d.stopAtEnd.Load() {
 		return true // also with none: one may be starting
 	}
 	left := d.running()

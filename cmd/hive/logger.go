@@ -21,19 +21,27 @@ func newLogger(cfg *config.Config, stderr io.Writer) (*logrus.Logger, error) {
 	if cfg.LogFormat == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{})
 	}
+	if err := setLevel(log, cfg); err != nil {
+		return nil, err
+	}
+	return log, nil
+}
+
+// setLevel gives the logger the level of a configuration, which a reload changes.
+func setLevel(log *logrus.Logger, cfg *config.Config) error {
 	name := cfg.LogLevel
 	if name == "" {
 		name = "info"
 	}
-	if cfg.LogLevel == "" && terminal {
+	if cfg.LogLevel == "" && isTerminal(log.Out) {
 		name = "warn"
 	}
 	level, err := logrus.ParseLevel(name)
 	if err != nil {
-		return nil, fmt.Errorf("set the log level: %w", err)
+		return fmt.Errorf("set the log level: %w", err)
 	}
 	log.SetLevel(level)
-	return log, nil
+	return nil
 }
 
 // isTerminal takes every character device for a terminal; for /dev/null, which

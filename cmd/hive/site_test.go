@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,9 +70,27 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	lines  chan string // stdout; closed at its end
-	stderr *bytes.Buffer
+	stderr *shared
 	banner []string
 	url    string
+}
+
+// shared is a buffer that is read while hive writes to it.
+type shared struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *shared) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
 }
 
 // command runs hive to its end.
@@ -90,7 +109,7 @@ func (s *site) command(t *testing.T, args ...string) (code int, stdout, stderr s
 // start runs hive and waits for its banner.
 func (s *site) start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, lines: make(chan string, 64), stderr: &bytes.Buffer{}}
+	p := &process{t: t, lines: make(chan string, 64), stderr: &shared{}}
 	p.cmd = exec.Command(os.Args[0], args...)
 	p.cmd.Env, p.cmd.Dir, p.cmd.Stderr = s.env, s.dir, p.stderr
 	out, err := p.cmd.StdoutPipe()

@@ -35,11 +35,17 @@ const defaultConfig = "listen: 127.0.0.1:%s\ndata_dir: %s\nports: {range: %s}\n"
 func hiveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	d, _ := ts.Value(daemonKey{}).(*daemon)
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: hive start|kill|stop|log")
+		ts.Fatalf("usage: hive start|configure|kill|stop|log")
 	}
 	switch args[0] {
 	case "start":
 		ts.Check(d.start(ts, args[1:]))
+	case "configure":
+		if len(args) != 2 {
+			ts.Fatalf("usage: hive configure FILE")
+		}
+		text := os.Expand(ts.ReadFile(args[1]), ts.Getenv)
+		ts.Check(os.WriteFile(filepath.Join(d.work, "hive.yaml"), []byte(text), 0o600))
 	case "kill":
 		ts.Check(d.kill())
 	case "stop":

@@ -25,6 +25,7 @@ const scriptLimit = 4 * time.Minute
 //
 //	freerange N         N free ports in a row: RANGE, P0 .. P<N-1>; and a free port API
 //	hive start [ARG..]  starts hive with hive.yaml, or with the default one, and waits until it serves
+//	hive configure FILE hive.yaml becomes FILE, with its variables filled in; hive does not hear of it
 //	hive kill           kill -9
 //	hive stop           SIGTERM; it must exit with 0
 //	hive log PATTERN    what the last hive printed matches

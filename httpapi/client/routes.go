@@ -180,6 +180,16 @@ func (c *Client) Audit(ctx context.Context, repair bool) (Reply[wire.Audit], err
 	return call[wire.Audit](ctx, c, request{method: http.MethodPost, path: "/v1/audit", query: query})
 }
 
+// Reload has the hive read its configuration afresh, or with dryRun only say what
+// that would change.
+func (c *Client) Reload(ctx context.Context, dryRun bool) (Reply[wire.Plan], error) {
+	query := url.Values{}
+	if dryRun {
+		query.Set("dry_run", "1")
+	}
+	return call[wire.Plan](ctx, c, request{method: http.MethodPost, path: "/v1/reload", query: query})
+}
+
 // Ports returns the port range, looked at by the hive when asked.
 func (c *Client) Ports(ctx context.Context) (Reply[wire.Ports], error) {
 	return call[wire.Ports](ctx, c, get("/v1/ports", nil))

@@ -258,6 +258,37 @@ type Finding struct {
 	Sightings int     `json:"sightings"`
 }
 
+// Plan is what a reload changes, or with DryRun would change. Applied and
+// NeedStart are settings, as keys of the file; the second wait for the next start
+// of hive.
+type Plan struct {
+	DryRun    bool           `json:"dry_run"`
+	Types     []TypeChange   `json:"types"`
+	Workers   []WorkerChange `json:"workers"`
+	Autostart []string       `json:"autostart"`
+	Applied   []string       `json:"applied"`
+	NeedStart []string       `json:"need_start"`
+}
+
+// TypeChange is a worker type that is not as it was. Change is "added", "removed"
+// or "changed"; Keys are those of its entry.
+type TypeChange struct {
+	Name   string   `json:"name"`
+	Change string   `json:"change"`
+	Keys   []string `json:"keys"`
+}
+
+// WorkerChange is a worker that a reload concerns. Action is "stale", "restart"
+// (stale, and restarted) or "current" (not stale any more).
+type WorkerChange struct {
+	WorkerID string  `json:"worker_id"`
+	Name     *string `json:"name"`
+	Type     string  `json:"type"`
+	Port     uint16  `json:"port"`
+	Action   string  `json:"action"`
+	Reason   string  `json:"reason"`
+}
+
 // Problem is an error (RFC 9457, application/problem+json).
 type Problem struct {
 	Type      string `json:"type"`

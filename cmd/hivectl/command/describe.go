@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,7 +80,7 @@ func (a *app) workerFields(w wire.Worker) [][2]string {
 	if w.ReadyAt != nil {
 		ready = clock(*w.ReadyAt)
 	}
-	return [][2]string{
+	fields := [][2]string{
 		{"worker", clean(w.WorkerID)},
 		{"name", or(w.Name)},
 		{"type", clean(w.Type)},
@@ -98,6 +99,10 @@ func (a *app) workerFields(w wire.Worker) [][2]string {
 		{"ready", ready},
 		{"exit", exitText(w.Exit)},
 	}
+	if w.Stale {
+		fields = slices.Insert(fields, 4, [2]string{"stale", "its type has changed since its start"})
+	}
+	return fields
 }
 
 // others are the ports of a worker besides its first.

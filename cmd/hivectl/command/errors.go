@@ -89,6 +89,8 @@ func judgeRefusal(e *client.Error) *fault {
 		f.text, f.hint = "the hive is still "+e.Error(), "it serves when every worker has been judged; try again in a moment"
 	case "ports_exhausted", "port_unavailable":
 		f.hint = jobHint(e.Code)
+	case "invalid_configuration":
+		f.hint = "nothing was changed; correct the file and try again"
 	case "queue_full":
 		f.hint = "too many jobs are waiting; see hivectl jobs list --state queued"
 	case "internal":

@@ -91,7 +91,7 @@ func TestGroups(t *testing.T) {
 	r = hivectl(t, "")
 	require.Zero(t, r.code)
 	require.Contains(t, r.stdout, "Available Commands:")
-	for _, later := range []string{"reload", "db"} {
+	for _, later := range []string{"db"} {
 		require.Equal(t, 2, hivectl(t, "", later).code, later)
 		require.NotRegexp(t, `\n  `+later+` `, r.stdout)
 	}

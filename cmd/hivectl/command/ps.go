@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -56,19 +57,27 @@ func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage,
 	return alive, raw, nil
 }
 
-// printWorkers prints a list of workers; ended: with how they ended.
+// printWorkers prints a list of workers; ended: with how they ended. There is a
+// column for stale only if one is.
 func (a *app) printWorkers(workers []wire.Worker, raw json.RawMessage, ended bool) error {
 	var ids []string
 	var rows [][]string
+	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
 	for _, w := range workers {
 		ids = append(ids, w.WorkerID)
 		row := []string{w.WorkerID, or(w.Name), a.state(w.State), fmt.Sprint(w.Port), or(w.PID), a.age(w.StartedAt), or(w.Model), or(w.Device)}
+		if stale {
+			row = slices.Insert(row, 3, map[bool]string{true: "yes", false: "-"}[w.Stale])
+		}
 		if ended {
 			row = append(row, or(w.Reason))
 		}
 		rows = append(rows, row)
 	}
 	header := []string{"worker", "name", "state", "port", "pid", "age", "model", "device"}
+	if stale {
+		header = slices.Insert(header, 3, "stale")
+	}
 	if ended {
 		header = append(header, "reason")
 	}

@@ -1,0 +1,59 @@
+package config
+
+import (
+	"slices"
+
+	"rbeehive/hive"
+)
+
+// Settings is what of the configuration a running hive can take over.
+func (c *Config) Settings() hive.Settings {
+	return hive.Settings{
+		Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep,
+		Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal,
+	}
+}
+
+// NeedStart returns the keys of the settings that differ in next and that only a
+// start of hive acts on, sorted.
+func (c *Config) NeedStart(next *Config) []string {
+	return differing([]setting{
+		{"allowed_hosts", !slices.Equal(c.AllowedHosts, next.AllowedHosts)},
+		{"audit.interval", c.AuditInterval != next.AuditInterval},
+		{"data_dir", c.DataDir != next.DataDir},
+		{"hive_id", c.HiveID != next.HiveID},
+		{"listen", c.Listen != next.Listen},
+		{"log_format", c.LogFormat != next.LogFormat},
+		{"logs.keep", c.Logs.Keep != next.Logs.Keep},
+		{"logs.max_size", c.Logs.MaxSize != next.Logs.MaxSize},
+		{"ports.policy", c.Ports.Policy != next.Ports.Policy},
+		{"ports.quarantine", c.Ports.Quarantine != next.Ports.Quarantine},
+		{"ports.range", c.Ports.Range != next.Ports.Range},
+		{"ports.reserved", !slices.Equal(c.Ports.Reserved, next.Ports.Reserved)},
+		{"queen_url", c.QueenURL != next.QueenURL},
+	})
+}
+
+// OfProgram returns the keys of the settings that differ in next and that the
+// program itself acts on at once, sorted.
+func (c *Config) OfProgram(next *Config) []string {
+	return differing([]setting{
+		{"log_level", c.LogLevel != next.LogLevel},
+		{"shutdown", c.Shutdown != next.Shutdown},
+	})
+}
+
+type setting struct {
+	key     string
+	differs bool
+}
+
+func differing(settings []setting) []string {
+	keys := []string{}
+	for _, s := range settings {
+		if s.differs {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/hive"
+)
+
+// hearHangups reloads at each SIGHUP until ctx ends. A mistake is one line in the
+// log, and nothing has changed.
+func (d *daemon) hearHangups(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.hangups:
+		}
+		if _, err := d.reload(ctx, false); err != nil && ctx.Err() == nil {
+			d.log.WithError(err).Error("SIGHUP: nothing was reloaded")
+		}
+	}
+}
+
+// reload reads the configuration afresh, as at the start: the same flags and
+// variables, the file that is found now. What can be changed while hive runs is
+// taken over, the rest is named in the plan. A mistake in the configuration is a
+// *hive.InputError with the line that hive would print at its start. Then, and
+// with dryRun, nothing is changed. It blocks as Hive.Reload does.
+func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	next, err := d.load()
+	if err != nil {
+		return hive.Plan{}, invalid(err)
+	}
+	types, err := catalogOf(next, d.self)
+	if err != nil {
+		return hive.Plan{}, invalid(err)
+	}
+	plan, err := d.hive.Reload(ctx, hive.ReloadConfig{
+		Catalog: types, Settings: next.Settings(), Applied: d.inForce.OfProgram(next), NeedStart: d.cfg.NeedStart(next),
+	}, dryRun)
+	if err != nil || dryRun {
+		return plan, err
+	}
+	d.inForce = next
+	d.stopAtEnd.Store(next.Shutdown == hive.ShutdownStop)
+	d.api.SetStreamWait(next.Jobs.StreamWait)
+	if err := setLevel(d.log, next); err != nil { // it was checked when it was loaded
+		return plan, err
+	}
+	d.tell(plan, next.File)
+	return plan, nil
+}
+
+func invalid(err error) error {
+	return &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: oneLine(err)}
+}
+
+// tell logs what a reload has changed. What waits for a start is a warning: who
+// has edited the file expects it to count.
+func (d *daemon) tell(plan hive.Plan, file string) {
+	actions := map[hive.Action]int{}
+	for _, w := range plan.Workers {
+		actions[w.Action]++
+	}
+	log := d.log.WithFields(logrus.Fields{
+		"file": file, "types": len(plan.Types), "stale": actions[hive.ActionStale], "restart": actions[hive.ActionRestart],
+		"autostart": len(plan.Autostart), "applied": plan.Applied,
+	})
+	if len(plan.NeedStart) > 0 {
+		log.WithField("need_start", plan.NeedStart).Warn("reloaded, but for settings that wait for the next start of hive")
+		return
+	}
+	log.Info("reloaded")
+}
