@@ -220,13 +220,6 @@ func (s *site) silent(port uint16) {
 	require.ErrorIs(s, err, syscall.ECONNREFUSED, "port %d", port)
 }
 
-// log is what a worker wrote, and what hive did to it.
-func (s *site) log(w wire.Worker) string {
-	text, err := os.ReadFile(w.Log)
-	require.NoError(s, err)
-	return string(text)
-}
-
 // clear ends hive and all that comes from it.
 func (s *site) clear() {
 	if s.hive != nil {

@@ -99,7 +99,7 @@ func (s *treeSite) child(w wire.Worker) process {
 	})
 	p, alive := processOf(pid)
 	require.True(s, alive)
-	s.T.Cleanup(func() {
+	s.Cleanup(func() {
 		if p.alive() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
