@@ -76,7 +76,8 @@ func TestADryRunChangesNothing(t *testing.T) {
 	require.Equal(t, hive.Plan{
 		DryRun: true,
 		Types: []hive.TypeChange{
-			{Name: "new", Change: hive.TypeAdded, Keys: []string{}}, {Name: "old", Change: hive.TypeRemoved, Keys: []string{}},
+			{Name: "new", Change: hive.TypeAdded, Keys: []string{}},
+			{Name: "old", Change: hive.TypeRemoved, Keys: []string{}},
 			{Name: "web", Change: hive.TypeChanged, Keys: []string{"command", "reload"}},
 		},
 		Workers: []hive.WorkerChange{{

@@ -31,11 +31,14 @@ func changesOfEveryKey() []changeOf {
 	start := func(key string, edit func(*catalog.Entry)) changeOf { return changeOf{key, edit, []string{key}, nil} }
 	later := func(key string, edit func(*catalog.Entry)) changeOf { return changeOf{key, edit, nil, []string{key}} }
 	return []changeOf{
-		{"preset", func(e *catalog.Entry) {
-			e.Preset, e.Command = "comfyui", nil
-			e.Params = map[string]string{"main": "/m.py", "a": "1"}
+		{
+			"preset", func(e *catalog.Entry) {
+				e.Preset, e.Command = "comfyui", nil
+				e.Params = map[string]string{"main": "/m.py", "a": "1"}
+			},
+			[]string{"live.path", "params.base_directory", "params.main", "preset", "ready.path"},
+			nil,
 		},
-			[]string{"live.path", "params.base_directory", "params.main", "preset", "ready.path"}, nil},
 		start("program", func(e *catalog.Entry) { e.Program = "/opt/web" }),
 		start("command", func(e *catalog.Entry) { e.Command = []string{"/bin/web2", "{{.Port}}"} }),
 		start("command", func(e *catalog.Entry) { e.Command = []string{"/bin/web", "-p", "{{.Port}}"} }),
