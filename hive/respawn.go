@@ -254,16 +254,21 @@ func (h *Hive) runRestart(ctx context.Context, j *job, op RestartWorker) (any, e
 	case !w.record().Stale:
 		return resultOf(w.record()), nil
 	}
-	if w == nil {
+	begun := false
+	if w != nil { // it may end before it is asked
+		var err error
+		if begun, err = w.requestRestart(ctx, j); err != nil {
+			return nil, err
+		}
+	}
+	if !begun {
 		rec, err := h.Worker(op.WorkerID)
-		if err != nil {
+		if err != nil || op.IfStale {
 			return nil, fail(CodeNotFound, "no worker %q", op.WorkerID)
 		}
 		if w, err = h.revive(ctx, j, rec); err != nil {
 			return nil, err
 		}
-	} else if err := w.requestRestart(ctx, j); err != nil {
-		return nil, err
 	}
 	if err := h.awaitReady(ctx, j, w); err != nil {
 		return nil, err
@@ -300,33 +305,35 @@ func (h *Hive) startable(rec store.Worker) error {
 }
 
 // requestRestart has a supervisor end the worker's process and start another, and
-// waits until that runs.
-func (w *worker) requestRestart(ctx context.Context, j *job) error {
+// waits until that runs. It reports false if the worker ended before its supervisor
+// took the request.
+func (w *worker) requestRestart(ctx context.Context, j *job) (begun bool, err error) {
 	rec := w.record()
 	if rec.State == store.WorkerUnverified {
-		return fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
+		return false, fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
 	}
 	if err := w.h.startable(rec); err != nil {
-		return err // it goes on as it is
+		return false, err // it goes on as it is
 	}
 	j.begin(rec.WorkerID, time.Now().UTC())
 	r := &restartRequest{begun: make(chan error, 1)}
-	if err := w.hand(ctx, stopRequest{jobID: j.id(), reason: "restarted on request", restart: r}); err != nil {
-		return err
+	taken, err := w.hand(ctx, stopRequest{jobID: j.id(), reason: "restarted on request", restart: r})
+	if err != nil || !taken {
+		return false, err
 	}
 	select {
 	case err := <-r.begun:
-		return err
+		return true, err
 	case <-w.ended:
 		if w.failure != nil {
-			return w.failure
+			return true, w.failure
 		}
-		return fail(CodeCancelled, "the worker was stopped on request before it was started again")
+		return true, fail(CodeCancelled, "the worker was stopped on request before it was started again")
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return true, context.Cause(ctx)
 	case <-w.h.broken:
-		return w.h.fault
+		return true, w.h.fault
 	case <-w.h.ctx.Done():
-		return errClosing
+		return true, errClosing
 	}
 }

@@ -204,6 +204,29 @@ func TestRestartOnRequest(t *testing.T) {
 	r.stopWorker(other.WorkerID)
 }
 
+// A worker dies just before it is asked to start again, and what it has left behind
+// is still being ended: it is started all the same.
+func TestAWorkerThatIsEndingIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	r := newRig(t, 2, catalog.Entry{
+		Name:    "forker",
+		Command: []string{"sh", "-c", `"$0" worker --no-listen --ignore-term --port 1 & exec "$0" worker --port "$1"`, self, "{{.Port}}"},
+		Ready:   catalog.ReadyEntry{Path: ref("/health")}, Stop: catalog.StopEntry{Grace: ref(time.Second)},
+	})
+	r.open()
+	first := r.spawn("forker")
+	kill9(t, first.PID)
+	r.eventually("it is dead", func() bool { return !alive(first.PID) })
+	job := r.do(map[string]any{"operation": "worker_restart", "worker_id": first.WorkerID})
+	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
+	w := r.worker(first.WorkerID)
+	require.Equal(t, store.WorkerReady, w.State)
+	require.Equal(t, 1, w.Restarts)
+	require.Equal(t, first.Port, w.Port)
+}
+
 // Several requests at once: each is answered, and one worker is left.
 func TestRestartsAndStopsAtOnce(t *testing.T) {
 	t.Parallel()

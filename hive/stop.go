@@ -60,7 +60,7 @@ func stopResult(rec store.Worker) map[string]any {
 
 // requestStop has a supervisor stop the worker and waits until it has ended.
 func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
-	if err := w.hand(ctx, req); err != nil {
+	if _, err := w.hand(ctx, req); err != nil {
 		return err
 	}
 	select {
@@ -75,9 +75,9 @@ func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 	}
 }
 
-// hand gives a supervisor a request. It returns nil too if the worker has ended
-// meanwhile.
-func (w *worker) hand(ctx context.Context, req stopRequest) error {
+// hand gives a supervisor a request. taken is false if the worker has ended before
+// its supervisor took it.
+func (w *worker) hand(ctx context.Context, req stopRequest) (taken bool, err error) {
 	w.mu.Lock()
 	w.callers++ // before attend: a supervisor that is there does not rest now
 	w.mu.Unlock()
@@ -89,15 +89,15 @@ func (w *worker) hand(ctx context.Context, req stopRequest) error {
 	w.attend(0)
 	select {
 	case w.stops <- req:
-		return nil
+		return true, nil
 	case <-w.ended:
-		return nil
+		return false, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	case <-w.h.broken:
-		return w.h.fault
+		return false, w.h.fault
 	case <-w.h.ctx.Done():
-		return errClosing
+		return false, errClosing
 	}
 }
 

@@ -24,6 +24,7 @@ type fate struct {
 	// killed: a worker that is not restarted was killed before it was asked to stop.
 	// Whichever hive noticed first: failed is as right as stopped then.
 	killed bool
+	answer string // what hive said to the last request
 }
 
 // storm is one run.
@@ -142,7 +143,14 @@ func (s *storm) request(ctx context.Context, operation, state string) error {
 		wg.Go(func() {
 			// A worker that is stopped already is not found, one whose port is somebody
 			// else's by now cannot be restarted: where it is at the end is what counts.
-			_, _ = s.do(ctx, map[string]any{"operation": operation, "worker_id": id})
+			job, err := s.do(ctx, map[string]any{"operation": operation, "worker_id": id})
+			f.answer = fmt.Sprintf("%s: %s", operation, job.State)
+			if job.Error != nil {
+				f.answer += " (" + job.Error.Message + ")"
+			}
+			if err != nil {
+				f.answer += " (" + err.Error() + ")"
+			}
 		})
 	}
 	wg.Wait()

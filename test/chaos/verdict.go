@@ -46,7 +46,7 @@ func (s *storm) settle(ctx context.Context) error {
 			case !ok && f.state != "ready":
 				// Only the last 50 ended workers are kept for certain.
 			default:
-				wrong = append(wrong, fmt.Sprintf("%s is %q (%s), should be %s", id, w.State, text(w.Reason), f.state))
+				wrong = append(wrong, fmt.Sprintf("%s is %q (%s), should be %s; %s", id, w.State, text(w.Reason), f.state, f.answer))
 			}
 		}
 		return strings.Join(wrong, "; "), nil
