@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"rbeehive/hive"
@@ -88,7 +89,8 @@ func (c *collector) collectRecords(h *hive.Hive, gauge func(*prometheus.Desc, fl
 // metrics serves the registry of this server; there is no global one.
 func (s *Server) metrics() handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newCollector(s.hive.Load))
+	registry.MustRegister(newCollector(s.hive.Load), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	h := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h.ServeHTTP(w, r)

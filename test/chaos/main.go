@@ -3,7 +3,7 @@
 // Then everybody has time to settle, and each worker must be where its policy and
 // the last request to it say: one that is to be restarted is ready, one that was
 // stopped is stopped, one that may not be restarted has failed. At the end all are
-// stopped, and no process, no lease and no descriptor may be left over.
+// stopped, and no process, no lease, no descriptor and no goroutine may be left over.
 //
 // It looks at hive only through its API, and at processes through /proc.
 package main
@@ -72,7 +72,7 @@ func rage(ctx context.Context, o options) (err error) {
 	}
 	s := &storm{y: y, h: h, rand: rand.New(rand.NewPCG(o.seed, 1)), want: map[string]*fate{}, done: map[string]int{}}
 	defer func() { s.h.Kill() }()
-	before, err := usageOf(h.PID())
+	before, err := s.usage(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,9 +85,10 @@ func rage(ctx context.Context, o options) (err error) {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	if err := s.end(ctx, before); err != nil {
+	after, err := s.end(ctx, before)
+	if err != nil {
 		return err
 	}
-	fmt.Printf("chaos: %s; every worker was where it should be, and nothing is left\n", s)
+	fmt.Printf("chaos: %s; every worker was where it should be, and nothing is left (before: %s; after: %s)\n", s, before, after)
 	return nil
 }

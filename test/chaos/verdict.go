@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,8 +19,9 @@ const settleLimit = 60 * time.Second
 // What hive may have more at the end than at the start: the pools of its runtime
 // grow with what was done at once, not with what was done.
 const (
-	moreFDs     = 8
-	moreThreads = 24
+	moreFDs        = 8
+	moreThreads    = 24
+	moreGoroutines = 8
 )
 
 // settle waits until every worker is where it should be.
@@ -63,11 +63,12 @@ func (s *storm) portIsTaken(w wire.Worker, all map[string]wire.Worker) bool {
 	return false
 }
 
-// end stops everything and checks that nothing is left.
-func (s *storm) end(ctx context.Context, before usage) error {
+// end stops everything and checks that nothing is left. It returns what hive has
+// then.
+func (s *storm) end(ctx context.Context, before usage) (now usage, err error) {
 	live, err := s.h.Live(ctx)
 	if err != nil {
-		return err
+		return now, err
 	}
 	var wg sync.WaitGroup
 	for id := range live {
@@ -83,37 +84,45 @@ func (s *storm) end(ctx context.Context, before usage) error {
 		if err != nil {
 			return "", err
 		}
-		now, err := usageOf(s.h.PID())
+		now, err = s.usage(ctx)
 		switch {
 		case err != nil:
 			return "", err
 		case len(leases) > 0 || len(procs) > 0:
 			return fmt.Sprintf("%d leases and %d processes are left", len(leases), len(procs)), nil
-		case now.fds > before.fds+moreFDs || now.threads > before.threads+moreThreads:
-			return fmt.Sprintf("hive has %d descriptors and %d threads, at the start it had %d and %d", now.fds, now.threads, before.fds, before.threads), nil
+		case now.fds > before.fds+moreFDs || now.threads > before.threads+moreThreads || now.goroutines > before.goroutines+moreGoroutines:
+			return fmt.Sprintf("hive has %s, at the start it had %s", now, before), nil
 		}
 		return "", nil
 	})
-	return errors.Join(err, s.h.Term())
+	return now, errors.Join(err, s.h.Term())
 }
 
-// usage is what a process has of the system.
-type usage struct{ fds, threads int }
+// usage is what a hive has of the system.
+type usage struct{ fds, threads, goroutines int }
 
-func usageOf(pid int) (u usage, err error) {
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+func (u usage) String() string {
+	return fmt.Sprintf("%d descriptors, %d threads and %d goroutines", u.fds, u.threads, u.goroutines)
+}
+
+// usage reads what this hive has now, from its metrics.
+func (s *storm) usage(ctx context.Context) (u usage, err error) {
+	text, err := s.h.Text(ctx, "/metrics")
 	if err != nil {
 		return u, err
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return u, err
+	values := map[string]int{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			values[name] = int(n)
+		}
 	}
-	_, rest, _ := strings.Cut(string(status), "\nThreads:\t")
-	line, _, _ := strings.Cut(rest, "\n")
-	u.fds = len(fds)
-	u.threads, err = strconv.Atoi(line)
-	return u, err
+	u = usage{fds: values["process_open_fds"], threads: values["go_threads"], goroutines: values["go_goroutines"]}
+	if u.fds == 0 || u.threads == 0 || u.goroutines == 0 {
+		return u, errors.New("GET /metrics: a count is missing")
+	}
+	return u, nil
 }
 
 // eventually waits until look says nothing.
