@@ -57,20 +57,20 @@ func (h *Hive) missing(typ string) bool {
 			return false
 		}
 	}
-	last := h.lastOf(typ)
-	return last == nil || last.Desired != store.DesiredStopped
+	last, ok := h.lastOf(typ)
+	return !ok || last.Desired != store.DesiredStopped
 }
 
-// lastOf returns the worker of a type that ended last; nil if there is none.
-func (h *Hive) lastOf(typ string) *store.Worker {
+// lastOf returns the worker of a type that ended last, if there is one.
+func (h *Hive) lastOf(typ string) (store.Worker, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := len(h.dead) - 1; i >= 0; i-- {
 		if h.dead[i].Type == typ {
-			return &h.dead[i]
+			return h.dead[i], true
 		}
 	}
-	return nil
+	return store.Worker{}, false
 }
 
 // autostartOne submits the spawn of a type's worker and waits for its job. The

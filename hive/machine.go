@@ -119,8 +119,8 @@ func decideLiving(state store.WorkerState, ev event, then after) (move, bool) {
 		}
 	case evServes:
 		return move{store.WorkerReady, doNothing}, true
-	case evSilent:
-		if served {
+	case evSilent: // also one that was ready before it could not be judged for a while
+		if state != store.WorkerSpawning {
 			return move{store.WorkerUnhealthy, doLook}, true
 		}
 	case evGiveUp, evStop, evRestart:

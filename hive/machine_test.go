@@ -52,8 +52,8 @@ func TestDecideIsThisTable(t *testing.T) {
 		store.WorkerSpawning: living(map[event]any{
 			evOpened: move{store.WorkerRunning, doLook}, evSure: move{store.WorkerRunning, doLook}, evListens: loading, evCannot: end,
 		}),
-		store.WorkerRunning:   living(map[event]any{evSure: move{store.WorkerRunning, doLook}, evListens: loading}),
-		store.WorkerLoading:   living(map[event]any{evSure: loading, evListens: loading}),
+		store.WorkerRunning:   living(map[event]any{evSure: move{store.WorkerRunning, doLook}, evListens: loading, evSilent: unhealthy}),
+		store.WorkerLoading:   living(map[event]any{evSure: loading, evListens: loading, evSilent: unhealthy}),
 		store.WorkerReady:     living(map[event]any{evSure: move{store.WorkerReady, doLook}, evSilent: unhealthy}),
 		store.WorkerUnhealthy: living(map[event]any{evSure: unhealthy, evSilent: unhealthy}),
 		store.WorkerStopping: {

@@ -138,7 +138,7 @@ func (h *Hive) judgeAll(ctx context.Context, led *ledger) {
 	for _, f := range led.found {
 		g.Go(func() error {
 			defer h.done.Add(1)
-			f.judge(ctx, overlap(contested, f.rec.Ports))
+			f.judge(ctx, overlap(contested, f.rec.Ports), h.store.Meta().Relocated)
 			return nil
 		})
 	}
@@ -164,20 +164,24 @@ func overlap(a, b []uint16) bool {
 }
 
 // judge verifies one recorded process. contested says that another hive claims
-// its port: then whose worker it is cannot be told.
-func (f *found) judge(ctx context.Context, contested bool) {
+// its port: then whose worker it is cannot be told. relocated is the first start
+// with a copied or restored file: the hive that it is from starts what waits.
+func (f *found) judge(ctx context.Context, contested, relocated bool) {
 	switch {
-	case contested:
-		f.verdict, f.why = proc.Unknown, "another hive on this machine claims its port"
-		return
-	case ctx.Err() != nil:
-		f.verdict, f.why = proc.Unknown, "there was no time to judge it"
+	case f.rec.State == store.WorkerBackoff && relocated:
+		f.verdict, f.why = proc.Dead, "it waited for a new start in a state file that was copied or restored: it is started only on request"
 		return
 	case f.rec.State == store.WorkerBackoff:
 		f.verdict, f.again = proc.Dead, true // it goes on waiting for its next start
 		return
 	case f.rec.Identity == nil:
 		f.verdict, f.why = proc.Dead, "it has no process"
+		return
+	case contested:
+		f.verdict, f.why = proc.Unknown, "another hive on this machine claims its port"
+		return
+	case ctx.Err() != nil:
+		f.verdict, f.why = proc.Unknown, "there was no time to judge it"
 		return
 	}
 	p, verdict, err := proc.Adopt(*f.rec.Identity)
@@ -330,10 +334,10 @@ func (h *Hive) adopt(led *ledger) Recovery {
 // it was being stopped.
 func (h *Hive) takeBack(f *found, first time.Duration) {
 	w := h.newWorker(f.rec, f.process, nil)
-	w.inherited = h.store.Meta().Relocated
+	w.inherited.Store(h.store.Meta().Relocated)
 	h.enlist(w)
 	w.follow(first)
-	if f.rec.State == store.WorkerStopping && !w.inherited {
+	if f.rec.State == store.WorkerStopping && !w.inherited.Load() {
 		h.later(func() {
 			h.spawnGoroutine(func() { _ = w.requestStop(h.ctx, stopRequest{reason: f.rec.Reason}) })
 		})

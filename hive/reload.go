@@ -174,7 +174,7 @@ func (w *worker) changeBy(next *catalog.Catalog) (WorkerChange, bool) {
 	rec := w.record()
 	d := w.differs(next)
 	c := WorkerChange{WorkerID: rec.WorkerID, Name: rec.Name, Type: rec.Type, Port: rec.Port, Action: ActionStale}
-	if typ, ok := next.Type(rec.Type); d.stale && ok && typ.Reload && !w.inherited {
+	if typ, ok := next.Type(rec.Type); d.stale && ok && typ.Reload && !w.inherited.Load() {
 		c.Action = ActionRestart
 	}
 	if !d.stale {

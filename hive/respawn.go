@@ -190,6 +190,9 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 		if err := b.PutWorker(rec); err != nil {
 			return err
 		}
+		if err := b.beginJob(h, out.jobID); err != nil {
+			return err
+		}
 		return b.event(store.EventProcess, rec.JobID, rec.WorkerID, fmt.Sprintf("%s started again as pid %d", rec.WorkerID, id.PID),
 			map[string]any{"pid": id.PID, "worker_id": rec.WorkerID, "log": rec.Log, "restarts": rec.Restarts})
 	})
@@ -205,6 +208,7 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	running := rec                      // the snapshot of rec is read by now
 	running.State = store.WorkerRunning // rides on the next commit
 	w.embody(running, p, typ)
+	w.inherited.Store(false)
 	w.snap.Store(&running)
 	p.AfterDone(func() { w.attend(0) })
 	return nil

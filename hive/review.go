@@ -12,7 +12,7 @@ import (
 // judgeAgain looks once more at a worker that recovery could not judge.
 func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 	f := &found{rec: w.record()}
-	f.judge(ctx, overlap(h.alloc.Contested(), f.rec.Ports))
+	f.judge(ctx, overlap(h.alloc.Contested(), f.rec.Ports), h.store.Meta().Relocated)
 	switch f.verdict {
 	case proc.Alive:
 		err := h.settle(func(b *batch) error {
@@ -24,7 +24,7 @@ func (h *Hive) judgeAgain(ctx context.Context, w *worker) {
 		}
 		h.takeBack(f, firstLook)
 	case proc.Dead:
-		w.inherited = h.store.Meta().Relocated
+		w.inherited.Store(h.store.Meta().Relocated)
 		rest := w.endRest(ctx)
 		if ctx.Err() == nil && rest.err == nil { // else in the next review
 			if w.conclude(ctx, f.outcome(time.Now().UTC()), rest) {

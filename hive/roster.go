@@ -23,11 +23,13 @@ func (h *Hive) enlist(w *worker) {
 }
 
 // retire moves a worker that has ended to the dead. A worker that never got
-// past its gate was not enlisted, and is only added to the dead.
+// past its gate was not enlisted, and is only added to the dead. There it may
+// have been already, if it was to be started again.
 func (h *Hive) retire(w *worker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.workers, w.id())
+	h.dead = slices.DeleteFunc(h.dead, func(rec store.Worker) bool { return rec.WorkerID == w.id() })
 	h.dead = append(h.dead, w.record())
 }
 

@@ -135,7 +135,7 @@ func (h *Hive) settleJobs(b *batch, led *ledger) error {
 	}
 	var goOn []store.Job
 	for _, rec := range led.active {
-		if h.store.Meta().Relocated && isStop(rec.Operation) {
+		if h.store.Meta().Relocated && endsWorkers(rec.Operation) {
 			if err := endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "the state file was copied or restored: nothing is stopped but on a new request").JobError); err != nil {
 				return err
 			}
@@ -163,8 +163,9 @@ func (h *Hive) settleJobs(b *batch, led *ledger) error {
 	return nil
 }
 
-func isStop(operation string) bool {
-	return operation == StopWorker{}.Tag() || operation == ProcessDelete{}.Tag()
+// endsWorkers reports whether an operation ends a process.
+func endsWorkers(operation string) bool {
+	return operation == StopWorker{}.Tag() || operation == ProcessDelete{}.Tag() || operation == RestartWorker{}.Tag()
 }
 
 // settled says how a job that was begun has ended: with a result or a failure.

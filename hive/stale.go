@@ -97,7 +97,7 @@ func (w *worker) compare() {
 		same.made = typ // as far as can be known: from now on all of it can be compared
 		w.body.Store(&same)
 	}
-	if ok && d.stale && typ.Reload && !w.inherited && (before != nil || body.made != nil) {
+	if ok && d.stale && typ.Reload && !w.inherited.Load() && (before != nil || body.made != nil) {
 		w.h.restartStale(w)
 	}
 }
@@ -145,6 +145,7 @@ func (w *worker) review(ctx context.Context) {
 	w.mu.Lock()
 	w.callers--
 	w.mu.Unlock()
+	w.nudge()
 }
 
 // reviewed answers a review. Only the supervisor calls it.

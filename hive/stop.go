@@ -85,6 +85,7 @@ func (w *worker) hand(ctx context.Context, req stopRequest) (taken bool, err err
 		w.mu.Lock()
 		w.callers--
 		w.mu.Unlock()
+		w.nudge()
 	}()
 	w.attend(0)
 	select {
@@ -289,7 +290,7 @@ func saysInUse(line string) bool {
 // somebody else's it only looks.
 func (w *worker) endRest(ctx context.Context) remains {
 	t := w.h.treeOf(w.record(), nil)
-	if w.inherited {
+	if w.inherited.Load() {
 		left, err := t.Members(ctx)
 		return remains{left, err}
 	}
@@ -325,7 +326,7 @@ func (w *worker) conclude(ctx context.Context, out outcome, rest remains) bool {
 		if out.live && policy.Policy == store.RestartNever {
 			policy.Policy = store.RestartOnFailure
 		}
-		if _, ok := w.h.types().Type(rec.Type); !ok || w.moves(out) { // a wait would not bring its type back
+		if _, ok := w.h.types().Type(rec.Type); !ok || w.moves(out) || w.inherited.Load() { // a wait would not bring its type back
 			policy.Policy = store.RestartNever
 		}
 		wait, again := retry(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64())
@@ -375,6 +376,9 @@ func (w *worker) finish(out outcome, rest remains) {
 func (w *worker) recordEnd(rec store.Worker, jobID, keep string) error {
 	end := func(b *batch) error {
 		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		if err := b.beginJob(w.h, jobID); err != nil { // of a request to a worker without a process
 			return err
 		}
 		return b.workerEvent(rec, jobID, rec.WorkerID+" "+string(rec.State)+": "+rec.Reason)

@@ -25,13 +25,14 @@ type worker struct {
 	snap atomic.Pointer[store.Worker]
 
 	stops   chan stopRequest
+	wake    chan struct{}      // capacity 1: the supervisor is to look around
 	reviews chan chan struct{} // each asks to compare the worker with its type, and is closed then
 	ended   chan struct{}      // closed when it has ended and its record and lease say so
 	failure *failure           // why it ended by itself; set before ended is closed
 
-	// inherited: it was adopted from a file that was copied or restored. It may
-	// be somebody else's, so it is ended only on request.
-	inherited bool
+	// inherited: its process was adopted from a file that was copied or restored. It
+	// may be somebody else's, so it is ended only on request, and not started again.
+	inherited atomic.Bool
 	known     *catalog.Catalog                // the types when this hive came to know it
 	judged    atomic.Pointer[catalog.Catalog] // the types it was last compared with; nil: not yet
 
@@ -67,7 +68,7 @@ type stopRequest struct {
 func (h *Hive) newWorker(rec store.Worker, p *proc.Process, made *catalog.Type) *worker {
 	w := &worker{
 		h: h, known: h.types(),
-		stops: make(chan stopRequest), reviews: make(chan chan struct{}), settled: make(chan struct{}), ended: make(chan struct{}),
+		stops: make(chan stopRequest), wake: make(chan struct{}, 1), reviews: make(chan chan struct{}), settled: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w.embody(rec, p, made)
 	w.snap.Store(&rec)
@@ -128,6 +129,9 @@ func (w *worker) attend(first time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.attended {
+		if w.process() == nil && w.record().State != store.WorkerBackoff {
+			return false // it has ended, or cannot be judged
+		}
 		w.attended = w.h.spawnGoroutine(func() { w.supervise(w.h.ctx, first) })
 	}
 	return w.attended
@@ -153,6 +157,15 @@ func (w *worker) doubt() {
 	w.doubted = true
 	w.mu.Unlock()
 	w.attend(0)
+	w.nudge()
+}
+
+// nudge has a supervisor that is there look around: what it waited for may be over.
+func (w *worker) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 }
 
 // takeDoubt reports whether the worker is to be looked at again.
@@ -225,6 +238,10 @@ func (w *worker) attendTo(ctx context.Context, first time.Duration) bool {
 			if looking {
 				continue // with the look that is under way, or due
 			}
+		case <-w.wake:
+			if looking {
+				continue
+			}
 		case <-timer.C:
 			f.begin(ctx)
 			continue
@@ -248,7 +265,7 @@ func (w *worker) attendTo(ctx context.Context, first time.Duration) bool {
 // attendTo.
 func (w *worker) act(ctx context.Context, v verdict, s sighting, looks int) (over, again bool) {
 	rec := w.record()
-	if w.inherited && v != nowReady {
+	if w.inherited.Load() && v != nowReady {
 		v = waitUndecided
 	}
 	switch {
@@ -440,7 +457,11 @@ func (w *worker) progress(ctx context.Context) string {
 
 // uid is the user of the worker's main process.
 func (w *worker) uid() (uint32, bool) {
-	fi, err := os.Stat("/proc/" + strconv.Itoa(w.record().Identity.PID))
+	id := w.record().Identity
+	if id == nil { // it has ended meanwhile
+		return 0, false
+	}
+	fi, err := os.Stat("/proc/" + strconv.Itoa(id.PID))
 	if err != nil {
 		return 0, false
 	}

@@ -71,7 +71,12 @@ func rage(ctx context.Context, o options) (err error) {
 		return err
 	}
 	s := &storm{y: y, h: h, rand: rand.New(rand.NewPCG(o.seed, 1)), want: map[string]*fate{}, done: map[string]int{}}
-	defer func() { s.h.Kill() }()
+	defer func() {
+		s.h.Kill()
+		if err != nil {
+			err = fmt.Errorf("%w\nthe end of what hive said:\n%s", err, tail(y.Output()))
+		}
+	}()
 	before, err := s.usage(ctx)
 	if err != nil {
 		return err
@@ -91,4 +96,10 @@ func rage(ctx context.Context, o options) (err error) {
 	}
 	fmt.Printf("chaos: %s; every worker was where it should be, and nothing is left (before: %s; after: %s)\n", s, before, after)
 	return nil
+}
+
+// tail returns the end of a file; nothing if there is none.
+func tail(path string) string {
+	text, _ := os.ReadFile(path)
+	return string(text[max(0, len(text)-8<<10):])
 }
