@@ -110,9 +110,10 @@
 // the file begin just before the hive serves.
 //
 // In the first start with a copied or restored file (store.Meta.Relocated) the
-// workers may be somebody else's. Nothing adopted is then given up, no stop goes
-// on (its job is interrupted, a queued one too), and of the dead nothing that is
-// left is ended: its port is quarantined.
+// workers may be somebody else's. Nothing adopted is then given up, no stop and no
+// restart goes on (its job is interrupted, a queued one too), no worker is started
+// again by its policy, and of the dead nothing that is left is ended: its port is
+// quarantined.
 //
 // # Audit
 //
@@ -192,7 +193,7 @@
 //     nothing listens; never because time ran out.
 //   - A process is signalled only through a pidfd that was verified after it was
 //     opened. An unverified worker is never signalled. In the first start with a
-//     copied or restored file a worker it names is stopped only on a new request.
+//     copied or restored file a worker it names is ended only on a new request.
 //   - No request goes to a stranger: see Spawn, 6, and the caveat.
 //   - What a job says when it reads succeeded or failed is visible in the workers
 //     and leases, and stays so over a crash.
