@@ -156,7 +156,11 @@ func (h *Hive) inspectLease(tx *store.Tx, l store.Lease) (f Finding, err error) 
 	case rec.State.Ended():
 		f.Code, f.Message = FindingNoHolder, fmt.Sprintf("port %d is leased to worker %s, which has ended", l.Port, l.WorkerID)
 	default:
-		if w := h.liveWorker(l.WorkerID); w != nil && w.process() != nil && w.process().Ended() {
+		w := h.liveWorker(l.WorkerID)
+		if w == nil {
+			break
+		}
+		if p := w.process(); p != nil && p.Ended() {
 			f.Code, f.Message = FindingNoHolder, fmt.Sprintf("port %d is leased to worker %s, whose process has ended", l.Port, l.WorkerID)
 		}
 	}
@@ -250,8 +254,11 @@ func (h *Hive) inspectUnleased(ctx context.Context, snap *sockets.Snapshot) (fou
 	var trees []*proc.Tree
 	owner := map[int]*worker{}
 	for _, w := range workers {
-		trees = append(trees, w.tree())
-		owner[w.process().PID()] = w
+		b := w.body.Load() // its process may end, and another start, meanwhile
+		trees = append(trees, b.tree)
+		if b.proc != nil {
+			owner[b.proc.PID()] = w
+		}
 	}
 	members, err := proc.SurveyMembers(ctx, trees)
 	if err != nil {

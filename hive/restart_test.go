@@ -2,6 +2,7 @@ package hive_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -332,4 +333,30 @@ func TestAutostart(t *testing.T) {
 	r.never("two", 200*time.Millisecond, func() bool { return r.worker("two").State != store.WorkerStopped })
 	job := r.do(map[string]any{"operation": "worker_restart", "worker_id": "two"})
 	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
+}
+
+// Audits go on while workers end and are started again: neither sees a process
+// that is gone as one that is there.
+func TestAuditsWhileWorkersAreStartedAgain(t *testing.T) {
+	t.Parallel()
+	crash := fault("crash", "--exit-code", "3")
+	crash.Restart = catalog.RestartEntry{Policy: "always", Max: ref(1000), Window: ref(time.Second), Backoff: ref(time.Millisecond), MaxBackoff: ref(time.Millisecond)}
+	r := newRig(t, 9, crash)
+	r.open()
+	stranger, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", r.port(8))) // for whom audits look through all trees
+	require.NoError(t, err)
+	defer stranger.Close()
+	for range 8 {
+		r.submit(map[string]any{"operation": "worker_spawn", "worker": "crash"})
+	}
+	restarts := func() (n int) {
+		for _, w := range r.h.Workers() {
+			n += w.Restarts
+		}
+		return n
+	}
+	for restarts() < 300 {
+		_, err := r.h.Audit(t.Context())
+		require.NoError(t, err)
+	}
 }
