@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,12 +68,16 @@ func noIPv6(err error) bool {
 }
 
 // bindOnce binds and closes. An IPv6 socket is bound for IPv6 alone, else the
-// wildcard probe would only repeat the one for IPv4.
+// wildcard probe would only repeat the one for IPv4. This process does not fork
+// meanwhile: the child would have a copy of the socket until its execve, and the
+// next bind would meet it (syscall.ForkLock).
 func bindOnce(at netip.AddrPort, reuse bool) error {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()})
 	if at.Addr().Is4() {
 		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return err
