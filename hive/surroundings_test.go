@@ -68,7 +68,7 @@ func TestDirAndEnvFile(t *testing.T) {
 func TestAWorkerOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root starts workers as other users")
+		skip(t, "only root starts workers as other users")
 	}
 	entry := fault("web")
 	entry.User, entry.Dir = "nobody", t.TempDir()
