@@ -55,3 +55,20 @@ func (l *Logs) LastLines(id string, n int) []string { return l.l.lastLines(l.rec
 
 // ParseLogName takes the name of a file in logs/ apart.
 var ParseLogName = parseLogName
+
+// AwaitLooks waits for the first looks at all workers.
+func (h *Hive) AwaitLooks() { h.awaitLooks() }
+
+// HoldWorkers takes the lock of every worker, as their supervisors do to begin and
+// to rest.
+func (h *Hive) HoldWorkers() (letGo func()) {
+	list := h.stoppable()
+	for _, w := range list {
+		w.mu.Lock()
+	}
+	return func() {
+		for _, w := range list {
+			w.mu.Unlock()
+		}
+	}
+}

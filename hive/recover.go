@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -421,14 +422,11 @@ func (h *Hive) lookAround() {
 func (h *Hive) awaitLooks() {
 	deadline := time.After(recoveryLimit)
 	h.mu.Lock()
-	var settled []<-chan struct{}
-	for _, w := range h.workers {
-		settled = append(settled, w.whenSettled())
-	}
-	h.mu.Unlock()
-	for _, ch := range settled {
+	workers := slices.Collect(maps.Values(h.workers))
+	h.mu.Unlock() // before worker.mu is taken
+	for _, w := range workers {
 		select {
-		case <-ch:
+		case <-w.whenSettled():
 		case <-deadline:
 			return
 		case <-h.ctx.Done():

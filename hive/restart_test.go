@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -358,5 +359,33 @@ func TestAuditsWhileWorkersAreStartedAgain(t *testing.T) {
 	for restarts() < 300 {
 		_, err := r.h.Audit(t.Context())
 		require.NoError(t, err)
+	}
+}
+
+// What follows a start waits for the looks at all workers. A supervisor begins
+// under its worker's lock and then needs the hive's: the hive's is never held while
+// a worker's is waited for.
+func TestTheHiveAnswersWhileAStartIsAwaited(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, fault("serve"))
+	r.open()
+	r.spawn("serve")
+	letGo := sync.OnceFunc(r.h.HoldWorkers())
+	defer letGo()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer letGo()
+	waiting.Go(r.h.AwaitLooks)
+	answered := make(chan struct{})
+	waiting.Go(func() {
+		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
+			r.h.Workers()
+		}
+		close(answered)
+	})
+	select {
+	case <-answered:
+	case <-time.After(10 * time.Second):
+		t.Error("the hive's lock is held by who waits for a worker's")
 	}
 }

@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"rbeehive/httpapi/wire"
 )
+
+// client gives up on a hive that does not answer: no request here asks it to wait
+// for longer than 60 s.
+var client = &http.Client{Timeout: 100 * time.Second}
 
 // Get reads a JSON answer; into may be nil. It returns the status.
 func (h *Daemon) Get(ctx context.Context, path string, into any) (int, error) {
@@ -26,7 +31,7 @@ func (h *Daemon) Call(ctx context.Context, method, path string, body, into any) 
 	if err != nil {
 		return 0, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err
 	}
@@ -43,7 +48,7 @@ func (h *Daemon) Text(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}
