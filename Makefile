@@ -11,7 +11,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 ROUNDS ?= 300
 FOR    ?= 5m
 
-.PHONY: all build run test torture contention chaos bench lint fmt clean
+.PHONY: all build run generate test torture contention chaos bench lint fmt clean
 
 all: build
 
@@ -22,6 +22,15 @@ build: ## static binaries in bin/
 
 run: build ## the daemon with its defaults
 	@bin/hive
+
+# What is generated from the contract, each by the oapi-codegen.yaml beside it.
+CONTRACT = httpapi/openapi.yaml
+GENERATED = httpapi/wire/models.gen.go httpapi/server.gen.go httpapi/client/api/client.gen.go
+
+generate: ## shapes, router and the client's requests, from httpapi/openapi.yaml
+	@for dir in $(dir $(GENERATED)); do \
+		$(GO) run ./httpapi/internal/prepare <$(CONTRACT) | $(TOOL) oapi-codegen -config $${dir}oapi-codegen.yaml /dev/stdin || exit 1; \
+	done
 
 test: ## the whole test suite
 ifeq ($(RACE),)

@@ -9,18 +9,14 @@ import (
 )
 
 // lastAudit shows what the last audit has found, without looking.
-func (s *Server) lastAudit(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) lastAudit(w http.ResponseWriter) error {
 	return writeJSON(w, http.StatusOK, auditShape(s.hive.Load().LastAudit()))
 }
 
 // runAudit audits now; with ?repair=1 it also does what the second sighting allows.
-func (s *Server) runAudit(w http.ResponseWriter, r *http.Request) error {
-	repair, err := queryBool(r, "repair")
-	if err != nil {
-		return err
-	}
+func (s *Server) runAudit(w http.ResponseWriter, r *http.Request, p wire.RunAuditParams) error {
 	audit := s.hive.Load().Audit
-	if repair {
+	if orZero(p.Repair) {
 		audit = s.hive.Load().Repair
 	}
 	ctx, cancel := s.untilClosing(r.Context())

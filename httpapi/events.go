@@ -9,6 +9,7 @@ import (
 
 	"github.com/tmaxmax/go-sse"
 
+	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
 
@@ -19,12 +20,11 @@ const keepAlive = 15 * time.Second
 // jobEvents is the job's story as server-sent events (WHATWG HTML, section
 // 9.2). The id of an event is its number; a client that comes back with it gets
 // what follows, also after a restart of the hive.
-func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
-	after, err := resumeAt(r)
+func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, id string, p wire.FollowJobParams) error {
+	after, err := resumeAt(p)
 	if err != nil {
 		return err
 	}
-	id := pathVar(r, "id")
 	job, err := s.hive.Load().Job(id)
 	if err != nil {
 		return err
@@ -63,11 +63,14 @@ func noMoreEvents(w http.ResponseWriter, err error) error {
 
 // resumeAt is the number after which to go on. The header wins: a browser that
 // reconnects sends it along with the URL it began with.
-func resumeAt(r *http.Request) (uint64, error) {
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		return parseSeq("Last-Event-ID", id)
+func resumeAt(p wire.FollowJobParams) (uint64, error) {
+	after := orZero(p.After)
+	if id := orZero(p.LastEventID); id != "" {
+		if err := after.Bind(id); err != nil {
+			return 0, badField("Last-Event-ID", err.Error())
+		}
 	}
-	return parseSeq("after", r.URL.Query().Get("after"))
+	return uint64(after), nil
 }
 
 // sendEvents sends events until there are no more or the client has gone; the

@@ -12,15 +12,12 @@ import (
 )
 
 // listLeases lists leases by port; a port has one, so the cursor is the port.
-func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) error {
-	limit, err := queryLimit(r, 0)
-	if err != nil {
-		return err
-	}
-	var after uint16
-	if text := r.URL.Query().Get("after"); text != "" {
-		if after, err = parsePort("after", text); err != nil {
-			return err
+func (s *Server) listLeases(w http.ResponseWriter, p wire.ListLeasesParams) error {
+	limit := int(orZero(p.Limit))
+	var after wire.Port
+	if text := orZero(p.After); text != "" {
+		if err := after.Bind(text); err != nil {
+			return badField("after", err.Error())
 		}
 	}
 	leases, err := s.hive.Load().Leases()
@@ -28,7 +25,7 @@ func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("list leases: %w", err)
 	}
 	leases = slices.SortedFunc(slices.Values(leases), func(a, b store.Lease) int { return cmp.Compare(a.Port, b.Port) })
-	leases = slices.DeleteFunc(leases, func(l store.Lease) bool { return l.Port <= after })
+	leases = slices.DeleteFunc(leases, func(l store.Lease) bool { return l.Port <= uint16(after) })
 	page := wire.Leases{Leases: []wire.Lease{}}
 	if limit > 0 && len(leases) > limit {
 		leases = leases[:limit]
@@ -49,7 +46,7 @@ func (s *Server) getPorts(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, portsShape(view))
 }
 
-func (s *Server) getHive(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) getHive(w http.ResponseWriter) error {
 	return writeJSON(w, http.StatusOK, hiveShape(s.hive.Load().Info()))
 }
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,16 +14,19 @@ import (
 	"rbeehive/store"
 )
 
+// jobsPage is how many jobs one answer has unless asked.
+const jobsPage = 100
+
 // submitJob takes an operation. Any Content-Type will do: curl -d says
 // application/x-www-form-urlencoded, and the form is never parsed.
-func (s *Server) submitJob(w http.ResponseWriter, r *http.Request) error {
-	wait, err := queryWait(r)
+func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.SubmitJobParams) error {
+	wait, err := parseWait(p.Wait)
 	if err != nil {
 		return err
 	}
 	// Ignoring the key would break the promise that the sender relies on: a
 	// request repeated with it would start a second worker.
-	if r.Header.Get("Idempotency-Key") != "" {
+	if orZero(p.IdempotencyKey) != "" {
 		return badField("Idempotency-Key", "not supported by this version of hive")
 	}
 	body, err := readBody(w, r)
@@ -80,18 +84,13 @@ func (s *Server) untilClosing(ctx context.Context) (context.Context, context.Can
 	return ctx, func() { stop(); cancel() }
 }
 
-func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
-	limit, err := queryLimit(r, 100)
-	if err != nil {
-		return err
-	}
-	q := r.URL.Query()
-	state, err := parseJobState(q.Get("state"))
+func (s *Server) listJobs(w http.ResponseWriter, p wire.ListJobsParams) error {
+	state, err := parseJobState(orZero(p.State))
 	if err != nil {
 		return err
 	}
 	jobs, next, err := s.hive.Load().Jobs(hive.JobFilter{
-		State: state, Operation: q.Get("operation"), Limit: limit, After: q.Get("after"),
+		State: state, Operation: orZero(p.Operation), Limit: cmp.Or(int(orZero(p.Limit)), jobsPage), After: orZero(p.After),
 	})
 	if err != nil {
 		return fmt.Errorf("list jobs: %w", err)
@@ -112,12 +111,11 @@ func parseJobState(text string) (store.JobState, error) {
 	}
 }
 
-func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
-	wait, err := queryWait(r)
+func (s *Server) getJob(w http.ResponseWriter, r *http.Request, id string, p wire.GetJobParams) error {
+	wait, err := parseWait(p.Wait)
 	if err != nil {
 		return err
 	}
-	id := pathVar(r, "id")
 	job, err := s.hive.Load().Job(id)
 	if err == nil && wait > 0 && !job.State.Ended() {
 		job, err = s.await(r, id, wait)
@@ -130,10 +128,10 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
 
 // cancelJob answers when what the job had begun is undone, which takes as long
 // as a worker takes to stop.
-func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request, id string) error {
 	ctx, cancel := s.untilClosing(r.Context())
 	defer cancel()
-	job, err := s.hive.Load().Cancel(ctx, pathVar(r, "id"))
+	job, err := s.hive.Load().Cancel(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,8 @@ func (s *Server) writeLease(w http.ResponseWriter, status int, l store.Lease) er
 	return writeJSON(w, status, leaseShape(l, s.hive.Load().ExpiresAt(l.LeaseID)))
 }
 
-func (s *Server) getLease(w http.ResponseWriter, r *http.Request) error {
-	port, err := parsePort("port", pathVar(r, "port"))
-	if err != nil {
-		return err
-	}
-	lease, err := s.hive.Load().Lease(port)
+func (s *Server) getLease(w http.ResponseWriter, port wire.Port) error {
+	lease, err := s.hive.Load().Lease(uint16(port))
 	if err != nil {
 		return err
 	}
@@ -43,11 +39,7 @@ func (s *Server) acquireLease(w http.ResponseWriter, r *http.Request) error {
 	return s.writeLease(w, http.StatusCreated, lease)
 }
 
-func (s *Server) renewLease(w http.ResponseWriter, r *http.Request) error {
-	port, err := parsePort("port", pathVar(r, "port"))
-	if err != nil {
-		return err
-	}
+func (s *Server) renewLease(w http.ResponseWriter, r *http.Request, port wire.Port) error {
 	body, err := readBody(w, r)
 	if err != nil {
 		return err
@@ -56,7 +48,7 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lease, err := s.hive.Load().RenewLease(r.Context(), port, renewal)
+	lease, err := s.hive.Load().RenewLease(r.Context(), uint16(port), renewal)
 	if err != nil {
 		return err
 	}
@@ -65,20 +57,15 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request) error {
 
 // releaseLease ends a lease. The lease_id is not a secret, it is the proof that
 // the caller means this lease and not a later one of the same port.
-func (s *Server) releaseLease(w http.ResponseWriter, r *http.Request) error {
-	port, err := parsePort("port", pathVar(r, "port"))
+func (s *Server) releaseLease(w http.ResponseWriter, port wire.Port, p wire.ReleaseLeaseParams) error {
+	if p.LeaseID == "" {
+		return missing("lease_id")
+	}
+	freed, err := s.hive.Load().ReleaseLease(uint16(port), p.LeaseID)
 	if err != nil {
 		return err
 	}
-	id := r.URL.Query().Get("lease_id")
-	if id == "" {
-		return badField("lease_id", "is required: the proof of holding that the acquisition gave")
-	}
-	freed, err := s.hive.Load().ReleaseLease(port, id)
-	if err != nil {
-		return err
-	}
-	answer := wire.Released{Port: port, LeaseID: id, Status: "released"}
+	answer := wire.Released{Port: uint16(port), LeaseID: p.LeaseID, Status: "released"}
 	if !freed {
 		answer.Status = "quarantined"
 	}

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
 )
 
 const (
@@ -22,16 +22,12 @@ const (
 // workerLogs sends a worker's log as it is, also after the worker's death: the
 // last ?tail= lines or all of it, and with ?follow= what is added until the
 // worker ends.
-func (s *Server) workerLogs(w http.ResponseWriter, r *http.Request) error {
-	follow, err := queryBool(r, "follow")
-	if err != nil {
-		return err
+func (s *Server) workerLogs(w http.ResponseWriter, r *http.Request, ref string, p wire.GetWorkerLogParams) error {
+	tail := -1 // all
+	if p.Tail != nil {
+		tail = int(*p.Tail)
 	}
-	tail, err := queryTail(r)
-	if err != nil {
-		return err
-	}
-	wkr, err := s.hive.Load().Worker(pathVar(r, "ref"))
+	wkr, err := s.hive.Load().Worker(ref)
 	if err != nil {
 		return err
 	}
@@ -45,25 +41,12 @@ func (s *Server) workerLogs(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	sender := &logSender{log: log, out: st}
-	if !follow {
+	if !orZero(p.Follow) {
 		return sender.pending()
 	}
 	ctx, cancel := s.untilClosing(r.Context())
 	defer cancel()
 	return sender.follow(ctx, func() bool { return workerGone(s.hive.Load(), wkr.WorkerID) })
-}
-
-// queryTail reads ?tail=; -1 when absent: all lines.
-func queryTail(r *http.Request) (int, error) {
-	text := r.URL.Query().Get("tail")
-	if text == "" {
-		return -1, nil
-	}
-	tail, err := strconv.Atoi(text)
-	if err != nil || tail < 0 {
-		return 0, badField("tail", "a number of lines from 0 is expected")
-	}
-	return tail, nil
 }
 
 func workerGone(h *hive.Hive, id string) bool {

@@ -87,13 +87,9 @@ func (c *collector) collectRecords(h *hive.Hive, gauge func(*prometheus.Desc, fl
 }
 
 // metrics serves the registry of this server; there is no global one.
-func (s *Server) metrics() handler {
+func (s *Server) metrics() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(s.hive.Load), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	h := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	return func(w http.ResponseWriter, r *http.Request) error {
-		h.ServeHTTP(w, r)
-		return nil
-	}
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }

@@ -177,14 +177,6 @@ func TestOptions(t *testing.T) {
 	require.Empty(t, rec.Header().Get("Access-Control-Allow-Origin"))
 }
 
-func TestRootListsRoutes(t *testing.T) {
-	s := quietServer()
-	body := serve(s.Wrap(s.Router()), localRequest(http.MethodGet, "/")).Body.String()
-	for _, want := range []string{"POST   /v1/jobs\n", "GET    /v1/workers/{ref}/logs\n", "DELETE /v1/jobs/{id}\n", "POST   /v1/shutdown\n"} {
-		require.Contains(t, body, want)
-	}
-}
-
 func TestShutdownRoute(t *testing.T) {
 	log, _ := captureLog()
 	asked := 0

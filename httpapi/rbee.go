@@ -21,8 +21,7 @@ import (
 // the job. A connection that closes without a terminator reads as success.
 
 // rbeeStream tells a job's story from its beginning and ends with a terminator.
-func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request) error {
-	id := pathVar(r, "id")
+func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) error {
 	job, err := s.hive.Load().Job(id)
 	if err != nil {
 		return err

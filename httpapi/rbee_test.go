@@ -237,7 +237,7 @@ func TestSSEEncoding(t *testing.T) {
 	text, err := httpapi.SSE(e)
 	require.NoError(t, err)
 	require.Equal(t, "id: 41\nevent: log\ndata: "+
-		`{"seq":41,"at":"0001-01-01T00:00:00.000Z","type":"log","job_id":"job-1","worker_id":null,"message":"two\nlines: [DONE]","data":{"a":1}}`+
+		`{"seq":41,"job_seq":null,"at":"0001-01-01T00:00:00.000Z","type":"log","job_id":"job-1","worker_id":null,"message":"two\nlines: [DONE]","data":{"a":1}}`+
 		"\n\n", text)
 }
 

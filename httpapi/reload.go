@@ -9,14 +9,10 @@ import (
 
 // reload reads the configuration afresh; with ?dry_run=1 it only says what that
 // would change.
-func (s *Server) reload(w http.ResponseWriter, r *http.Request) error {
-	dryRun, err := queryBool(r, "dry_run")
-	if err != nil {
-		return err
-	}
+func (s *Server) reload(w http.ResponseWriter, r *http.Request, p wire.ReloadParams) error {
 	ctx, cancel := s.untilClosing(r.Context())
 	defer cancel()
-	plan, err := s.opts.Reload(ctx, dryRun)
+	plan, err := s.opts.Reload(ctx, bool(orZero(p.DryRun)))
 	if err != nil {
 		return err
 	}

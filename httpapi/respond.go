@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/httpapi/wire"
 )
-
-// maxLimit is what a larger ?limit= is clamped to.
-const maxLimit = 5000
 
 // writeJSON answers with v as compact JSON and a final newline. Nothing is sent
 // if v cannot be encoded, so that the caller can still answer with the error.
@@ -52,67 +50,25 @@ func extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
-// queryWait reads ?wait=, a duration with a unit; 0 when absent.
-func queryWait(r *http.Request) (time.Duration, error) {
-	text := r.URL.Query().Get("wait")
-	if text == "" {
+// parseWait reads a duration with a unit; 0 when absent.
+func parseWait(text *wire.Wait) (time.Duration, error) {
+	if orZero(text) == "" {
 		return 0, nil
 	}
-	wait, err := time.ParseDuration(text)
+	wait, err := time.ParseDuration(*text)
 	if err != nil || wait < 0 {
 		return 0, badField("wait", "a duration with a unit is expected, such as 30s")
 	}
 	return wait, nil
 }
 
-// queryLimit reads ?limit=, def when absent.
-func queryLimit(r *http.Request, def int) (int, error) {
-	text := r.URL.Query().Get("limit")
-	if text == "" {
-		return def, nil
+// orZero is the value of an optional parameter, the zero value when absent.
+func orZero[T any](v *T) T {
+	if v == nil {
+		var zero T
+		return zero
 	}
-	limit, err := strconv.Atoi(text)
-	if err != nil || limit < 1 {
-		return 0, badField("limit", "a number from 1 is expected; above 5000 counts as 5000")
-	}
-	return min(limit, maxLimit), nil
-}
-
-// queryBool reads a switch; its bare name means true.
-func queryBool(r *http.Request, name string) (bool, error) {
-	q := r.URL.Query()
-	if !q.Has(name) {
-		return false, nil
-	}
-	if q.Get(name) == "" {
-		return true, nil
-	}
-	on, err := strconv.ParseBool(q.Get(name))
-	if err != nil {
-		return false, badField(name, "true or false is expected")
-	}
-	return on, nil
-}
-
-// parseSeq reads an event's number.
-func parseSeq(field, text string) (uint64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	seq, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, badField(field, "the number of an event is expected")
-	}
-	return seq, nil
-}
-
-// parsePort reads a port from a path or a cursor.
-func parsePort(field, text string) (uint16, error) {
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || port == 0 {
-		return 0, badField(field, "a port from 1 to 65535 is expected")
-	}
-	return uint16(port), nil
+	return *v
 }
 
 // progress is the text of a hive that does not serve yet.

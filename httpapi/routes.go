@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -8,59 +9,24 @@ import (
 	"strings"
 
 	"github.com/gorilla/mux"
+
+	"rbeehive/httpapi/wire"
 )
 
 // handler answers a request, or returns the error to answer with.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// route is one path with a handler for each method.
-type route struct {
-	path    string
-	methods map[string]handler
-}
-
-// routes is the whole API. Paths are flat: below mux's subrouters a wrong method
-// reads as 404.
-func (s *Server) routes() []route {
-	get := func(h handler) map[string]handler { return map[string]handler{http.MethodGet: h} }
-	all := []route{
-		{"/", get(s.root)},
-		{"/health", get(s.health)},
-		{"/v1/jobs", map[string]handler{http.MethodGet: s.listJobs, http.MethodPost: s.submitJob}},
-		{"/v1/jobs/{id}", map[string]handler{http.MethodGet: s.getJob, http.MethodDelete: s.cancelJob}},
-		{"/v1/jobs/{id}/stream", get(s.rbeeStream)},
-		{"/v1/jobs/{id}/events", get(s.jobEvents)},
-		{"/v1/workers", get(s.listWorkers)},
-		{"/v1/workers/{ref}", get(s.getWorker)},
-		{"/v1/workers/{ref}/events", get(s.workerEvents)},
-		{"/v1/workers/{ref}/logs", get(s.workerLogs)},
-		{"/v1/leases", map[string]handler{http.MethodGet: s.listLeases, http.MethodPost: s.acquireLease}},
-		{"/v1/leases/{port}", map[string]handler{
-			http.MethodGet: s.getLease, http.MethodPut: s.renewLease, http.MethodDelete: s.releaseLease,
-		}},
-		{"/v1/ports", get(s.getPorts)},
-		{"/v1/audit", map[string]handler{http.MethodGet: s.lastAudit, http.MethodPost: s.runAudit}},
-		{"/metrics", get(s.metrics())},
-		{"/v1/types", get(s.listTypes)},
-		{"/v1/types/{name}", get(s.getType)},
-		{"/v1/hive", get(s.getHive)},
-		{"/v1/doctor", get(s.getDoctor)},
-	}
-	if s.opts.Reload != nil {
-		all = append(all, route{"/v1/reload", map[string]handler{http.MethodPost: s.reload}})
-	}
-	if s.opts.Shutdown != nil {
-		all = append(all, route{"/v1/shutdown", map[string]handler{http.MethodPost: s.shutdown}})
-	}
-	return all
-}
-
-// router matches paths as they were sent: mux's cleaning would answer a path
-// with ".." by a redirect, and a decoded %2F would cut an id in two.
+// router serves what the contract has (api.go). The generated code registers its
+// routes by method, where mux knows neither HEAD nor OPTIONS and a wrong method
+// is one more route to write; so its routes are collected, and served by path.
+//
+// Paths are matched as they were sent: mux's cleaning would answer a path with
+// ".." by a redirect, and a decoded %2F would cut an id in two.
 func (s *Server) router() http.Handler {
 	m := mux.NewRouter().SkipClean(true).UseEncodedPath()
-	for _, rt := range s.routes() {
-		m.Handle(rt.path, s.dispatch(rt.methods))
+	m.Use(decodePathVars)
+	for path, methods := range s.routes() {
+		m.Handle(path, s.dispatch(methods))
 	}
 	m.NotFoundHandler = s.adapt(func(_ http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w: %s", errNoRoute, r.URL.Path)
@@ -68,8 +34,70 @@ func (s *Server) router() http.Handler {
 	return m
 }
 
+// routes is the whole API: for each path a handler for each method.
+func (s *Server) routes() map[string]map[string]http.Handler {
+	all := map[string]map[string]http.Handler{}
+	contract := mux.NewRouter()
+	HandlerWithOptions(api{s, s.metrics(), newDocs()}, GorillaServerOptions{BaseRouter: contract, ErrorHandlerFunc: s.badParameter})
+	_ = contract.Walk(func(rt *mux.Route, _ *mux.Router, _ []*mux.Route) error {
+		path, _ := rt.GetPathTemplate() // every route has a path and methods: they are
+		methods, _ := rt.GetMethods()   // registered with both
+		for _, method := range methods {
+			if all[path] == nil {
+				all[path] = map[string]http.Handler{}
+			}
+			all[path][method] = rt.GetHandler()
+		}
+		return nil
+	})
+	if s.opts.Reload == nil {
+		delete(all, "/v1/reload")
+	}
+	if s.opts.Shutdown == nil {
+		delete(all, "/v1/shutdown")
+	}
+	return all
+}
+
+// badParameter answers a request with a parameter that could not be read.
+func (s *Server) badParameter(w http.ResponseWriter, r *http.Request, err error) {
+	if e, ok := errors.AsType[*RequiredParamError](err); ok {
+		err = missing(e.ParamName)
+	} else if e, ok := errors.AsType[*TooManyValuesForParamError](err); ok {
+		err = badField(e.ParamName, "is there twice")
+	} else if e, ok := errors.AsType[*InvalidParamFormatError](err); ok {
+		err = badField(e.ParamName, e.Err.Error())
+		if len(r.URL.Query()[e.ParamName]) > 1 {
+			err = badField(e.ParamName, "is there twice")
+		}
+	}
+	s.fail(w, r, err)
+}
+
+// missing is the error for a parameter that has to be there.
+func missing(name string) error {
+	if name == "lease_id" {
+		return badField(name, "is required: the proof of holding that the acquisition gave")
+	}
+	return badField(name, "is required")
+}
+
+// decodePathVars decodes the elements of the path: the router matched the encoded
+// path, so decoding is ours. net/http has refused broken escapes before.
+func decodePathVars(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		vars := mux.Vars(r)
+		for name, raw := range vars {
+			if text, err := url.PathUnescape(raw); err == nil {
+				vars[name] = text
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // dispatch chooses by method. HEAD is GET without the body, which net/http drops.
-func (s *Server) dispatch(methods map[string]handler) http.Handler {
+func (s *Server) dispatch(methods map[string]http.Handler) http.Handler {
 	allow := allowOf(methods)
 	return s.adapt(func(w http.ResponseWriter, r *http.Request) error {
 		method := r.Method
@@ -77,7 +105,8 @@ func (s *Server) dispatch(methods map[string]handler) http.Handler {
 			method = http.MethodGet
 		}
 		if h, ok := methods[method]; ok {
-			return h(w, r)
+			h.ServeHTTP(w, r)
+			return nil
 		}
 		w.Header().Set("Allow", allow)
 		if method == http.MethodOptions {
@@ -88,7 +117,7 @@ func (s *Server) dispatch(methods map[string]handler) http.Handler {
 	})
 }
 
-func allowOf(methods map[string]handler) string {
+func allowOf(methods map[string]http.Handler) string {
 	names := []string{http.MethodOptions}
 	for name := range methods {
 		names = append(names, name)
@@ -109,42 +138,16 @@ func (s *Server) adapt(h handler) http.Handler {
 	})
 }
 
-// pathVar is a decoded element of the path. The router matched the encoded path,
-// so decoding is ours; net/http has refused broken escapes before.
-func pathVar(r *http.Request, name string) string {
-	raw := mux.Vars(r)[name]
-	text, err := url.PathUnescape(raw)
-	if err != nil {
-		return raw
-	}
-	return text
-}
-
-// root lists the routes for somebody who opened the address to see what it is.
-func (s *Server) root(w http.ResponseWriter, _ *http.Request) error {
-	var b strings.Builder
-	b.WriteString("hive: worker processes and their ports on this machine\n\n")
-	for _, rt := range s.routes() {
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			if _, ok := rt.methods[method]; ok {
-				fmt.Fprintf(&b, "%-6s %s\n", method, rt.path)
-			}
-		}
-	}
-	writeText(w, http.StatusOK, b.String())
-	return nil
-}
-
 // health answers once the hive serves; before that the gate does.
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) health(w http.ResponseWriter) error {
 	writeText(w, http.StatusOK, "ok")
 	return nil
 }
 
 // shutdown answers first and asks for the end after.
-func (s *Server) shutdown(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) shutdown(w http.ResponseWriter) error {
 	w.Header().Set("Connection", "close")
-	if err := writeJSON(w, http.StatusOK, map[string]string{"status": "shutting_down"}); err != nil {
+	if err := writeJSON(w, http.StatusOK, wire.ShuttingDown{Status: "shutting_down"}); err != nil {
 		return err
 	}
 	_ = http.NewResponseController(w).Flush()

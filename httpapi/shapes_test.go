@@ -69,7 +69,7 @@ func TestLeaseShape(t *testing.T) {
 }
 
 func TestEventShape(t *testing.T) {
-	requireJSON(t, `{"seq":3,"at":"2025-11-23T16:04:05.006Z","type":"state","job_id":null,"worker_id":"w","message":"m","data":null}`,
+	requireJSON(t, `{"seq":3,"job_seq":null,"at":"2025-11-23T16:04:05.006Z","type":"state","job_id":null,"worker_id":"w","message":"m","data":null}`,
 		httpapi.EventShape(store.Event{Seq: 3, At: at, Type: store.EventState, WorkerID: "w", Message: "m"}))
 }
 

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"rbeehive/hive"
@@ -9,69 +10,43 @@ import (
 )
 
 // listTypes lists the worker types by name. With ?version=1 it runs programs.
-func (s *Server) listTypes(w http.ResponseWriter, r *http.Request) error {
-	versions, err := queryBool(r, "version")
-	if err != nil {
-		return err
-	}
+func (s *Server) listTypes(w http.ResponseWriter, r *http.Request, p wire.ListTypesParams) error {
 	page := wire.Types{Types: []wire.TypeSummary{}}
-	for _, t := range s.hive.Load().Types(r.Context(), versions) {
+	for _, t := range s.hive.Load().Types(r.Context(), bool(orZero(p.Version))) {
 		page.Types = append(page.Types, typeSummaryShape(t))
 	}
 	return writeJSON(w, http.StatusOK, page)
 }
 
 // getType says what a spawn with the fields of the query would do.
-func (s *Server) getType(w http.ResponseWriter, r *http.Request) error {
-	spawn, err := querySpawn(r)
+func (s *Server) getType(w http.ResponseWriter, r *http.Request, name string, p wire.GetTypeParams) error {
+	params, err := queryParams(r)
 	if err != nil {
 		return err
 	}
-	version, err := queryBool(r, "version")
-	if err != nil {
-		return err
-	}
-	spawn.Worker = pathVar(r, "name")
-	t, err := s.hive.Load().TypeInfo(r.Context(), spawn, version)
+	t, err := s.hive.Load().TypeInfo(r.Context(), hive.Spawn{
+		Worker: name, Model: orZero(p.Model), Device: orZero(p.Device), Name: orZero(p.WorkerName), Port: uint16(orZero(p.Port)), Params: params,
+	}, bool(orZero(p.Version)))
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, typeDetailShape(t))
 }
 
-// querySpawn reads the fields of a spawn from a query. An unknown name is
-// refused: an answer to another question than was meant would be believed.
-func querySpawn(r *http.Request) (hive.Spawn, error) {
-	var spawn hive.Spawn
+// queryParams reads the parameters of a spawn from a query, param.KEY. An unknown
+// name is refused: an answer to another question than was meant would be believed.
+func queryParams(r *http.Request) (map[string]string, error) {
+	params := map[string]string{}
 	for name, values := range r.URL.Query() {
-		if len(values) != 1 {
-			return spawn, badField(name, "is there twice")
-		}
-		if err := setSpawn(&spawn, name, values[0]); err != nil {
-			return spawn, err
+		key, isParam := strings.CutPrefix(name, "param.")
+		switch {
+		case isParam && key != "" && len(values) == 1:
+			params[key] = values[0]
+		case isParam && key != "":
+			return nil, badField(name, "is there twice")
+		case !slices.Contains([]string{"model", "device", "name", "port", "version"}, name):
+			return nil, badField(name, "is not known here; expected model, device, name, port, param.KEY or version")
 		}
 	}
-	return spawn, nil
-}
-
-func setSpawn(spawn *hive.Spawn, name, value string) (err error) {
-	param, isParam := strings.CutPrefix(name, "param.")
-	switch {
-	case name == "model":
-		spawn.Model = value
-	case name == "device":
-		spawn.Device = value
-	case name == "name":
-		spawn.Name = value
-	case name == "port":
-		spawn.Port, err = parsePort(name, value)
-	case isParam && param != "":
-		if spawn.Params == nil {
-			spawn.Params = map[string]string{}
-		}
-		spawn.Params[param] = value
-	case name != "version":
-		return badField(name, "is not known here; expected model, device, name, port, param.KEY or version")
-	}
-	return err
+	return params, nil
 }

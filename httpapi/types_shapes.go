@@ -23,7 +23,15 @@ func typeSummaryShape(t hive.TypeView) wire.TypeSummary {
 
 func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 	d := wire.TypeDetail{
-		TypeSummary: typeSummaryShape(t),
+		Name:        t.Name,
+		Source:      t.Source,
+		Preset:      orNull(t.Preset),
+		Description: t.Description,
+		Autostart:   t.Autostart,
+		Installed:   t.Program != "",
+		Program:     orNull(t.Program),
+		Version:     orNull(t.Version),
+		Reason:      orNull(t.Missing),
 		Model:       orNull(t.Model),
 		Device:      orNull(t.Device),
 		Params:      t.Params,

@@ -19,12 +19,9 @@ const eventsPage = 256
 // listWorkers lists live and dead workers by port. A port can have several dead
 // ones, so the cursor is all that they are ordered by: it stays good when the
 // worker it names is pruned.
-func (s *Server) listWorkers(w http.ResponseWriter, r *http.Request) error {
-	limit, err := queryLimit(r, 0)
-	if err != nil {
-		return err
-	}
-	after, err := parseWorkerCursor(r.URL.Query().Get("after"))
+func (s *Server) listWorkers(w http.ResponseWriter, p wire.ListWorkersParams) error {
+	limit := int(orZero(p.Limit))
+	after, err := parseWorkerCursor(orZero(p.After))
 	if err != nil {
 		return err
 	}
@@ -66,8 +63,8 @@ func parseWorkerCursor(text string) (store.Worker, error) {
 	return store.Worker{Port: uint16(port), StartedAt: time.Unix(0, started), WorkerID: parts[2]}, nil
 }
 
-func (s *Server) getWorker(w http.ResponseWriter, r *http.Request) error {
-	wkr, err := s.hive.Load().Worker(pathVar(r, "ref"))
+func (s *Server) getWorker(w http.ResponseWriter, ref string) error {
+	wkr, err := s.hive.Load().Worker(ref)
 	if err != nil {
 		return err
 	}
@@ -75,21 +72,14 @@ func (s *Server) getWorker(w http.ResponseWriter, r *http.Request) error {
 }
 
 // workerEvents is the story of a worker across its jobs, oldest first.
-func (s *Server) workerEvents(w http.ResponseWriter, r *http.Request) error {
-	limit, err := queryLimit(r, eventsPage)
-	if err != nil {
-		return err
-	}
-	after, err := parseSeq("after", r.URL.Query().Get("after"))
-	if err != nil {
-		return err
-	}
+func (s *Server) workerEvents(w http.ResponseWriter, ref string, p wire.ListWorkerEventsParams) error {
+	limit := cmp.Or(int(orZero(p.Limit)), eventsPage)
 	h := s.hive.Load()
-	wkr, err := h.Worker(pathVar(r, "ref"))
+	wkr, err := h.Worker(ref)
 	if err != nil {
 		return err
 	}
-	events, err := h.WorkerEvents(wkr.WorkerID, after, limit)
+	events, err := h.WorkerEvents(wkr.WorkerID, uint64(orZero(p.After)), limit)
 	if err != nil {
 		return fmt.Errorf("events of %s: %w", wkr.WorkerID, err)
 	}

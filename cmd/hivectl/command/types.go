@@ -39,7 +39,7 @@ func (a *app) typesList() *cobra.Command {
 					installed = "no"
 				}
 				ids = append(ids, clean(t.Name))
-				rows = append(rows, []string{clean(t.Name), sourceText(t), installed, or(t.Program), or(t.Version)})
+				rows = append(rows, []string{clean(t.Name), sourceText(t.Source, t.Preset), installed, or(t.Program), or(t.Version)})
 			}
 			header := []string{"type", "source", "installed", "program", "version"}
 			return a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, header, rows) }})
@@ -50,11 +50,11 @@ func (a *app) typesList() *cobra.Command {
 }
 
 // sourceText is where a type comes from, with the preset that an entry builds on.
-func sourceText(t wire.TypeSummary) string {
-	if t.Preset != nil && t.Source == "configuration" {
-		return clean(t.Source + " (" + *t.Preset + ")")
+func sourceText(source string, preset *string) string {
+	if preset != nil && source == "configuration" {
+		return clean(source + " (" + *preset + ")")
 	}
-	return clean(t.Source)
+	return clean(source)
 }
 
 func (a *app) typesExplain() *cobra.Command {
@@ -124,7 +124,7 @@ func (a *app) explainFields(t wire.TypeDetail) [][2]string {
 		program = a.paint(red, "not installed") + ": " + or(t.Reason)
 	}
 	fields := [][2]string{
-		{"type", clean(t.Name)}, {"source", sourceText(t.TypeSummary)}, {"about", clean(t.Description)}, {"program", program},
+		{"type", clean(t.Name)}, {"source", sourceText(t.Source, t.Preset)}, {"about", clean(t.Description)}, {"program", program},
 	}
 	if t.Version != nil {
 		fields = append(fields, [2]string{"version", clean(*t.Version)})
