@@ -203,7 +203,7 @@ func TestHeadFollowsGet(t *testing.T) {
 	w := r.spawn("cpu")
 	jobs := decode[wire.Jobs](t, r.get("/v1/jobs", http.StatusOK))
 	for _, path := range []string{
-		"/", "/health", "/v1/hive", "/v1/ports", "/v1/workers", "/v1/jobs/" + jobs.Jobs[0].JobID,
+		"/docs", "/openapi.yaml", "/health", "/v1/hive", "/v1/ports", "/v1/workers", "/v1/jobs/" + jobs.Jobs[0].JobID,
 		"/v1/jobs/" + jobs.Jobs[0].JobID + "/stream", "/v1/jobs/" + jobs.Jobs[0].JobID + "/events",
 		"/v1/workers/" + w.WorkerID + "/logs?follow=1",
 	} {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,17 @@ func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guardHos
 
 // Router is the router without middleware.
 func (s *Server) Router() http.Handler { return s.router() }
+
+// Operations are all methods and paths that are served, "GET /v1/jobs", sorted.
+func (s *Server) Operations() (all []string) {
+	for path, methods := range s.routes() {
+		for method := range methods {
+			all = append(all, method+" "+path)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // SetTimeouts shortens the limits of a server that does not serve yet.
 func (s *Server) SetTimeouts(limit time.Duration) {

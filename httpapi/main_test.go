@@ -40,8 +40,10 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	defer reaper.Close()
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
+		reaper.Close()
+		os.Exit(max(code, reportUnseen()))
+	}))
 }
 
 // rig is a hive that serves on a free port.
@@ -90,7 +92,7 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	types, err := catalog.New(entries, self)
 	require.NoError(t, err)
 	log, _ := captureLog()
-	r := &rig{T: t, ports: freeRange(t, 3), client: &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}
+	r := &rig{T: t, ports: freeRange(t, 3), client: checkedClient(t)}
 	// As cmd/hive does it: the listener is open before the hive is.
 	r.server = httpapi.New(httpapi.Options{Log: log, StreamWait: opts.streamWait})
 	if opts.limit > 0 {

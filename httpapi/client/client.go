@@ -122,39 +122,51 @@ type Reply[T any] struct {
 	Raw   json.RawMessage
 }
 
-// request is one HTTP request. The path is already escaped.
-type request struct {
-	method string
-	path   string
-	query  url.Values
-	header http.Header
-	body   []byte
+// build makes a request, for each try a new one. The builders are generated from
+// the contract (package api).
+type build func(server string) (*http.Request, error)
+
+// named is a build for something that the caller names. A dot segment would lead
+// to another route, and names nothing.
+func named(name string, b build) build {
+	if name != "." && name != ".." {
+		return b
+	}
+	return func(string) (*http.Request, error) {
+		return nil, &Error{Status: http.StatusNotFound, Code: codeNotFound, Detail: fmt.Sprintf("%q names nothing", name)}
+	}
 }
 
-func get(path string, query url.Values) request {
-	return request{method: http.MethodGet, path: path, query: query}
+// opt is an optional parameter: nil for the zero value.
+func opt[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
 }
 
 // call sends a request and decodes its JSON answer.
-func call[T any](ctx context.Context, c *Client, r request) (Reply[T], error) {
+func call[T any](ctx context.Context, c *Client, b build) (Reply[T], error) {
 	var reply Reply[T]
-	resp, err := c.send(ctx, r, requestTimeout)
+	resp, err := c.send(ctx, b, requestTimeout)
 	if err != nil {
 		return reply, err
 	}
 	defer resp.Body.Close()
+	method, path := resp.Request.Method, resp.Request.URL.Path
 	if !isJSON(resp.Header.Get("Content-Type")) {
-		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.opts.Addr, r.method, r.path, resp.Header.Get("Content-Type"))
+		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.opts.Addr, method, path, resp.Header.Get("Content-Type"))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
 	if err != nil {
 		return reply, c.transportError(ctx, err)
 	}
 	if int64(len(body)) > c.maxBody {
-		return reply, fmt.Errorf("%s %s: %w (more than %d bytes)", r.method, r.path, ErrTooLarge, c.maxBody)
+		return reply, fmt.Errorf("%s %s: %w (more than %d bytes)", method, path, ErrTooLarge, c.maxBody)
 	}
 	if err := json.Unmarshal(body, &reply.Value); err != nil {
-		return reply, fmt.Errorf("decode the answer to %s %s: %w", r.method, r.path, err)
+		return reply, fmt.Errorf("decode the answer to %s %s: %w", method, path, err)
 	}
 	reply.Raw = json.RawMessage(bytes.TrimSpace(body))
 	return reply, nil
@@ -162,10 +174,10 @@ func call[T any](ctx context.Context, c *Client, r request) (Reply[T], error) {
 
 // send sends a request until it is not refused because of a recovery. The
 // timeout is that of one try; 0: none.
-func (c *Client) send(ctx context.Context, r request, timeout time.Duration) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, b build, timeout time.Duration) (*http.Response, error) {
 	deadline := time.Now().Add(c.opts.RecoveryWait)
 	for {
-		resp, err := c.once(ctx, r, timeout)
+		resp, err := c.once(ctx, b, timeout)
 		var refused *Error
 		if !errors.As(err, &refused) || refused.Code != codeRecovering || !time.Now().Before(deadline) {
 			return resp, err
@@ -186,13 +198,17 @@ func recoveryPause(e *Error) time.Duration {
 }
 
 // once sends a request once. Every status but 2xx is an *Error.
-func (c *Client) once(ctx context.Context, r request, timeout time.Duration) (*http.Response, error) {
+func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*http.Response, error) {
+	req, err := b(c.base + "/")
+	if err != nil {
+		return nil, err
+	}
 	cancel := context.CancelFunc(func() {})
 	reqCtx := ctx
 	if timeout > 0 {
 		reqCtx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
 	}
-	resp, err := c.roundTrip(reqCtx, r)
+	resp, err := c.roundTrip(req.WithContext(reqCtx))
 	if err != nil {
 		defer cancel()
 		if cause := context.Cause(reqCtx); cause != nil && ctx.Err() == nil {
@@ -208,26 +224,8 @@ func (c *Client) once(ctx context.Context, r request, timeout time.Duration) (*h
 	return nil, problem(resp)
 }
 
-func (c *Client) roundTrip(ctx context.Context, r request) (*http.Response, error) {
-	target := c.base + r.path
-	if len(r.query) > 0 {
-		target += "?" + r.query.Encode()
-	}
-	var body io.Reader
-	if r.body != nil {
-		body = bytes.NewReader(r.body)
-	}
-	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
-	if err != nil {
-		return nil, err
-	}
-	for name, values := range r.header {
-		req.Header[name] = values
-	}
+func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", c.opts.UserAgent)
-	if r.body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
 	if c.opts.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	}

@@ -117,7 +117,7 @@ func TestRequestsAreAsTheContractSays(t *testing.T) {
 	}
 	require.Empty(t, cmp.Diff([]string{
 		"POST /v1/jobs", "GET /v1/jobs/job-1", "GET /v1/jobs",
-		"GET /v1/jobs?after=job-9&limit=7&operation=worker_stop&state=failed",
+		"GET /v1/jobs?state=failed&operation=worker_stop&limit=7&after=job-9",
 		"DELETE /v1/jobs/job-1", "GET /v1/workers", "GET /v1/workers/a%2Fb%20c",
 		"GET /v1/workers/w/events?after=5", "GET /v1/leases", "GET /v1/leases/8080",
 		"GET /v1/ports", "GET /v1/hive",

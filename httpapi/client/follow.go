@@ -9,13 +9,13 @@ import (
 	"iter"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/tmaxmax/go-sse"
 
+	"rbeehive/httpapi/client/api"
 	"rbeehive/httpapi/wire"
 )
 
@@ -81,12 +81,17 @@ type follower struct {
 // stream reads one connection. nil: there is nothing more to come, or the
 // consumer wants no more.
 func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool) error {
-	r := get("/v1/jobs/"+url.PathEscape(f.job)+"/events", nil)
-	r.header = http.Header{"Accept": {"text/event-stream"}}
+	params := &wire.FollowJobParams{}
 	if f.after > 0 {
-		r.header.Set("Last-Event-ID", strconv.FormatUint(f.after, 10))
+		params.LastEventID = opt(strconv.FormatUint(f.after, 10))
 	}
-	resp, err := f.client.once(ctx, r, 0)
+	resp, err := f.client.once(ctx, named(f.job, func(server string) (*http.Request, error) {
+		req, err := api.NewFollowJobRequest(server, f.job, params)
+		if err == nil {
+			req.Header.Set("Accept", "text/event-stream")
+		}
+		return req, err
+	}), 0)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,7 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 	}
 	// Anything else would look like a stream that ends again and again.
 	if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media != "text/event-stream" {
-		return fmt.Errorf("%w: %s answers %s with %q instead of events", ErrNotAHive, f.client.opts.Addr, r.path, media)
+		return fmt.Errorf("%w: %s answers %s with %q instead of events", ErrNotAHive, f.client.opts.Addr, resp.Request.URL.Path, media)
 	}
 	f.outage.reached()
 	for event, err := range sse.Read(resp.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {

@@ -1,14 +1,14 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
 
+	"rbeehive/httpapi/client/api"
 	"rbeehive/httpapi/wire"
 )
 
@@ -16,15 +16,22 @@ import (
 // try. Their errors are *Error, *UnreachableError, ErrNotAHive, ErrTooLarge
 // and the cause of ctx.
 
+// jsonType is what the client sends.
+const jsonType = "application/json"
+
 // Submit posts an operation: a JSON object with "operation" and its fields.
 // The job exists durably when it returns.
 func (c *Client) Submit(ctx context.Context, operation json.RawMessage) (Reply[wire.Submitted], error) {
-	return call[wire.Submitted](ctx, c, request{method: http.MethodPost, path: "/v1/jobs", body: operation})
+	return call[wire.Submitted](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewSubmitJobRequestWithBody(server, nil, jsonType, bytes.NewReader(operation))
+	})
 }
 
 // Job returns one job.
 func (c *Client) Job(ctx context.Context, id string) (Reply[wire.Job], error) {
-	return call[wire.Job](ctx, c, get("/v1/jobs/"+url.PathEscape(id), nil))
+	return call[wire.Job](ctx, c, named(id, func(server string) (*http.Request, error) {
+		return api.NewGetJobRequest(server, id, nil)
+	}))
 }
 
 // JobFilter selects jobs; the zero value selects the newest 100.
@@ -37,31 +44,33 @@ type JobFilter struct {
 
 // Jobs returns one page of jobs, newest first.
 func (c *Client) Jobs(ctx context.Context, f JobFilter) (Reply[wire.Jobs], error) {
-	query := url.Values{}
-	for name, value := range map[string]string{"state": f.State, "operation": f.Operation, "after": f.After} {
-		if value != "" {
-			query.Set(name, value)
-		}
+	params := &wire.ListJobsParams{
+		State: opt(f.State), Operation: opt(f.Operation), After: opt(f.After), Limit: opt(wire.Limit(max(f.Limit, 0))),
 	}
-	if f.Limit > 0 {
-		query.Set("limit", strconv.Itoa(f.Limit))
-	}
-	return call[wire.Jobs](ctx, c, get("/v1/jobs", query))
+	return call[wire.Jobs](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewListJobsRequest(server, params)
+	})
 }
 
 // Cancel cancels a job. One that has ended is ErrConflict.
 func (c *Client) Cancel(ctx context.Context, id string) (Reply[wire.Cancelled], error) {
-	return call[wire.Cancelled](ctx, c, request{method: http.MethodDelete, path: "/v1/jobs/" + url.PathEscape(id)})
+	return call[wire.Cancelled](ctx, c, named(id, func(server string) (*http.Request, error) {
+		return api.NewCancelJobRequest(server, id)
+	}))
 }
 
 // Workers returns every worker the hive has a record of, dead ones too, by port.
 func (c *Client) Workers(ctx context.Context) (Reply[wire.Workers], error) {
-	return call[wire.Workers](ctx, c, get("/v1/workers", nil))
+	return call[wire.Workers](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewListWorkersRequest(server, nil)
+	})
 }
 
 // Worker returns one worker by id or name.
 func (c *Client) Worker(ctx context.Context, ref string) (Reply[wire.Worker], error) {
-	return call[wire.Worker](ctx, c, get("/v1/workers/"+url.PathEscape(ref), nil))
+	return call[wire.Worker](ctx, c, named(ref, func(server string) (*http.Request, error) {
+		return api.NewGetWorkerRequest(server, ref)
+	}))
 }
 
 // rawEvents is wire.Events with the events as they were sent.
@@ -74,8 +83,11 @@ type rawEvents struct {
 func (c *Client) WorkerEvents(ctx context.Context, ref string, after uint64) ([]Reply[wire.Event], error) {
 	var events []Reply[wire.Event]
 	for {
-		query := url.Values{"after": {strconv.FormatUint(after, 10)}}
-		page, err := call[rawEvents](ctx, c, get("/v1/workers/"+url.PathEscape(ref)+"/events", query))
+		seq := wire.Seq(after)
+		params := &wire.ListWorkerEventsParams{After: &seq}
+		page, err := call[rawEvents](ctx, c, named(ref, func(server string) (*http.Request, error) {
+			return api.NewListWorkerEventsRequest(server, ref, params)
+		}))
 		if err != nil {
 			return nil, err
 		}
@@ -106,14 +118,13 @@ type LogOptions struct {
 // blocks while Follow waits for more. A connection that breaks is an
 // *UnreachableError from Read; a log that is complete ends with io.EOF.
 func (c *Client) WorkerLog(ctx context.Context, ref string, o LogOptions) (io.ReadCloser, error) {
-	query := url.Values{}
-	if o.Tail >= 0 {
-		query.Set("tail", strconv.Itoa(o.Tail))
+	params := &wire.GetWorkerLogParams{Follow: opt(wire.Switch(o.Follow))}
+	if tail := wire.Tail(o.Tail); tail >= 0 {
+		params.Tail = &tail
 	}
-	if o.Follow {
-		query.Set("follow", "1")
-	}
-	resp, err := c.send(ctx, get("/v1/workers/"+url.PathEscape(ref)+"/logs", query), 0) //nolint:bodyclose // the caller closes it
+	resp, err := c.send(ctx, named(ref, func(server string) (*http.Request, error) { //nolint:bodyclose // the caller closes it
+		return api.NewGetWorkerLogRequest(server, ref, params)
+	}), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -137,70 +148,66 @@ func (b *logBody) Read(p []byte) (int, error) {
 
 // Leases returns every lease, by port.
 func (c *Client) Leases(ctx context.Context) (Reply[wire.Leases], error) {
-	return call[wire.Leases](ctx, c, get("/v1/leases", nil))
+	return call[wire.Leases](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewListLeasesRequest(server, nil)
+	})
 }
 
 // Lease returns the lease of a port.
 func (c *Client) Lease(ctx context.Context, port uint16) (Reply[wire.Lease], error) {
-	return call[wire.Lease](ctx, c, get(leasePath(port), nil))
+	return call[wire.Lease](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewGetLeaseRequest(server, wire.Port(port))
+	})
 }
 
 // AcquireLease leases a port to a process or for a time.
 func (c *Client) AcquireLease(ctx context.Context, req wire.AcquireLease) (Reply[wire.Lease], error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return Reply[wire.Lease]{}, err
-	}
-	return call[wire.Lease](ctx, c, request{method: http.MethodPost, path: "/v1/leases", body: body})
+	return call[wire.Lease](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewAcquireLeaseRequest(server, req)
+	})
 }
 
 // RenewLease renews a lease, or gives it another holder.
 func (c *Client) RenewLease(ctx context.Context, port uint16, req wire.RenewLease) (Reply[wire.Lease], error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return Reply[wire.Lease]{}, err
-	}
-	return call[wire.Lease](ctx, c, request{method: http.MethodPut, path: leasePath(port), body: body})
+	return call[wire.Lease](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewRenewLeaseRequest(server, wire.Port(port), req)
+	})
 }
 
 // ReleaseLease ends a lease. Its port may have to be quarantined, see wire.Released.
 func (c *Client) ReleaseLease(ctx context.Context, port uint16, leaseID string) (Reply[wire.Released], error) {
-	return call[wire.Released](ctx, c, request{method: http.MethodDelete, path: leasePath(port), query: url.Values{"lease_id": {leaseID}}})
+	return call[wire.Released](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewReleaseLeaseRequest(server, wire.Port(port), &wire.ReleaseLeaseParams{LeaseID: leaseID})
+	})
 }
-
-func leasePath(port uint16) string { return "/v1/leases/" + strconv.Itoa(int(port)) }
 
 // Audit has the hive compare records, processes and listeners now, and with repair
 // do what a second sighting allows.
 func (c *Client) Audit(ctx context.Context, repair bool) (Reply[wire.Audit], error) {
-	query := url.Values{}
-	if repair {
-		query.Set("repair", "1")
-	}
-	return call[wire.Audit](ctx, c, request{method: http.MethodPost, path: "/v1/audit", query: query})
+	return call[wire.Audit](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewRunAuditRequest(server, &wire.RunAuditParams{Repair: opt(wire.Switch(repair))})
+	})
 }
 
 // Reload has the hive read its configuration afresh, or with dryRun only say what
 // that would change.
 func (c *Client) Reload(ctx context.Context, dryRun bool) (Reply[wire.Plan], error) {
-	query := url.Values{}
-	if dryRun {
-		query.Set("dry_run", "1")
-	}
-	return call[wire.Plan](ctx, c, request{method: http.MethodPost, path: "/v1/reload", query: query})
+	return call[wire.Plan](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewReloadRequest(server, &wire.ReloadParams{DryRun: opt(wire.Switch(dryRun))})
+	})
 }
 
 // Ports returns the port range, looked at by the hive when asked.
 func (c *Client) Ports(ctx context.Context) (Reply[wire.Ports], error) {
-	return call[wire.Ports](ctx, c, get("/v1/ports", nil))
+	return call[wire.Ports](ctx, c, api.NewGetPortsRequest)
 }
 
 // Hive describes the daemon.
 func (c *Client) Hive(ctx context.Context) (Reply[wire.Hive], error) {
-	return call[wire.Hive](ctx, c, get("/v1/hive", nil))
+	return call[wire.Hive](ctx, c, api.NewGetHiveRequest)
 }
 
 // Doctor has the hive look at itself and at the place it runs in.
 func (c *Client) Doctor(ctx context.Context) (Reply[wire.Doctor], error) {
-	return call[wire.Doctor](ctx, c, get("/v1/doctor", nil))
+	return call[wire.Doctor](ctx, c, api.NewGetDoctorRequest)
 }

@@ -48,7 +48,7 @@ func TestWorkerLog(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintf(w, "%s\n", r.URL.RequestURI())
-		if r.URL.Query().Get("follow") == "1" {
+		if r.URL.Query().Get("follow") == "true" {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}
@@ -69,7 +69,7 @@ func TestWorkerLog(t *testing.T) {
 	require.NoError(t, err)
 	defer body.Close()
 	text, err := io.ReadAll(body)
-	require.Equal(t, "/v1/workers/w/logs?follow=1\n", string(text))
+	require.Equal(t, "/v1/workers/w/logs?follow=true\n", string(text))
 	require.ErrorIs(t, err, client.ErrUnreachable, "a log that is cut off must not look complete")
 }
 
@@ -77,4 +77,17 @@ func TestWorkerLogOfNobody(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { writeProblem(w, 404, "not_found", "no worker w") })
 	_, err := c.WorkerLog(testContext(t), "w", client.LogOptions{Tail: -1})
 	require.ErrorIs(t, err, client.ErrNotFound)
+}
+
+// "..": the URL would be that of another route.
+func TestDotSegmentsAreSentNowhere(t *testing.T) {
+	c := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
+	for _, name := range []string{".", ".."} {
+		_, err := c.Worker(t.Context(), name)
+		require.ErrorIs(t, err, client.ErrNotFound)
+		_, err = c.Cancel(t.Context(), name)
+		require.ErrorIs(t, err, client.ErrNotFound)
+		_, err = c.WorkerLog(t.Context(), name, client.LogOptions{})
+		require.ErrorIs(t, err, client.ErrNotFound)
+	}
 }

@@ -2,20 +2,18 @@ package client
 
 import (
 	"context"
-	"net/url"
-	"strconv"
+	"net/http"
 
+	"rbeehive/httpapi/client/api"
 	"rbeehive/httpapi/wire"
 )
 
 // Types returns the worker types by name. With versions the hive runs each
 // installed program that can tell its version, which takes up to a few seconds.
 func (c *Client) Types(ctx context.Context, versions bool) (Reply[wire.Types], error) {
-	query := url.Values{}
-	if versions {
-		query.Set("version", "1")
-	}
-	return call[wire.Types](ctx, c, get("/v1/types", query))
+	return call[wire.Types](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewListTypesRequest(server, &wire.ListTypesParams{Version: opt(wire.Switch(versions))})
+	})
 }
 
 // TypeQuery is the spawn that is asked about; zero values are left to the type.
@@ -30,20 +28,19 @@ type TypeQuery struct {
 
 // Type returns a worker type and what a spawn of it would do. Nothing is spawned.
 func (c *Client) Type(ctx context.Context, name string, q TypeQuery) (Reply[wire.TypeDetail], error) {
-	query := url.Values{}
-	for key, value := range map[string]string{"model": q.Model, "device": q.Device, "name": q.Name} {
-		if value != "" {
-			query.Set(key, value)
+	params := &wire.GetTypeParams{
+		Model: opt(q.Model), Device: opt(q.Device), WorkerName: opt(q.Name), Port: opt(wire.Port(q.Port)), Version: opt(wire.Switch(q.Version)),
+	}
+	return call[wire.TypeDetail](ctx, c, named(name, func(server string) (*http.Request, error) {
+		req, err := api.NewGetTypeRequest(server, name, params)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if q.Port != 0 {
-		query.Set("port", strconv.Itoa(int(q.Port)))
-	}
-	for key, value := range q.Params {
-		query.Set("param."+key, value)
-	}
-	if q.Version {
-		query.Set("version", "1")
-	}
-	return call[wire.TypeDetail](ctx, c, get("/v1/types/"+url.PathEscape(name), query))
+		query := req.URL.Query()
+		for key, value := range q.Params {
+			query.Set("param."+key, value) // free names, which the contract has in words only
+		}
+		req.URL.RawQuery = query.Encode()
+		return req, nil
+	}))
 }

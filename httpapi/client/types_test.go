@@ -26,7 +26,7 @@ func TestTypes(t *testing.T) {
 	require.Contains(t, string(list.Raw), "news")
 	_, err = c.Types(testContext(t), true)
 	require.NoError(t, err)
-	require.Equal(t, "/v1/types?version=1", asked)
+	require.Equal(t, "/v1/types?version=true", asked)
 
 	d, err := c.Type(testContext(t), "a/b", client.TypeQuery{})
 	require.NoError(t, err)
@@ -37,5 +37,5 @@ func TestTypes(t *testing.T) {
 		Model: "m", Device: "0", Name: "n", Port: 8080, Params: map[string]string{"ctx": "1&2"}, Version: true,
 	})
 	require.NoError(t, err)
-	require.Equal(t, "/v1/types/cpu?device=0&model=m&name=n&param.ctx=1%262&port=8080&version=1", asked)
+	require.Equal(t, "/v1/types/cpu?device=0&model=m&name=n&param.ctx=1%262&port=8080&version=true", asked)
 }
