@@ -67,7 +67,8 @@ type PortsConfig struct {
 
 // JobsConfig bounds the jobs.
 type JobsConfig struct {
-	Retention   time.Duration // how long an ended job stays; default 168 h
+	Retention   time.Duration // how long an ended job stays at most; default 168 h
+	Keep        int           // how many jobs stay: beyond it the oldest that have ended go; default 10,000
 	MaxQueued   int           // unfinished jobs beyond it are refused; default 10,000
 	MaxQueueAge time.Duration // a job that waited longer over a restart is expired; default 10 m
 	StreamWait  time.Duration // longest life of an rbee stream of a running job; default 25 s
@@ -100,6 +101,7 @@ func (s *Settings) complete() {
 	setDefault(&s.WorkersKeep, 24*time.Hour)
 	setDefault(&s.LogsMaxTotal, 2<<30)
 	setDefault(&s.Jobs.Retention, 168*time.Hour)
+	setDefault(&s.Jobs.Keep, 10000)
 	setDefault(&s.Jobs.MaxQueued, 10000)
 	setDefault(&s.Jobs.MaxQueueAge, 10*time.Minute)
 	setDefault(&s.Jobs.StreamWait, 25*time.Second)
@@ -113,6 +115,7 @@ func (s Settings) changes(next Settings) []string {
 		differs bool
 	}{
 		{"audit.orphans", s.Orphans != next.Orphans},
+		{"jobs.keep", s.Jobs.Keep != next.Jobs.Keep},
 		{"jobs.max_queue_age", s.Jobs.MaxQueueAge != next.Jobs.MaxQueueAge},
 		{"jobs.max_queued", s.Jobs.MaxQueued != next.Jobs.MaxQueued},
 		{"jobs.retention", s.Jobs.Retention != next.Jobs.Retention},

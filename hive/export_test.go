@@ -72,3 +72,12 @@ func (h *Hive) HoldWorkers() (letGo func()) {
 		}
 	}
 }
+
+// StoredEvents are the events of a job so far.
+func (h *Hive) StoredEvents(id string) (evs []store.Event, err error) {
+	err = h.store.View(func(tx *store.Tx) error {
+		evs, err = tx.JobEvents(id, 0, 0)
+		return err
+	})
+	return evs, err
+}

@@ -46,6 +46,7 @@ type Hive struct {
 	doctors  *semaphore.Weighted // one Doctor at a time
 	versions *versions
 	feed     feed
+	lines    lines
 	volatile volatile
 	logs     *logs
 
@@ -58,6 +59,7 @@ type Hive struct {
 	total    atomic.Int64
 	recovery atomic.Pointer[Recovery]
 	active   atomic.Int64                // unfinished jobs
+	kept     atomic.Int64                // jobs that have a record
 	examined atomic.Pointer[examination] // the last full check of the file
 
 	ctx   context.Context // ends at Close; supervisors and jobs live in it
@@ -67,12 +69,16 @@ type Hive struct {
 	mu      sync.Mutex
 	jobs    map[string]*job
 	workers map[string]*worker
+	names   map[string]*worker // the live workers that have one
 	dead    []store.Worker     // workers that have ended, oldest first
 	lessees map[string]*lessee // leases that are not workers', by lease id
 	claimed map[string]string  // worker names of spawns under way -> job id
 	begun   map[string]bool    // types whose autostart is under way
 	running bool               // recovery is over and what it left has been begun
 	resume  []func()           // what recovery leaves to be begun once the hive serves
+
+	pruning sync.Mutex    // one prune at a time
+	prunes  chan struct{} // holds one token when there are too many ended jobs
 
 	auditor auditor
 	quiet   map[string]int // reviews in a row in which nobody was found on a quarantined lease; auditor.turn guards it
@@ -99,9 +105,12 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), versions: newVersions(),
 		doctors: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
-		jobs: map[string]*job{}, workers: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
-		feed: feed{topics: map[string]*topic{}}, broken: make(chan struct{}),
+		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
+		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
 		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log),
+	}
+	if err := h.countJobs(); err != nil {
+		return nil, errors.Join(err, st.Close())
 	}
 	h.catalog.Store(cfg.Catalog)
 	settings := cfg.settings()
@@ -145,6 +154,7 @@ func machineID() string {
 func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.audit)
 	h.spawnGoroutine(h.keepLogs)
+	h.spawnGoroutine(h.pruneOften)
 	select {
 	case <-ctx.Done():
 		return nil

@@ -10,19 +10,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"rbeehive/store"
 )
 
 // job is a durable job that has not ended. One goroutine carries it out.
 type job struct {
 	op     Operation
+	line   string // see lines; set before others can see it
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it has ended, or when the hive closed before it did
 
-	mu  sync.Mutex
-	rec store.Job
+	mu       sync.Mutex
+	rec      store.Job
+	final    bool // it can no longer be cancelled
+	effected int  // see takesEffect
+	changed  chan struct{}
 }
 
 func (j *job) record() store.Job {
@@ -46,6 +48,28 @@ func (j *job) begin(workerID string, now time.Time) store.Job {
 		j.rec.WorkerID = workerID
 	}
 	return j.rec
+}
+
+// finalize makes sure that the job is not cancelled from now on. It returns why if
+// it has been.
+func (j *job) finalize(ctx context.Context) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	j.final = true
+	return nil
+}
+
+// cancelled cancels the job; false: it is too late.
+func (j *job) cancelled() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.final {
+		j.cancel(errCancelled)
+	}
+	return !j.final
 }
 
 // forget takes back that the job has made a worker: it was not recorded.
@@ -77,34 +101,7 @@ func fail(code, format string, args ...any) *failure {
 // are never written. Errors: ErrRecovering, ErrClosed, ErrQueueFull,
 // store.ErrDiskFull, store.ErrFailed, and ctx's while the write is queued.
 func (h *Hive) Submit(ctx context.Context, op Operation, raw json.RawMessage) (store.Job, error) {
-	if !h.serving.Load() {
-		return store.Job{}, ErrRecovering
-	}
-	rec := store.Job{
-		JobID:     "job-" + uuid.Must(uuid.NewV7()).String(),
-		Operation: op.Tag(),
-		Request:   raw,
-		State:     store.JobQueued,
-		CreatedAt: time.Now().UTC(),
-	}
-	if answer, ok := h.answer(op); ok {
-		return h.volatile.add(rec, answer), nil
-	}
-	if err := h.admit(); err != nil {
-		return store.Job{}, err
-	}
-	err := h.write(ctx, op, func(b *batch) error {
-		if err := b.PutJob(rec); err != nil {
-			return err
-		}
-		return b.event(store.EventState, rec.JobID, "", rec.Operation+" queued", map[string]any{"job": store.JobQueued})
-	})
-	if err != nil {
-		h.active.Add(-1)
-		return store.Job{}, err
-	}
-	h.start(rec, op)
-	return rec, nil
+	return h.SubmitOnce(ctx, "", op, raw)
 }
 
 // admit takes one of the places for unfinished jobs.
@@ -112,9 +109,9 @@ func (h *Hive) admit() error {
 	if h.ctx.Err() != nil || h.draining.Load() {
 		return ErrClosed
 	}
-	if int(h.active.Add(1)) > h.settings().Jobs.MaxQueued {
+	if most := h.settings().Jobs.MaxQueued; int(h.active.Add(1)) > most {
 		h.active.Add(-1)
-		return fmt.Errorf("%w: %d jobs are waiting or running (jobs.max_queued)", ErrQueueFull, h.cfg.Jobs.MaxQueued)
+		return fmt.Errorf("%w: %d jobs are waiting or running (jobs.max_queued)", ErrQueueFull, most)
 	}
 	return nil
 }
@@ -122,7 +119,8 @@ func (h *Hive) admit() error {
 // start carries out an admitted job in its own goroutine.
 func (h *Hive) start(rec store.Job, op Operation) {
 	ctx, cancel := context.WithCancelCause(h.ctx)
-	j := &job{op: op, cancel: cancel, rec: rec, done: make(chan struct{})}
+	j := &job{op: op, cancel: cancel, rec: rec, done: make(chan struct{}), changed: make(chan struct{})}
+	h.lines.join(j, h.lineOf(op))
 	h.mu.Lock()
 	h.jobs[rec.JobID] = j
 	h.mu.Unlock()
@@ -136,10 +134,12 @@ func (h *Hive) start(rec store.Job, op Operation) {
 		defer cancel(nil)
 		defer close(j.done)
 		h.carryOut(ctx, j)
+		h.lines.leave(j)
 		h.mu.Lock()
 		delete(h.jobs, rec.JobID)
 		h.mu.Unlock()
 		h.active.Add(-1)
+		h.jobEnded()
 	})
 }
 
@@ -168,6 +168,9 @@ func (h *Hive) carryOut(ctx context.Context, j *job) {
 }
 
 func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
+	if err := h.awaitTurn(ctx, j); err != nil {
+		return nil, err
+	}
 	switch op := j.op.(type) {
 	case Spawn:
 		return h.runSpawn(ctx, j, op)
@@ -257,16 +260,41 @@ func (h *Hive) Job(id string) (store.Job, error) {
 // WaitJob blocks until the job has ended or ctx ends, and returns the job as
 // it is then. An ended ctx is not an error.
 func (h *Hive) WaitJob(ctx context.Context, id string) (store.Job, error) {
+	for {
+		rec, again, err := h.waitOnce(ctx, id)
+		if !again {
+			return rec, err
+		}
+	}
+}
+
+// waitOnce waits for the end of a job, or, if it is recorded and whoever submitted
+// it has not come to begin it, for its next event; then it is to be called again.
+func (h *Hive) waitOnce(ctx context.Context, id string) (rec store.Job, again bool, err error) {
+	wake := h.feed.join(id)
+	defer h.feed.leave(id, wake)
 	h.mu.Lock()
 	j := h.jobs[id]
 	h.mu.Unlock()
-	if j != nil {
-		select {
-		case <-j.done:
-		case <-ctx.Done():
+	if j == nil {
+		rec, err = h.Job(id)
+		if err != nil || rec.State.Ended() {
+			return rec, false, err
 		}
+		select {
+		case <-wake:
+			return rec, true, nil
+		case <-ctx.Done():
+		case <-h.ctx.Done():
+		}
+		return rec, false, nil
 	}
-	return h.Job(id)
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+	}
+	rec, err = h.Job(id)
+	return rec, false, err
 }
 
 // Jobs returns a page of recorded jobs, newest first, and the cursor of the
@@ -338,11 +366,9 @@ func (h *Hive) Cancel(ctx context.Context, id string) (store.Job, error) {
 		}
 		return rec, fmt.Errorf("%w: job %s has already ended (%s)", ErrConflict, id, rec.State)
 	}
-	switch j.op.(type) {
-	case StopWorker, ProcessDelete:
+	if !j.cancelled() {
 		return j.record(), fmt.Errorf("%w: a %s cannot be cancelled once it has begun", ErrConflict, j.op.Tag())
 	}
-	j.cancel(errCancelled)
 	select {
 	case <-j.done:
 	case <-ctx.Done():

@@ -13,13 +13,15 @@ import (
 
 // Pruning goes in small steps, so that no transaction grows with what is old.
 const (
-	pruneStep     = 256
+	pruneStep     = 64
 	tombstoneKept = 7 * 24 * time.Hour
 )
 
 // prune removes ended jobs, dead workers with their logs, and tombstones that
 // are older than they need be.
 func (h *Hive) prune(ctx context.Context) {
+	h.pruning.Lock()
+	defer h.pruning.Unlock()
 	for _, rec := range h.buryable(time.Now()) {
 		if ctx.Err() != nil || !h.bury(rec) {
 			return
@@ -36,6 +38,42 @@ func (h *Hive) prune(ctx context.Context) {
 		}
 	}
 }
+
+// pruneOften prunes jobs as fast as they come, where that is faster than audits
+// come round, until the hive closes.
+func (h *Hive) pruneOften() {
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-h.prunes:
+			h.prune(h.ctx)
+		}
+	}
+}
+
+// jobEnded has jobs pruned if more than jobs.keep, and a step, have a record.
+func (h *Hive) jobEnded() {
+	if h.surplus() < pruneStep {
+		return
+	}
+	select {
+	case h.prunes <- struct{}{}:
+	default:
+	}
+}
+
+// countJobs finds out how many jobs have a record.
+func (h *Hive) countJobs() error {
+	return h.store.View(func(tx *store.Tx) error {
+		n, err := tx.CountJobs()
+		h.kept.Store(int64(n))
+		return err
+	})
+}
+
+// surplus is how many jobs more than jobs.keep have a record.
+func (h *Hive) surplus() int { return int(h.kept.Load()) - h.settings().Jobs.Keep }
 
 // bury removes a dead worker's record and log. While its port is quarantined
 // they stay: the log is a proof by which what is left of it can be known. It
@@ -76,19 +114,11 @@ func (h *Hive) tidy(fn func(*batch) error) error {
 
 // pruneStep removes one batch and returns how many records it held.
 func (h *Hive) pruneStep() (n int, err error) {
+	removed := 0
 	err = h.tidy(func(b *batch) error {
-		var old []string
-		for job, err := range b.Jobs("", false) {
-			if err != nil {
-				return err
-			}
-			if len(old) == pruneStep || b.Now().Sub(job.CreatedAt) < h.settings().Jobs.Retention {
-				break // jobs come by age
-			}
-			if job.FinishedAt == nil || b.Now().Sub(*job.FinishedAt) < h.settings().Jobs.Retention {
-				continue
-			}
-			old = append(old, job.JobID)
+		old, err := h.oldJobs(b)
+		if err != nil {
+			return err
 		}
 		for _, id := range old {
 			if err := b.DeleteJob(id); err != nil {
@@ -100,10 +130,33 @@ func (h *Hive) pruneStep() (n int, err error) {
 			return err
 		}
 		events, err := b.PruneEvents(b.Now().Add(-h.settings().Jobs.Retention), pruneStep) // of no job and no worker that is kept
-		n = max(len(old), ended, events)
+		removed, n = len(old), max(len(old), ended, events)
 		return err
 	})
+	if err == nil {
+		h.kept.Add(-int64(removed))
+	}
 	return n, err
+}
+
+// oldJobs returns ended jobs that need not be kept, oldest first, at most a step:
+// those that are older than jobs.retention, and those beyond jobs.keep.
+func (h *Hive) oldJobs(b *batch) (old []string, err error) {
+	surplus, retention := h.surplus(), h.settings().Jobs.Retention
+	for job, err := range b.Jobs("", false) {
+		if err != nil {
+			return nil, err
+		}
+		tooMany := len(old) < surplus
+		if len(old) == pruneStep || !tooMany && b.Now().Sub(job.CreatedAt) < retention {
+			break // jobs come by age
+		}
+		if job.FinishedAt == nil || !tooMany && b.Now().Sub(*job.FinishedAt) < retention {
+			continue
+		}
+		old = append(old, job.JobID)
+	}
+	return old, nil
 }
 
 func (h *Hive) logPath(workerID string) string {

@@ -273,6 +273,7 @@ func (h *Hive) runRestart(ctx context.Context, j *job, op RestartWorker) (any, e
 		if w, err = h.revive(ctx, j, rec); err != nil {
 			return nil, err
 		}
+		j.takesEffect()
 	}
 	if err := h.awaitReady(ctx, j, w); err != nil {
 		return nil, err
@@ -325,6 +326,7 @@ func (w *worker) requestRestart(ctx context.Context, j *job) (begun bool, err er
 	if err != nil || !taken {
 		return false, err
 	}
+	j.takesEffect()
 	select {
 	case err := <-r.begun:
 		return true, err

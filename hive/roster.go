@@ -20,6 +20,9 @@ func (h *Hive) enlist(w *worker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.workers[w.id()] = w
+	if name := w.record().Name; name != "" {
+		h.names[name] = w
+	}
 }
 
 // retire moves a worker that has ended to the dead. A worker that never got
@@ -29,6 +32,9 @@ func (h *Hive) retire(w *worker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.workers, w.id())
+	if name := w.record().Name; h.names[name] == w {
+		delete(h.names, name)
+	}
 	h.dead = slices.DeleteFunc(h.dead, func(rec store.Worker) bool { return rec.WorkerID == w.id() })
 	h.dead = append(h.dead, w.record())
 }
@@ -43,10 +49,8 @@ func (h *Hive) claimName(name, jobID string) error {
 	if other := h.claimed[name]; other != "" {
 		return fail(CodeNameInUse, "a worker named %q is being started by %s", name, other)
 	}
-	for _, w := range h.workers {
-		if rec := w.record(); rec.Name == name {
-			return fail(CodeNameInUse, "worker %s has the name %q; stop it first, or choose another name", rec.WorkerID, name)
-		}
+	if w := h.names[name]; w != nil {
+		return fail(CodeNameInUse, "worker %s has the name %q; stop it first, or choose another name", w.id(), name)
 	}
 	h.claimed[name] = jobID
 	return nil
@@ -65,12 +69,7 @@ func (h *Hive) liveWorker(ref string) *worker {
 	if w := h.workers[ref]; w != nil {
 		return w
 	}
-	for _, w := range h.workers {
-		if w.record().Name == ref {
-			return w
-		}
-	}
-	return nil
+	return h.names[ref]
 }
 
 // workerByPID finds a live worker by the PID of its main process.

@@ -73,6 +73,7 @@ func (h *Hive) spawnAndFollow(ctx context.Context, j *job, typ *catalog.Type, op
 		if err != nil {
 			return nil, err
 		}
+		j.takesEffect()
 		if op.Wait == WaitStarted {
 			return w, nil
 		}

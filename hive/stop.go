@@ -29,7 +29,10 @@ type outcome struct {
 
 // runStop carries out worker_stop and worker_process_delete.
 func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing string) (any, error) {
-	w := find()
+	w, err := h.awaitWorker(ctx, j, find)
+	if err != nil {
+		return nil, err
+	}
 	if w == nil {
 		// A stop that goes on after a restart finds its worker ended as it was asked to.
 		if id := j.record().WorkerID; id != "" {
@@ -42,6 +45,9 @@ func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing
 	rec := w.record()
 	if rec.State == store.WorkerUnverified {
 		return nil, fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
+	}
+	if err := j.finalize(ctx); err != nil {
+		return nil, err
 	}
 	j.begin(rec.WorkerID, time.Now().UTC())
 	if err := w.requestStop(ctx, stopRequest{jobID: j.id(), reason: "stopped on request"}); err != nil {

@@ -77,7 +77,7 @@ var errEnough = errors.New("more findings are not listed")
 
 func (c *checker) run() error {
 	checks := []func() error{
-		c.records, c.leases, c.pids, c.workers, c.events,
+		c.records, c.leases, c.pids, c.workers, c.events, c.keys,
 		func() error { return c.index(bucketByJob) },
 		func() error { return c.index(bucketByWorker) },
 	}
@@ -310,6 +310,30 @@ func (c *checker) index(b bucket) error {
 			continue
 		}
 		if err := c.inconsistent("%s has %x, and there is no such event", b, e.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keys demands that every idempotency key stands for a job that says so.
+func (c *checker) keys() error {
+	for e, err := range c.tx.scan(bucketKeys, scanOptions{}) {
+		if err != nil {
+			return err
+		}
+		var k Keyed
+		if err := c.tx.decode(bucketKeys, e.key, e.payload, &k); err != nil {
+			return err
+		}
+		j, err := c.tx.Job(k.JobID)
+		if ignoreMissing(err) != nil {
+			return err
+		}
+		if err == nil && j.Key == string(e.key) {
+			continue
+		}
+		if err := c.inconsistent("an idempotency key stands for job %q, which does not say so", k.JobID); err != nil {
 			return err
 		}
 	}

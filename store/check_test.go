@@ -71,6 +71,12 @@ func TestCheckFindsContradictions(t *testing.T) {
 			func(tx *store.Tx) error { return tx.DeleteWorker(workerID(8080)) },
 			"which has no record",
 		},
+		"an idempotency key of no job": {
+			func(tx *store.Tx) error {
+				return store.RawPut(tx, "keys", []byte("k"), store.Keyed{JobID: "j"})
+			},
+			`stands for job "j", which does not say so`,
+		},
 		"an event without its index": {
 			func(tx *store.Tx) error {
 				return store.RawDelete(tx, "byjob", []byte("j\x00\x00\x00\x00\x00\x00\x00\x00\x01"))

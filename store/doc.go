@@ -15,7 +15,7 @@
 //	events/    <seq BE64>                            -> Event (one sequence for the whole hive)
 //	byjob/     <job_id> 00 <seq BE64>                -> nothing (index into events/)
 //	byworker/  <worker_id> 00 <seq BE64>             -> nothing (index into events/)
-//	keys/      <idempotency key>                     -> not used yet
+//	keys/      <idempotency key>                     -> Keyed (its job, as long as that has a record)
 //
 // Every value is an envelope: a format byte, a CRC-32C over bucket, key and
 // payload, the payload as JSON. bbolt has no checksums on its pages, only on

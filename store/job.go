@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -28,9 +29,65 @@ func (tx *Tx) PutJob(j Job) error {
 	return nil
 }
 
-// DeleteJob removes a job with its events, also from the index of their
-// workers. It need not exist.
+// Keyed is the request that an idempotency key stands for, as long as its job
+// has a record.
+type Keyed struct {
+	JobID string `json:"job_id"`
+	// Digest is the SHA-256 of the request, in hex.
+	Digest string `json:"digest"`
+}
+
+// Keyed returns what was submitted with an idempotency key. Errors: ErrNotFound.
+func (tx *Tx) Keyed(key string) (Keyed, error) {
+	var k Keyed
+	if err := tx.get(bucketKeys, []byte(key), &k); err != nil {
+		return Keyed{}, fmt.Errorf("idempotency key: %w", err)
+	}
+	return k, nil
+}
+
+// PutKeyedJob writes a job for the first time and lets its Key stand for it.
+// Errors: ErrInvalid if the key is empty or stands for a job already.
+func (tx *Tx) PutKeyedJob(j Job, digest string) error {
+	taken, err := tx.has(bucketKeys, []byte(j.Key))
+	if err != nil {
+		return fmt.Errorf("idempotency key: %w", err)
+	}
+	if j.Key == "" || taken {
+		return fmt.Errorf("job %s: %w: its idempotency key is empty or taken", j.JobID, ErrInvalid)
+	}
+	if err := tx.put(bucketKeys, []byte(j.Key), Keyed{j.JobID, digest}); err != nil {
+		return fmt.Errorf("write an idempotency key: %w", err)
+	}
+	return tx.PutJob(j)
+}
+
+// CountJobs counts the jobs that have a record, without reading them.
+func (tx *Tx) CountJobs() (int, error) {
+	bb, err := tx.open(bucketJobs)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	c := bb.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return n, nil
+}
+
+// DeleteJob removes a job with its idempotency key and its events, also from the
+// index of their workers. It need not exist.
 func (tx *Tx) DeleteJob(id string) error {
+	switch j, err := tx.Job(id); {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("delete: %w", err)
+	case j.Key != "":
+		if err := tx.del(bucketKeys, []byte(j.Key)); err != nil {
+			return fmt.Errorf("delete job %s: %w", id, err)
+		}
+	}
 	if err := tx.del(bucketJobs, []byte(id)); err != nil {
 		return fmt.Errorf("delete job %s: %w", id, err)
 	}

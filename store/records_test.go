@@ -348,3 +348,25 @@ func TestRecordsOutliveTheTransaction(t *testing.T) {
 	}()
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
+
+func TestKeyedJobs(t *testing.T) {
+	s := storetest.Open(t)
+	update(t, s, func(tx *store.Tx) {
+		require.ErrorIs(t, tx.PutKeyedJob(store.Job{JobID: "j"}, "d"), store.ErrInvalid, "no key")
+		require.NoError(t, tx.PutKeyedJob(store.Job{JobID: "j", Key: "k"}, "d"))
+		require.NoError(t, tx.PutJob(store.Job{JobID: "other"}))
+	})
+	update(t, s, func(tx *store.Tx) {
+		require.ErrorIs(t, tx.PutKeyedJob(store.Job{JobID: "j2", Key: "k"}, "e"), store.ErrInvalid, "taken")
+		keyed, err := tx.Keyed("k")
+		require.NoError(t, err)
+		require.Equal(t, store.Keyed{JobID: "j", Digest: "d"}, keyed)
+		n, err := tx.CountJobs()
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		require.NoError(t, tx.DeleteJob("j"))
+		_, err = tx.Keyed("k")
+		require.ErrorIs(t, err, store.ErrNotFound, "the key goes with its job")
+		require.NoError(t, tx.PutKeyedJob(store.Job{JobID: "j2", Key: "k"}, "e"), "and may be used again")
+	})
+}

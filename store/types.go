@@ -252,11 +252,13 @@ type JobError struct {
 
 // Job is one submitted operation.
 type Job struct {
-	JobID      string          `json:"job_id"` // job-<uuid v7>: sorts by time
-	Operation  string          `json:"operation"`
-	Request    json.RawMessage `json:"request"`
-	State      JobState        `json:"state"`
-	WorkerID   string          `json:"worker_id,omitempty"`
+	JobID     string          `json:"job_id"` // job-<uuid v7>: sorts by time
+	Operation string          `json:"operation"`
+	Request   json.RawMessage `json:"request"`
+	State     JobState        `json:"state"`
+	WorkerID  string          `json:"worker_id,omitempty"`
+	// Key is the caller's idempotency key; empty: none was given. See PutKeyedJob.
+	Key        string          `json:"key,omitempty"`
 	Result     json.RawMessage `json:"result,omitempty"`
 	Error      *JobError       `json:"error,omitempty"`
 	CreatedAt  time.Time       `json:"created_at"`

@@ -19,6 +19,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	require.NoError(t, err)
 	ofHive := map[string]func(a, b hive.Settings) bool{
 		"jobs.retention":     func(a, b hive.Settings) bool { return a.Jobs.Retention != b.Jobs.Retention },
+		"jobs.keep":          func(a, b hive.Settings) bool { return a.Jobs.Keep != b.Jobs.Keep },
 		"jobs.max_queued":    func(a, b hive.Settings) bool { return a.Jobs.MaxQueued != b.Jobs.MaxQueued },
 		"jobs.max_queue_age": func(a, b hive.Settings) bool { return a.Jobs.MaxQueueAge != b.Jobs.MaxQueueAge },
 		"jobs.stream_wait":   func(a, b hive.Settings) bool { return a.Jobs.StreamWait != b.Jobs.StreamWait },
@@ -31,7 +32,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		"hive_id": "box", "listen": "127.0.0.1:7999", "data_dir": "/elsewhere", "queen_url": "http://127.0.0.1:7833",
 		"allowed_hosts": "[box.lan]", "shutdown": "stop", "log_level": "debug", "log_format": "json",
 		"ports.range": "9000-9100", "ports.reserved": "[8188]", "ports.policy": "sequential", "ports.quarantine": "5s",
-		"jobs.retention": "1h", "jobs.max_queued": "7", "jobs.max_queue_age": "1h", "jobs.stream_wait": "9s",
+		"jobs.retention": "1h", "jobs.keep": "1000", "jobs.max_queued": "7", "jobs.max_queue_age": "1h", "jobs.stream_wait": "9s",
 		"workers_keep": "9h", "start_parallel": "9", "audit.interval": "9s", "audit.orphans": "kill",
 		"logs.max_size": "1MiB", "logs.keep": "9", "logs.max_total": "1MiB",
 	} {

@@ -72,7 +72,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Shutdown: hive.Shutdown(s.Shutdown), StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
 		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
 		Jobs: hive.JobsConfig{
-			Retention: s.Jobs.Retention, MaxQueued: s.Jobs.MaxQueued,
+			Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
 			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
 		},
 		Logs: hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
@@ -257,6 +257,9 @@ func (l *loader) checkFixed(c *Config) error {
 	return nil
 }
 
+// leastJobsKept leaves who waits for a job the time to read how it ended.
+const leastJobsKept = 100
+
 func (l *loader) checkDurations(s *settings, _ *Config) error {
 	for _, d := range []struct {
 		path  string
@@ -276,6 +279,9 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 	}
 	if s.StartParallel < 1 {
 		return l.fail("start_parallel", "%d: expected at least 1", s.StartParallel)
+	}
+	if s.Jobs.Keep < leastJobsKept {
+		return l.fail("jobs.keep", "%d: expected at least %d", s.Jobs.Keep, leastJobsKept)
 	}
 	if s.Jobs.MaxQueued < 1 {
 		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)

@@ -91,7 +91,7 @@ allowed_hosts: [gpubox.lan, 10.0.0.7]
 auth: none
 ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 30s}
 shutdown: stop
-jobs: {retention: 24h, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
+jobs: {retention: 24h, keep: 500, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
 workers_keep: 1h
 start_parallel: 4
 audit: {interval: 10s, orphans: kill}

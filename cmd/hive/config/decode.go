@@ -47,6 +47,7 @@ type ports struct {
 
 type jobs struct {
 	Retention   duration `mapstructure:"retention"`
+	Keep        int      `mapstructure:"keep"`
 	MaxQueued   int      `mapstructure:"max_queued"`
 	MaxQueueAge duration `mapstructure:"max_queue_age"`
 	StreamWait  duration `mapstructure:"stream_wait"`
@@ -77,7 +78,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"hive_id": defaultHiveID, "listen": defaultListen, "shutdown": "keep", "log_format": defaultLogFormat,
 		"ports::range": "8080-9999", "ports::policy": "lowest", "ports::quarantine": "0s",
-		"jobs::retention": "168h", "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
+		"jobs::retention": "168h", "jobs::keep": 10000, "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
 		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
 		"logs::max_size": "64MiB", "logs::keep": 3, "logs::max_total": "2GiB",
 	}

@@ -42,7 +42,7 @@ func fileRules() rule {
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
 	top["advertise"] = later
 	top["ports"] = rule{keys: values("range reserved policy quarantine")}
-	top["jobs"] = rule{keys: values("retention max_queued max_queue_age stream_wait")}
+	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}
 	top["audit"] = rule{keys: values("interval orphans")}
 	top["logs"] = rule{keys: values("max_size keep max_total")}
 	top["workers"] = rule{keys: worker, list: true}

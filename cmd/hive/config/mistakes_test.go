@@ -82,6 +82,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		"stall":              {entry("ready: {stall: 5}"), "hive.yaml: workers[0]: ready.stall: 5: a duration needs a unit"},
 		"no retention":       {"jobs: {retention: 0s}\n", "hive.yaml: jobs.retention: 0s: expected at least 1m0s"},
 		"negative interval":  {"audit: {interval: -1s}\n", "hive.yaml: audit.interval: -1s: expected at least 1s"},
+		"few jobs kept":      {"jobs: {keep: 99}\n", "hive.yaml: jobs.keep: 99: expected at least 100"},
 		"negative age":       {"jobs: {max_queue_age: -1s}\n", "hive.yaml: jobs.max_queue_age: -1s: expected at least 1s"},
 
 		"preset as list":   {"workers: [{name: a, preset: [vllm]}]\n", "hive.yaml: workers[0]: preset: expected a text"},

@@ -1,0 +1,167 @@
+package hive
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"rbeehive/store"
+)
+
+// lines keep the jobs on one worker in the order in which they were submitted. A
+// job waits for an earlier one only as long as it must to have its effect after
+// that one's: a stop does not wait until the worker that it stops is ready.
+type lines struct {
+	mu   sync.Mutex
+	jobs map[string][]*job // unfinished, by what lineOf says, in order
+}
+
+// join places j behind the others of its line; empty: it has none.
+func (l *lines) join(j *job, line string) {
+	if j.line = line; line == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.jobs[line] = append(l.jobs[line], j)
+}
+
+func (l *lines) leave(j *job) {
+	if j.line == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rest := slices.DeleteFunc(l.jobs[j.line], func(other *job) bool { return other == j })
+	if l.jobs[j.line] = rest; len(rest) == 0 {
+		delete(l.jobs, j.line)
+	}
+}
+
+// ahead returns the jobs of j's line that were submitted before it.
+func (l *lines) ahead(j *job) []*job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := l.jobs[j.line]
+	return slices.Clone(line[:max(0, slices.Index(line, j))])
+}
+
+// lineOf names the worker that an operation is about: by its name, which it has
+// before it exists, else by its id. Empty: about none that others could mean.
+func (h *Hive) lineOf(op Operation) string {
+	ref := ""
+	switch op := op.(type) {
+	case Spawn:
+		return op.Name
+	case StopWorker:
+		ref = op.WorkerID
+	case RestartWorker:
+		ref = op.WorkerID
+	default:
+		return ""
+	}
+	if rec, err := h.Worker(ref); err == nil && rec.Name != "" {
+		return rec.Name
+	}
+	return ref
+}
+
+// awaitTurn blocks until those jobs ahead of j that it must not overtake have
+// had their effect, or ended.
+func (h *Hive) awaitTurn(ctx context.Context, j *job) error {
+	for _, other := range h.lines.ahead(j) {
+		_, stops := j.op.(StopWorker)
+		_, stopping := other.op.(StopWorker)
+		switch {
+		case stops && stopping:
+			continue // both want the same
+		case stopping:
+			// Its worker has a name, a port and a lease until the stop is over.
+			if err := h.awaitJob(ctx, j, other, other.done); err != nil {
+				return err
+			}
+		default:
+			if err := h.awaitJob(ctx, j, other, other.effect(0)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// awaitJob blocks until ch is closed or other has ended. If that takes a while
+// j's story says what it waits for.
+func (h *Hive) awaitJob(ctx context.Context, j, other *job, ch <-chan struct{}) error {
+	select {
+	case <-ch:
+		return nil
+	case <-other.done:
+		return nil
+	default:
+	}
+	err := h.tidy(func(b *batch) error {
+		return b.event(store.EventState, j.id(), "", "waits for "+other.op.Tag()+" "+other.id()+" of the same worker",
+			map[string]any{"job": store.JobQueued, "waits_for": other.id()})
+	})
+	if err != nil {
+		h.logUnlessClosing(err, "record that a job waits", j.id())
+	}
+	select {
+	case <-ch:
+	case <-other.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// awaitWorker finds the worker of a stop. If there is none it blocks until nothing
+// is ahead of j that could still make one: a spawn whose port a stranger has is
+// between two workers for a moment. Nil: there is none.
+func (h *Hive) awaitWorker(ctx context.Context, j *job, find func() *worker) (*worker, error) {
+	for _, other := range h.lines.ahead(j) {
+		for over := false; !over; {
+			seen := other.effects()
+			if w := find(); w != nil {
+				return w, nil
+			}
+			select {
+			case <-other.effect(seen):
+			case <-other.done:
+				over = true
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+	}
+	return find(), nil
+}
+
+// effects is how often the job has had the effect that others wait for.
+func (j *job) effects() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.effected
+}
+
+// effect returns a channel that is closed once effects is more than seen.
+func (j *job) effect(seen int) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.effected > seen {
+		over := make(chan struct{})
+		close(over)
+		return over
+	}
+	return j.changed
+}
+
+// takesEffect lets those go on that wait for what the job does: its worker can be
+// found and will take their requests after this one.
+func (j *job) takesEffect() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.effected++
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
