@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -178,9 +179,12 @@ func TestBadRequests(t *testing.T) {
 			require.Contains(t, p.Detail, tt.detail)
 		})
 	}
-	resp, body := r.send("POST", "/v1/jobs", `{"operation":"hive_check"}`, "Idempotency-Key", "k")
-	require.Contains(t, problemOf(t, resp, body).Detail, "Idempotency-Key")
-	resp, body = r.send("GET", "/v1/jobs/job-none/events", "", "Last-Event-ID", "x")
+	for _, key := range []string{"", "a b", "\u00e9", strings.Repeat("k", 256)} {
+		resp, body := r.send("POST", "/v1/jobs", `{"operation":"hive_check"}`, "Idempotency-Key", key)
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, key)
+		require.Contains(t, problemOf(t, resp, body).Detail, "Idempotency-Key: 1 to 255")
+	}
+	resp, body := r.send("GET", "/v1/jobs/job-none/events", "", "Last-Event-ID", "x")
 	require.Contains(t, problemOf(t, resp, body).Detail, "Last-Event-ID")
 	require.Empty(t, decode[wire.Jobs](t, r.get("/v1/jobs", http.StatusOK)).Jobs, "a refused request leaves no job")
 }
@@ -275,4 +279,31 @@ func TestWorkerHasEveryMember(t *testing.T) {
 	require.Equal(t, "null", string(got["name"]))
 	require.Equal(t, "null", string(got["exit"]))
 	require.Regexp(t, `^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"$`, string(got["started_at"]))
+}
+
+// A client that lost the answer sends the same again, from many places at once.
+func TestIdempotencyKey(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	const op = `{"operation":"worker_spawn","worker":"cpu","name":"once"}`
+	var wg sync.WaitGroup
+	ids := make([]string, 100)
+	for i := range ids {
+		wg.Go(func() {
+			resp, body := r.send("POST", "/v1/jobs?wait=60s", op, "Idempotency-Key", "k-1")
+			var job wire.Job
+			if resp.StatusCode == http.StatusOK && json.Unmarshal([]byte(body), &job) == nil && job.State == "succeeded" {
+				ids[i] = job.JobID
+			}
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		require.NotEmpty(t, id)
+		require.Equal(t, ids[0], id)
+	}
+	require.Len(t, decode[wire.Workers](t, r.get("/v1/workers", http.StatusOK)).Workers, 1)
+	require.Len(t, decode[wire.Jobs](t, r.get("/v1/jobs", http.StatusOK)).Jobs, 1)
+	resp, body := r.send("POST", "/v1/jobs", `{"operation":"worker_spawn","worker":"cpu"}`, "Idempotency-Key", "k-1")
+	require.Equal(t, http.StatusConflict, resp.StatusCode)
+	require.Contains(t, problemOf(t, resp, body).Detail, ids[0])
 }

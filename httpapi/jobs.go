@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"rbeehive/hive"
@@ -14,8 +15,10 @@ import (
 	"rbeehive/store"
 )
 
-// jobsPage is how many jobs one answer has unless asked.
-const jobsPage = 100
+const (
+	jobsPage = 100 // how many jobs one answer has unless asked
+	maxKey   = 255 // bytes of an idempotency key
+)
 
 // submitJob takes an operation. Any Content-Type will do: curl -d says
 // application/x-www-form-urlencoded, and the form is never parsed.
@@ -24,10 +27,9 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return err
 	}
-	// Ignoring the key would break the promise that the sender relies on: a
-	// request repeated with it would start a second worker.
-	if orZero(p.IdempotencyKey) != "" {
-		return badField("Idempotency-Key", "not supported by this version of hive")
+	key, err := idempotencyKey(p.IdempotencyKey)
+	if err != nil {
+		return err
 	}
 	body, err := readBody(w, r)
 	if err != nil {
@@ -38,7 +40,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return err
 	}
-	job, err := h.Submit(r.Context(), op, body)
+	job, err := h.SubmitOnce(r.Context(), key, op, body)
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", op.Tag(), err)
 	}
@@ -52,6 +54,20 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.JobID)
 	return writeJSON(w, http.StatusAccepted, submittedShape(job))
+}
+
+// idempotencyKey is the key that was sent; empty: none. A header that is there and
+// says nothing is refused: its sender relies on it.
+func idempotencyKey(sent *string) (string, error) {
+	if sent == nil {
+		return "", nil
+	}
+	key := *sent
+	odd := strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' })
+	if key == "" || len(key) > maxKey || odd {
+		return "", badField("Idempotency-Key", fmt.Sprintf("1 to %d visible ASCII characters are expected", maxKey))
+	}
+	return key, nil
 }
 
 // readBody reads at most maxBodyBytes. The server's read limit bounds the time.
