@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		HiveID: "localhost", Listen: addr("127.0.0.1:7835"), DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
-		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
+		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
 		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30},
 	}
@@ -135,7 +135,7 @@ workers:
 			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
 			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second,
 		},
-		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
+		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
 		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
 		Logs:     hive.LogsConfig{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
 		LogLevel: "debug", LogFormat: "json",
