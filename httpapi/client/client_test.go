@@ -100,7 +100,7 @@ func TestRequestsAreAsTheContractSays(t *testing.T) {
 	ctx := testContext(t)
 	var errs []error
 	add := func(_ any, err error) { errs = append(errs, err) }
-	add(c.Submit(ctx, json.RawMessage(`{"operation":"x"}`)))
+	add(c.Submit(ctx, "", json.RawMessage(`{"operation":"x"}`)))
 	add(c.Job(ctx, "job-1"))
 	add(c.Jobs(ctx, client.JobFilter{}))
 	add(c.Jobs(ctx, client.JobFilter{State: "failed", Operation: "worker_stop", Limit: 7, After: "job-9"}))
@@ -255,7 +255,7 @@ func TestRecoveringIsWaitedFor(t *testing.T) {
 		o.RecoveryWait = time.Minute
 		o.OnRecovering = func(e *client.Error) { told = append(told, e.Detail) }
 	})
-	reply, err := c.Submit(testContext(t), json.RawMessage(`{}`))
+	reply, err := c.Submit(testContext(t), "", json.RawMessage(`{}`))
 	require.NoError(t, err)
 	require.Equal(t, "job-1", reply.Value.JobID)
 	require.Equal(t, []string{"recovering 37/1920", "recovering 37/1920"}, told)
@@ -275,7 +275,7 @@ func TestRecoveringForTooLong(t *testing.T) {
 }
 
 // A POST whose connection breaks may have been taken: a second one would spawn a second worker.
-func TestSubmitIsNeverSentTwice(t *testing.T) {
+func TestSubmitWithoutAKeyIsNeverSentTwice(t *testing.T) {
 	var posts atomic.Int32
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -290,7 +290,30 @@ func TestSubmitIsNeverSentTwice(t *testing.T) {
 	})
 	_, err := c.Hive(testContext(t)) // so that the POST goes over a connection that is used again
 	require.NoError(t, err)
-	_, err = c.Submit(testContext(t), json.RawMessage(`{}`))
+	_, err = c.Submit(testContext(t), "", json.RawMessage(`{}`))
 	require.ErrorIs(t, err, client.ErrUnreachable)
 	require.Equal(t, int32(1), posts.Load())
+}
+
+// With a key it is sent until there is an answer, also by a hive that was away meanwhile.
+func TestSubmitWithAKeyIsSentAgain(t *testing.T) {
+	var keys []string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		switch len(keys) {
+		case 1:
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				conn.Close()
+			}
+		case 2:
+			writeProblem(w, 503, "recovering", "recovering")
+		default:
+			writeJSON(w, 202, `{"job_id":"job-1"}`)
+		}
+	})
+	reply, err := c.Submit(testContext(t), "k", json.RawMessage(`{}`))
+	require.NoError(t, err)
+	require.Equal(t, "job-1", reply.Value.JobID)
+	require.Equal(t, []string{"k", "k", "k"}, keys)
 }

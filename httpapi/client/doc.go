@@ -11,13 +11,14 @@
 // restart of the daemon.
 //
 // Guarantees: an event is handed over once and in order. No request that may
-// have reached the server is sent twice; only a refusal because of a running
+// have reached the server is sent twice, but for a submission with an idempotency
+// key, which is one job however often it is sent; a refusal because of a running
 // recovery is repeated, because the server says that it did nothing.
 // Redirects are not followed: a hive sends none on these routes, so whoever
 // does is not a hive, and the token would go to a stranger.
 //
-// Caveats: a POST whose connection breaks before the answer may or may not
-// have been taken; the caller sees an *UnreachableError and has to look.
+// Caveats: a POST without a key whose connection breaks before the answer may or
+// may not have been taken; the caller sees an *UnreachableError and has to look.
 // Fields that this build does not know are lost in the typed value, but not in
 // Reply.Raw.
 package client

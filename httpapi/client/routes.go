@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"time"
 
 	"rbeehive/httpapi/client/api"
 	"rbeehive/httpapi/wire"
@@ -19,12 +21,42 @@ import (
 // jsonType is what the client sends.
 const jsonType = "application/json"
 
+// lostWait is how long a submission whose connection broke is sent again: a hive
+// that is upgraded is back by then.
+const lostWait = 10 * time.Second
+
 // Submit posts an operation: a JSON object with "operation" and its fields.
-// The job exists durably when it returns.
-func (c *Client) Submit(ctx context.Context, operation json.RawMessage) (Reply[wire.Submitted], error) {
-	return call[wire.Submitted](ctx, c, func(server string) (*http.Request, error) {
-		return api.NewSubmitJobRequestWithBody(server, nil, jsonType, bytes.NewReader(operation))
-	})
+// The job exists durably when it returns. With an idempotency key (one that is
+// made up for this submission; empty: none) the request is sent again, for up to
+// 10 s, if the connection broke before the answer was there: it is one job all the
+// same.
+func (c *Client) Submit(ctx context.Context, key string, operation json.RawMessage) (Reply[wire.Submitted], error) {
+	away := newOutage(nil)
+	var lost time.Time // when a connection broke; zero: none did
+	for {
+		reply, err := call[wire.Submitted](ctx, c, func(server string) (*http.Request, error) {
+			return api.NewSubmitJobRequestWithBody(server, &wire.SubmitJobParams{IdempotencyKey: opt(key)}, jsonType, bytes.NewReader(operation))
+		})
+		if err == nil || key == "" {
+			return reply, err
+		}
+		if lost.IsZero() && broke(err) {
+			lost = time.Now()
+		}
+		if lost.IsZero() || time.Since(lost) > lostWait {
+			return reply, err
+		}
+		if err := away.wait(ctx, err); err != nil {
+			return reply, err
+		}
+	}
+}
+
+// broke reports whether a request may have been received although no answer to it
+// was.
+func broke(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return errors.Is(err, ErrUnreachable) && (!ok || op.Op != "dial")
 }
 
 // Job returns one job.

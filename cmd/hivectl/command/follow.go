@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func (a *app) run(ctx context.Context, operation any, events io.Writer) (client.
 	if err != nil {
 		return none, fmt.Errorf("encode the operation: %w", err)
 	}
-	submitted, err := a.hive.Submit(ctx, body)
+	submitted, err := a.hive.Submit(ctx, rand.Text(), body)
 	if err != nil {
 		return none, err
 	}

@@ -1,6 +1,8 @@
 package command
 
 import (
+	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,7 +22,8 @@ func (a *app) jobs() *cobra.Command {
 }
 
 func (a *app) jobsSubmit() *cobra.Command {
-	return &cobra.Command{
+	key := ""
+	cmd := &cobra.Command{
 		Use:     "submit JSON|-",
 		Short:   "Submit an operation; - reads it from standard input",
 		Example: `  hivectl jobs submit '{"operation":"worker_spawn","worker":"cpu","model":"test"}'`,
@@ -30,7 +33,10 @@ func (a *app) jobsSubmit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reply, err := a.hive.Submit(cmd.Context(), operation)
+			if cmd.Flags().Changed("key") && key == "" {
+				return usage("--key is empty", "give a key of your own, or leave --key out for a random one")
+			}
+			reply, err := a.hive.Submit(cmd.Context(), cmp.Or(key, rand.Text()), operation)
 			if err != nil {
 				return err
 			}
@@ -48,6 +54,8 @@ func (a *app) jobsSubmit() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&key, "key", "", "idempotency key: submitted again with the same one it is the same job (default a random one)")
+	return cmd
 }
 
 // operation returns the JSON that the argument is, or names. What it means is
