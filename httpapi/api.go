@@ -12,7 +12,7 @@ type api struct {
 	*Server
 
 	prometheus http.Handler
-	docs       *docs
+	docs       func() *docs // made when it is first asked for: hive is to serve at once
 }
 
 // answered sends the error of a handler, if it has one.
@@ -24,7 +24,7 @@ func (a api) answered(w http.ResponseWriter, r *http.Request, err error) {
 
 // GetRoot implements ServerInterface.
 func (a api) GetRoot(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs.redirect(w))
+	a.answered(w, r, a.docs().redirect(w))
 }
 
 // GetHealth implements ServerInterface.
@@ -154,17 +154,17 @@ func (a api) Shutdown(w http.ResponseWriter, r *http.Request) {
 
 // GetContract implements ServerInterface.
 func (a api) GetContract(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs.contract(w))
+	a.answered(w, r, a.docs().contract(w))
 }
 
 // GetContractJSON implements ServerInterface.
 func (a api) GetContractJSON(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs.contractJSON(w))
+	a.answered(w, r, a.docs().contractJSON(w))
 }
 
 // GetDocs implements ServerInterface.
 func (a api) GetDocs(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs.page(w))
+	a.answered(w, r, a.docs().page(w))
 }
 
 // GetMetrics implements ServerInterface.
@@ -172,5 +172,5 @@ func (a api) GetMetrics(w http.ResponseWriter, r *http.Request) { a.prometheus.S
 
 // GetDocsFile implements ServerInterface.
 func (a api) GetDocsFile(w http.ResponseWriter, r *http.Request, file string) {
-	a.answered(w, r, a.docs.file(w, r, file))
+	a.answered(w, r, a.docs().file(w, r, file))
 }

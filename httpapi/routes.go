@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gorilla/mux"
 
@@ -38,7 +39,7 @@ func (s *Server) router() http.Handler {
 func (s *Server) routes() map[string]map[string]http.Handler {
 	all := map[string]map[string]http.Handler{}
 	contract := mux.NewRouter()
-	HandlerWithOptions(api{s, s.metrics(), newDocs()}, GorillaServerOptions{BaseRouter: contract, ErrorHandlerFunc: s.badParameter})
+	HandlerWithOptions(api{s, s.metrics(), sync.OnceValue(newDocs)}, GorillaServerOptions{BaseRouter: contract, ErrorHandlerFunc: s.badParameter})
 	_ = contract.Walk(func(rt *mux.Route, _ *mux.Router, _ []*mux.Route) error {
 		path, _ := rt.GetPathTemplate() // every route has a path and methods: they are
 		methods, _ := rt.GetMethods()   // registered with both
