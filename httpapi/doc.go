@@ -8,6 +8,13 @@
 // from "gone". Requests pass, from the outside in: request id, log and panic
 // guard, Host check, cross-origin check, the recovery gate, the router.
 //
+// The API is written down in openapi.yaml, and code follows it: the shapes and
+// parameters of httpapi/wire, [ServerInterface] with the reading of parameters
+// (server.gen.go), and the requests of httpapi/client are generated from it (make
+// generate; httpapi/internal/prepare says what is left out). api.go binds each
+// operation to its handler. A new route is a new path there, and does not compile
+// without a handler; tests hold every answer against the document (test/contract).
+//
 // Handlers translate and nothing else: they decode, call the hive, and map the
 // records of package store to the shapes of httpapi/wire (shapes.go is the only
 // place that does). An error travels as a return value to one table (errors.go)

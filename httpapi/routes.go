@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,8 +27,9 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 func (s *Server) router() http.Handler {
 	m := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	m.Use(decodePathVars)
-	for path, methods := range s.routes() {
-		m.Handle(path, s.dispatch(methods))
+	routes := s.routes()
+	for _, path := range slices.Sorted(maps.Keys(routes)) { // "{" sorts last: a fixed path goes before a pattern
+		m.Handle(path, s.dispatch(routes[path]))
 	}
 	m.NotFoundHandler = s.adapt(func(_ http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w: %s", errNoRoute, r.URL.Path)
