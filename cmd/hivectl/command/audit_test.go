@@ -30,5 +30,5 @@ quarantined: end what is named, or wait: the port is freed when nobody was found
 	require.Equal(t, result{1, findings + "\n", ""}, hivectl(t, addr, "audit", "-o", "json"))
 	require.Equal(t, result{1, "quarantined\nnews\n", ""}, hivectl(t, addr, "audit", "-q"))
 	require.Equal(t, result{0, "records, processes and listeners agree (7 ms)\n", ""}, hivectl(t, addr, "audit", "--repair"))
-	require.Equal(t, "1", repair)
+	require.Equal(t, "true", repair)
 }

@@ -36,7 +36,7 @@ func TestJobsList(t *testing.T) {
 		answer(page)(w, r)
 	}})
 	r := hivectl(t, addr, "jobs", "list", "--state", "failed", "--operation", "worker_stop", "--limit", "1", "--after", "job-9")
-	require.Equal(t, "after=job-9&limit=1&operation=worker_stop&state=failed", query)
+	require.Equal(t, "state=failed&operation=worker_stop&limit=1&after=job-9", query)
 	require.Equal(t, "JOB    OPERATION    STATE   AGE   ERROR\njob-2  worker_stop  failed  1h0m  c: m\n", r.stdout)
 	require.Equal(t, "more: hivectl jobs list --after job-2\n", r.stderr)
 	r = hivectl(t, addr, "jobs", "list", "-o", "json")

@@ -19,7 +19,7 @@ func TestLogs(t *testing.T) {
 	for query, args := range map[string][]string{
 		"":                {},
 		"tail=0":          {"--tail", "0"},
-		"follow=1&tail=5": {"-f", "--tail", "5"},
+		"tail=5&follow=true": {"-f", "--tail", "5"},
 	} {
 		for _, command := range [][]string{{"logs", "w-1"}, {"workers", "logs", "w-1"}} {
 			r := hivectl(t, addr, append(command, args...)...)

@@ -15,7 +15,7 @@ const planJSON = `{"dry_run":true,"types":[{"name":"new","change":"added","keys"
 
 func TestReload(t *testing.T) {
 	_, addr := serve(t, map[string]http.HandlerFunc{"POST /v1/reload": func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("dry_run") == "1" {
+		if r.URL.Query().Get("dry_run") == "true" {
 			answer(planJSON)(w, r)
 			return
 		}

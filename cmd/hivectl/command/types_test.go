@@ -47,7 +47,7 @@ func TestTypesList(t *testing.T) {
 chat  configuration (vllm)  yes        /venv/bin/vllm  0.11.0
 cuda  built-in              no         -               -
 `, r.stdout)
-	require.Equal(t, "version=1", query)
+	require.Equal(t, "version=true", query)
 	require.Equal(t, typesJSON+"\n", hivectl(t, addr, "types", "list", "-o", "json").stdout)
 	require.Contains(t, hivectl(t, addr, "types", "list", "-o", "yaml").stdout, "types:\n  - name: chat\n")
 	hivectl(t, addr, "types", "list", "--versions=false")
@@ -98,7 +98,7 @@ func TestTypesExplainSendsWhatTheCommandLineSays(t *testing.T) {
 	r := hivectl(t, addr, "types", "explain", "chat", "--model", "q.gguf", "--device", "0,1", "--name", "n", "--port", "8188", "--param", "ctx=a=b", "--version")
 	require.Zero(t, r.code, r.stderr)
 	path := strings.ReplaceAll(filepath.Join(dir, "q.gguf"), "/", "%2F")
-	require.Equal(t, "device=0%2C1&model="+path+"&name=n&param.ctx=a%3Db&port=8188&version=1", query)
+	require.Equal(t, "device=0%2C1&model="+path+"&name=n&param.ctx=a%3Db&port=8188&version=true", query)
 }
 
 func TestTypesExplainOtherProbesAndStops(t *testing.T) {
