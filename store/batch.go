@@ -134,12 +134,13 @@ func (b *batch) finish() {
 		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
 		return
 	}
+	begun := time.Now()
 	err := b.engine(func() error { return b.store.commit(b.btx) })
 	if err != nil {
 		b.failAll(b.store.fail(fmt.Errorf("commit: %w", err)))
 		return
 	}
-	b.store.counters.committed(len(b.requests))
+	b.store.counters.committed(len(b.requests), time.Since(begun))
 }
 
 // rollback gives up the transaction.

@@ -93,7 +93,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the state file: %w", err)
 	}
-	s := &Store{path: o.Path, db: db, file: file, failed: make(chan struct{}), commit: (*bbolt.Tx).Commit}
+	s := &Store{path: o.Path, db: db, file: file, failed: make(chan struct{}), commit: (*bbolt.Tx).Commit, counters: newCounters()}
 	if err := protect(o.Path, func() error { return s.start(ctx, o) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the state file: %w", err), s.claim.release(), db.Close())
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -78,12 +79,28 @@ func TestWaitingCallsShareOneCommit(t *testing.T) {
 		})
 	}
 	waitQueued(t, s, 50)
-	before := s.Stats().Commits
+	before := s.Stats()
 	release()
 	wg.Wait()
 	require.Len(t, names(t, s), 50)
-	require.Equal(t, before+1, s.Stats().Commits)
-	require.Equal(t, 50, s.Stats().MaxGroup)
+	after := s.Stats()
+	require.Equal(t, before.Commits+1, after.Commits)
+	require.Equal(t, 50, after.MaxGroup)
+
+	// The histograms tell the same: one commit more, of 50, which is up to 64.
+	grown := func(was, is store.Histogram) (where []float64) {
+		require.Equal(t, len(is.Bounds)+1, len(is.Counts))
+		for i, bound := range append(is.Bounds[:len(is.Bounds):len(is.Bounds)], math.Inf(1)) {
+			for range is.Counts[i] - was.Counts[i] {
+				where = append(where, bound)
+			}
+		}
+		return where
+	}
+	require.Equal(t, []float64{64}, grown(before.CommitSizes, after.CommitSizes))
+	require.InDelta(t, 50, after.CommitSizes.Sum-before.CommitSizes.Sum, 0)
+	require.Len(t, grown(before.CommitTimes, after.CommitTimes), 1)
+	require.Greater(t, after.CommitTimes.Sum, before.CommitTimes.Sum)
 }
 
 // A batch in which one closure fails, one panics and one exits keeps exactly
