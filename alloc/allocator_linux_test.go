@@ -52,6 +52,8 @@ func TestNothingBeforeRebuildOrAfterClose(t *testing.T) {
 		}
 		_, err = a.Survey(t.Context())
 		require.ErrorIs(t, err, want)
+		_, err = a.Tally(t.Context())
+		require.ErrorIs(t, err, want)
 		require.Empty(t, a.Contested())
 		require.NoError(t, a.Close())
 		require.NoError(t, a.Close())
@@ -139,6 +141,10 @@ func TestLeasesOutsideTheRangeLiveOn(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3, s.Total)
 	require.Equal(t, 1, s.Outside)
+	tally, err := f.Tally(t.Context())
+	require.NoError(t, err)
+	s.Holders = nil
+	require.Equal(t, s, tally, "a tally is a survey without the holders")
 	require.Equal(t, 1, s.Leased)
 	require.Equal(t, 2, s.Free)
 

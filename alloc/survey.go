@@ -41,36 +41,59 @@ func (a *Allocator) view(snap *sockets.Snapshot) poolView {
 	return v
 }
 
+// glance is one look at the range.
+type glance struct {
+	snap   *sockets.Snapshot
+	view   poolView
+	busy   bitset // the ports that were taken at any time during the look
+	leases map[uint16]store.Lease
+}
+
 // Survey looks at the range now: what is leased, who listens where. It changes
 // nothing and binds nothing. It blocks for a fresh read of the socket table, a
 // read transaction, and a pass over /proc if anything holds a port. Errors: the
 // store's, ErrUnsupported, ctx's, the system's, ErrNotReady, ErrClosed.
 func (a *Allocator) Survey(ctx context.Context) (Survey, error) {
-	a.mu.Lock()
-	err := a.ready()
-	before := a.pool.taken
-	a.mu.Unlock()
-	if err != nil {
-		return Survey{}, err
-	}
-	snap, err := a.table.Snapshot(ctx, 0)
+	g, err := a.look(ctx)
 	if err != nil {
 		return Survey{}, fmt.Errorf("survey the ports: %w", err)
 	}
-	// A port that was taken before or after the look may show our own probe.
-	v := a.view(snap)
-	for i := range v.taken {
-		before[i] |= v.taken[i]
-	}
-	leases, err := a.leases()
-	if err != nil {
-		return Survey{}, fmt.Errorf("survey the ports: %w", err)
-	}
-	s := a.counted(snap, &v, &before, leases)
-	if s.Holders, err = a.holders(ctx, snap, &v, &before, leases); err != nil {
+	s := a.counted(g.snap, &g.view, &g.busy, g.leases)
+	if s.Holders, err = a.holders(ctx, g.snap, &g.view, &g.busy, g.leases); err != nil {
 		return Survey{}, fmt.Errorf("survey the ports: %w", err)
 	}
 	return s, nil
+}
+
+// Tally is Survey without Holders, and without the pass over /proc that finding
+// them takes.
+func (a *Allocator) Tally(ctx context.Context) (Survey, error) {
+	g, err := a.look(ctx)
+	if err != nil {
+		return Survey{}, fmt.Errorf("count the ports: %w", err)
+	}
+	return a.counted(g.snap, &g.view, &g.busy, g.leases), nil
+}
+
+func (a *Allocator) look(ctx context.Context) (*glance, error) {
+	g := &glance{}
+	a.mu.Lock()
+	err := a.ready()
+	g.busy = a.pool.taken
+	a.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if g.snap, err = a.table.Snapshot(ctx, 0); err != nil {
+		return nil, err
+	}
+	// A port that was taken before or after the look may show our own probe.
+	g.view = a.view(g.snap)
+	for i := range g.view.taken {
+		g.busy[i] |= g.view.taken[i]
+	}
+	g.leases, err = a.leases()
+	return g, err
 }
 
 func (a *Allocator) leases() (map[uint16]store.Lease, error) {
