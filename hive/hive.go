@@ -49,6 +49,7 @@ type Hive struct {
 	lines    lines
 	volatile volatile
 	logs     *logs
+	metrics  *metrics
 
 	serving  atomic.Bool
 	draining atomic.Bool   // no new jobs: all workers are being stopped
@@ -107,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		doctors: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
 		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
-		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log),
+		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
 	}
 	if err := h.countJobs(); err != nil {
 		return nil, errors.Join(err, st.Close())

@@ -194,17 +194,18 @@ func (h *Hive) end(j *job, state store.JobState, result any, jobErr *store.JobEr
 	rec := j.rec
 	j.mu.Unlock()
 	_ = h.settle(func(b *batch) error { // fails only if the hive closes: then the next recovery settles it
-		b.onCommit(func() {
+		err := h.endJob(b, &rec, state, result, jobErr)
+		b.onCommit(func() { // last: whoever reads that it has ended finds all the rest
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			j.rec = rec
 		})
-		return endJob(b, &rec, state, result, jobErr)
+		return err
 	})
 }
 
 // endJob writes an ended job and its last events.
-func endJob(b *batch, rec *store.Job, state store.JobState, result any, jobErr *store.JobError) error {
+func (h *Hive) endJob(b *batch, rec *store.Job, state store.JobState, result any, jobErr *store.JobError) error {
 	now := b.Now()
 	rec.State, rec.FinishedAt, rec.Error = state, &now, jobErr
 	if rec.StartedAt == nil {
@@ -232,6 +233,7 @@ func endJob(b *batch, rec *store.Job, state store.JobState, result any, jobErr *
 	if err := b.PutJob(*rec); err != nil {
 		return err
 	}
+	b.onCommit(func() { h.metrics.jobEnded(rec.Operation, state) })
 	return b.event(store.EventEnd, rec.JobID, rec.WorkerID, message, map[string]any{"state": state, "error": jobErr})
 }
 

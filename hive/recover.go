@@ -82,6 +82,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 	result := h.adopt(led)
 	h.takeBackLeases(led.leases)
 	result.Took = time.Since(begun)
+	h.metrics.recovery.Observe(result.Took.Seconds())
 	h.recovery.Store(&result)
 	h.afterwards(led)
 	h.begin()
@@ -445,7 +446,7 @@ func (h *Hive) restart(rec store.Job) {
 	}
 	h.active.Add(-1)
 	err = h.settle(func(b *batch) error {
-		return endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "it can no longer be carried out: %v", err).JobError)
+		return h.endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "it can no longer be carried out: %v", err).JobError)
 	})
 	if err != nil {
 		h.logUnlessClosing(err, "record the end of a job", rec.JobID)

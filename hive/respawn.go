@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,8 @@ import (
 
 // restartRequest is a request to start a worker again, for the job that made it.
 type restartRequest struct {
-	begun chan error // takes one: nil once the new program runs, else why it does not
+	reason string     // for the metrics
+	begun  chan error // takes one: nil once the new program runs, else why it does not
 }
 
 // answer tells whoever asked; nobody waits twice.
@@ -24,6 +26,15 @@ func (r *restartRequest) answer(err error) {
 	if r != nil {
 		r.begun <- err
 	}
+}
+
+// why says for the metrics why the worker was started again. Without a request, and
+// without an end that this hive has seen, it is what recovery found.
+func (r *restartRequest) why(w *worker) string {
+	if r != nil {
+		return r.reason
+	}
+	return cmp.Or(w.reason, becauseRecovery)
 }
 
 // backOff records that the worker has ended and is started again after a wait. It
@@ -149,6 +160,7 @@ func (w *worker) startOver(ctx context.Context, out outcome) bool {
 // transaction has recorded it, as at the first.
 func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	h := w.h
+	begun := time.Now()
 	rec := w.record()
 	typ, ok := h.types().Type(rec.Type)
 	if !ok {
@@ -205,6 +217,9 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	if err != nil {
 		return fail(CodeExecFailed, "%v", err)
 	}
+	w.begun = begun
+	h.metrics.spawned(WaitStarted, begun)
+	h.metrics.restarted(rec.Type, out.restart.why(w))
 	running := rec                      // the snapshot of rec is read by now
 	running.State = store.WorkerRunning // rides on the next commit
 	w.embody(running, p, typ)
@@ -295,7 +310,11 @@ func (h *Hive) revive(ctx context.Context, j *job, rec store.Worker) (*worker, e
 	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures = nil, nil, nil, nil
 	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.id(), time.Now().UTC()
 	rec.Restarts++
-	return h.spawn(ctx, j, typ, rec)
+	w, err := h.spawn(ctx, j, typ, rec)
+	if err == nil {
+		h.metrics.restarted(rec.Type, becauseRequested)
+	}
+	return w, err
 }
 
 // startable finds the mistakes that a new start of a live worker would fail for:
@@ -321,7 +340,10 @@ func (w *worker) requestRestart(ctx context.Context, j *job) (begun bool, err er
 		return false, err // it goes on as it is
 	}
 	j.begin(rec.WorkerID, time.Now().UTC())
-	r := &restartRequest{begun: make(chan error, 1)}
+	r := &restartRequest{begun: make(chan error, 1), reason: becauseRequested}
+	if op, ok := j.op.(RestartWorker); ok && op.IfStale {
+		r.reason = becauseReload
+	}
 	taken, err := w.hand(ctx, stopRequest{jobID: j.id(), reason: "restarted on request", restart: r})
 	if err != nil || !taken {
 		return false, err

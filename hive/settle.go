@@ -136,7 +136,7 @@ func (h *Hive) settleJobs(b *batch, led *ledger) error {
 	var goOn []store.Job
 	for _, rec := range led.active {
 		if h.store.Meta().Relocated && endsWorkers(rec.Operation) {
-			if err := endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "the state file was copied or restored: nothing is stopped but on a new request").JobError); err != nil {
+			if err := h.endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "the state file was copied or restored: nothing is stopped but on a new request").JobError); err != nil {
 				return err
 			}
 			continue
@@ -149,9 +149,9 @@ func (h *Hive) settleJobs(b *batch, led *ledger) error {
 		var err error
 		switch {
 		case result != nil:
-			err = endJob(b, &rec, store.JobSucceeded, result, nil)
+			err = h.endJob(b, &rec, store.JobSucceeded, result, nil)
 		case f != nil:
-			err = endJob(b, &rec, store.JobFailed, nil, &f.JobError)
+			err = h.endJob(b, &rec, store.JobFailed, nil, &f.JobError)
 		default:
 			goOn = append(goOn, rec)
 		}

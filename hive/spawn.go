@@ -117,6 +117,7 @@ func (h *Hive) awaitReady(ctx context.Context, j *job, w *worker) error {
 // exists and waits, then one transaction records it, then its program runs. A rec
 // with an id is of a worker that has ended and is started again, on its ports.
 func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.Worker) (*worker, error) {
+	begun := time.Now()
 	if err := h.spawns.Acquire(ctx, 1); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -166,7 +167,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		dropLog(rec)
 		return nil, err
 	}
-	return h.openGate(gated, rec, typ)
+	return h.openGate(gated, rec, typ, begun)
 }
 
 // dropLog removes the log of a worker that there is not going to be.
@@ -287,8 +288,9 @@ func skippedPorts(skipped []sockets.Holder) []uint16 {
 	return ports
 }
 
-// openGate lets the program run and hands the worker to a supervisor.
-func (h *Hive) openGate(gated *proc.Gated, rec store.Worker, typ *catalog.Type) (*worker, error) {
+// openGate lets the program run and hands the worker, whose start was begun then,
+// to a supervisor.
+func (h *Hive) openGate(gated *proc.Gated, rec store.Worker, typ *catalog.Type, begun time.Time) (*worker, error) {
 	// Not with a context that ends: between the byte and the execve nobody
 	// could say whether the program runs.
 	p, err := gated.Open(context.Background())
@@ -299,7 +301,9 @@ func (h *Hive) openGate(gated *proc.Gated, rec store.Worker, typ *catalog.Type) 
 		return nil, f
 	}
 	rec.State = store.WorkerRunning // rides on the next commit
+	h.metrics.spawned(WaitStarted, begun)
 	w := h.newWorker(rec, p, typ)
+	w.begun = begun
 	h.enlist(w)
 	h.forget(rec.WorkerID) // among the dead, where it may have been
 	w.follow(firstLook)

@@ -128,6 +128,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) bool {
 func (w *worker) giveUp(ctx context.Context, f *failure) bool {
 	rec := w.record()
 	f.Log = w.h.logs.lastLines(rec, logTail)
+	w.reason = becauseNotReady
 	return w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f})
 }
 
@@ -252,6 +253,7 @@ func (w *worker) died(ctx context.Context) bool {
 	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
 		w.blamePort(ctx, f)
 	}
+	w.reason = becauseExited
 	out := outcome{then: thenRetry, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
 	if rec.Desired == store.DesiredStopped { // a restart of hive came in between
 		out = outcome{then: thenStop, reason: "stopped on request", exit: &exit, jobID: rec.JobID}

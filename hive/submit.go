@@ -32,7 +32,9 @@ func (h *Hive) SubmitOnce(ctx context.Context, key string, op Operation, raw jso
 		CreatedAt: time.Now().UTC(),
 	}
 	if answer, ok := h.answer(op); ok {
-		return h.volatile.add(rec, answer), nil
+		rec = h.volatile.add(rec, answer)
+		h.metrics.jobEnded(rec.Operation, rec.State)
+		return rec, nil
 	}
 	digest := ""
 	if key != "" {

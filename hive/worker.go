@@ -36,6 +36,10 @@ type worker struct {
 	known     *catalog.Catalog                // the types when this hive came to know it
 	judged    atomic.Pointer[catalog.Catalog] // the types it was last compared with; nil: not yet
 
+	// Only the supervisor uses these once it is there.
+	begun  time.Time // when its present start was; zero if another hive did that
+	reason string    // for the metrics: why it waits for a new start
+
 	mu       sync.Mutex
 	settled  chan struct{} // closed when its present start is ready or it has ended
 	live     *time.Timer   // of the next look at a worker that is ready
@@ -317,6 +321,7 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, looks int) (over
 	}
 	f := fail(CodeNotReady, "it does not serve any more (live): %s", why)
 	f.Log = w.h.logs.lastLines(rec, logTail)
+	w.reason = becauseLiveness
 	return true, w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f, live: true})
 }
 
@@ -347,6 +352,7 @@ func (w *worker) becomeReady(s sighting) {
 		if s.listener == weaklyOurs {
 			message += " (weak: the system does not show who listens)"
 		}
+		first := rec.ReadyAt == nil
 		if !w.change(message, func(r *store.Worker) {
 			r.State, r.Reason = m.to, ""
 			if now := time.Now().UTC(); r.ReadyAt == nil {
@@ -354,6 +360,9 @@ func (w *worker) becomeReady(s sighting) {
 			}
 		}) {
 			return
+		}
+		if first && !w.begun.IsZero() {
+			w.h.metrics.spawned(WaitReady, w.begun)
 		}
 	}
 	w.watchLive()

@@ -66,6 +66,7 @@ type stream struct {
 // openStream sends the header at once: a client that waits for it learns that
 // its job is known before the first event happens.
 func openStream(w http.ResponseWriter, contentType string) *stream {
+	noteStream(w)
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")

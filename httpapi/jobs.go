@@ -85,6 +85,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // await returns the job once it has ended, or as it is after wait, or when the
 // client goes or the server shuts down.
 func (s *Server) await(r *http.Request, id string, wait time.Duration) (store.Job, error) {
+	noteWait(r)
 	ctx, cancel := s.untilClosing(r.Context())
 	defer cancel()
 	ctx, cancelWait := context.WithTimeout(ctx, wait)

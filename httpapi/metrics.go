@@ -2,94 +2,95 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"rbeehive/hive"
+	"github.com/sirupsen/logrus"
 )
 
-// collector reads the hive when it is scraped: nothing is counted on the path of
-// a request or an audit.
-type collector struct {
-	hive func() *hive.Hive
+// Labels for what callers can make up, so that they cannot make series.
+const (
+	otherLabel   = "other"   // a path or a method that we do not know
+	abortedLabel = "aborted" // the status of an answer that its client did not get
+)
 
-	leases, workers, findings, audits, audited *prometheus.Desc
+// traffic is what is counted of the requests. Its labels are the routes' own
+// templates, the methods of HTTP, and the statuses that we answer with.
+type traffic struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	streams  prometheus.Gauge
 }
 
-func newCollector(h func() *hive.Hive) *collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("hive_"+name, help, labels, nil)
-	}
-	return &collector{
-		hive:     h,
-		leases:   desc("leases", "Leased ports, by kind of lease and its state.", "kind", "state"),
-		workers:  desc("workers", "Workers that have a record, by type and state; ended ones are kept for a while.", "type", "state"),
-		findings: desc("audit_findings", "What the last audit has found, by code (docs/audit.md).", "code"),
-		audits:   desc("audits_total", "Audits since the start of hive."),
-		audited:  desc("audit_timestamp_seconds", "When the last audit began, seconds since 1970; 0: none has run yet."),
-	}
-}
-
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, out) }
-
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(out chan<- prometheus.Metric) {
-	h := c.hive()
-	if h == nil {
-		return
-	}
-	gauge := func(d *prometheus.Desc, n float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
-	}
-	report := h.LastAudit()
-	codes := map[string]int{}
-	for _, code := range hive.FindingCodes() {
-		codes[code] = 0 // a series that is not there cannot be alarmed on
-	}
-	for _, f := range report.Findings {
-		codes[f.Code]++
-	}
-	for code, n := range codes {
-		gauge(c.findings, float64(n), code)
-	}
-	out <- prometheus.MustNewConstMetric(c.audits, prometheus.CounterValue, float64(report.Runs))
-	at := 0.0
-	if !report.At.IsZero() {
-		at = float64(report.At.UnixMilli()) / 1000
-	}
-	gauge(c.audited, at)
-	c.collectRecords(h, gauge)
-}
-
-func (c *collector) collectRecords(h *hive.Hive, gauge func(*prometheus.Desc, float64, ...string)) {
-	type pair struct{ a, b string }
-	workers := map[pair]int{}
-	for _, w := range h.Workers() {
-		workers[pair{w.Type, hive.PublicState(w.State)}]++
-	}
-	for k, n := range workers {
-		gauge(c.workers, float64(n), k.a, k.b)
-	}
-	all, err := h.Leases()
-	if err != nil {
-		return // the other series are true all the same
-	}
-	leases := map[pair]int{}
-	for _, l := range all {
-		leases[pair{string(l.Kind), string(l.State)}]++
-	}
-	for k, n := range leases {
-		gauge(c.leases, float64(n), k.a, k.b)
+func newTraffic() *traffic {
+	return &traffic{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hive_http_requests_total",
+			Help: "Requests that have ended, by route, method and status; streams count at their end.",
+		}, []string{"route", "method", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "hive_http_request_duration_seconds",
+			Help:    "How long requests took, without streams and those that were asked to wait.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route", "method"}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hive_http_streams",
+			Help: "Answers under way that have no end of their own: events, and logs.",
+		}),
 	}
 }
 
-// metrics serves the registry of this server; there is no global one.
-func (s *Server) metrics() http.Handler {
+// count takes up a request that has ended; by is who aborted it.
+func (t *traffic) count(rec *recorder, method, by string, took time.Duration) {
+	method = methodLabel(method)
+	if rec.streams {
+		t.streams.Dec()
+	}
+	status := strconv.Itoa(rec.status)
+	if by == byHive || (by == byClient && !rec.streams) {
+		// What we would have answered is no sign of a fault: a client that goes
+		// while it waits gets a 503 that it never sees.
+		status = abortedLabel
+	}
+	t.requests.WithLabelValues(rec.route, method, status).Inc()
+	if !rec.streams && !rec.waits {
+		t.duration.WithLabelValues(rec.route, method).Observe(took.Seconds())
+	}
+}
+
+var knownMethods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+}
+
+func methodLabel(method string) string {
+	if slices.Contains(knownMethods, method) {
+		return method
+	}
+	return otherLabel
+}
+
+// newRegistry makes the registry of one server; there is no global one. That of
+// the hive comes in with SetHive.
+func newRegistry(t *traffic) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newCollector(s.hive.Load), collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	registry.MustRegister(t.requests, t.duration, t.streams,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// scrapeLog takes what a scrape could not find out.
+type scrapeLog struct{ log *logrus.Logger }
+
+func (l scrapeLog) Println(v ...any) { l.log.WithField("route", "/metrics").Warn(v...) }
+
+// newExposition is the handler of /metrics. What cannot be found out is missing
+// in the answer and logged; the other series are true all the same.
+func newExposition(registry *prometheus.Registry, log *logrus.Logger) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, ErrorLog: scrapeLog{log},
+	})
 }

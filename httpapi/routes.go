@@ -26,7 +26,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 // ".." by a redirect, and a decoded %2F would cut an id in two.
 func (s *Server) router() http.Handler {
 	m := mux.NewRouter().SkipClean(true).UseEncodedPath()
-	m.Use(decodePathVars)
+	m.Use(noteRoute, decodePathVars)
 	routes := s.routes()
 	for _, path := range slices.Sorted(maps.Keys(routes)) { // "{" sorts last: a fixed path goes before a pattern
 		m.Handle(path, s.dispatch(routes[path]))
@@ -41,7 +41,7 @@ func (s *Server) router() http.Handler {
 func (s *Server) routes() map[string]map[string]http.Handler {
 	all := map[string]map[string]http.Handler{}
 	contract := mux.NewRouter()
-	HandlerWithOptions(api{s, s.metrics(), sync.OnceValue(newDocs)}, GorillaServerOptions{BaseRouter: contract, ErrorHandlerFunc: s.badParameter})
+	HandlerWithOptions(api{s, s.exposition, sync.OnceValue(newDocs)}, GorillaServerOptions{BaseRouter: contract, ErrorHandlerFunc: s.badParameter})
 	_ = contract.Walk(func(rt *mux.Route, _ *mux.Router, _ []*mux.Route) error {
 		path, _ := rt.GetPathTemplate() // every route has a path and methods: they are
 		methods, _ := rt.GetMethods()   // registered with both

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"rbeehive/hive"
@@ -29,8 +30,8 @@ const (
 
 // Options is what a Server is made from.
 type Options struct {
-	// Log gets one line for each request that failed on our side, and at debug
-	// level one for each request. Required.
+	// Log gets one line for each request when it has ended, and another for one
+	// that failed on our side. Required.
 	Log *logrus.Logger
 	// AllowedHosts are Host names that are accepted besides loopback names and
 	// the address of the listener; without or with a port, which is ignored.
@@ -57,6 +58,10 @@ type Server struct {
 	wait    atomic.Int64 // Options.StreamWait, as it is now
 	http    *http.Server
 
+	traffic    *traffic
+	registry   *prometheus.Registry
+	exposition http.Handler // of /metrics
+
 	// closing is done when Shutdown was called: streams and waits end, while
 	// ordinary requests finish.
 	closing context.Context
@@ -69,7 +74,9 @@ type Server struct {
 
 // New makes a Server. It opens nothing and starts nothing.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, allowed: allowedHosts(opts.AllowedHosts)}
+	s := &Server{opts: opts, allowed: allowedHosts(opts.AllowedHosts), traffic: newTraffic()}
+	s.registry = newRegistry(s.traffic)
+	s.exposition = newExposition(s.registry, opts.Log)
 	s.SetStreamWait(opts.StreamWait)
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.base, s.cancel = context.WithCancel(context.Background())
@@ -90,7 +97,10 @@ func New(opts Options) *Server {
 
 // SetHive gives the server its hive. Until then every route answers 503; it may
 // be called while serving, and once only.
-func (s *Server) SetHive(h *hive.Hive) { s.hive.Store(h) }
+func (s *Server) SetHive(h *hive.Hive) {
+	s.registry.MustRegister(h.Collector())
+	s.hive.Store(h)
+}
 
 // SetStreamWait changes Options.StreamWait for streams that begin from now on.
 func (s *Server) SetStreamWait(d time.Duration) { s.wait.Store(int64(d)) }
