@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -55,6 +56,8 @@ type rig struct {
 	client *http.Client
 	ports  alloc.Range
 	active func() int // connections with a request
+	log    *logrus.Logger
+	logged func() string
 }
 
 func freeRange(t *testing.T, n int) alloc.Range {
@@ -80,6 +83,7 @@ func entry(t *testing.T, name string, args ...string) catalog.Entry {
 type rigOptions struct {
 	streamWait time.Duration
 	logs       hive.LogsConfig
+	jsonLog    bool
 	limit      time.Duration // of reading and writing a request; 0: the server's own
 }
 
@@ -91,8 +95,11 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	require.NoError(t, err)
 	types, err := catalog.New(entries, self)
 	require.NoError(t, err)
-	log, _ := captureLog()
-	r := &rig{T: t, ports: freeRange(t, 3), client: checkedClient(t)}
+	log, logged := captureLog()
+	if opts.jsonLog {
+		log.SetFormatter(&logrus.JSONFormatter{})
+	}
+	r := &rig{T: t, log: log, logged: logged, ports: freeRange(t, 3), client: checkedClient(t)}
 	// As cmd/hive does it: the listener is open before the hive is.
 	r.server = httpapi.New(httpapi.Options{Log: log, StreamWait: opts.streamWait})
 	if opts.limit > 0 {
