@@ -16,7 +16,13 @@ import (
 
 // BenchmarkGetHive is one small request through all of the middleware, with the
 // access log of a daemon that runs as a service.
-func BenchmarkGetHive(b *testing.B) {
+func BenchmarkGetHive(b *testing.B) { benchmarkGet(b, "/v1/hive") }
+
+// BenchmarkScrape is what Prometheus asks for every few seconds.
+func BenchmarkScrape(b *testing.B) { benchmarkGet(b, "/metrics") }
+
+func benchmarkGet(b *testing.B, path string) {
+	b.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	types, err := catalog.New(nil, "/nonexistent")
@@ -28,7 +34,7 @@ func BenchmarkGetHive(b *testing.B) {
 	server := httpapi.New(httpapi.Options{Log: log})
 	server.SetHive(h)
 	handler := server.Handler()
-	r := localRequest(http.MethodGet, "/v1/hive")
+	r := localRequest(http.MethodGet, path)
 	b.ReportAllocs()
 	for b.Loop() {
 		rec := httptest.NewRecorder()

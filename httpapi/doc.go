@@ -30,6 +30,8 @@
 //   - A client that reads a stream too slowly is dropped, it holds up nobody else.
 //   - An error that is not in the table is a 500 that carries the request id and
 //     nothing of the cause; the cause is in the log under the same id.
+//   - Each request is one line of the log when it has ended, and nothing of its
+//     query, headers or body is in it. What callers send makes no metric series.
 //   - [Server.Shutdown] closes the listeners first, ends every stream, and then
 //     waits for what remains.
 //

@@ -150,6 +150,9 @@ func (s *Server) ended(rec *recorder, r *http.Request, begin time.Time) {
 	if rec.status == 0 && by == "" {
 		rec.status = http.StatusOK // net/http sends it for a handler that wrote nothing
 	}
+	if r.Method == http.MethodHead {
+		rec.bytes = 0 // written by the handler, and not sent
+	}
 	s.traffic.count(rec, r.Method, by, took)
 	s.logRequest(rec, r, by, took)
 }

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -70,6 +71,8 @@ func TestAccessLog(t *testing.T) {
 		Status: http.StatusOK, Bytes: int64(rec.Body.Len()), Remote: "192.0.2.7:4711",
 	}, all[0])
 	require.Positive(t, rec.Body.Len())
+	serve(h, localRequest(http.MethodHead, "/"))
+	require.Equal(t, []any{http.MethodHead, "/", int64(0)}, []any{lines()[1].Method, lines()[1].Route, lines()[1].Bytes})
 
 	for _, tt := range []struct {
 		method, target, host, route string
@@ -164,6 +167,44 @@ func TestAnAbortedAnswerSaysSo(t *testing.T) {
 	serve(s.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("at once") })), localRequest(http.MethodGet, "/"))
 	last := lines()[len(lines())-1]
 	require.Equal(t, []any{"", http.StatusInternalServerError}, []any{last.Aborted, last.Status}, "that answer is whole")
+	metrics := serve(s.Wrap(s.Router()), localRequest(http.MethodGet, "/metrics")).Body.String()
+	require.Contains(t, metrics, `hive_http_requests_total{method="GET",route="other",status="aborted"} 2`)
+	require.Contains(t, metrics, `hive_http_requests_total{method="GET",route="other",status="500"} 1`)
+}
+
+// A client that goes while it waits is no failure of hive's.
+func TestAClientThatGoesIsNoFailure(t *testing.T) {
+	r := newRig(t, rigOptions{jsonLog: true}, entry(t, "slow", "--load-time", "1h"))
+	sub := r.submit(`{"operation":"worker_spawn","worker":"slow"}`)
+	require.Eventually(t, func() bool { return r.active() == 0 }, 10*time.Second, time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/v1/jobs/"+sub.JobID+"?wait=50s", nil)
+	require.NoError(t, err)
+	gone := make(chan error, 1)
+	go func() {
+		resp, err := r.client.Do(req)
+		if err == nil {
+			err = errors.Join(errors.New("it was answered"), resp.Body.Close())
+		}
+		gone <- err
+	}()
+	require.Eventually(t, func() bool { return r.active() == 1 }, 10*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-gone, context.Canceled)
+	waited := func() (found []access) {
+		for _, a := range accesses(t, r.logged()) {
+			if a.Route == "/v1/jobs/{id}" {
+				found = append(found, a)
+			}
+		}
+		return found
+	}
+	require.Eventually(t, func() bool { return len(waited()) == 1 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, "client", waited()[0].Aborted)
+	require.Contains(t, r.get("/metrics", http.StatusOK), `hive_http_requests_total{method="GET",route="/v1/jobs/{id}",status="aborted"} 1`)
+	resp, body := r.send(http.MethodDelete, "/v1/jobs/"+sub.JobID, "")
+	require.Equal(t, http.StatusOK, resp.StatusCode, body)
 }
 
 func TestRemoteOfAUnixSocket(t *testing.T) {
