@@ -11,6 +11,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: what was asked for contradicts the present state (a job that has already ended, say).
 	ErrConflict = errors.New("conflict")
+	// ErrForbidden: the caller is known, and may not do this.
+	ErrForbidden = errors.New("forbidden")
 	// ErrRecovering: the hive does not serve yet.
 	ErrRecovering = errors.New("recovering")
 	// ErrInvalidConfiguration: what was to be reloaded has a mistake; nothing was changed.
@@ -31,7 +33,7 @@ var (
 
 // InputError is a mistake in what a caller sent. It unwraps to the sentinel in Kind.
 type InputError struct {
-	Kind   error  // ErrBadRequest, ErrUnknownField, ErrUnknownOperation, ErrUnknownWorkerType or ErrInvalidConfiguration
+	Kind   error  // ErrBadRequest, ErrUnknownField, ErrUnknownOperation, ErrUnknownWorkerType, ErrForbidden or ErrInvalidConfiguration
 	Field  string // the field at fault; empty for the body as a whole
 	Detail string // what was expected
 }

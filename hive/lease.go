@@ -24,6 +24,9 @@ type Holder struct {
 	PID       int
 	StartTime uint64 // clock ticks since boot (proc_pid_stat(5), field 22) that PID must have; 0: whatever it has
 	TTL       time.Duration
+	// Caller is the user who asks, where that is known: PID must be a process of
+	// theirs then, unless they are root. Nil: not known.
+	Caller *uint32
 }
 
 // LeaseRequest asks for a lease for a program that hive does not start.
@@ -154,7 +157,8 @@ func checkOwner(owner string) error {
 // not start. The lease is durable when it returns. It blocks for the probes of
 // the port and for the commit.
 //
-// Errors: *InputError for a process that cannot hold a lease; alloc.ErrExhausted,
+// Errors: *InputError for a process that cannot hold a lease, or that the caller
+// may not name (ErrForbidden); alloc.ErrExhausted,
 // alloc.ErrUnavailable; ErrRecovering, ErrClosed; store.ErrDiskFull; ctx's.
 func (h *Hive) AcquireLease(ctx context.Context, req LeaseRequest) (store.Lease, error) {
 	if !h.serving.Load() {
@@ -223,8 +227,9 @@ func heldBy(l store.Lease, h Holder, p *proc.Process) store.Lease {
 }
 
 // openHolder verifies that a process can hold a lease, and follows it; nil for a
-// ttl. Who may name which process is decided by who reaches the API: a PID means
-// one of this machine and of hive's PID namespace. Errors are *InputError.
+// ttl. Where it is not known who asks, who may name which process is decided by who
+// reaches the API: a PID means one of this machine and of hive's PID namespace.
+// Errors are *InputError.
 func (h *Hive) openHolder(o Holder) (*proc.Process, error) {
 	if o.PID == 0 {
 		return nil, nil
@@ -253,7 +258,28 @@ func (h *Hive) openHolder(o Holder) (*proc.Process, error) {
 	if err != nil {
 		return nil, badField("pid", fmt.Sprintf("is %d; it cannot be followed: %v", o.PID, err))
 	}
+	if err := mayName(o.Caller, p); err != nil {
+		p.Close()
+		return nil, err
+	}
 	return p, nil
+}
+
+// mayName refuses a process of somebody else: a lease would be tied to its life
+// without its owner's knowing.
+func mayName(caller *uint32, p *proc.Process) error {
+	if caller == nil || *caller == 0 {
+		return nil
+	}
+	uid, err := p.UID()
+	if err != nil {
+		return badField("pid", fmt.Sprintf("is %d; it cannot be seen whose process that is: %v", p.PID(), err))
+	}
+	if uid != *caller {
+		return &InputError{Kind: ErrForbidden, Field: "pid", Detail: fmt.Sprintf(
+			"is %d, a process of the user with uid %d; the caller has uid %d and may name processes of their own (root may name any)", p.PID(), uid, *caller)}
+	}
+	return nil
 }
 
 // RenewLease renews a ttl lease, or gives a lease another holder: a process, or

@@ -14,6 +14,7 @@ import (
 
 // Sentinels of this package; they never leave it but as a problem.
 var (
+	errUnauthorized  = errors.New("unauthorized")
 	errForbiddenHost = errors.New("forbidden host")
 	errCrossOrigin   = errors.New("cross-origin request")
 	errNoRoute       = errors.New("no such route")
@@ -47,6 +48,8 @@ func kinds() []kind {
 		{hive.ErrInvalidConfiguration, http.StatusConflict, "invalid_configuration"},
 		{alloc.ErrExhausted, http.StatusConflict, "ports_exhausted"},
 		{alloc.ErrUnavailable, http.StatusConflict, "port_unavailable"},
+		{errUnauthorized, http.StatusUnauthorized, "unauthorized"},
+		{hive.ErrForbidden, http.StatusForbidden, "forbidden"},
 		{errForbiddenHost, http.StatusForbidden, "forbidden_host"},
 		{errCrossOrigin, http.StatusForbidden, "cross_origin"},
 		{hive.ErrQueueFull, http.StatusTooManyRequests, "queue_full"},

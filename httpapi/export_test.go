@@ -27,7 +27,7 @@ func Classify(err error) (status int, code string) {
 func (s *Server) Fail(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, err) }
 
 // Wrap puts the whole middleware but the recovery gate around h.
-func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guardHost(s.guardOrigin(h))) }
+func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guard(s.boundBody(h))) }
 
 // Router is the router without middleware.
 func (s *Server) Router() http.Handler { return s.router() }
@@ -53,7 +53,9 @@ func (s *Server) SetTimeouts(limit time.Duration) {
 func (s *Server) CountActive() func() int {
 	var mu sync.Mutex
 	active := map[net.Conn]bool{}
+	before := s.http.ConnState
 	s.http.ConnState = func(c net.Conn, state http.ConnState) {
+		before(c, state)
 		mu.Lock()
 		defer mu.Unlock()
 		delete(active, c)

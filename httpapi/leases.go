@@ -31,6 +31,7 @@ func (s *Server) acquireLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	req.Caller = peerOf(r)
 	lease, err := s.hive.Load().AcquireLease(r.Context(), req)
 	if err != nil {
 		return err
@@ -48,6 +49,7 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request, port wire.Po
 	if err != nil {
 		return err
 	}
+	renewal.Caller = peerOf(r)
 	lease, err := s.hive.Load().RenewLease(r.Context(), uint16(port), renewal)
 	if err != nil {
 		return err

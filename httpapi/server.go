@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -36,6 +37,15 @@ type Options struct {
 	// AllowedHosts are Host names that are accepted besides loopback names and
 	// the address of the listener; without or with a port, which is ignored.
 	AllowedHosts []string
+	// Token is what a request over TCP must carry, as "Authorization: Bearer"; not
+	// over a unix socket. Empty: none is asked for.
+	Token string
+	// TokenFile is where callers are told that the token is.
+	TokenFile string
+	// Certificate makes TCP listeners speak TLS. SetCertificate changes it. Nil: no TLS.
+	Certificate *tls.Certificate
+	// MaxConnections is how many connections there are at most; 0: 2048.
+	MaxConnections int
 	// StreamWait is the longest life of an rbee stream of a job that has not
 	// ended; 0: no limit. SetStreamWait changes it.
 	StreamWait time.Duration
@@ -57,6 +67,9 @@ type Server struct {
 	hive    atomic.Pointer[hive.Hive]
 	wait    atomic.Int64 // Options.StreamWait, as it is now
 	http    *http.Server
+	conns   *connections
+
+	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 
 	traffic    *traffic
 	registry   *prometheus.Registry
@@ -74,15 +87,22 @@ type Server struct {
 
 // New makes a Server. It opens nothing and starts nothing.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, allowed: allowedHosts(opts.AllowedHosts), traffic: newTraffic()}
+	s := &Server{
+		opts: opts, allowed: allowedHosts(opts.AllowedHosts),
+		conns: newConnections(opts.MaxConnections), traffic: newTraffic(),
+	}
 	s.registry = newRegistry(s.traffic)
 	s.exposition = newExposition(s.registry, opts.Log)
 	s.SetStreamWait(opts.StreamWait)
+	s.certificate.Store(opts.Certificate)
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s.middleware(s.router()),
 		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ConnContext:       withPeer,
+		ConnState:         s.conns.changed,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.getCertificate},
 		ErrorLog:          log.New(serverLog{opts.Log}, "", 0),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -105,14 +125,27 @@ func (s *Server) SetHive(h *hive.Hive) {
 // SetStreamWait changes Options.StreamWait for streams that begin from now on.
 func (s *Server) SetStreamWait(d time.Duration) { s.wait.Store(int64(d)) }
 
+// SetCertificate changes Options.Certificate for connections that begin from now
+// on. It can neither begin nor end TLS: for that it must have been given at first.
+func (s *Server) SetCertificate(c *tls.Certificate) { s.certificate.Store(c) }
+
+func (s *Server) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.certificate.Load(), nil
+}
+
 // Handler is the whole API, middleware included, for a server of one's own.
 func (s *Server) Handler() http.Handler { return s.http.Handler }
 
-// Serve accepts connections on ln, which it closes, until Shutdown. It blocks,
-// may be called for several listeners at once, and returns nil after Shutdown,
-// else the error of accept(2).
+// Serve accepts connections on ln, which it closes, until Shutdown. With a
+// certificate they speak TLS, but for those of a unix socket. It blocks, may be
+// called for several listeners at once, and returns nil after Shutdown, else the
+// error of accept(2).
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	serve := s.http.Serve
+	if s.opts.Certificate != nil && ln.Addr().Network() != "unix" {
+		serve = func(ln net.Listener) error { return s.http.ServeTLS(ln, "", "") }
+	}
+	if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	}
 	return nil

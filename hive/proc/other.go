@@ -53,6 +53,9 @@ func (p *Process) Identity() store.Identity { return store.Identity{} }
 // PID returns 0.
 func (p *Process) PID() int { return 0 }
 
+// UID returns ErrUnsupported.
+func (p *Process) UID() (uint32, error) { return 0, ErrUnsupported }
+
 // AtGate returns false.
 func (p *Process) AtGate() bool { return false }
 

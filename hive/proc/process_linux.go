@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -124,6 +125,28 @@ func (p *Process) Identity() store.Identity { return p.id }
 // PID returns the process id. It stays the same after the process has ended, and
 // is then somebody else's sooner or later.
 func (p *Process) PID() int { return p.id.PID }
+
+// UID returns the real user id of the process: who started it, also where it has
+// taken on other rights since. ErrGone when it has ended.
+func (p *Process) UID() (uint32, error) {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.id.PID) + "/status")
+	if !p.alive() { // what was read may be of another process
+		return 0, fmt.Errorf("whose process is %d: %w", p.id.PID, ErrGone)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("whose process is %d: %w", p.id.PID, err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			var uid uint32
+			if _, err := fmt.Sscan(ids, &uid); err != nil {
+				return 0, fmt.Errorf("whose process is %d: read %q: %w", p.id.PID, line, err)
+			}
+			return uid, nil
+		}
+	}
+	return 0, fmt.Errorf("whose process is %d: its status does not say", p.id.PID)
+}
 
 // AtGate reports whether the process is still the gate: the program has not been
 // executed and, if hive that started it is gone, never will be. A process that
