@@ -17,6 +17,7 @@ import (
 type banner struct {
 	hiveID   string
 	url      string
+	callers  callers
 	file     string // configuration file; empty: none
 	dataDir  string
 	recovery hive.Recovery
@@ -42,6 +43,12 @@ func (b *banner) writeTo(w io.Writer) error {
 		file = "none found, defaults"
 	}
 	line("hive", "%s at %s", b.hiveID, b.url)
+	if b.callers.listen != "" {
+		line("listen", "%s", b.callers.listen)
+	}
+	if b.callers.tokenFile != "" {
+		line("token", "in %s", b.callers.tokenFile)
+	}
 	line("config", "%s", file)
 	line("data", "%s", b.dataDir)
 	line("recovery", "%s", recoveryLine(b.recovery))
@@ -136,11 +143,20 @@ func (b *banner) tries() []string {
 	return tries[:2]
 }
 
+// addr is the flags by which hivectl reaches this hive.
 func (b *banner) addr() string {
-	if b.url == defaultURL {
-		return ""
+	addr := b.callers.local
+	if addr == "" {
+		addr = b.url
 	}
-	return " --addr " + b.url
+	flags := ""
+	if addr != defaultURL {
+		flags = " --addr " + addr
+	}
+	if b.callers.sayToken {
+		flags += " --token-file " + b.callers.tokenFile
+	}
+	return flags
 }
 
 func count(n int, what string) string {

@@ -75,6 +75,24 @@ func TestBannerGolden(t *testing.T) {
 	}
 }
 
+// What hivectl needs to be told is in the commands to try.
+func TestBannerOfAnExposedHive(t *testing.T) {
+	b := fresh(t)
+	b.URL, b.Listen, b.TokenFile, b.Local, b.SayToken = "https://gpubox.lan:7835", "[::]:7835", "/srv/hive/token", "http://127.0.0.1:7835", true
+	var got bytes.Buffer
+	require.NoError(t, b.Write(&got))
+	for _, line := range []string{
+		"hive      localhost at https://gpubox.lan:7835\n", "listen    [::]:7835\n", "token     in /srv/hive/token\n",
+		"try       bin/hivectl --token-file /srv/hive/token up cpu\n",
+	} {
+		require.Contains(t, got.String(), line)
+	}
+	b.Local, b.SayToken = "unix:/run/hive.sock", false
+	got.Reset()
+	require.NoError(t, b.Write(&got))
+	require.Contains(t, got.String(), "try       bin/hivectl --addr unix:/run/hive.sock up cpu\n")
+}
+
 type brokenWriter struct{}
 
 var errBroken = errors.New("broken")

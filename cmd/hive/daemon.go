@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -36,9 +37,12 @@ type daemon struct {
 	out     io.Writer // banner and last words
 	catalog *catalog.Catalog
 	self    string // the program of the reference worker
-	url     string
 	api     *httpapi.Server
 	hive    *hive.Hive
+
+	listeners []net.Listener
+	url       string // what others reach hive by
+	token     string // empty: none is asked for; never logged
 
 	reloading sync.Mutex     // one reload at a time: the later one has the later file
 	inForce   *config.Config // what was taken over last; reloading guards it
@@ -83,23 +87,12 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.makeCatalog("/hive"); err != nil { // any path; the real one is known later
 		return err
 	}
-	ln, err := listen(ctx, d.cfg.Listen)
-	if err != nil {
+	if err := d.listen(ctx, exe); err != nil {
 		return err
 	}
-	d.url = "http://" + ln.Addr().String()
-	if err := d.prepare(exe); err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	d.api = httpapi.New(httpapi.Options{
-		Log: d.log, AllowedHosts: d.cfg.AllowedHosts, StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
-	})
-	served := make(chan error, 1)
-	go func() {
-		served <- d.api.Serve(ln)
-		close(served)
-	}()
-	why, err := d.start(ctx, ln)
+	d.api = httpapi.New(d.apiOptions())
+	served := d.serveAll()
+	why, err := d.start(ctx)
 	if err == nil && why == goOn {
 		why, err = d.serve(ctx, served)
 	}
@@ -112,10 +105,66 @@ func (d *daemon) run(ctx context.Context) error {
 	return errors.Join(err, d.finish(why))
 }
 
-// prepare makes what the state needs before it is opened.
+// listen opens the listeners. TCP comes before anything is touched, so that a
+// second hive by mistake leaves no trace; a socket may lie in the data directory.
+func (d *daemon) listen(ctx context.Context, exe string) (err error) {
+	if d.listeners, err = listenTCP(ctx, d.cfg.Listen); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeListeners(d.listeners))
+		}
+	}()
+	if err := d.prepare(exe); err != nil {
+		return err
+	}
+	sockets, err := listenSockets(ctx, d.cfg.Listen, d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	d.listeners = append(d.listeners, sockets...)
+	d.url = publicURL(d.cfg, d.listeners)
+	return nil
+}
+
+func (d *daemon) apiOptions() httpapi.Options {
+	opts := httpapi.Options{
+		Log: d.log, AllowedHosts: allowedHosts(d.cfg), Token: d.token, TokenFile: tokenPath(d.cfg.DataDir),
+		MaxConnections: maxConnections(), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
+	}
+	if d.cfg.TLS != nil {
+		opts.Certificate = d.cfg.TLS.Certificate
+	}
+	return opts
+}
+
+// serveAll serves on every listener. The channel gets what each ends with, and is
+// closed when all have ended.
+func (d *daemon) serveAll() <-chan error {
+	served := make(chan error, len(d.listeners))
+	var all sync.WaitGroup
+	for _, ln := range d.listeners {
+		all.Go(func() { served <- d.api.Serve(ln) })
+	}
+	go func() {
+		all.Wait()
+		close(served)
+	}()
+	return served
+}
+
+// prepare makes what the state needs before it is opened, and the token.
 func (d *daemon) prepare(exe string) error {
 	if err := prepareDataDir(d.cfg.DataDir); err != nil {
 		return err
+	}
+	if d.cfg.Auth == config.AuthToken {
+		token, err := tokenOf(d.cfg.DataDir)
+		if err != nil {
+			return err
+		}
+		d.token = token
 	}
 	self, err := workerProgram(exe, d.cfg.DataDir)
 	if err != nil {

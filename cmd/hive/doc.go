@@ -3,8 +3,8 @@
 //
 // Model: this package only wires. What was configured is decided in package
 // config, what happens to workers in package hive, what is answered in package
-// httpapi. The order is: configuration, reaper, worker types, listener (a port that is
-// taken is found before anything is touched), state, recovery while the API
+// httpapi. The order is: configuration, reaper, worker types, TCP listeners (a port that is
+// taken is found before anything is touched), data directory, token, unix sockets, state, recovery while the API
 // answers 503, the banner, service. At the end: API, workers if that is wanted, state.
 //
 // hive is the reaper of its workers' descendants (PR_SET_CHILD_SUBREAPER, prctl(2)):

@@ -14,11 +14,15 @@ var (
 	Run            = run
 	PrepareDataDir = prepareDataDir
 	WorkerProgram  = workerProgram
+	TokenOf        = tokenOf
+	ListenSocket   = listenSocket
 )
 
 // Banner is what a banner is made of.
 type Banner struct {
 	HiveID, URL, File, DataDir string
+	Listen, TokenFile, Local   string
+	SayToken                   bool
 	Recovery                   hive.Recovery
 	Ports                      alloc.Survey
 	Workers                    []store.Worker
@@ -28,7 +32,8 @@ type Banner struct {
 // Write prints the banner.
 func (b Banner) Write(w io.Writer) error {
 	return (&banner{
-		hiveID: b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
+		callers: callers{listen: b.Listen, tokenFile: b.TokenFile, local: b.Local, sayToken: b.SayToken},
+		hiveID:  b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
 		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types,
 	}).writeTo(w)
 }

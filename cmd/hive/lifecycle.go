@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -25,11 +23,11 @@ const (
 
 // start opens the state and recovers. The API answers 503 meanwhile. A signal
 // cuts it short; the reason is then not goOn.
-func (d *daemon) start(ctx context.Context, ln net.Listener) (reason, error) {
+func (d *daemon) start(ctx context.Context) (reason, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- d.open(ctx, ln) }()
+	go func() { done <- d.open(ctx) }()
 	var why reason
 	select {
 	case err := <-done:
@@ -49,14 +47,10 @@ func (d *daemon) start(ctx context.Context, ln net.Listener) (reason, error) {
 	return why, nil
 }
 
-func (d *daemon) open(ctx context.Context, ln net.Listener) error {
-	apiPort := uint16(0)
-	if addr, err := netip.ParseAddrPort(ln.Addr().String()); err == nil {
-		apiPort = addr.Port()
-	}
+func (d *daemon) open(ctx context.Context) error {
 	h, err := hive.Open(ctx, hive.Config{
 		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, QueenURL: d.cfg.QueenURL,
-		APIPorts: []uint16{apiPort}, Ports: d.cfg.Ports, Jobs: d.cfg.Jobs, Catalog: d.catalog, Shutdown: d.cfg.Shutdown,
+		APIPorts: tcpPorts(d.listeners), Ports: d.cfg.Ports, Jobs: d.cfg.Jobs, Catalog: d.catalog, Shutdown: d.cfg.Shutdown,
 		StartParallel: d.cfg.StartParallel, WorkersKeep: d.cfg.WorkersKeep, AuditInterval: d.cfg.AuditInterval, Orphans: d.cfg.Orphans, Logs: d.cfg.Logs, TakeOver: d.cfg.TakeOver, Log: d.log,
 	})
 	if err != nil {
@@ -114,14 +108,15 @@ func (d *daemon) heard(sig os.Signal) reason {
 	return told
 }
 
-// closeAPI closes the listener, ends streams and waits for running requests.
+// closeAPI closes the listeners, ends streams and waits for running requests.
 func (d *daemon) closeAPI(served <-chan error) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestsEnd)
 	defer cancel()
 	if err := d.api.Shutdown(ctx); err != nil {
 		d.log.WithError(err).Warn("requests were cut off")
 	}
-	<-served //nolint:errcheck // it says only that the server was closed
+	for range served { // until it is closed: all listeners are
+	}
 }
 
 // finish stops the workers if that is wanted, closes the hive and says how many run.
@@ -200,6 +195,7 @@ func (d *daemon) sayHello(ctx context.Context) {
 	if d.cfg.QueenURL != "" {
 		d.log.WithField("queen_url", d.cfg.QueenURL).Warn("this version does not announce itself to a queen; queen_url is only given to workers, as {{.QueenURL}}")
 	}
+	d.warnOfCallers()
 	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {
 		d.log.Warn(t.Unavailable())
 	}
@@ -208,7 +204,7 @@ func (d *daemon) sayHello(ctx context.Context) {
 		d.log.WithError(err).Warn("the ports could not be looked at")
 	}
 	b := banner{
-		hiveID: d.cfg.HiveID, url: d.url, file: d.cfg.File, dataDir: d.cfg.DataDir,
+		hiveID: d.cfg.HiveID, url: d.url, callers: d.callers(), file: d.cfg.File, dataDir: d.cfg.DataDir,
 		recovery: d.hive.Info().Recovery, ports: survey,
 		workers: d.hive.Workers(), types: d.catalog.Types(),
 	}

@@ -48,6 +48,10 @@ func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	d.inForce = next
 	d.stopAtEnd.Store(next.Shutdown == hive.ShutdownStop)
 	d.api.SetStreamWait(next.Jobs.StreamWait)
+	if d.cfg.TLS != nil && next.TLS != nil {
+		d.api.SetCertificate(next.TLS.Certificate)
+		d.warnOfCertificate(next.TLS)
+	}
 	if err := setLevel(d.log, next); err != nil { // it was checked when it was loaded
 		return plan, err
 	}

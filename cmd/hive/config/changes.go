@@ -18,11 +18,13 @@ func (c *Config) Settings() hive.Settings {
 // start of hive acts on, sorted.
 func (c *Config) NeedStart(next *Config) []string {
 	return differing([]setting{
+		{"advertise", c.Advertise != next.Advertise},
 		{"allowed_hosts", !slices.Equal(c.AllowedHosts, next.AllowedHosts)},
 		{"audit.interval", c.AuditInterval != next.AuditInterval},
+		{"auth", c.Auth != next.Auth},
 		{"data_dir", c.DataDir != next.DataDir},
 		{"hive_id", c.HiveID != next.HiveID},
-		{"listen", c.Listen != next.Listen},
+		{"listen", !slices.Equal(c.Listen, next.Listen)},
 		{"log_format", c.LogFormat != next.LogFormat},
 		{"logs.keep", c.Logs.Keep != next.Logs.Keep},
 		{"logs.max_size", c.Logs.MaxSize != next.Logs.MaxSize},
@@ -31,6 +33,9 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"ports.range", c.Ports.Range != next.Ports.Range},
 		{"ports.reserved", !slices.Equal(c.Ports.Reserved, next.Ports.Reserved)},
 		{"queen_url", c.QueenURL != next.QueenURL},
+		{"socket.group", c.Socket.GID != next.Socket.GID},
+		{"socket.mode", c.Socket.Mode != next.Socket.Mode},
+		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be neither begun nor ended
 	})
 }
 
@@ -40,7 +45,13 @@ func (c *Config) OfProgram(next *Config) []string {
 	return differing([]setting{
 		{"log_level", c.LogLevel != next.LogLevel},
 		{"shutdown", c.Shutdown != next.Shutdown},
+		{"tls", c.TLS.renewed(next.TLS)},
 	})
+}
+
+// renewed reports whether next is another certificate, from whatever file.
+func (t *TLS) renewed(next *TLS) bool {
+	return t != nil && next != nil && !slices.EqualFunc(t.Certificate.Certificate, next.Certificate.Certificate, slices.Equal)
 }
 
 type setting struct {

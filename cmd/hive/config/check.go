@@ -2,14 +2,12 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -78,7 +76,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Logs: hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -93,26 +91,21 @@ func (l *loader) check(s *settings) (*Config, error) {
 	return c, nil
 }
 
-// checkChoices looks at the keys that take one of a few words, some of which
-// this version does not have.
+// checkChoices looks at the keys that take one of a few words.
 func (l *loader) checkChoices(s *settings, _ *Config) error {
 	for _, c := range []struct {
 		path, value string
-		now, later  []string
+		words       []string
 	}{
-		{"shutdown", s.Shutdown, []string{"keep", "stop"}, nil},
-		{"log_level", s.LogLevel, []string{"error", "warn", "info", "debug", "trace"}, nil},
-		{"log_format", s.LogFormat, []string{"text", "json"}, nil},
-		{"ports.policy", s.Ports.Policy, []string{"lowest", "sequential"}, nil},
-		{"auth", s.Auth, []string{"none"}, []string{"token"}},
-		{"audit.orphans", s.Audit.Orphans, []string{"keep", "kill"}, nil},
+		{"shutdown", s.Shutdown, []string{"keep", "stop"}},
+		{"log_level", s.LogLevel, []string{"error", "warn", "info", "debug", "trace"}},
+		{"log_format", s.LogFormat, []string{"text", "json"}},
+		{"ports.policy", s.Ports.Policy, []string{"lowest", "sequential"}},
+		{"auth", s.Auth, []string{string(AuthNone), string(AuthToken)}},
+		{"audit.orphans", s.Audit.Orphans, []string{"keep", "kill"}},
 	} {
-		switch {
-		case c.value == "" || slices.Contains(c.now, c.value):
-		case slices.Contains(c.later, c.value):
-			return l.fail(c.path, "%q is documented, but this version does not support it yet; expected %s", c.value, strings.Join(c.now, " or "))
-		default:
-			return l.fail(c.path, "%q: expected %s", c.value, strings.Join(c.now, " or "))
+		if c.value != "" && !slices.Contains(c.words, c.value) {
+			return l.fail(c.path, "%q: expected %s", c.value, strings.Join(c.words, " or "))
 		}
 	}
 	return nil
@@ -133,68 +126,10 @@ func (l *loader) checkNames(s *settings, _ *Config) error {
 	return nil
 }
 
-// checkListen puts listen and port together. A port of a higher layer changes
-// the port of listen; one of a lower layer is overridden with it.
-func (l *loader) checkListen(s *settings, c *Config) error {
-	if len(s.Listen) != 1 {
-		return l.fail("listen", "%d addresses; this version listens on exactly one, such as %s", len(s.Listen), defaultListen)
-	}
-	addr, err := l.listenAddress(s.Listen[0])
-	if err != nil {
-		return err
-	}
-	c.Listen = addr
-	if s.Port == "" {
-		return nil
-	}
-	portLayer, name := l.origin("port")
-	listenLayer, listenName := l.origin("listen")
-	port, err := strconv.ParseUint(s.Port, 10, 16)
-	if err != nil && portLayer == byVariable {
-		return l.fail("port", "%q: expected a port number from 0 to 65535; %s", s.Port, serviceLinks)
-	}
-	if err != nil {
-		return l.fail("port", "%q: expected a port number from 0 to 65535", s.Port)
-	}
-	if portLayer == listenLayer && uint16(port) != addr.Port() {
-		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give one of the two", port, listenName, s.Listen[0])}
-	}
-	if portLayer >= listenLayer {
-		c.Listen = netip.AddrPortFrom(addr.Addr(), uint16(port))
-	}
-	return nil
-}
-
-func (l *loader) listenAddress(text string) (netip.AddrPort, error) {
-	const want = "expected a loopback address and a port, such as " + defaultListen
-	if strings.HasPrefix(text, "unix:") {
-		return netip.AddrPort{}, l.fail("listen", "%q: unix sockets are documented, but this version does not support them yet; %s", text, want)
-	}
-	host, portText, err := net.SplitHostPort(text)
-	if err != nil {
-		return netip.AddrPort{}, l.fail("listen", "%q: %s", text, want)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, l.fail("listen", "%q: %q is no port number; %s", text, portText, want)
-	}
-	if host == "localhost" {
-		host = "127.0.0.1"
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil && host != "" {
-		return netip.AddrPort{}, l.fail("listen", "%q: %q is no IP address; %s", text, host, want)
-	}
-	if !addr.IsLoopback() {
-		return netip.AddrPort{}, l.fail("listen", "%q: listening beyond loopback needs a token, which this version does not support yet; %s", text, want)
-	}
-	return netip.AddrPortFrom(addr, uint16(port)), nil
-}
-
 func (l *loader) checkDataDir(s *settings, c *Config) error {
 	dir := s.DataDir
 	if dir == "" {
-		dir = defaultDataDir(l.opts.UID)
+		dir = DefaultDataDir(l.opts.UID)
 	}
 	if dir == "" {
 		return l.fail("data_dir", "neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
@@ -210,7 +145,8 @@ func (l *loader) checkDataDir(s *settings, c *Config) error {
 	return nil
 }
 
-func defaultDataDir(uid int) string {
+// DefaultDataDir is data_dir where nothing is said about it; empty: there is no home.
+func DefaultDataDir(uid int) string {
 	if uid == 0 {
 		return "/var/lib/hive"
 	}
@@ -244,7 +180,7 @@ func (l *loader) checkFixed(c *Config) error {
 	for i, w := range c.Workers {
 		for port := w.Port; port > 0 && port < w.Port+max(1, w.Ports); port++ {
 			path := fmt.Sprintf("workers[%d].port", i)
-			if port == int(c.Listen.Port()) {
+			if slices.ContainsFunc(c.Listen, func(a Address) bool { return a.Socket == "" && int(a.TCP.Port()) == port }) {
 				return l.fail(path, "%d is the port of hive's own API (listen)", port)
 			}
 			for _, r := range c.Ports.Reserved {

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -31,9 +30,13 @@ func (e *Error) Unwrap() error { return ErrConfig }
 type Config struct {
 	File          string // the file that was read; empty: there is none
 	HiveID        string
-	Listen        netip.AddrPort // a loopback address; port 0: any free one
-	DataDir       string         // absolute
-	QueenURL      string         // empty: none
+	Listen        []Address // at least one
+	Socket        Socket
+	Auth          Auth
+	TLS           *TLS   // nil: none
+	Advertise     string // URL without a path; empty: the listen address
+	DataDir       string // absolute
+	QueenURL      string // empty: none
 	AllowedHosts  []string
 	Ports         hive.PortsConfig
 	Jobs          hive.JobsConfig
@@ -61,7 +64,7 @@ type Options struct {
 func Flags(fs *pflag.FlagSet) {
 	fs.String("config", "", "configuration file (default ./hive.yaml, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml: the first that exists)")
 	fs.String("data-dir", "", "state directory (default /var/lib/hive for root, else $XDG_STATE_HOME/hive)")
-	fs.String("listen", "", "address of the API, host:port (default "+defaultListen+")")
+	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them (default "+defaultListen+")")
 	fs.String("port", "", "port of the API (default: that of --listen)")
 	fs.String("hive-id", "", "name of this hive (default "+defaultHiveID+")")
 	fs.String("queen-url", "", "URL of the queen; workers get it as {{.QueenURL}}")

@@ -57,12 +57,12 @@ func (p place) load(t *testing.T, args ...string) (*config.Config, error) {
 	return config.Load(config.Options{Flags: fs, Environ: os.Environ(), UID: 1000, EtcDir: filepath.Join(p.dir, "etc")})
 }
 
-func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+func addr(s string) config.Address { return config.Address{TCP: netip.MustParseAddrPort(s)} }
 
 func ptr[T any](v T) *T { return &v }
 
 func byValue() cmp.Options {
-	return cmp.Options{cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()}
+	return cmp.Options{cmp.Comparer(func(a, b config.Address) bool { return a == b }), cmpopts.EquateEmpty()}
 }
 
 func TestDefaults(t *testing.T) {
@@ -70,7 +70,8 @@ func TestDefaults(t *testing.T) {
 	got, err := p.load(t)
 	require.NoError(t, err)
 	want := &config.Config{
-		HiveID: "localhost", Listen: addr("127.0.0.1:7835"), DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
+		HiveID: "localhost", Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: config.AuthNone,
+		Socket: config.Socket{Mode: 0o600, GID: -1}, DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
@@ -84,7 +85,9 @@ func TestEverySupportedKey(t *testing.T) {
 	file := p.write(t, "hive.yaml", `
 # a comment
 hive_id: gpubox
-listen: "[::1]:7900"
+listen: ["[::1]:7900", "unix:/run/hive//hive.sock"]
+socket: {mode: "0660", group: 0}
+advertise: https://gpubox.lan/
 data_dir: /srv/hive
 queen_url: http://queen.lan:7833
 allowed_hosts: [gpubox.lan, 10.0.0.7]
@@ -129,7 +132,8 @@ workers:
 	require.Equal(t, "hive.yaml", got.File)
 	require.FileExists(t, file)
 	want := &config.Config{
-		File: "hive.yaml", HiveID: "gpubox", Listen: addr("[::1]:7900"), DataDir: "/srv/hive",
+		File: "hive.yaml", HiveID: "gpubox", Listen: []config.Address{addr("[::1]:7900"), {Socket: "/run/hive/hive.sock"}}, Auth: config.AuthNone,
+		Socket: config.Socket{Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan", DataDir: "/srv/hive",
 		QueenURL: "http://queen.lan:7833", AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
 		Ports: hive.PortsConfig{
 			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
@@ -182,19 +186,23 @@ func TestPrecedence(t *testing.T) {
 func TestVariablesSetPlainKeys(t *testing.T) {
 	p := newPlace(t)
 	for name, value := range map[string]string{
-		"HIVE_HIVE_ID": "box", "HIVE_LISTEN": "127.0.0.1:7900", "HIVE_DATA_DIR": "/srv/x", "HIVE_QUEEN_URL": "https://q",
+		"HIVE_HIVE_ID": "box", "HIVE_LISTEN": "127.0.0.1:7900, unix:/run/h", "HIVE_DATA_DIR": "/srv/x", "HIVE_QUEEN_URL": "https://q",
 		"HIVE_ALLOWED_HOSTS": "a.lan,b.lan", "HIVE_SHUTDOWN": "stop", "HIVE_LOG_LEVEL": "warn", "HIVE_LOG_FORMAT": "json",
 		"HIVE_JOBS_MAX_QUEUED": "7", "HIVE_JOBS_RETENTION": "1h", "HIVE_WORKERS_KEEP": "2h", "HIVE_AUDIT_INTERVAL": "5s",
+		"HIVE_AUTH": "token", "HIVE_SOCKET_MODE": "0666", "HIVE_SOCKET_GROUP": "0", "HIVE_ADVERTISE": "http://gpubox.lan:7835",
 		"HIVE_LOGS_MAX_SIZE": "128 KiB", "HIVE_LOGS_KEEP": "1", "HIVE_LOGS_MAX_TOTAL": "1TiB",
 		// of others
-		"HIVE_ADDR": "x", "HIVE_TOKEN_FILE": "x", "HIVE_TEST_STRICT": "1", "HIVE_WORKER_THREADS": "1",
+		"HIVE_ADDR": "x", "HIVE_TOKEN_FILE": "x", "HIVE_CA_FILE": "x", "HIVE_TEST_STRICT": "1", "HIVE_WORKER_THREADS": "1",
 	} {
 		t.Setenv(name, value)
 	}
 	c, err := p.load(t)
 	require.NoError(t, err)
 	require.Equal(t, "box", c.HiveID)
-	require.Equal(t, addr("127.0.0.1:7900"), c.Listen)
+	require.Equal(t, []config.Address{addr("127.0.0.1:7900"), {Socket: "/run/h"}}, c.Listen)
+	require.Equal(t, config.AuthToken, c.Auth)
+	require.Equal(t, config.Socket{Mode: 0o666, GID: 0}, c.Socket)
+	require.Equal(t, "http://gpubox.lan:7835", c.Advertise)
 	require.Equal(t, "/srv/x", c.DataDir)
 	require.Equal(t, "https://q", c.QueenURL)
 	require.Equal(t, []string{"a.lan", "b.lan"}, c.AllowedHosts)
@@ -268,15 +276,31 @@ func TestPortAndListen(t *testing.T) {
 		"HIVE_PORT of a service link":  {portVar: "tcp://10.0.0.1:7835", fails: `HIVE_PORT: "tcp://10.0.0.1:7835": expected a port number from 0 to 65535; Kubernetes and Docker set such variables for a service named hive (service links)`},
 		"--port that is no number":     {args: []string{"--port", "http"}, fails: `--port: "http": expected a port number from 0 to 65535`},
 		"--port that is too high":      {args: []string{"--port", "65536"}, fails: `--port: "65536": expected a port number from 0 to 65535`},
-		"two addresses":                {file: "listen: ['127.0.0.1:1', '127.0.0.1:2']", fails: "hive.yaml: listen: 2 addresses; this version listens on exactly one"},
-		"all addresses":                {args: []string{"--listen", "0.0.0.0:7835"}, fails: `--listen: "0.0.0.0:7835": listening beyond loopback needs a token, which this version does not support yet`},
-		"no host":                      {args: []string{"--listen", ":7835"}, fails: `--listen: ":7835": listening beyond loopback needs a token`},
-		"another address":              {file: "listen: 192.168.1.5:7835", fails: `hive.yaml: listen: "192.168.1.5:7835": listening beyond loopback needs a token`},
-		"unix socket":                  {file: "listen: unix:/run/hive.sock", fails: `hive.yaml: listen: "unix:/run/hive.sock": unix sockets are documented, but this version does not support them yet`},
+		"port of the one TCP address":  {file: "listen: ['unix:/run/h', '0.0.0.0:7900']", args: []string{"--port", "7901"}, want: "unix:/run/h 0.0.0.0:7901"},
+		"port of two TCP addresses":    {file: "listen: ['127.0.0.1:1', '127.0.0.1:2']", args: []string{"--port", "7901"}, fails: "--port: 7901: hive.yaml: listen has several TCP addresses; write the ports there"},
+		"port of no TCP address":       {file: "listen: 'unix:/run/h'", portVar: "7901", fails: "HIVE_PORT: 7901: hive.yaml: listen has no TCP address whose port it could be"},
+		"two addresses":                {file: "listen: ['127.0.0.1:1', '127.0.0.1:2']", want: "127.0.0.1:1 127.0.0.1:2"},
+		"by commas":                    {args: []string{"--listen", "127.0.0.1:1, unix:/run/h"}, want: "127.0.0.1:1 unix:/run/h"},
+		"several free ports":           {args: []string{"--listen", "127.0.0.1:0,127.0.0.1:0"}, want: "127.0.0.1:0 127.0.0.1:0"},
+		"all addresses":                {args: []string{"--listen", "0.0.0.0:7835"}, want: "0.0.0.0:7835"},
+		"all addresses of IPv6":        {args: []string{"--listen", "[::]:7835"}, want: "[::]:7835"},
+		"no host":                      {args: []string{"--listen", ":7835"}, want: ":7835"},
+		"another address":              {file: "listen: 192.168.1.5:7835", want: "192.168.1.5:7835"},
+		"mapped address":               {file: "listen: '[::ffff:127.0.0.1]:7835'", want: "127.0.0.1:7835"},
+		"unix socket":                  {file: "listen: unix:/run/../run/hive.sock", want: "unix:/run/hive.sock"},
+		"relative socket":              {file: "listen: unix:hive.sock", fails: `hive.yaml: listen: "unix:hive.sock": a unix socket needs an absolute path, such as unix:/run/hive.sock`},
+		"abstract socket":              {file: "listen: unix:@hive", fails: `a unix socket needs an absolute path`},
+		"socket that is a directory":   {file: "listen: unix:/run/", fails: `a unix socket needs the path of a file`},
+		"longest socket":               {file: "listen: unix:/" + strings.Repeat("x", 106), want: "unix:/" + strings.Repeat("x", 106)},
+		"too long socket":              {file: "listen: unix:/" + strings.Repeat("x", 107), fails: "the path of a unix socket has at most 107 bytes, this one 108; choose a shorter one"},
+		"twice":                        {args: []string{"--listen", "localhost:1,127.0.0.1:1"}, fails: "--listen: 127.0.0.1:1 and 127.0.0.1:1: the first takes the second in; remove one"},
+		"socket twice":                 {args: []string{"--listen", "unix:/run/h,unix:/run//h"}, fails: "--listen: unix:/run/h and unix:/run/h: the first takes the second in"},
+		"twice by a wildcard":          {args: []string{"--listen", "127.0.0.1:1,:1"}, fails: "--listen: :1 and 127.0.0.1:1: the first takes the second in"},
+		"IPv6 beside IPv4's wildcard":  {args: []string{"--listen", "[::1]:1,0.0.0.0:1"}, want: "[::1]:1 0.0.0.0:1"},
 		"a name":                       {args: []string{"--listen", "gpubox:7835"}, fails: `--listen: "gpubox:7835": "gpubox" is no IP address`},
-		"no port":                      {args: []string{"--listen", "127.0.0.1"}, fails: `--listen: "127.0.0.1": expected a loopback address and a port, such as 127.0.0.1:7835`},
+		"no port":                      {args: []string{"--listen", "127.0.0.1"}, fails: `--listen: "127.0.0.1": expected host:port with an IP address or localhost, such as 127.0.0.1:7835, or unix:/path`},
 		"a service name":               {args: []string{"--listen", "127.0.0.1:http"}, fails: `--listen: "127.0.0.1:http": "http" is no port number`},
-		"empty listen flag is refused": {args: []string{"--listen", ""}, fails: "--listen: 0 addresses"},
+		"empty listen flag is refused": {args: []string{"--listen", ""}, fails: "--listen: no address; expected host:port"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
@@ -291,7 +315,11 @@ func TestPortAndListen(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, addr(tc.want), c.Listen)
+			var got []string
+			for _, a := range c.Listen {
+				got = append(got, a.String())
+			}
+			require.Equal(t, tc.want, strings.Join(got, " "))
 		})
 	}
 }

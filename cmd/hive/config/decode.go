@@ -23,6 +23,9 @@ type settings struct {
 	QueenURL      string   `mapstructure:"queen_url"`
 	AllowedHosts  commas   `mapstructure:"allowed_hosts"`
 	Auth          string   `mapstructure:"auth"`
+	Advertise     string   `mapstructure:"advertise"`
+	Socket        socket   `mapstructure:"socket"`
+	TLS           keyPair  `mapstructure:"tls"`
 	Shutdown      string   `mapstructure:"shutdown"`
 	LogLevel      string   `mapstructure:"log_level"`
 	LogFormat     string   `mapstructure:"log_format"`
@@ -37,6 +40,20 @@ type settings struct {
 }
 
 type duration = time.Duration
+
+type socket struct {
+	Mode  fileMode `mapstructure:"mode"`
+	Group string   `mapstructure:"group"`
+}
+
+// fileMode is octal digits.
+type fileMode string
+
+// keyPair is the files of a certificate.
+type keyPair struct {
+	Cert string `mapstructure:"cert"`
+	Key  string `mapstructure:"key"`
+}
 
 type ports struct {
 	Range      string   `mapstructure:"range"`
@@ -117,6 +134,8 @@ func convert(from, to reflect.Value) (any, error) {
 		return toSize(data)
 	case to.Type() == reflect.TypeFor[commas]():
 		return toCommas(data)
+	case to.Type() == reflect.TypeFor[fileMode]():
+		return toFileMode(data)
 	case to.Kind() == reflect.String:
 		return toText(data)
 	case to.Kind() == reflect.Int:
@@ -182,6 +201,15 @@ func toText(data any) (any, error) {
 		return nil, errors.New("expected a text; write it in quotes, so that it is taken as it stands")
 	}
 	return nil, errors.New("expected a text")
+}
+
+// toFileMode wants a text: YAML has made 432 of 0660.
+func toFileMode(data any) (any, error) {
+	text, ok := data.(string)
+	if !ok {
+		return nil, errors.New(`expected a text; write it in quotes, as in "0660"`)
+	}
+	return fileMode(text), nil
 }
 
 func toBool(data any) (any, error) {

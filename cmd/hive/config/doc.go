@@ -8,9 +8,9 @@
 //
 // Guarantees: a mistake is one line that says where it was made (the file and
 // the key, the variable, or the flag), what it is and what was expected.
-// Nothing is ignored: a key or a HIVE_* variable that is not known is an error,
-// and so is a documented key that this version does not act on. A setting that
-// is silently without effect is worse than a daemon that does not start.
+// Nothing is ignored: a key or a HIVE_* variable that is not known is an error. A
+// setting that is silently without effect is worse than a daemon that does not
+// start.
 //
 // Caveats: keys are not case sensitive, because viper lowers them. Values of
 // workers' env are read here and may be secrets: no error repeats them.

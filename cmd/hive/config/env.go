@@ -8,7 +8,7 @@ import (
 // Variables that begin with HIVE_ and belong to others: hivectl, the tests, and
 // what is said to workers.
 func foreignVariable(name string) bool {
-	return name == "HIVE_ADDR" || name == "HIVE_TOKEN_FILE" ||
+	return name == "HIVE_ADDR" || name == "HIVE_TOKEN_FILE" || name == "HIVE_CA_FILE" ||
 		strings.HasPrefix(name, "HIVE_TEST_") || strings.HasPrefix(name, "HIVE_WORKER_")
 }
 

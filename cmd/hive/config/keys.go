@@ -17,12 +17,8 @@ type rule struct {
 	refuse string          // the key is known and refused, with this sentence
 }
 
-const notYet = "is documented, but this version does not support it yet; remove it"
-
-// fileRules is every key of hive.yaml that api.md documents. What is not built
-// is refused by name, so that nobody relies on a setting without effect.
+// fileRules is every key of hive.yaml.
 func fileRules() rule {
-	later := rule{refuse: notYet}
 	values := func(names string) map[string]rule {
 		m := map[string]rule{}
 		for _, name := range strings.Fields(names) {
@@ -37,10 +33,11 @@ func fileRules() rule {
 	worker["live"] = rule{keys: values("path interval failures action")}
 	worker["restart"] = rule{keys: values("policy max window backoff max_backoff")}
 
-	top := values("hive_id listen data_dir queen_url allowed_hosts auth shutdown start_parallel workers_keep log_level log_format")
+	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep log_level log_format")
 	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
-	top["advertise"] = later
+	top["socket"] = rule{keys: values("mode group")}
+	top["tls"] = rule{keys: values("cert key")}
 	top["ports"] = rule{keys: values("range reserved policy quarantine")}
 	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}
 	top["audit"] = rule{keys: values("interval orphans")}

@@ -1,0 +1,194 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Address is where the API listens: a TCP port or a unix socket.
+type Address struct {
+	TCP    netip.AddrPort // with no valid address: all of the machine's; port 0: any free one
+	Socket string         // absolute path of a unix socket; empty: TCP
+}
+
+// longestSocket is what sockaddr_un holds besides its final zero, in bytes.
+const longestSocket = 107
+
+// String is the address as it may be written in listen.
+func (a Address) String() string {
+	switch {
+	case a.Socket != "":
+		return "unix:" + a.Socket
+	case !a.TCP.Addr().IsValid():
+		return ":" + strconv.Itoa(int(a.TCP.Port()))
+	}
+	return a.TCP.String()
+}
+
+// Local reports whether only this machine reaches the address.
+func (a Address) Local() bool { return a.Socket != "" || a.TCP.Addr().IsLoopback() }
+
+// Wildcard reports whether it means all addresses of the machine.
+func (a Address) Wildcard() bool {
+	return a.Socket == "" && (!a.TCP.Addr().IsValid() || a.TCP.Addr().IsUnspecified())
+}
+
+// includes reports whether listening on a leaves nothing to listen on for b.
+func (a Address) includes(b Address) bool {
+	if a == b {
+		return a.Socket != "" || a.TCP.Port() != 0
+	}
+	if !a.Wildcard() || b.Socket != "" || a.TCP.Port() != b.TCP.Port() || a.TCP.Port() == 0 {
+		return false
+	}
+	return !a.TCP.Addr().Is4() || b.TCP.Addr().Is4() // [::] and no host take IPv4 too
+}
+
+// Auth is whether callers need a token.
+type Auth string
+
+// The values of Auth.
+const (
+	AuthNone  Auth = "none"
+	AuthToken Auth = "token"
+)
+
+const wantAddress = "expected host:port with an IP address or localhost, such as " + defaultListen + ", or unix:/path"
+
+// checkListen reads listen, puts port into it, and decides about auth.
+func (l *loader) checkListen(s *settings, c *Config) error {
+	if len(s.Listen) == 0 {
+		return l.fail("listen", "no address; %s", wantAddress)
+	}
+	for _, text := range s.Listen {
+		addr, err := l.address(text)
+		if err != nil {
+			return err
+		}
+		c.Listen = append(c.Listen, addr)
+	}
+	if err := l.applyPort(s, c); err != nil {
+		return err
+	}
+	for i, a := range c.Listen {
+		for j, b := range c.Listen {
+			if i != j && a.includes(b) {
+				return l.fail("listen", "%s and %s: the first takes the second in; remove one", a, b)
+			}
+		}
+	}
+	c.Auth = Auth(s.Auth)
+	if c.Auth == "" {
+		c.Auth = AuthNone
+		if c.Exposed() {
+			c.Auth = AuthToken
+		}
+	}
+	return nil
+}
+
+// applyPort puts listen and port together. A port of a higher layer changes the
+// port of listen; one of a lower layer is overridden with it.
+func (l *loader) applyPort(s *settings, c *Config) error {
+	if s.Port == "" {
+		return nil
+	}
+	portLayer, name := l.origin("port")
+	listenLayer, listenName := l.origin("listen")
+	port, err := strconv.ParseUint(s.Port, 10, 16)
+	if err != nil && portLayer == byVariable {
+		return l.fail("port", "%q: expected a port number from 0 to 65535; %s", s.Port, serviceLinks)
+	}
+	if err != nil {
+		return l.fail("port", "%q: expected a port number from 0 to 65535", s.Port)
+	}
+	if portLayer < listenLayer {
+		return nil
+	}
+	var tcp *Address
+	for i := range c.Listen {
+		if c.Listen[i].Socket != "" {
+			continue
+		}
+		if tcp != nil {
+			return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has several TCP addresses; write the ports there", port, listenName)}
+		}
+		tcp = &c.Listen[i]
+	}
+	if tcp == nil {
+		return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has no TCP address whose port it could be", port, listenName)}
+	}
+	if portLayer == listenLayer && uint16(port) != tcp.TCP.Port() {
+		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give one of the two", port, listenName, tcp)}
+	}
+	tcp.TCP = netip.AddrPortFrom(tcp.TCP.Addr(), uint16(port))
+	return nil
+}
+
+func (l *loader) address(text string) (Address, error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		return l.socketAddress(text, path)
+	}
+	host, portText, err := net.SplitHostPort(text)
+	if err != nil {
+		return Address{}, l.fail("listen", "%q: %s", text, wantAddress)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return Address{}, l.fail("listen", "%q: %q is no port number; %s", text, portText, wantAddress)
+	}
+	var ip netip.Addr
+	switch host {
+	case "": // all addresses
+	case "localhost":
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	default:
+		if ip, err = netip.ParseAddr(host); err != nil {
+			return Address{}, l.fail("listen", "%q: %q is no IP address; %s", text, host, wantAddress)
+		}
+	}
+	return Address{TCP: netip.AddrPortFrom(ip.Unmap(), uint16(port))}, nil
+}
+
+func (l *loader) socketAddress(text, path string) (Address, error) {
+	switch {
+	case !filepath.IsAbs(path):
+		return Address{}, l.fail("listen", "%q: a unix socket needs an absolute path, such as unix:/run/hive.sock", text)
+	case strings.HasSuffix(path, "/"):
+		return Address{}, l.fail("listen", "%q: a unix socket needs the path of a file, such as unix:/run/hive.sock", text)
+	case len(filepath.Clean(path)) > longestSocket:
+		return Address{}, l.fail("listen", "%q: the path of a unix socket has at most %d bytes, this one %d; choose a shorter one", text, longestSocket, len(path))
+	}
+	return Address{Socket: filepath.Clean(path)}, nil
+}
+
+// checkAdvertise wants a URL that paths of the API can be appended to.
+func (l *loader) checkAdvertise(s *settings, c *Config) error {
+	if s.Advertise == "" {
+		return nil
+	}
+	const want = "expected http:// or https:// with a host and nothing behind it, such as http://gpubox.lan:7835"
+	u, err := url.Parse(s.Advertise)
+	// What url.Parse says may hold a password.
+	if err != nil {
+		return l.fail("advertise", "is no URL; %s", want)
+	}
+	host := u.Hostname()
+	_, ipErr := netip.ParseAddr(host)
+	port, portErr := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case u.User != nil:
+		return l.fail("advertise", "may hold no user or password; %s", want)
+	case u.Scheme != "http" && u.Scheme != "https", ipErr != nil && !hostRE.MatchString(host),
+		u.Port() != "" && (portErr != nil || port == 0), strings.HasSuffix(u.Host, ":"),
+		strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
+		return l.fail("advertise", "%q: %s", s.Advertise, want)
+	}
+	c.Advertise = u.Scheme + "://" + u.Host
+	return nil
+}
