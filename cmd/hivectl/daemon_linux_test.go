@@ -94,7 +94,14 @@ func (d *daemon) start(ts *testscript.TestScript, args []string) error {
 
 // learn asks for the state id, which names hive's cgroup.
 func (d *daemon) learn(url string) error {
-	resp, err := http.Get(url)
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if token, err := os.ReadFile(filepath.Join(d.work, "data", "token")); err == nil {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +33,8 @@ type Options struct {
 	Addr string
 	// Token is sent as Authorization: Bearer; empty: no such header.
 	Token string
+	// RootCAs are what certificates of an https address are judged by; nil: the system's.
+	RootCAs *x509.CertPool
 	// UserAgent names the program in the daemon's log; empty: "hive-client".
 	UserAgent string
 	// RecoveryWait is how long a request that is refused because the hive is
@@ -69,6 +73,7 @@ func New(opts Options) (*Client, error) {
 		IdleConnTimeout:     idleTimeout,
 		// A follower of events must see each of them as it is written.
 		DisableCompression: true,
+		TLSClientConfig:    &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12},
 	}
 	if socket != "" {
 		transport.Proxy = nil

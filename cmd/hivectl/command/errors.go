@@ -2,8 +2,10 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"rbeehive/httpapi/client"
@@ -63,10 +65,14 @@ func judge(err error) *fault {
 		return &fault{code: exitFailed, text: "interrupted"}
 	case errors.Is(err, client.ErrAddress):
 		return &fault{code: exitUsage, text: err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR"}
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return &fault{code: exitUnreachable, text: err.Error(), hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return &fault{code: exitUnreachable, text: err.Error(), hint: "what answers there speaks no TLS: try http:// instead of https://"}
 	case errors.Is(err, client.ErrUnreachable):
 		return &fault{code: exitUnreachable, text: err.Error(), hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
 	case errors.Is(err, client.ErrNotAHive):
-		return &fault{code: exitUnreachable, text: "what answers there is not a hive: " + err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR"}
+		return &fault{code: exitUnreachable, text: "what answers there is not a hive: " + err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR; a hive with a certificate answers to https:// only"}
 	case errors.As(err, &refused):
 		return judgeRefusal(refused)
 	}
@@ -82,7 +88,7 @@ func judgeRefusal(e *client.Error) *fault {
 	case "not_found", "unknown_worker_type":
 		f.code = exitNotFound
 	case "unauthorized":
-		f.hint = "give a token: --token-file FILE or HIVE_TOKEN_FILE"
+		f.hint = "give a token: --token-file FILE or HIVE_TOKEN_FILE; hive's is the file `token` in its data directory, for its user alone"
 	case "shutting_down":
 		f.code, f.text, f.hint = exitUnreachable, "the hive is shutting down", "start it again; workers keep running"
 	case "recovering":

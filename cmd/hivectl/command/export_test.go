@@ -23,3 +23,6 @@ func Judge(err error) (code int, hint string) {
 
 // Wrap is wrap.
 func Wrap(text string, width int) []string { return wrap(text, width) }
+
+// Loopback reports whether an address gets this machine's own token unasked.
+func Loopback(addr string) bool { return loopback(addr) }

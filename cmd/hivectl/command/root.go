@@ -18,14 +18,12 @@ import (
 // judges for 15 s at most; the rest is for a migration with its backup.
 const recoveryWait = time.Minute
 
-// maxToken bounds a token file, in bytes.
-const maxToken = 4096
-
 // app is one run of hivectl.
 type app struct {
 	env       Env
 	addr      string
 	tokenFile string
+	caFile    string
 	output    string
 	quiet     bool
 	hive      *client.Client // set before a command runs
@@ -80,8 +78,9 @@ func (a *app) root() *cobra.Command {
 		Args: unknownCommand,
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port or unix:/path (HIVE_ADDR; default "+client.DefaultAddr+")")
-	flags.StringVar(&a.tokenFile, "token-file", "", "file with the token to send (HIVE_TOKEN_FILE)")
+	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port, https://host:port or unix:/path (HIVE_ADDR; default "+client.DefaultAddr+")")
+	flags.StringVar(&a.tokenFile, "token-file", "", "file with the token to send (HIVE_TOKEN_FILE; default the token in the data directory, for a hive on a loopback address)")
+	flags.StringVar(&a.caFile, "ca-file", "", "file with the certificates to trust, in PEM, instead of the system's (HIVE_CA_FILE)")
 	flags.StringVarP(&a.output, "output", "o", outputTable, "table, json or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
 	root.AddCommand(
@@ -143,36 +142,21 @@ func (a *app) start() error {
 	if addr == "" {
 		addr = a.env.Getenv("HIVE_ADDR")
 	}
-	token, err := a.token()
+	token, err := a.token(addr)
+	if err != nil {
+		return err
+	}
+	roots, err := a.roots()
 	if err != nil {
 		return err
 	}
 	a.hive, err = client.New(client.Options{
 		Addr:         addr,
 		Token:        token,
+		RootCAs:      roots,
 		UserAgent:    "hivectl/" + a.env.Version,
 		RecoveryWait: recoveryWait,
 		OnRecovering: func(e *client.Error) { a.tellWait(e) },
 	})
 	return err
-}
-
-// token reads the token file, if one was named.
-func (a *app) token() (string, error) {
-	path := a.tokenFile
-	if path == "" {
-		path = a.env.Getenv("HIVE_TOKEN_FILE")
-	}
-	if path == "" {
-		return "", nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", usage("token file: "+err.Error(), "")
-	}
-	token := strings.TrimSpace(string(text))
-	if token == "" || len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", usage("token file "+path+": want one token of printable characters", "")
-	}
-	return token, nil
 }
