@@ -346,3 +346,33 @@ func TestHoldersAreNeverSignalled(t *testing.T) {
 	r.open()
 	require.Len(t, r.leases(), 1, "and the lease stays with it")
 }
+
+// Who is known to ask may name processes of their own, and root any.
+func TestLeaseOfSomebodyElsesProcess(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3)
+	r.open()
+	own := uint32(os.Geteuid())
+	other, root := own+54321, uint32(0)
+	as := func(uid *uint32) hive.LeaseRequest {
+		req := byPID(program(t).Pid)
+		req.Caller = uid
+		return req
+	}
+	_, err := r.h.AcquireLease(t.Context(), as(&other))
+	require.ErrorIs(t, err, hive.ErrForbidden)
+	var in *hive.InputError
+	require.ErrorAs(t, err, &in)
+	require.Equal(t, "pid", in.Field)
+	require.Contains(t, in.Detail, "a process of the user with uid "+strconv.Itoa(int(own))+"; the caller has uid "+strconv.Itoa(int(other)))
+	require.Empty(t, r.leases())
+
+	r.lease(as(&own))
+	r.lease(as(&root))
+	l := r.lease(as(nil)) // over TCP
+	_, err = r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: as(&other).Holder})
+	require.ErrorIs(t, err, hive.ErrForbidden)
+	after, err := r.h.Lease(l.Port)
+	require.NoError(t, err)
+	require.Equal(t, l.Identity, after.Identity, "it has the holder it had")
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // guard decides who may call. Without a token it keeps web pages out, which reach
@@ -62,11 +63,13 @@ func public(r *http.Request) bool {
 	}
 }
 
-// refuse answers without reading the body. What is left of it would be read by
-// net/http for the sake of the next request, so there is none.
+// refuse answers without reading the body, and ends the connection: net/http would
+// read what is left, for the sake of the next request, and keep the connection
+// among those that have one for as long as that takes.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 	}
 	s.fail(w, r, err)
 }

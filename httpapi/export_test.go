@@ -29,6 +29,9 @@ func (s *Server) Fail(w http.ResponseWriter, r *http.Request, err error) { s.fai
 // Wrap puts the whole middleware but the recovery gate around h.
 func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guard(s.boundBody(h))) }
 
+// SetHandler replaces the whole API of a server that does not serve yet.
+func (s *Server) SetHandler(h http.Handler) { s.http.Handler = h }
+
 // Router is the router without middleware.
 func (s *Server) Router() http.Handler { return s.router() }
 

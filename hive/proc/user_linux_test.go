@@ -287,3 +287,24 @@ func TestLogThatIsNotGiven(t *testing.T) {
 	require.ErrorIs(t, err, proc.ErrUnknownUser)
 	require.NoFileExists(t, spec.Log)
 }
+
+func TestUIDOfAProcess(t *testing.T) {
+	needRoot(t)
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54322}}
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	id, err := proc.Identify(cmd.Process.Pid)
+	require.NoError(t, err)
+	p, _, err := proc.Adopt(id)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	uid, err := p.UID()
+	require.NoError(t, err)
+	require.EqualValues(t, 54321, uid)
+
+	require.NoError(t, cmd.Process.Kill())
+	<-p.Done()
+	_, err = p.UID()
+	require.ErrorIs(t, err, proc.ErrGone)
+}
