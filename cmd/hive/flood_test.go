@@ -1,0 +1,114 @@
+package main_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rss is the memory of a process, in KiB.
+func rss(t *testing.T, pid int) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	require.NoError(t, err)
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	require.NotNil(t, m)
+	kib, err := strconv.Atoi(string(m[1]))
+	require.NoError(t, err)
+	return kib
+}
+
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+	require.NoError(t, err)
+	return len(fds)
+}
+
+// Ten thousand connections that ask nothing, half of them in the middle of a
+// header: hive keeps the newest 2,048 of them, answers all the while, and a stream
+// that is followed goes on.
+func TestFloodOfIdleConnections(t *testing.T) {
+	const spare = 512 // descriptors of the test itself
+	var lim syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim)) // the Go runtime has raised it to the hard one
+	n := int(min(10_000, lim.Max-spare))
+	if n < 10_000 {
+		t.Logf("only %d connections: the hard limit of open files is %d", n, lim.Max)
+	}
+	kept := int(min(2048, lim.Max/4)) // hive inherits the hard limit
+
+	s := newSite(t, "")
+	p := s.start(t)
+	w := p.spawn(spawnCPU)
+	story := make(chan string, 1)
+	go func() {
+		follower := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := follower.Get(p.url + "/v1/workers/" + w.WorkerID + "/logs?follow=1")
+		if err != nil {
+			story <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		story <- string(text)
+	}()
+
+	memory, files := rss(t, p.cmd.Process.Pid), descriptors(t, p.cmd.Process.Pid)
+	var all []net.Conn
+	quarter := 0 // what the first quarter has cost, KiB
+	defer func() {
+		for _, conn := range all {
+			conn.Close()
+		}
+	}()
+	for i := range n {
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(p.url, "http://"), patience)
+		require.NoError(t, err)
+		all = append(all, conn)
+		if i%2 == 0 {
+			_, _ = io.WriteString(conn, "GET /v1/hive HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") // it may be closed already
+		}
+		if i%500 == 499 {
+			code, _, err := get(p.url + "/v1/hive")
+			require.NoError(t, err, "after %d connections", i+1)
+			require.Equal(t, http.StatusOK, code)
+			require.LessOrEqual(t, descriptors(t, p.cmd.Process.Pid), files+kept+16)
+		}
+		if i == n/4 {
+			quarter = rss(t, p.cmd.Process.Pid) - memory
+		}
+	}
+	grown := rss(t, p.cmd.Process.Pid) - memory
+	t.Logf("%d connections: %d descriptors, %d KiB more memory", n, descriptors(t, p.cmd.Process.Pid), grown)
+	// By proportion: with the race detector everything takes seven times as much.
+	require.Less(t, grown, 2*quarter+32<<10, "KiB; the other three quarters must cost nothing")
+
+	require.NoError(t, syscall.Kill(w.PID, syscall.SIGKILL))
+	require.Contains(t, <-story, "--- hive: exited", "the stream was cut")
+	require.Eventually(t, func() bool { // the newest are there still, the oldest are not
+		_ = all[0].SetReadDeadline(time.Now().Add(time.Second))
+		_, err := io.ReadAll(all[0])
+		return !os.IsTimeout(err)
+	}, patience, 10*time.Millisecond)
+	fmt.Fprint(all[n-1], "GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+	require.NoError(t, all[n-1].SetReadDeadline(time.Now().Add(patience)))
+	answer, err := io.ReadAll(all[n-1])
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "200 OK")
+
+	p.signal(syscall.SIGINT)
+	p.signal(syscall.SIGINT)
+	code, _ := p.end()
+	require.Equal(t, 0, code, p.stderr.String())
+}
