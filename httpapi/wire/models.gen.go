@@ -9,7 +9,7 @@ import (
 
 // AcquireLease What is asked for. `pid` or `ttl` is required.
 type AcquireLease struct {
-	// PID The lease lives as long as this process, one of hive's machine and PID namespace.
+	// PID The lease lives as long as this process, one of hive's machine and PID namespace; over a unix socket one of the caller's user, unless that is root.
 	PID int `json:"pid,omitempty"`
 
 	// StartTime With `pid`: when it was started, in clock ticks since boot (field 22 of /proc/PID/stat). If the process of that PID was started at another time the request is refused.
@@ -380,8 +380,8 @@ type Problem struct {
 	Detail string `json:"detail"`
 
 	// Code For programs, and stable. `bad_request`, `unknown_field`, `unknown_operation`,
-	// `unknown_worker_type` (400), `unauthorized` (401), `forbidden_host`,
-	// `cross_origin` (403), `not_found` (404), `method_not_allowed` (405), `conflict`,
+	// `unknown_worker_type` (400), `unauthorized` (401), `forbidden`,
+	// `forbidden_host`, `cross_origin` (403), `not_found` (404), `method_not_allowed` (405), `conflict`,
 	// `invalid_configuration`, `ports_exhausted`, `port_unavailable` (409),
 	// `events_gone` (410), `too_large` (413), `queue_full` (429), `internal` (500),
 	// `recovering`, `shutting_down` (503), `disk_full` (507). More may be added; go by
