@@ -6,7 +6,8 @@
 // [Server.SetHive] has been called, and after that until recovery is done, every
 // route answers 503 with the progress, so that a client can tell "coming back"
 // from "gone". Requests pass, from the outside in: request id, log and panic
-// guard, Host check, cross-origin check, the recovery gate, the router.
+// guard, who may call (the token, or Host and origin; auth.go), the body's size, the
+// recovery gate, the router.
 //
 // The API is written down in openapi.yaml, and code follows it: the shapes and
 // parameters of httpapi/wire, [ServerInterface] with the reading of parameters
@@ -26,7 +27,9 @@
 //
 // # Guarantees
 //
-//   - A request body is at most 1 MiB; header, body and idle times are bounded.
+//   - A request body is at most 1 MiB; header, body and idle times are bounded, and
+//     so is the number of connections (connections.go).
+//   - The token is in no answer, log line or error.
 //   - A client that reads a stream too slowly is dropped, it holds up nobody else.
 //   - An error that is not in the table is a 500 that carries the request id and
 //     nothing of the cause; the cause is in the log under the same id.
@@ -37,8 +40,12 @@
 //
 // # Caveats
 //
-//   - There is no authentication yet: the Host check and the cross-origin check keep
-//     web pages out, not other users of the machine. Listen on loopback only.
+//   - Without a token the Host check and the cross-origin check keep web pages out,
+//     not other users of the machine.
+//   - The token is one for all callers: it says that somebody may call, not who. Only
+//     over a unix socket is the caller's user known, and only leases look at it.
+//   - A connection that is driven out as idle may have sent a request that has not
+//     been read yet. Clients see it closed without an answer, as with every idle one.
 //   - An rbee stream ends after the stream wait (Options.StreamWait) even if its job goes on, because
 //     rbee's keeper gives up after 30 s. Programs should use /events.
 //   - A followed log is looked at every 250 ms; it is not a notification. It is
