@@ -75,7 +75,7 @@ func (c *connections) makeRoom() net.Conn {
 	if len(c.open) < c.most || first == nil {
 		return nil
 	}
-	victim := c.waiting.Remove(first).(net.Conn) //nolint:errcheck,forcetypeassert // nothing else is put in
+	victim := c.waiting.Remove(first).(net.Conn) // nothing else is put in
 	delete(c.open, victim)
 	return victim
 }

@@ -150,7 +150,7 @@ func socketHolder(ctx context.Context, path string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	pid := listenerPID(conn.(*net.UnixConn)) //nolint:errcheck,forcetypeassert // that is what "unix" dials
+	pid := listenerPID(conn.(*net.UnixConn)) // that is what "unix" dials
 	if pid <= 0 {
 		return unknown, nil
 	}
