@@ -49,7 +49,7 @@ func isOpen(t *testing.T, conn net.Conn) {
 
 // bounded is a server with at most n connections whose handler holds every
 // request but /quick until the test ends.
-func bounded(t *testing.T, n int) (addr string, entered chan struct{}) {
+func bounded(t *testing.T, n int) (addr string, entered chan struct{}, active func() int) {
 	t.Helper()
 	log, _ := captureLog()
 	s := httpapi.New(httpapi.Options{Log: log, MaxConnections: n})
@@ -65,9 +65,10 @@ func bounded(t *testing.T, n int) (addr string, entered chan struct{}) {
 		case <-r.Context().Done():
 		}
 	}))
+	active = s.CountActive()
 	addr = start(t, s)
 	t.Cleanup(func() { close(release) })
-	return addr, entered
+	return addr, entered, active
 }
 
 func get(conn net.Conn, path string) {
@@ -77,7 +78,7 @@ func get(conn net.Conn, path string) {
 // The one that has waited longest goes: the loris that sends its header for ever
 // counts from when it came, a kept connection from when it was used last.
 func TestTooManyConnectionsDriveOutTheOldestIdle(t *testing.T) {
-	addr, entered := bounded(t, 3)
+	addr, entered, active := bounded(t, 3)
 	busy := dial(t, addr)
 	get(busy, "/slow")
 	<-entered
@@ -86,6 +87,7 @@ func TestTooManyConnectionsDriveOutTheOldestIdle(t *testing.T) {
 	resp, err := http.ReadResponse(bufio.NewReader(kept), nil)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
+	require.Eventually(t, func() bool { return active() == 1 }, 10*time.Second, time.Millisecond, "it is idle")
 	loris := dial(t, addr)
 	_, err = io.WriteString(loris, "GET /slow HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 	require.NoError(t, err)
