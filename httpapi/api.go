@@ -23,13 +23,13 @@ func (a api) answered(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // GetRoot implements ServerInterface.
-func (a api) GetRoot(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs().redirect(w))
+func (a api) GetRoot(w http.ResponseWriter, _ *http.Request) {
+	a.docs().redirect(w)
 }
 
 // GetHealth implements ServerInterface.
-func (a api) GetHealth(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.health(w))
+func (a api) GetHealth(w http.ResponseWriter, _ *http.Request) {
+	a.health(w)
 }
 
 // SubmitJob implements ServerInterface.
@@ -153,18 +153,18 @@ func (a api) Shutdown(w http.ResponseWriter, r *http.Request) {
 }
 
 // GetContract implements ServerInterface.
-func (a api) GetContract(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs().contract(w))
+func (a api) GetContract(w http.ResponseWriter, _ *http.Request) {
+	a.docs().contract(w)
 }
 
 // GetContractJSON implements ServerInterface.
-func (a api) GetContractJSON(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs().contractJSON(w))
+func (a api) GetContractJSON(w http.ResponseWriter, _ *http.Request) {
+	a.docs().contractJSON(w)
 }
 
 // GetDocs implements ServerInterface.
-func (a api) GetDocs(w http.ResponseWriter, r *http.Request) {
-	a.answered(w, r, a.docs().page(w))
+func (a api) GetDocs(w http.ResponseWriter, _ *http.Request) {
+	a.docs().page(w)
 }
 
 // GetMetrics implements ServerInterface.

@@ -82,31 +82,27 @@ func pagePolicy(page []byte) string {
 		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-func (d *docs) redirect(w http.ResponseWriter) error {
+func (d *docs) redirect(w http.ResponseWriter) {
 	w.Header().Set("Location", "/docs")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	writeBody(w, http.StatusFound, []byte("see /docs\n"))
-	return nil
 }
 
-func (d *docs) contract(w http.ResponseWriter) error {
+func (d *docs) contract(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/yaml")
 	writeBody(w, http.StatusOK, contract)
-	return nil
 }
 
-func (d *docs) contractJSON(w http.ResponseWriter) error {
+func (d *docs) contractJSON(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	writeBody(w, http.StatusOK, d.json)
-	return nil
 }
 
-func (d *docs) page(w http.ResponseWriter) error {
+func (d *docs) page(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", d.policy)
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	writeBody(w, http.StatusOK, d.html)
-	return nil
 }
 
 // file sends what the page is made of.

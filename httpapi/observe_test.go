@@ -217,7 +217,9 @@ func TestRemoteOfAUnixSocket(t *testing.T) {
 	server.Listener = ln
 	server.Start()
 	defer server.Close()
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://localhost/openapi.yaml")
 	require.NoError(t, err)

@@ -142,9 +142,8 @@ func (s *Server) adapt(h handler) http.Handler {
 }
 
 // health answers once the hive serves; before that the gate does.
-func (s *Server) health(w http.ResponseWriter) error {
+func (s *Server) health(w http.ResponseWriter) {
 	writeText(w, http.StatusOK, "ok")
-	return nil
 }
 
 // shutdown answers first and asks for the end after.

@@ -122,7 +122,6 @@ type MiddlewareFunc func(http.Handler) http.Handler
 
 // GetRoot operation middleware
 func (siw *ServerInterfaceWrapper) GetRoot(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetRoot(w, r)
 	}))
@@ -136,7 +135,6 @@ func (siw *ServerInterfaceWrapper) GetRoot(w http.ResponseWriter, r *http.Reques
 
 // GetDocs operation middleware
 func (siw *ServerInterfaceWrapper) GetDocs(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetDocs(w, r)
 	}))
@@ -150,7 +148,6 @@ func (siw *ServerInterfaceWrapper) GetDocs(w http.ResponseWriter, r *http.Reques
 
 // GetDocsFile operation middleware
 func (siw *ServerInterfaceWrapper) GetDocsFile(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -176,7 +173,6 @@ func (siw *ServerInterfaceWrapper) GetDocsFile(w http.ResponseWriter, r *http.Re
 
 // GetHealth operation middleware
 func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHealth(w, r)
 	}))
@@ -190,7 +186,6 @@ func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Requ
 
 // GetMetrics operation middleware
 func (siw *ServerInterfaceWrapper) GetMetrics(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetMetrics(w, r)
 	}))
@@ -204,7 +199,6 @@ func (siw *ServerInterfaceWrapper) GetMetrics(w http.ResponseWriter, r *http.Req
 
 // GetContractJSON operation middleware
 func (siw *ServerInterfaceWrapper) GetContractJSON(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetContractJSON(w, r)
 	}))
@@ -218,7 +212,6 @@ func (siw *ServerInterfaceWrapper) GetContractJSON(w http.ResponseWriter, r *htt
 
 // GetContract operation middleware
 func (siw *ServerInterfaceWrapper) GetContract(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetContract(w, r)
 	}))
@@ -232,7 +225,6 @@ func (siw *ServerInterfaceWrapper) GetContract(w http.ResponseWriter, r *http.Re
 
 // GetAudit operation middleware
 func (siw *ServerInterfaceWrapper) GetAudit(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetAudit(w, r)
 	}))
@@ -246,7 +238,6 @@ func (siw *ServerInterfaceWrapper) GetAudit(w http.ResponseWriter, r *http.Reque
 
 // RunAudit operation middleware
 func (siw *ServerInterfaceWrapper) RunAudit(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -279,7 +270,6 @@ func (siw *ServerInterfaceWrapper) RunAudit(w http.ResponseWriter, r *http.Reque
 
 // GetDoctor operation middleware
 func (siw *ServerInterfaceWrapper) GetDoctor(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetDoctor(w, r)
 	}))
@@ -293,7 +283,6 @@ func (siw *ServerInterfaceWrapper) GetDoctor(w http.ResponseWriter, r *http.Requ
 
 // GetHive operation middleware
 func (siw *ServerInterfaceWrapper) GetHive(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHive(w, r)
 	}))
@@ -307,7 +296,6 @@ func (siw *ServerInterfaceWrapper) GetHive(w http.ResponseWriter, r *http.Reques
 
 // ListJobs operation middleware
 func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -379,7 +367,6 @@ func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Reque
 
 // SubmitJob operation middleware
 func (siw *ServerInterfaceWrapper) SubmitJob(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -433,7 +420,6 @@ func (siw *ServerInterfaceWrapper) SubmitJob(w http.ResponseWriter, r *http.Requ
 
 // CancelJob operation middleware
 func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -459,7 +445,6 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 
 // GetJob operation middleware
 func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -501,7 +486,6 @@ func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request
 
 // FollowJob operation middleware
 func (siw *ServerInterfaceWrapper) FollowJob(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -564,7 +548,6 @@ func (siw *ServerInterfaceWrapper) FollowJob(w http.ResponseWriter, r *http.Requ
 
 // StreamJob operation middleware
 func (siw *ServerInterfaceWrapper) StreamJob(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -590,7 +573,6 @@ func (siw *ServerInterfaceWrapper) StreamJob(w http.ResponseWriter, r *http.Requ
 
 // ListLeases operation middleware
 func (siw *ServerInterfaceWrapper) ListLeases(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -636,7 +618,6 @@ func (siw *ServerInterfaceWrapper) ListLeases(w http.ResponseWriter, r *http.Req
 
 // AcquireLease operation middleware
 func (siw *ServerInterfaceWrapper) AcquireLease(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.AcquireLease(w, r)
 	}))
@@ -650,7 +631,6 @@ func (siw *ServerInterfaceWrapper) AcquireLease(w http.ResponseWriter, r *http.R
 
 // ReleaseLease operation middleware
 func (siw *ServerInterfaceWrapper) ReleaseLease(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -692,7 +672,6 @@ func (siw *ServerInterfaceWrapper) ReleaseLease(w http.ResponseWriter, r *http.R
 
 // GetLease operation middleware
 func (siw *ServerInterfaceWrapper) GetLease(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -718,7 +697,6 @@ func (siw *ServerInterfaceWrapper) GetLease(w http.ResponseWriter, r *http.Reque
 
 // RenewLease operation middleware
 func (siw *ServerInterfaceWrapper) RenewLease(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -744,7 +722,6 @@ func (siw *ServerInterfaceWrapper) RenewLease(w http.ResponseWriter, r *http.Req
 
 // GetPorts operation middleware
 func (siw *ServerInterfaceWrapper) GetPorts(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetPorts(w, r)
 	}))
@@ -758,7 +735,6 @@ func (siw *ServerInterfaceWrapper) GetPorts(w http.ResponseWriter, r *http.Reque
 
 // Reload operation middleware
 func (siw *ServerInterfaceWrapper) Reload(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -791,7 +767,6 @@ func (siw *ServerInterfaceWrapper) Reload(w http.ResponseWriter, r *http.Request
 
 // Shutdown operation middleware
 func (siw *ServerInterfaceWrapper) Shutdown(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Shutdown(w, r)
 	}))
@@ -805,7 +780,6 @@ func (siw *ServerInterfaceWrapper) Shutdown(w http.ResponseWriter, r *http.Reque
 
 // ListTypes operation middleware
 func (siw *ServerInterfaceWrapper) ListTypes(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -838,7 +812,6 @@ func (siw *ServerInterfaceWrapper) ListTypes(w http.ResponseWriter, r *http.Requ
 
 // GetType operation middleware
 func (siw *ServerInterfaceWrapper) GetType(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -932,7 +905,6 @@ func (siw *ServerInterfaceWrapper) GetType(w http.ResponseWriter, r *http.Reques
 
 // ListWorkers operation middleware
 func (siw *ServerInterfaceWrapper) ListWorkers(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -978,7 +950,6 @@ func (siw *ServerInterfaceWrapper) ListWorkers(w http.ResponseWriter, r *http.Re
 
 // GetWorker operation middleware
 func (siw *ServerInterfaceWrapper) GetWorker(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1004,7 +975,6 @@ func (siw *ServerInterfaceWrapper) GetWorker(w http.ResponseWriter, r *http.Requ
 
 // ListWorkerEvents operation middleware
 func (siw *ServerInterfaceWrapper) ListWorkerEvents(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1059,7 +1029,6 @@ func (siw *ServerInterfaceWrapper) ListWorkerEvents(w http.ResponseWriter, r *ht
 
 // GetWorkerLog operation middleware
 func (siw *ServerInterfaceWrapper) GetWorkerLog(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 

@@ -101,8 +101,10 @@ func TestMistakesInTLS(t *testing.T) {
 	}{
 		"no certificate": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Remove(cert)) }, "hive.yaml: tls.cert: stat "},
 		"no key":         {func(t *testing.T, _, key string) { require.NoError(t, os.Remove(key)) }, "hive.yaml: tls.key: stat "},
-		"no PEM": {func(t *testing.T, cert, _ string) { require.NoError(t, os.WriteFile(cert, []byte("x"), 0o600)) },
-			"expected a PEM certificate chain and its PEM key"},
+		"no PEM": {
+			func(t *testing.T, cert, _ string) { require.NoError(t, os.WriteFile(cert, []byte("x"), 0o600)) },
+			"expected a PEM certificate chain and its PEM key",
+		},
 		"another's key": {func(t *testing.T, _, key string) {
 			_, other := certify(t, t.TempDir())
 			require.NoError(t, os.Rename(other, key))

@@ -17,8 +17,8 @@ func TestLogs(t *testing.T) {
 		},
 	})
 	for query, args := range map[string][]string{
-		"":                {},
-		"tail=0":          {"--tail", "0"},
+		"":                   {},
+		"tail=0":             {"--tail", "0"},
 		"tail=5&follow=true": {"-f", "--tail", "5"},
 	} {
 		for _, command := range [][]string{{"logs", "w-1"}, {"workers", "logs", "w-1"}} {
