@@ -122,6 +122,7 @@ type MiddlewareFunc func(http.Handler) http.Handler
 
 // GetRoot operation middleware
 func (siw *ServerInterfaceWrapper) GetRoot(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetRoot(w, r)
 	}))
@@ -135,6 +136,7 @@ func (siw *ServerInterfaceWrapper) GetRoot(w http.ResponseWriter, r *http.Reques
 
 // GetDocs operation middleware
 func (siw *ServerInterfaceWrapper) GetDocs(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetDocs(w, r)
 	}))
@@ -148,6 +150,7 @@ func (siw *ServerInterfaceWrapper) GetDocs(w http.ResponseWriter, r *http.Reques
 
 // GetDocsFile operation middleware
 func (siw *ServerInterfaceWrapper) GetDocsFile(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -173,6 +176,7 @@ func (siw *ServerInterfaceWrapper) GetDocsFile(w http.ResponseWriter, r *http.Re
 
 // GetHealth operation middleware
 func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHealth(w, r)
 	}))
@@ -186,6 +190,7 @@ func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Requ
 
 // GetMetrics operation middleware
 func (siw *ServerInterfaceWrapper) GetMetrics(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetMetrics(w, r)
 	}))
@@ -199,6 +204,7 @@ func (siw *ServerInterfaceWrapper) GetMetrics(w http.ResponseWriter, r *http.Req
 
 // GetContractJSON operation middleware
 func (siw *ServerInterfaceWrapper) GetContractJSON(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetContractJSON(w, r)
 	}))
@@ -212,6 +218,7 @@ func (siw *ServerInterfaceWrapper) GetContractJSON(w http.ResponseWriter, r *htt
 
 // GetContract operation middleware
 func (siw *ServerInterfaceWrapper) GetContract(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetContract(w, r)
 	}))
@@ -225,6 +232,7 @@ func (siw *ServerInterfaceWrapper) GetContract(w http.ResponseWriter, r *http.Re
 
 // GetAudit operation middleware
 func (siw *ServerInterfaceWrapper) GetAudit(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetAudit(w, r)
 	}))
@@ -238,6 +246,7 @@ func (siw *ServerInterfaceWrapper) GetAudit(w http.ResponseWriter, r *http.Reque
 
 // RunAudit operation middleware
 func (siw *ServerInterfaceWrapper) RunAudit(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -270,6 +279,7 @@ func (siw *ServerInterfaceWrapper) RunAudit(w http.ResponseWriter, r *http.Reque
 
 // GetDoctor operation middleware
 func (siw *ServerInterfaceWrapper) GetDoctor(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetDoctor(w, r)
 	}))
@@ -283,6 +293,7 @@ func (siw *ServerInterfaceWrapper) GetDoctor(w http.ResponseWriter, r *http.Requ
 
 // GetHive operation middleware
 func (siw *ServerInterfaceWrapper) GetHive(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHive(w, r)
 	}))
@@ -296,6 +307,7 @@ func (siw *ServerInterfaceWrapper) GetHive(w http.ResponseWriter, r *http.Reques
 
 // ListJobs operation middleware
 func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -367,6 +379,7 @@ func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Reque
 
 // SubmitJob operation middleware
 func (siw *ServerInterfaceWrapper) SubmitJob(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -420,6 +433,7 @@ func (siw *ServerInterfaceWrapper) SubmitJob(w http.ResponseWriter, r *http.Requ
 
 // CancelJob operation middleware
 func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -445,6 +459,7 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 
 // GetJob operation middleware
 func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -486,6 +501,7 @@ func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request
 
 // FollowJob operation middleware
 func (siw *ServerInterfaceWrapper) FollowJob(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -548,6 +564,7 @@ func (siw *ServerInterfaceWrapper) FollowJob(w http.ResponseWriter, r *http.Requ
 
 // StreamJob operation middleware
 func (siw *ServerInterfaceWrapper) StreamJob(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -573,6 +590,7 @@ func (siw *ServerInterfaceWrapper) StreamJob(w http.ResponseWriter, r *http.Requ
 
 // ListLeases operation middleware
 func (siw *ServerInterfaceWrapper) ListLeases(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -618,6 +636,7 @@ func (siw *ServerInterfaceWrapper) ListLeases(w http.ResponseWriter, r *http.Req
 
 // AcquireLease operation middleware
 func (siw *ServerInterfaceWrapper) AcquireLease(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.AcquireLease(w, r)
 	}))
@@ -631,6 +650,7 @@ func (siw *ServerInterfaceWrapper) AcquireLease(w http.ResponseWriter, r *http.R
 
 // ReleaseLease operation middleware
 func (siw *ServerInterfaceWrapper) ReleaseLease(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -672,6 +692,7 @@ func (siw *ServerInterfaceWrapper) ReleaseLease(w http.ResponseWriter, r *http.R
 
 // GetLease operation middleware
 func (siw *ServerInterfaceWrapper) GetLease(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -697,6 +718,7 @@ func (siw *ServerInterfaceWrapper) GetLease(w http.ResponseWriter, r *http.Reque
 
 // RenewLease operation middleware
 func (siw *ServerInterfaceWrapper) RenewLease(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -722,6 +744,7 @@ func (siw *ServerInterfaceWrapper) RenewLease(w http.ResponseWriter, r *http.Req
 
 // GetPorts operation middleware
 func (siw *ServerInterfaceWrapper) GetPorts(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetPorts(w, r)
 	}))
@@ -735,6 +758,7 @@ func (siw *ServerInterfaceWrapper) GetPorts(w http.ResponseWriter, r *http.Reque
 
 // Reload operation middleware
 func (siw *ServerInterfaceWrapper) Reload(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -767,6 +791,7 @@ func (siw *ServerInterfaceWrapper) Reload(w http.ResponseWriter, r *http.Request
 
 // Shutdown operation middleware
 func (siw *ServerInterfaceWrapper) Shutdown(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Shutdown(w, r)
 	}))
@@ -780,6 +805,7 @@ func (siw *ServerInterfaceWrapper) Shutdown(w http.ResponseWriter, r *http.Reque
 
 // ListTypes operation middleware
 func (siw *ServerInterfaceWrapper) ListTypes(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -812,6 +838,7 @@ func (siw *ServerInterfaceWrapper) ListTypes(w http.ResponseWriter, r *http.Requ
 
 // GetType operation middleware
 func (siw *ServerInterfaceWrapper) GetType(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -905,6 +932,7 @@ func (siw *ServerInterfaceWrapper) GetType(w http.ResponseWriter, r *http.Reques
 
 // ListWorkers operation middleware
 func (siw *ServerInterfaceWrapper) ListWorkers(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -950,6 +978,7 @@ func (siw *ServerInterfaceWrapper) ListWorkers(w http.ResponseWriter, r *http.Re
 
 // GetWorker operation middleware
 func (siw *ServerInterfaceWrapper) GetWorker(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -975,6 +1004,7 @@ func (siw *ServerInterfaceWrapper) GetWorker(w http.ResponseWriter, r *http.Requ
 
 // ListWorkerEvents operation middleware
 func (siw *ServerInterfaceWrapper) ListWorkerEvents(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -1029,6 +1059,7 @@ func (siw *ServerInterfaceWrapper) ListWorkerEvents(w http.ResponseWriter, r *ht
 
 // GetWorkerLog operation middleware
 func (siw *ServerInterfaceWrapper) GetWorkerLog(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
