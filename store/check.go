@@ -19,7 +19,9 @@ const maxFindings = 100
 //     leases with an identity, with the lease's id;
 //   - a worker that has not ended has the lease of its ports;
 //   - a worker's lease that is held has a record of the worker;
-//   - each index entry has its event and each event its index entries.
+//   - each index entry has its event and each event its index entries;
+//   - the events of a job are numbered 1, 2, 3, ..., but for the first of them in a
+//     file that is older than these numbers.
 //
 // nil: all is well; else all findings (at most 100), joined: *CorruptError and
 // ErrInconsistent. ErrClosed, ErrFailed and ctx's error end it early.
@@ -136,6 +138,9 @@ func (c *checker) records() error {
 		if err != nil {
 			return err
 		}
+	}
+	if _, err := c.tx.EventBounds(); err != nil {
+		return err
 	}
 	_, err := c.tx.Cursor()
 	return err
@@ -263,9 +268,9 @@ func (c *checker) events() error {
 			return err
 		}
 	}
-	bb, err := c.tx.open(bucketEvents)
-	if err == nil && bb.Sequence() < last {
-		return c.inconsistent("the sequence of events is at %d, behind event %d", bb.Sequence(), last)
+	b, err := c.tx.EventBounds()
+	if err == nil && b.Newest < max(last, b.Pruned) {
+		return c.inconsistent("the sequence of events is at %d, behind event %d", b.Newest, max(last, b.Pruned))
 	}
 	return err
 }
@@ -293,6 +298,7 @@ func (c *checker) event(ev Event) error {
 }
 
 func (c *checker) index(b bucket) error {
+	var job jobNumbers
 	for e, err := range c.tx.scan(b, scanOptions{}) {
 		if err != nil {
 			return err
@@ -307,6 +313,12 @@ func (c *checker) index(b bucket) error {
 			id = ev.WorkerID
 		}
 		if err == nil && string(indexKey(id, ev.Seq)) == string(e.key) {
+			if b == bucketByJob {
+				err = c.number(&job, ev)
+			}
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		if err := c.inconsistent("%s has %x, and there is no such event", b, e.key); err != nil {
@@ -338,6 +350,36 @@ func (c *checker) keys() error {
 		}
 	}
 	return nil
+}
+
+// jobNumbers follows the numbers of one job's events after the other's.
+type jobNumbers struct {
+	id       string
+	count    uint64
+	recorded bool // an event before has a number; without, it is of an older file
+}
+
+// number demands that an event has the next number of its job. Events of a job
+// without a record are removed one by one.
+func (c *checker) number(job *jobNumbers, ev Event) error {
+	if job.goesOnWith(ev) {
+		return nil
+	}
+	kept, err := c.tx.has(bucketJobs, []byte(ev.JobID))
+	if err != nil || !kept {
+		return err
+	}
+	return c.inconsistent("event %d is number %d of %s, expected was %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
+}
+
+// goesOnWith reports whether the number of a job's next event is the next one.
+func (n *jobNumbers) goesOnWith(ev Event) bool {
+	if ev.JobID != n.id {
+		*n = jobNumbers{id: ev.JobID}
+	}
+	n.count++
+	n.recorded = n.recorded || ev.JobSeq != 0
+	return ev.JobSeq == n.count || (ev.JobSeq == 0 && !n.recorded)
 }
 
 // verify checks the envelope of every record in a bucket.

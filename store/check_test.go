@@ -101,6 +101,30 @@ func TestCheckFindsContradictions(t *testing.T) {
 			},
 			"event 8 is under key",
 		},
+		"a gap in the events of a job": {
+			func(tx *store.Tx) error {
+				require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+				ev, err := tx.AppendEvent(store.Event{JobID: "j"})
+				require.NoError(t, err)
+				ev.JobSeq = 3
+				return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 2}, ev)
+			},
+			"event 2 is number 3 of j, expected was 2",
+		},
+		"an event without a number behind one that has it": {
+			func(tx *store.Tx) error {
+				require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+				ev, err := tx.AppendEvent(store.Event{JobID: "j"})
+				require.NoError(t, err)
+				ev.JobSeq = 0
+				return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 2}, ev)
+			},
+			"event 2 is number 0 of j",
+		},
+		"a removed event that was never written": {
+			func(tx *store.Tx) error { return store.RawPut(tx, "meta", []byte("pruned"), 2) },
+			"the sequence of events is at 1, behind event 2",
+		},
 		"a sequence that is behind": {
 			func(tx *store.Tx) error {
 				return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 9}, store.Event{Seq: 9})

@@ -5,14 +5,15 @@
 // The file is a bbolt database, schema 1:
 //
 //	meta/      schema, state_id (uuid), incarnation (bumped by restore, salvage and take-over), machine_id,
-//	           file (device, inode, time of creation), created_at, cursor (policy sequential)
+//	           file (device, inode, time of creation), created_at, cursor (policy sequential),
+//	           pruned (the highest number of an event that was ever removed)
 //	leases/    <port BE16>                           -> Lease
 //	pids/      <pid BE32><port BE16>                 -> lease id (the PID <-> port mapping)
 //	ended/     <time ms BE64><lease_id><port BE16>   -> Tombstone, kept 7 days
 //	workers/   <worker_id>                           -> Worker
 //	names/     <worker name>                         -> port (a named worker keeps its port)
 //	jobs/      <job_id>                              -> Job
-//	events/    <seq BE64>                            -> Event (one sequence for the whole hive)
+//	events/    <seq BE64>                            -> Event (one sequence for the whole hive; in it the number in its job)
 //	byjob/     <job_id> 00 <seq BE64>                -> nothing (index into events/)
 //	byworker/  <worker_id> 00 <seq BE64>             -> nothing (index into events/)
 //	keys/      <idempotency key>                     -> Keyed (its job, as long as that has a record)

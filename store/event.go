@@ -18,12 +18,21 @@ const defaultEvents = 256
 // key is covered by a checksum.
 type indexValue struct{}
 
-// AppendEvent writes ev with the next number of the hive's one sequence and
-// returns it as written. At is set to the transaction's time if it is zero. A
-// number is never used again, also not after events were pruned.
+// AppendEvent writes ev with the next number of the hive's one sequence and, if it
+// belongs to a job, of the job's, and returns it as written. At is set to the
+// transaction's time if it is zero. A number is never used again, also not after
+// events were pruned.
 // Errors: ErrInvalid if Data is no JSON or an id holds a zero byte.
 func (tx *Tx) AppendEvent(ev Event) (Event, error) {
+	for _, ix := range indexesOf(ev) {
+		if strings.IndexByte(ix.id, 0) >= 0 {
+			return Event{}, fmt.Errorf("append an event: %w: id %q", ErrInvalid, ix.id)
+		}
+	}
 	seq, err := tx.nextSeq()
+	if err == nil {
+		ev.JobSeq, err = tx.nextJobSeq(ev.JobID)
+	}
 	if err != nil {
 		return Event{}, fmt.Errorf("append an event: %w", err)
 	}
@@ -35,9 +44,6 @@ func (tx *Tx) AppendEvent(ev Event) (Event, error) {
 		return Event{}, fmt.Errorf("append an event: %w", err)
 	}
 	for _, ix := range indexesOf(ev) {
-		if strings.IndexByte(ix.id, 0) >= 0 {
-			return Event{}, fmt.Errorf("append an event: %w: id %q", ErrInvalid, ix.id)
-		}
 		if err := tx.put(ix.bucket, indexKey(ix.id, seq), indexValue{}); err != nil {
 			return Event{}, fmt.Errorf("append an event: %w", err)
 		}
@@ -66,11 +72,90 @@ func (tx *Tx) nextSeq() (uint64, error) {
 	return seq, nil
 }
 
+// nextJobSeq is the number of a job's next event; 0 for no job. A job's events go
+// only together, so their numbers have no gaps and counting them says the same:
+// that is done where the newest event is of an older file, which has no such
+// numbers, or is damaged, which must not keep its job from ending.
+func (tx *Tx) nextJobSeq(id string) (uint64, error) {
+	if id == "" {
+		return 0, nil
+	}
+	bb, err := tx.open(bucketByJob)
+	if err != nil {
+		return 0, err
+	}
+	c := bb.Cursor()
+	last, _ := c.Seek(append([]byte(id), 1)) // where the next job's entries begin
+	if last == nil {
+		last, _ = c.Last()
+	} else {
+		last, _ = c.Prev()
+	}
+	if !bytes.HasPrefix(last, indexPrefix(id)) {
+		return 1, nil
+	}
+	var ev Event
+	if err := tx.get(bucketEvents, indexSeq(last), &ev); err == nil && ev.JobSeq > 0 {
+		return ev.JobSeq + 1, nil
+	}
+	n, err := tx.countIndex(id, last)
+	return n + 1, err
+}
+
+// countIndex is how many events a job has up to the one with this index entry.
+func (tx *Tx) countIndex(id string, upTo []byte) (n uint64, err error) {
+	bb, err := tx.open(bucketByJob)
+	if err != nil {
+		return 0, err
+	}
+	c := bb.Cursor()
+	prefix := indexPrefix(id)
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix) && bytes.Compare(k, upTo) <= 0; k, _ = c.Next() {
+		n++
+	}
+	return n, nil
+}
+
+// numbered gives an event of an older file the number in its job.
+func (tx *Tx) numbered(ev Event) (Event, error) {
+	if ev.JobID == "" || ev.JobSeq > 0 {
+		return ev, nil
+	}
+	n, err := tx.countIndex(ev.JobID, indexKey(ev.JobID, ev.Seq))
+	ev.JobSeq = n
+	return ev, err
+}
+
+// EventBounds says which numbers of the hive's sequence can be asked for.
+type EventBounds struct {
+	Newest uint64 // the highest number that was ever given out; 0: none
+	// Pruned is the highest number that was ever removed; 0: none. Who has seen all
+	// up to it has missed nothing. Lower numbers may still be there.
+	Pruned uint64
+}
+
+// EventBounds returns the bounds as of this transaction.
+func (tx *Tx) EventBounds() (EventBounds, error) {
+	var b EventBounds
+	bb, err := tx.open(bucketEvents)
+	if err == nil {
+		b.Newest = bb.Sequence()
+		err = ignoreMissing(tx.get(bucketMeta, []byte(metaPruned), &b.Pruned))
+	}
+	if err != nil {
+		return EventBounds{}, fmt.Errorf("bounds of the events: %w", err)
+	}
+	return b, nil
+}
+
 // Events returns events with a number above after, ascending, at most limit
 // (0: 256).
 func (tx *Tx) Events(after uint64, limit int) ([]Event, error) {
 	var events []Event
 	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{after: be64(after)}) {
+		if err == nil {
+			ev, err = tx.numbered(ev)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("events: %w", err)
 		}
@@ -90,8 +175,28 @@ func (tx *Tx) NewestEvent() (Event, error) {
 	return Event{}, fmt.Errorf("newest event: %w", ErrNotFound)
 }
 
-// JobEvents returns the events of a job with a number above after, ascending,
-// at most limit (0: 256). A job without events, or without a record, has none.
+// JobPlace translates a job's own number of an event into the hive's, from where
+// JobEvents goes on: 0 for 0, and the job's newest for a number beyond it.
+func (tx *Tx) JobPlace(id string, jobSeq uint64) (seq uint64, err error) {
+	if jobSeq == 0 {
+		return 0, nil
+	}
+	var n uint64
+	for e, err := range tx.scan(bucketByJob, scanOptions{prefix: indexPrefix(id)}) {
+		if err != nil {
+			return 0, fmt.Errorf("event %d of %s: %w", jobSeq, id, err)
+		}
+		seq = binary.BigEndian.Uint64(indexSeq(e.key))
+		if n++; n == jobSeq {
+			break
+		}
+	}
+	return seq, nil
+}
+
+// JobEvents returns the events of a job with a number in the hive's sequence above
+// after, ascending, at most limit (0: 256). A job without events, or without a
+// record, has none.
 func (tx *Tx) JobEvents(id string, after uint64, limit int) ([]Event, error) {
 	return tx.indexed(bucketByJob, id, after, limit)
 }
@@ -109,7 +214,11 @@ func (tx *Tx) indexed(b bucket, id string, after uint64, limit int) ([]Event, er
 			return nil, fmt.Errorf("events of %s: %w", id, err)
 		}
 		var ev Event
-		if err := tx.get(bucketEvents, indexSeq(e.key), &ev); err != nil {
+		err := tx.get(bucketEvents, indexSeq(e.key), &ev)
+		if err == nil {
+			ev, err = tx.numbered(ev)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("event of %s: %w", id, err)
 		}
 		events = append(events, ev)
@@ -180,7 +289,15 @@ func (tx *Tx) dropIndex(b bucket, id string, drop func(Event) bool) error {
 	return nil
 }
 
+// deleteEvent removes an event and remembers that events up to it may be missing.
 func (tx *Tx) deleteEvent(ev Event) error {
+	b, err := tx.EventBounds()
+	if err == nil && ev.Seq > b.Pruned {
+		err = tx.put(bucketMeta, []byte(metaPruned), ev.Seq)
+	}
+	if err != nil {
+		return err
+	}
 	for _, ix := range indexesOf(ev) {
 		if err := tx.del(ix.bucket, indexKey(ix.id, ev.Seq)); err != nil {
 			return err

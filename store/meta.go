@@ -19,6 +19,7 @@ const (
 	metaFile        = "file"
 	metaCreatedAt   = "created_at"
 	metaCursor      = "cursor"
+	metaPruned      = "pruned"
 )
 
 // Meta describes an open state file.

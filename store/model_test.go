@@ -30,6 +30,7 @@ type model struct {
 	events  map[uint64]store.Event
 	byWork  map[uint64]bool // events that are still in their worker's index
 	seq     uint64
+	pruned  uint64 // the highest number of a removed event
 	cursor  uint16
 	lives   map[string]int // of a worker: its id is never used again after it was deleted
 }
@@ -47,7 +48,7 @@ func newModel() *model {
 func (m *model) clone() *model {
 	return &model{
 		leases: maps.Clone(m.leases), stones: maps.Clone(m.stones), workers: maps.Clone(m.workers), names: maps.Clone(m.names),
-		jobs: maps.Clone(m.jobs), events: maps.Clone(m.events), byWork: maps.Clone(m.byWork), seq: m.seq, cursor: m.cursor,
+		jobs: maps.Clone(m.jobs), events: maps.Clone(m.events), byWork: maps.Clone(m.byWork), seq: m.seq, pruned: m.pruned, cursor: m.cursor,
 		lives: maps.Clone(m.lives),
 	}
 }
@@ -106,7 +107,7 @@ func step(t *rapid.T, tx *store.Tx, m *model) {
 	case 7:
 		require.NoError(t, tx.DeleteJob(id))
 		delete(m.jobs, id)
-		maps.DeleteFunc(m.events, func(_ uint64, ev store.Event) bool { return ev.JobID == id })
+		m.removeEvents(func(ev store.Event) bool { return ev.JobID == id })
 	default:
 		m.appendEvent(t, tx, id)
 	}
@@ -135,12 +136,19 @@ func (m *model) putLease(t *rapid.T, l store.Lease, err error) {
 
 func (m *model) deleteWorker(id string) {
 	delete(m.workers, id)
-	maps.DeleteFunc(m.events, func(seq uint64, ev store.Event) bool {
-		return ev.WorkerID == id && m.byWork[seq] && ev.JobID == ""
-	})
+	m.removeEvents(func(ev store.Event) bool { return ev.WorkerID == id && m.byWork[ev.Seq] && ev.JobID == "" })
 	for seq, ev := range m.events {
 		if ev.WorkerID == id {
 			delete(m.byWork, seq)
+		}
+	}
+}
+
+func (m *model) removeEvents(which func(store.Event) bool) {
+	for seq, ev := range m.events {
+		if which(ev) {
+			delete(m.events, seq)
+			m.pruned = max(m.pruned, seq)
 		}
 	}
 }
@@ -149,7 +157,12 @@ func (m *model) appendEvent(t *rapid.T, tx *store.Tx, id string) {
 	ev := store.Event{Type: store.EventState, Message: "m"}
 	who := rapid.IntRange(1, 3).Draw(t, "who")
 	if who&1 != 0 {
-		ev.JobID = id
+		ev.JobID, ev.JobSeq = id, 1
+		for _, old := range m.events {
+			if old.JobID == id {
+				ev.JobSeq++
+			}
+		}
 	}
 	if who&2 != 0 {
 		ev.WorkerID = m.workerID(id)
@@ -232,6 +245,15 @@ func (m *model) compareEvents(t *rapid.T, tx *store.Tx, id string) {
 		require.NoError(t, err)
 		require.Empty(t, cmp.Diff(c.want, got))
 	}
+	for i, ev := range job {
+		require.EqualValues(t, i+1, ev.JobSeq)
+		seq, err := tx.JobPlace(id, ev.JobSeq)
+		require.NoError(t, err)
+		require.Equal(t, ev.Seq, seq)
+	}
+	bounds, err := tx.EventBounds()
+	require.NoError(t, err)
+	require.Equal(t, store.EventBounds{Newest: m.seq, Pruned: m.pruned}, bounds)
 }
 
 // Random writes against a model: in one transaction or several, some of them

@@ -3,8 +3,12 @@
 package store_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -305,6 +309,101 @@ func TestEventsFollowJobsAndWorkers(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 7, ev.Seq, "a number is never used again")
 	})
+}
+
+// Files of before the jobs' own numbers have none: they are made when the events
+// are read, and those that follow go on behind them. A damaged event does not keep
+// its job from ending.
+func TestEventsOfOlderFilesGetTheirNumbers(t *testing.T) {
+	s := storetest.Open(t)
+	numbers := func(events []store.Event, err error) (all []uint64) {
+		require.NoError(t, err)
+		for _, ev := range events {
+			all = append(all, ev.JobSeq)
+		}
+		return all
+	}
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+		require.NoError(t, tx.PutWorker(store.Worker{WorkerID: "w", State: store.WorkerStopped}))
+		for _, id := range []string{"j", "i", "j", "", "k", "j"} {
+			ev, err := tx.AppendEvent(store.Event{JobID: id, WorkerID: "w"})
+			require.NoError(t, err)
+			ev.JobSeq = 0
+			require.NoError(t, store.RawPut(tx, "events", binary.BigEndian.AppendUint64(nil, ev.Seq), ev))
+		}
+	})
+	require.NoError(t, s.Check(t.Context()))
+	update(t, s, func(tx *store.Tx) {
+		require.Equal(t, []uint64{1, 2, 3}, numbers(tx.JobEvents("j", 0, 0)))
+		require.Equal(t, []uint64{3}, numbers(tx.JobEvents("j", 3, 0)))
+		require.Equal(t, []uint64{1, 1, 2, 0, 1, 3}, numbers(tx.WorkerEvents("w", 0, 0)))
+		require.Equal(t, []uint64{1, 1, 2, 0, 1, 3}, numbers(tx.Events(0, 0)))
+		for want := range uint64(2) {
+			ev, err := tx.AppendEvent(store.Event{JobID: "j"})
+			require.NoError(t, err)
+			require.Equal(t, 4+want, ev.JobSeq)
+		}
+		for jobSeq, want := range []uint64{0, 1, 3, 6, 7, 8, 8, 8} {
+			seq, err := tx.JobPlace("j", uint64(jobSeq))
+			require.NoError(t, err)
+			require.Equal(t, want, seq)
+		}
+	})
+	require.NoError(t, s.Check(t.Context()))
+	spoiled := s.Update(t.Context(), func(tx *store.Tx) error {
+		require.NoError(t, store.RawPut(tx, "events", binary.BigEndian.AppendUint64(nil, 8), "no event"))
+		ev, err := tx.AppendEvent(store.Event{JobID: "j"})
+		require.NoError(t, err)
+		require.EqualValues(t, 6, ev.JobSeq)
+		return errors.New("the file stays whole")
+	})
+	require.EqualError(t, spoiled, "the file stays whole")
+}
+
+// Who has seen all up to the mark has missed nothing, also after a crash between
+// any two transactions: the mark is written with the removal.
+func TestTheHighestRemovedEventIsRemembered(t *testing.T) {
+	s, path := openUnchecked(t)
+	bounds := func(want store.EventBounds) {
+		t.Helper()
+		view(t, s, func(tx *store.Tx) {
+			got, err := tx.EventBounds()
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
+	}
+	bounds(store.EventBounds{})
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+		for _, id := range []string{"", "j", "", "j", ""} {
+			_, err := tx.AppendEvent(store.Event{JobID: id})
+			require.NoError(t, err)
+		}
+	})
+	bounds(store.EventBounds{Newest: 5})
+	prune := func(tx *store.Tx) {
+		n, err := tx.PruneEvents(tx.Now().Add(time.Hour), 2)
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+	}
+	undone := s.Update(t.Context(), func(tx *store.Tx) error { prune(tx); return errors.New("taken back") })
+	require.EqualError(t, undone, "taken back")
+	bounds(store.EventBounds{Newest: 5})
+	update(t, s, prune)
+	bounds(store.EventBounds{Newest: 5, Pruned: 3})
+	update(t, s, func(tx *store.Tx) { require.NoError(t, tx.DeleteJob("j")) })
+	bounds(store.EventBounds{Newest: 5, Pruned: 4})
+	copied := filepath.Join(t.TempDir(), "hive.db") // as a crash would leave it
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(copied, raw, 0o600))
+	require.NoError(t, s.Close())
+	s, err = store.Open(t.Context(), store.Options{Path: copied})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	bounds(store.EventBounds{Newest: 5, Pruned: 4})
+	require.NoError(t, s.Check(t.Context()))
 }
 
 func TestEventsArePaged(t *testing.T) {

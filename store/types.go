@@ -281,9 +281,12 @@ const (
 	EventEnd      EventType = "end"
 )
 
-// Event is one line of a job's or a worker's story. Seq is one sequence for the whole hive.
+// Event is one line of a job's or a worker's story.
 type Event struct {
-	Seq      uint64          `json:"seq"`
+	Seq uint64 `json:"seq"` // one ascending sequence for the whole hive
+	// JobSeq is 1, 2, 3, ... without gaps among the events of JobID; 0: of no job. Older
+	// files do not record it; it is made when an event is read.
+	JobSeq   uint64          `json:"job_seq,omitempty"`
 	JobID    string          `json:"job_id,omitempty"`
 	WorkerID string          `json:"worker_id,omitempty"`
 	Type     EventType       `json:"type"`
