@@ -213,17 +213,27 @@ func findBackups(dir string) (b backups, err error) {
 	return b, err
 }
 
-// newest finds the latest time among the last event, the last job and the leases.
+// newestEvents is among how many of the last events the latest time is looked for:
+// the start of hive itself writes some, by the clock as it is now.
+const newestEvents = 256
+
+// newest finds the latest time among the last events, the last job and the leases.
 func (h *Hive) newest(leases []store.Lease) (d dated, err error) {
 	for _, l := range leases {
 		d.see(l.AcquiredAt, "the lease of port %d", l.Port)
 	}
 	err = h.store.View(func(tx *store.Tx) error {
-		ev, err := tx.NewestEvent()
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		b, err := tx.EventBounds()
+		if err != nil {
 			return err
 		}
-		d.see(ev.At, "event %d", ev.Seq)
+		events, err := tx.Events(b.Newest-min(b.Newest, newestEvents), newestEvents)
+		if err != nil {
+			return err
+		}
+		for _, ev := range events {
+			d.see(ev.At, "event %d", ev.Seq)
+		}
 		for job, err := range tx.Jobs("", true) {
 			if err != nil {
 				return err

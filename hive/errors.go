@@ -17,6 +17,8 @@ var (
 	ErrRecovering = errors.New("recovering")
 	// ErrInvalidConfiguration: what was to be reloaded has a mistake; nothing was changed.
 	ErrInvalidConfiguration = errors.New("invalid configuration")
+	// ErrEventsGone: the events that were asked for have been removed, or are of another state file.
+	ErrEventsGone = errors.New("events gone")
 	// ErrQueueFull: jobs.max_queued jobs are waiting.
 	ErrQueueFull = errors.New("queue full")
 	// ErrClosed: the hive is shutting down.

@@ -12,8 +12,12 @@ import (
 	"rbeehive/store"
 )
 
-// feed wakes those who wait for events of a job. It carries no events: a
-// listener reads them from the store, so a slow one delays nobody and a
+// everything is the topic of those who wait for events of any kind; no job has
+// this id.
+const everything = ""
+
+// feed wakes those who wait for events of a job, or for any. It carries no
+// events: a listener reads them from the store, so a slow one delays nobody and a
 // missed wake-up loses nothing.
 type feed struct {
 	mu     sync.Mutex
@@ -62,12 +66,12 @@ func (f *feed) wake(ids ...string) {
 	}
 }
 
-// batch is one transaction with its events: whoever listens to a job that it
-// names is woken after the commit.
+// batch is one transaction with its events: whoever listens to what they are about
+// is woken after the commit.
 type batch struct {
 	*store.Tx
-	jobs  []string
-	after []func()
+	topics []string
+	after  []func()
 }
 
 // onCommit has f called once the transaction is durable, before listeners are woken.
@@ -95,8 +99,9 @@ func (b *batch) event(typ store.EventType, jobID, workerID, message string, data
 		ev.Data = raw
 	}
 	if jobID != "" {
-		b.jobs = append(b.jobs, jobID)
+		b.topics = append(b.topics, jobID)
 	}
+	b.topics = append(b.topics, everything)
 	_, err := b.AppendEvent(ev)
 	return err
 }
@@ -112,7 +117,7 @@ func (h *Hive) batched(fn func(*batch) error) (closure func(*store.Tx) error, co
 			for _, f := range b.after {
 				f()
 			}
-			h.feed.wake(b.jobs...)
+			h.feed.wake(b.topics...)
 		}
 }
 
@@ -202,7 +207,7 @@ func (h *Hive) giveUp(err error) {
 // held while a listener takes its time.
 const eventPage = 256
 
-// JobEvents returns the events of a job after the sequence number after, from
+// JobEvents returns the events of a job after its event number after (JobSeq), from
 // the beginning for 0. The iteration follows a running job and ends after its
 // end event, when ctx ends, when the hive closes, or with an error of the
 // store. The error returned at once is ErrNotFound for an unknown job.
@@ -213,50 +218,69 @@ func (h *Hive) JobEvents(ctx context.Context, id string, after uint64) (iter.Seq
 	if evs, ok := h.volatileEvents(id); ok {
 		return func(yield func(store.Event, error) bool) {
 			for _, ev := range evs {
-				if ev.Seq > after && !yield(ev, nil) {
+				if ev.JobSeq > after && !yield(ev, nil) {
 					return
 				}
 			}
 		}, nil
 	}
 	return func(yield func(store.Event, error) bool) {
-		for h.followOnce(ctx, id, &after, yield) {
+		f := &jobFollower{h: h, id: id, after: after}
+		for f.step(ctx, yield) {
 		}
 	}, nil
 }
 
-// followOnce yields a page of events or waits for the next one. It reports
-// whether there may be more.
-func (h *Hive) followOnce(ctx context.Context, id string, after *uint64, yield func(store.Event, error) bool) bool {
-	wake := h.feed.join(id)
-	defer h.feed.leave(id, wake)
-	var page []store.Event
-	var ended bool
-	err := h.store.View(func(tx *store.Tx) (err error) {
-		job, err := tx.Job(id)
-		if err != nil {
-			return err
-		}
-		ended = job.State.Ended()
-		page, err = tx.JobEvents(id, *after, eventPage)
-		return err
-	})
+// jobFollower is one listener to a job.
+type jobFollower struct {
+	h     *Hive
+	id    string
+	after uint64  // only events of the job with a higher number are wanted
+	at    *uint64 // where it is, in the hive's sequence; nil before the first look
+}
+
+// step yields a page of events or waits for the next one. It reports whether
+// there may be more.
+func (f *jobFollower) step(ctx context.Context, yield func(store.Event, error) bool) bool {
+	wake := f.h.feed.join(f.id)
+	defer f.h.feed.leave(f.id, wake)
+	page, ended, err := f.read()
 	if err != nil {
 		yield(store.Event{}, err)
 		return false
 	}
 	for _, ev := range page {
-		*after = ev.Seq
-		if !yield(ev, nil) || ev.Type == store.EventEnd {
+		*f.at = ev.Seq
+		if ev.JobSeq > f.after && !yield(ev, nil) || ev.Type == store.EventEnd {
 			return false
 		}
 	}
-	if len(page) > 0 {
-		return true
-	}
-	if ended {
-		return false
-	}
+	return len(page) > 0 || !ended && f.h.wait(ctx, wake)
+}
+
+// read returns the next page, and whether the job has ended.
+func (f *jobFollower) read() (page []store.Event, ended bool, err error) {
+	err = f.h.store.View(func(tx *store.Tx) error {
+		job, err := tx.Job(f.id)
+		if err != nil {
+			return err
+		}
+		ended = job.State.Ended()
+		if f.at == nil {
+			at, err := tx.JobPlace(f.id, f.after)
+			if err != nil {
+				return err
+			}
+			f.at = &at
+		}
+		page, err = tx.JobEvents(f.id, *f.at, eventPage)
+		return err
+	})
+	return page, ended, err
+}
+
+// wait waits for a wake-up; false when ctx ends or the hive closes.
+func (h *Hive) wait(ctx context.Context, wake <-chan struct{}) bool {
 	select {
 	case <-wake:
 		return true

@@ -120,8 +120,8 @@ func TestJobEventsFollowAndReplay(t *testing.T) {
 	for _, l := range live {
 		require.Equal(t, live[0], l, "all listeners see the same")
 	}
-	require.Equal(t, live[0][2:], r.events(job.JobID, live[0][1].Seq), "replay from the middle")
-	require.Empty(t, r.events(job.JobID, live[0][len(live[0])-1].Seq))
+	require.Equal(t, live[0][2:], r.events(job.JobID, live[0][1].JobSeq), "replay from the middle")
+	require.Empty(t, r.events(job.JobID, live[0][len(live[0])-1].JobSeq))
 	r.close()
 	r.open()
 	require.Equal(t, live[0], r.events(job.JobID, 0), "replay after a restart")

@@ -160,7 +160,7 @@ func (h *Hive) freeLease(l store.Lease, why string) error {
 	return h.persist(func(closure func(*store.Tx) error) error {
 		return h.alloc.Release(context.Background(), l.Port, l.LeaseID, closure)
 	}, func(b *batch) error {
-		return b.leaseEvent(store.EventPort, l, fmt.Sprintf("%s free: %s", portsAre(l.All()), why))
+		return b.freeEvent(l, "free: "+why)
 	})
 }
 
@@ -168,7 +168,7 @@ func (h *Hive) freeLease(l store.Lease, why string) error {
 // happened, so an error is no reason to end; that it was freed meanwhile is none.
 func (h *Hive) freeQuarantined(l store.Lease, why string) error {
 	closure, committed := h.batched(func(b *batch) error {
-		return b.leaseEvent(store.EventAudit, l, fmt.Sprintf("%s free again: %s", portsAre(l.All()), why))
+		return b.freeEvent(l, "free again: "+why)
 	})
 	err := h.alloc.Release(h.ctx, l.Port, l.LeaseID, closure)
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrLeaseConflict) {
@@ -186,7 +186,16 @@ func (b *batch) quarantineLease(l store.Lease, why string) error {
 	if err := b.PutLease(l); err != nil {
 		return err
 	}
-	return b.leaseEvent(store.EventAudit, l, fmt.Sprintf("%s quarantined: %s", portsAre(l.All()), why))
+	return b.leaseEvent(store.EventPort, l, fmt.Sprintf("%s quarantined: %s", portsAre(l.All()), why))
+}
+
+// leaseFree is what the event of a lease that has ended says; no record has it.
+const leaseFree store.LeaseState = "free"
+
+// freeEvent appends the event of a lease that has ended.
+func (b *batch) freeEvent(l store.Lease, message string) error {
+	l.State = leaseFree
+	return b.leaseEvent(store.EventPort, l, portsAre(l.All())+" "+message)
 }
 
 // leaseEvent appends an event that is about a lease.

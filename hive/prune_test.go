@@ -19,8 +19,6 @@ func TestPruning(t *testing.T) {
 	r := newRig(t, 2)
 	r.cfg.AuditInterval = 50 * time.Millisecond
 	old := time.Now().Add(-400 * time.Hour).UTC()
-	r.open()
-	r.close()
 	r.edit(func(tx *store.Tx) error {
 		for _, j := range []store.Job{
 			{JobID: "job-0", Operation: "infer", Request: []byte(`{}`), State: store.JobFailed, CreatedAt: old, FinishedAt: &old},

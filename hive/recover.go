@@ -302,33 +302,43 @@ func (h *Hive) findListeners(ctx context.Context, dead []*found) {
 
 // adopt takes back the living workers and starts their supervisors.
 func (h *Hive) adopt(led *ledger) Recovery {
-	var r Recovery
 	var dead []store.Worker
 	for _, f := range led.found {
 		switch f.verdict {
 		case proc.Alive:
-			r.Adopted++
 			// All at once would be a burst of probes just when clients come back.
 			h.takeBack(f, rand.N(time.Duration(len(led.found))*time.Millisecond+firstLook))
 		case proc.Dead:
 			if f.again {
-				r.Restarted++
 				h.startLater(f.rec)
 				continue
-			}
-			if f.keep == "" {
-				r.Freed++
 			}
 			logExit(f.rec)
 			dead = append(dead, f.rec)
 		case proc.Unknown:
-			r.Unverified++
 			h.enlist(h.newWorker(f.rec, nil, nil))
 		}
 	}
 	h.mu.Lock()
 	h.dead = append(h.dead, dead...) // the supervisors are at work already
 	h.mu.Unlock()
+	return led.counts()
+}
+
+// counts is what became of the workers.
+func (l *ledger) counts() (r Recovery) {
+	for _, f := range l.found {
+		switch {
+		case f.verdict == proc.Alive:
+			r.Adopted++
+		case f.verdict == proc.Unknown:
+			r.Unverified++
+		case f.again:
+			r.Restarted++
+		case f.keep == "":
+			r.Freed++
+		}
+	}
 	return r
 }
 

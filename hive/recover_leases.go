@@ -3,7 +3,6 @@ package hive
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -70,7 +69,7 @@ func (b *batch) recordFoundLease(f *foundLease) error {
 	gone := "its holder ended while hive was not running: " + f.why
 	switch {
 	case f.verdict == proc.Dead && f.keep == "":
-		return b.leaseEvent(store.EventPort, l, fmt.Sprintf("%s free: %s", portsAre(l.All()), gone))
+		return b.freeEvent(l, "free: "+gone)
 	case f.verdict == proc.Dead:
 		return b.quarantineLease(l, gone+", and "+f.keep)
 	case f.verdict == proc.Unknown:
@@ -89,7 +88,7 @@ func (b *batch) recordFoundLease(f *foundLease) error {
 	if l.Reason != "" {
 		message += ": " + l.Reason
 	}
-	return b.leaseEvent(store.EventAudit, l, message)
+	return b.leaseEvent(store.EventPort, l, message)
 }
 
 // takeBackLeases begins to watch over what is leased.

@@ -3,6 +3,7 @@ package hive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -106,11 +107,34 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	h.tuning.Store(&next.Settings)
 	h.alloc.SetFixed(next.Catalog.FixedPorts())
 	h.catalog.Store(next.Catalog)
+	h.tellReloaded(plan)
 	h.reviewAll(plan.Workers)
 	if len(plan.Autostart) > 0 {
 		h.spawnGoroutine(h.autostart)
 	}
 	return plan, nil
+}
+
+// tellReloaded writes the event of a reload. That it cannot be written is no reason
+// to refuse the reload.
+func (h *Hive) tellReloaded(p Plan) {
+	types := []string{}
+	for _, t := range p.Types {
+		types = append(types, t.Name)
+	}
+	message := "configuration reloaded: nothing has changed"
+	if len(types)+len(p.Applied)+len(p.NeedStart) > 0 {
+		message = fmt.Sprintf("configuration reloaded: %d types and %d settings have changed, %d settings wait for the next start of hive",
+			len(types), len(p.Applied), len(p.NeedStart))
+	}
+	err := h.tidy(func(b *batch) error {
+		return b.event(store.EventState, "", "", message, map[string]any{
+			"hive": "reloaded", "types": types, "applied": p.Applied, "need_start": p.NeedStart,
+		})
+	})
+	if err != nil {
+		h.logUnlessClosing(err, "record a reload", "")
+	}
 }
 
 func (h *Hive) planReload(next ReloadConfig) Plan {

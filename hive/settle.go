@@ -2,6 +2,7 @@ package hive
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"rbeehive/hive/proc"
@@ -32,13 +33,32 @@ func (h *Hive) recordRecovery(led *ledger) error {
 				return err
 			}
 		}
-		return h.settleJobs(b, led)
+		if err := h.settleJobs(b, led); err != nil {
+			return err
+		}
+		return b.startEvent(h.cfg.Version, led.counts())
 	})
 	if err := h.alloc.ReleaseAll(context.Background(), free, closure); err != nil {
 		return err
 	}
 	committed()
 	return nil
+}
+
+// startEvent tells that the hive was started, behind all that recovery has found:
+// who follows everything knows then that what was before is accounted for.
+func (b *batch) startEvent(version string, r Recovery) error {
+	message := fmt.Sprintf("hive started: %d adopted, %d freed", r.Adopted, r.Freed)
+	if r.Restarted > 0 {
+		message += fmt.Sprintf(", %d started again", r.Restarted)
+	}
+	if r.Unverified > 0 {
+		message += fmt.Sprintf(", %d unverified", r.Unverified)
+	}
+	return b.event(store.EventState, "", "", message, map[string]any{
+		"hive": "started", "version": version,
+		"adopted": r.Adopted, "freed": r.Freed, "restarted": r.Restarted, "unverified": r.Unverified,
+	})
 }
 
 // recordFound records what recovery decided about one worker. In the first start

@@ -93,7 +93,7 @@ func (v *volatile) add(rec store.Job, a answer) store.Job {
 		if err != nil {
 			raw = nil // data is made of plain structs above; they always encode
 		}
-		events = append(events, store.Event{Seq: uint64(len(events) + 1), JobID: rec.JobID, Type: typ, At: now, Message: message, Data: raw})
+		events = append(events, store.Event{JobSeq: uint64(len(events) + 1), JobID: rec.JobID, Type: typ, At: now, Message: message, Data: raw})
 		if typ == store.EventResult {
 			rec.Result = raw
 		}

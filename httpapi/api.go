@@ -57,6 +57,11 @@ func (a api) FollowJob(w http.ResponseWriter, r *http.Request, id string, p wire
 	a.answered(w, r, a.jobEvents(w, r, id, p))
 }
 
+// FollowHive implements ServerInterface.
+func (a api) FollowHive(w http.ResponseWriter, r *http.Request, p wire.FollowHiveParams) {
+	a.answered(w, r, a.allEvents(w, r, p))
+}
+
 // StreamJob implements ServerInterface.
 func (a api) StreamJob(w http.ResponseWriter, r *http.Request, id string) {
 	a.answered(w, r, a.rbeeStream(w, r, id))

@@ -45,6 +45,7 @@ func kinds() []kind {
 		{errNoRoute, http.StatusNotFound, "not_found"},
 		{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
 		{hive.ErrConflict, http.StatusConflict, "conflict"},
+		{hive.ErrEventsGone, http.StatusGone, "events_gone"},
 		{hive.ErrInvalidConfiguration, http.StatusConflict, "invalid_configuration"},
 		{alloc.ErrExhausted, http.StatusConflict, "ports_exhausted"},
 		{alloc.ErrUnavailable, http.StatusConflict, "port_unavailable"},

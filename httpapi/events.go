@@ -1,14 +1,19 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tmaxmax/go-sse"
 
+	"rbeehive/hive"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -17,9 +22,13 @@ import (
 // clients can tell a quiet job from a dead connection.
 const keepAlive = 15 * time.Second
 
+// maxUnsent is how many bytes of events are collected before they are sent, when
+// more of them are there already.
+const maxUnsent = 64 << 10
+
 // jobEvents is the job's story as server-sent events (WHATWG HTML, section
-// 9.2). The id of an event is its number; a client that comes back with it gets
-// what follows, also after a restart of the hive.
+// 9.2). The id of an event is its number in the job; a client that comes back with
+// it gets what follows, also after a restart of the hive.
 func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, id string, p wire.FollowJobParams) error {
 	after, err := resumeAt(p)
 	if err != nil {
@@ -47,7 +56,14 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, id string, p 
 	if r.Method == http.MethodHead {
 		return f.stop()
 	}
-	sent := sendEvents(st, f, first)
+	out := &sender{stream: st, number: jobNumber}
+	var sent error
+	if first != nil {
+		sent = out.event(*first)
+	}
+	if sent == nil {
+		sent = out.send(f)
+	}
 	if err := f.stop(); err != nil {
 		return fmt.Errorf("read events of %s: %w", id, err)
 	}
@@ -61,8 +77,81 @@ func noMoreEvents(w http.ResponseWriter, err error) error {
 	return err
 }
 
-// resumeAt is the number after which to go on. The header wins: a browser that
-// reconnects sends it along with the URL it began with.
+// allEvents is everything of this hive as server-sent events. The id of an event is
+// its number in the hive. It ends only with the server.
+func (s *Server) allEvents(w http.ResponseWriter, r *http.Request, p wire.FollowHiveParams) error {
+	start, err := feedStart(p)
+	if err != nil {
+		return err
+	}
+	wanted, err := eventTypes(orZero(p.Type))
+	if err != nil {
+		return err
+	}
+	var behind uint64
+	var replayed bool
+	f, err := s.followWith(r, func(ctx context.Context) (seq iter.Seq2[store.Event, error], err error) {
+		seq, behind, replayed, err = s.hive.Load().Events(ctx, start)
+		return seq, err
+	})
+	if err != nil {
+		return err
+	}
+	st := openStream(w, "text/event-stream")
+	if r.Method == http.MethodHead {
+		return f.stop()
+	}
+	out := &sender{stream: st, number: hiveNumber, wanted: wanted}
+	if !replayed {
+		// A client that is cut before its first event comes back with this, and not
+		// with nothing, which would mean all or none of what happened meanwhile.
+		out.place(behind)
+	}
+	sent := out.send(f)
+	if err := f.stop(); err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	return sent
+}
+
+// feedStart is where a stream of everything begins. Absent is not 0: who has seen
+// nothing is told if something was removed, who does not say begins with what is kept.
+func feedStart(p wire.FollowHiveParams) (hive.Start, error) {
+	after, field, expected := orZero(p.LastEventID), "Last-Event-ID", "the number of an event is expected"
+	if after == "" {
+		after, field, expected = orZero(p.After), "after", expected+", or latest"
+		if after == "latest" {
+			return hive.Start{Latest: true}, nil
+		}
+	}
+	if after == "" {
+		return hive.Start{Oldest: true}, nil
+	}
+	var seq wire.Seq
+	if seq.Bind(after) != nil {
+		return hive.Start{}, badField(field, expected)
+	}
+	return hive.Start{After: uint64(seq)}, nil
+}
+
+// eventTypes reads ?type=, types of events separated by commas; nil is all.
+func eventTypes(text string) (map[store.EventType]bool, error) {
+	if text == "" {
+		return nil, nil
+	}
+	wanted := map[store.EventType]bool{}
+	for name := range strings.SplitSeq(text, ",") {
+		typ := store.EventType(name)
+		if !slices.Contains(store.EventTypes(), typ) {
+			return nil, badField("type", fmt.Sprintf("one or more of %v, separated by commas, are expected", store.EventTypes()))
+		}
+		wanted[typ] = true
+	}
+	return wanted, nil
+}
+
+// resumeAt is the number in the job after which to go on. The header wins: a
+// browser that reconnects sends it along with the URL it began with.
 func resumeAt(p wire.FollowJobParams) (uint64, error) {
 	after := orZero(p.After)
 	if id := orZero(p.LastEventID); id != "" {
@@ -73,43 +162,66 @@ func resumeAt(p wire.FollowJobParams) (uint64, error) {
 	return uint64(after), nil
 }
 
-// sendEvents sends events until there are no more or the client has gone; the
-// latter is not an error.
-func sendEvents(st *stream, f *follower, first *store.Event) error {
+// jobNumber and hiveNumber are the two ids that an event can have.
+func jobNumber(ev store.Event) uint64 { return ev.JobSeq }
+
+func hiveNumber(ev store.Event) uint64 { return ev.Seq }
+
+// sender writes events to a stream.
+type sender struct {
+	*stream
+	number  func(store.Event) uint64 // the id of an event
+	wanted  map[store.EventType]bool // nil: all
+	skipped uint64                   // the last event, if it was not wanted
+}
+
+// send sends events until there are no more or the client has gone; the latter is
+// not an error.
+func (s *sender) send(f *follower) error {
 	tick := time.NewTicker(keepAlive)
 	defer tick.Stop()
-	if first != nil {
-		if err := appendSSE(st, *first); err != nil {
-			return err
-		}
-	}
 	for {
-		if len(f.events) == 0 && st.flush() != nil {
+		if (len(f.events) == 0 || s.Len() >= maxUnsent) && s.flush() != nil {
 			return nil
 		}
 		select {
 		case ev, ok := <-f.events:
 			if !ok {
-				_ = st.flush()
+				_ = s.flush()
 				return nil
 			}
-			if err := appendSSE(st, ev); err != nil {
+			if err := s.event(ev); err != nil {
 				return err
 			}
 		case <-tick.C:
-			st.WriteString(": keep-alive\n\n")
+			s.WriteString(": keep-alive\n\n")
+			if s.skipped > 0 {
+				s.place(s.skipped)
+			}
 		}
 	}
 }
 
-// appendSSE writes one event.
-func appendSSE(st *stream, ev store.Event) error {
+// event writes one event, if it is wanted.
+func (s *sender) event(ev store.Event) error {
+	if s.wanted != nil && !s.wanted[ev.Type] {
+		s.skipped = s.number(ev)
+		return nil
+	}
+	s.skipped = 0
 	data, err := json.Marshal(eventShape(ev))
 	if err != nil {
 		return fmt.Errorf("encode event %d: %w", ev.Seq, err)
 	}
-	msg := sse.Message{ID: sse.ID(strconv.FormatUint(ev.Seq, 10)), Type: sse.Type(string(ev.Type))}
+	msg := sse.Message{ID: sse.ID(strconv.FormatUint(s.number(ev), 10)), Type: sse.Type(string(ev.Type))}
 	msg.AppendData(string(data))
-	_, err = msg.WriteTo(&st.Buffer)
+	_, err = msg.WriteTo(&s.Buffer)
 	return err
+}
+
+// place tells where the client is, without an event (WHATWG HTML, 9.2.6: the last
+// event id is set even if there is no data to dispatch).
+func (s *sender) place(number uint64) {
+	s.skipped = 0
+	fmt.Fprintf(s, "id: %d\n\n", number)
 }

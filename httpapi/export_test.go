@@ -98,13 +98,13 @@ func Rbee(operation string, events ...store.Event) string {
 
 // SSE writes events as the event stream does.
 func SSE(events ...store.Event) (string, error) {
-	st := &stream{}
+	out := &sender{stream: &stream{}, number: jobNumber}
 	for _, ev := range events {
-		if err := appendSSE(st, ev); err != nil {
+		if err := out.event(ev); err != nil {
 			return "", err
 		}
 	}
-	return st.String(), nil
+	return out.String(), nil
 }
 
 // The mapping of shapes.go.
@@ -147,5 +147,5 @@ func ParseWorkerCursor(text string) error {
 
 // SendEvents runs the loop of an event stream.
 func SendEvents(w http.ResponseWriter, events chan store.Event) error {
-	return sendEvents(&stream{w: w}, &follower{events: events}, nil)
+	return (&sender{stream: &stream{w: w}, number: jobNumber}).send(&follower{events: events})
 }

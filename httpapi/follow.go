@@ -9,21 +9,29 @@ import (
 	"rbeehive/store"
 )
 
-// follower reads a job's events on a goroutine of its own, so that a stream can
+// follower reads events on a goroutine of its own, so that a stream can
 // wait for the next event and for a timer at once.
 type follower struct {
-	// events is closed after the last event, when the job's story has ended, the
+	// events is closed after the last event, when a job's story has ended, the
 	// server shuts down, the client has gone, or reading has failed (see stop).
 	events chan store.Event
 	cancel context.CancelFunc
 	err    error // read only after events was closed
 }
 
-// follow begins to read the events of a job after the number after. The caller
-// must call stop. An unknown job is hive.ErrNotFound.
+// follow begins to read the events of a job after its event number after. The
+// caller must call stop. An unknown job is hive.ErrNotFound.
 func (s *Server) follow(r *http.Request, id string, after uint64) (*follower, error) {
+	return s.followWith(r, func(ctx context.Context) (iter.Seq2[store.Event, error], error) {
+		return s.hive.Load().JobEvents(ctx, id, after)
+	})
+}
+
+// followWith begins to read what open returns. The caller must call stop. The error
+// is open's.
+func (s *Server) followWith(r *http.Request, open func(context.Context) (iter.Seq2[store.Event, error], error)) (*follower, error) {
 	ctx, cancel := s.untilClosing(r.Context())
-	seq, err := s.hive.Load().JobEvents(ctx, id, after)
+	seq, err := open(ctx)
 	if err != nil {
 		cancel()
 		return nil, err

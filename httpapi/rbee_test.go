@@ -233,11 +233,11 @@ func TestRbeeJSONIsHarmlessAndUnchanged(t *testing.T) {
 
 func TestSSEEncoding(t *testing.T) {
 	e := ev(store.EventLog, "two\nlines: [DONE]", `{"a": 1}`)
-	e.Seq, e.JobID = 41, "job-1"
+	e.Seq, e.JobSeq, e.JobID = 41, 3, "job-1"
 	text, err := httpapi.SSE(e)
 	require.NoError(t, err)
-	require.Equal(t, "id: 41\nevent: log\ndata: "+
-		`{"seq":41,"job_seq":null,"at":"0001-01-01T00:00:00.000Z","type":"log","job_id":"job-1","worker_id":null,"message":"two\nlines: [DONE]","data":{"a":1}}`+
+	require.Equal(t, "id: 3\nevent: log\ndata: "+
+		`{"seq":41,"job_seq":3,"at":"0001-01-01T00:00:00.000Z","type":"log","job_id":"job-1","worker_id":null,"message":"two\nlines: [DONE]","data":{"a":1}}`+
 		"\n\n", text)
 }
 

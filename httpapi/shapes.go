@@ -78,6 +78,7 @@ func submittedShape(j store.Job) wire.Submitted {
 func eventShape(e store.Event) wire.Event {
 	return wire.Event{
 		Seq:      e.Seq,
+		JobSeq:   orNull(e.JobSeq),
 		At:       wire.Time(e.At),
 		Type:     string(e.Type),
 		JobID:    orNull(e.JobID),

@@ -21,14 +21,15 @@ import (
 	"rbeehive/store"
 )
 
-// readSSE reads an event stream to its end, as a browser would.
+// readSSE reads a job's event stream to its end, as a browser would.
 func readSSE(t *testing.T, body io.Reader) (events []wire.Event) {
 	t.Helper()
 	for ev, err := range sse.Read(body, nil) {
 		require.NoError(t, err)
 		var e wire.Event
 		require.NoError(t, json.Unmarshal([]byte(ev.Data), &e))
-		require.Equal(t, strconv.FormatUint(e.Seq, 10), ev.LastEventID)
+		require.NotNil(t, e.JobSeq)
+		require.Equal(t, strconv.FormatUint(*e.JobSeq, 10), ev.LastEventID)
 		require.Equal(t, e.Type, ev.Type)
 		events = append(events, e)
 	}
@@ -45,12 +46,13 @@ func TestEventsOfASpawn(t *testing.T) {
 	last := all[len(all)-1]
 	require.Equal(t, "end", last.Type)
 	require.JSONEq(t, `{"state":"succeeded","error":null}`, string(last.Data))
-	for i := 1; i < len(all); i++ {
-		require.Greater(t, all[i].Seq, all[i-1].Seq)
+	for i, ev := range all {
+		require.EqualValues(t, i+1, *ev.JobSeq)
+		require.True(t, i == 0 || ev.Seq > all[i-1].Seq)
 	}
 
 	// Where a client left off, in both forms; the header is newer than the URL.
-	middle := all[len(all)/2].Seq
+	middle := *all[len(all)/2].JobSeq
 	want := all[len(all)/2+1:]
 	path := "/v1/jobs/" + sub.JobID + "/events"
 	require.Equal(t, want, readSSE(t, r.open(fmt.Sprintf("%s?after=%d", path, middle)).Body))
@@ -58,7 +60,7 @@ func TestEventsOfASpawn(t *testing.T) {
 	require.Equal(t, want, readSSE(t, r.open(path+"?after=0", "Last-Event-ID", fmt.Sprint(middle)).Body))
 
 	// Nothing can follow: anything but 204 makes a browser come back for ever.
-	resp, body := r.send(http.MethodGet, path, "", "Last-Event-ID", fmt.Sprint(last.Seq))
+	resp, body := r.send(http.MethodGet, path, "", "Last-Event-ID", fmt.Sprint(*last.JobSeq))
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 	require.Empty(t, body)
 }
@@ -185,9 +187,9 @@ func TestEventStreamKeepsAlive(t *testing.T) {
 		events := make(chan store.Event)
 		done := make(chan error, 1)
 		go func() { done <- httpapi.SendEvents(rec, events) }()
-		events <- store.Event{Seq: 1, Type: store.EventState, Message: "running"}
+		events <- store.Event{Seq: 1, JobSeq: 1, Type: store.EventState, Message: "running"}
 		<-time.After(40 * time.Second)
-		events <- store.Event{Seq: 2, Type: store.EventEnd}
+		events <- store.Event{Seq: 2, JobSeq: 2, Type: store.EventEnd}
 		close(events)
 		require.NoError(t, <-done)
 		require.Equal(t, 2, strings.Count(rec.Body.String(), ": keep-alive\n\n"))

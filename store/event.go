@@ -167,14 +167,6 @@ func (tx *Tx) Events(after uint64, limit int) ([]Event, error) {
 	return events, nil
 }
 
-// NewestEvent returns the event with the highest number. Errors: ErrNotFound.
-func (tx *Tx) NewestEvent() (Event, error) {
-	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{reverse: true}) {
-		return ev, err
-	}
-	return Event{}, fmt.Errorf("newest event: %w", ErrNotFound)
-}
-
 // JobPlace translates a job's own number of an event into the hive's, from where
 // JobEvents goes on: 0 for 0, and the job's newest for a number beyond it.
 func (tx *Tx) JobPlace(id string, jobSeq uint64) (seq uint64, err error) {

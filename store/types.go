@@ -281,6 +281,11 @@ const (
 	EventEnd      EventType = "end"
 )
 
+// EventTypes returns all types of event.
+func EventTypes() []EventType {
+	return []EventType{EventState, EventPort, EventProcess, EventLog, EventProgress, EventResult, EventAudit, EventEnd}
+}
+
 // Event is one line of a job's or a worker's story.
 type Event struct {
 	Seq uint64 `json:"seq"` // one ascending sequence for the whole hive

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -29,12 +30,12 @@ const pollInterval = time.Second
 // eventEnd is the type of the last event of a job.
 const eventEnd = "end"
 
-// errCut is a stream that ended before its job did.
+// errCut is a stream that ended before what it tells of did.
 var errCut = errors.New("the stream ended before the job")
 
 // FollowOptions says where to begin and whom to tell about an outage.
 type FollowOptions struct {
-	// After is the sequence number of the last event already seen; 0: from the beginning.
+	// After is the number, in the job, of the last event already seen; 0: from the beginning.
 	After uint64
 	// OnWait is called once per outage, before the first wait, on the caller's
 	// goroutine; may be nil. Away(err) is true.
@@ -53,10 +54,60 @@ func WorkerEnded(state string) bool { return state == "stopped" || state == "fai
 // once and in order. It blocks while nothing happens, and reconnects, with
 // Last-Event-ID, for as long as ctx allows when the daemon goes away or
 // recovers. It ends with an error that trying again cannot mend: an *Error
-// (ErrNotFound, ErrEventsGone, ...) or the cause of ctx.
+// (ErrNotFound, ...) or the cause of ctx.
 func (c *Client) Follow(ctx context.Context, jobID string, o FollowOptions) iter.Seq2[Reply[wire.Event], error] {
+	f := &follower{client: c, what: jobID, last: eventEnd, outage: newOutage(o.OnWait)}
+	if o.After > 0 {
+		f.after = strconv.FormatUint(o.After, 10)
+	}
+	f.request = func(id *string) build {
+		return named(jobID, func(server string) (*http.Request, error) {
+			return api.NewFollowJobRequest(server, jobID, &wire.FollowJobParams{LastEventID: id})
+		})
+	}
+	return f.follow(ctx)
+}
+
+// FollowAllOptions says where FollowAll begins, and whom to tell about an outage.
+type FollowAllOptions struct {
+	// After is the sequence number of the last event already seen, or "latest": only
+	// what is new; empty: from the oldest that is kept.
+	After string
+	// Types are the types of event that are wanted; none: all.
+	Types []string
+	// OnWait is called once per outage, before the first wait, on the caller's
+	// goroutine; may be nil. Away(err) is true.
+	OnWait func(error)
+}
+
+// FollowAll yields everything that happens in the hive, each event once and in
+// order. It blocks and reconnects as Follow does, and never ends by itself. Its
+// errors are Follow's, and ErrEventsGone: events that were not yielded have been
+// removed, or the number is not of this hive.
+func (c *Client) FollowAll(ctx context.Context, o FollowAllOptions) iter.Seq2[Reply[wire.Event], error] {
+	f := &follower{client: c, what: "the hive", outage: newOutage(o.OnWait)}
+	f.request = func(id *string) build {
+		return func(server string) (*http.Request, error) {
+			params := &wire.FollowHiveParams{LastEventID: id, After: opt(o.After), Type: opt(strings.Join(o.Types, ","))}
+			return api.NewFollowHiveRequest(server, params)
+		}
+	}
+	return f.follow(ctx)
+}
+
+// follower is one stream of events: where it is and how its present outage goes.
+type follower struct {
+	client  *Client
+	what    string                 // for errors
+	request func(id *string) build // resumes behind an id; nil: none was seen
+	after   string                 // the id of the last event; empty: none was seen
+	last    string                 // the type of the event that ends it; empty: none does
+	outage  *outage
+}
+
+// follow yields events over all connections that it takes.
+func (f *follower) follow(ctx context.Context) iter.Seq2[Reply[wire.Event], error] {
 	return func(yield func(Reply[wire.Event], error) bool) {
-		f := &follower{client: c, job: jobID, after: o.After, outage: newOutage(o.OnWait)}
 		for {
 			err := f.stream(ctx, func(e Reply[wire.Event]) bool { return yield(e, nil) })
 			if err == nil {
@@ -70,28 +121,17 @@ func (c *Client) Follow(ctx context.Context, jobID string, o FollowOptions) iter
 	}
 }
 
-// follower is one Follow: where it is and how its present outage goes.
-type follower struct {
-	client *Client
-	job    string
-	after  uint64
-	outage *outage
-}
-
 // stream reads one connection. nil: there is nothing more to come, or the
 // consumer wants no more.
 func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool) error {
-	params := &wire.FollowJobParams{}
-	if f.after > 0 {
-		params.LastEventID = opt(strconv.FormatUint(f.after, 10))
-	}
-	resp, err := f.client.once(ctx, named(f.job, func(server string) (*http.Request, error) {
-		req, err := api.NewFollowJobRequest(server, f.job, params)
+	open := f.request(opt(f.after))
+	resp, err := f.client.once(ctx, func(server string) (*http.Request, error) {
+		req, err := open(server)
 		if err == nil {
 			req.Header.Set("Accept", "text/event-stream")
 		}
 		return req, err
-	}), 0)
+	}, 0)
 	if err != nil {
 		return err
 	}
@@ -106,7 +146,7 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 	f.outage.reached()
 	for event, err := range sse.Read(resp.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
 		if errors.Is(err, bufio.ErrTooLong) {
-			return fmt.Errorf("event of %s: %w (more than %d bytes)", f.job, ErrTooLarge, maxEvent)
+			return fmt.Errorf("event of %s: %w (more than %d bytes)", f.what, ErrTooLarge, maxEvent)
 		}
 		if err != nil {
 			return f.client.transportError(ctx, err)
@@ -116,25 +156,37 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 			return err
 		}
 	}
-	// A clean end of the body without an end event is a daemon that shuts down.
+	// A clean end of the body without a last event is a daemon that shuts down.
 	return f.client.transportError(ctx, errCut)
 }
 
 // take hands one event over and says whether more are wanted.
 func (f *follower) take(raw sse.Event, each func(Reply[wire.Event]) bool) (bool, error) {
+	f.outage.progress()
+	// A server that replays more than was asked for must not make a line appear twice.
+	again := !f.newer(raw.LastEventID)
+	if !again && raw.LastEventID != "" {
+		f.after = raw.LastEventID
+	}
+	if raw.Type == "" && raw.Data == "" { // only where we are
+		return true, nil
+	}
 	event, err := decodeEvent(json.RawMessage(raw.Data))
 	if err != nil {
 		return false, err
 	}
-	f.outage.progress()
-	// A server that replays more than was asked for must not make a line appear twice.
-	if event.Value.Seq > f.after || event.Value.Seq == 0 {
-		f.after = max(f.after, event.Value.Seq)
-		if !each(event) {
-			return false, nil
-		}
+	if !again && !each(event) {
+		return false, nil
 	}
-	return raw.Type != eventEnd, nil
+	return f.last == "" || raw.Type != f.last, nil
+}
+
+// newer reports whether an id is behind that of the last event. What is no number
+// cannot be compared, and counts as new.
+func (f *follower) newer(id string) bool {
+	is, err := strconv.ParseUint(id, 10, 64)
+	was, none := strconv.ParseUint(f.after, 10, 64)
+	return err != nil || none != nil || is > was
 }
 
 func decodeEvent(raw json.RawMessage) (Reply[wire.Event], error) {
@@ -157,7 +209,9 @@ func (c *Client) WaitJob(ctx context.Context, jobID string, o FollowOptions, eac
 			if err != nil {
 				return Reply[wire.Job]{}, err
 			}
-			o.After = max(o.After, event.Value.Seq)
+			if n := event.Value.JobSeq; n != nil {
+				o.After = max(o.After, *n)
+			}
 			each(event)
 		}
 		job, err := c.persistentJob(ctx, jobID, o.OnWait)

@@ -91,7 +91,7 @@ type Doctor struct {
 
 // Event The data of one server-sent event.
 type Event struct {
-	// Seq Its number. One sequence numbers all events of a hive, so those of one job have gaps.
+	// Seq Its number. One sequence numbers all events of a hive, so those of one job have gaps. 0: it is of an operation that only lists, which is written nowhere.
 	Seq uint64 `json:"seq"`
 
 	// JobSeq Its number within its job, from 1, without gaps. Null if it belongs to no job.
@@ -936,6 +936,9 @@ type RunAuditParams struct {
 type FollowHiveParams struct {
 	// After The number of the event (`seq`) to go on after, or `latest` for only what happens from now on. `Last-Event-ID` counts if both are there.
 	After *string `form:"after,omitempty" json:"after,omitempty"`
+
+	// Type Only events of these types, separated by commas.
+	Type *string `form:"type,omitempty" json:"type,omitempty"`
 
 	// LastEventID The `id` of the last event that was seen; the stream goes on after it. Absent or empty - from the beginning.
 	LastEventID *LastEventID `json:"Last-Event-ID,omitempty"`

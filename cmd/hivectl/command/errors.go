@@ -87,6 +87,8 @@ func judgeRefusal(e *client.Error) *fault {
 		f.code = exitUsage
 	case "not_found", "unknown_worker_type":
 		f.code = exitNotFound
+	case "events_gone":
+		f.hint = "begin with the oldest that is kept (without --after), or with --after latest"
 	case "unauthorized":
 		f.hint = "give a token: --token-file FILE or HIVE_TOKEN_FILE; hive's is the file `token` in its data directory, for its user alone"
 	case "shutting_down":

@@ -84,7 +84,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVarP(&a.output, "output", "o", outputTable, "table, json or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
 	root.AddCommand(
-		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.restart(), a.describe(), a.runOnPort(), a.audit(), a.reload(),
+		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.restart(), a.describe(), a.runOnPort(), a.audit(), a.reload(), a.events(),
 		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
 		a.doctor(),
 		a.types(),

@@ -144,8 +144,11 @@ type ClientInterface interface {
 
 	// FollowHive Everything that happens in this hive, as server-sent events.
 	//
-	// All events of all jobs, workers and leases, without an end. With neither `after` nor
-	// `Last-Event-ID` it begins with the oldest event that is kept.
+	// All events of all jobs, workers and leases and of the audit, without an end. With neither
+	// `after` nor `Last-Event-ID` it begins with the oldest event that is kept. If nothing is
+	// replayed, the stream begins with an `id` without `data`, which is no event and only says
+	// where it is. 410 (`events_gone`): events after that number have been removed, or this
+	// state file has never given out the number; `detail` says from where one can go on.
 	//
 	// Corresponds with GET /v1/events (the `FollowHive` operationId).
 	FollowHive(ctx context.Context, params *FollowHiveParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -481,8 +484,11 @@ func (c *Client) GetDoctor(ctx context.Context, reqEditors ...RequestEditorFn) (
 
 // FollowHive Everything that happens in this hive, as server-sent events.
 //
-// All events of all jobs, workers and leases, without an end. With neither `after` nor
-// `Last-Event-ID` it begins with the oldest event that is kept.
+// All events of all jobs, workers and leases and of the audit, without an end. With neither
+// `after` nor `Last-Event-ID` it begins with the oldest event that is kept. If nothing is
+// replayed, the stream begins with an `id` without `data`, which is no event and only says
+// where it is. 410 (`events_gone`): events after that number have been removed, or this
+// state file has never given out the number; `detail` says from where one can go on.
 //
 // Corresponds with GET /v1/events (the `FollowHive` operationId).
 func (c *Client) FollowHive(ctx context.Context, params *FollowHiveParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1250,6 +1256,18 @@ func NewFollowHiveRequest(server string, params *FollowHiveParams) (*http.Reques
 		if params.After != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

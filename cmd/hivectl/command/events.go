@@ -1,0 +1,67 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+func (a *app) events() *cobra.Command {
+	var o client.FollowAllOptions
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Follow everything that happens in the hive",
+		Long: "Follow the events of all jobs, workers and leases and of the audit, a line each, over\n" +
+			"restarts of the hive, from the oldest that is kept. The number at the beginning of a\n" +
+			"line is what --after takes: it goes on behind that event, and is an error (1) if events\n" +
+			"behind it have been removed meanwhile, so that none is missed without a word.\n\n" +
+			"With -o json every event is one line; -q prints the numbers. Ctrl-C stops looking.",
+		Example: "  hivectl events --after latest\n" +
+			"  hivectl events --after 4711 --type port,audit -o json",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Asked first, so that a daemon that is not there is said at once.
+			if _, err := a.hive.Hive(cmd.Context()); err != nil {
+				return err
+			}
+			o.OnWait = a.tellWait
+			return a.followAll(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.After, "after", "", "go on behind the event of this `number`; latest: only what is new")
+	cmd.Flags().StringSliceVar(&o.Types, "type", nil, "only events of these `types`: state, port, process, log, progress, result, audit, end")
+	return cmd
+}
+
+// followAll prints events until it is interrupted, which is no failure.
+func (a *app) followAll(ctx context.Context, o client.FollowAllOptions) error {
+	for e, err := range a.hive.FollowAll(ctx, o) {
+		if err == nil {
+			a.outages.over()
+			err = a.printFeed(e)
+		}
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) printFeed(e client.Reply[wire.Event]) error {
+	switch {
+	case a.quiet:
+		return writeLines(a.env.Stdout, []string{strconv.FormatUint(e.Value.Seq, 10)})
+	case a.forPeople():
+		return writeLines(a.env.Stdout, []string{fmt.Sprintf("%6d  %s", e.Value.Seq, eventLine(e.Value))})
+	}
+	return a.printEvent(e.Raw)
+}
