@@ -11,7 +11,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 ROUNDS ?= 300
 FOR    ?= 5m
 
-.PHONY: all build run generate test torture contention chaos bench lint fmt clean
+.PHONY: all build run generate test torture contention chaos listeners bench lint fmt clean
 
 all: build
 
@@ -42,6 +42,7 @@ endif
 	$(MAKE) torture
 	$(MAKE) contention FOR=45s
 	$(MAKE) chaos FOR=30s
+	$(MAKE) listeners FOR=20s
 
 torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops workers
 	CGO_ENABLED=0 $(GO) build -trimpath -tags nogate -o bin/hive-nogate ./cmd/hive
@@ -52,6 +53,9 @@ contention: build ## 64 clients and strangers fight FOR so long over 40 ports
 
 chaos: build ## 100 workers; they and the daemon are killed, restarted, stopped and reloaded FOR so long
 	$(GO) run ./test/chaos -hive bin/hive -for $(FOR)
+
+listeners: build ## hive is killed FOR so long in the middle of jobs, each with somebody who follows its events
+	$(GO) run ./test/listeners -hive bin/hive -for $(FOR)
 
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive

@@ -117,6 +117,10 @@ func (y *Yard) Start(ctx context.Context) (*Daemon, error) {
 	}
 }
 
+// Any is whichever hive of the yard runs when it is asked something; it can only be
+// asked.
+func (y *Yard) Any() *Daemon { return &Daemon{y: y} }
+
 // Output is the file with what all hives of the yard have printed.
 func (y *Yard) Output() string { return filepath.Join(y.Dir, "hive.out") }
 
