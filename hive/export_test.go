@@ -18,6 +18,12 @@ func (h *Hive) RotateLogs(ctx context.Context) { h.rotateLogs(ctx) }
 // CopyLogs makes the file system one that cannot take blocks out of the head of a file.
 func (h *Hive) CopyLogs() { h.logs.refused.Store(true) }
 
+// BeginNothing keeps recovery from beginning what it leaves for later.
+func (h *Hive) BeginNothing() { h.close() }
+
+// Prune removes what is old now.
+func (h *Hive) Prune(ctx context.Context) { h.prune(ctx) }
+
 // Logs is a directory of logs without a hive.
 type Logs struct{ l *logs }
 

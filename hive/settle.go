@@ -22,6 +22,7 @@ func (h *Hive) recordRecovery(led *ledger) error {
 			free = append(free, f.lease)
 		}
 	}
+	h.endChecks(led)
 	closure, committed := h.batched(func(b *batch) error {
 		for _, f := range led.leases {
 			if err := b.recordFoundLease(f); err != nil {
@@ -43,6 +44,22 @@ func (h *Hive) recordRecovery(led *ledger) error {
 	}
 	committed()
 	return nil
+}
+
+// endChecks has the workers of interrupted self-tests stopped. That is recorded with
+// the end of their jobs: a stop that is only remembered is lost when hive is killed
+// once more before it has begun, and the worker would stay for good.
+func (h *Hive) endChecks(led *ledger) {
+	if h.store.Meta().Relocated {
+		return
+	}
+	for _, rec := range led.active {
+		for _, f := range led.found {
+			if rec.Operation == (Check{}).Tag() && f.rec.WorkerID == rec.WorkerID {
+				f.rec.Desired, f.rec.Reason = store.DesiredStopped, "the hive_check that started it was interrupted"
+			}
+		}
+	}
 }
 
 // startEvent tells that the hive was started, behind all that recovery has found:
@@ -75,12 +92,12 @@ func (b *batch) recordFound(f *found, relocated bool) error {
 			if err := b.setLease(f.rec, lease, ""); err != nil {
 				return err
 			}
-		case f.rec.Desired == store.DesiredStopped: // asked for before it could not be judged
+		case f.rec.Desired == store.DesiredStopped: // asked for before it could not be judged, or a self-test's
 			f.rec.State, lease = store.WorkerStopping, store.LeaseReleasing
 		case f.rec.State == store.WorkerSpawning || f.rec.State == store.WorkerUnverified:
 			f.rec.State, f.rec.Reason = store.WorkerRunning, ""
 		}
-		if before == store.WorkerUnverified {
+		if before == store.WorkerUnverified || (lease == store.LeaseReleasing && before != store.WorkerStopping) {
 			if err := b.setLease(f.rec, lease, ""); err != nil {
 				return err
 			}
@@ -213,16 +230,6 @@ func (h *Hive) settled(b *batch, rec store.Job, w *found) (any, *failure) {
 		}
 		if ended, err := b.Worker(rec.WorkerID); err == nil && ended.State == store.WorkerStopped {
 			return stopResult(ended), nil
-		}
-	case Check{}.Tag():
-		if alive && !h.store.Meta().Relocated {
-			h.later(func() {
-				h.spawnGoroutine(func() {
-					if live := h.liveWorker(rec.WorkerID); live != nil {
-						_ = live.requestStop(h.ctx, stopRequest{reason: "the hive_check that started it was interrupted"})
-					}
-				})
-			})
 		}
 	}
 	return nil, fail(CodeInterrupted, "hive was restarted while the job ran")

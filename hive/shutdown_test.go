@@ -237,6 +237,43 @@ func TestCancelledCheckLeavesNothing(t *testing.T) {
 	}
 }
 
+// The stop of an interrupted self-test's worker is recorded with the end of its job:
+// when hive was killed once more before the stop had begun, the worker stayed.
+func TestAnInterruptedChecksWorkerIsStoppedForCertain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.open()
+	w := r.spawn("cpu")
+	r.close()
+	now := time.Now().UTC()
+	r.edit(func(tx *store.Tx) error {
+		return tx.PutJob(store.Job{
+			JobID: "job-0", Operation: "hive_check", Request: []byte(`{"operation":"hive_check"}`), State: store.JobRunning,
+			WorkerID: w.WorkerID, CreatedAt: now, StartedAt: &now,
+		})
+	})
+	h, err := hive.Open(t.Context(), r.cfg)
+	require.NoError(t, err)
+	h.BeginNothing() // as a kill -9 just behind the transaction
+	require.NoError(t, h.Recover(t.Context()))
+	require.NoError(t, h.Close())
+	r.edit(func(tx *store.Tx) error {
+		job, err := tx.Job("job-0")
+		require.NoError(t, err)
+		require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+		rec, err := tx.Worker(w.WorkerID)
+		require.NoError(t, err)
+		require.Equal(t, store.WorkerStopping, rec.State)
+		lease, err := tx.Lease(w.Port)
+		require.NoError(t, err)
+		require.Equal(t, store.LeaseReleasing, lease.State)
+		return nil
+	})
+	r.open()
+	r.eventually("it is stopped", func() bool { return len(r.leases()) == 0 })
+	require.False(t, alive(w.PID))
+}
+
 // What a dead worker left behind cannot be ended within the time of a recovery:
 // it is not forgotten, and no other worker's port suffers for it.
 func TestTheRestThatRecoveryCannotEndIsEndedLater(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,6 +35,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "chatter" {
 		os.Exit(chatter())
 	}
+	if len(os.Args) > 2 && os.Args[1] == "verbose" {
+		os.Exit(verbose(os.Args[2]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
@@ -58,6 +62,9 @@ type rig struct {
 	active func() int // connections with a request
 	log    *logrus.Logger
 	logged func() string
+	opts   rigOptions
+	cfg    hive.Config
+	stop   func() // ends the hive's Run
 }
 
 func freeRange(t *testing.T, n int) alloc.Range {
@@ -79,12 +86,25 @@ func entry(t *testing.T, name string, args ...string) catalog.Entry {
 	}
 }
 
+// narrow gives its connections small buffers. On loopback those of the system grow
+// to megabytes, and no client is ever too slow.
+type narrow struct{ net.Listener }
+
+func (n narrow) Accept() (net.Conn, error) {
+	conn, err := n.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		err = tcp.SetWriteBuffer(4 << 10)
+	}
+	return conn, err
+}
+
 // rigOptions are what most tests leave at zero.
 type rigOptions struct {
 	streamWait time.Duration
 	logs       hive.LogsConfig
 	jsonLog    bool
 	limit      time.Duration // of reading and writing a request; 0: the server's own
+	narrow     bool          // connections take next to nothing that their client does not read
 }
 
 // newRig serves a hive with three ports. At the end all workers are stopped and
@@ -99,40 +119,59 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	if opts.jsonLog {
 		log.SetFormatter(&logrus.JSONFormatter{})
 	}
-	r := &rig{T: t, log: log, logged: logged, ports: freeRange(t, 3), client: checkedClient(t)}
-	// As cmd/hive does it: the listener is open before the hive is.
-	r.server = httpapi.New(httpapi.Options{Log: log, StreamWait: opts.streamWait})
-	if opts.limit > 0 {
-		r.server.SetTimeouts(opts.limit)
+	r := &rig{T: t, log: log, logged: logged, ports: freeRange(t, 3), opts: opts, client: checkedClient(t)}
+	r.cfg = hive.Config{
+		DataDir: t.TempDir(), Catalog: types, Log: log, Version: "test", Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs,
+	}
+	t.Cleanup(func() {
+		require.NoError(t, r.hive.StopWorkers(context.Background()))
+		r.shut()
+		storetest.Check(t, r.state())
+	})
+	r.begin()
+	t.Cleanup(r.client.CloseIdleConnections)
+	return r
+}
+
+// state is the state file.
+func (r *rig) state() string { return filepath.Join(r.cfg.DataDir, "hive.db") }
+
+// begin opens the listener, as cmd/hive does, before the hive, and serves.
+func (r *rig) begin() {
+	r.Helper()
+	r.server = httpapi.New(httpapi.Options{Log: r.cfg.Log, StreamWait: r.opts.streamWait})
+	if r.opts.limit > 0 {
+		r.server.SetTimeouts(r.opts.limit)
 	}
 	r.active = r.server.CountActive()
-	r.url = "http://" + start(t, r.server)
-	t.Cleanup(r.client.CloseIdleConnections)
-	require.Equal(t, "recovering", r.get("/health", http.StatusServiceUnavailable))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(r, err)
+	if r.opts.narrow {
+		ln = narrow{ln}
+	}
+	r.url = "http://" + startOn(r.T, r.server, ln)
+	require.Equal(r, "recovering", r.get("/health", http.StatusServiceUnavailable))
 
-	dir := t.TempDir()
-	r.hive, err = hive.Open(t.Context(), hive.Config{
-		DataDir: dir, URL: r.url, Catalog: types, Log: log, Version: "test",
-		Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs,
-	})
-	require.NoError(t, err)
+	r.cfg.URL = r.url
+	r.hive, err = hive.Open(r.Context(), r.cfg)
+	require.NoError(r, err)
 	r.server.SetHive(r.hive)
-	require.Contains(t, r.get("/v1/hive", http.StatusServiceUnavailable), `"code":"recovering"`)
-	require.NoError(t, r.hive.Recover(t.Context()))
+	require.Contains(r, r.get("/v1/hive", http.StatusServiceUnavailable), `"code":"recovering"`)
+	require.NoError(r, r.hive.Recover(r.Context()))
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- r.hive.Run(ctx) }()
-	t.Cleanup(func() {
-		require.NoError(t, r.hive.StopWorkers(context.Background()))
-		cancel()
-		require.NoError(t, <-ran)
-		shutdown, done := context.WithTimeout(context.Background(), 10*time.Second)
-		defer done()
-		_ = r.server.Shutdown(shutdown)
-		require.NoError(t, r.hive.Close())
-		storetest.Check(t, filepath.Join(dir, "hive.db"))
-	})
-	return r
+	r.stop = func() { cancel(); require.NoError(r, <-ran) }
+}
+
+// shut ends the server and the hive; workers go on.
+func (r *rig) shut() {
+	r.Helper()
+	r.stop()
+	shutdown, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	_ = r.server.Shutdown(shutdown)
+	require.NoError(r, r.hive.Close())
 }
 
 // send makes a request and returns the answer with its body.

@@ -42,6 +42,12 @@ func start(t *testing.T, s *httpapi.Server) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	return startOn(t, s, ln)
+}
+
+// startOn is start for a listener of one's own.
+func startOn(t *testing.T, s *httpapi.Server, ln net.Listener) (addr string) {
+	t.Helper()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -89,6 +90,9 @@ func (s *stage) script(jobs int, live []string) []*act {
 		}
 		id := live[0]
 		live = live[1:]
+		if strings.HasPrefix(id, "never-") { // of a spawn that hive was killed in: a restart would wait for ever, too
+			operation = "worker_stop"
+		}
 		return &act{op: map[string]any{"operation": operation, "worker_id": id}}
 	}
 	spawn := func(typ string) *act { return &act{op: map[string]any{"operation": "worker_spawn", "worker": typ}} }
