@@ -17,9 +17,9 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// sseEvent is one event as the server writes it.
+// sseEvent is one event of a job as the server writes it.
 func sseEvent(seq int, kind string) string {
-	return fmt.Sprintf("id: %d\nevent: %s\ndata: {\"seq\":%d,\"type\":%q,\"message\":\"m%d\"}\n\n", seq, kind, seq, kind, seq)
+	return fmt.Sprintf("id: %d\nevent: %s\ndata: {\"seq\":%d,\"job_seq\":%d,\"type\":%q,\"message\":\"m%d\"}\n\n", seq, kind, seq+100, seq, kind, seq)
 }
 
 // script answers each connection to a job's events with the next of its answers.
@@ -68,7 +68,8 @@ func collect(t *testing.T, c *client.Client, o client.FollowOptions) (seqs []uin
 			return seqs, err
 		}
 		require.Contains(t, string(event.Raw), event.Value.Message)
-		seqs = append(seqs, event.Value.Seq)
+		require.Equal(t, *event.Value.JobSeq+100, event.Value.Seq)
+		seqs = append(seqs, *event.Value.JobSeq)
 	}
 	return seqs, nil
 }
@@ -215,8 +216,8 @@ func TestWaitJobOutlivesTheDaemon(t *testing.T) {
 	}
 	var seqs []uint64
 	job, err := c.WaitJob(testContext(t), "job-1", client.FollowOptions{OnWait: restart}, func(e client.Reply[wire.Event]) {
-		seqs = append(seqs, e.Value.Seq)
-		if e.Value.Seq == 1 {
+		seqs = append(seqs, *e.Value.JobSeq)
+		if *e.Value.JobSeq == 1 {
 			require.NoError(t, server.Listener.Close())
 		}
 	})
@@ -226,6 +227,52 @@ func TestWaitJobOutlivesTheDaemon(t *testing.T) {
 	again.Close()
 	require.Equal(t, "failed", job.Value.State)
 	require.Equal(t, []uint64{1, 2}, seqs)
+}
+
+// feedEvent is one event of everything as the server writes it.
+func feedEvent(seq int) string {
+	return fmt.Sprintf("id: %d\nevent: state\ndata: {\"seq\":%d,\"job_seq\":1,\"message\":\"m\"}\n\n", seq, seq)
+}
+
+func TestFollowAllResumes(t *testing.T) {
+	var asked []string
+	s := &script{answers: []http.HandlerFunc{
+		refuse(503, "recovering"),
+		cut("id: 40\n\n"), // cut before its first event
+		cut(": keep-alive\n\n" + feedEvent(41) + feedEvent(43)),
+		send(feedEvent(43) + "id: 50\n\n"), // too much, and then only where it is
+		cut(feedEvent(51) + "id: 52\ndata: {\"se"),
+		refuse(410, "events_gone"),
+	}}
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.String())
+		s.ServeHTTP(w, r)
+	})
+	var seqs []uint64
+	var last error
+	for event, err := range c.FollowAll(testContext(t), client.FollowAllOptions{After: "latest", Types: []string{"state", "end"}}) {
+		if last = err; err == nil {
+			seqs = append(seqs, event.Value.Seq)
+		}
+	}
+	require.Equal(t, []uint64{41, 43, 51}, seqs)
+	require.ErrorIs(t, last, client.ErrEventsGone)
+	require.Equal(t, []string{"", "", "40", "43", "50", "51"}, s.resumes)
+	for _, url := range asked {
+		require.Equal(t, "/v1/events?after=latest&type=state%2Cend", url, "the header goes before it, as for a browser")
+	}
+}
+
+func TestFollowAllFromTheOldest(t *testing.T) {
+	s := &script{answers: []http.HandlerFunc{cut(feedEvent(7)), cut(strings.Replace(feedEvent(8), "event: state", "event: end", 1)), refuse(500, "internal")}}
+	var seqs []uint64
+	for event, err := range serve(t, s.ServeHTTP).FollowAll(testContext(t), client.FollowAllOptions{}) {
+		if err == nil {
+			seqs = append(seqs, event.Value.Seq)
+		}
+	}
+	require.Equal(t, []uint64{7, 8}, seqs, "the end of a job is not the end of everything")
+	require.Equal(t, []string{"", "7", "8"}, s.resumes)
 }
 
 func TestWaitJobWithoutItsEvents(t *testing.T) {
