@@ -10,8 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/google/uuid"
 
 	"rbeehive/httpapi/wire"
 	"rbeehive/test/yard"
@@ -24,13 +25,13 @@ type stage struct {
 	rand *rand.Rand
 	told map[string][]event // of each job: what its listener has seen
 
-	rounds, kills, lost, connections int
-	ended                            map[string]int
+	rounds, kills, connections int
+	ended                      map[string]int
 }
 
 func (s *stage) String() string {
-	return fmt.Sprintf("%d rounds, hive killed %d times, %d jobs %v, %d submissions lost, %d connections",
-		s.rounds, s.kills, len(s.told), s.ended, s.lost, s.connections)
+	return fmt.Sprintf("%d rounds, hive killed %d times, %d jobs %v, %d connections",
+		s.rounds, s.kills, len(s.told), s.ended, s.connections)
 }
 
 // act is one job of a round.
@@ -38,7 +39,7 @@ type act struct {
 	op       map[string]any
 	cancel   time.Duration // after so long; 0: not
 	begin    time.Duration // when it is submitted
-	id       string        // empty: hive was killed before it answered
+	id       string
 	listener *listener
 	job      wire.Job
 	err      error
@@ -146,20 +147,16 @@ func (s *stage) perform(ctx context.Context, a *act) error {
 	}
 	h := s.y.Any()
 	var sub wire.Submitted
-	for {
-		status, err := h.Call(ctx, http.MethodPost, "/v1/jobs", a.op, &sub)
+	for key := uuid.NewString(); ; { // a request whose answer was lost is sent again, and is one job
+		status, err := h.Call(ctx, http.MethodPost, "/v1/jobs", a.op, &sub, "Idempotency-Key", key)
 		if err == nil && status == http.StatusAccepted {
 			break
 		}
-		switch {
-		case errors.Is(err, syscall.ECONNREFUSED), status == http.StatusServiceUnavailable: // not taken: again
-			if !pause(ctx, 10*time.Millisecond) {
-				return ctx.Err()
-			}
-		case err != nil:
-			return nil //nolint:nilerr // hive was killed: whether there is such a job is not known, and nobody listens
-		default:
+		if err == nil && status != http.StatusServiceUnavailable {
 			return fmt.Errorf("%v: status %d", a.op, status)
+		}
+		if !pause(ctx, 10*time.Millisecond) {
+			return ctx.Err()
 		}
 	}
 	a.id, a.listener.path = sub.JobID, "/v1/jobs/"+sub.JobID+"/events"
@@ -197,10 +194,6 @@ func (s *stage) listened(ctx context.Context, acts []*act) error {
 	for _, a := range acts {
 		if a.err != nil {
 			return a.err
-		}
-		if a.id == "" {
-			s.lost++
-			continue
 		}
 		if err := a.listener.inOrder(); err != nil {
 			return err

@@ -23,9 +23,6 @@ func (s *stage) agree(ctx context.Context, acts []*act) error {
 		}
 		wrong := w.contradictions()
 		for _, a := range acts {
-			if a.id == "" {
-				continue
-			}
 			if say := w.contradicts(a); say != "" {
 				wrong = append(wrong, fmt.Sprintf("%v %s (%s): %s", a.op, a.id, a.job.State, say))
 			}
@@ -40,7 +37,7 @@ type world struct {
 	workers map[string]string // worker -> state
 	pids    map[string]int    // worker -> process, as hive says
 	leases  map[string]string // worker -> state of its lease
-	busy    bool              // jobs whose submission was lost still run
+	busy    bool              // a job has not ended
 }
 
 func (s *stage) look(ctx context.Context) (*world, error) {
@@ -69,10 +66,7 @@ func (s *stage) look(ctx context.Context) (*world, error) {
 		if _, err := s.h.Get(ctx, "/v1/jobs?state="+state, &jobs); err != nil {
 			return nil, err
 		}
-		for _, j := range jobs.Jobs {
-			// A spawn of never that nobody cancels, its submission being lost, goes on.
-			w.busy = w.busy || !strings.Contains(string(j.Request), `"never"`)
-		}
+		w.busy = w.busy || len(jobs.Jobs) > 0
 	}
 	procs, err := s.y.Members()
 	for _, p := range procs {

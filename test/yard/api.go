@@ -21,8 +21,9 @@ func (h *Daemon) Get(ctx context.Context, path string, into any) (int, error) {
 	return h.Call(ctx, http.MethodGet, path, nil, into)
 }
 
-// Call sends body as JSON and reads a JSON answer below status 300.
-func (h *Daemon) Call(ctx context.Context, method, path string, body, into any) (int, error) {
+// Call sends body as JSON and reads a JSON answer below status 300. header is names
+// and values.
+func (h *Daemon) Call(ctx context.Context, method, path string, body, into any, header ...string) (int, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return 0, err
@@ -30,6 +31,9 @@ func (h *Daemon) Call(ctx context.Context, method, path string, body, into any) 
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+h.y.API+path, bytes.NewReader(raw))
 	if err != nil {
 		return 0, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := client.Do(req)
 	if err != nil {
