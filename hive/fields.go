@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,19 +103,28 @@ func (f fields) params() (map[string]string, error) {
 	if !ok || string(raw) == "null" {
 		return nil, nil
 	}
-	var m map[string]string
-	if json.Unmarshal(raw, &m) != nil {
-		return nil, badField("params", `expected an object of strings, as in {"ctx": "32768"}`)
+	expected := badField("params", `expected an object of strings, as in {"ctx": "32768"}`)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return nil, expected
 	}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
+	given, err := members(dec, "params.")
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(given)) {
 		if !paramKey.MatchString(k) {
 			return nil, badField("params."+clip(k), "expected a key of a-z, 0-9 and _")
+		}
+		if m[k], err = given.text(k); err != nil {
+			return nil, expected
 		}
 		if m[k] == "" {
 			continue
 		}
 		if err := argument(m[k]); err != nil {
-			return nil, badField("params."+k, err.Error())
+			return nil, badField("params."+clip(k), err.Error())
 		}
 	}
 	return m, nil
@@ -148,10 +158,17 @@ func badField(name, detail string) error {
 	return &InputError{Kind: ErrBadRequest, Field: name, Detail: detail}
 }
 
-// clip shortens what came from outside before it goes into a message.
+// clip makes what came from outside fit for a message: short, and in one line
+// that changes no terminal.
 func clip(s string) string {
+	more := ""
 	if len(s) > 80 {
-		return strings.ToValidUTF8(s[:80], "") + "..."
+		s, more = strings.ToValidUTF8(s[:80], ""), "..."
 	}
-	return s
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s) + more
 }

@@ -175,7 +175,7 @@ func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
 	case Spawn:
 		return h.runSpawn(ctx, j, op)
 	case StopWorker:
-		return h.runStop(ctx, j, func() *worker { return h.liveWorker(op.WorkerID) }, fmt.Sprintf("no live worker %q", op.WorkerID))
+		return h.runStop(ctx, j, func() *worker { return h.liveWorker(op.WorkerID) }, fmt.Sprintf("no live worker %q", clip(op.WorkerID)))
 	case RestartWorker:
 		return h.runRestart(ctx, j, op)
 	case ProcessDelete:

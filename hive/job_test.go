@@ -62,18 +62,6 @@ func TestDecodeRefuses(t *testing.T) {
 	require.Empty(t, r.leases(), "refused requests change nothing")
 }
 
-func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"operation":"worker_spawn","worker":"cpu","model":"test","device":0}`))
-	f.Add([]byte(`{"operation":"worker_process_delete","pid":4294967295}`))
-	f.Add([]byte(`{"operation":"worker_spawn","worker":"cpu","params":{"a":"b"},"port":1e3}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		op, _, err := hive.DecodeOperation(body)
-		if (op == nil) == (err == nil) {
-			t.Fatalf("operation %v and error %v", op, err)
-		}
-	})
-}
-
 func TestOperationsOfOthersFail(t *testing.T) {
 	r := newRig(t, 1)
 	r.open()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -105,6 +106,10 @@ var laterOperations = []string{
 	"worker_install", "worker_remove", "model_download", "model_list", "model_get", "model_delete", "model_load", "model_unload",
 }
 
+// scriptOperation is the form of a queen's operations on scripts. A tag becomes
+// the name of a job: it must be one short word.
+var scriptOperation = regexp.MustCompile(`^rhai_script_[a-z_]{1,40}$`)
+
 // fields are the members of an operation's JSON object, apart from its tag.
 type fields map[string]json.RawMessage
 
@@ -130,10 +135,12 @@ func (h *Hive) Decode(body []byte) (Operation, error) {
 		return nil, err
 	}
 	if hiveID != "" && hiveID != "localhost" && hiveID != h.cfg.HiveID {
-		return nil, badField("hive_id", fmt.Sprintf("is %q, but this hive is %q (leave it out, or say localhost)", hiveID, h.cfg.HiveID))
+		return nil, badField("hive_id", fmt.Sprintf("is %q, but this hive is %q (leave it out, or say localhost)", clip(hiveID), h.cfg.HiveID))
 	}
 	if s, ok := op.(Spawn); ok {
-		return op, h.checkSpawn(s)
+		if err := h.checkSpawn(s); err != nil {
+			return nil, err
+		}
 	}
 	return op, nil
 }
@@ -143,7 +150,7 @@ func (h *Hive) checkSpawn(s Spawn) error {
 	if !ok {
 		return &InputError{
 			Kind: ErrUnknownWorkerType, Field: "worker",
-			Detail: fmt.Sprintf("no worker type %q (known: %s)", s.Worker, strings.Join(h.typeNames(), ", ")),
+			Detail: fmt.Sprintf("no worker type %q (known: %s)", clip(s.Worker), strings.Join(h.typeNames(), ", ")),
 		}
 	}
 	switch err := typ.Check(s.Model, s.Params); {
@@ -171,7 +178,7 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 		return nil, "", badField("operation", `is required, as in {"operation": "worker_spawn", "worker": "cpu"}`)
 	}
 	switch {
-	case slices.Contains(queenOperations, tag) || strings.HasPrefix(tag, "rhai_script_"):
+	case slices.Contains(queenOperations, tag) || scriptOperation.MatchString(tag):
 		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by a hive (send it to the queen)", tag)}, "", nil
 	case slices.Contains(laterOperations, tag):
 		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by this version of hive", tag)}, "", nil
@@ -224,27 +231,40 @@ func decodeObject(body []byte, example string) (fields, error) {
 	if tok != json.Delim('{') {
 		return nil, bad("the body is not a JSON object")
 	}
+	f, err := members(dec, "")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, bad("something follows the JSON object")
+	}
+	return f, nil
+}
+
+// members reads an object whose '{' has been read, to its end. prefix goes before
+// a name in an error.
+func members(dec *json.Decoder, prefix string) (fields, error) {
+	bad := func(err error) error {
+		return &InputError{Kind: ErrBadRequest, Detail: "the body is not JSON: " + jsonFault(err)}
+	}
 	f := fields{}
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
-			return nil, bad("the body is not JSON: " + jsonFault(err))
+			return nil, bad(err)
 		}
 		key, _ := name.(string)
 		if _, twice := f[key]; twice {
-			return nil, badField(clip(key), "is there twice")
+			return nil, badField(prefix+clip(key), "is there twice")
 		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return nil, bad("the body is not JSON: " + jsonFault(err))
+			return nil, bad(err)
 		}
 		f[key] = value
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, bad("the body is not JSON: " + jsonFault(err))
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, bad("something follows the JSON object")
+		return nil, bad(err)
 	}
 	return f, nil
 }

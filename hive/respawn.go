@@ -269,7 +269,7 @@ func (h *Hive) runRestart(ctx context.Context, j *job, op RestartWorker) (any, e
 	switch {
 	case !op.IfStale:
 	case w == nil:
-		return nil, fail(CodeNotFound, "no live worker %q", op.WorkerID)
+		return nil, fail(CodeNotFound, "no live worker %q", clip(op.WorkerID))
 	case !w.record().Stale:
 		return resultOf(w.record()), nil
 	}
@@ -283,7 +283,7 @@ func (h *Hive) runRestart(ctx context.Context, j *job, op RestartWorker) (any, e
 	if !begun {
 		rec, err := h.Worker(op.WorkerID)
 		if err != nil || op.IfStale {
-			return nil, fail(CodeNotFound, "no worker %q", op.WorkerID)
+			return nil, fail(CodeNotFound, "no worker %q", clip(op.WorkerID))
 		}
 		if w, err = h.revive(ctx, j, rec); err != nil {
 			return nil, err

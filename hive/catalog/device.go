@@ -20,7 +20,7 @@ func (t *Type) CheckDevice(device string) error {
 	if !t.pins || device == "" || deviceRE.MatchString(device) {
 		return nil
 	}
-	return fmt.Errorf("%w %q of worker type %s: expected numbers as in 0 or 0,1, names as in GPU-8f1c..., or cpu", ErrBadDevice, device, t.Name)
+	return fmt.Errorf("%w %.80q of worker type %s: expected numbers as in 0 or 0,1, names as in GPU-8f1c..., or cpu", ErrBadDevice, device, t.Name)
 }
 
 // pinned is the variables that leave a program only the devices named; none for

@@ -76,7 +76,7 @@ func (t *Type) Check(model string, params map[string]string) error {
 		if len(t.Params) > 0 {
 			known = "it has " + strings.Join(slices.Sorted(maps.Keys(t.Params)), ", ")
 		}
-		return fmt.Errorf("%w %q of worker type %s; %s", ErrUnknownParam, key, t.Name, known)
+		return fmt.Errorf("%w %.80q of worker type %s; %s", ErrUnknownParam, key, t.Name, known)
 	}
 	return nil
 }
