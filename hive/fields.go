@@ -105,6 +105,7 @@ func (f fields) params() (map[string]string, error) {
 	}
 	expected := badField("params", `expected an object of strings, as in {"ctx": "32768"}`)
 	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
 	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
 		return nil, expected
 	}

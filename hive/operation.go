@@ -224,6 +224,7 @@ func decodeObject(body []byte, example string) (fields, error) {
 		return nil, bad("the body is empty; expected a JSON object such as " + example)
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber() // a number that no float64 holds would be an error as long as the number
 	tok, err := dec.Token()
 	if err != nil {
 		return nil, bad("the body is not JSON: " + jsonFault(err))

@@ -213,7 +213,11 @@ func (s *sender) event(ev store.Event) error {
 	if err != nil {
 		return fmt.Errorf("encode event %d: %w", ev.Seq, err)
 	}
-	msg := sse.Message{ID: sse.ID(strconv.FormatUint(s.number(ev), 10)), Type: sse.Type(string(ev.Type))}
+	typ, err := sse.NewType(string(ev.Type))
+	if err != nil {
+		return fmt.Errorf("encode event %d: %w", ev.Seq, err)
+	}
+	msg := sse.Message{ID: sse.ID(strconv.FormatUint(s.number(ev), 10)), Type: typ}
 	msg.AppendData(string(data))
 	_, err = msg.WriteTo(&s.Buffer)
 	return err

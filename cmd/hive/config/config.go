@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -21,7 +23,16 @@ type Error struct {
 	Reason string // what it is and what was expected
 }
 
-func (e *Error) Error() string { return e.Source + ": " + e.Reason }
+// Error is one line, whatever the file holds: a key or a name in it may have
+// line ends of its own.
+func (e *Error) Error() string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, e.Source+": "+e.Reason)
+}
 
 // Unwrap returns ErrConfig.
 func (e *Error) Unwrap() error { return ErrConfig }
