@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
+	"unicode"
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
@@ -86,9 +88,26 @@ func detail(err error, k kind, requestID string) string {
 	// Only the mistake itself: what our layers wrapped around it is of no use
 	// to the one who made it.
 	if in, ok := errors.AsType[*hive.InputError](err); ok {
-		return in.Error()
+		return shown(in.Error())
 	}
-	return err.Error()
+	return shown(err.Error())
+}
+
+// mostDetail is more than any sentence of ours has, and less than a path can have.
+const mostDetail = 1000
+
+// shown makes one line of bounded length of a text that may repeat what a caller
+// sent: a path, or the name of a parameter.
+func shown(text string) string {
+	if len(text) > mostDetail {
+		text = strings.ToValidUTF8(text[:mostDetail], "") + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // badField is the error for a wrong query parameter, header or path element.

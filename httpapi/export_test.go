@@ -149,3 +149,14 @@ func ParseWorkerCursor(text string) error {
 func SendEvents(w http.ResponseWriter, events chan store.Event) error {
 	return (&sender{stream: &stream{w: w}, number: jobNumber}).send(&follower{events: events})
 }
+
+// Codes are all codes that an answer can have, with their status.
+func Codes() map[string][]int {
+	all := map[string][]int{internal.code: {internal.status}}
+	for _, k := range append(kinds(), classify(&http.MaxBytesError{})) {
+		if !slices.Contains(all[k.code], k.status) {
+			all[k.code] = append(all[k.code], k.status)
+		}
+	}
+	return all
+}
