@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -157,6 +158,15 @@ func Codes() map[string][]int {
 		if !slices.Contains(all[k.code], k.status) {
 			all[k.code] = append(all[k.code], k.status)
 		}
+	}
+	return all
+}
+
+// Routes are all routes: the methods that have a handler, by path.
+func (s *Server) Routes() map[string][]string {
+	all := map[string][]string{}
+	for _, rt := range s.routes() {
+		all[rt.path] = slices.Sorted(maps.Keys(rt.methods))
 	}
 	return all
 }

@@ -105,6 +105,9 @@ type rigOptions struct {
 	jsonLog    bool
 	limit      time.Duration // of reading and writing a request; 0: the server's own
 	narrow     bool          // connections take next to nothing that their client does not read
+	config     func(*hive.Config)
+	reload     func(context.Context, bool) (hive.Plan, error)
+	shutdown   func()
 }
 
 // newRig serves a hive with three ports. At the end all workers are stopped and
@@ -123,6 +126,9 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	r.cfg = hive.Config{
 		DataDir: t.TempDir(), Catalog: types, Log: log, Version: "test", Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs,
 	}
+	if opts.config != nil {
+		opts.config(&r.cfg)
+	}
 	t.Cleanup(func() {
 		require.NoError(t, r.hive.StopWorkers(context.Background()))
 		r.shut()
@@ -139,7 +145,9 @@ func (r *rig) state() string { return filepath.Join(r.cfg.DataDir, "hive.db") }
 // begin opens the listener, as cmd/hive does, before the hive, and serves.
 func (r *rig) begin() {
 	r.Helper()
-	r.server = httpapi.New(httpapi.Options{Log: r.cfg.Log, StreamWait: r.opts.streamWait})
+	r.server = httpapi.New(httpapi.Options{
+		Log: r.cfg.Log, StreamWait: r.opts.streamWait, Reload: r.opts.reload, Shutdown: r.opts.shutdown,
+	})
 	if r.opts.limit > 0 {
 		r.server.SetTimeouts(r.opts.limit)
 	}

@@ -31,7 +31,12 @@ func (s *Server) router() http.Handler {
 	for _, path := range slices.Sorted(maps.Keys(routes)) { // "{" sorts last: a fixed path goes before a pattern
 		m.Handle(path, s.dispatch(routes[path]))
 	}
-	m.NotFoundHandler = s.adapt(func(_ http.ResponseWriter, r *http.Request) error {
+	m.NotFoundHandler = s.adapt(func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method == http.MethodOptions && r.RequestURI == "*" { // about the server, not a route (RFC 9110, 9.3.7)
+			w.Header().Set("Allow", "DELETE, GET, HEAD, OPTIONS, POST, PUT")
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
 		return fmt.Errorf("%w: %s", errNoRoute, r.URL.Path)
 	})
 	return m

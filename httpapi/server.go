@@ -109,6 +109,8 @@ func New(opts Options) *Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		// net/http would answer OPTIONS * itself, past the Host check.
+		DisableGeneralOptionsHandler: true,
 	}
 	// Runs after the listeners are closed, so nobody can open a stream behind it.
 	s.http.RegisterOnShutdown(s.close)
