@@ -165,8 +165,8 @@ func Codes() map[string][]int {
 // Routes are all routes: the methods that have a handler, by path.
 func (s *Server) Routes() map[string][]string {
 	all := map[string][]string{}
-	for _, rt := range s.routes() {
-		all[rt.path] = slices.Sorted(maps.Keys(rt.methods))
+	for path, methods := range s.routes() {
+		all[path] = slices.Sorted(maps.Keys(methods))
 	}
 	return all
 }

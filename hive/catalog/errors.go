@@ -3,6 +3,8 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // Sentinel errors. They are wrapped with detail; test them with errors.Is.
@@ -29,12 +31,18 @@ type EntryError struct {
 	Reason string // what is wrong and what was expected
 }
 
+// Error is one line, whatever the names and templates of the entry hold.
 func (e *EntryError) Error() string {
 	who := fmt.Sprintf("workers[%d]", e.Index)
 	if e.Name != "" {
 		who += " (" + e.Name + ")"
 	}
-	return who + ": " + e.Key + ": " + e.Reason
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, who+": "+e.Key+": "+e.Reason)
 }
 
 func (e *EntryError) Unwrap() error { return ErrEntry }
