@@ -11,7 +11,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 ROUNDS ?= 300
 FOR    ?= 5m
 
-.PHONY: all build run generate test torture contention chaos listeners bench lint fmt clean
+.PHONY: all build run generate test torture contention chaos listeners fuzz bench lint fmt clean
 
 all: build
 
@@ -56,6 +56,14 @@ chaos: build ## 100 workers; they and the daemon are killed, restarted, stopped 
 
 listeners: build ## hive is killed FOR so long in the middle of jobs, each with somebody who follows its events
 	$(GO) run ./test/listeners -hive bin/hive -for $(FOR)
+
+fuzz: ## every fuzz target FOR so long, one after the other
+	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' $$dir/*_test.go); do \
+			echo "$$dir $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FOR) -fuzzminimizetime 3s $$dir || exit 1; \
+		done; \
+	done
 
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive

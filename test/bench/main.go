@@ -1,5 +1,5 @@
-// Bench runs the Go benchmarks of all packages, then measures a hive with a
-// full port range of idle workers, and ends with a table of what was measured
+// Bench runs the Go benchmarks of all packages, then measures jobs that are
+// submitted over HTTP and a hive with a full port range of idle workers, and ends with a table of what was measured
 // against what it should be. It fails only if something could not be measured:
 // speed is shown here and never decides whether a test passes.
 package main
@@ -24,7 +24,11 @@ import (
 var packages = []string{"./store", "./alloc", "./hive/proc", "./hive"}
 
 func main() {
-	if err := run(); err != nil {
+	work := run
+	if len(os.Args) > 1 && os.Args[1] == "floor" {
+		work = func() error { return floorMain(os.Args[2:]) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -33,14 +37,22 @@ func main() {
 func run() error {
 	binary := flag.String("hive", "bin/hive", "the hive binary")
 	workers := flag.Int("workers", 1920, "how many idle workers; 0: leave that part out")
-	benchtime := flag.String("benchtime", "2s", "time of each Go benchmark")
+	accept := flag.Bool("accept", true, "measure jobs over HTTP")
+	benchtime := flag.String("benchtime", "2s", "time of each Go benchmark; empty: leave them out")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
 	r := results{}
-	if err := r.goBenchmarks(ctx, *benchtime); err != nil {
-		return err
+	if *benchtime != "" {
+		if err := r.goBenchmarks(ctx, *benchtime); err != nil {
+			return err
+		}
+	}
+	if *accept {
+		if err := r.acceptance(ctx, *binary); err != nil {
+			return fmt.Errorf("jobs over HTTP: %w", err)
+		}
 	}
 	if *workers > 0 {
 		if err := r.fleet(ctx, *binary, *workers); err != nil {
