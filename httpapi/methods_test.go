@@ -43,14 +43,16 @@ var placeholder = regexp.MustCompile(`\{[^}]*\}`)
 // documentedRoutes are the methods of each path, placeholders without their names.
 func documentedRoutes(t *testing.T) map[string][]string {
 	t.Helper()
-	routes := map[string][]string{"/": {http.MethodGet}} // which the text above the table names
+	routes := map[string][]string{}
 	for _, row := range documented(t, "## Routes") {
-		method, path, ok := strings.Cut(row[0], " ")
-		require.True(t, ok, row[0])
-		path, _, _ = strings.Cut(path, "?")
-		path = placeholder.ReplaceAllString(path, "{}")
-		routes[path] = append(routes[path], method)
-		slices.Sort(routes[path])
+		for route := range strings.SplitSeq(row[0], "`, `") {
+			method, path, ok := strings.Cut(route, " ")
+			require.True(t, ok, row[0])
+			path, _, _ = strings.Cut(path, "?")
+			path = placeholder.ReplaceAllString(path, "{}")
+			routes[path] = append(routes[path], method)
+			slices.Sort(routes[path])
+		}
 	}
 	return routes
 }
