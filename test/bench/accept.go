@@ -122,12 +122,12 @@ func sizes(ctx context.Context, h *yard.Daemon) (record, answer int, err error) 
 func (r results) rounds(ctx context.Context, hive, floor string) error {
 	loads := map[string][]measured{}
 	for range rounds {
-		for name, url := range map[string]string{"hive": "http://" + hive + "/v1/jobs", "floor": "http://" + floor + "/"} {
-			l, err := load(ctx, url, http.StatusAccepted, perRound)
+		for _, s := range [][2]string{{"hive", hive + "/v1/jobs"}, {"floor", floor + "/"}} {
+			l, err := load(ctx, "http://"+s[1], http.StatusAccepted, perRound)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%s: %w", s[0], err)
 			}
-			loads[name] = append(loads[name], l)
+			loads[s[0]] = append(loads[s[0]], l)
 		}
 	}
 	for name, all := range loads {
