@@ -99,15 +99,16 @@ const mostDetail = 1000
 // shown makes one line of bounded length of a text that may repeat what a caller
 // sent: a path, or the name of a parameter.
 func shown(text string) string {
-	if len(text) > mostDetail {
-		text = strings.ToValidUTF8(text[:mostDetail], "") + "..."
-	}
-	return strings.Map(func(r rune) rune {
+	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return unicode.ReplacementChar
 		}
 		return r
 	}, text)
+	if len(text) > mostDetail {
+		text = strings.ToValidUTF8(text[:mostDetail], "") + "..."
+	}
+	return text
 }
 
 // badField is the error for a wrong query parameter, header or path element.
