@@ -29,7 +29,7 @@ func FuzzSSE(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seq uint64, typ, job, worker, message string, data []byte) {
 		e := store.Event{
-			Seq: seq, Type: store.EventType(typ), JobID: job, WorkerID: worker, Message: message, Data: data,
+			Seq: seq, JobSeq: seq, Type: store.EventType(typ), JobID: job, WorkerID: worker, Message: message, Data: data,
 			At: time.Unix(1700000000, 0).UTC(),
 		}
 		first, last := ev(store.EventState, "first", ""), ev(store.EventEnd, "last", "")
@@ -62,7 +62,7 @@ func asRead(t *testing.T, e store.Event) readEvent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return readEvent{strconv.FormatUint(e.Seq, 10), string(e.Type), string(raw)}
+	return readEvent{strconv.FormatUint(e.JobSeq, 10), string(e.Type), string(raw)}
 }
 
 // standardSSE is the parser of the WHATWG's HTML standard, section 9.2.6, for a whole

@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -191,42 +190,20 @@ func afterAStart(t *testing.T, state store.JobState, age time.Duration) wire.Job
 	return decode[wire.Job](t, r.get("/v1/jobs/job-found?wait=50s", http.StatusOK))
 }
 
-// failStopIncomplete asks for the stop of a worker whose port another hive claims.
+// failStopIncomplete asks for the stop of a worker whose port another hive claims
+// when hive is started again.
 func failStopIncomplete(t *testing.T) wire.Job {
-	var port uint16
-	var worker string
+	r := newRig(t, rigOptions{config: func(c *hive.Config) { c.AuditInterval = 50 * time.Millisecond }})
+	w := r.spawn("cpu")
+	r.shut()
 	other, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	r := newRig(t, rigOptions{config: func(c *hive.Config) {
-		c.AuditInterval = 50 * time.Millisecond
-		worker, port = firstHive(t, *c)
-		require.NoError(t, syscall.Bind(other, &syscall.SockaddrUnix{Name: fmt.Sprintf("@hive-port/%d", port)}))
-	}})
-	job := r.do(`{"operation":"worker_stop","worker_id":"` + worker + `"}`)
+	require.NoError(t, syscall.Bind(other, &syscall.SockaddrUnix{Name: fmt.Sprintf("@hive-port/%d", w.Port)}))
+	r.begin()
+	job := r.do(`{"operation":"worker_stop","worker_id":"` + w.WorkerID + `"}`)
 	require.NoError(t, syscall.Close(other))
 	r.awaitWorker("cpu", "ready") // adopted by a review: it can be ended
 	return job
-}
-
-// firstHive starts a worker and leaves it to the next hive with the configuration.
-func firstHive(t *testing.T, cfg hive.Config) (workerID string, port uint16) {
-	t.Helper()
-	h, err := hive.Open(t.Context(), cfg)
-	require.NoError(t, err)
-	require.NoError(t, h.Recover(t.Context()))
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- h.Run(ctx) }()
-	job, err := h.Submit(t.Context(), hive.Spawn{Worker: "cpu", Wait: hive.WaitReady}, []byte(`{"operation":"worker_spawn","worker":"cpu"}`))
-	require.NoError(t, err)
-	job, err = h.WaitJob(t.Context(), job.JobID)
-	require.NoError(t, err)
-	require.Equal(t, store.JobSucceeded, job.State)
-	w := h.Workers()[0]
-	cancel()
-	require.NoError(t, <-ran)
-	require.NoError(t, h.Close())
-	return w.WorkerID, w.Port
 }
 
 // failDiskFull fills the disk after the job was recorded, and before its worker is.
