@@ -24,6 +24,14 @@ type checkStep struct {
 // runCheck carries out hive_check: it does for real what a spawn needs, with
 // the reference worker, and leaves nothing behind.
 func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {
+	// Those that wait cost nothing but their record, however many there are.
+	if h.checks.Acquire(ctx, 1) != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer h.checks.Release(1)
+	if ctx.Err() != nil { // Acquire may not have looked
+		return nil, context.Cause(ctx)
+	}
 	var w *worker
 	result := checked{OK: true, Steps: []checkStep{}}
 	for _, step := range []struct {

@@ -20,9 +20,10 @@ import (
 	"rbeehive/store"
 )
 
-// Bounds of what goes on at once. Both are about two cores: more at once would
+// Bounds of what goes on at once. They are about two cores: more at once would
 // only make each take longer.
 const (
+	checksAtOnce = 4
 	spawnsAtOnce = 8
 	looksAtOnce  = 16
 )
@@ -43,6 +44,7 @@ type Hive struct {
 	started  time.Time
 	spawns   *semaphore.Weighted
 	looks    *semaphore.Weighted
+	checks   *semaphore.Weighted // hive_check jobs under way
 	doctors  *semaphore.Weighted // one Doctor at a time
 	versions *versions
 	feed     feed
@@ -104,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	}
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
-		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), versions: newVersions(),
+		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), checks: semaphore.NewWeighted(checksAtOnce), versions: newVersions(),
 		doctors: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
 		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
