@@ -69,7 +69,7 @@ func (a *app) writeFindings(w io.Writer, audit wire.Audit) error {
 	for _, f := range audit.Findings {
 		rows = append(rows, []string{clean(f.Code), or(f.Port), a.age(f.Since), fmt.Sprint(f.Sightings), clean(f.Message)})
 	}
-	if err := a.writeTable(w, []string{"code", "port", "for", "seen", "what"}, rows); err != nil {
+	if err := a.writeTable(w, []column{{name: "code"}, {name: "port"}, {name: "for", drop: 2}, {name: "seen", drop: 1}, {name: "what", least: 24}}, rows); err != nil {
 		return err
 	}
 	var lines []string

@@ -16,7 +16,9 @@ type Env struct {
 	Getenv         func(string) string
 	Environ        []string // for programs that a command starts
 	// Width is the number of columns of the terminal on Stdout; 0: it is not a terminal.
-	Width   int
+	Width int
+	// Size asks that terminal anew; 0, 0: it is none. Nil: it stays as Width says.
+	Size    func() (columns, rows int)
 	Version string
 	Now     func() time.Time
 }
@@ -27,6 +29,8 @@ func System(version string) Env {
 	if version == "" {
 		version = buildVersion()
 	}
+	size := func() (int, int) { return terminalSize(os.Stdout, os.Getenv("COLUMNS")) }
+	columns, _ := size()
 	return Env{
 		Args:    os.Args[1:],
 		Stdin:   os.Stdin,
@@ -34,23 +38,24 @@ func System(version string) Env {
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
 		Environ: os.Environ(),
-		Width:   width(os.Stdout, os.Getenv("COLUMNS")),
+		Width:   columns,
+		Size:    size,
 		Version: version,
 		Now:     time.Now,
 	}
 }
 
-// width returns the columns of the terminal f, or 0 if f is none. COLUMNS
-// counts only there: shells export it, and a pipe has no columns.
-func width(f *os.File, columns string) int {
-	have := terminalWidth(f)
-	if have == 0 {
-		return 0
+// terminalSize returns the columns and rows of the terminal f, or 0 if f is none.
+// COLUMNS counts only there: shells export it, and a pipe has no columns.
+func terminalSize(f *os.File, variable string) (columns, rows int) {
+	columns, rows = windowSize(f)
+	if columns == 0 {
+		return 0, 0
 	}
-	if n, err := strconv.Atoi(columns); err == nil && n > 0 {
-		return n
+	if n, err := strconv.Atoi(variable); err == nil && n > 0 {
+		columns = n
 	}
-	return have
+	return columns, rows
 }
 
 // buildVersion is what the Go tool recorded in the binary.

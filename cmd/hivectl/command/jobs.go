@@ -2,10 +2,12 @@ package command
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -81,38 +83,45 @@ func (a *app) operation(arg string) (json.RawMessage, error) {
 
 func (a *app) jobsList() *cobra.Command {
 	var filter client.JobFilter
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List jobs, newest first",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if filter.Limit < 0 {
-				return usage(fmt.Sprintf("--limit %d: want a number of jobs", filter.Limit), "")
-			}
-			reply, err := a.hive.Jobs(cmd.Context(), filter)
-			if err != nil {
-				return err
-			}
-			var ids []string
-			var rows [][]string
-			for _, j := range reply.Value.Jobs {
-				ids = append(ids, j.JobID)
-				rows = append(rows, []string{clean(j.JobID), clean(j.Operation), a.state(j.State), a.age(j.CreatedAt), jobErrorText(j)})
-			}
-			header := []string{"job", "operation", "state", "age", "error"}
-			err = a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, header, rows) }})
-			if err == nil && reply.Value.Next != "" && a.forPeople() {
-				a.notice("more: hivectl jobs list --after %s", reply.Value.Next)
-			}
-			return err
-		},
-	}
+	cmd := a.lister(&cobra.Command{
+		Use:     "list",
+		Short:   "List jobs, newest first",
+		Example: "  hivectl jobs list --state failed --limit 20\n  hivectl jobs list --operation worker_spawn --watch",
+	}, func(ctx context.Context) (listing, error) { return a.jobListing(ctx, filter) })
 	flags := cmd.Flags()
-	flags.StringVar(&filter.State, "state", "", "only jobs in this `state`: queued, running, succeeded, failed, cancelled")
+	flags.StringVar(&filter.State, "state", "", "only jobs in this `state`: "+strings.Join(jobStates, ", "))
 	flags.StringVar(&filter.Operation, "operation", "", "only jobs of this operation")
 	flags.IntVar(&filter.Limit, "limit", 0, "at most this many (default 100)")
 	flags.StringVar(&filter.After, "after", "", "the page after this `job`")
 	return cmd
+}
+
+// jobStates are the states of a job.
+var jobStates = []string{"queued", "running", "succeeded", "failed", "cancelled"}
+
+func (a *app) jobListing(ctx context.Context, filter client.JobFilter) (listing, error) {
+	if filter.Limit < 0 {
+		return listing{}, usage(fmt.Sprintf("--limit %d: want a number of jobs", filter.Limit), "")
+	}
+	reply, err := a.hive.Jobs(ctx, filter)
+	if err != nil {
+		return listing{}, err
+	}
+	items, err := itemsOf(reply.Raw, "jobs")
+	if err != nil {
+		return listing{}, err
+	}
+	l := listing{raw: reply.Raw, items: items, columns: []column{
+		{name: "job"}, {name: "operation", drop: 1}, {name: "state"}, {name: "age", drop: 2}, {name: "error", least: 16, drop: 3},
+	}}
+	for _, j := range reply.Value.Jobs {
+		l.ids = append(l.ids, j.JobID)
+		l.rows = append(l.rows, []string{clean(j.JobID), clean(j.Operation), a.state(j.State), a.age(j.CreatedAt), jobErrorText(j)})
+	}
+	if reply.Value.Next != "" {
+		l.next = "hivectl jobs list --after " + reply.Value.Next
+	}
+	return l, nil
 }
 
 func (a *app) jobsGet() *cobra.Command {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -17,25 +18,32 @@ func (a *app) leases() *cobra.Command {
 }
 
 func (a *app) leasesList() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "List all leases; -q prints the ports",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			reply, err := a.hive.Leases(cmd.Context())
-			if err != nil {
-				return err
-			}
-			var ids []string
-			var rows [][]string
-			for _, l := range reply.Value.Leases {
-				ids = append(ids, fmt.Sprint(l.Port))
-				rows = append(rows, []string{fmt.Sprint(l.Port), clean(l.Kind), a.state(l.State), leaseHolder(l), or(l.PID), a.age(l.AcquiredAt), clean(l.LeaseID)})
-			}
-			header := []string{"port", "kind", "state", "holder", "pid", "age", "lease"}
-			return a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, header, rows) }})
-		},
-	}
+	return a.lister(&cobra.Command{
+		Use:     "list",
+		Short:   "List all leases; -q prints the ports",
+		Example: "  hivectl leases list\n  hivectl leases list --watch",
+	}, func(ctx context.Context) (listing, error) {
+		reply, err := a.hive.Leases(ctx)
+		if err != nil {
+			return listing{}, err
+		}
+		items, err := itemsOf(reply.Raw, "leases")
+		if err != nil {
+			return listing{}, err
+		}
+		l := listing{raw: reply.Raw, items: items, columns: []column{
+			{name: "port"}, {name: "kind", drop: 1}, {name: "state"}, {name: "holder", least: 8},
+			{name: "pid", drop: 2}, {name: "age", drop: 3}, {name: "lease", drop: 4},
+		}}
+		for _, lease := range reply.Value.Leases {
+			l.ids = append(l.ids, fmt.Sprint(lease.Port))
+			l.rows = append(l.rows, []string{
+				fmt.Sprint(lease.Port), clean(lease.Kind), a.state(lease.State), leaseHolder(lease),
+				or(lease.PID), a.age(lease.AcquiredAt), clean(lease.LeaseID),
+			})
+		}
+		return l, nil
+	})
 }
 
 func (a *app) leasesGet() *cobra.Command {

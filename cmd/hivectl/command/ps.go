@@ -1,9 +1,9 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -13,22 +13,21 @@ import (
 )
 
 func (a *app) ps() *cobra.Command {
-	return &cobra.Command{
-		Use:   "ps",
-		Short: "List the workers that are alive",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			reply, err := a.hive.Workers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			alive, raw, err := liveOnly(reply)
-			if err != nil {
-				return err
-			}
-			return a.printWorkers(alive, raw, false)
-		},
-	}
+	return a.lister(&cobra.Command{
+		Use:     "ps",
+		Short:   "List the workers that are alive",
+		Example: "  hivectl ps\n  hivectl ps --watch\n  hivectl stop $(hivectl ps -q)",
+	}, func(ctx context.Context) (listing, error) {
+		reply, err := a.hive.Workers(ctx)
+		if err != nil {
+			return listing{}, err
+		}
+		alive, raw, err := liveOnly(reply)
+		if err != nil {
+			return listing{}, err
+		}
+		return a.workerListing(alive, raw, false)
+	})
 }
 
 // liveOnly drops the ended workers from an answer and leaves the others byte
@@ -57,14 +56,20 @@ func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage,
 	return alive, raw, nil
 }
 
-// printWorkers prints a list of workers; ended: with how they ended. There is a
+// workerListing is a list of workers; ended: with how they ended. There is a
 // column for stale only if one is.
-func (a *app) printWorkers(workers []wire.Worker, raw json.RawMessage, ended bool) error {
-	var ids []string
-	var rows [][]string
+func (a *app) workerListing(workers []wire.Worker, raw json.RawMessage, ended bool) (listing, error) {
+	items, err := itemsOf(raw, "workers")
+	if err != nil {
+		return listing{}, err
+	}
+	l := listing{raw: raw, items: items, columns: []column{
+		{name: "worker"}, {name: "name", least: 8, drop: 1}, {name: "state"}, {name: "port", drop: 2},
+		{name: "pid", drop: 4}, {name: "age", drop: 5}, {name: "model", least: 8, drop: 6}, {name: "device", least: 6, drop: 7},
+	}}
 	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
 	for _, w := range workers {
-		ids = append(ids, w.WorkerID)
+		l.ids = append(l.ids, w.WorkerID)
 		row := []string{w.WorkerID, or(w.Name), a.state(w.State), fmt.Sprint(w.Port), or(w.PID), a.age(w.StartedAt), or(w.Model), or(w.Device)}
 		if stale {
 			row = slices.Insert(row, 3, map[bool]string{true: "yes", false: "-"}[w.Stale])
@@ -72,14 +77,13 @@ func (a *app) printWorkers(workers []wire.Worker, raw json.RawMessage, ended boo
 		if ended {
 			row = append(row, or(w.Reason))
 		}
-		rows = append(rows, row)
+		l.rows = append(l.rows, row)
 	}
-	header := []string{"worker", "name", "state", "port", "pid", "age", "model", "device"}
 	if stale {
-		header = slices.Insert(header, 3, "stale")
+		l.columns = slices.Insert(l.columns, 3, column{name: "stale", drop: 3})
 	}
 	if ended {
-		header = append(header, "reason")
+		l.columns = append(l.columns, column{name: "reason", least: 16, drop: 3})
 	}
-	return a.print(view{raw: raw, ids: ids, table: func(out io.Writer) error { return a.writeTable(out, header, rows) }})
+	return l, nil
 }

@@ -68,7 +68,7 @@ func (a *app) writePlan(w io.Writer, plan wire.Plan) error {
 	if len(rows) == 0 {
 		return writeLines(w, []string{"nothing has changed"})
 	}
-	if err := a.writeTable(w, []string{"what", "name", "change", "detail"}, rows); err != nil {
+	if err := a.writeTable(w, []column{{name: "what"}, {name: "name"}, {name: "change"}, {name: "detail", least: 12}}, rows); err != nil {
 		return err
 	}
 	if plan.DryRun {

@@ -17,21 +17,31 @@ const (
 
 // writeTable prints rows under a header. On a terminal a row that is too long
 // is cut, not wrapped: a wrapped table cannot be read. Piped, nothing is cut.
-func (a *app) writeTable(w io.Writer, header []string, rows [][]string) error {
+func (a *app) writeTable(w io.Writer, cols []column, rows [][]string) error {
 	t := table.NewWriter()
 	style := table.Style{Name: "hivectl", Box: table.StyleBoxDefault}
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	style.Box.UnfinishedRow = "~"
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", strings.Repeat(" ", gap)
 	style.Format.Header = text.FormatUpper
-	style.Size.WidthMax = a.env.Width
+	if a.env.Width > 0 {
+		cols, rows = fit(cols, rows, a.env.Width)
+	}
 	t.SetStyle(style)
 	t.SuppressTrailingSpaces()
+	var header []string
+	for _, c := range cols {
+		header = append(header, c.name)
+	}
 	t.AppendHeader(row(header))
 	for _, r := range rows {
 		t.AppendRow(row(r))
 	}
-	_, err := io.WriteString(w, t.Render()+"\n")
-	return err
+	lines := strings.Split(t.Render(), "\n")
+	for i, line := range lines {
+		if a.env.Width > 0 && text.StringWidthWithoutEscSequences(line) > a.env.Width {
+			lines[i] = text.Snip(line, a.env.Width, "~")
+		}
+	}
+	return writeLines(w, lines)
 }
 
 // writeFields prints name and value pairs, one per line, the values aligned.

@@ -41,8 +41,8 @@ func (a *app) typesList() *cobra.Command {
 				ids = append(ids, clean(t.Name))
 				rows = append(rows, []string{clean(t.Name), sourceText(t.Source, t.Preset), installed, or(t.Program), or(t.Version)})
 			}
-			header := []string{"type", "source", "installed", "program", "version"}
-			return a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, header, rows) }})
+			cols := []column{{name: "type"}, {name: "source", least: 12, drop: 1}, {name: "installed"}, {name: "program", least: 12, drop: 2}, {name: "version", least: 8, drop: 3}}
+			return a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, cols, rows) }})
 		},
 	}
 	cmd.Flags().BoolVar(&versions, "versions", true, "run the programs to learn their versions")

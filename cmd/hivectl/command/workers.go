@@ -21,18 +21,17 @@ func (a *app) workers() *cobra.Command {
 }
 
 func (a *app) workersList() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "List all workers, ended ones too",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			reply, err := a.hive.Workers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.printWorkers(reply.Value.Workers, reply.Raw, true)
-		},
-	}
+	return a.lister(&cobra.Command{
+		Use:     "list",
+		Short:   "List all workers, ended ones too",
+		Example: "  hivectl workers list\n  hivectl workers list --watch -o json",
+	}, func(ctx context.Context) (listing, error) {
+		reply, err := a.hive.Workers(ctx)
+		if err != nil {
+			return listing{}, err
+		}
+		return a.workerListing(reply.Value.Workers, reply.Raw, true)
+	})
 }
 
 func (a *app) workersGet() *cobra.Command {
