@@ -213,6 +213,11 @@ func (c *Client) ReleaseLease(ctx context.Context, port uint16, leaseID string) 
 	})
 }
 
+// LastAudit returns what the last audit has found, whoever asked for it.
+func (c *Client) LastAudit(ctx context.Context) (Reply[wire.Audit], error) {
+	return call[wire.Audit](ctx, c, api.NewGetAuditRequest)
+}
+
 // Audit has the hive compare records, processes and listeners now, and with repair
 // do what a second sighting allows.
 func (c *Client) Audit(ctx context.Context, repair bool) (Reply[wire.Audit], error) {

@@ -1,7 +1,9 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -16,62 +18,125 @@ import (
 func (a *app) describe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe WORKER",
-		Short: "Show everything about a worker, with its events",
-		Args:  cobra.ExactArgs(1),
+		Short: "Show everything about a worker: its lease, the command of its type, its events",
+		Long: "Show everything about a worker: what hive has recorded of it, its lease, the command\n" +
+			"that its type has now for its model, device and port (a restart would use it), and\n" +
+			"its events. With -o json these are worker, lease, type and events, each as the API\n" +
+			"says it; lease and type are null where there is none any more.",
+		Example: "  hivectl describe demo\n  hivectl describe demo -o yaml",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			found, err := a.resolve(cmd.Context(), args[0])
+			d, err := a.description(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			worker, err := a.hive.Worker(cmd.Context(), found.WorkerID)
-			if err != nil {
-				return err
-			}
-			events, err := a.hive.WorkerEvents(cmd.Context(), found.WorkerID, 0)
-			if err != nil {
-				return err
-			}
-			raw, err := describeRaw(worker, events)
+			raw, err := d.raw()
 			if err != nil {
 				return err
 			}
 			return a.print(view{
 				raw:   raw,
-				ids:   []string{found.WorkerID},
-				table: func(w io.Writer) error { return a.writeDescription(w, worker.Value, events) },
+				ids:   []string{d.worker.Value.WorkerID},
+				table: func(w io.Writer) error { return a.writeDescription(w, d) },
 			})
 		},
 	}
 }
 
-// describeRaw puts the two answers side by side, each as it was sent.
-func describeRaw(worker client.Reply[wire.Worker], events []client.Reply[wire.Event]) (json.RawMessage, error) {
-	both := struct {
-		Worker json.RawMessage   `json:"worker"`
-		Events []json.RawMessage `json:"events"`
-	}{worker.Raw, []json.RawMessage{}}
-	for _, e := range events {
-		both.Events = append(both.Events, e.Raw)
+// description is all that describe shows. lease and typ are zero where there is none.
+type description struct {
+	worker client.Reply[wire.Worker]
+	lease  client.Reply[wire.Lease]
+	typ    client.Reply[wire.TypeDetail]
+	events []client.Reply[wire.Event]
+}
+
+func (a *app) description(ctx context.Context, ref string) (*description, error) {
+	found, err := a.resolve(ctx, ref)
+	if err != nil {
+		return nil, err
 	}
-	raw, err := json.Marshal(both)
+	var d description
+	if d.worker, err = a.hive.Worker(ctx, found.WorkerID); err != nil {
+		return nil, err
+	}
+	if d.events, err = a.hive.WorkerEvents(ctx, found.WorkerID, 0); err != nil {
+		return nil, err
+	}
+	w := d.worker.Value
+	if w.LeaseID != nil {
+		d.lease, err = a.hive.Lease(ctx, w.Port)
+		if err == nil && d.lease.Value.LeaseID != *w.LeaseID {
+			d.lease = client.Reply[wire.Lease]{} // its port has been given to somebody else meanwhile
+		}
+		if err != nil && !errors.Is(err, client.ErrNotFound) {
+			return nil, err
+		}
+	}
+	d.typ, err = a.hive.Type(ctx, w.Type, typeQuery(w))
+	if refused := (*client.Error)(nil); err != nil && !errors.As(err, &refused) {
+		return nil, err
+	}
+	return &d, nil // a type that is gone, or that would refuse this worker now, has no command
+}
+
+// typeQuery asks what a start of this worker would be.
+func typeQuery(w wire.Worker) client.TypeQuery {
+	q := client.TypeQuery{Port: w.Port}
+	for field, from := range map[*string]*string{&q.Model: w.Model, &q.Device: w.Device, &q.Name: w.Name} {
+		if from != nil {
+			*field = *from
+		}
+	}
+	return q
+}
+
+// raw puts the answers side by side, each as it was sent.
+func (d *description) raw() (json.RawMessage, error) {
+	all := struct {
+		Worker json.RawMessage   `json:"worker"`
+		Lease  json.RawMessage   `json:"lease"`
+		Type   json.RawMessage   `json:"type"`
+		Events []json.RawMessage `json:"events"`
+	}{d.worker.Raw, d.lease.Raw, d.typ.Raw, []json.RawMessage{}}
+	for _, e := range d.events {
+		all.Events = append(all.Events, e.Raw)
+	}
+	raw, err := json.Marshal(all)
 	if err != nil {
 		return nil, fmt.Errorf("encode the description: %w", err)
 	}
 	return raw, nil
 }
 
-func (a *app) writeDescription(w io.Writer, worker wire.Worker, events []client.Reply[wire.Event]) error {
-	if err := a.writeFields(w, a.workerFields(worker)); err != nil {
+func (a *app) writeDescription(w io.Writer, d *description) error {
+	fields := a.workerFields(d.worker.Value)
+	if i := slices.IndexFunc(fields, func(f [2]string) bool { return f[0] == "lease" }); d.lease.Raw != nil {
+		fields[i][1] += fmt.Sprintf(" (%s for %s)", a.state(d.lease.Value.State), a.age(d.lease.Value.AcquiredAt))
+	}
+	fields = append(fields, [2]string{"command", commandText(d.typ)})
+	if err := a.writeFields(w, fields); err != nil {
 		return err
 	}
 	lines := []string{"", "events"}
-	for _, e := range events {
+	for _, e := range d.events {
 		lines = append(lines, "  "+eventLine(e.Value))
 	}
-	if len(events) == 0 {
+	if len(d.events) == 0 {
 		lines = append(lines, "  none")
 	}
 	return writeLines(w, lines)
+}
+
+// commandText is the command of a worker's type, or why there is none.
+func commandText(t client.Reply[wire.TypeDetail]) string {
+	switch {
+	case t.Raw == nil:
+		return "- (its type is not in the configuration any more, or would refuse this worker now)"
+	case t.Value.NoCommand != nil:
+		return "- (" + clean(*t.Value.NoCommand) + ")"
+	}
+	return shellWords(t.Value.Command)
 }
 
 // workerFields is one worker for a person.

@@ -1,27 +1,43 @@
 package command
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
 )
 
 func (a *app) logs() *cobra.Command {
 	opts := client.LogOptions{Tail: -1}
 	cmd := &cobra.Command{
-		Use:   "logs [-f] WORKER",
-		Short: "Show what a worker has printed, also after its end",
-		Args:  cobra.ExactArgs(1),
+		Use:   "logs [-f] WORKER...",
+		Short: "Show what workers have printed, also after their end",
+		Long: "Show what a worker has printed, also after its end, from the oldest of its rotated\n" +
+			"files on. Of several workers each line begins with the worker's name, or its id; with\n" +
+			"-f their lines come as they are printed, else one log after the other.",
+		Example: "  hivectl logs demo --tail 20\n  hivectl logs -f $(hivectl ps -q)",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("tail") && opts.Tail < 0 {
 				return usage(fmt.Sprintf("--tail %d: want a number of lines", opts.Tail), "")
 			}
-			return a.copyLog(cmd.Context(), args[0], opts)
+			workers, err := a.resolveAll(cmd.Context(), args)
+			if err == nil {
+				err = a.copyLogs(cmd.Context(), workers, opts)
+			}
+			if opts.Follow && errors.Is(err, context.Canceled) {
+				return nil // Ctrl-C while following is how one stops looking, not a failure
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "go on until the worker has ended; Ctrl-C stops looking")
@@ -29,20 +45,67 @@ func (a *app) logs() *cobra.Command {
 	return cmd
 }
 
-// copyLog copies a log to Stdout as it is. Ctrl-C while following is how one
-// stops looking, not a failure.
-func (a *app) copyLog(ctx context.Context, ref string, opts client.LogOptions) error {
-	worker, err := a.resolve(ctx, ref)
+// copyLogs copies logs to Stdout: one as it is, several line by line.
+func (a *app) copyLogs(ctx context.Context, workers []wire.Worker, opts client.LogOptions) error {
+	if len(workers) == 1 {
+		return a.withLog(ctx, workers[0], opts, func(log io.Reader) error {
+			_, err := io.Copy(a.env.Stdout, log)
+			return err
+		})
+	}
+	var labels []string
+	longest := 0
+	for _, w := range workers {
+		label := w.WorkerID
+		if w.Name != nil && *w.Name != "" {
+			label = *w.Name
+		}
+		labels = append(labels, clean(label))
+		longest = max(longest, utf8.RuneCountInString(label))
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if !opts.Follow {
+		group.SetLimit(1) // in the order they were named
+	}
+	for i, w := range workers {
+		group.Go(func() error {
+			return a.withLog(ctx, w, opts, func(log io.Reader) error {
+				return copyLines(a.env.Stdout, log, pad(labels[i], longest)+" | ")
+			})
+		})
+	}
+	return group.Wait()
+}
+
+func (a *app) withLog(ctx context.Context, w wire.Worker, opts client.LogOptions, use func(io.Reader) error) error {
+	body, err := a.hive.WorkerLog(ctx, w.WorkerID, opts)
 	if err != nil {
 		return err
 	}
-	body, err := a.hive.WorkerLog(ctx, worker.WorkerID, opts)
-	if err == nil {
-		_, err = io.Copy(a.env.Stdout, body)
-		body.Close()
+	defer body.Close()
+	return use(body)
+}
+
+// maxLogLine bounds what is held of one line, in bytes; a longer one is continued on
+// the next.
+const maxLogLine = 64 << 10
+
+// copyLines copies a log with a label before each line. A line is written at once, so
+// that those of several logs do not mix.
+func copyLines(w io.Writer, log io.Reader, label string) error {
+	r := bufio.NewReaderSize(log, maxLogLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if len(line) > 0 {
+			if _, err := io.WriteString(w, label+strings.TrimSuffix(string(line), "\n")+"\n"); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return err
+		}
 	}
-	if opts.Follow && errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }

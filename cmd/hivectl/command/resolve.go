@@ -24,6 +24,28 @@ func (a *app) resolve(ctx context.Context, ref string) (wire.Worker, error) {
 	return pick(workers.Value.Workers, ref)
 }
 
+// resolveAll finds the workers that WORKER arguments mean, each once. It is an error
+// unless every argument means one.
+func (a *app) resolveAll(ctx context.Context, refs []string) ([]wire.Worker, error) {
+	all, err := a.hive.Workers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []wire.Worker
+	seen := map[string]bool{}
+	for _, ref := range refs {
+		w, err := pick(all.Value.Workers, ref)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[w.WorkerID] {
+			chosen = append(chosen, w)
+		}
+		seen[w.WorkerID] = true
+	}
+	return chosen, nil
+}
+
 // pick decides: the id; else the name; else the one worker whose id or name
 // begins with ref. Living workers go before ended ones, or `cpu-8080` would be
 // ambiguous for a day after every restart on that port. Of ended workers that

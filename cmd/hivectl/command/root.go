@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:               true,
 		DisableSuggestions:         true,
 		SuggestionsMinimumDistance: 2,
-		PersistentPreRunE:          func(*cobra.Command, []string) error { return a.start() },
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -89,6 +89,7 @@ func (a *app) root() *cobra.Command {
 		a.doctor(),
 		a.types(),
 	)
+	a.completions(root)
 	return root
 }
 
@@ -133,30 +134,48 @@ func helpHint(root *cobra.Command, args []string) string {
 }
 
 // start runs before every command: the command line was understood.
-func (a *app) start() error {
+func (a *app) start(cmd *cobra.Command) error {
 	a.started = true
+	if local(cmd) {
+		return nil
+	}
 	if err := a.checkOutput(); err != nil {
 		return err
 	}
-	addr := a.addr
-	if addr == "" {
-		addr = a.env.Getenv("HIVE_ADDR")
-	}
-	token, err := a.token(addr)
-	if err != nil {
-		return err
-	}
-	roots, err := a.roots()
-	if err != nil {
-		return err
-	}
-	a.hive, err = client.New(client.Options{
-		Addr:         addr,
-		Token:        token,
-		RootCAs:      roots,
-		UserAgent:    "hivectl/" + a.env.Version,
+	var err error
+	a.hive, err = a.connect(client.Options{
 		RecoveryWait: recoveryWait,
 		OnRecovering: func(e *client.Error) { a.tellWait(e) },
 	})
 	return err
+}
+
+// local reports whether a command is cobra's own: help, the completion scripts, and
+// what they call. Those must work whatever the settings are.
+func local(cmd *cobra.Command) bool {
+	for ; cmd != nil; cmd = cmd.Parent() {
+		switch cmd.Name() {
+		case "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+			return true
+		}
+	}
+	return false
+}
+
+// connect makes a client of the hive that flags and environment name. It does not
+// send anything yet.
+func (a *app) connect(opts client.Options) (*client.Client, error) {
+	opts.Addr = a.addr
+	if opts.Addr == "" {
+		opts.Addr = a.env.Getenv("HIVE_ADDR")
+	}
+	opts.UserAgent = "hivectl/" + a.env.Version
+	var err error
+	if opts.Token, err = a.token(opts.Addr); err != nil {
+		return nil, err
+	}
+	if opts.RootCAs, err = a.roots(); err != nil {
+		return nil, err
+	}
+	return client.New(opts)
 }

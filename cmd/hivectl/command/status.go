@@ -1,54 +1,158 @@
 package command
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
+	"rbeehive/httpapi/client"
 	"rbeehive/httpapi/wire"
 )
 
 func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show the hive: version, last recovery, workers and ports in numbers",
-		Args:  cobra.NoArgs,
+		Short: "Show on one screen what runs, what is wrong, and what to do; exit code 1 if anything is",
+		Long: "status shows what runs, and what needs care: workers that are unhealthy, in backoff,\n" +
+			"failed or unverified; leases that are quarantined or unverified; what the last audit\n" +
+			"has found; and the points of hivectl doctor. Each comes with what to do next.\n\n" +
+			"A failed worker needs no care any more once another one has its name or its port. The\n" +
+			"exit code is 0 if nothing needs care, else 1. With -o json it is the answer of\n" +
+			"/v1/hive with workers (numbers by state), ports (the answer of /v1/ports) and care\n" +
+			"(a list of {kind, subject, message, do}) added. -q prints the id of the hive.",
+		Example: "  hivectl status\n  hivectl status -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			hive, err := a.hive.Hive(cmd.Context())
+			s, err := a.survey(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return a.print(view{
-				raw: hive.Raw,
-				ids: []string{hive.Value.HiveID},
-				table: func(w io.Writer) error {
-					workers, err := a.hive.Workers(cmd.Context())
-					if err != nil {
-						return err
-					}
-					ports, err := a.hive.Ports(cmd.Context())
-					if err != nil {
-						return err
-					}
-					return a.writeFields(w, a.statusFields(hive.Value, workers.Value.Workers, ports.Value))
-				},
+			cares := s.cares()
+			raw, err := s.raw(cares)
+			if err != nil {
+				return err
+			}
+			err = a.print(view{
+				raw:   raw,
+				ids:   []string{s.hive.Value.HiveID},
+				table: func(w io.Writer) error { return writeLines(w, a.statusLines(s, cares)) },
 			})
+			if err != nil || len(cares) == 0 {
+				return err
+			}
+			return &reported{exitFailed}
 		},
 	}
 }
 
-func (a *app) statusFields(h wire.Hive, workers []wire.Worker, p wire.Ports) [][2]string {
-	return [][2]string{
+// survey is all that status looks at.
+type survey struct {
+	hive    client.Reply[wire.Hive]
+	workers client.Reply[wire.Workers]
+	leases  client.Reply[wire.Leases]
+	ports   client.Reply[wire.Ports]
+	audit   client.Reply[wire.Audit]
+	doctor  client.Reply[wire.Doctor]
+}
+
+// survey asks for everything side by side: doctor takes a moment. The hive itself
+// goes first, so that one which is away or recovers is told about once.
+func (a *app) survey(ctx context.Context) (*survey, error) {
+	var s survey
+	var err error
+	if s.hive, err = a.hive.Hive(ctx); err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { s.workers, err = a.hive.Workers(ctx); return err })
+	group.Go(func() (err error) { s.leases, err = a.hive.Leases(ctx); return err })
+	group.Go(func() (err error) { s.ports, err = a.hive.Ports(ctx); return err })
+	group.Go(func() (err error) { s.audit, err = a.hive.LastAudit(ctx); return err })
+	group.Go(func() (err error) { s.doctor, err = a.hive.Doctor(ctx); return err })
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// raw is the answer of /v1/hive, as it was sent, with what status adds to it.
+func (s *survey) raw(cares []careFor) (json.RawMessage, error) {
+	counts := map[string]int{}
+	for _, w := range s.workers.Value.Workers {
+		counts[w.State]++
+	}
+	if cares == nil {
+		cares = []careFor{}
+	}
+	added, err := json.Marshal(struct {
+		Workers map[string]int  `json:"workers"`
+		Ports   json.RawMessage `json:"ports"`
+		Care    []careFor       `json:"care"`
+	}{counts, s.ports.Raw, cares})
+	if err != nil {
+		return nil, fmt.Errorf("encode the status: %w", err)
+	}
+	return slices.Concat(bytes.TrimSuffix(s.hive.Raw, []byte("}")), []byte(","), added[1:]), nil
+}
+
+// caresShown bounds how many of a kind are shown to a person: it is one screen.
+const caresShown = 6
+
+// statusLines writes the numbers, and below them what needs care and what to do.
+func (a *app) statusLines(s *survey, cares []careFor) []string {
+	h := s.hive.Value
+	var lines []string
+	for _, f := range [][2]string{
 		{"hive", clean(h.HiveID) + " at " + a.hive.Addr()},
 		{"version", clean(h.Version)},
 		{"started", clock(h.StartedAt) + " (" + a.age(h.StartedAt) + " ago)"},
 		{"recovery", recoveryText(h.Recovery)},
-		{"workers", workerCounts(workers)},
-		{"ports", portsLine(p)},
+		{"workers", workerCounts(s.workers.Value.Workers)},
+		{"ports", portsLine(s.ports.Value)},
+	} {
+		lines = append(lines, a.labelled(asItIs, f[0], f[1])...)
 	}
+	if len(cares) == 0 {
+		return append(lines, a.labelled(a.condition("ok"), "care", "nothing needs care")...)
+	}
+	lines = append(lines, "", fmt.Sprintf("%d need care", len(cares)))
+	shown := map[string]int{}
+	for _, c := range cares {
+		if shown[c.Kind]++; shown[c.Kind] > caresShown {
+			continue
+		}
+		lines = append(lines, a.labelled(a.condition("care"), c.Kind, c.Subject+": "+c.Message)...)
+		lines = append(lines, a.labelled(asItIs, "  do", c.Do)...)
+	}
+	for _, k := range careKinds {
+		if more := shown[k.name] - caresShown; more > 0 {
+			lines = append(lines, a.labelled(a.condition("care"), k.name, fmt.Sprintf("%d more", more))...)
+			lines = append(lines, a.labelled(asItIs, "  do", k.all)...)
+		}
+	}
+	return lines
+}
+
+// labelled is a text beside its label, wrapped where a terminal is narrower.
+func (a *app) labelled(paint func(string) string, label, text string) []string {
+	const left = len("recovery") + gap
+	width := len(text)
+	if a.env.Width > 0 {
+		width = max(a.env.Width-left, doctorLeast)
+	}
+	var lines []string
+	for _, part := range wrap(clean(text), width) {
+		lines = append(lines, paint(pad(label, left))+part)
+		label, paint = "", asItIs
+	}
+	return lines
 }
 
 func recoveryText(r wire.Recovery) string {

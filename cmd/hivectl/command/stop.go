@@ -23,24 +23,14 @@ func (a *app) stop() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop WORKER...",
 		Short: "Stop workers",
-		Args:  cobra.MinimumNArgs(1),
+		Long: "Stop workers, side by side, and wait until each has ended and its port is free. None is\n" +
+			"stopped unless every argument means one.",
+		Example: "  hivectl stop demo\n  hivectl stop $(hivectl ps -q)",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all, err := a.hive.Workers(cmd.Context())
+			chosen, err := a.resolveAll(cmd.Context(), args)
 			if err != nil {
 				return err
-			}
-			// Nothing is stopped unless every argument means one worker.
-			var chosen []wire.Worker
-			seen := map[string]bool{}
-			for _, ref := range args {
-				w, err := pick(all.Value.Workers, ref)
-				if err != nil {
-					return err
-				}
-				if !seen[w.WorkerID] {
-					chosen = append(chosen, w)
-				}
-				seen[w.WorkerID] = true
 			}
 			return a.stopAll(cmd.Context(), chosen)
 		},
