@@ -26,7 +26,8 @@ func (a *app) doctor() *cobra.Command {
 		Long: "doctor has the hive examine itself and the machine it runs on. Nothing is changed.\n\n" +
 			"Each check is ok, needs care, or is unknown because it cannot be seen. The exit\n" +
 			"code is 1 if anything needs care, else 0. -q prints the names of those checks.",
-		Args: cobra.NoArgs,
+		Example: "  hivectl doctor\n  hivectl doctor -q",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := a.hive.Doctor(cmd.Context())
 			if err != nil {

@@ -11,9 +11,10 @@ import (
 
 func (a *app) down() *cobra.Command {
 	return &cobra.Command{
-		Use:   "down",
-		Short: "Stop all workers; the hive stays",
-		Args:  cobra.NoArgs,
+		Use:     "down",
+		Short:   "Stop all workers; the hive stays",
+		Example: "  hivectl down",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := a.hive.Workers(cmd.Context())
 			if err != nil {

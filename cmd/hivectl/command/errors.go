@@ -47,9 +47,13 @@ func (a *app) report(err error) int {
 		return done.code
 	}
 	f := judge(err)
+	hint := f.hint
+	if hint == "" && f.code == exitUsage && a.command != "" {
+		hint = a.command + " --help"
+	}
 	fmt.Fprintf(a.env.Stderr, "hivectl: %s\n", clean(f.text))
-	if f.hint != "" {
-		fmt.Fprintf(a.env.Stderr, "hint: %s\n", clean(f.hint))
+	if hint != "" {
+		fmt.Fprintf(a.env.Stderr, "hint: %s\n", clean(hint))
 	}
 	return f.code
 }
@@ -79,28 +83,40 @@ func judge(err error) *fault {
 	return &fault{code: exitFailed, text: err.Error()}
 }
 
+// refusalHints say what can be done about a refused request, by the code of the
+// problem+json. The malformed ones have none of their own: the help of the command is.
+var refusalHints = map[string]string{
+	"unknown_worker_type":   "hivectl types list shows what there is",
+	"unknown_operation":     "docs/http.md lists the operations",
+	"not_found":             "hivectl workers list, leases list and jobs list show what there is",
+	"method_not_allowed":    "this hive is older than hivectl: hivectl status shows its version",
+	"conflict":              "it is not as it was: look at it again, and decide anew",
+	"unauthorized":          "give a token: --token-file FILE or HIVE_TOKEN_FILE; hive's is the file `token` in its data directory, for its user alone",
+	"forbidden":             "hive does this only for who gives its token (--token-file) or comes over its unix socket (--addr unix:/path)",
+	"forbidden_host":        "reach hive by a loopback name, or add this one to allowed_hosts in hive.yaml",
+	"cross_origin":          "hive takes this for the request of a web page; leave out the proxy that is in between",
+	"shutting_down":         "start it again; workers keep running",
+	"recovering":            "it serves when every worker has been judged; try again in a moment",
+	"invalid_configuration": "nothing was changed; correct the file and try again",
+	"ports_exhausted":       jobHints["ports_exhausted"],
+	"port_unavailable":      jobHints["port_unavailable"],
+	"events_gone":           "begin with the oldest that is kept (without --after), or with --after latest",
+	"queue_full":            "too many jobs are waiting; see hivectl jobs list --state queued",
+	"disk_full":             jobHints["disk_full"],
+}
+
 // judgeRefusal maps the codes of problem+json.
 func judgeRefusal(e *client.Error) *fault {
-	f := &fault{code: exitFailed, text: e.Error()}
+	f := &fault{code: exitFailed, text: e.Error(), hint: refusalHints[e.Code]}
 	switch e.Code {
 	case "bad_request", "unknown_field", "unknown_operation", "too_large":
 		f.code = exitUsage
 	case "not_found", "unknown_worker_type":
 		f.code = exitNotFound
-	case "events_gone":
-		f.hint = "begin with the oldest that is kept (without --after), or with --after latest"
-	case "unauthorized":
-		f.hint = "give a token: --token-file FILE or HIVE_TOKEN_FILE; hive's is the file `token` in its data directory, for its user alone"
 	case "shutting_down":
-		f.code, f.text, f.hint = exitUnreachable, "the hive is shutting down", "start it again; workers keep running"
+		f.code, f.text = exitUnreachable, "the hive is shutting down"
 	case "recovering":
-		f.text, f.hint = "the hive is still "+e.Error(), "it serves when every worker has been judged; try again in a moment"
-	case "ports_exhausted", "port_unavailable":
-		f.hint = jobHint(e.Code)
-	case "invalid_configuration":
-		f.hint = "nothing was changed; correct the file and try again"
-	case "queue_full":
-		f.hint = "too many jobs are waiting; see hivectl jobs list --state queued"
+		f.text = "the hive is still " + e.Error()
 	case "internal":
 		f.hint = "the daemon's log has more under request id " + e.RequestID
 	}

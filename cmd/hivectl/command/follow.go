@@ -69,7 +69,7 @@ func (a *app) outcome(job wire.Job) error {
 	case job.State == "succeeded":
 		return nil
 	case job.Error == nil:
-		return failed(job.Operation+" was "+job.State, "")
+		return failed(job.Operation+" was "+job.State, jobHint(job.State))
 	}
 	if len(job.Error.Log) > 0 {
 		a.notice("last lines of the log:")
@@ -80,17 +80,26 @@ func (a *app) outcome(job wire.Job) error {
 	return failed(fmt.Sprintf("%s %s: %s: %s", job.Operation, job.State, job.Error.Code, job.Error.Message), jobHint(job.Error.Code))
 }
 
-// jobHint is what can be done about a failed job.
-func jobHint(code string) string {
-	switch code {
-	case "ports_exhausted":
-		return "stop a worker (hivectl ps), release a lease (hivectl leases list), or widen ports.range in the configuration"
-	case "port_unavailable", "foreign_listener":
-		return "hivectl ports says who holds which port"
-	case "program_not_found":
-		return "install the program, or set `program` of this worker in hive.yaml"
-	case "name_in_use":
-		return "hivectl ps shows the worker that has the name"
-	}
-	return ""
+// jobHints say what can be done about a failed job, by its code.
+var jobHints = map[string]string{
+	"ports_exhausted":       "stop a worker (hivectl ps), release a lease (hivectl leases list), or widen ports.range in the configuration",
+	"port_unavailable":      "hivectl ports says who holds which port",
+	"foreign_listener":      "hivectl ports says who holds which port",
+	"name_in_use":           "hivectl ps shows the worker that has the name",
+	"program_not_found":     "install the program, or set `program` of this worker in hive.yaml",
+	"exec_failed":           "hivectl types explain TYPE shows the command; try it by hand",
+	"exited_early":          "hivectl workers list shows the worker, hivectl logs WORKER all of its output",
+	"not_ready":             "hivectl workers list shows the worker, hivectl logs WORKER all of its output",
+	"wrong_port":            "have the command listen on {{.Port}}: hivectl types explain TYPE shows what it is told",
+	"stop_incomplete":       "hivectl describe WORKER says what is left; hivectl doctor, what keeps hive from ending it",
+	"not_found":             "hivectl workers list shows what there is",
+	"unsupported_operation": "this hive does not do that; docs/http.md lists the operations that it does",
+	"interrupted":           "hive was restarted meanwhile; give the command again if it is still wanted",
+	"expired":               "it waited too long for its turn; hivectl jobs list --state running shows for what",
+	"cancelled":             "somebody cancelled it; give the command again if it is still wanted",
+	"disk_full":             "make room in the file system of the data directory; hivectl doctor says how much is left",
+	"internal":              "the daemon's log has more; hivectl doctor says what is wrong with the machine",
 }
+
+// jobHint is what can be done about a failed job.
+func jobHint(code string) string { return jobHints[code] }

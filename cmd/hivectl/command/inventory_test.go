@@ -53,24 +53,13 @@ PORT  KIND      PID  PROGRAM  USER  SINCE
 	require.Equal(t, portsJSON+"\n", hivectl(t, addr, "ports", "-o", "json").stdout)
 }
 
-func TestStatus(t *testing.T) {
-	addr := inventory(t)
-	r := hivectl(t, addr, "status")
-	require.Zero(t, r.code, r.stderr)
-	require.Contains(t, r.stdout, "hive      box at "+addr+"\nversion   v1\n")
-	require.Contains(t, r.stdout, " (3d0h ago)\n")
-	require.Contains(t, r.stdout, "recovery  2 adopted, 1 freed, 0 restarted, 3 unverified in 12 ms; 4 processes without a record\nworkers   1 failed, 2 ready\n")
-	require.Equal(t, hiveJSON+"\n", hivectl(t, addr, "status", "-o", "json").stdout)
-	require.Equal(t, "box\n", hivectl(t, addr, "status", "-q").stdout)
-}
-
 func TestDescribe(t *testing.T) {
 	addr := inventory(t)
 	r := hivectl(t, addr, "describe", "w-2")
 	require.Contains(t, r.stdout, "exit      by signal SIGKILL, out of memory, ")
 	require.Contains(t, r.stdout, "\nevents\n  none\n")
 	r = hivectl(t, addr, "describe", "w-2", "-o", "json")
-	require.Contains(t, r.stdout, `,"news":true},"events":[]}`)
+	require.Contains(t, r.stdout, `,"news":true},"lease":null,"type":null,"events":[]}`)
 }
 
 func TestVersionNeedsNoHive(t *testing.T) {

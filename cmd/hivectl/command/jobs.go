@@ -19,7 +19,7 @@ import (
 const maxOperation = 1 << 20
 
 func (a *app) jobs() *cobra.Command {
-	return group("jobs", "Submit, look at, follow and cancel jobs",
+	return group("jobs", "Submit, look at, follow and cancel jobs", "  hivectl jobs list",
 		a.jobsSubmit(), a.jobsList(), a.jobsGet(), a.jobsWatch(), a.jobsCancel())
 }
 
@@ -126,9 +126,10 @@ func (a *app) jobListing(ctx context.Context, filter client.JobFilter) (listing,
 
 func (a *app) jobsGet() *cobra.Command {
 	return &cobra.Command{
-		Use:   "get JOB",
-		Short: "Show one job",
-		Args:  oneID,
+		Use:     "get JOB",
+		Short:   "Show one job",
+		Example: "  hivectl jobs get $(hivectl jobs list -q --limit 1)",
+		Args:    oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.hive.Job(cmd.Context(), args[0])
 			if err != nil {
@@ -161,6 +162,8 @@ func (a *app) jobsWatch() *cobra.Command {
 		Long: "Follow a job from its first event, over restarts of the hive, and exit with 0 if\n" +
 			"it succeeded and 1 if it failed or was cancelled. With -o json every event is\n" +
 			"one line. Ctrl-C stops watching; the job goes on.",
+		Example: "  job=$(hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"cpu\"}')\n" +
+			"  hivectl jobs watch $job",
 		Args: oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Asked first, so that an unknown job or a daemon that is not there is said at once.
@@ -209,9 +212,11 @@ func (a *app) printEvent(raw json.RawMessage) error {
 
 func (a *app) jobsCancel() *cobra.Command {
 	return &cobra.Command{
-		Use:   "cancel JOB",
-		Short: "Cancel a job",
-		Args:  oneID,
+		Use:     "cancel JOB",
+		Short:   "Cancel a job",
+		Long:    "Cancel a job, and wait until what it had begun is undone.",
+		Example: "  hivectl jobs cancel $(hivectl jobs list -q --state running --limit 1)",
+		Args:    oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.hive.Cancel(cmd.Context(), args[0])
 			if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) leases() *cobra.Command {
-	return group("leases", "List leases of ports, and hold some for programs that hive does not start",
+	return group("leases", "List leases of ports, and hold some for programs that hive does not start", "  hivectl leases list",
 		a.leasesList(), a.leasesGet(), a.leasesAcquire(), a.leasesRenew(), a.leasesRelease())
 }
 
@@ -48,9 +48,10 @@ func (a *app) leasesList() *cobra.Command {
 
 func (a *app) leasesGet() *cobra.Command {
 	return &cobra.Command{
-		Use:   "get PORT",
-		Short: "Show the lease of a port",
-		Args:  cobra.ExactArgs(1),
+		Use:     "get PORT",
+		Short:   "Show the lease of a port",
+		Example: "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {

@@ -42,7 +42,7 @@ func (h *holder) resolve() (pid int, startTime uint64, ttl string, err error) {
 	}
 	id, err := proc.Identify(h.pid)
 	if errors.Is(err, proc.ErrGone) {
-		return 0, 0, "", notFound(fmt.Sprintf("no process %d", h.pid), "")
+		return 0, 0, "", notFound(fmt.Sprintf("no process %d", h.pid), "name a process that runs on this machine, $$ say")
 	}
 	if err != nil && !errors.Is(err, proc.ErrUnsupported) {
 		return 0, 0, "", err
@@ -87,10 +87,14 @@ func (a *app) leasesRenew() *cobra.Command {
 	var h holder
 	var req wire.RenewLease
 	cmd := &cobra.Command{
-		Use:     "renew PORT --lease-id ID",
-		Short:   "Renew a lease, or give it another holder",
-		Example: "  hivectl leases renew 8188 --lease-id 01a2...\n  hivectl leases renew 8188 --lease-id 01a2... --pid $!",
-		Args:    cobra.ExactArgs(1),
+		Use:   "renew PORT --lease-id ID",
+		Short: "Renew a lease, or give it another holder",
+		Example: "" +
+			"  port=$(hivectl leases acquire --ttl 30s -q)\n" +
+			"  id=$(hivectl leases get $port -o yaml | sed -n 's/^lease_id: //p')\n" +
+			"  hivectl leases renew $port --lease-id $id\n" +
+			"  hivectl leases renew $port --lease-id $id --pid $$",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {
@@ -117,10 +121,13 @@ func (a *app) leasesRenew() *cobra.Command {
 func (a *app) leasesRelease() *cobra.Command {
 	var leaseID string
 	cmd := &cobra.Command{
-		Use:     "release PORT --lease-id ID",
-		Short:   "End a lease that is not a worker's",
-		Example: "  hivectl leases release 8188 --lease-id 01a2...",
-		Args:    cobra.ExactArgs(1),
+		Use:   "release PORT --lease-id ID",
+		Short: "End a lease that is not a worker's",
+		Example: "" +
+			"  port=$(hivectl leases acquire --ttl 30s -q)\n" +
+			"  id=$(hivectl leases get $port -o yaml | sed -n 's/^lease_id: //p')\n" +
+			"  hivectl leases release $port --lease-id $id",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {

@@ -11,9 +11,10 @@ import (
 
 func (a *app) ports() *cobra.Command {
 	return &cobra.Command{
-		Use:   "ports",
-		Short: "Show the port range and who holds which port; -q prints the held ports",
-		Args:  cobra.NoArgs,
+		Use:     "ports",
+		Short:   "Show the port range and who holds which port; -q prints the held ports",
+		Example: "  hivectl ports\n  hivectl ports -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := a.hive.Ports(cmd.Context())
 			if err != nil {

@@ -28,6 +28,7 @@ type app struct {
 	quiet     bool
 	hive      *client.Client // set before a command runs
 	started   bool           // the command line was understood
+	command   string         // the command that runs, with hivectl
 	outages   outages
 }
 
@@ -59,6 +60,12 @@ func Run(env Env) int {
 	return a.report(err)
 }
 
+// Tree returns all commands, for those who read them: documents and tests. It is not
+// to be executed.
+func Tree() *cobra.Command {
+	return (&app{env: Env{Getenv: func(string) string { return "" }}}).root()
+}
+
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hivectl",
@@ -67,6 +74,7 @@ func (a *app) root() *cobra.Command {
 			"WORKER is a name, an id, or the beginning of one as long as only one worker\n" +
 			"begins so (living workers go before ended ones).\n\n" +
 			"Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 daemon not reachable.",
+		Example:                    "  hivectl up cpu --model test --name demo\n  hivectl ps\n  hivectl logs demo\n  hivectl stop demo",
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		DisableSuggestions:         true,
@@ -90,6 +98,19 @@ func (a *app) root() *cobra.Command {
 		a.types(),
 	)
 	a.completions(root)
+	// cobra's own commands, which it adds to a tree that runs.
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for path, example := range map[string]string{
+		"help":                  "  hivectl help up",
+		"completion":            "  source <(hivectl completion bash)",
+		"completion bash":       "  source <(hivectl completion bash)",
+		"completion zsh":        "  hivectl completion zsh > _hivectl",
+		"completion fish":       "  hivectl completion fish > hivectl.fish",
+		"completion powershell": "  hivectl completion powershell > hivectl.ps1",
+	} {
+		named(root, path).Example = example
+	}
 	return root
 }
 
@@ -102,8 +123,8 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 }
 
 // group makes a command that only has subcommands.
-func group(use, short string, subcommands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: unknownCommand, SuggestionsMinimumDistance: 2}
+func group(use, short, example string, subcommands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: unknownCommand, SuggestionsMinimumDistance: 2}
 	var names []string
 	for _, sub := range subcommands {
 		names = append(names, sub.Name())
@@ -135,7 +156,7 @@ func helpHint(root *cobra.Command, args []string) string {
 
 // start runs before every command: the command line was understood.
 func (a *app) start(cmd *cobra.Command) error {
-	a.started = true
+	a.started, a.command = true, cmd.CommandPath()
 	if local(cmd) {
 		return nil
 	}

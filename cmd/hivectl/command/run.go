@@ -41,7 +41,7 @@ func (a *app) runOnPort() *cobra.Command {
 			"the terminal itself. The exit code is the program's (128 and the signal's number\n" +
 			"if it was killed); 125 if there was no lease or no process, 126 if the program\n" +
 			"could not be executed, 127 if it was not found.",
-		Example: "  hivectl run -- python3 -m http.server {port}\n  hivectl run --port 8188 --owner bob -- comfyui --port {port}",
+		Example: "  hivectl run -- python3 -m http.server {port}\n  hivectl run --port 8188 --owner bob -- sh -c 'echo serving on {port}'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runProgram(cmd.Context(), req, args)
@@ -57,7 +57,7 @@ func (a *app) runOnPort() *cobra.Command {
 func (a *app) runProgram(ctx context.Context, req wire.AcquireLease, args []string) error {
 	program, err := proc.LookPath(args[0], "")
 	if err != nil {
-		return &fault{code: exitNoProgram, text: err.Error()}
+		return &fault{code: exitNoProgram, text: err.Error(), hint: "name a program that is in PATH, or give its path"}
 	}
 	if req.Owner == "" {
 		req.Owner = filepath.Base(args[0])

@@ -100,7 +100,7 @@ func TestCAFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("no PEM"), 0o600))
 	r = hivectl(t, server.URL, "ps", "--ca-file", path)
 	require.Equal(t, 2, r.code)
-	require.Equal(t, "hivectl: CA file "+path+": want certificates in PEM\n", r.stderr)
+	require.Equal(t, "hivectl: CA file "+path+": want certificates in PEM\nhint: hivectl ps --help\n", r.stderr)
 	require.Equal(t, 2, hivectl(t, server.URL, "ps", "--ca-file", path+".gone").code)
 }
 

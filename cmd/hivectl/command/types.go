@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) types() *cobra.Command {
-	return group("types", "List and explain the worker types", a.typesList(), a.typesExplain())
+	return group("types", "List and explain the worker types", "  hivectl types list", a.typesList(), a.typesExplain())
 }
 
 func (a *app) typesList() *cobra.Command {
@@ -25,7 +25,8 @@ func (a *app) typesList() *cobra.Command {
 		Long: "List the worker types: the entries of the configuration, the presets, and those that\n" +
 			"are built in. The hive runs the programs it has presets for to learn their versions,\n" +
 			"for up to two seconds each; one that does not tell in time shows none.",
-		Args: cobra.NoArgs,
+		Example: "  hivectl types list\n  hivectl types list -q",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := a.hive.Types(cmd.Context(), versions && !a.quiet)
 			if err != nil {

@@ -51,7 +51,7 @@ func (a *app) up() *cobra.Command {
 			"until it is ready. Ctrl-C detaches: the worker goes on starting.\n\n" +
 			"Without a type, start all autostart entries that have no living worker, also\n" +
 			"those that were stopped.",
-		Example: "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192",
+		Example: "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -11,9 +11,10 @@ import (
 
 func (a *app) version() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Show the version of hivectl; status shows that of the hive",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Show the version of hivectl; status shows that of the hive",
+		Example: "  hivectl version",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			raw, err := json.Marshal(map[string]string{"version": a.env.Version, "go": runtime.Version()})
 			if err != nil {

@@ -11,7 +11,8 @@ import (
 )
 
 func (a *app) workers() *cobra.Command {
-	return group("workers", "List, look at and wait for workers", a.workersList(), a.workersGet(), a.workersWait(), a.logs())
+	return group("workers", "List, look at and wait for workers", "  hivectl workers list",
+		a.workersList(), a.workersGet(), a.workersWait(), a.logs())
 }
 
 func (a *app) workersList() *cobra.Command {
