@@ -17,7 +17,10 @@ import (
 	"rbeehive/cmd/hivectl/command"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	command.HurryWatch()
+	goleak.VerifyTestMain(m)
+}
 
 // now is the time of every test's clock.
 var now = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)

@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"time"
 
 	"rbeehive/httpapi/wire"
 )
@@ -26,3 +27,6 @@ func Wrap(text string, width int) []string { return wrap(text, width) }
 
 // Loopback reports whether an address gets this machine's own token unasked.
 func Loopback(addr string) bool { return loopback(addr) }
+
+// HurryWatch makes --watch look more often than people need. Not for concurrent use.
+func HurryWatch() { watchInterval = 20 * time.Millisecond }

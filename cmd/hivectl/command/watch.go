@@ -14,8 +14,8 @@ import (
 	"rbeehive/httpapi/client"
 )
 
-// watchInterval is how often a watched list is asked for.
-const watchInterval = time.Second
+// watchInterval is how often a watched list is asked for. Only tests change it.
+var watchInterval = time.Second
 
 // Control sequences of a terminal (ECMA-48), and xterm's alternate screen: what was
 // on the terminal before comes back at the end.
