@@ -1,0 +1,123 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/cmd/hivectl/command"
+)
+
+// exampleLimit is how long all examples together may take.
+const exampleLimit = 4 * time.Minute
+
+// exampleSetup is what the examples of a command find beside the fixture.
+var exampleSetup = map[string]string{
+	"hivectl jobs cancel": "exec hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"slow\"}'\nawait job- hivectl jobs list --state running -q\n",
+	"hivectl":             "exec hivectl stop demo\n", // the example is to start it
+}
+
+// exampleGoesOn are lines that end when somebody ends them, with the exit code then.
+var exampleGoesOn = map[string]int{
+	"hivectl ps --watch":                                 0,
+	"hivectl workers list --watch -o json":               0,
+	"hivectl leases list --watch":                        0,
+	"hivectl jobs list --operation worker_spawn --watch": 0,
+	"hivectl logs -f $(hivectl ps -q)":                   0,
+	"hivectl run -- python3 -m http.server {port}":       143,
+}
+
+// exampleFinds are commands that exit with 1 if they find something, which is up to
+// the machine that the test runs on.
+var exampleFinds = map[string]bool{"hivectl status": true, "hivectl doctor": true, "hivectl audit": true}
+
+// exampleFixture is the hive of every example: an entry that is started with it, one
+// with a model, one that takes long to load; a worker called demo on the first port
+// (8080 in the examples, and 8188 is another free one).
+const exampleFixture = `freerange 10
+env HOME=$WORK
+hive start
+exec hivectl up -q cpu --name demo
+exec sed -i s/\b8080\b/$P0/g;s/\b8188\b/$P5/g example.sh
+%s
+exec bash example.sh
+cmp codes want
+
+-- qwen.gguf --
+weights
+-- hive.yaml --
+listen: 127.0.0.1:$API
+data_dir: $WORK/data
+ports: {range: $RANGE}
+workers:
+  - name: web
+    command: [hive, worker, --port, "{{.Port}}"]
+    ready: {path: /health}
+    port: $P9
+    autostart: true
+  - name: llama
+    command: [hive, worker, --port, "{{.Port}}", --model, "{{.Model}}", --load-time, "{{.Params.ctx}}us"]
+    params: {ctx: "4096"}
+    ready: {path: /health}
+  - name: slow
+    command: [hive, worker, --port, "{{.Port}}", --load-time, 5m]
+    ready: {path: /health}
+-- want --
+%s-- example.sh --
+set -u
+%s`
+
+// TestExamples runs the example in the help of every command, line by line as a
+// person would type it, with a real daemon. What is printed is for people; that each
+// line ends as it should is what is checked.
+func TestExamples(t *testing.T) {
+	dir := t.TempDir()
+	written := 0
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+		script, want := exampleScript(t, cmd)
+		text := fmt.Sprintf(exampleFixture, exampleSetup[cmd.CommandPath()], want, script)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(text), 0o600))
+		written++
+	}
+	walk(command.Tree())
+	require.Greater(t, written, 40, "the tree has commands")
+	testscript.Run(t, testscript.Params{
+		Dir: dir, RequireExplicitExec: true, Deadline: time.Now().Add(exampleLimit), Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"freerange": freeRange, "hive": hiveCmd, "await": awaitCmd},
+	})
+}
+
+// exampleScript makes a script of an example, that notes the exit code of each line,
+// and the codes it is to note.
+func exampleScript(t *testing.T, cmd *cobra.Command) (script, want string) {
+	t.Helper()
+	require.NotEmpty(t, cmd.Example, "%s has no example", cmd.CommandPath())
+	for i, line := range strings.Split(cmd.Example, "\n") {
+		line, indented := strings.CutPrefix(line, "  ")
+		require.True(t, indented && line != "" && line == strings.TrimSpace(line), "%s: example %q: want two spaces, and a command", cmd.CommandPath(), line)
+		code, goesOn := exampleGoesOn[line]
+		switch {
+		case goesOn:
+			script += fmt.Sprintf("%s >out.%d 2>&1 &\nuntil test -s out.%[2]d; do sleep 0.02; done\nkill -TERM $!; wait $!\n", line, i)
+		case exampleFinds[cmd.CommandPath()]:
+			script += line + "\ncode=$?; (exit $(( code == 1 ? 0 : code )))\n"
+		default:
+			script += line + "\n"
+		}
+		script += "echo $? >>codes\n"
+		want += fmt.Sprintln(code)
+	}
+	return script, want
+}
