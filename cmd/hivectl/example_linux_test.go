@@ -45,11 +45,7 @@ const exampleFixture = `freerange 10
 env HOME=$WORK
 hive start
 exec hivectl up -q cpu --name demo
-exec sed -i s/\b8080\b/$P0/g;s/\b8188\b/$P5/g example.sh
 %s
-exec bash example.sh
-cmp codes want
-
 -- qwen.gguf --
 weights
 -- hive.yaml --
@@ -69,48 +65,61 @@ workers:
   - name: slow
     command: [hive, worker, --port, "{{.Port}}", --load-time, 5m]
     ready: {path: /health}
--- want --
-%s-- example.sh --
-set -u
-%s`
+`
 
 // TestExamples runs the example in the help of every command, line by line as a
 // person would type it, with a real daemon. What is printed is for people; that each
-// line ends as it should is what is checked.
+// line ends as it should is what is checked. The commands of a group share a daemon.
 func TestExamples(t *testing.T) {
 	dir := t.TempDir()
-	written := 0
-	var walk func(*cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		for _, sub := range cmd.Commands() {
-			walk(sub)
+	scripts := 0
+	root := command.Tree()
+	for _, cmd := range append(root.Commands(), root) {
+		run, files := addExample(t, cmd)
+		subs := cmd.Commands()
+		if cmd == root {
+			subs = nil
 		}
-		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
-		script, want := exampleScript(t, cmd)
-		text := fmt.Sprintf(exampleFixture, exampleSetup[cmd.CommandPath()], want, script)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(text), 0o600))
-		written++
+		for _, sub := range subs {
+			require.Empty(t, sub.Commands(), "%s has commands of its own, whose examples would not be run", sub.CommandPath())
+			more, file := addExample(t, sub)
+			run, files, scripts = run+more, files+file, scripts+1
+		}
+		scripts++
+		text := fmt.Sprintf(exampleFixture, run) + files
+		require.NoError(t, os.WriteFile(filepath.Join(dir, cmd.Name()+".txtar"), []byte(text), 0o600))
 	}
-	walk(command.Tree())
-	require.Greater(t, written, 40, "the tree has commands")
+	require.Greater(t, scripts, 40, "the tree has commands")
 	testscript.Run(t, testscript.Params{
 		Dir: dir, RequireExplicitExec: true, Deadline: time.Now().Add(exampleLimit), Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"freerange": freeRange, "hive": hiveCmd, "await": awaitCmd},
 	})
 }
 
-// exampleScript makes a script of an example, that notes the exit code of each line,
-// and the codes it is to note.
+// addExample returns what runs the example of a command, and the files that needs: a
+// script that notes the exit code of each line, and the codes it is to note.
+func addExample(t *testing.T, cmd *cobra.Command) (run, files string) {
+	t.Helper()
+	path := cmd.CommandPath()
+	name := strings.ReplaceAll(path, " ", "-")
+	script, want := exampleScript(t, cmd)
+	run = exampleSetup[path] +
+		"exec sed -i s/\\b8080\\b/$P0/g;s/\\b8188\\b/$P5/g " + name + ".sh\n" +
+		"exec bash " + name + ".sh\ncmp codes " + name + ".codes\nrm codes\n"
+	return run, "-- " + name + ".codes --\n" + want + "-- " + name + ".sh --\nset -u\n" + script
+}
+
+// exampleScript makes a script of an example, and the exit codes it is to note.
 func exampleScript(t *testing.T, cmd *cobra.Command) (script, want string) {
 	t.Helper()
 	require.NotEmpty(t, cmd.Example, "%s has no example", cmd.CommandPath())
-	for i, line := range strings.Split(cmd.Example, "\n") {
+	for line := range strings.SplitSeq(cmd.Example, "\n") {
 		line, indented := strings.CutPrefix(line, "  ")
 		require.True(t, indented && line != "" && line == strings.TrimSpace(line), "%s: example %q: want two spaces, and a command", cmd.CommandPath(), line)
 		code, goesOn := exampleGoesOn[line]
 		switch {
 		case goesOn:
-			script += fmt.Sprintf("%s >out.%d 2>&1 &\nuntil test -s out.%[2]d; do sleep 0.02; done\nkill -TERM $!; wait $!\n", line, i)
+			script += "rm -f out\n" + line + " >out 2>&1 &\nuntil test -s out; do sleep 0.02; done\nkill -TERM $!; wait $!\n"
 		case exampleFinds[cmd.CommandPath()]:
 			script += line + "\ncode=$?; (exit $(( code == 1 ? 0 : code )))\n"
 		default:
