@@ -35,6 +35,8 @@ const scriptLimit = 4 * time.Minute
 //	await RE CMD..      runs CMD until its stdout matches
 //	squat PORT          the test itself listens there, as a stranger would
 //	fetch PATH FILE     FILE is what the API answers to GET PATH
+//	tty WxH FILE RE CMD.. runs CMD on a terminal of W columns and H rows, types Ctrl-C
+//	                    when RE matches what is shown (-: never); FILE is that, and "exit CODE"
 //
 // At its end, however it went, no hive and no worker of the script is left.
 func TestScripts(t *testing.T) {
@@ -53,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"await":     awaitCmd,
 			"fetch":     fetchCmd,
 			"squat":     squatCmd,
+			"tty":       ttyCmd,
 		},
 	})
 }

@@ -26,10 +26,14 @@ func (a *app) status() *cobra.Command {
 			"A failed worker needs no care any more once another one has its name or its port. The\n" +
 			"exit code is 0 if nothing needs care, else 1. With -o json it is the answer of\n" +
 			"/v1/hive with workers (numbers by state), ports (the answer of /v1/ports) and care\n" +
-			"(a list of {kind, subject, message, do}) added. -q prints the id of the hive.",
-		Example: "  hivectl status\n  hivectl status -o json",
+			"(a list of {kind, subject, message, do}) added.\n\n" +
+			"-q prints the id of the hive and looks at nothing else: the exit code is 0 if it serves.",
+		Example: "  hivectl status\n  hivectl status -o json\n  hivectl status -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.quiet {
+				return a.statusQuiet(cmd.Context())
+			}
 			s, err := a.survey(cmd.Context())
 			if err != nil {
 				return err
@@ -41,7 +45,6 @@ func (a *app) status() *cobra.Command {
 			}
 			err = a.print(view{
 				raw:   raw,
-				ids:   []string{s.hive.Value.HiveID},
 				table: func(w io.Writer) error { return writeLines(w, a.statusLines(s, cares)) },
 			})
 			if err != nil || len(cares) == 0 {
@@ -50,6 +53,16 @@ func (a *app) status() *cobra.Command {
 			return &reported{exitFailed}
 		},
 	}
+}
+
+// statusQuiet asks whether the hive serves, which is quick: probes of a container do it
+// all the time.
+func (a *app) statusQuiet(ctx context.Context) error {
+	hive, err := a.hive.Hive(ctx)
+	if err != nil {
+		return err
+	}
+	return a.print(view{ids: []string{hive.Value.HiveID}})
 }
 
 // survey is all that status looks at.

@@ -104,6 +104,14 @@ func TestStatusIsOneScreen(t *testing.T) {
 	}
 }
 
+// With -q it is only asked whether it serves: a probe does not restart a container
+// because a worker in it has failed.
+func TestStatusQuiet(t *testing.T) {
+	_, addr := serve(t, map[string]http.HandlerFunc{"GET /v1/hive": answer(hiveJSON)})
+	require.Equal(t, result{0, "box\n", ""}, hivectl(t, addr, "status", "-q"))
+}
+
 func TestStatusWithoutADaemon(t *testing.T) {
+	require.Equal(t, 4, hivectl(t, "unix:/nonexistent", "status", "-q").code)
 	require.Equal(t, 4, hivectl(t, "unix:/nonexistent", "status").code)
 }
