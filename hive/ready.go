@@ -66,12 +66,25 @@ type following struct {
 	elsewhere  int // sightings on another port in a row
 	progress   string
 	progressAt time.Duration
+	at         time.Duration // of the last sighting
+	lost       time.Duration // in which hive did not run
 }
+
+// stoodStill is a gap between two sightings that no look is long enough for: hive
+// was stopped meanwhile (docker pause freezes a container, and the clock goes on).
+// Its workers were most likely stopped with it, so such a time counts neither as a
+// time without progress nor for ready.timeout.
+const stoodStill = 3 * probeLimit
 
 // judge decides from one more sighting. A stranger or a wrong port must be
 // seen twice in a row: between the socket table and /proc a socket can close,
 // and then nobody seems to own it.
 func (f *following) judge(s sighting, r store.Ready) verdict {
+	if gap := s.at - f.at; f.looks > 0 && gap > stoodStill {
+		f.lost += gap
+		f.progressAt = s.at
+	}
+	f.at = s.at
 	if s.progress != "" && s.progress != f.progress {
 		f.progress, f.progressAt = s.progress, s.at
 	}
@@ -89,7 +102,7 @@ func (f *following) judge(s sighting, r store.Ready) verdict {
 		return onWrongPort
 	case s.listener == unclear:
 		return waitUndecided
-	case r.Timeout > 0 && s.at >= r.Timeout:
+	case r.Timeout > 0 && s.at-f.lost >= r.Timeout:
 		return ranOutOfTime
 	case r.Stall > 0 && s.at-f.progressAt >= r.Stall:
 		return stalledOut

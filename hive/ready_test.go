@@ -37,6 +37,12 @@ func TestJudge(t *testing.T) {
 		"total time is over":           {ready: store.Ready{Timeout: time.Second}, seen: []sighting{{}, {at: time.Second}}, want: []verdict{waitStarting, ranOutOfTime}},
 		"no progress":                  {ready: store.Ready{Stall: 5 * time.Second}, seen: []sighting{{progress: "a", at: 1}, {progress: "a", at: 5*time.Second + 1}}, want: []verdict{waitStarting, stalledOut}},
 		"progress keeps it":            {ready: store.Ready{Stall: 5 * time.Second}, seen: []sighting{{progress: "a"}, {progress: "b", at: 4 * time.Second}, {at: 8 * time.Second}}, want: []verdict{waitStarting, waitStarting, waitStarting}},
+		"a freeze is not without progress": {ready: store.Ready{Stall: 20 * time.Second}, seen: []sighting{
+			{progress: "a"}, {progress: "a", at: time.Hour}, {progress: "a", at: time.Hour + 15*time.Second}, {progress: "a", at: time.Hour + 30*time.Second},
+		}, want: []verdict{waitStarting, waitStarting, waitStarting, stalledOut}},
+		"a freeze takes no time": {ready: store.Ready{Timeout: 20 * time.Second}, seen: []sighting{
+			{}, {at: 10 * time.Second}, {at: time.Hour}, {at: time.Hour + 9*time.Second}, {at: time.Hour + 10*time.Second},
+		}, want: []verdict{waitStarting, waitStarting, waitStarting, waitStarting, ranOutOfTime}},
 		"ready beats the end of time":  {ready: store.Ready{Timeout: time.Second}, seen: []sighting{{listener: ours, probed: true, same: true, at: time.Minute}}, want: []verdict{nowReady}},
 		"unclear beats nothing either": {ready: store.Ready{Timeout: time.Second}, seen: []sighting{{listener: unclear, at: time.Minute}}, want: []verdict{waitUndecided}},
 	} {

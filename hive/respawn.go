@@ -92,7 +92,7 @@ func (b *batch) setHolder(rec store.Worker) error {
 // whether there is more to attend to.
 func (w *worker) waitOut(ctx context.Context) bool {
 	rec := w.record()
-	timer := time.NewTimer(time.Until(*rec.NextTry))
+	timer := time.NewTimer(untilTry(rec, time.Now()))
 	defer timer.Stop()
 	for {
 		select {
@@ -106,6 +106,14 @@ func (w *worker) waitOut(ctx context.Context) bool {
 			w.reviewed(done)
 		}
 	}
+}
+
+// untilTry is how long a worker is still to wait for its next start: never longer
+// than its policy lets it wait at all. The time of the next start is the wall
+// clock's, and that can have been turned back since it was recorded.
+func untilTry(rec store.Worker, now time.Time) time.Duration {
+	policy := rec.Spec.Restart
+	return min(rec.NextTry.Sub(now), max(policy.Backoff, policy.MaxBackoff))
 }
 
 // askedMeanwhile is a request that came while a new start was waited for.

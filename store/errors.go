@@ -40,7 +40,7 @@ type LockedError struct {
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("state file %s is held by another process: is a hive already running on this directory?", e.Path)
+		return fmt.Sprintf("state file %s is held by a process that cannot be seen from here: is a hive already running on this directory, in another container perhaps?", e.Path)
 	}
 	return fmt.Sprintf("state file %s is held by process %d: is a hive already running on this directory?", e.Path, e.PID)
 }

@@ -24,6 +24,7 @@ type banner struct {
 	ports    alloc.Survey
 	workers  []store.Worker
 	types    []*catalog.Type
+	alone    bool // workers end with hive
 }
 
 // holdersShown is how many ports are listed with who has them.
@@ -57,7 +58,11 @@ func (b *banner) writeTo(w io.Writer) error {
 	for i, try := range b.tries() {
 		line([]string{"try", ""}[min(i, 1)], "%s", try)
 	}
-	line("Ctrl-C", "stops hive and leaves the workers running; once more within %v stops them too", secondInterrupt)
+	if b.alone {
+		line("Ctrl-C", "stops hive, and the container's workers end with it; once more within %v stops them gently first", secondInterrupt)
+	} else {
+		line("Ctrl-C", "stops hive and leaves the workers running; once more within %v stops them too", secondInterrupt)
+	}
 	if _, err := w.Write(out.Bytes()); err != nil {
 		return fmt.Errorf("print the banner: %w", err)
 	}

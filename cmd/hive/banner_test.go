@@ -93,6 +93,16 @@ func TestBannerOfAnExposedHive(t *testing.T) {
 	require.Contains(t, got.String(), "try       bin/hivectl --addr unix:/run/hive.sock up cpu\n")
 }
 
+// As PID 1 of a container hive takes its workers with it.
+func TestBannerInAContainer(t *testing.T) {
+	b := fresh(t)
+	b.Alone = true
+	var got bytes.Buffer
+	require.NoError(t, b.Write(&got))
+	require.Contains(t, got.String(), "Ctrl-C    stops hive, and the container's workers end with it; ")
+	require.NotContains(t, got.String(), "leaves the workers running")
+}
+
 type brokenWriter struct{}
 
 var errBroken = errors.New("broken")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // prepareDataDir makes the state directory, mode 0700: it holds logs of
@@ -18,11 +19,14 @@ import (
 // everybody else.
 func prepareDataDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w%s", err, remedy(err))
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("look at the data directory: %w", err)
+	}
+	if err := checkWritable(dir); err != nil {
+		return err
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
@@ -36,7 +40,29 @@ func prepareDataDir(dir string) error {
 			"choose a directory of its own with --data-dir, or chmod 700 it", dir, info.Mode().Perm())
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
-		return fmt.Errorf("close the data directory to others: %w", err)
+		return fmt.Errorf("close the data directory to others: %w%s", err, remedy(err))
+	}
+	return nil
+}
+
+// remedy is what to do when the data directory cannot be written, as the end of
+// the error's text.
+func remedy(err error) string {
+	const otherwise = ", or choose another directory with --data-dir"
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return "; mount it so that it can be written (a volume in Docker: without :ro)" + otherwise
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("; give it to the user that hive runs as (uid %d)", os.Geteuid()) + otherwise
+	}
+	return ""
+}
+
+// checkWritable finds out before anything else that a directory is of a file system
+// that is read-only: it may have the right mode and everything in it.
+func checkWritable(dir string) error {
+	if err := syscall.Access(dir, 2); err != nil { // W_OK
+		return fmt.Errorf("write to the data directory %s: %w%s", dir, err, remedy(err))
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ type Banner struct {
 	Ports                      alloc.Survey
 	Workers                    []store.Worker
 	Types                      []*catalog.Type
+	Alone                      bool
 }
 
 // Write prints the banner.
@@ -34,6 +35,6 @@ func (b Banner) Write(w io.Writer) error {
 	return (&banner{
 		callers: callers{listen: b.Listen, tokenFile: b.TokenFile, local: b.Local, sayToken: b.SayToken},
 		hiveID:  b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
-		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types,
+		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types, alone: b.Alone,
 	}).writeTo(w)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/hive/proc"
 )
 
 // reason is why hive stops.
@@ -144,7 +145,7 @@ func (d *daemon) stopWanted(why reason) bool {
 	if why != interrupted || left == 0 {
 		return false
 	}
-	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v stops %s too\n", keepRunning(left), secondInterrupt, itOrThem(left))
+	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v stops %s too\n", fate(left), secondInterrupt, itOrThem(left))
 	timer := time.NewTimer(secondInterrupt)
 	defer timer.Stop()
 	select {
@@ -196,6 +197,7 @@ func (d *daemon) sayHello(ctx context.Context) {
 		d.log.WithField("queen_url", d.cfg.QueenURL).Warn("this version does not announce itself to a queen; queen_url is only given to workers, as {{.QueenURL}}")
 	}
 	d.warnOfCallers()
+	d.warnOfPlace()
 	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {
 		d.log.Warn(t.Unavailable())
 	}
@@ -206,7 +208,7 @@ func (d *daemon) sayHello(ctx context.Context) {
 	b := banner{
 		hiveID: d.cfg.HiveID, url: d.url, callers: d.callers(), file: d.cfg.File, dataDir: d.cfg.DataDir,
 		recovery: d.hive.Info().Recovery, ports: survey,
-		workers: d.hive.Workers(), types: d.catalog.Types(),
+		workers: d.hive.Workers(), types: d.catalog.Types(), alone: proc.IsInit(),
 	}
 	if err := b.writeTo(d.out); err != nil {
 		d.log.WithError(err).Warn("the banner could not be printed")
@@ -218,11 +220,30 @@ func (d *daemon) sayGoodbye(left int, recovered bool) {
 	switch {
 	case !recovered:
 		fmt.Fprintln(d.out, "hive stopped before recovery was done; workers keep running, and starting hive again takes them back")
-	case left == 0:
-		fmt.Fprintln(d.out, "hive stopped; "+keepRunning(left))
+	case left == 0 || proc.IsInit():
+		fmt.Fprintln(d.out, "hive stopped; "+fate(left))
 	default:
 		fmt.Fprintf(d.out, "hive stopped; %s, and starting hive again takes %s back\n", keepRunning(left), itOrThem(left))
 	}
+}
+
+// warnOfPlace says what is lost where hive runs.
+func (d *daemon) warnOfPlace() {
+	if proc.IsInit() {
+		d.log.Warn("hive is PID 1 of its container: its workers end with it, also when it crashes or is upgraded, and their ports are freed at the next start; " +
+			"to keep them run hive under an init that stays, or outside the container (docs/docker.md)")
+	}
+}
+
+// fate is what becomes of n workers when hive ends.
+func fate(n int) string {
+	if n == 0 || !proc.IsInit() {
+		return keepRunning(n)
+	}
+	if n == 1 {
+		return "1 worker ends with the container"
+	}
+	return count(n, "worker") + " end with the container"
 }
 
 func keepRunning(n int) string {

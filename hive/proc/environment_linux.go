@@ -189,6 +189,14 @@ func FindFirst(ctx context.Context) (First, error) {
 	return f, err
 }
 
+// IsInit reports whether hive is PID 1 of a PID namespace that is not the machine's
+// own, as a container's first program is: the kernel ends all others in it when
+// hive ends.
+func IsInit() bool {
+	ns, err := pidNamespace()
+	return err == nil && os.Getpid() == 1 && ns != initialPIDNamespace
+}
+
 // zombiesOf finds the children of a process that have ended and are not reaped.
 func zombiesOf(parent int) (map[procKey]bool, error) {
 	all, err := pids()

@@ -62,3 +62,9 @@ func Freeze(ctx context.Context, t *Tree) error {
 	defer s.close()
 	return s.freeze(ctx, time.Now().Add(stopLimit))
 }
+
+// Passed is how the time of a stop's grace is counted.
+var Passed = passed
+
+// StoodStill is the most that one step of it counts.
+const StoodStill = stoodStill

@@ -156,6 +156,9 @@ func ProcHiding() (Hiding, error) { return Hiding{}, ErrUnsupported }
 // ReadLocalPorts returns ErrUnsupported.
 func ReadLocalPorts() (LocalPorts, error) { return LocalPorts{}, ErrUnsupported }
 
+// IsInit returns false.
+func IsInit() bool { return false }
+
 // FindFirst returns ErrUnsupported.
 func FindFirst(context.Context) (First, error) { return First{}, ErrUnsupported }
 

@@ -116,30 +116,42 @@ func (s *stopper) ask(ctx context.Context, sigs []syscall.Signal, how store.Stop
 // grace. If only the main process was asked, the others were not and need not be
 // waited for so long once it has ended.
 func (s *stopper) awaitEnd(ctx context.Context, grace time.Duration, all bool) (bool, error) {
-	limit := time.NewTimer(grace)
-	defer limit.Stop()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	var done <-chan struct{}
 	if !all {
 		done = s.tree.Main.Done()
 	}
-	end := time.Now().Add(grace)
-	for {
+	for last := time.Now(); ; {
 		if s.treeEnded() {
 			return true, nil
+		}
+		if grace <= 0 {
+			return false, nil
 		}
 		select {
 		case <-ctx.Done():
 			return false, ctx.Err()
-		case <-limit.C:
-			return false, nil
 		case <-done:
 			done = nil
-			limit.Reset(min(settle, max(0, time.Until(end))))
+			grace = min(grace, settle)
 		case <-tick.C:
 		}
+		grace -= passed(&last)
 	}
+}
+
+// stoodStill is the longest time between two ticks of poll that counts as grace.
+// If it was longer hive was stopped meanwhile, and most likely those that it waits
+// for were too: docker pause freezes a container, and the clock goes on.
+const stoodStill = time.Second
+
+// passed returns the time since last, at most stoodStill, and moves last on.
+func passed(last *time.Time) time.Duration {
+	now := time.Now()
+	d := min(now.Sub(*last), stoodStill)
+	*last = now
+	return d
 }
 
 func (s *stopper) mainAlive() bool { return s.tree.Main != nil && s.tree.Main.alive() }

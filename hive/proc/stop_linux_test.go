@@ -204,3 +204,14 @@ func TestStopOfAForkChain(t *testing.T) {
 	require.Empty(t, left)
 	require.NoDirExists(t, dir)
 }
+
+// docker pause stops hive and its workers, and the clock goes on: that is no time
+// in which a worker could have ended.
+func TestGraceDoesNotCountAFreeze(t *testing.T) {
+	last := time.Now().Add(-time.Hour)
+	require.Equal(t, proc.StoodStill, proc.Passed(&last))
+	require.WithinDuration(t, time.Now(), last, patience)
+	last = time.Now().Add(-proc.StoodStill / 2)
+	require.GreaterOrEqual(t, proc.Passed(&last), proc.StoodStill/2)
+	require.LessOrEqual(t, proc.Passed(&last), proc.StoodStill)
+}
