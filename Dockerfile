@@ -8,7 +8,8 @@ COPY bin/hive bin/hivectl /
 ENV HIVE_LISTEN=0.0.0.0:7835
 EXPOSE 7835
 
-# What hive knows. Without a volume it ends with the container.
+# What hive knows. Named for hivectl too, whoever the user is.
+ENV HIVE_DATA_DIR=/var/lib/hive
 VOLUME /var/lib/hive
 
 STOPSIGNAL SIGTERM

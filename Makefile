@@ -11,7 +11,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 ROUNDS ?= 300
 FOR    ?= 5m
 
-.PHONY: all build run generate test torture contention chaos listeners fuzz bench lint fmt clean
+.PHONY: all build run generate test torture contention chaos listeners fuzz bench image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -67,6 +67,18 @@ fuzz: ## every fuzz target FOR so long, one after the other
 
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive
+
+image: build ## the container image "hive"; nothing is pulled
+	docker build -t hive .
+
+# The plugin of docker, or where that is missing the docker-compose of old.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+compose-up: build ## hive in a container, as docker-compose.yml says
+	$(COMPOSE) up -d --build
+
+compose-down: ## the container goes, its volume stays
+	$(COMPOSE) down
 
 lint:
 	$(TOOL) golangci-lint run ./...

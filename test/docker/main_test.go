@@ -1,0 +1,189 @@
+//go:build linux
+
+// Package docker_test runs hive in containers, as the Dockerfile makes them: they
+// are killed, stopped, paused and started again, share a volume, and run out of
+// space. What is true about processes is told by a program of the tests' own
+// (inside), not by hive.
+package docker_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/ory/dockertest/v3"
+	"github.com/ory/dockertest/v3/docker"
+)
+
+// label is on everything that these tests make. Its value is the run, which begins
+// with the time of its start.
+const label = "rbeehive.test"
+
+// leftover is the age from which things with our label are of a run that was killed.
+const leftover = 30 * time.Minute
+
+// engine is what all tests share. pool is nil where there is no Docker engine, and
+// why says so.
+var engine struct {
+	pool  *dockertest.Pool
+	why   string
+	image string
+	run   string
+}
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	engine.run = strconv.FormatInt(time.Now().Unix(), 10) + "-" + uuid.NewString()[:4]
+	if engine.pool, err = connect(); err != nil {
+		engine.why = "no Docker engine can be reached: " + err.Error()
+		return m.Run(), nil
+	}
+	if err := sweep(old); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, sweep(func(run string) bool { return run == engine.run })) }()
+	engine.image = "rbeehive-test"
+	if err := buildImage(); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, engine.pool.Client.RemoveImage(engine.image+":"+engine.run)) }()
+	return m.Run(), nil
+}
+
+// connect speaks the engine's own version of the API: the library's newest one is
+// refused by an older engine.
+func connect() (*dockertest.Pool, error) {
+	pool, err := dockertest.NewPool("")
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Client.Ping(); err != nil {
+		return nil, err
+	}
+	env, err := pool.Client.Version()
+	if err != nil {
+		return nil, err
+	}
+	client, err := docker.NewVersionedClient(pool.Client.Endpoint(), env.Get("ApiVersion"))
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv("DOCKER_CERT_PATH") == "" { // else the pool's own client has the certificates
+		pool.Client = client
+	}
+	return pool, nil
+}
+
+// old reports a run that has left something behind: it was killed.
+func old(run string) bool {
+	began, _, _ := strings.Cut(run, "-")
+	seconds, err := strconv.ParseInt(began, 10, 64)
+	return err == nil && time.Since(time.Unix(seconds, 0)) > leftover
+}
+
+// sweep removes the containers and volumes of runs.
+func sweep(of func(run string) bool) (err error) {
+	client := engine.pool.Client
+	filter := map[string][]string{"label": {label}}
+	boxes, err := client.ListContainers(docker.ListContainersOptions{All: true, Filters: filter})
+	if err != nil {
+		return err
+	}
+	for _, c := range boxes {
+		if of(c.Labels[label]) {
+			err = errors.Join(err, client.RemoveContainer(docker.RemoveContainerOptions{ID: c.ID, Force: true, RemoveVolumes: true}))
+		}
+	}
+	volumes, listErr := client.ListVolumes(docker.ListVolumesOptions{Filters: filter})
+	for _, v := range volumes {
+		if of(v.Labels[label]) {
+			err = errors.Join(err, client.RemoveVolume(v.Name))
+		}
+	}
+	return errors.Join(err, listErr)
+}
+
+// buildImage makes the image of the Dockerfile, with the worker types of hive.yaml
+// and the tests' own program in it besides.
+func buildImage() error {
+	dir, err := os.MkdirTemp("", "hive-docker-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a few binaries in a temporary directory
+	for name, pkg := range map[string]string{"hive": "cmd/hive", "hivectl": "cmd/hivectl", "inside": "test/docker/inside"} {
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, name), "rbeehive/"+pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+		}
+	}
+	recipe, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		return err
+	}
+	recipe = append(recipe, "\nCOPY inside /\nCOPY hive.yaml /types.yaml\nCOPY docker.yaml /etc/compose.yaml\nLABEL "+label+"="+engine.run+"\n"...)
+	var context bytes.Buffer
+	w := tar.NewWriter(&context)
+	if err := add(w, "Dockerfile", 0o644, recipe); err != nil {
+		return err
+	}
+	for name, file := range map[string]string{
+		"bin/hive": filepath.Join(dir, "hive"), "bin/hivectl": filepath.Join(dir, "hivectl"),
+		"inside": filepath.Join(dir, "inside"), "hive.yaml": "hive.yaml", "docker.yaml": "../../docs/examples/docker.yaml",
+	} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := add(w, name, 0o755, content); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	var said bytes.Buffer
+	err = engine.pool.Client.BuildImage(docker.BuildImageOptions{
+		Name: engine.image + ":" + engine.run, InputStream: &context, OutputStream: &said, RmTmpContainer: true, ForceRmTmpContainer: true,
+	})
+	if err != nil {
+		return fmt.Errorf("build the image: %w\n%s", err, said.Bytes())
+	}
+	return nil
+}
+
+func add(w *tar.Writer, name string, mode int64, content []byte) error {
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(content))}); err != nil {
+		return err
+	}
+	_, err := io.Copy(w, bytes.NewReader(content))
+	return err
+}
+
+// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
+func skip(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("HIVE_TEST_STRICT") == "1" {
+		t.Fatalf("would be skipped: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
