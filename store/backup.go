@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,37 +46,100 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
+// BackupTo writes a consistent copy of the state file to a new file: complete and
+// durable under its name, or not there. Errors: ErrClosed, *CorruptError,
+// fs.ErrExist, the system's.
+func (s *Store) BackupTo(path string) error {
+	return WriteFile(path, false, func(f *os.File) error {
+		return s.View(func(tx *Tx) error {
+			_, err := tx.btx.WriteTo(f)
+			return err
+		})
+	})
+}
+
+// Transaction is the number of the last transaction in the file: as long as it is
+// the same nothing has changed.
+func (s *Store) Transaction() (n uint64, err error) {
+	err = s.View(func(tx *Tx) error {
+		n = uint64(tx.btx.ID())
+		return nil
+	})
+	return n, err
+}
+
+// TransactionOf is Transaction of a file that nobody writes to, such as a backup. It
+// reads the two meta pages only. Errors: *CorruptError, the system's.
+func TransactionOf(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	meta, err := newestMeta(f, info.Size())
+	if err != nil {
+		return 0, asCorrupt(path, err)
+	}
+	return meta.txid, nil
+}
+
+// BackupOffline checks a state file that no hive has open and writes a copy of it,
+// which is checked too, to a new file. Errors: *LockedError, what Check found,
+// *CorruptError, migrations.ErrNewer, fs.ErrExist unless overwrite, the system's.
+func BackupOffline(ctx context.Context, path, to string, overwrite bool) (v Overview, err error) {
+	o, err := OpenOffline(path, false)
+	if err != nil {
+		return v, err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	if err := o.Check(ctx); err != nil {
+		return v, err
+	}
+	return writeChecked(ctx, to, overwrite, func(f *os.File) error {
+		return o.View(func(tx *Tx) error {
+			_, err := tx.btx.WriteTo(f)
+			return err
+		})
+	})
+}
+
+// BackupFrom writes what r yields, which is a state file, to a new file, and checks
+// it. Errors: r's, and as of BackupOffline.
+func BackupFrom(ctx context.Context, r io.Reader, to string, overwrite bool) (Overview, error) {
+	return writeChecked(ctx, to, overwrite, func(f *os.File) error {
+		_, err := io.Copy(f, r)
+		return err
+	})
+}
+
+func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.File) error) (v Overview, err error) {
+	err = WriteFile(to, overwrite, func(f *os.File) error {
+		if err := fill(f); err != nil {
+			return err
+		}
+		v, _, err = checked(ctx, f.Name())
+		return err
+	})
+	return v, err
+}
+
 // backupBefore keeps the file as it is before a migration from the given
 // schema: complete under its final name, or not there at all.
-func backupBefore(btx *bbolt.Tx, dir string, from int) (err error) {
+func backupBefore(btx *bbolt.Tx, dir string, from int) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(dir, ".migration-*")
-	if err != nil {
+	name := fmt.Sprintf("hive-schema%d-%s.db", from, time.Now().UTC().Format(StampFormat))
+	return WriteFile(filepath.Join(dir, name), false, func(f *os.File) error {
+		_, err := btx.WriteTo(f)
 		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(temp.Name()))
-		}
-	}()
-	if err := fill(temp, btx); err != nil {
-		return err
-	}
-	name := fmt.Sprintf("hive-schema%d-%s.db", from, time.Now().UTC().Format("20060102T150405.000Z"))
-	if err := os.Rename(temp.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	})
 }
 
-func fill(f *os.File, btx *bbolt.Tx) error {
-	if _, err := btx.WriteTo(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
-}
+// StampFormat is the time in the name of a backup or of a file that was put aside,
+// in UTC.
+const StampFormat = "20060102T150405.000Z"

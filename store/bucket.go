@@ -55,7 +55,7 @@ func (tx *Tx) open(b bucket) (*bbolt.Bucket, error) {
 }
 
 func (tx *Tx) corrupt(b bucket, key []byte, reason string) error {
-	return &CorruptError{Path: tx.path, Bucket: string(b), Key: keyText(key), Reason: reason}
+	return &CorruptError{Path: tx.path, Bucket: string(b), Key: keyName(b, key), Reason: reason}
 }
 
 // get decodes the record into v, which shares no memory with the file.

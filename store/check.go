@@ -108,21 +108,14 @@ func (c *checker) found(err error) error {
 	return c.ctx.Err()
 }
 
-func (c *checker) inconsistent(format string, args ...any) error {
-	return c.found(fmt.Errorf("%w: "+format, append([]any{ErrInconsistent}, args...)...))
+func (c *checker) inconsistent(b bucket, key []byte, format string, args ...any) error {
+	return c.found(&InconsistentError{Bucket: string(b), Key: keyName(b, key), Reason: fmt.Sprintf(format, args...)})
 }
 
 // records verifies every envelope and decodes every record.
 func (c *checker) records() error {
-	for _, b := range buckets() {
-		if err := c.tx.verify(c.ctx, b); err != nil {
-			if c.ctx.Err() != nil {
-				return err
-			}
-			if err := c.found(err); err != nil {
-				return err
-			}
-		}
+	if err := c.envelopes(); err != nil || len(c.findings) > 0 {
+		return err
 	}
 	for _, err := range decodeAll[Tombstone](c.tx, bucketEnded, scanOptions{}) {
 		if err != nil {
@@ -146,6 +139,32 @@ func (c *checker) records() error {
 	return err
 }
 
+// envelopes verifies the checksum of every record.
+func (c *checker) envelopes() error {
+	for _, b := range buckets() {
+		bb, err := c.tx.open(b)
+		if err != nil {
+			if err := c.found(err); err != nil {
+				return err
+			}
+			continue
+		}
+		cursor := bb.Cursor()
+		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+			_, err := unseal(b, k, v)
+			if err == nil {
+				err = c.ctx.Err()
+			} else {
+				err = c.found(c.tx.corrupt(b, k, err.Error()))
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (c *checker) leases() error {
 	for e, err := range c.tx.scan(bucketLeases, scanOptions{}) {
 		if err != nil {
@@ -156,7 +175,7 @@ func (c *checker) leases() error {
 			return err
 		}
 		if string(e.key) != string(be16(l.Port)) {
-			if err := c.inconsistent("the lease of port %d is under key %x", l.Port, e.key); err != nil {
+			if err := c.inconsistent(bucketLeases, e.key, "the lease of port %d is under key %x", l.Port, e.key); err != nil {
 				return err
 			}
 		}
@@ -175,7 +194,7 @@ func (c *checker) lease(l Lease) error {
 			return err
 		}
 		if leaseID != l.LeaseID {
-			err := c.inconsistent("lease %s of port %d has process %d, whose mapping says %q",
+			err := c.inconsistent(bucketLeases, be16(l.Port), "lease %s of port %d has process %d, whose mapping says %q",
 				l.LeaseID, l.Port, l.Identity.PID, leaseID)
 			if err != nil {
 				return err
@@ -189,7 +208,7 @@ func (c *checker) lease(l Lease) error {
 	if err != nil || known {
 		return err
 	}
-	return c.inconsistent("lease %s of port %d is held by worker %q, which has no record", l.LeaseID, l.Port, l.WorkerID)
+	return c.inconsistent(bucketLeases, be16(l.Port), "lease %s of port %d is held by worker %q, which has no record", l.LeaseID, l.Port, l.WorkerID)
 }
 
 func (c *checker) pids() error {
@@ -202,7 +221,7 @@ func (c *checker) pids() error {
 			return err
 		}
 		if len(e.key) != 6 {
-			if err := c.inconsistent("PID mapping under key %x", e.key); err != nil {
+			if err := c.inconsistent(bucketPIDs, e.key, "PID mapping under key %x", e.key); err != nil {
 				return err
 			}
 			continue
@@ -215,7 +234,7 @@ func (c *checker) pids() error {
 		if err == nil && l.LeaseID == leaseID && l.Identity != nil && l.Identity.PID == pid {
 			continue
 		}
-		if err := c.inconsistent("process %d is mapped to port %d by lease %s, which does not say so", pid, port, leaseID); err != nil {
+		if err := c.inconsistent(bucketPIDs, e.key, "process %d is mapped to port %d by lease %s, which does not say so", pid, port, leaseID); err != nil {
 			return err
 		}
 	}
@@ -238,7 +257,7 @@ func (c *checker) workers() error {
 			if err == nil && l.LeaseID == w.LeaseID {
 				continue
 			}
-			if err := c.inconsistent("worker %s is %s and port %d is not its by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
+			if err := c.inconsistent(bucketWorkers, []byte(w.WorkerID), "worker %s is %s and port %d is not its by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
 				return err
 			}
 		}
@@ -259,7 +278,7 @@ func (c *checker) events() error {
 			return err
 		}
 		if string(e.key) != string(be64(ev.Seq)) {
-			if err := c.inconsistent("event %d is under key %x", ev.Seq, e.key); err != nil {
+			if err := c.inconsistent(bucketEvents, e.key, "event %d is under key %x", ev.Seq, e.key); err != nil {
 				return err
 			}
 		}
@@ -270,7 +289,7 @@ func (c *checker) events() error {
 	}
 	b, err := c.tx.EventBounds()
 	if err == nil && b.Newest < max(last, b.Pruned) {
-		return c.inconsistent("the sequence of events is at %d, behind event %d", b.Newest, max(last, b.Pruned))
+		return c.inconsistent(bucketEvents, be64(max(last, b.Pruned)), "the sequence of events is at %d, behind event %d", b.Newest, max(last, b.Pruned))
 	}
 	return err
 }
@@ -289,7 +308,7 @@ func (c *checker) event(ev Event) error {
 			return err
 		}
 		if wanted && !present {
-			if err := c.inconsistent("event %d is missing in %s of %s", ev.Seq, ix.bucket, ix.id); err != nil {
+			if err := c.inconsistent(bucketEvents, be64(ev.Seq), "event %d is missing in %s of %s", ev.Seq, ix.bucket, ix.id); err != nil {
 				return err
 			}
 		}
@@ -321,7 +340,7 @@ func (c *checker) index(b bucket) error {
 			}
 			continue
 		}
-		if err := c.inconsistent("%s has %x, and there is no such event", b, e.key); err != nil {
+		if err := c.inconsistent(b, e.key, "%s has %x, and there is no such event", b, e.key); err != nil {
 			return err
 		}
 	}
@@ -345,7 +364,7 @@ func (c *checker) keys() error {
 		if err == nil && j.Key == string(e.key) {
 			continue
 		}
-		if err := c.inconsistent("an idempotency key stands for job %q, which does not say so", k.JobID); err != nil {
+		if err := c.inconsistent(bucketKeys, e.key, "an idempotency key stands for job %q, which does not say so", k.JobID); err != nil {
 			return err
 		}
 	}
@@ -369,7 +388,7 @@ func (c *checker) number(job *jobNumbers, ev Event) error {
 	if err != nil || !kept {
 		return err
 	}
-	return c.inconsistent("event %d is number %d of %s, expected was %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
+	return c.inconsistent(bucketEvents, be64(ev.Seq), "event %d is number %d of %s, expected was %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
 }
 
 // goesOnWith reports whether the number of a job's next event is the next one.

@@ -5,7 +5,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/crc32"
+	"strconv"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -56,6 +59,28 @@ func checksum(b bucket, key, payload []byte) uint32 {
 	crc = crc32.Update(crc, table, key)
 	crc = crc32.Update(crc, table, []byte{0})
 	return crc32.Update(crc, table, payload)
+}
+
+// keyName is what a key stands for, in a form that is the same for all keys of its
+// bucket: a port, a number, an id. A key that has not the form of its bucket is
+// written like any other.
+func keyName(b bucket, key []byte) string {
+	switch {
+	case b == bucketLeases && len(key) == 2:
+		return strconv.Itoa(int(binary.BigEndian.Uint16(key)))
+	case b == bucketPIDs && len(key) == 6:
+		pid, port := splitPIDKey(key)
+		return fmt.Sprintf("%d/%d", pid, port)
+	case b == bucketEvents && len(key) == 8:
+		return strconv.FormatUint(binary.BigEndian.Uint64(key), 10)
+	case b == bucketEnded && len(key) > 10:
+		at := time.UnixMilli(int64(binary.BigEndian.Uint64(key))).UTC()
+		port := binary.BigEndian.Uint16(key[len(key)-2:])
+		return fmt.Sprintf("%s/%s/%d", at.Format("2006-01-02T15:04:05.000Z"), keyText(key[8:len(key)-2]), port)
+	case (b == bucketByJob || b == bucketByWorker) && len(key) > 9:
+		return fmt.Sprintf("%s/%d", keyText(key[:len(key)-9]), binary.BigEndian.Uint64(key[len(key)-8:]))
+	}
+	return keyText(key)
 }
 
 // keyText makes a key readable in an error message.

@@ -32,6 +32,19 @@ var (
 	ErrClaimed = errors.New("state is in use by a running hive")
 )
 
+// InconsistentError says which record contradicts another. errors.Is(err,
+// ErrInconsistent) holds.
+type InconsistentError struct {
+	Bucket string
+	Key    string // as in CorruptError
+	Reason string
+}
+
+func (e *InconsistentError) Error() string { return ErrInconsistent.Error() + ": " + e.Reason }
+
+// Unwrap makes errors.Is(err, ErrInconsistent) true.
+func (e *InconsistentError) Unwrap() error { return ErrInconsistent }
+
 // LockedError says that another process has the state file open.
 type LockedError struct {
 	Path string
@@ -49,7 +62,7 @@ func (e *LockedError) Error() string {
 type CorruptError struct {
 	Path   string
 	Bucket string // empty: the structure of the file, not a record
-	Key    string // as text where it is text, else in hexadecimal
+	Key    string // a port, a number, an id; what has not the form of its bucket is in hexadecimal
 	Reason string
 }
 

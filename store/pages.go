@@ -68,7 +68,8 @@ func examine(f *os.File, path string) error {
 }
 
 // newestMeta picks the meta page as bbolt does. One bad meta page is normal
-// after a crash in the middle of a commit.
+// after a crash in the middle of a commit. Of a file that is cut off it is
+// returned with the error.
 func newestMeta(f io.ReaderAt, size int64) (metaPage, error) {
 	first, err := readMetaPage(f, 0)
 	if err != nil {
@@ -90,7 +91,7 @@ func newestMeta(f io.ReaderAt, size int64) (metaPage, error) {
 	case newest.pageSize == 0:
 		return metaPage{}, errors.New("neither meta page is valid")
 	case newest.pages < firstPage || newest.pages > uint64(size)/newest.pageSize:
-		return metaPage{}, fmt.Errorf("the file is cut off: %d bytes, %d pages of %d bytes expected",
+		return newest, fmt.Errorf("the file is cut off: %d bytes, %d pages of %d bytes expected",
 			size, newest.pages, newest.pageSize)
 	}
 	return newest, nil
@@ -205,6 +206,24 @@ func (x *examiner) freelist() error {
 		}
 	}
 	return nil
+}
+
+// freeCount is how many pages are listed as free; 0 if that cannot be read.
+func freeCount(f io.ReaderAt, size int64) int64 {
+	meta, err := newestMeta(f, size)
+	if err != nil || meta.freelist == noFreelist {
+		return 0
+	}
+	x := &examiner{file: f, meta: meta, used: make([]bool, meta.pages)}
+	list, err := x.page(meta.freelist)
+	if err != nil {
+		return 0
+	}
+	_, count := header(list)
+	if count == 0xffff {
+		count = binary.NativeEndian.Uint64(list[pageHeader:])
+	}
+	return int64(min(count, meta.pages))
 }
 
 // treePage checks a page of a tree and returns the pages below it.

@@ -68,22 +68,24 @@ func (s *Store) UpdateReserved(ctx context.Context, fn func(*Tx) error) error {
 //
 // After the store has failed View still works, and may show the transaction
 // whose fate is unknown.
-func (s *Store) View(fn func(*Tx) error) (err error) {
+func (s *Store) View(fn func(*Tx) error) error { return viewOf(s.db, s.path, fn) }
+
+func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
-	tx := &Tx{now: transactionTime(), path: s.path}
+	tx := &Tx{now: transactionTime(), path: path}
 	defer func() {
 		tx.end()
 		value := recover()
 		switch {
 		case value == nil:
 		case isFault(value):
-			err = &CorruptError{Path: s.path, Reason: fmt.Sprint(value)}
+			err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
 		default:
 			panic(value)
 		}
 	}()
-	err = s.db.View(func(btx *bbolt.Tx) error {
+	err = db.View(func(btx *bbolt.Tx) error {
 		tx.btx = btx
 		return fn(tx)
 	})

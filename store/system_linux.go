@@ -59,9 +59,14 @@ func identify(file *os.File) (fileID, error) {
 // lock takes bbolt's lock ahead of bbolt, which then takes it again on the same
 // descriptor. That way the file can be examined under the lock before bbolt
 // reads it. false: another process holds it.
-func lock(file *os.File) (bool, error) {
+func lock(file *os.File) (bool, error) { return flock(file, unix.LOCK_EX) }
+
+// lockShared is lock for those who only read: there can be several of them.
+func lockShared(file *os.File) (bool, error) { return flock(file, unix.LOCK_SH) }
+
+func flock(file *os.File, how int) (bool, error) {
 	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return true, nil

@@ -18,6 +18,8 @@ func identify(*os.File) (fileID, error) { return fileID{}, nil }
 // lock leaves it to bbolt.
 func lock(*os.File) (bool, error) { return true, nil }
 
+func lockShared(*os.File) (bool, error) { return true, nil }
+
 func unlock(*os.File) error { return nil }
 
 // canExamine: bbolt locks the file and reads it in one call, so it cannot be

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"go.etcd.io/bbolt"
+
+	"rbeehive/migrations"
+)
+
+// compactStep bounds the transactions of a compaction, in bytes.
+const compactStep = 8 << 20
+
+// Compact writes the state file anew without its free pages, and returns its
+// length before and after. The new file is checked, and compared with the old one
+// record by record, before it takes its place; the old one is then gone. A hive
+// that starts on it goes on as with the old file. Errors, with nothing changed:
+// *LockedError, what Check found, *CorruptError, migrations.ErrNewer, the system's.
+func Compact(ctx context.Context, path string) (before, after int64, err error) {
+	old, err := OpenOffline(path, true)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	if err := old.Check(ctx); err != nil {
+		return 0, 0, err
+	}
+	fresh, err := tempBeside(path, "compact")
+	if err != nil {
+		return 0, 0, fmt.Errorf("compact: %w", err)
+	}
+	defer discard(fresh)
+	if err := protect(path, func() error { return old.compactTo(fresh) }); err != nil {
+		return 0, 0, fmt.Errorf("compact: %w", err)
+	}
+	if err := checkWhole(ctx, fresh); err != nil {
+		return 0, 0, fmt.Errorf("compact: the new file is not whole, and the old one stays: %w", err)
+	}
+	if before, err = sizeOf(path); err != nil {
+		return 0, 0, err
+	}
+	if after, err = sizeOf(fresh); err != nil {
+		return 0, 0, err
+	}
+	return before, after, replace(fresh, path, "")
+}
+
+func sizeOf(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (o *Offline) compactTo(path string) (err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := bbolt.Compact(db, o.db, compactStep); err != nil {
+		return err
+	}
+	if err := o.sameAs(db); err != nil {
+		return err
+	}
+	return o.goOn(db, path)
+}
+
+// sameAs compares all records.
+func (o *Offline) sameAs(db *bbolt.DB) error {
+	return o.db.View(func(old *bbolt.Tx) error {
+		return db.View(func(fresh *bbolt.Tx) error {
+			for _, b := range buckets() {
+				one, other := old.Bucket([]byte(b)), fresh.Bucket([]byte(b))
+				if other == nil || one.Sequence() != other.Sequence() {
+					return fmt.Errorf("bucket %s was not copied", b)
+				}
+				c, d := one.Cursor(), other.Cursor()
+				k, v := c.First()
+				for l, w := d.First(); k != nil || l != nil; l, w = d.Next() {
+					if !bytes.Equal(k, l) || !bytes.Equal(v, w) {
+						return fmt.Errorf("bucket %s, key %s was not copied", b, keyName(b, k))
+					}
+					k, v = c.Next()
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// goOn lets the file take over from the one that it was made from: it is no copy,
+// unless that one was.
+func (o *Offline) goOn(db *bbolt.DB, path string) error {
+	here, err := identify(o.file)
+	if err != nil {
+		return err
+	}
+	if o.schema != migrations.Current() || !o.meta.file.same(here) {
+		return nil // the next start has to see that
+	}
+	fresh, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer fresh.Close()
+	there, err := identify(fresh)
+	if err != nil || there == (fileID{}) {
+		return err
+	}
+	return db.Update(func(btx *bbolt.Tx) error {
+		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
+		defer tx.end()
+		return tx.put(bucketMeta, []byte(metaFile), there)
+	})
+}

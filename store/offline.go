@@ -1,0 +1,338 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"rbeehive/migrations"
+)
+
+// Hold is the lock of a state file that is not opened: while it is held no hive
+// starts on the file, and nobody else repairs it.
+type Hold struct {
+	path string
+	file *os.File
+}
+
+// Take takes the lock of a state file, without waiting. Errors: *LockedError,
+// and the system's (fs.ErrNotExist).
+func Take(path string) (*Hold, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockHere(file, path, true); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &Hold{path, file}, nil
+}
+
+// File is the state file, to be read. It is closed by Release.
+func (h *Hold) File() *os.File { return h.file }
+
+// Release gives the lock back. Nil does nothing.
+func (h *Hold) Release() error {
+	if h == nil {
+		return nil
+	}
+	return errors.Join(unlock(h.file), h.file.Close())
+}
+
+// lockHere locks an open file, and makes sure that it is still the one of that name.
+func lockHere(file *os.File, path string, exclusive bool) error {
+	take := lockShared
+	if exclusive {
+		take = lock
+	}
+	locked, err := take(file)
+	if err != nil {
+		return err
+	}
+	ours, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(path)
+	if !locked || err != nil || !os.SameFile(ours, there) {
+		return &LockedError{Path: path, PID: lockHolder(path)}
+	}
+	return nil
+}
+
+// Offline is a state file that is open to be read while no hive has it. Nothing
+// is written to it. It is not safe for concurrent use.
+type Offline struct {
+	path   string
+	file   *os.File // bbolt's
+	db     *bbolt.DB
+	schema int
+	meta   recorded // zero with another schema than this build's
+}
+
+// OpenOffline opens a state file to be read, without waiting. Several can have it
+// open at once, unless it is exclusive. Errors: *LockedError, *CorruptError (what
+// Gather reads can be read all the same), migrations.ErrForeign, and the system's.
+func OpenOffline(path string, exclusive bool) (*Offline, error) {
+	o := &Offline{path: path}
+	if err := protect(path, func() error { return o.open(exclusive) }); err != nil {
+		return nil, fmt.Errorf("open the state file: %w", errors.Join(err, o.Close()))
+	}
+	return o, nil
+}
+
+func (o *Offline) open(exclusive bool) (err error) {
+	file, err := os.Open(o.path)
+	if err != nil {
+		return err
+	}
+	o.file = file
+	if err := lockHere(file, o.path, exclusive); err != nil {
+		return err
+	}
+	if info, err := file.Stat(); err != nil || info.Size() == 0 {
+		return errors.Join(err, &CorruptError{Path: o.path, Reason: "it is empty"})
+	}
+	if err := examine(file, o.path); err != nil {
+		return err
+	}
+	o.db, err = bbolt.Open(o.path, 0o600, &bbolt.Options{
+		Timeout: time.Nanosecond, ReadOnly: true, FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(string, int, os.FileMode) (*os.File, error) { return file, nil },
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return &LockedError{Path: o.path, PID: lockHolder(o.path)}
+	case damaged(err):
+		return asCorrupt(o.path, err)
+	case err != nil:
+		return err
+	}
+	if exclusive { // bbolt has made it a shared one
+		if err := lockHere(file, o.path, true); err != nil {
+			return err
+		}
+	}
+	return o.inspect()
+}
+
+func (o *Offline) inspect() error {
+	return o.View(func(tx *Tx) (err error) {
+		o.schema, err = migrations.Version(tx.btx)
+		switch {
+		case errors.Is(err, migrations.ErrDamaged):
+			return &CorruptError{Path: o.path, Bucket: string(bucketMeta), Key: metaSchema, Reason: err.Error()}
+		case err != nil:
+			return err
+		case o.schema == 0:
+			return fmt.Errorf("it holds nothing: %w", migrations.ErrForeign)
+		case o.schema != migrations.Current():
+			return nil
+		}
+		o.meta, err = tx.readMeta()
+		return err
+	})
+}
+
+// Close gives the lock back.
+func (o *Offline) Close() error {
+	switch {
+	case o.db != nil:
+		return o.db.Close()
+	case o.file != nil:
+		err := unlock(o.file) // see openOnce
+		if err := o.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			return err
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+// View is Store.View.
+func (o *Offline) View(fn func(*Tx) error) error { return viewOf(o.db, o.path, fn) }
+
+// Schema is the schema of the file.
+func (o *Offline) Schema() int { return o.schema }
+
+// Meta describes the file as its last hive left it.
+func (o *Offline) Meta() Meta {
+	m := o.meta
+	return Meta{
+		Schema: o.schema, StateID: m.stateID, Incarnation: m.incarnation, MachineID: m.machineID,
+		Dev: m.file.Dev, Ino: m.file.Ino, CreatedAt: m.createdAt,
+	}
+}
+
+// Check is Store.Check. Of a file with an older schema, which the next start of
+// hive migrates, only structure and checksums are examined. Errors besides:
+// migrations.ErrNewer.
+func (o *Offline) Check(ctx context.Context) error {
+	if err := supported(o.schema); err != nil {
+		return err
+	}
+	var findings []error
+	err := o.View(func(tx *Tx) error {
+		for err := range tx.btx.Check() {
+			if len(findings) < maxFindings {
+				findings = append(findings, &CorruptError{Path: o.path, Reason: err.Error()})
+			}
+		}
+		c := &checker{ctx: ctx, tx: tx}
+		var err error
+		if o.schema == migrations.Current() {
+			err = c.run()
+		} else {
+			err = c.envelopes()
+		}
+		findings = append(findings, c.findings...)
+		return err
+	})
+	return errors.Join(append(findings, err)...)
+}
+
+// Overview says what is in a state file.
+type Overview struct {
+	Records   []Count // one for each bucket, in the order of the package comment
+	Live      int     // workers that have not ended
+	Newest    time.Time
+	Bytes     int64 // length of the file
+	UsedBytes int64 // what its newest transaction needs of it
+}
+
+// Count is how many records a bucket has.
+type Count struct {
+	Bucket  string `json:"bucket"`
+	Records int    `json:"records"`
+}
+
+// Overview counts the records and finds the newest. Damaged ones count; they are
+// left out of what is said about workers and times.
+func (o *Offline) Overview() (v Overview, err error) {
+	info, err := o.file.Stat()
+	if err != nil {
+		return v, err
+	}
+	v.Bytes = info.Size()
+	err = o.View(func(tx *Tx) error {
+		v.UsedBytes = tx.btx.Size() - freeCount(o.file, v.Bytes)*int64(o.db.Info().PageSize)
+		for _, b := range buckets() {
+			n, err := tx.count(b)
+			if err != nil && o.schema == migrations.Current() {
+				return err
+			}
+			v.Records = append(v.Records, Count{string(b), n})
+		}
+		if o.schema != migrations.Current() {
+			return nil
+		}
+		return v.look(tx)
+	})
+	return v, err
+}
+
+func (tx *Tx) count(b bucket) (n int, err error) {
+	bb, err := tx.open(b)
+	if err != nil {
+		return 0, err
+	}
+	c := bb.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return n, nil
+}
+
+// look leaves out what is damaged: that is for Check to say.
+func (v *Overview) look(tx *Tx) error {
+	see := func(t time.Time) {
+		if t.After(v.Newest) {
+			v.Newest = t
+		}
+	}
+	for w, err := range tx.Workers() {
+		if err == nil && !w.State.Ended() {
+			v.Live++
+		}
+		see(w.StartedAt)
+	}
+	for l, err := range tx.Leases() {
+		if err == nil {
+			see(l.AcquiredAt)
+		}
+	}
+	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{reverse: true}) {
+		if err == nil {
+			see(ev.At)
+		}
+		break
+	}
+	return nil
+}
+
+// supported refuses a schema that this build does not know.
+func supported(schema int) error {
+	if last := migrations.Current(); schema > last {
+		return &migrations.NewerError{File: schema, Supported: last}
+	}
+	return nil
+}
+
+// Record is one record of a dump.
+type Record struct {
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+	// Value is the record as JSON; null in an index, and if Error is set.
+	Value []byte `json:"-"`
+	Error string `json:"-"` // why it cannot be read
+}
+
+// Dump calls each for every record of a state file, bucket by bucket, and for
+// everything that cannot be read, which does not end it. It does not use bbolt.
+// Errors: *LockedError, what each returns, and the system's.
+func Dump(path string, each func(Record) error) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := lockHere(file, path, false); err != nil {
+		return err
+	}
+	var failed error
+	damage := func(b bucket, reason string) {
+		failed = errors.Join(failed, each(Record{Bucket: string(b), Error: reason}))
+	}
+	w, err := newWalker(file, func(r rawRecord) error { return each(dumped(r)) }, damage)
+	if err != nil {
+		return err
+	}
+	err = w.tree()
+	if errors.Is(err, errNoMeta) {
+		damage("", err.Error())
+		err = nil
+	}
+	return errors.Join(err, failed)
+}
+
+func dumped(r rawRecord) Record {
+	d := Record{Bucket: string(r.bucket), Key: keyName(r.bucket, r.key)}
+	payload, err := unseal(r.bucket, r.key, r.value)
+	if err != nil {
+		d.Error = err.Error()
+		return d
+	}
+	if r.bucket != bucketByJob && r.bucket != bucketByWorker {
+		d.Value = slices.Clone(payload)
+	}
+	return d
+}

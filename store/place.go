@@ -1,0 +1,112 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile makes a file of mode 0600 that is complete under its name, or not
+// there at all: fill writes a temporary file beside it, which is made durable
+// before it gets the name. With overwrite false an existing file is an
+// fs.ErrExist. An error of fill is returned as it is.
+func WriteFile(path string, overwrite bool, fill func(*os.File) error) (err error) {
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreGone(os.Remove(temp.Name())))
+		}
+	}()
+	err = fill(temp)
+	if err == nil {
+		err = temp.Sync()
+	}
+	if closed := temp.Close(); err == nil && !errors.Is(closed, os.ErrClosed) {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	if overwrite {
+		err = os.Rename(temp.Name(), path)
+	} else if err = os.Link(temp.Name(), path); err == nil { // unlike rename it does not replace
+		err = os.Remove(temp.Name())
+	} else if !errors.Is(err, fs.ErrExist) {
+		err = renameNew(temp.Name(), path) // a file system without hard links
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func renameNew(from, to string) error {
+	if _, err := os.Lstat(to); err == nil {
+		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+	}
+	return os.Rename(from, to)
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// replace puts the file fresh, which is durable, in the place of path. What was
+// there stays as aside, unless that is empty. At no moment is there no file at
+// path: a hive that started then would begin with nothing.
+func replace(fresh, path, aside string) error {
+	if aside != "" {
+		if err := keepAs(path, aside); err != nil {
+			return fmt.Errorf("keep the present file: %w", err)
+		}
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// keepAs gives a file a second name, or copies it where there are no hard links.
+// That there is no file is no error.
+func keepAs(path, aside string) error {
+	err := os.Link(path, aside)
+	switch {
+	case err == nil:
+		return syncDir(filepath.Dir(aside))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return err
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return WriteFile(aside, false, func(to *os.File) error {
+		_, err := io.Copy(to, from)
+		return err
+	})
+}
+
+// discard removes a file that is not wanted any more.
+func discard(path string) { _ = os.Remove(path) } // what stays is a hidden file that nobody reads
+
+// tempBeside makes an empty file beside path, mode 0600.
+func tempBeside(path, what string) (string, error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"."+what+"-*")
+	if err != nil {
+		return "", err
+	}
+	return temp.Name(), temp.Close()
+}

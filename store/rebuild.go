@@ -1,0 +1,279 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"rbeehive/migrations"
+)
+
+// nowhere is the recorded place of a file that was put in place by hand. No file
+// is there, so the next start sees that it is not the file that was last used
+// (Meta.Relocated): it makes a new state id, and nothing is killed in it.
+func nowhere() fileID { return fileID{Born: 1} }
+
+// Content is all that a state file is rebuilt from.
+type Content struct {
+	StateID     string // empty: a new one
+	Incarnation uint64
+	MachineID   string
+	CreatedAt   time.Time // zero: now
+	Cursor      uint16
+	Sequence    uint64 // of the events: the next one is above it
+
+	Leases     []Lease // each once, however many ports it has
+	Tombstones []Tombstone
+	Workers    []Worker
+	Names      []NamedPort
+	Jobs       []Job
+	Keys       []KeyedJob
+	Events     []Event
+}
+
+// Rebuild writes a new state file from what is known, checks it, and puts it in
+// the place of path, of which the caller has the lock if there is a file. What
+// was there stays as aside. The new file is recognised as one that was put in
+// place by hand (Meta.Relocated). If it fails nothing was changed.
+func Rebuild(ctx context.Context, path, aside string, c Content) error {
+	fresh, err := tempBeside(path, "salvage")
+	if err != nil {
+		return fmt.Errorf("rebuild: %w", err)
+	}
+	defer discard(fresh)
+	err = protect(fresh, func() error { return build(fresh, c) })
+	if err == nil {
+		err = checkWhole(ctx, fresh)
+	}
+	if err == nil {
+		err = replace(fresh, path, aside)
+	}
+	if err != nil {
+		return fmt.Errorf("rebuild: %w", err)
+	}
+	return nil
+}
+
+// checkWhole checks a file that nobody else knows.
+func checkWhole(ctx context.Context, path string) error {
+	o, err := OpenOffline(path, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.Check(ctx), o.Close())
+}
+
+func build(path string, c Content) (err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := migrations.Apply(db, migrations.Steps(), nil); err != nil {
+		return err
+	}
+	m := Meta{StateID: c.StateID, Incarnation: c.Incarnation, MachineID: c.MachineID, CreatedAt: c.CreatedAt}
+	if m.StateID == "" {
+		m.StateID = uuid.NewString()
+	}
+	if m.CreatedAt.IsZero() {
+		m.CreatedAt = transactionTime()
+	}
+	if err := writeMeta(db, path, m, nowhere()); err != nil {
+		return err
+	}
+	return db.Update(func(btx *bbolt.Tx) error {
+		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
+		defer tx.end()
+		return tx.fill(c)
+	})
+}
+
+func (tx *Tx) fill(c Content) error {
+	for _, l := range c.Leases {
+		if err := tx.PutLease(l); err != nil {
+			return err
+		}
+	}
+	for _, t := range c.Tombstones {
+		if err := tx.put(bucketEnded, endedKey(t), t); err != nil {
+			return err
+		}
+	}
+	for _, w := range c.Workers {
+		if err := tx.PutWorker(w); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.Names {
+		if err := tx.SetNamedPort(n.Name, n.Port); err != nil {
+			return err
+		}
+	}
+	for _, j := range c.Jobs {
+		if err := tx.PutJob(j); err != nil {
+			return err
+		}
+	}
+	for _, k := range c.Keys {
+		if err := tx.put(bucketKeys, []byte(k.Key), k.Keyed); err != nil {
+			return err
+		}
+	}
+	if err := tx.fillEvents(c); err != nil {
+		return err
+	}
+	if c.Cursor == 0 {
+		return nil
+	}
+	return tx.SetCursor(c.Cursor)
+}
+
+// fillEvents writes events with the numbers that they had.
+func (tx *Tx) fillEvents(c Content) error {
+	for _, ev := range c.Events {
+		if err := tx.put(bucketEvents, be64(ev.Seq), ev); err != nil {
+			return err
+		}
+		for _, ix := range indexesOf(ev) {
+			if err := tx.put(ix.bucket, indexKey(ix.id, ev.Seq), indexValue{}); err != nil {
+				return err
+			}
+		}
+		c.Sequence = max(c.Sequence, ev.Seq)
+	}
+	bb, err := tx.open(bucketEvents)
+	if err != nil {
+		return err
+	}
+	return bb.SetSequence(c.Sequence)
+}
+
+// Restored says what a restore has done, or would do.
+type Restored struct {
+	From   Overview // of the file that was put in place
+	Schema int
+	Before *Overview // of the file that was there; nil: there was none, or it is damaged
+	Damage error     // why the file that was there cannot be read
+	Aside  string    // where it is now; empty: there was none
+}
+
+// Restore puts a copy of the state file from in the place of path. It holds the
+// lock of path meanwhile; what was there stays as aside. The file is checked
+// wholly before anything is changed. The next start of hive sees that the file was
+// put in place by hand (Meta.Relocated), and the incarnation says so for good.
+//
+// With dryRun it does everything but the replacing. Errors: *LockedError, what
+// Check found, *CorruptError, migrations.ErrNewer and ErrForeign, the system's.
+func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Restored, err error) {
+	held, err := Take(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, held.Release()) }()
+	fresh, err := tempBeside(path, "restore")
+	if err != nil {
+		return r, err
+	}
+	defer discard(fresh)
+	if err := copyFile(from, fresh); err != nil {
+		return r, err
+	}
+	if r.From, r.Schema, err = checked(ctx, fresh); err != nil {
+		return r, err
+	}
+	if held != nil {
+		r.Aside = aside
+		r.Before, r.Damage = held.overview()
+	}
+	if dryRun {
+		return r, nil
+	}
+	if err := protect(fresh, func() error { return markPlaced(fresh) }); err != nil {
+		return r, err
+	}
+	return r, replace(fresh, path, r.Aside)
+}
+
+// copyFile copies what another may have open to read, as it is at one moment.
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if err := lockHere(src, from, false); err != nil {
+		return err
+	}
+	return WriteFile(to, true, func(dst *os.File) error {
+		_, err := dst.ReadFrom(src)
+		return err
+	})
+}
+
+func checked(ctx context.Context, path string) (v Overview, schema int, err error) {
+	o, err := OpenOffline(path, false)
+	if err != nil {
+		return v, 0, err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	if err := o.Check(ctx); err != nil {
+		return v, 0, err
+	}
+	v, err = o.Overview()
+	return v, o.Schema(), err
+}
+
+// overview looks at the file that is held, as far as it can be read.
+func (h *Hold) overview() (*Overview, error) {
+	g, err := Gather(h.file, false)
+	if err != nil {
+		return nil, err
+	}
+	v := &Overview{Bytes: g.Bytes}
+	for _, w := range g.Workers {
+		if w.Source == FromTree && !w.Record.State.Ended() {
+			v.Live++
+		}
+	}
+	for _, e := range g.Events {
+		if e.Source == FromTree && e.Record.At.After(v.Newest) {
+			v.Newest = e.Record.At
+		}
+	}
+	if len(g.Damage) > 0 {
+		return v, fmt.Errorf("%s", g.Damage[0])
+	}
+	return v, nil
+}
+
+// markPlaced records in a file of which the name is not known yet that it was put
+// in place by hand. A file with an older schema is migrated first by the next
+// start, which sees another inode.
+func markPlaced(path string) (err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Sync(), db.Close()) }()
+	return db.Update(func(btx *bbolt.Tx) error {
+		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
+		defer tx.end()
+		var n uint64
+		if err := ignoreMissing(tx.get(bucketMeta, []byte(metaIncarnation), &n)); err != nil {
+			return err
+		}
+		if err := tx.put(bucketMeta, []byte(metaIncarnation), n+1); err != nil {
+			return err
+		}
+		return tx.put(bucketMeta, []byte(metaFile), nowhere())
+	})
+}

@@ -1,0 +1,338 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// Source says how far a record that was read from a damaged file can be relied
+// on. A lower one goes before a higher one.
+type Source int
+
+// The sources of a record.
+const (
+	// FromTree: the newest transaction leads to it.
+	FromTree Source = iota
+	// FromLost: on a page that nothing leads to and that is not free: what led
+	// there is damaged.
+	FromLost
+	// FromRest: on a page that is free, or may be: it may have been changed or
+	// removed since.
+	FromRest
+	// FromBackup: in a backup.
+	FromBackup
+)
+
+// String returns the source for a person.
+func (s Source) String() string {
+	return [...]string{"the file", "a lost page", "a freed page", "the backup"}[s]
+}
+
+// rawRecord is one key and value as they stand on a page.
+type rawRecord struct {
+	bucket bucket
+	key    []byte
+	value  []byte
+	source Source
+}
+
+// walker reads a file as far as it can be read: other than the examiner it goes on
+// behind what is damaged, and it never trusts a number. Each page is read once,
+// so it comes to an end whatever is in the file.
+type walker struct {
+	file     io.ReaderAt
+	size     int64 // of the file
+	pageSize uint64
+	pages    uint64 // of which there can be any
+	seen     []bool
+	record   func(rawRecord) error
+	damage   func(b bucket, reason string)
+	sequence uint64 // the highest that the bucket of events had
+}
+
+func newWalker(file *os.File, record func(rawRecord) error, damage func(bucket, string)) (*walker, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return &walker{file: file, size: info.Size(), record: record, damage: damage}, nil
+}
+
+// errNoMeta: it cannot be told where anything is.
+var errNoMeta = errors.New("neither meta page is valid")
+
+// tree reads what the newest transaction leads to. errNoMeta: nothing leads anywhere.
+func (w *walker) tree() error {
+	meta, err := newestMeta(w.file, w.size)
+	if meta.pageSize == 0 {
+		w.measure(0)
+		return errNoMeta
+	}
+	if err != nil { // it is cut off: what is there can be read all the same
+		w.damage("", err.Error())
+	}
+	w.measure(meta.pageSize)
+	return w.root(meta.root, FromTree)
+}
+
+// measure sets the size of pages; 0: it has to be guessed.
+func (w *walker) measure(pageSize uint64) {
+	if pageSize == 0 {
+		pageSize = w.guessPageSize()
+	}
+	w.pageSize = pageSize
+	w.pages = uint64(w.size) / pageSize
+	w.seen = make([]bool, w.pages)
+}
+
+// guessPageSize takes the size with which most pages say which page they are.
+func (w *walker) guessPageSize() uint64 {
+	best, most := uint64(os.Getpagesize()), 0
+	for size := uint64(1024); size <= 1<<16; size <<= 1 {
+		n := 0
+		for id := uint64(firstPage); id < uint64(w.size)/size; id++ {
+			var b [8]byte
+			if _, err := w.file.ReadAt(b[:], int64(id*size)); err == nil && binary.NativeEndian.Uint64(b[:]) == id {
+				n++
+			}
+		}
+		if n > most {
+			best, most = size, n
+		}
+	}
+	return best
+}
+
+// root reads the page in which every bucket has its place.
+func (w *walker) root(id uint64, source Source) error {
+	return w.page("", id, source, func(b bucket, value []byte) error { return w.bucket(b, value, source) })
+}
+
+// bucket reads a bucket, which is on pages of its own or inside its value.
+func (w *walker) bucket(b bucket, value []byte, source Source) error {
+	if len(value) < bucketHeader {
+		w.damage(b, "it is too short for a bucket")
+		return nil
+	}
+	if b == bucketEvents {
+		w.sequence = max(w.sequence, binary.NativeEndian.Uint64(value[8:]))
+	}
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		return w.page(b, root, source, nil)
+	}
+	return w.leaf(b, value[bucketHeader:], source, nil)
+}
+
+// page reads a page of a tree and all that is below it. nested is called for
+// buckets inside of it.
+func (w *walker) page(b bucket, id uint64, source Source, nested func(bucket, []byte) error) error {
+	todo := []uint64{id}
+	for len(todo) > 0 {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		page, err := w.read(id)
+		if err != nil {
+			w.damage(b, fmt.Sprintf("page %d: %v", id, err))
+			continue
+		}
+		flags, count := header(page)
+		switch flags {
+		case flagLeaf:
+			if err := w.leaf(b, page, source, nested); err != nil {
+				return err
+			}
+		case flagBranch:
+			if count == 0 {
+				w.damage(b, fmt.Sprintf("page %d: it is a branch without children", id))
+			}
+			todo = append(todo, w.children(b, id, page)...)
+		default:
+			w.damage(b, fmt.Sprintf("page %d: it is neither leaf nor branch (%#x)", id, flags))
+		}
+	}
+	return nil
+}
+
+// children are the pages that a branch leads to, the first one last.
+func (w *walker) children(b bucket, id uint64, page []byte) (list []uint64) {
+	_, count := header(page)
+	for i := range count {
+		at := pageHeader + i*elementSize
+		if at+elementSize > uint64(len(page)) {
+			w.damage(b, fmt.Sprintf("page %d: it has no room for %d elements", id, count))
+			break
+		}
+		list = append(list, binary.NativeEndian.Uint64(page[at+8:]))
+	}
+	slices.Reverse(list)
+	return list
+}
+
+// read returns a page with its overflow, as much of that as there can be. A page
+// is returned once.
+func (w *walker) read(id uint64) ([]byte, error) {
+	if id < firstPage || id >= w.pages {
+		return nil, errors.New("it is outside of the file")
+	}
+	if w.seen[id] {
+		return nil, errors.New("it is used twice")
+	}
+	w.seen[id] = true
+	head := make([]byte, pageHeader)
+	if _, err := w.file.ReadAt(head, int64(id*w.pageSize)); err != nil {
+		return nil, err
+	}
+	if got := binary.NativeEndian.Uint64(head); got != id {
+		return nil, fmt.Errorf("it says that it is page %d", got)
+	}
+	overflow := uint64(binary.NativeEndian.Uint32(head[12:]))
+	overflow = min(overflow, w.pages-id-1)
+	for i := range overflow {
+		w.seen[id+1+i] = true
+	}
+	page := make([]byte, (overflow+1)*w.pageSize)
+	if _, err := w.file.ReadAt(page, int64(id*w.pageSize)); err != nil {
+		return nil, err
+	}
+	return page, nil
+}
+
+// leaf reads the elements of a leaf, each for itself.
+func (w *walker) leaf(b bucket, page []byte, source Source, nested func(bucket, []byte) error) error {
+	if len(page) < pageHeader {
+		w.damage(b, "it is too short for a page")
+		return nil
+	}
+	_, count := header(page)
+	for i := range count {
+		key, value, isBucket, err := leafElement(page, i)
+		if err != nil {
+			w.damage(b, fmt.Sprintf("element %d of a page: %v", i, err))
+			if pageHeader+(i+1)*elementSize > uint64(len(page)) {
+				return nil // so are all behind it
+			}
+			continue
+		}
+		switch {
+		case isBucket && nested != nil:
+			err = nested(bucket(key), value)
+		case isBucket || b == "":
+			w.damage(b, keyText(key)+" stands where it cannot be")
+		default:
+			err = w.record(rawRecord{bucket: b, key: key, value: value, source: source})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leafElement returns the i-th element of a leaf.
+func leafElement(page []byte, i uint64) (key, value []byte, isBucket bool, err error) {
+	at := pageHeader + i*elementSize
+	if at+elementSize > uint64(len(page)) {
+		return nil, nil, false, errors.New("there is no room for it")
+	}
+	b, ne := page[at:], binary.NativeEndian
+	pos, ksize, vsize := uint64(ne.Uint32(b[4:])), uint64(ne.Uint32(b[8:])), uint64(ne.Uint32(b[12:]))
+	if key, err = part(b, pos, ksize); err != nil {
+		return nil, nil, false, err
+	}
+	if value, err = part(b, pos+ksize, vsize); err != nil {
+		return nil, nil, false, err
+	}
+	return key, value, ne.Uint32(b)&bucketElement != 0, nil
+}
+
+// rest reads every leaf that was not read before. What it finds is current if the
+// page is in the way of being used, which the list of free pages says if it can
+// be read.
+func (w *walker) rest() error {
+	free, known := w.freePages()
+	for id := uint64(firstPage); id < w.pages; id++ {
+		if w.seen[id] {
+			continue
+		}
+		source := FromRest
+		if known && !free[id] {
+			source = FromLost
+		}
+		page, err := w.read(id)
+		if err != nil {
+			continue
+		}
+		if flags, _ := header(page); flags == flagLeaf {
+			if err := w.scattered(page, source); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scattered reads a leaf of which it is not known where it belongs: the checksum
+// of a record says in which bucket it is.
+func (w *walker) scattered(page []byte, source Source) error {
+	_, count := header(page)
+	for i := range count {
+		key, value, isBucket, err := leafElement(page, i)
+		switch {
+		case err != nil:
+			continue
+		case isBucket:
+			err = w.inlined(bucket(key), value, source)
+		default:
+			err = w.homeless(key, value, source)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inlined reads a bucket inside its value.
+func (w *walker) inlined(b bucket, value []byte, source Source) error {
+	if !slices.Contains(buckets(), b) || len(value) < bucketHeader {
+		return nil
+	}
+	if b == bucketEvents {
+		w.sequence = max(w.sequence, binary.NativeEndian.Uint64(value[8:]))
+	}
+	if binary.NativeEndian.Uint64(value) != 0 || len(value) < bucketHeader+pageHeader {
+		return nil
+	}
+	return w.scattered(value[bucketHeader:], source)
+}
+
+func (w *walker) homeless(key, value []byte, source Source) error {
+	for _, b := range buckets() {
+		if _, err := unseal(b, key, value); err == nil {
+			return w.record(rawRecord{bucket: b, key: key, value: value, source: source})
+		}
+	}
+	return nil
+}
+
+// freePages reads the list of free pages of the newest transaction.
+func (w *walker) freePages() (free []bool, known bool) {
+	meta, err := newestMeta(w.file, w.size)
+	if err != nil || meta.freelist == noFreelist {
+		return nil, false
+	}
+	x := &examiner{file: w.file, meta: meta, used: make([]bool, meta.pages)}
+	if x.freelist() != nil {
+		return nil, false
+	}
+	free = make([]bool, w.pages)
+	copy(free, x.used) // with the pages of the list itself, which are no leaves
+	for id := meta.pages; id < w.pages; id++ {
+		free[id] = true // never used, or by a transaction that did not get as far as its meta page
+	}
+	return free, true
+}
