@@ -178,3 +178,13 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// Unclaimed returns ErrClaimed if a hive of this state runs on this machine, as far
+// as that can be seen (see the package's caveats).
+func Unclaimed(stateID string) error {
+	c, err := newClaim(stateID)
+	if err != nil {
+		return err
+	}
+	return c.release()
+}

@@ -105,6 +105,12 @@ func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return 
 // Sweep returns ErrUnsupported.
 func Sweep(context.Context, string) ([]Stray, error) { return nil, ErrUnsupported }
 
+// FindLiving returns ErrUnsupported.
+func FindLiving(context.Context, string, []string) ([]Living, error) { return nil, ErrUnsupported }
+
+// Judge returns Unknown and ErrUnsupported.
+func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
+
 // Run returns ErrUnsupported.
 func Run(context.Context, Command) (Result, error) { return Result{}, ErrUnsupported }
 

@@ -92,6 +92,21 @@ type Stray struct {
 	Program  string // as in Member
 }
 
+// Living is a process that says by itself which worker it is of.
+type Living struct {
+	PID, Parent int
+	Start       uint64 // clock ticks since boot
+	Leader      bool   // of its session, as a worker's main process is
+	WorkerID    string
+	StateID     string // from the stamp, like LeaseID; empty without one
+	LeaseID     string
+	Cgroup      string // that hive made for the worker, relative to the mount; empty: it is in none
+	Proof       string // the strongest one: ProofCgroup, ProofLog or ProofStamp
+	Program     string // as in Member
+	Argv        []string
+	Dir         string // working directory; empty: it cannot be seen
+}
+
 // Tree is a worker with everything it has started.
 type Tree struct {
 	// Main is the worker's main process; nil when it is dead.

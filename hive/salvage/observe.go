@@ -1,0 +1,218 @@
+package salvage
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// known is what the files say.
+type known struct {
+	file, backup *store.Gathered
+}
+
+// workers returns what is known of each worker, by id, best first.
+func (k *known) workers() map[string][]store.Version[store.Worker] {
+	byID := map[string][]store.Version[store.Worker]{}
+	for _, v := range k.file.Workers {
+		byID[v.Record.WorkerID] = append(byID[v.Record.WorkerID], v)
+	}
+	if !k.file.Whole["workers"] {
+		for _, v := range k.backup.Workers {
+			byID[v.Record.WorkerID] = append(byID[v.Record.WorkerID], v)
+		}
+	}
+	for _, versions := range byID {
+		slices.SortStableFunc(versions, func(a, b store.Version[store.Worker]) int {
+			return cmp.Or(cmp.Compare(age(a.Source), age(b.Source)), lastTime(b.Record).Compare(lastTime(a.Record)))
+		})
+	}
+	return byID
+}
+
+// age makes no difference between sources that are of the past.
+func age(s store.Source) int { return int(min(s, store.FromRest)) }
+
+// lastTime is the latest time in a record: what was written later says more.
+func lastTime(w store.Worker) time.Time {
+	t := w.StartedAt
+	for _, other := range []*time.Time{w.ReadyAt, w.EndedAt, w.NextTry} {
+		if other != nil && other.After(t) {
+			t = *other
+		}
+	}
+	return t
+}
+
+// states returns every state id that the files name, best first.
+func (k *known) states() (ids []string) {
+	for _, v := range append(slices.Clone(k.file.StateIDs), k.backup.StateIDs...) {
+		if !slices.Contains(ids, v.Record) {
+			ids = append(ids, v.Record)
+		}
+	}
+	return ids
+}
+
+// seen is what the processes say.
+type seen struct {
+	states []string // state ids, best first
+	alive  map[string]*group
+}
+
+// group is the living processes of one worker.
+type group struct {
+	main    *store.Identity // of the main process; nil: it has ended
+	unknown bool            // the recorded main process cannot be judged
+	found   []proc.Living
+	started time.Time // of the main process, as its log says; zero: it does not
+	ports   []uint16  // on which they listen; only looked at if there is no record
+}
+
+// observe groups the processes by worker, and finds each one's main process.
+func observe(ctx context.Context, k *known, found []proc.Living, states []string) (*seen, error) {
+	s := &seen{states: states, alive: map[string]*group{}}
+	for _, l := range found {
+		g := s.group(l.WorkerID)
+		g.found = append(g.found, l)
+	}
+	records := k.workers()
+	for id, versions := range records {
+		for _, v := range versions {
+			s.judge(id, v)
+		}
+	}
+	for id, g := range s.alive {
+		if g.main == nil {
+			g.findMain(k.logOf(id, g))
+		}
+		if len(records[id]) > 0 || g.main == nil {
+			continue
+		}
+		if err := g.findPorts(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *seen) group(id string) *group {
+	if s.alive[id] == nil {
+		s.alive[id] = &group{}
+	}
+	return s.alive[id]
+}
+
+// judge looks whether a recorded process lives. One that does may say nothing by
+// itself: many programs overwrite their environment.
+func (s *seen) judge(id string, v store.Version[store.Worker]) {
+	if v.Record.Identity == nil || v.Record.State.Ended() || s.alive[id] != nil && s.alive[id].main != nil {
+		return
+	}
+	switch verdict, _ := proc.Judge(*v.Record.Identity); verdict {
+	case proc.Alive:
+		s.group(id).main = v.Record.Identity
+	case proc.Unknown:
+		if v.Source <= store.FromLost {
+			s.group(id).unknown = true
+		}
+	}
+}
+
+// startedLine is what hive writes into the log of a worker that it starts.
+var startedLine = regexp.MustCompile(`(?m)^--- hive: started(?: again,)? pid (\d+) port \d+ (\S+)$`)
+
+// lookedThrough is how much of the head and of the tail of a log is looked through.
+const lookedThrough = 1 << 20
+
+// logOf returns what of a worker's log may have hive's lines in it.
+func (k *known) logOf(id string, g *group) (text []byte) {
+	for _, l := range g.found {
+		f, err := os.Open("/proc/" + strconv.Itoa(l.PID) + "/fd/1")
+		if err != nil {
+			continue
+		}
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			text = headAndTail(f, info.Size())
+		}
+		_ = f.Close()
+		if len(text) > 0 {
+			return text
+		}
+	}
+	return nil
+}
+
+func headAndTail(f io.ReaderAt, size int64) []byte {
+	if size <= 2*lookedThrough {
+		text, _ := io.ReadAll(io.NewSectionReader(f, 0, size)) // what can be read of it
+		return text
+	}
+	head, _ := io.ReadAll(io.NewSectionReader(f, 0, lookedThrough))
+	tail, _ := io.ReadAll(io.NewSectionReader(f, size-lookedThrough, lookedThrough))
+	return bytes.Join([][]byte{head, tail}, []byte("\n"))
+}
+
+// findMain finds the main process: the one that was started last by the log, or
+// else the oldest leader of a session that no other process of the worker has made.
+func (g *group) findMain(log []byte) {
+	var main *proc.Living
+	for _, m := range startedLine.FindAllSubmatch(log, -1) {
+		pid, _ := strconv.Atoi(string(m[1]))
+		if i := slices.IndexFunc(g.found, func(l proc.Living) bool { return l.PID == pid && l.Leader }); i >= 0 {
+			main = &g.found[i]
+			g.started, _ = time.Parse(time.RFC3339, string(m[2]))
+		}
+	}
+	for i, l := range g.found {
+		inside := slices.ContainsFunc(g.found, func(other proc.Living) bool { return other.PID == l.Parent })
+		if main == nil && l.Leader && !inside || main != nil && g.started.IsZero() && l.Leader && !inside && l.Start < main.Start {
+			main = &g.found[i]
+		}
+	}
+	if main == nil {
+		return
+	}
+	if id, err := proc.Identify(main.PID); err == nil && id.StartTicks == main.Start {
+		g.main = &id
+	}
+}
+
+// findPorts finds the ports on which the worker listens.
+func (g *group) findPorts(ctx context.Context) error {
+	snap, err := sockets.NewTable().Snapshot(ctx, 0)
+	if err != nil {
+		return err
+	}
+	p, verdict, _ := proc.Adopt(*g.main)
+	if verdict != proc.Alive {
+		return nil // it has ended meanwhile: hive will find that out
+	}
+	defer p.Close()
+	first := g.first()
+	g.ports, err = (&proc.Tree{Main: p, Identity: *g.main, Cgroup: first.Cgroup, StateID: first.StateID, LeaseID: first.LeaseID}).ListenPorts(ctx, snap)
+	return err
+}
+
+// first is the main process, or the first one that was found.
+func (g *group) first() proc.Living {
+	for _, l := range g.found {
+		if g.main != nil && l.PID == g.main.PID {
+			return l
+		}
+	}
+	if len(g.found) > 0 {
+		return g.found[0]
+	}
+	return proc.Living{}
+}

@@ -1,0 +1,217 @@
+package salvage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// ErrNeedless: the file is whole and says all that the processes say.
+var ErrNeedless = errors.New("the state file is whole, and every living worker is in it: there is nothing to salvage")
+
+// ErrNothing: there is neither a state file nor a backup nor a living worker.
+var ErrNothing = errors.New("there is no state file, no good backup and no living worker: hive begins anew by itself")
+
+// Kept is a living worker that the new file has.
+type Kept struct {
+	WorkerID string
+	Port     uint16
+	PID      int // 0: only processes of it are left, and not the main one
+	From     string
+}
+
+// Plan is what a salvage would do.
+type Plan struct {
+	DataDir  string
+	Bytes    int64 // length of the damaged file; 0: there is none
+	Damage   []store.Finding
+	Backup   string // path of the backup that was read; empty: there is no good one
+	BackupAt time.Time
+
+	Living  []Kept
+	Judged  []string // workers that the file has and that hive will judge
+	Failed  []string // workers that are recorded as failed
+	Apart   []string // processes that are left alone, each with the reason
+	Lost    []string // what is lost, in words
+	Records []store.Count
+
+	content store.Content
+	aside   string
+	hold    *store.Hold
+}
+
+// Make makes a plan for the state file in a data directory, and takes its lock. It
+// blocks for the reads of the file, of the backups and of /proc. Errors:
+// *store.LockedError and store.ErrClaimed if a hive runs on it, ErrNeedless, ErrNothing,
+// migrations.ErrNewer, proc.ErrUnsupported elsewhere than on Linux, the system's.
+// The plan must be closed.
+func Make(ctx context.Context, dataDir string) (*Plan, error) {
+	p := &Plan{DataDir: dataDir}
+	if err := p.make(ctx); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// Close gives the lock back.
+func (p *Plan) Close() error {
+	err := p.hold.Release()
+	p.hold = nil
+	return err
+}
+
+func (p *Plan) path() string { return filepath.Join(p.DataDir, "hive.db") }
+
+func (p *Plan) make(ctx context.Context) error {
+	known, err := p.read(ctx)
+	if err != nil {
+		return err
+	}
+	seen, err := p.look(ctx, known)
+	if err != nil {
+		return err
+	}
+	d := newDecision(known, seen, filepath.Join(p.DataDir, "logs"), time.Now().UTC().Truncate(time.Millisecond))
+	p.content = d.decide()
+	p.Living, p.Judged, p.Failed, p.Apart, p.Lost = d.living, d.judged, d.failed, d.apart, d.lost
+	if len(p.Damage) == 0 && p.Bytes > 0 && !d.news {
+		return ErrNeedless
+	}
+	if p.Bytes == 0 && p.Backup == "" && len(p.Living) == 0 {
+		return ErrNothing
+	}
+	c := p.content
+	p.Records = []store.Count{
+		{Bucket: "leases", Records: len(c.Leases)}, {Bucket: "ended", Records: len(c.Tombstones)}, {Bucket: "workers", Records: len(c.Workers)},
+		{Bucket: "names", Records: len(c.Names)}, {Bucket: "jobs", Records: len(c.Jobs)}, {Bucket: "events", Records: len(c.Events)}, {Bucket: "keys", Records: len(c.Keys)},
+	}
+	return nil
+}
+
+// read gathers what the damaged file and the newest good backup say.
+func (p *Plan) read(ctx context.Context) (*known, error) {
+	var err error
+	p.hold, err = store.Take(p.path())
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return nil, err
+	}
+	k := &known{file: &store.Gathered{Whole: map[string]bool{}}, backup: &store.Gathered{}}
+	if !missing {
+		if k.file, err = store.Gather(p.hold.File(), false); err != nil {
+			return nil, err
+		}
+		p.Bytes, p.Damage = k.file.Bytes, k.file.Damage
+	}
+	if !missing && len(p.Damage) == 0 {
+		return k, nil
+	}
+	p.Backup, p.BackupAt, err = newestGood(ctx, filepath.Join(p.DataDir, "backups"))
+	if err != nil || p.Backup == "" {
+		return k, err
+	}
+	backup, err := os.Open(p.Backup)
+	if err != nil {
+		return nil, err
+	}
+	defer backup.Close()
+	k.backup, err = store.Gather(backup, true)
+	return k, err
+}
+
+// newestGood finds the newest backup in which nothing is wrong.
+func newestGood(ctx context.Context, dir string) (path string, at time.Time, err error) {
+	paths, _ := filepath.Glob(filepath.Join(dir, "*.db")) // the pattern is well formed unless the directory's name is not
+	times := map[string]time.Time{}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil {
+			times[path] = info.ModTime()
+		}
+	}
+	slices.SortFunc(paths, func(a, b string) int { return times[b].Compare(times[a]) })
+	for _, path := range paths {
+		if err := ctx.Err(); err != nil {
+			return "", at, err
+		}
+		if good(ctx, path) {
+			return path, times[path], nil
+		}
+	}
+	return "", at, nil
+}
+
+func good(ctx context.Context, path string) bool {
+	o, err := store.OpenOffline(path, false)
+	if err != nil {
+		return false
+	}
+	return errors.Join(o.Check(ctx), o.Close()) == nil
+}
+
+// look finds the living workers. Whose log is in this directory is of this state,
+// and its stamp says what that is called, if the file does not.
+func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
+	logs := filepath.Join(p.DataDir, "logs")
+	states := k.states()
+	found, err := proc.FindLiving(ctx, logs, states)
+	if err != nil {
+		return nil, err
+	}
+	more := len(states)
+	for _, l := range found {
+		if l.StateID != "" && !slices.Contains(states, l.StateID) {
+			states = append(states, l.StateID)
+		}
+	}
+	if len(states) > more {
+		if found, err = proc.FindLiving(ctx, logs, states); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range states {
+		if err := store.Unclaimed(id); err != nil {
+			return nil, fmt.Errorf("state id %s: %w: these are that hive's workers; stop it first", id, err)
+		}
+	}
+	return observe(ctx, k, found, states)
+}
+
+// Aside is where the damaged file will be, or is; empty: there is none.
+func (p *Plan) Aside() string {
+	if p.hold == nil || p.Bytes == 0 {
+		return p.aside
+	}
+	if p.aside == "" {
+		p.aside = p.path() + ".damaged-" + time.Now().UTC().Format(store.StampFormat)
+	}
+	return p.aside
+}
+
+// Carry writes the new file and puts it in place. If it fails nothing was changed.
+func (p *Plan) Carry(ctx context.Context) error {
+	return store.Rebuild(ctx, p.path(), p.Aside(), p.content)
+}
+
+// lastWords is the event that tells about the salvage for as long as events are kept.
+func (d *decision) lastWords() string {
+	return fmt.Sprintf("the state file was made anew by a salvage: %s", strings.Join([]string{
+		counted(len(d.living), "living worker", "living workers"), counted(len(d.judged), "worker to be judged", "workers to be judged"),
+		counted(len(d.failed), "worker recorded as failed", "workers recorded as failed"),
+	}, ", "))
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
