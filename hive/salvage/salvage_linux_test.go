@@ -1,0 +1,268 @@
+package salvage_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive/salvage"
+	"rbeehive/httpapi/wire"
+	"rbeehive/store"
+	"rbeehive/test/yard"
+)
+
+// fleet is how many workers live when the file is damaged.
+const fleet = 20
+
+// wreck is a data directory whose hive was killed, with living workers, and the
+// state file as it was left.
+type wreck struct {
+	*testing.T
+	yard *yard.Yard
+	data string
+	file []byte
+	live map[string]wire.Worker
+	hold wire.Lease // of a program that hive did not start
+}
+
+// newWreck runs a real hive that starts and stops many workers, makes a backup in
+// the middle of it, and is killed. The backup knows workers that have ended since,
+// on ports that others have now.
+func newWreck(t *testing.T) *wreck {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "hive")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "rbeehive/cmd/hive")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	y, err := yard.New(binary, fleet+10, "[]")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, y.Clear()) })
+	w := &wreck{T: t, yard: y, data: filepath.Join(y.Dir, "data")}
+
+	h := w.start()
+	old := w.spawn(h, 12, "old")
+	require.NoError(t, h.Term())
+	require.NoError(t, os.MkdirAll(filepath.Join(w.data, "backups"), 0o700))
+	_, err = store.BackupOffline(t.Context(), w.db(), filepath.Join(w.data, "backups", "hive-1.db"), false)
+	require.NoError(t, err)
+	h = w.start()
+	for _, id := range old[:8] {
+		w.stop(h, id)
+	}
+	var lease wire.Lease
+	status, err := h.Call(t.Context(), http.MethodPost, "/v1/leases", map[string]any{"ttl": "1h", "owner": "somebody"}, &lease)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, status)
+	w.hold = lease
+	w.spawn(h, fleet-4, "new")
+	w.live, err = h.Live(t.Context())
+	require.NoError(t, err)
+	require.Len(t, w.live, fleet)
+	h.Kill()
+	w.file, err = os.ReadFile(w.db())
+	require.NoError(t, err)
+	for len(w.file) > 4096 && strings.Trim(string(w.file[len(w.file)-4096:]), "\x00") == "" {
+		w.file = w.file[:len(w.file)-4096] // what bbolt has grown the file by
+	}
+	return w
+}
+
+func (w *wreck) db() string { return filepath.Join(w.data, "hive.db") }
+
+func (w *wreck) start() *yard.Daemon {
+	w.Helper()
+	h, err := w.yard.Start(w.Context())
+	require.NoError(w, err)
+	return h
+}
+
+// spawn starts n workers with names and returns their ids.
+func (w *wreck) spawn(h *yard.Daemon, n int, name string) []string {
+	w.Helper()
+	ids := make([]string, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			var job wire.Job
+			_, err := h.Call(w.Context(), http.MethodPost, "/v1/jobs?wait=50s",
+				map[string]any{"operation": "worker_spawn", "worker": "cpu", "name": fmt.Sprintf("%s-%d", name, i)}, &job)
+			var result struct {
+				WorkerID string `json:"worker_id"`
+			}
+			if err == nil && job.State == "succeeded" && json.Unmarshal(job.Result, &result) == nil {
+				ids[i] = result.WorkerID
+			}
+		})
+	}
+	wg.Wait()
+	require.NotContains(w, ids, "")
+	return ids
+}
+
+func (w *wreck) stop(h *yard.Daemon, id string) {
+	w.Helper()
+	var job wire.Job
+	_, err := h.Call(w.Context(), http.MethodPost, "/v1/jobs?wait=50s", map[string]any{"operation": "worker_stop", "worker_id": id}, &job)
+	require.NoError(w, err)
+	require.EqualValues(w, "succeeded", job.State)
+}
+
+// salvaged salvages a damaged file, starts hive on it and looks at all that it says.
+// named says whether the workers' names must be known.
+func (w *wreck) salvaged(t *testing.T, file []byte) *salvage.Plan {
+	t.Helper()
+	require.NoError(t, os.WriteFile(w.db(), file, 0o600))
+	p, err := salvage.Make(t.Context(), w.data)
+	require.NoError(t, err)
+	require.Len(t, p.Living, fleet)
+	aside := p.Aside()
+	require.NoError(t, p.Carry(t.Context()))
+	require.NoError(t, p.Close())
+	kept, err := os.ReadFile(aside)
+	require.NoError(t, err)
+	require.Equal(t, file, kept, "the damaged file is kept as it was")
+	require.NoError(t, os.Remove(aside))
+
+	h := w.start()
+	defer h.Kill()
+	w.requireTheSame(t, h)
+	w.requirePortsOnce(t, h)
+	return p
+}
+
+// requireTheSame: every worker was adopted, none restarted, no PID changed.
+func (w *wreck) requireTheSame(t *testing.T, h *yard.Daemon) {
+	t.Helper()
+	info, err := h.Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, fleet, info.Recovery.Adopted)
+	require.Zero(t, info.Recovery.Restarted)
+	require.Zero(t, info.Recovery.Unverified)
+	now, err := h.Live(t.Context())
+	require.NoError(t, err)
+	require.Len(t, now, fleet)
+	for id, was := range w.live {
+		is, ok := now[id]
+		require.True(t, ok, id)
+		require.Equal(t, *was.PID, *is.PID, id)
+		require.Equal(t, was.Port, is.Port, id)
+		require.Equal(t, was.LeaseID, is.LeaseID, id)
+		require.Zero(t, is.Restarts, id)
+		require.True(t, yard.IsWorker(*is.PID, id), id)
+	}
+}
+
+// requirePortsOnce: each living worker has its lease, nobody else of hive's has one
+// but who had it before, and a new worker gets none of them.
+func (w *wreck) requirePortsOnce(t *testing.T, h *yard.Daemon) {
+	t.Helper()
+	leases, err := h.Leases(t.Context())
+	require.NoError(t, err)
+	taken := map[uint16]bool{}
+	for _, l := range leases {
+		require.False(t, taken[l.Port], "port %d has two leases", l.Port)
+		taken[l.Port] = true
+		if l.Port == w.hold.Port {
+			require.Equal(t, w.hold.LeaseID, l.LeaseID)
+			continue
+		}
+		require.NotNil(t, l.WorkerID, "port %d has leaked", l.Port)
+		was, ok := w.live[*l.WorkerID]
+		require.True(t, ok, "port %d has leaked to %s", l.Port, *l.WorkerID)
+		require.Equal(t, was.LeaseID, l.LeaseID)
+		require.EqualValues(t, "held", l.State)
+	}
+	id := w.spawn(h, 1, "later")[0]
+	now, err := h.Live(t.Context())
+	require.NoError(t, err)
+	require.False(t, taken[now[id].Port], "port %d was given twice", now[id].Port)
+	w.stop(h, id)
+}
+
+// TestSalvage is the promise: whatever 4 KiB of the file are lost, or all of it, hive
+// takes every living worker back.
+func TestSalvage(t *testing.T) {
+	w := newWreck(t)
+	random := rand.New(rand.NewPCG(7, 8))
+	pages := len(w.file) / 4096
+	t.Logf("%d pages", pages)
+	for page := pages / 4; page < pages-pages/4; page++ {
+		file := append([]byte(nil), w.file...)
+		clear(file[page*4096 : (page+1)*4096])
+		if !w.damaged(t, file) {
+			continue // a free page: nothing was lost
+		}
+		t.Run(fmt.Sprintf("page %d", page), func(t *testing.T) { w.salvaged(t, file) })
+	}
+	for range 5 {
+		at := random.IntN(len(w.file) - 4096)
+		file := append([]byte(nil), w.file...)
+		clear(file[at : at+4096])
+		if w.damaged(t, file) {
+			t.Run(fmt.Sprintf("zeros at %d", at), func(t *testing.T) { w.salvaged(t, file) })
+		}
+	}
+	for name, file := range map[string][]byte{
+		"both meta pages":       append(make([]byte, 2*4096), w.file[2*4096:]...),
+		"cut off in the middle": w.file[:len(w.file)/2],
+		"cut off in a page":     w.file[:len(w.file)*3/4+100],
+		"zeros":                 make([]byte, len(w.file)),
+		"nothing":               {1},
+	} {
+		t.Run(name, func(t *testing.T) { w.salvaged(t, file) })
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(w.data, "backups")))
+	for name, file := range map[string][]byte{
+		"zeros and no backup":           make([]byte, len(w.file)),
+		"both meta pages and no backup": append(make([]byte, 2*4096), w.file[2*4096:]...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name[0] == 'z' { // of the lease nothing is left
+				defer func(l wire.Lease) { w.hold = l }(w.hold)
+				w.hold = wire.Lease{}
+			}
+			w.salvaged(t, file)
+		})
+	}
+	t.Run("the file is whole", func(t *testing.T) {
+		require.NoError(t, os.WriteFile(w.db(), w.file, 0o600))
+		_, err := salvage.Make(t.Context(), w.data)
+		require.ErrorIs(t, err, salvage.ErrNeedless)
+	})
+	t.Run("a hive runs", func(t *testing.T) {
+		h := w.start()
+		defer h.Kill()
+		_, err := salvage.Make(t.Context(), w.data)
+		var locked *store.LockedError
+		require.ErrorAs(t, err, &locked)
+		require.Equal(t, h.PID(), locked.PID)
+	})
+}
+
+// damaged reports whether hive would refuse the file.
+func (w *wreck) damaged(t *testing.T, file []byte) bool {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hive.db")
+	require.NoError(t, os.WriteFile(path, file, 0o600))
+	o, err := store.OpenOffline(path, false)
+	if err != nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	found := o.Check(ctx)
+	require.NoError(t, o.Close())
+	return found != nil
+}
