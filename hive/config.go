@@ -48,6 +48,7 @@ type Config struct {
 	// those of the last 50; default 24 h.
 	WorkersKeep time.Duration
 	Logs        LogsConfig
+	Backup      BackupConfig
 	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
 	AuditInterval time.Duration
 	Orphans       Orphans // default: keep
@@ -89,10 +90,11 @@ type Settings struct {
 	WorkersKeep   time.Duration
 	Orphans       Orphans
 	LogsMaxTotal  int64
+	Backup        BackupConfig
 }
 
 func (c *Config) settings() Settings {
-	return Settings{Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep, Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal}
+	return Settings{Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep, Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup}
 }
 
 func (s *Settings) complete() {
@@ -100,6 +102,7 @@ func (s *Settings) complete() {
 	setDefault(&s.Orphans, OrphansKeep)
 	setDefault(&s.WorkersKeep, 24*time.Hour)
 	setDefault(&s.LogsMaxTotal, 2<<30)
+	setDefault(&s.Backup.Keep, 7)
 	setDefault(&s.Jobs.Retention, 168*time.Hour)
 	setDefault(&s.Jobs.Keep, 10000)
 	setDefault(&s.Jobs.MaxQueued, 10000)
@@ -115,6 +118,8 @@ func (s Settings) changes(next Settings) []string {
 		differs bool
 	}{
 		{"audit.orphans", s.Orphans != next.Orphans},
+		{"backup.interval", s.Backup.Interval != next.Backup.Interval},
+		{"backup.keep", s.Backup.Keep != next.Backup.Keep},
 		{"jobs.keep", s.Jobs.Keep != next.Jobs.Keep},
 		{"jobs.max_queue_age", s.Jobs.MaxQueueAge != next.Jobs.MaxQueueAge},
 		{"jobs.max_queued", s.Jobs.MaxQueued != next.Jobs.MaxQueued},

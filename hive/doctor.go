@@ -97,6 +97,8 @@ type facts struct {
 	Examination *examination // nil: not over yet
 	FileBytes   int64
 	Backups     fact[backups]
+	BackupFault error         // why the last automatic backup could not be made
+	BackupEvery time.Duration // 0: none are made
 	Relocated   bool
 	Admits      fact[bool] // new work is admitted
 	DiskFree    fact[int64]
@@ -185,6 +187,10 @@ func (h *Hive) fileFacts(ctx context.Context, f *facts) {
 	f.FileBytes = h.store.Stats().FileBytes
 	f.Backups = got(findBackups(filepath.Join(h.cfg.DataDir, "backups")))
 	f.DiskFree = got(h.store.DiskFree())
+	f.BackupEvery = h.settings().Backup.Interval
+	if fault := h.backupFault.Load(); fault != nil {
+		f.BackupFault = *fault
+	}
 	// An update that writes nothing costs no commit, and is judged like any other.
 	err := h.store.Update(ctx, func(*store.Tx) error { return nil })
 	f.Admits = got(err == nil, err)

@@ -261,11 +261,19 @@ func checkFile(f *facts) Checkup {
 		first, _, _ := strings.Cut(x.Err.Error(), "\n")
 		return care(name, fmt.Sprintf("%s, found %s", first, f.since(x.At)),
 			"the state file is damaged, and what hive does by it may be wrong",
-			"stop hive (workers keep running), keep a copy of "+f.DataDir+"/hive.db, and put a good backup in its place")
+			"stop hive (workers keep running), `hivectl db check --data-dir "+f.DataDir+"` says all that is wrong, `hivectl db salvage --data-dir "+f.DataDir+"` mends it")
 	}
 	backup := "no backup"
 	if b := f.Backups.Value; b.Count > 0 {
-		backup = "last backup " + f.since(b.Newest)
+		backup = fmt.Sprintf("last backup %s, %s", f.since(b.Newest), counted(b.Count, "is kept", "are kept"))
+	}
+	if f.BackupEvery == 0 {
+		backup += "; none is made by itself (backup.interval is 0s)"
+	}
+	if f.BackupFault != nil && f.BackupEvery > 0 {
+		why, _, _ := strings.Cut(f.BackupFault.Error(), "\n")
+		return care(name, fmt.Sprintf("%s, whole when checked %s; %s; the next one could not be made: %s", size, f.since(x.At), backup, why),
+			"what happens from now on is lost with the file", "mend what the error says; `hivectl db backup DEST` makes one elsewhere")
 	}
 	return fine(name, "%s, whole when checked %s; %s", size, f.since(x.At), backup)
 }

@@ -164,7 +164,7 @@ func TestDoctorOnADamagedFile(t *testing.T) {
 	c := named(t, r.doctor(), "file")
 	require.Equal(t, hive.ConditionCare, c.Condition, "%+v", c)
 	require.Contains(t, c.Found, `is held by worker "cpu-1-gone", which has no record`)
-	require.Contains(t, c.Do, filepath.Join(r.cfg.DataDir, "hive.db"))
+	require.Contains(t, c.Do, "`hivectl db salvage --data-dir "+r.cfg.DataDir+"`")
 	r.close()
 	r.edit(func(tx *store.Tx) error {
 		_, err := tx.EndLease(r.port(1), "l")

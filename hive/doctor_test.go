@@ -42,8 +42,8 @@ func healthy() *hive.Facts {
 		Leases:      seen([]store.Lease{{Port: 8080, State: store.LeaseHeld, WorkerID: "w-1"}, {Port: 8081, State: store.LeaseReleasing}}),
 		Reasons:     map[string]string{},
 		Examination: &hive.Examination{At: now.Add(-3 * time.Hour)}, FileBytes: 5 << 20,
-		Backups: seen(hive.Backups{Count: 2, Newest: now.Add(-50 * time.Hour)}),
-		Admits:  seen(true), DiskFree: seen(int64(41) << 30),
+		Backups: seen(hive.Backups{Count: 2, Newest: now.Add(-50 * time.Hour)}), BackupEvery: 24 * time.Hour,
+		Admits: seen(true), DiskFree: seen(int64(41) << 30),
 		Newest: seen(hive.Dated{What: "event 7", At: now.Add(-time.Second)}), Synchronised: seen(true),
 		Kernel: "6.18.2", Features: proc.Features{PidfdInode: true, ExitInfo: true, CgroupV2: true}, BoundListed: seen(true),
 		Cgroups: true, Trace: seen(true), Hiding: seen(proc.Hiding{Mode: "off"}),
@@ -86,7 +86,7 @@ func TestHealthyNeedsNothing(t *testing.T) {
 	}
 	require.Equal(t, "8080-9999; outgoing connections use 32768-60999", named(t, all, "range").Found)
 	require.Equal(t, "1920 in all, 1918 free, 2 leased", named(t, all, "ports").Found)
-	require.Equal(t, "5.0 MiB, whole when checked 3h ago; last backup 2d ago", named(t, all, "file").Found)
+	require.Equal(t, "5.0 MiB, whole when checked 3h ago; last backup 2d ago, 2 are kept", named(t, all, "file").Found)
 	require.Equal(t, "41.0 GiB free for /var/lib/hive", named(t, all, "disk").Found)
 	require.Equal(t, "20000 allowed, 12 in use; a full range needs 4096", named(t, all, "descriptors").Found)
 }
@@ -208,8 +208,10 @@ func TestDoctorOnTheFile(t *testing.T) {
 		{"not checked yet", func(f *hive.Facts) { f.Examination = nil }, "file", hive.ConditionUnknown, []string{"not over", "again"}},
 		{"damaged", func(f *hive.Facts) {
 			f.Examination.Err = errors.Join(errors.New("leases/8080: bad checksum"), errors.New("more"))
-		}, "file", hive.ConditionCare, []string{"leases/8080: bad checksum, found 3h ago\n", "/var/lib/hive/hive.db"}},
+		}, "file", hive.ConditionCare, []string{"leases/8080: bad checksum, found 3h ago\n", "`hivectl db salvage --data-dir /var/lib/hive`"}},
 		{"no backup", func(f *hive.Facts) { f.Backups.Value = hive.Backups{} }, "file", hive.ConditionOK, []string{"no backup"}},
+		{"no automatic backups", func(f *hive.Facts) { f.BackupEvery = 0 }, "file", hive.ConditionOK, []string{"backup.interval is 0s"}},
+		{"a backup failed", func(f *hive.Facts) { f.BackupFault = errors.New("disk full\nmore") }, "file", hive.ConditionCare, []string{"could not be made: disk full\n", "hivectl db backup"}},
 		{"little room", func(f *hive.Facts) { f.DiskFree.Value = 100 << 20 }, "disk", hive.ConditionCare, []string{"100.0 MiB free for /var/lib/hive\n"}},
 		{"full", func(f *hive.Facts) { f.DiskFree.Value, f.Admits.Value = 512, false }, "disk", hive.ConditionCare, []string{"512 bytes free", "full\n", "disk_full"}},
 		{"the reserve goes on being used", func(f *hive.Facts) { f.Admits.Value = false }, "disk", hive.ConditionCare, []string{"disk_full"}},

@@ -64,6 +64,9 @@ type Hive struct {
 	active   atomic.Int64                // unfinished jobs
 	kept     atomic.Int64                // jobs that have a record
 	examined atomic.Pointer[examination] // the last full check of the file
+	copies   *semaphore.Weighted         // one copy of the file for a caller at a time
+
+	backupFault atomic.Pointer[error] // why the last automatic backup could not be made; nil, or of nil: it could
 
 	ctx   context.Context // ends at Close; supervisors and jobs live in it
 	close context.CancelFunc
@@ -107,7 +110,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	h := &Hive{
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), checks: semaphore.NewWeighted(checksAtOnce), versions: newVersions(),
-		doctors: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
+		doctors: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
 		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
 		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
@@ -152,12 +155,13 @@ func machineID() string {
 
 // Run serves until ctx ends or the state file can no longer be trusted: it
 // judges again what could not be judged, rotates logs that have become too
-// large, and prunes what is old. It returns nil when ctx ended. Workers and jobs
+// large, backs up the state file, and prunes what is old. It returns nil when ctx ended. Workers and jobs
 // go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.audit)
 	h.spawnGoroutine(h.keepLogs)
 	h.spawnGoroutine(h.pruneOften)
+	h.spawnGoroutine(h.backUpOften)
 	select {
 	case <-ctx.Done():
 		return nil

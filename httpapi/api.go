@@ -147,6 +147,11 @@ func (a api) GetDoctor(w http.ResponseWriter, r *http.Request) {
 	a.answered(w, r, a.getDoctor(w, r))
 }
 
+// GetBackup implements ServerInterface.
+func (a api) GetBackup(w http.ResponseWriter, r *http.Request) {
+	a.answered(w, r, a.getBackup(w, r))
+}
+
 // Reload implements ServerInterface.
 func (a api) Reload(w http.ResponseWriter, r *http.Request, p wire.ReloadParams) {
 	a.answered(w, r, a.reload(w, r, p))

@@ -43,6 +43,9 @@ type ServerInterface interface {
 	// RunAudit Compares records, processes and listeners now.
 	// (POST /v1/audit)
 	RunAudit(w http.ResponseWriter, r *http.Request, params RunAuditParams)
+	// GetBackup The state file, consistent, while the hive runs.
+	// (GET /v1/backup)
+	GetBackup(w http.ResponseWriter, r *http.Request)
 	// GetDoctor The hive examines itself and the machine, which can take some seconds.
 	// (GET /v1/doctor)
 	GetDoctor(w http.ResponseWriter, r *http.Request)
@@ -271,6 +274,20 @@ func (siw *ServerInterfaceWrapper) RunAudit(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RunAudit(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBackup operation middleware
+func (siw *ServerInterfaceWrapper) GetBackup(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBackup(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1344,6 +1361,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/hive", wrapper.GetHive).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/doctor", wrapper.GetDoctor).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/backup", wrapper.GetBackup).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/reload", wrapper.Reload).Methods(http.MethodPost)
 

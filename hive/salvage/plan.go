@@ -99,6 +99,7 @@ func (p *Plan) make(ctx context.Context) error {
 
 // read gathers what the damaged file and the newest good backup say.
 func (p *Plan) read(ctx context.Context) (*known, error) {
+	contradictions := findings(ctx, p.path())
 	var err error
 	p.hold, err = store.Take(p.path())
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -111,6 +112,9 @@ func (p *Plan) read(ctx context.Context) (*known, error) {
 			return nil, err
 		}
 		p.Bytes, p.Damage = k.file.Bytes, k.file.Damage
+		if len(p.Damage) == 0 {
+			p.Damage = contradictions
+		}
 	}
 	if !missing && len(p.Damage) == 0 {
 		return k, nil
@@ -147,6 +151,17 @@ func newestGood(ctx context.Context, dir string) (path string, at time.Time, err
 		}
 	}
 	return "", at, nil
+}
+
+// findings is what a full check says of a file that can be read. It is made anew
+// from its records then, without what they contradict.
+func findings(ctx context.Context, path string) []store.Finding {
+	o, err := store.OpenOffline(path, false)
+	if err != nil {
+		return nil // Take or Gather says why
+	}
+	found, _ := store.Findings(errors.Join(o.Check(ctx), o.Close()))
+	return found
 }
 
 func good(ctx context.Context, path string) bool {

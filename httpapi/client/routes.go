@@ -244,6 +244,17 @@ func (c *Client) Hive(ctx context.Context) (Reply[wire.Hive], error) {
 	return call[wire.Hive](ctx, c, api.NewGetHiveRequest)
 }
 
+// Backup opens a consistent copy of the hive's state file. The caller closes it, and
+// must check what it has read: a connection that breaks is an *UnreachableError from
+// Read, a hive that fails in the middle cuts it.
+func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
+	resp, err := c.send(ctx, api.NewGetBackupRequest, 0) //nolint:bodyclose // the caller closes it
+	if err != nil {
+		return nil, err
+	}
+	return &logBody{ReadCloser: resp.Body, ctx: ctx, client: c}, nil
+}
+
 // Doctor has the hive look at itself and at the place it runs in.
 func (c *Client) Doctor(ctx context.Context) (Reply[wire.Doctor], error) {
 	return call[wire.Doctor](ctx, c, api.NewGetDoctorRequest)

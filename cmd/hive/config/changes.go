@@ -10,7 +10,7 @@ import (
 func (c *Config) Settings() hive.Settings {
 	return hive.Settings{
 		Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep,
-		Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal,
+		Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup,
 	}
 }
 

@@ -26,6 +26,8 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		"workers_keep":       func(a, b hive.Settings) bool { return a.WorkersKeep != b.WorkersKeep },
 		"start_parallel":     func(a, b hive.Settings) bool { return a.StartParallel != b.StartParallel },
 		"audit.orphans":      func(a, b hive.Settings) bool { return a.Orphans != b.Orphans },
+		"backup.interval":    func(a, b hive.Settings) bool { return a.Backup.Interval != b.Backup.Interval },
+		"backup.keep":        func(a, b hive.Settings) bool { return a.Backup.Keep != b.Backup.Keep },
 		"logs.max_total":     func(a, b hive.Settings) bool { return a.LogsMaxTotal != b.LogsMaxTotal },
 	}
 	for key, value := range map[string]string{
@@ -36,6 +38,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		"jobs.retention": "1h", "jobs.keep": "1000", "jobs.max_queued": "7", "jobs.max_queue_age": "1h", "jobs.stream_wait": "9s",
 		"workers_keep": "9h", "start_parallel": "9", "audit.interval": "9s", "audit.orphans": "kill",
 		"logs.max_size": "1MiB", "logs.keep": "9", "logs.max_total": "1MiB",
+		"backup.interval": "1h", "backup.keep": "9",
 	} {
 		group, sub, nested := strings.Cut(key, ".")
 		doc := group + ": " + value
@@ -56,5 +59,5 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	}
 	// A field that is added to Config is to be thought of here: File, TakeOver and
 	// Workers are no settings.
-	require.Equal(t, 22, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 23, reflect.TypeOf(*before).NumField())
 }

@@ -73,10 +73,11 @@ func (l *loader) check(s *settings) (*Config, error) {
 			Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
 			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
 		},
-		Logs: hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
+		Logs:   hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
+		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -221,6 +222,19 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 	}
 	if s.Jobs.MaxQueued < 1 {
 		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)
+	}
+	return nil
+}
+
+// leastBackupInterval: each backup is a copy of the whole file.
+const leastBackupInterval = time.Minute
+
+func (l *loader) checkBackup(s *settings, _ *Config) error {
+	if s.Backup.Interval != 0 && s.Backup.Interval < leastBackupInterval {
+		return l.fail("backup.interval", "%v: expected at least %v, or 0s for no automatic backups", s.Backup.Interval, leastBackupInterval)
+	}
+	if s.Backup.Keep < 1 {
+		return l.fail("backup.keep", "%d: expected at least 1; no automatic backups are made with backup.interval 0s", s.Backup.Keep)
 	}
 	return nil
 }

@@ -57,6 +57,7 @@ type Config struct {
 	AuditInterval time.Duration
 	Orphans       hive.Orphans
 	Logs          hive.LogsConfig
+	Backup        hive.BackupConfig
 	TakeOver      bool
 	LogLevel      string // error, warn, info, debug, trace; empty: not said
 	LogFormat     string // text or json

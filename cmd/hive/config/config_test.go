@@ -75,7 +75,7 @@ func TestDefaults(t *testing.T) {
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
-		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30},
+		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30}, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -99,6 +99,7 @@ workers_keep: 1h
 start_parallel: 4
 audit: {interval: 10s, orphans: kill}
 logs: {max_size: 1.5MiB, keep: 5, max_total: 10GB}
+backup: {interval: 0s, keep: 3}
 log_level: debug
 log_format: json
 workers:
@@ -142,6 +143,7 @@ workers:
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
 		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
 		Logs:     hive.LogsConfig{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
+		Backup:   hive.BackupConfig{Keep: 3},
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},

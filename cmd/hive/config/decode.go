@@ -35,6 +35,7 @@ type settings struct {
 	WorkersKeep   duration `mapstructure:"workers_keep"`
 	Audit         audit    `mapstructure:"audit"`
 	Logs          logs     `mapstructure:"logs"`
+	Backup        backup   `mapstructure:"backup"`
 
 	Workers []catalog.Entry `mapstructure:"workers"`
 }
@@ -81,6 +82,11 @@ type logs struct {
 	MaxTotal size `mapstructure:"max_total"`
 }
 
+type backup struct {
+	Interval duration `mapstructure:"interval"`
+	Keep     int      `mapstructure:"keep"`
+}
+
 // commas is a list that may be written as one text with commas, which is all a
 // variable can hold. A command is not one: a comma is part of an argument.
 type commas []string
@@ -98,6 +104,7 @@ func defaults() map[string]any {
 		"jobs::retention": "168h", "jobs::keep": 10000, "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
 		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
 		"logs::max_size": "64MiB", "logs::keep": 3, "logs::max_total": "2GiB",
+		"backup::interval": "24h", "backup::keep": 7,
 	}
 }
 

@@ -41,6 +41,7 @@ func fileRules() rule {
 	top["ports"] = rule{keys: values("range reserved policy quarantine")}
 	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}
 	top["audit"] = rule{keys: values("interval orphans")}
+	top["backup"] = rule{keys: values("interval keep")}
 	top["logs"] = rule{keys: values("max_size keep max_total")}
 	top["workers"] = rule{keys: worker, list: true}
 	return rule{keys: top}

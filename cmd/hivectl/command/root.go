@@ -26,6 +26,7 @@ type app struct {
 	caFile    string
 	output    string
 	quiet     bool
+	dataDir   string         // of db
 	hive      *client.Client // set before a command runs
 	started   bool           // the command line was understood
 	command   string         // the command that runs, with hivectl
@@ -94,7 +95,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.restart(), a.describe(), a.runOnPort(), a.audit(), a.reload(), a.events(),
 		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
-		a.doctor(),
+		a.doctor(), a.db(),
 		a.types(),
 	)
 	a.completions(root)

@@ -67,14 +67,22 @@ func readToken(f *os.File) (string, error) {
 	return token, nil
 }
 
-// ownToken is where a hive that this user runs has its token, as the daemon
-// decides about data_dir when no file says otherwise; empty: there is no home.
+// ownToken is where a hive that this user runs has its token; empty: there is no home.
 func (a *app) ownToken() string {
-	if dir := a.env.Getenv("HIVE_DATA_DIR"); dir != "" {
+	if dir := a.ownDataDir(); dir != "" {
 		return filepath.Join(dir, "token")
 	}
+	return ""
+}
+
+// ownDataDir is the state directory of a hive that this user runs, as the daemon
+// decides about data_dir when no file says otherwise; empty: there is no home.
+func (a *app) ownDataDir() string {
+	if dir := a.env.Getenv("HIVE_DATA_DIR"); dir != "" {
+		return dir
+	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/hive/token"
+		return "/var/lib/hive"
 	}
 	dir := a.env.Getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(dir) {
@@ -84,7 +92,7 @@ func (a *app) ownToken() string {
 		}
 		dir = filepath.Join(home, ".local", "state")
 	}
-	return filepath.Join(dir, "hive", "token")
+	return filepath.Join(dir, "hive")
 }
 
 // loopback reports whether an address of a hive, empty for the default, is TCP to

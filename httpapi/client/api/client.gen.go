@@ -137,6 +137,16 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/audit (the `RunAudit` operationId).
 	RunAudit(ctx context.Context, params *RunAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetBackup The state file, consistent, while the hive runs.
+	//
+	// Only over a unix socket or with the token: where neither is asked for it is 403
+	// `forbidden`. It is a file that `hivectl db restore` takes. 507 `disk_full`: there is
+	// no room for the copy that is made first. An answer whose connection breaks off was
+	// cut; `hivectl db backup` checks what it got.
+	//
+	// Corresponds with GET /v1/backup (the `GetBackup` operationId).
+	GetBackup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDoctor The hive examines itself and the machine, which can take some seconds.
 	//
 	// Corresponds with GET /v1/doctor (the `GetDoctor` operationId).
@@ -457,6 +467,26 @@ func (c *Client) GetAudit(ctx context.Context, reqEditors ...RequestEditorFn) (*
 // Corresponds with POST /v1/audit (the `RunAudit` operationId).
 func (c *Client) RunAudit(ctx context.Context, params *RunAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRunAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBackup The state file, consistent, while the hive runs.
+//
+// Only over a unix socket or with the token: where neither is asked for it is 403
+// `forbidden`. It is a file that `hivectl db restore` takes. 507 `disk_full`: there is
+// no room for the copy that is made first. An answer whose connection breaks off was
+// cut; `hivectl db backup` checks what it got.
+//
+// Corresponds with GET /v1/backup (the `GetBackup` operationId).
+func (c *Client) GetBackup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBackupRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1191,6 +1221,33 @@ func NewRunAuditRequest(server string, params *RunAuditParams) (*http.Request, e
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBackupRequest constructs an http.Request for the GetBackup method
+func NewGetBackupRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/backup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,7 @@
+// Package db is the work of `hivectl db`: what can be done with a state file while
+// no hive has it. It is the one part of hivectl that uses package store; the
+// command around it parses, prints and asks.
+//
+// Every function refuses a file that a hive holds, and says which process that is.
+// Errors that a person can do something about are a *Refusal.
+package db

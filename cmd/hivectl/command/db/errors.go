@@ -1,0 +1,67 @@
+package db
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"rbeehive/hive/proc"
+	"rbeehive/hive/salvage"
+	"rbeehive/migrations"
+	"rbeehive/store"
+)
+
+// Refusal is an error with what to do about it.
+type Refusal struct {
+	Text, Hint string
+	NotFound   bool // what was asked for is not there
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+// refusal makes an error of the state file in dir one that helps. online says what a
+// running hive can do instead; empty: it has to be stopped.
+func refusal(err error, dir, online string) error {
+	var locked *store.LockedError
+	var corrupt *store.CorruptError
+	var newer *migrations.NewerError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &locked):
+		return inUse(locked, dir, online)
+	case errors.Is(err, store.ErrClaimed):
+		return &Refusal{Text: err.Error(), Hint: "find that hive with `ss -xlp | grep @hive/`, and stop it first (its workers keep running)"}
+	case errors.As(err, &newer):
+		return &Refusal{Text: newer.Error(), Hint: "use the hivectl of the hive that wrote it"}
+	case errors.As(err, &corrupt):
+		return &Refusal{Text: corrupt.Error(), Hint: "`hivectl db check --data-dir " + dir + "` says all that is wrong, `hivectl db salvage --data-dir " + dir + "` mends it"}
+	case errors.Is(err, store.ErrInconsistent):
+		return &Refusal{Text: err.Error(), Hint: "`hivectl db check --data-dir " + dir + "` says all that is wrong"}
+	case errors.Is(err, migrations.ErrForeign):
+		return &Refusal{Text: "it is not a state file of hive: " + err.Error()}
+	case errors.Is(err, fs.ErrNotExist):
+		return &Refusal{Text: err.Error(), Hint: "say where the state directory is with --data-dir", NotFound: true}
+	case errors.Is(err, fs.ErrPermission):
+		return &Refusal{Text: err.Error(), Hint: "do it as the user that hive runs as, or as root"}
+	case errors.Is(err, fs.ErrExist):
+		return &Refusal{Text: err.Error(), Hint: "choose another name, or --force"}
+	case errors.Is(err, proc.ErrUnsupported):
+		return &Refusal{Text: "salvage needs Linux: it looks at the processes of the workers"}
+	case errors.Is(err, salvage.ErrNeedless), errors.Is(err, salvage.ErrNothing):
+		return &Refusal{Text: err.Error()}
+	}
+	return err
+}
+
+func inUse(locked *store.LockedError, dir, online string) error {
+	who := "another process"
+	if locked.PID > 0 {
+		who = fmt.Sprintf("process %d", locked.PID)
+	}
+	r := &Refusal{Text: fmt.Sprintf("%s is held by %s: a hive runs on %s, or another hivectl db", locked.Path, who, dir), Hint: online}
+	if online == "" {
+		r.Hint = "stop that hive first (its workers keep running)"
+	}
+	return r
+}

@@ -1,0 +1,157 @@
+package hive
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"rbeehive/store"
+)
+
+// BackupConfig is how the state file is backed up while hive runs.
+type BackupConfig struct {
+	Interval time.Duration // between two automatic backups; 0: none are made
+	Keep     int           // how many of them stay; default 7
+}
+
+const (
+	// backupLook is how often it is looked whether a backup is due.
+	backupLook = time.Minute
+	// backupPrefix begins the names of automatic backups: only these are pruned.
+	backupPrefix = "hive-auto-"
+	// backupLeftover is how old what a killed hive left unfinished must be to go.
+	backupLeftover = time.Hour
+)
+
+// Backup writes a consistent copy of the state file to w, and returns its length.
+// One at a time is made; others wait. It needs the file's length of space on the
+// disk for as long as it takes. Errors: store.ErrDiskFull, ctx's, w's, and those of
+// store.Backup.
+func (h *Hive) Backup(ctx context.Context, w io.Writer) (int64, error) {
+	if err := h.copies.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer h.copies.Release(1)
+	if err := h.roomForCopy(); err != nil {
+		return 0, err
+	}
+	return h.store.Backup(w)
+}
+
+// roomForCopy returns store.ErrDiskFull if a copy of the file would leave too
+// little for everything else. Where the system does not say there is room.
+func (h *Hive) roomForCopy() error {
+	free, err := h.store.DiskFree()
+	if need := h.store.Stats().FileBytes + lowDisk; err == nil && free < need {
+		return fmt.Errorf("%w: a copy of the state file needs %d bytes free, there are %d", store.ErrDiskFull, need, free)
+	}
+	return nil
+}
+
+// backUpOften makes automatic backups until the hive closes.
+func (h *Hive) backUpOften() {
+	for {
+		wait := backupLook
+		if interval := h.settings().Backup.Interval; interval > 0 {
+			wait = min(wait, interval)
+		}
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		err := h.backUpIfDue(time.Now())
+		if err != nil && h.ctx.Err() == nil {
+			h.cfg.Log.WithError(err).Warn("no backup of the state file could be made; it is tried again")
+		}
+		h.backupFault.Store(&err)
+	}
+}
+
+// backUpIfDue makes a backup if the newest is old enough and something has changed
+// since, and removes the oldest.
+func (h *Hive) backUpIfDue(now time.Time) error {
+	cfg, dir := h.settings().Backup, filepath.Join(h.cfg.DataDir, "backups")
+	if cfg.Interval <= 0 {
+		return nil
+	}
+	made, err := autoBackups(dir)
+	if err != nil {
+		return err
+	}
+	if len(made) > 0 {
+		newest := made[len(made)-1]
+		if now.Sub(newest.at) < cfg.Interval && !newest.at.After(now) || h.sameAs(newest.path) {
+			return nil
+		}
+	}
+	if err := h.roomForCopy(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, backupPrefix+now.UTC().Format(store.StampFormat)+".db")
+	if err := h.store.BackupTo(path); err != nil {
+		return err
+	}
+	made = append(made, autoBackup{path, now})
+	for _, old := range made[:max(0, len(made)-cfg.Keep)] {
+		if err := os.Remove(old.path); err != nil {
+			return err
+		}
+	}
+	return removeUnfinished(dir, now)
+}
+
+// sameAs reports whether nothing was written since the backup was made.
+func (h *Hive) sameAs(path string) bool {
+	was, errWas := store.TransactionOf(path)
+	is, errIs := h.store.Transaction()
+	return errWas == nil && errIs == nil && was == is
+}
+
+type autoBackup struct {
+	path string
+	at   time.Time
+}
+
+// autoBackups returns the automatic backups, oldest first.
+func autoBackups(dir string) (list []autoBackup, err error) {
+	entries, err := os.ReadDir(dir)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !strings.HasPrefix(e.Name(), backupPrefix) || !strings.HasSuffix(e.Name(), ".db") {
+			continue // removed meanwhile, or somebody else's
+		}
+		list = append(list, autoBackup{filepath.Join(dir, e.Name()), info.ModTime()})
+	}
+	slices.SortFunc(list, func(a, b autoBackup) int { return a.at.Compare(b.at) })
+	return list, err
+}
+
+// removeUnfinished removes what a hive that was killed has not finished.
+func removeUnfinished(dir string, now time.Time) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "."+backupPrefix+"*"))
+	if err != nil {
+		return nil // a name of the directory that is a bad pattern: what is left is left
+	}
+	for _, path := range paths {
+		info, err := os.Lstat(path)
+		if err != nil || now.Sub(info.ModTime()) < backupLeftover {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package hive_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/store"
+	"rbeehive/store/storetest"
+)
+
+// backups are the automatic ones, oldest first.
+func (r *rig) backups() []string {
+	r.Helper()
+	paths, err := filepath.Glob(filepath.Join(r.cfg.DataDir, "backups", "hive-auto-*.db"))
+	require.NoError(r, err)
+	return paths // the time in their names sorts them
+}
+
+func TestAutomaticBackups(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.cfg.Backup.Interval, r.cfg.Backup.Keep = 20*time.Millisecond, 2
+	dir := filepath.Join(r.cfg.DataDir, "backups")
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	other, torn := filepath.Join(dir, "mine.db"), filepath.Join(dir, ".hive-auto-20260101T000000.000Z.db.1234")
+	old := time.Now().Add(-2 * time.Hour)
+	for _, path := range []string{other, torn} {
+		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+		require.NoError(t, os.Chtimes(path, old, old))
+	}
+	r.open()
+	r.eventually("the first backup", func() bool { return len(r.backups()) == 1 })
+	first := r.backups()[0]
+	r.never("a backup of what has not changed", 200*time.Millisecond, func() bool { return len(r.backups()) > 1 })
+	w := r.spawn("cpu")
+	r.eventually("the one with the worker", func() bool {
+		all := r.backups()
+		return len(all) > 0 && holds(t, all[len(all)-1], w.WorkerID)
+	})
+	r.stopWorker(w.WorkerID)
+	r.eventually("only the last two stay", func() bool {
+		all := r.backups()
+		_, err := os.Stat(first)
+		return len(all) == 2 && os.IsNotExist(err)
+	})
+	require.FileExists(t, other, "what hive has not made stays")
+	require.NoFileExists(t, torn)
+	r.close()
+	for _, path := range r.backups() {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode())
+		storetest.Check(t, path)
+	}
+	last := r.backups()
+	r.open() // nothing has changed over the restart
+	r.close()
+	require.Equal(t, last, r.backups())
+}
+
+// holds reports whether a backup has the record of a worker.
+func holds(t *testing.T, path, id string) bool {
+	o, err := store.OpenOffline(path, false)
+	if err != nil {
+		return false // pruned meanwhile
+	}
+	defer func() { require.NoError(t, o.Close()) }()
+	return o.View(func(tx *store.Tx) error { _, err := tx.Worker(id); return err }) == nil
+}
+
+func TestNoAutomaticBackupsUnlessAsked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.open()
+	w := r.spawn("cpu")
+	r.stopWorker(w.WorkerID)
+	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, "backups"))
+}
+
+func TestBackupOfARunningHive(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.open()
+	w := r.spawn("cpu")
+	var buf bytes.Buffer
+	n, err := r.h.Backup(t.Context(), &buf)
+	require.NoError(t, err)
+	require.EqualValues(t, buf.Len(), n)
+	path := filepath.Join(t.TempDir(), "copy.db")
+	_, err = store.BackupFrom(t.Context(), &buf, path, false)
+	require.NoError(t, err)
+	require.True(t, holds(t, path, w.WorkerID))
+}

@@ -1,0 +1,57 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"rbeehive/hive"
+	"rbeehive/store"
+)
+
+// getBackup sends the state file, consistent, to callers who have proven who they
+// are: by the token, or by the right to open the socket. On loopback without a
+// token every program of the machine could ask for it.
+func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) error {
+	if s.opts.Token == "" && !overUnixSocket(r) {
+		return &hive.InputError{Kind: hive.ErrForbidden, Detail: "the state file is given only over a unix socket or to who has the token: " +
+			"add a socket to `listen` (`unix:PATH`) or set `auth: token`, then `hivectl db backup DEST --addr unix:PATH`"}
+	}
+	name := fmt.Sprintf("hive-%s.db", time.Now().UTC().Format(store.StampFormat))
+	body := &attachment{w: w, name: name}
+	if r.Method == http.MethodHead {
+		body.head()
+		return nil
+	}
+	_, err := s.hive.Load().Backup(r.Context(), body)
+	return err
+}
+
+// attachment sends its header with the first byte: until then an error can be
+// answered as one.
+type attachment struct {
+	w     http.ResponseWriter
+	name  string
+	begun bool
+}
+
+func (a *attachment) head() {
+	noteStream(a.w)
+	h := a.w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", `attachment; filename="`+a.name+`"`)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	a.w.WriteHeader(http.StatusOK)
+	a.begun = true
+}
+
+// Write implements io.Writer. A client that takes nothing for the time of one write
+// is given up.
+func (a *attachment) Write(p []byte) (int, error) {
+	if !a.begun {
+		a.head()
+	}
+	extend(a.w)
+	return a.w.Write(p)
+}
