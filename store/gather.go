@@ -24,6 +24,7 @@ type Gathered struct {
 	// Incarnation and Sequence (of the events) are the highest that were found.
 	Incarnation uint64
 	Sequence    uint64
+	Pruned      uint64 // the highest number of an event that is known to have been removed
 	Cursor      uint16
 
 	Leases     []Version[Lease] // one for each port of a lease
@@ -190,6 +191,13 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 		err := json.Unmarshal(payload, &n)
 		if err == nil {
 			o.Incarnation = max(o.Incarnation, n)
+		}
+		return err
+	case metaPruned:
+		var seq uint64
+		err := json.Unmarshal(payload, &seq)
+		if err == nil {
+			o.Pruned, o.Sequence = max(o.Pruned, seq), max(o.Sequence, seq)
 		}
 		return err
 	case metaCursor:

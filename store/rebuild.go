@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +28,7 @@ type Content struct {
 	CreatedAt   time.Time // zero: now
 	Cursor      uint16
 	Sequence    uint64 // of the events: the next one is above it
+	Pruned      uint64 // events up to this number may be missing; not above Sequence
 
 	Leases     []Lease // each once, however many ports it has
 	Tombstones []Tombstone
@@ -134,9 +137,17 @@ func (tx *Tx) fill(c Content) error {
 	return tx.SetCursor(c.Cursor)
 }
 
-// fillEvents writes events with the numbers that they had.
+// fillEvents writes events with the numbers that they had. Those in their jobs are
+// made anew: they have no gaps, and some events may be missing.
 func (tx *Tx) fillEvents(c Content) error {
+	slices.SortFunc(c.Events, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	counts := map[string]uint64{}
 	for _, ev := range c.Events {
+		ev.JobSeq = 0
+		if ev.JobID != "" {
+			counts[ev.JobID]++
+			ev.JobSeq = counts[ev.JobID]
+		}
 		if err := tx.put(bucketEvents, be64(ev.Seq), ev); err != nil {
 			return err
 		}
@@ -148,10 +159,13 @@ func (tx *Tx) fillEvents(c Content) error {
 		c.Sequence = max(c.Sequence, ev.Seq)
 	}
 	bb, err := tx.open(bucketEvents)
-	if err != nil {
-		return err
+	if err == nil {
+		err = bb.SetSequence(c.Sequence)
 	}
-	return bb.SetSequence(c.Sequence)
+	if err == nil && c.Pruned > 0 {
+		err = tx.put(bucketMeta, []byte(metaPruned), c.Pruned)
+	}
+	return err
 }
 
 // Restored says what a restore has done, or would do.

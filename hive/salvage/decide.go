@@ -79,6 +79,10 @@ func (d *decision) meta() {
 	// Numbers of events that were lost are not used again: who reads on from one
 	// would miss what comes after it.
 	c.Sequence = max(file.Sequence, backup.Sequence) + sequenceGap
+	c.Pruned = max(file.Pruned, backup.Pruned)
+	if !file.Whole["events"] {
+		c.Pruned = c.Sequence // any of them may be missing
+	}
 }
 
 const sequenceGap = 1000
