@@ -22,12 +22,18 @@ var (
 type NewerError struct {
 	File      int // schema of the file
 	Supported int // newest schema of this build
+	// Back says how to go back to the state before the upgrade, as a sentence without
+	// its end; empty: whoever found this out does not know.
+	Back string
 }
 
 func (e *NewerError) Error() string {
+	back := e.Back
+	if back == "" {
+		back = "or restore the backup that was made before the upgrade"
+	}
 	return fmt.Sprintf("state file has schema %d, this build supports up to schema %d: "+
-		"it was written by a newer hive; start that or a later version on it, "+
-		"or restore the backup that was made before the upgrade", e.File, e.Supported)
+		"it was written by a newer hive; start that or a later version on it, %s", e.File, e.Supported, back)
 }
 
 // Unwrap makes errors.Is(err, ErrNewer) true.

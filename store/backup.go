@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -138,6 +139,22 @@ func backupBefore(btx *bbolt.Tx, dir string, from int) error {
 		_, err := btx.WriteTo(f)
 		return err
 	})
+}
+
+// wayBack says how to go back to the state before the upgrade from a schema that
+// this build can use.
+func wayBack(o Options, supported int) string {
+	var found string
+	for schema := supported; schema > 0 && found == ""; schema-- {
+		paths, _ := filepath.Glob(filepath.Join(o.BackupDir, fmt.Sprintf("hive-schema%d-*.db", schema)))
+		if len(paths) > 0 {
+			found = slices.Max(paths) // the time in their names sorts them
+		}
+	}
+	if found == "" {
+		return "there is no backup from before the upgrade in " + o.BackupDir
+	}
+	return "or go back to the state before the upgrade with `hivectl db restore --data-dir " + filepath.Dir(o.Path) + " " + found + "`"
 }
 
 // StampFormat is the time in the name of a backup or of a file that was put aside,

@@ -22,6 +22,7 @@ func children() map[string]func(args []string) int {
 		"hold":     childHold,
 		"full":     childFull,
 		"sizeless": childSizeless,
+		"migrate":  childMigrate,
 	}
 }
 

@@ -213,7 +213,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	if last := len(o.steps); version > last {
-		return &migrations.NewerError{File: version, Supported: last}
+		return &migrations.NewerError{File: version, Supported: last, Back: wayBack(o, last)}
 	}
 	s.meta, err = before.plan(o, here)
 	if err != nil {
