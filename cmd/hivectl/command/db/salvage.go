@@ -52,7 +52,11 @@ func (s *Salvage) Lines() []string {
 	if p.Bytes == 0 {
 		say("%s: there is none", State(s.dir))
 	} else {
-		say("%s: %d bytes, %d places cannot be read", State(s.dir), p.Bytes, len(p.Damage))
+		places := "places cannot be read or contradict each other"
+		if len(p.Damage) == 1 {
+			places = "place cannot be read or contradicts another"
+		}
+		say("%s: %d bytes, %d %s", State(s.dir), p.Bytes, len(p.Damage), places)
 	}
 	var places []string
 	for _, f := range p.Damage {
