@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rbeehive/hive"
 	"rbeehive/store"
 	"rbeehive/store/storetest"
 )
@@ -95,4 +96,21 @@ func TestBackupOfARunningHive(t *testing.T) {
 	_, err = store.BackupFrom(t.Context(), &buf, path, false)
 	require.NoError(t, err)
 	require.True(t, holds(t, path, w.WorkerID))
+}
+
+// A hive that finds its file damaged says what mends it.
+func TestADamagedFileNamesTheSalvage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "hive.db")
+	require.NoError(t, os.WriteFile(path, make([]byte, 1<<16), 0o600))
+	r := newRig(t, 1)
+	cfg := r.cfg
+	cfg.DataDir = dir
+	_, err := hive.Open(t.Context(), cfg)
+	require.ErrorAs(t, err, new(*store.CorruptError))
+	require.ErrorContains(t, err, "`hivectl db salvage --data-dir "+dir+"`")
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, make([]byte, 1<<16), raw, "nothing was written")
 }

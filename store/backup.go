@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,15 @@ func BackupFrom(ctx context.Context, r io.Reader, to string, overwrite bool) (Ov
 }
 
 func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.File) error) (v Overview, err error) {
+	if overwrite { // what somebody works with is not a backup: it may be the state file itself
+		h, err := Take(to)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return v, err
+		}
+		if err := h.Release(); err != nil {
+			return v, err
+		}
+	}
 	err = WriteFile(to, overwrite, func(f *os.File) error {
 		if err := fill(f); err != nil {
 			return err

@@ -13,6 +13,8 @@ var (
 	ErrLeaseConflict = errors.New("port is leased under another lease id")
 	// ErrInvalid: the record breaks a rule of its type (a lease without a port, say).
 	ErrInvalid = errors.New("invalid record")
+	// ErrSameFile: a file was to be put in its own place.
+	ErrSameFile = errors.New("that is the state file itself")
 	// ErrReadOnly: a write inside View.
 	ErrReadOnly = errors.New("transaction is read-only")
 	// ErrTxDone: the Tx was used after the function it was made for had returned.

@@ -27,7 +27,7 @@ func Findings(err error) (list []Finding, rest error) {
 	if err == nil {
 		return nil, nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only what was joined here is taken apart
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
 			more, other := Findings(one)
 			list, rest = append(list, more...), errors.Join(rest, other)

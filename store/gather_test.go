@@ -101,7 +101,7 @@ func TestGatherWhatIsNoStateFile(t *testing.T) {
 		require.Empty(t, g.Workers, name)
 		require.Empty(t, g.StateIDs, name)
 	}
-	for range 200 { // it comes to an end whatever stands where
+	for range 60 { // it comes to an end whatever stands where
 		damaged := append([]byte(nil), file...)
 		for range 20 {
 			at := random.IntN(len(damaged) - 8)

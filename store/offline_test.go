@@ -71,9 +71,21 @@ func TestOfflineIsRefusedWhileAHiveHasTheFile(t *testing.T) {
 		"dump":    func() error { return store.Dump(path, func(store.Record) error { return nil }) },
 		"backup":  func() error { _, err := store.BackupOffline(t.Context(), path, path+".copy", false); return err },
 		"compact": func() error { _, _, err := store.Compact(t.Context(), path); return err },
-		"take":    func() error { _, err := store.Take(path); return err },
-		"restore": func() error {
-			_, err := store.Restore(t.Context(), path, path, path+".aside", false)
+		"backup over it": func() error {
+			file, err := os.Open(path)
+			require.NoError(t, err)
+			defer file.Close()
+			_, err = store.BackupFrom(t.Context(), file, path, true)
+			return err
+		},
+		"restore over it": func() error {
+			backup := written(t)
+			_, err := store.Restore(t.Context(), backup, path, path+".aside", false)
+			return err
+		},
+		"take": func() error { _, err := store.Take(path); return err },
+		"backup onto itself": func() error {
+			_, err := store.BackupOffline(t.Context(), path, path, true)
 			return err
 		},
 	} {
@@ -186,6 +198,10 @@ func TestBackupOffline(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrExist)
 	_, err = store.BackupOffline(t.Context(), path, to, true)
 	require.NoError(t, err)
+	_, err = store.BackupOffline(t.Context(), path, path, true)
+	require.ErrorAs(t, err, new(*store.LockedError), "the state file is no place for its backup")
+	_, err = store.Restore(t.Context(), path, path, path+".aside", false)
+	require.ErrorIs(t, err, store.ErrSameFile)
 	require.Equal(t, []string{"copy.db"}, namesIn(t, filepath.Dir(to)), "no temporary file is left")
 }
 
@@ -311,4 +327,14 @@ func TestCompactedCopyStaysACopy(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.Meta().Relocated)
 	require.NoError(t, s.Close())
+}
+
+// The error of opening wraps what is damaged, and is taken apart all the same.
+func TestFindingsOfAFileThatCannotBeOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hive.db")
+	require.NoError(t, os.WriteFile(path, make([]byte, 1<<16), 0o600))
+	_, err := store.OpenOffline(path, false)
+	list, rest := store.Findings(err)
+	require.NoError(t, rest)
+	require.Equal(t, []store.Finding{{Reason: "neither meta page is valid"}}, list)
 }

@@ -183,8 +183,12 @@ type Restored struct {
 // put in place by hand (Meta.Relocated), and the incarnation says so for good.
 //
 // With dryRun it does everything but the replacing. Errors: *LockedError, what
-// Check found, *CorruptError, migrations.ErrNewer and ErrForeign, the system's.
+// Check found, *CorruptError, ErrSameFile,
+// migrations.ErrNewer and ErrForeign, the system's.
 func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Restored, err error) {
+	if err := distinct(from, path); err != nil {
+		return r, err
+	}
 	held, err := Take(path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -215,6 +219,18 @@ func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Rest
 		return r, err
 	}
 	return r, replace(fresh, path, r.Aside)
+}
+
+// distinct refuses to put a file in its own place.
+func distinct(from, path string) error {
+	one, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if other, err := os.Stat(path); err == nil && os.SameFile(one, other) {
+		return fmt.Errorf("%s: %w", from, ErrSameFile)
+	}
+	return nil
 }
 
 // copyFile copies what another may have open to read, as it is at one moment.

@@ -94,7 +94,7 @@ func observe(ctx context.Context, k *known, found []proc.Living, states []string
 	}
 	for id, g := range s.alive {
 		if g.main == nil {
-			g.findMain(k.logOf(id, g))
+			g.findMain(g.log())
 		}
 		if len(records[id]) > 0 || g.main == nil {
 			continue
@@ -135,8 +135,8 @@ var startedLine = regexp.MustCompile(`(?m)^--- hive: started(?: again,)? pid (\d
 // lookedThrough is how much of the head and of the tail of a log is looked through.
 const lookedThrough = 1 << 20
 
-// logOf returns what of a worker's log may have hive's lines in it.
-func (k *known) logOf(id string, g *group) (text []byte) {
+// log returns what of the worker's log may have hive's lines in it.
+func (g *group) log() (text []byte) {
 	for _, l := range g.found {
 		f, err := os.Open("/proc/" + strconv.Itoa(l.PID) + "/fd/1")
 		if err != nil {

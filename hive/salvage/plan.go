@@ -91,8 +91,13 @@ func (p *Plan) make(ctx context.Context) error {
 	}
 	c := p.content
 	p.Records = []store.Count{
-		{Bucket: "leases", Records: len(c.Leases)}, {Bucket: "ended", Records: len(c.Tombstones)}, {Bucket: "workers", Records: len(c.Workers)},
-		{Bucket: "names", Records: len(c.Names)}, {Bucket: "jobs", Records: len(c.Jobs)}, {Bucket: "events", Records: len(c.Events)}, {Bucket: "keys", Records: len(c.Keys)},
+		{Bucket: "leases", Records: len(c.Leases)},
+		{Bucket: "ended", Records: len(c.Tombstones)},
+		{Bucket: "workers", Records: len(c.Workers)},
+		{Bucket: "names", Records: len(c.Names)},
+		{Bucket: "jobs", Records: len(c.Jobs)},
+		{Bucket: "events", Records: len(c.Events)},
+		{Bucket: "keys", Records: len(c.Keys)},
 	}
 	return nil
 }
@@ -153,14 +158,15 @@ func newestGood(ctx context.Context, dir string) (path string, at time.Time, err
 	return "", at, nil
 }
 
-// findings is what a full check says of a file that can be read. It is made anew
-// from its records then, without what they contradict.
+// findings is what a full check says, for a file all of whose records can be read:
+// they may contradict each other, or what is damaged is the list of free pages. What
+// is no finding Take or Gather says better.
 func findings(ctx context.Context, path string) []store.Finding {
 	o, err := store.OpenOffline(path, false)
-	if err != nil {
-		return nil // Take or Gather says why
+	if err == nil {
+		err = errors.Join(o.Check(ctx), o.Close())
 	}
-	found, _ := store.Findings(errors.Join(o.Check(ctx), o.Close()))
+	found, _ := store.Findings(err)
 	return found
 }
 

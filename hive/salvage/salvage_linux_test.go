@@ -2,6 +2,7 @@ package salvage_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -9,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,9 +49,13 @@ func newWreck(t *testing.T) *wreck {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	y, err := yard.New(binary, fleet+10, "[]")
+	// bare has no stamps, as programs that overwrite their environment.
+	y, err := yard.New(binary, fleet+10, `[{name: bare, command: ["/usr/bin/env", "-i", "`+binary+`", "worker", "--port", "{{.Port}}"]}]`)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, y.Clear()) })
+	t.Cleanup(func() {
+		endAll(t, binary) // bare has no mark of the yard either
+		require.NoError(t, y.Clear())
+	})
 	w := &wreck{T: t, yard: y, data: filepath.Join(y.Dir, "data")}
 
 	h := w.start()
@@ -66,7 +73,8 @@ func newWreck(t *testing.T) *wreck {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusCreated, status)
 	w.hold = lease
-	w.spawn(h, fleet-4, "new")
+	w.spawn(h, fleet-5, "new")
+	w.spawnOf(h, "bare", 1, "bare")
 	w.live, err = h.Live(t.Context())
 	require.NoError(t, err)
 	require.Len(t, w.live, fleet)
@@ -77,6 +85,20 @@ func newWreck(t *testing.T) *wreck {
 		w.file = w.file[:len(w.file)-4096] // what bbolt has grown the file by
 	}
 	return w
+}
+
+// endAll ends every process that runs the binary, which only this test has.
+func endAll(t *testing.T, binary string) {
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	require.NoError(t, err)
+	for _, link := range links {
+		if exe, err := os.Readlink(link); err != nil || exe != binary {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		require.NoError(t, err)
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
+	}
 }
 
 func (w *wreck) db() string { return filepath.Join(w.data, "hive.db") }
@@ -91,13 +113,18 @@ func (w *wreck) start() *yard.Daemon {
 // spawn starts n workers with names and returns their ids.
 func (w *wreck) spawn(h *yard.Daemon, n int, name string) []string {
 	w.Helper()
+	return w.spawnOf(h, "cpu", n, name)
+}
+
+func (w *wreck) spawnOf(h *yard.Daemon, typ string, n int, name string) []string {
+	w.Helper()
 	ids := make([]string, n)
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
 			var job wire.Job
 			_, err := h.Call(w.Context(), http.MethodPost, "/v1/jobs?wait=50s",
-				map[string]any{"operation": "worker_spawn", "worker": "cpu", "name": fmt.Sprintf("%s-%d", name, i)}, &job)
+				map[string]any{"operation": "worker_spawn", "worker": typ, "name": fmt.Sprintf("%s-%d", name, i)}, &job)
 			var result struct {
 				WorkerID string `json:"worker_id"`
 			}
@@ -164,9 +191,11 @@ func (w *wreck) requireTheSame(t *testing.T, h *yard.Daemon) {
 		require.True(t, ok, id)
 		require.Equal(t, *was.PID, *is.PID, id)
 		require.Equal(t, was.Port, is.Port, id)
-		require.Equal(t, was.LeaseID, is.LeaseID, id)
 		require.Zero(t, is.Restarts, id)
-		require.True(t, yard.IsWorker(*is.PID, id), id)
+		if was.Type != "bare" { // it does not say which lease it has
+			require.Equal(t, was.LeaseID, is.LeaseID, id)
+			require.True(t, yard.IsWorker(*is.PID, id), id)
+		}
 	}
 }
 
@@ -189,7 +218,9 @@ func (w *wreck) requirePortsOnce(t *testing.T, h *yard.Daemon) (held bool) {
 		require.NotNil(t, l.WorkerID, "port %d has leaked", l.Port)
 		was, ok := w.live[*l.WorkerID]
 		require.True(t, ok, "port %d has leaked to %s", l.Port, *l.WorkerID)
-		require.Equal(t, *was.LeaseID, l.LeaseID)
+		if was.Type != "bare" {
+			require.Equal(t, *was.LeaseID, l.LeaseID)
+		}
 		require.EqualValues(t, "held", l.State)
 	}
 	for _, was := range w.live {
@@ -234,11 +265,12 @@ func TestSalvage(t *testing.T) {
 		}
 	}
 	for name, file := range map[string][]byte{
-		"both meta pages":       append(make([]byte, 2*4096), w.file[2*4096:]...),
-		"cut off in the middle": w.file[:len(w.file)/2],
-		"cut off in a page":     w.file[:len(w.file)*3/4+100],
-		"zeros":                 make([]byte, len(w.file)),
-		"nothing":               {1},
+		"the list of free pages": withoutFreelist(t, w.file),
+		"both meta pages":        append(make([]byte, 2*4096), w.file[2*4096:]...),
+		"cut off in the middle":  w.file[:len(w.file)/2],
+		"cut off in a page":      w.file[:len(w.file)*3/4+100],
+		"zeros":                  make([]byte, len(w.file)),
+		"nothing":                {1},
 	} {
 		t.Run(name, func(t *testing.T) { w.salvaged(t, file) })
 	}
@@ -264,6 +296,21 @@ func TestSalvage(t *testing.T) {
 		require.ErrorAs(t, err, &locked)
 		require.Equal(t, h.PID(), locked.PID)
 	})
+}
+
+// withoutFreelist is the file without the list of free pages that its newest meta
+// page leads to: every record is still there.
+func withoutFreelist(t *testing.T, file []byte) []byte {
+	t.Helper()
+	const meta, freelist, txid = 16, 32, 48 // bbolt's file format: the header of a page, and places behind it
+	newest := file[meta:]
+	if second := file[4096+meta:]; binary.NativeEndian.Uint64(second[txid:]) > binary.NativeEndian.Uint64(newest[txid:]) {
+		newest = second
+	}
+	page := binary.NativeEndian.Uint64(newest[freelist:])
+	file = append([]byte(nil), file...)
+	clear(file[page*4096 : (page+1)*4096])
+	return file
 }
 
 // damaged reports whether hive would refuse the file.

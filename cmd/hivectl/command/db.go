@@ -102,9 +102,12 @@ func (a *app) writeChecked(w io.Writer, c db.Checked) error {
 		counts = append(counts, fmt.Sprintf("%s %d", r.Bucket, r.Records))
 	}
 	fields := [][2]string{
-		{"file", clean(c.Path)}, {"state", orDash(c.StateID)}, {"schema", fmt.Sprint(c.Schema)},
+		{"file", clean(c.Path)},
+		{"state", orDash(c.StateID)},
+		{"schema", fmt.Sprint(c.Schema)},
 		{"size", fmt.Sprintf("%d bytes, %d used", c.Bytes, c.UsedBytes)},
-		{"records", strings.Join(counts, ", ")}, {"live", fmt.Sprintf("%d workers", c.Live)},
+		{"records", strings.Join(counts, ", ")},
+		{"live", fmt.Sprintf("%d workers", c.Live)},
 	}
 	if c.Newest != nil {
 		fields = append(fields, [2]string{"newest", clock(wire.Time(*c.Newest)) + ", " + a.age(wire.Time(*c.Newest)) + " ago"})

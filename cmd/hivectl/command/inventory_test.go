@@ -71,7 +71,7 @@ func TestVersionNeedsNoHive(t *testing.T) {
 
 // Groups of commands do nothing by themselves, and say what they have.
 func TestGroups(t *testing.T) {
-	for name, has := range map[string]string{"workers": "list, get, wait, logs", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain"} {
+	for name, has := range map[string]string{"workers": "list, get, wait, logs", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain", "db": "check, dump, backup, restore, compact, salvage"} {
 		r := hivectl(t, "", name)
 		require.Equal(t, result{2, "", "hivectl: " + name + ": which of " + has + "?\nhint: hivectl " + name + " --help\n"}, r)
 	}
@@ -80,8 +80,4 @@ func TestGroups(t *testing.T) {
 	r = hivectl(t, "")
 	require.Zero(t, r.code)
 	require.Contains(t, r.stdout, "Available Commands:")
-	for _, later := range []string{"db"} {
-		require.Equal(t, 2, hivectl(t, "", later).code, later)
-		require.NotRegexp(t, `\n  `+later+` `, r.stdout)
-	}
 }

@@ -89,9 +89,13 @@ func (c *Checked) whatIsLeft() (err error) {
 		}
 	}
 	c.Records = []store.Count{
-		{Bucket: "leases", Records: current(g.Leases)}, {Bucket: "ended", Records: current(g.Tombstones)},
-		{Bucket: "workers", Records: current(g.Workers)}, {Bucket: "names", Records: current(g.Names)},
-		{Bucket: "jobs", Records: current(g.Jobs)}, {Bucket: "events", Records: current(g.Events)}, {Bucket: "keys", Records: current(g.Keys)},
+		{Bucket: "leases", Records: current(g.Leases)},
+		{Bucket: "ended", Records: current(g.Tombstones)},
+		{Bucket: "workers", Records: current(g.Workers)},
+		{Bucket: "names", Records: current(g.Names)},
+		{Bucket: "jobs", Records: current(g.Jobs)},
+		{Bucket: "events", Records: current(g.Events)},
+		{Bucket: "keys", Records: current(g.Keys)},
 	}
 	return nil
 }

@@ -1,0 +1,75 @@
+package proc_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive/proc"
+)
+
+// What a process says by itself: by its log, by its stamps, by both, or not at all.
+func TestFindLiving(t *testing.T) {
+	logs, other := t.TempDir(), t.TempDir()
+	start := func(log string, env ...string) int {
+		cmd := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+		cmd.Env, cmd.SysProcAttr = append([]string{"A=b"}, env...), &syscall.SysProcAttr{Setsid: true}
+		if log != "" {
+			f, err := os.Create(log)
+			require.NoError(t, err)
+			defer f.Close()
+			cmd.Stdout = f
+		}
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill() // its end is what Wait says
+			_ = cmd.Wait()
+		})
+		return cmd.Process.Pid
+	}
+	stamps := func(state, worker string) []string {
+		return []string{proc.StampState + "=" + state, proc.StampLease + "=lease-" + worker, proc.StampWorker + "=" + worker}
+	}
+	byLog := start(filepath.Join(logs, "cpu-1-aaaaaa.log"))
+	byStamp := start("", stamps("mine", "cpu-2-aaaaaa")...)
+	both := start(filepath.Join(logs, "cpu-3-aaaaaa.log"), stamps("of another state", "cpu-3-aaaaaa")...)
+	start(filepath.Join(other, "cpu-4-aaaaaa.log"), stamps("another's", "cpu-4-aaaaaa")...)
+	start(filepath.Join(logs, "cpu-5-aaaaaa.log"), proc.StampHook+"=mine/before_start")
+	start(filepath.Join(other, "cpu-6-aaaaaa.log"))
+
+	found, err := proc.FindLiving(t.Context(), logs, []string{"mine"})
+	require.NoError(t, err)
+	byPID := map[int]proc.Living{}
+	for _, l := range found {
+		byPID[l.PID] = l
+	}
+	require.Len(t, byPID, 3)
+	l := byPID[byLog]
+	require.Equal(t, "cpu-1-aaaaaa", l.WorkerID)
+	require.Equal(t, proc.ProofLog, l.Proof)
+	require.Empty(t, l.StateID)
+	require.True(t, l.Leader)
+	require.Equal(t, []string{"/bin/sleep", "600"}, l.Argv)
+	require.NotEmpty(t, l.Dir)
+	require.Equal(t, os.Getpid(), l.Parent)
+	l = byPID[byStamp]
+	require.Equal(t, []string{"cpu-2-aaaaaa", "mine", "lease-cpu-2-aaaaaa", proc.ProofStamp}, []string{l.WorkerID, l.StateID, l.LeaseID, l.Proof})
+	l = byPID[both]
+	require.Equal(t, []string{"cpu-3-aaaaaa", "of another state", "lease-cpu-3-aaaaaa", proc.ProofLog}, []string{l.WorkerID, l.StateID, l.LeaseID, l.Proof})
+}
+
+func TestJudge(t *testing.T) {
+	id, err := proc.SelfIdentity()
+	require.NoError(t, err)
+	verdict, err := proc.Judge(id)
+	require.NoError(t, err)
+	require.Equal(t, proc.Alive, verdict)
+	id.BootID = "another"
+	verdict, err = proc.Judge(id)
+	require.Error(t, err)
+	require.Equal(t, proc.Dead, verdict)
+}
