@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,14 +25,22 @@ var exampleSetup = map[string]string{
 	"hivectl":             "exec hivectl stop demo\n", // the example is to start it
 }
 
-// exampleGoesOn are lines that end when somebody ends them, with the exit code then.
-var exampleGoesOn = map[string]int{
-	"hivectl ps --watch":                                 0,
-	"hivectl workers list --watch -o json":               0,
-	"hivectl leases list --watch":                        0,
-	"hivectl jobs list --operation worker_spawn --watch": 0,
-	"hivectl logs -f $(hivectl ps -q)":                   0,
-	"hivectl run -- python3 -m http.server {port}":       143,
+// goesOn is a line that ends when somebody ends it.
+type goesOn struct {
+	code      int    // its exit code then
+	shows     string // what it prints when it is time to end it; empty: anything
+	meanwhile string // what is done until then
+}
+
+var exampleGoesOn = map[string]goesOn{
+	"hivectl ps --watch":                                 {},
+	"hivectl workers list --watch -o json":               {},
+	"hivectl leases list --watch":                        {},
+	"hivectl jobs list --operation worker_spawn --watch": {},
+	"hivectl logs -f $(hivectl ps -q)":                   {},
+	"hivectl events --after latest":                      {meanwhile: "hivectl restart -q demo"},
+	"hivectl events --type port,audit -o json":           {},
+	"hivectl run -- python3 -m http.server {port}":       {code: 143, shows: "Serving"},
 }
 
 // exampleFinds are commands that exit with 1 if they find something, which is up to
@@ -42,7 +51,7 @@ var exampleFinds = map[string]bool{"hivectl status": true, "hivectl doctor": tru
 // with a model, one that takes long to load; a worker called demo on the first port
 // (8080 in the examples, and 8188 is another free one).
 const exampleFixture = `freerange 10
-env HOME=$WORK
+env HOME=$WORK PYTHONUNBUFFERED=1
 hive start
 exec hivectl up -q cpu --name demo
 %s
@@ -105,7 +114,7 @@ func addExample(t *testing.T, cmd *cobra.Command) (run, files string) {
 	script, want := exampleScript(t, cmd)
 	run = exampleSetup[path] +
 		"exec sed -i s/\\b8080\\b/$P0/g;s/\\b8188\\b/$P5/g " + name + ".sh\n" +
-		"exec bash " + name + ".sh\ncmp codes " + name + ".codes\nrm codes\n"
+		"exec timeout 60 bash " + name + ".sh\ncmp codes " + name + ".codes\nrm codes\n"
 	return run, "-- " + name + ".codes --\n" + want + "-- " + name + ".sh --\nset -u\n" + script
 }
 
@@ -116,17 +125,17 @@ func exampleScript(t *testing.T, cmd *cobra.Command) (script, want string) {
 	for line := range strings.SplitSeq(cmd.Example, "\n") {
 		line, indented := strings.CutPrefix(line, "  ")
 		require.True(t, indented && line != "" && line == strings.TrimSpace(line), "%s: example %q: want two spaces, and a command", cmd.CommandPath(), line)
-		code, goesOn := exampleGoesOn[line]
+		end, endless := exampleGoesOn[line]
 		switch {
-		case goesOn:
-			script += "rm -f out\n" + line + " >out 2>&1 &\nuntil test -s out; do sleep 0.02; done\nkill -TERM $!; wait $!\n"
+		case endless:
+			script += "rm -f out\n" + line + " >out 2>&1 &\npid=$!\nuntil grep -qs '" + cmp.Or(end.shows, ".") + "' out; do sleep 0.02; " + end.meanwhile + "\ndone\nkill -TERM $pid; wait $pid\n"
 		case exampleFinds[cmd.CommandPath()]:
 			script += line + "\ncode=$?; (exit $(( code == 1 ? 0 : code )))\n"
 		default:
 			script += line + "\n"
 		}
 		script += "echo $? >>codes\n"
-		want += fmt.Sprintln(code)
+		want += fmt.Sprintln(end.code)
 	}
 	return script, want
 }

@@ -23,7 +23,7 @@ func (a *app) events() *cobra.Command {
 			"behind it have been removed meanwhile, so that none is missed without a word.\n\n" +
 			"With -o json every event is one line; -q prints the numbers. Ctrl-C stops looking.",
 		Example: "  hivectl events --after latest\n" +
-			"  hivectl events --after 4711 --type port,audit -o json",
+			"  hivectl events --type port,audit -o json",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Asked first, so that a daemon that is not there is said at once.
