@@ -9,8 +9,8 @@
 // notices, errors) to Stderr. With -o json Stdout has what the API said, byte
 // for byte, and with -o yaml the same as YAML; -q leaves only what other
 // commands take as an argument. An error is one line, "hivectl: ...", and a
-// second one, "hint: ...", if there is something to do about it. Colour only
-// on a terminal, and not with NO_COLOR. Text from a worker or a server is
+// second one, "hint: ...", says what to do about it. Colour only on a terminal,
+// and not with NO_COLOR or TERM=dumb; only there tables give way to its width. Text from a worker or a server is
 // stripped of control characters before it goes into a line of ours, so that
 // it cannot drive the terminal; `hivectl logs` passes a log on as it is.
 //
