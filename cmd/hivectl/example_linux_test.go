@@ -22,7 +22,10 @@ const exampleLimit = 4 * time.Minute
 // exampleSetup is what the examples of a command find beside the fixture.
 var exampleSetup = map[string]string{
 	"hivectl jobs cancel": "exec hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"slow\"}'\nawait job- hivectl jobs list --state running -q\n",
-	"hivectl":             "exec hivectl stop demo\n", // the example is to start it
+	"hivectl db": "hive stop\nexec cp -a data stopped\nexec mkdir backups\nenv HIVE_DATA_DIR=$WORK/stopped\n" +
+		"exec hivectl db backup backups/hive-20260102T030405.000Z.db --data-dir stopped\nhive start\nenv HIVE_ADDR=unix:$WORK/s\n",
+	"hivectl db salvage": "hive stop\nexec cp qwen.gguf stopped/hive.db\n", // there is something to salvage
+	"hivectl":            "exec hivectl stop demo\n",                       // the example is to start it
 }
 
 // goesOn is a line that ends when somebody ends it.
@@ -43,13 +46,18 @@ var exampleGoesOn = map[string]goesOn{
 	"hivectl run -- python3 -m http.server {port}":       {code: 143, shows: "Serving"},
 }
 
+// exampleAsks are lines that ask at the terminal, and do nothing and exit with 1
+// where there is none.
+var exampleAsks = map[string]bool{"hivectl db salvage": true}
+
 // exampleFinds are commands that exit with 1 if they find something, which is up to
 // the machine that the test runs on.
 var exampleFinds = map[string]bool{"hivectl status": true, "hivectl doctor": true, "hivectl audit": true}
 
 // exampleFixture is the hive of every example: an entry that is started with it, one
 // with a model, one that takes long to load; a worker called demo on the first port
-// (8080 in the examples, and 8188 is another free one).
+// (8080 in the examples, and 8188 is another free one). /var/lib/hive in the examples is
+// the state of a hive that does not run, /srv/backups has a backup of it.
 const exampleFixture = `freerange 10
 env HOME=$WORK PYTHONUNBUFFERED=1
 hive start
@@ -58,7 +66,7 @@ exec hivectl up -q cpu --name demo
 -- qwen.gguf --
 weights
 -- hive.yaml --
-listen: 127.0.0.1:$API
+listen: ["127.0.0.1:$API", "unix:$WORK/s"]
 data_dir: $WORK/data
 ports: {range: $RANGE}
 workers:
@@ -113,7 +121,7 @@ func addExample(t *testing.T, cmd *cobra.Command) (run, files string) {
 	name := strings.ReplaceAll(path, " ", "-")
 	script, want := exampleScript(t, cmd)
 	run = exampleSetup[path] +
-		"exec sed -i s/\\b8080\\b/$P0/g;s/\\b8188\\b/$P5/g " + name + ".sh\n" +
+		"exec sed -i s/\\b8080\\b/$P0/g;s/\\b8188\\b/$P5/g;s,/var/lib/hive,$WORK/stopped,g;s,/srv/backups,$WORK/backups,g " + name + ".sh\n" +
 		"exec timeout 60 bash " + name + ".sh\ncmp codes " + name + ".codes\nrm codes\n"
 	return run, "-- " + name + ".codes --\n" + want + "-- " + name + ".sh --\nset -u\n" + script
 }
@@ -131,6 +139,9 @@ func exampleScript(t *testing.T, cmd *cobra.Command) (script, want string) {
 			script += "rm -f out\n" + line + " >out 2>&1 &\npid=$!\nuntil grep -qs '" + cmp.Or(end.shows, ".") + "' out; do sleep 0.02; " + end.meanwhile + "\ndone\nkill -TERM $pid; wait $pid\n"
 		case exampleFinds[cmd.CommandPath()]:
 			script += line + "\ncode=$?; (exit $(( code == 1 ? 0 : code )))\n"
+		case exampleAsks[line]:
+			script += line + "\n"
+			end.code = 1
 		default:
 			script += line + "\n"
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) db() *cobra.Command {
-	cmd := group("db", "Look after the state file: check, dump, backup, restore, compact, salvage",
+	cmd := group("db", "Look after the state file: check, dump, backup, restore, compact, salvage", "  hivectl db check",
 		a.dbCheck(), a.dbDump(), a.dbBackup(), a.dbRestore(), a.dbCompact(), a.dbSalvage())
 	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else where\n" +
 		"hive keeps it by itself: /var/lib/hive for root, $XDG_STATE_HOME/hive or\n" +
@@ -132,7 +132,7 @@ func (a *app) dbDump() *cobra.Command {
 		Long: "dump prints {\"bucket\",\"key\",\"value\"} for every record. What cannot be read is a line\n" +
 			"with \"error\" and does not end it, so a damaged file can be dumped too. The file\n" +
 			"holds command lines, and no values of workers' environments.",
-		Example: "  hivectl db dump | jq -r 'select(.bucket == \"leases\") | .key'",
+		Example: "  hivectl db dump | grep '\"bucket\":\"leases\"'",
 		Args:    cobra.NoArgs,
 		RunE: a.offline(func(_ *cobra.Command, _ []string, dir string) error {
 			bad, err := db.Dump(dir, a.env.Stdout)
