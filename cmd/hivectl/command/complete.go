@@ -166,6 +166,11 @@ func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCom
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
+// directories are offered by the shell.
+func directories(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
 // oneOf offers fixed words.
 func oneOf(words ...string) cobra.CompletionFunc {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
@@ -184,7 +189,7 @@ func (a *app) completions(root *cobra.Command) {
 		"logs": several, "workers logs": several, "workers wait": several,
 		"jobs get": jobs, "jobs watch": jobs, "jobs cancel": a.complete(first(jobOffers(false))),
 		"leases get": a.complete(first(leaseOffers(false))), "leases renew": leases, "leases release": leases,
-		"run": files,
+		"run": files, "db backup": files, "db restore": files,
 	} {
 		named(root, path).ValidArgsFunction = f
 	}
@@ -197,6 +202,8 @@ func (a *app) completions(root *cobra.Command) {
 			"state": oneOf(jobStates...), "after": a.complete(jobOffers(true)),
 			"operation": oneOf("worker_spawn", "worker_stop", "worker_restart", "worker_process_list", "worker_process_get", "worker_process_delete", "hive_check"),
 		},
+		"events":         {"type": oneOf("state", "port", "process", "log", "progress", "result", "audit", "end"), "after": oneOf("latest")},
+		"db":             {"data-dir": directories},
 		"leases renew":   {"lease-id": a.complete(leaseIDOffers)},
 		"leases release": {"lease-id": a.complete(leaseIDOffers)},
 	} {

@@ -74,6 +74,7 @@ func TestCompletion(t *testing.T) {
 		"leases renew |":                   "8080",
 		"leases release 8080 --lease-id |": "l-1",
 		"ps -o |":                          "table json yaml",
+		"events --type |":                  "state port process log progress result audit end",
 		"ps |":                             "",
 		"jobs |":                           "submit list get watch cancel",
 		"leases re|":                       "renew release",

@@ -32,8 +32,13 @@ func (a *app) leasesList() *cobra.Command {
 			return listing{}, err
 		}
 		l := listing{raw: reply.Raw, items: items, columns: []column{
-			{name: "port"}, {name: "kind", drop: 1}, {name: "state"}, {name: "holder", least: 8},
-			{name: "pid", drop: 2}, {name: "age", drop: 3}, {name: "lease", drop: 4},
+			{name: "port"},
+			{name: "kind", drop: 1},
+			{name: "state"},
+			{name: "holder", least: 8},
+			{name: "pid", drop: 2},
+			{name: "age", drop: 3},
+			{name: "lease", drop: 4},
 		}}
 		for _, lease := range reply.Value.Leases {
 			l.ids = append(l.ids, fmt.Sprint(lease.Port))

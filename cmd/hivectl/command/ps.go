@@ -64,8 +64,14 @@ func (a *app) workerListing(workers []wire.Worker, raw json.RawMessage, ended bo
 		return listing{}, err
 	}
 	l := listing{raw: raw, items: items, columns: []column{
-		{name: "worker"}, {name: "name", least: 8, drop: 1}, {name: "state"}, {name: "port", drop: 2},
-		{name: "pid", drop: 4}, {name: "age", drop: 5}, {name: "model", least: 8, drop: 6}, {name: "device", least: 6, drop: 7},
+		{name: "worker"},
+		{name: "name", least: 8, drop: 1},
+		{name: "state"},
+		{name: "port", drop: 2},
+		{name: "pid", drop: 4},
+		{name: "age", drop: 5},
+		{name: "model", least: 8, drop: 6},
+		{name: "device", least: 6, drop: 7},
 	}}
 	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
 	for _, w := range workers {
