@@ -98,8 +98,10 @@ func TestStoppedWithItsWorkers(t *testing.T) {
 func TestPausedForAWhile(t *testing.T) {
 	t.Parallel()
 	b := serving(t, options{env: withTypes})
-	auto, cpu, stubborn := b.autostarted(), b.up("cpu"), b.up("stubborn")
 	slow := b.worker(trimmed(b.do("/hivectl", "-q", "up", "slow", "--wait", "started")))
+	began := time.Now()
+	auto, cpu, stubborn := b.autostarted(), b.up("cpu"), b.up("stubborn")
+	b.eventually("hive has looked at the progress of slow", func() bool { return time.Since(began) > 3*time.Second })
 	b.detached("/hivectl", "stop", stubborn.WorkerID)
 	b.eventually("it is being stopped", func() bool { return b.worker(stubborn.WorkerID).State == "stopping" })
 	before := b.running()
@@ -109,7 +111,7 @@ func TestPausedForAWhile(t *testing.T) {
 	<-time.After(18 * time.Second) // beyond ready.stall of slow, and the grace of stubborn
 	require.NoError(t, client.UnpauseContainer(b.res.Container.ID))
 
-	require.Equal(t, before, b.running(), "the grace of a stop is not over because time has passed")
+	require.Equal(t, before, b.running(), "nobody is ended because time has passed, neither for ready.stall nor for the grace of a stop")
 	b.eventually("slow is ready", func() bool {
 		w := b.worker(slow.WorkerID)
 		require.NotContains(t, []string{"failed", "stopping", "stopped"}, w.State, "%+v", w)
