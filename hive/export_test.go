@@ -87,3 +87,20 @@ func (h *Hive) StoredEvents(id string) (evs []store.Event, err error) {
 	})
 	return evs, err
 }
+
+// HoldLock takes the lock of the hive's tables.
+func (h *Hive) HoldLock() (release func()) {
+	h.mu.Lock()
+	return h.mu.Unlock
+}
+
+// HoldWriter keeps the writer of the state file busy.
+func (h *Hive) HoldWriter() (release func()) {
+	held, over, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = h.store.Update(context.Background(), func(*store.Tx) error { close(held); <-over; return nil }) // nothing is written
+	}()
+	<-held
+	return func() { close(over); <-done }
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/hive"
 	"rbeehive/hive/reference"
 )
 
@@ -29,10 +30,15 @@ func (e usageError) Error() string { return e.reason + "; hive --help lists the 
 
 // run is the program; it returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
+	return runWith(args, stdout, stderr, (*hive.Hive).Alive)
+}
+
+// runWith is run with another way to find out whether hive lives.
+func runWith(args []string, stdout, stderr io.Writer, alive aliveness) int {
 	if len(args) > 0 && args[0] == "worker" {
 		return reference.Main(args[1:], stdout, stderr)
 	}
-	cmd := newCommand(stderr)
+	cmd := newCommand(stderr, alive)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -52,7 +58,7 @@ func oneLine(err error) string {
 	return strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; ")
 }
 
-func newCommand(stderr io.Writer) *cobra.Command {
+func newCommand(stderr io.Writer, alive aliveness) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hive",
 		Short: "hive runs inference servers on this machine and gives each a port",
@@ -71,7 +77,7 @@ variables over the file.`,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runFlags(cmd, stderr)
+			return runFlags(cmd, stderr, alive)
 		},
 	}
 	config.Flags(cmd.Flags())
@@ -89,7 +95,7 @@ variables over the file.`,
 }
 
 // runFlags answers --version and --build-info, or runs the daemon.
-func runFlags(cmd *cobra.Command, stderr io.Writer) error {
+func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 	stdout := cmd.OutOrStdout()
 	if yes, err := cmd.Flags().GetBool("build-info"); err != nil || yes {
 		fmt.Fprintln(stdout, "release")
@@ -113,7 +119,7 @@ func runFlags(cmd *cobra.Command, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return newDaemon(cfg, load, log, stdout).run(cmd.Context())
+	return newDaemon(cfg, load, log, stdout, alive).run(cmd.Context())
 }
 
 // version is set by the linker: make build says -X main.version=... .

@@ -39,6 +39,9 @@ type daemon struct {
 	self    string // the program of the reference worker
 	api     *httpapi.Server
 	hive    *hive.Hive
+	opened  atomic.Pointer[hive.Hive] // the same, for who looks while it is being opened
+	notify  *notifier
+	alive   aliveness
 
 	listeners []net.Listener
 	url       string // what others reach hive by
@@ -48,15 +51,17 @@ type daemon struct {
 	inForce   *config.Config // what was taken over last; reloading guards it
 	stopAtEnd atomic.Bool    // shutdown: stop
 
+	reloadFailed atomic.Pointer[string] // why the last reload changed nothing; nil: it did not fail
+
 	signals    chan os.Signal
 	hangups    chan os.Signal // SIGHUP; one is kept while another is carried out
 	shutdown   chan struct{}  // POST /v1/shutdown; holds one
 	interrupts int            // SIGINTs so far
 }
 
-func newDaemon(cfg *config.Config, load func() (*config.Config, error), log *logrus.Logger, out io.Writer) *daemon {
+func newDaemon(cfg *config.Config, load func() (*config.Config, error), log *logrus.Logger, out io.Writer, alive aliveness) *daemon {
 	d := &daemon{
-		cfg: cfg, load: load, inForce: cfg, log: log, out: out,
+		cfg: cfg, load: load, inForce: cfg, log: log, out: out, notify: newNotifier(log), alive: alive,
 		signals: make(chan os.Signal, 4), hangups: make(chan os.Signal, 1), shutdown: make(chan struct{}, 1),
 	}
 	d.stopAtEnd.Store(cfg.Shutdown == hive.ShutdownStop)
@@ -96,6 +101,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err == nil && why == goOn {
 		why, err = d.serve(ctx, served)
 	}
+	d.notify.stop()
 	// The listener is closed before anything that takes time: rbee's keeper
 	// kills by name what still answers a second after it asked for a shutdown.
 	d.closeAPI(served)

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"io"
+	"os"
+	"time"
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
@@ -17,6 +20,17 @@ var (
 	TokenOf        = tokenOf
 	ListenSocket   = listenSocket
 )
+
+// RunStuck is Run with a hive that is stuck as long as the file exists: it does not
+// come to an end of looking whether it lives.
+func RunStuck(args []string, stdout, stderr io.Writer, file string) int {
+	return runWith(args, stdout, stderr, func(h *hive.Hive, ctx context.Context) error {
+		for _, err := os.Stat(file); err == nil; _, err = os.Stat(file) {
+			time.Sleep(time.Millisecond) // stuck, whatever ctx says
+		}
+		return h.Alive(ctx)
+	})
+}
 
 // Banner is what a banner is made of.
 type Banner struct {

@@ -29,17 +29,23 @@ func (d *daemon) start(ctx context.Context) (reason, error) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.open(ctx) }()
+	begun, steps := time.Now(), time.NewTicker(stepEvery)
+	defer steps.Stop()
 	var why reason
-	select {
-	case err := <-done:
-		if err != nil {
-			return failed, err
+	for why == goOn {
+		d.notify.starting(begun, d.progress())
+		select {
+		case err := <-done:
+			if err != nil {
+				return failed, err
+			}
+			return goOn, nil
+		case sig := <-d.signals:
+			why = d.heard(sig)
+		case <-d.shutdown:
+			why = told
+		case <-steps.C:
 		}
-		return goOn, nil
-	case sig := <-d.signals:
-		why = d.heard(sig)
-	case <-d.shutdown:
-		why = told
 	}
 	cancel()
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
@@ -58,6 +64,7 @@ func (d *daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.hive = h
+	d.opened.Store(h)
 	d.api.SetHive(h)
 	if err := h.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -84,19 +91,28 @@ func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error)
 		for range ran { // until it is closed: Run has returned
 		}
 	}()
+	d.notify.ready(d.status())
 	d.sayHello(ctx)
-	select {
-	case sig := <-d.signals:
-		return d.heard(sig), nil
-	case <-d.shutdown:
-		d.log.Info("stopping, asked by POST /v1/shutdown")
-		return told, nil
-	case <-ctx.Done():
-		return told, nil
-	case err := <-served:
-		return failed, err
-	case err := <-ran:
-		return failed, err
+	p := newPulse(d.notify, d.examine)
+	defer p.stop()
+	for {
+		select {
+		case sig := <-d.signals:
+			return d.heard(sig), nil
+		case <-d.shutdown:
+			d.log.Info("stopping, asked by POST /v1/shutdown")
+			return told, nil
+		case <-ctx.Done():
+			return told, nil
+		case err := <-served:
+			return failed, err
+		case err := <-ran:
+			return failed, err
+		case <-p.beats():
+			p.beat(runCtx)
+		case s := <-p.looked:
+			p.seen(s)
+		}
 	}
 }
 
@@ -165,8 +181,12 @@ func (d *daemon) stopWorkers() error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.hive.StopWorkers(ctx) }()
+	steps := time.NewTicker(stepEvery)
+	defer steps.Stop()
 	for {
+		d.notify.ending("stopping " + count(d.running(), "worker"))
 		select {
+		case <-steps.C:
 		case err := <-done:
 			if err != nil {
 				return fmt.Errorf("stop the workers: %w", err)

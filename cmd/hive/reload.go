@@ -31,6 +31,22 @@ func (d *daemon) hearHangups(ctx context.Context) {
 func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if dryRun {
+		return d.takeOver(ctx, true)
+	}
+	d.notify.reloading()
+	plan, err := d.takeOver(ctx, false)
+	d.reloadFailed.Store(nil)
+	if err != nil {
+		why := oneLine(err)
+		d.reloadFailed.Store(&why)
+	}
+	d.notify.ready(d.status())
+	return plan, err
+}
+
+// takeOver is the reload itself; reloading is held.
+func (d *daemon) takeOver(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	next, err := d.load()
 	if err != nil {
 		return hive.Plan{}, invalid(err)

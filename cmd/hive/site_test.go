@@ -27,6 +27,9 @@ import (
 // has started, runs it. The second case cannot be told by a variable: workers
 // do not inherit HIVE_*.
 func TestMain(m *testing.M) {
+	if file := os.Getenv("HIVE_TEST_STUCK"); file != "" {
+		os.Exit(main.RunStuck(os.Args[1:], os.Stdout, os.Stderr, file))
+	}
 	if os.Getenv("HIVE_TEST_MAIN") == "1" || len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(main.Run(os.Args[1:], os.Stdout, os.Stderr))
 	}
