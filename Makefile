@@ -11,14 +11,29 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 ROUNDS ?= 300
 FOR    ?= 5m
 
-.PHONY: all build run generate test torture contention chaos listeners fuzz bench image compose-up compose-down lint fmt clean
+# Where binaries and packages go.
+BIN  ?= bin
+DIST ?= dist
+
+.PHONY: all build run generate test torture contention chaos listeners fuzz bench image compose-up compose-down lint fmt clean package
 
 all: build
 
 build: ## static binaries in bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hive ./cmd/hive
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hivectl ./cmd/hivectl
-	ln -sf hive bin/rbee-hive
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/hive ./cmd/hive
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/hivectl ./cmd/hivectl
+	ln -sf hive $(BIN)/rbee-hive
+
+# A version that Debian's tools order rightly: a tag's, or the time of the commit.
+PACKAGE_VERSION ?= $(shell (git describe --tags --dirty 2>/dev/null || git log -1 --format=0~%cd.%h --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0~dev) | sed 's/^v//; s/-/+/; s/-/./g')
+
+package: build ## a Debian package in dist/
+	mkdir -p $(DIST) $(BIN)/completions
+	for shell in bash fish; do $(BIN)/hivectl completion $$shell >$(BIN)/completions/hivectl.$$shell || exit 1; done
+	$(BIN)/hivectl completion zsh >$(BIN)/completions/_hivectl
+	PACKAGE_VERSION='$(PACKAGE_VERSION)' PACKAGE_ARCH=$$($(GO) env GOARCH) PACKAGE_BIN=$(BIN) \
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) \
+		$(GO) tool -modfile=tools/nfpm.mod nfpm package --config packaging/nfpm.yaml --packager deb --target $(DIST)/
 
 run: build ## the daemon with its defaults
 	@bin/hive
@@ -88,4 +103,4 @@ fmt:
 	$(TOOL) gofumpt -w .
 
 clean:
-	rm -rf bin
+	rm -rf $(BIN) $(DIST)

@@ -45,6 +45,8 @@
 //     inherited without close-on-exec.
 //   - Signals that hive was started with as ignored (SIGINT and SIGQUIT after
 //     `hive &` in a shell without job control) are back to their defaults.
+//   - The program does not inherit an ambient CAP_SYS_PTRACE, which a hive that is
+//     not root has for itself; other ambient capabilities are passed on.
 //   - RLIMIT_NOFILE of the program is what hive was started with: the Go
 //     runtime raises the soft limit at start and syscall.Exec restores it.
 //

@@ -64,9 +64,25 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 	if errno := defaultSignals(keepHangup); errno != 0 {
 		return StepSignals, errno
 	}
+	dropPtrace()
 	err := syscall.Exec(args[0], args[1:], syscall.Environ()) //nolint:gosec // executing what hive says is the purpose
 	errno, _ := err.(syscall.Errno)                           //nolint:errorlint // Exec returns it bare, and package errors would be one more import
 	return StepExec, errno
+}
+
+const (
+	prCapAmbient      = 47 // PR_CAP_AMBIENT
+	prCapAmbientLower = 3  // PR_CAP_AMBIENT_LOWER
+	capSysPtrace      = 19 // CAP_SYS_PTRACE
+)
+
+// dropPtrace takes the right to look into everybody's processes out of what the
+// program inherits. A hive that is not root has it by AmbientCapabilities= of its
+// unit, to see who holds a port; a worker with it could read every secret on the
+// machine. Who has no such capability, and a kernel without ambient ones, answers
+// with an error, and there is nothing to take.
+func dropPtrace() {
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, prCapAmbient, prCapAmbientLower, capSysPtrace, 0, 0, 0)
 }
 
 const (

@@ -126,6 +126,39 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// A hive that is not root gets CAP_SYS_PTRACE from its unit; a worker must not.
+// Another ambient capability (here CAP_NET_BIND_SERVICE) is for the workers.
+func TestWorkersDoNotInheritPtrace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		skip(t, "only root can give a process ambient capabilities")
+	}
+	const bind, ptrace = 10, 19
+	waitR, waitW, err := os.Pipe()
+	require.NoError(t, err)
+	reportR, reportW, err := os.Pipe()
+	require.NoError(t, err)
+	defer reportR.Close()
+	waitR.Fd()
+	cmd := exec.Command("/proc/self/exe") // another user may not enter the test binary's directory
+	cmd.Args = []string{gate.Arg0, "/bin/cat", "cat", "/proc/self/status"}
+	cmd.ExtraFiles = []*os.File{waitR, reportW}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: 54321, Gid: 54322},
+		AmbientCaps: []uintptr{bind, ptrace},
+	}
+	_, err = waitW.WriteString("G")
+	require.NoError(t, err)
+	require.NoError(t, waitW.Close())
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "Uid:\t54321")
+	for _, set := range []string{"CapAmb", "CapEff", "CapPrm"} {
+		require.Contains(t, string(out), set+":\t0000000000000400\n")
+	}
+	require.NoError(t, waitR.Close())
+	require.NoError(t, reportW.Close())
+}
+
 func TestReports(t *testing.T) {
 	exe, err := os.Executable()
 	require.NoError(t, err)
