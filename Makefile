@@ -10,12 +10,13 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
 ROUNDS ?= 300
 FOR    ?= 5m
+ROLLS  ?= 20
 
 # Where binaries and packages go.
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build run generate test torture contention chaos listeners fuzz bench image compose-up compose-down lint fmt clean package
+.PHONY: all build package run generate test torture contention chaos listeners upgrade fuzz bench image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -58,6 +59,7 @@ endif
 	$(MAKE) contention FOR=45s
 	$(MAKE) chaos FOR=30s
 	$(MAKE) listeners FOR=20s
+	$(MAKE) upgrade ROLLS=4
 
 torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops workers
 	CGO_ENABLED=0 $(GO) build -trimpath -tags nogate -o bin/hive-nogate ./cmd/hive
@@ -79,6 +81,10 @@ fuzz: ## every fuzz target FOR so long, one after the other
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FOR) -fuzzminimizetime 3s $$dir || exit 1; \
 		done; \
 	done
+
+upgrade: build ## the binary is replaced under 200 serving workers, ROLLS times
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)-next' -o bin/hive-next ./cmd/hive
+	$(GO) run ./test/upgrade -hive bin/hive -next bin/hive-next -rounds $(ROLLS)
 
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive
