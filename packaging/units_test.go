@@ -70,6 +70,7 @@ func TestUnitsKeepTheWorkers(t *testing.T) {
 		for _, want := range []string{"Type=notify", "KillMode=process", "Delegate=yes", "OOMPolicy=continue", "TasksMax=infinity", "Restart=on-failure"} {
 			require.True(t, lines[want], "%s: %s", unit, want)
 		}
+		require.NotContains(t, string(raw), "\nRestartPreventExitStatus=", "a panic and the watchdog end hive with 2, as a wrong configuration does")
 		for line := range lines {
 			name, _, _ := strings.Cut(line, "=")
 			require.NotContains(t, []string{

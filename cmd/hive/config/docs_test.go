@@ -198,3 +198,28 @@ func entryOf(t *testing.T, p place, more string) made {
 	require.NoError(t, err)
 	return made{typ.Ports, typ.Autostart, typ.Reload, typ.Host(), spec}
 }
+
+var fence = regexp.MustCompile("(?s)```yaml\\n(.*?)```")
+
+// The configurations in these documents are ones that hive takes. The first of
+// moving.md is llama-swap's.
+func TestDocumentedFiles(t *testing.T) {
+	p := newPlace(t)
+	for file, want := range map[string]int{"moving.md": 4, "install.md": 1} {
+		raw, err := os.ReadFile(filepath.Join(filepath.Dir(manual), file))
+		require.NoError(t, err)
+		tried := 0
+		for _, m := range fence.FindAllStringSubmatch(string(raw), -1) {
+			if strings.Contains(m[1], "\nmodels:") {
+				continue
+			}
+			cfg, err := p.load(t, "--config", p.write(t, "said.yaml", m[1]))
+			require.NoError(t, err, "%s: %s", file, m[1])
+			_, err = catalog.New(cfg.Workers, "/usr/bin/hive")
+			require.NoError(t, err, "%s: %s", file, m[1])
+			require.NotEmpty(t, cfg.Workers)
+			tried++
+		}
+		require.Equal(t, want, tried, file)
+	}
+}
