@@ -82,7 +82,7 @@ func checkPtrace(f *facts) Checkup {
 	}
 	return care(name, "no CAP_SYS_PTRACE; who holds "+ports+" cannot be seen",
 		"processes of other users are closed to hive: it cannot name who has a port, nor prove that such a process is a worker",
-		"run hive as root, or `setcap cap_sys_ptrace+ep` its binary and start it again; in Docker: `--cap-add SYS_PTRACE`")
+		"run hive as root, or `setcap cap_sys_ptrace+ep` its binary and start it again; of a service: `AmbientCapabilities=CAP_SYS_PTRACE`; in Docker: `--cap-add SYS_PTRACE`")
 }
 
 func checkHidepid(f *facts) Checkup {

@@ -16,6 +16,11 @@
 // to the hive (reload.go); a mistake changes nothing. What of it needs a start is
 // compared with the configuration of the start, not with that of the last reload.
 //
+// A service manager (NOTIFY_SOCKET) is told how far hive is (notify.go): READY=1 when
+// it serves, RELOADING=1 and READY=1 around a reload, STOPPING=1, and more time is asked
+// for during a long start or stop. Its watchdog is fed by the main loop after
+// Hive.Alive has come to an end (pulse.go).
+//
 // Guarantees: exit code 0 after an orderly stop, 1 when something failed, 2 for
 // wrong flags or configuration; an error is one line on stderr. What failed may
 // be a worker that could not be stopped wholly, or an end that could not be
