@@ -22,6 +22,14 @@ import (
 func build(t *testing.T, version string) string {
 	t.Helper()
 	need(t, "dpkg-deb")
+	// go test remembers results by the files that the test itself has read; make and
+	// nfpm are not seen.
+	inputs, err := filepath.Glob("*")
+	require.NoError(t, err)
+	for _, file := range append(inputs, "../Makefile", "../tools/nfpm.mod") {
+		_, err := os.ReadFile(file)
+		require.NoError(t, err)
+	}
 	dir := t.TempDir()
 	cmd := exec.Command(need(t, "make"), "-C", "..", "package", "BIN="+dir+"/bin", "DIST="+dir, "PACKAGE_VERSION="+version)
 	out, err := cmd.CombinedOutput()
@@ -157,7 +165,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) fails(at string) {
 	m.t.Helper()
 	script := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>%s/asked\n[ \"$1\" != %s ]\n", m.bin, at)
-	require.NoError(m.t, os.WriteFile(filepath.Join(m.bin, "systemctl"), []byte(script), 0o700)) //nolint:gosec // a program
+	require.NoError(m.t, os.WriteFile(filepath.Join(m.bin, "systemctl"), []byte(script), 0o700))
 }
 
 // asked is what systemctl was asked for since the last time.

@@ -70,7 +70,7 @@ func (b *banner) writeTo(w io.Writer) error {
 }
 
 func recoveryLine(r hive.Recovery) string {
-	s := fmt.Sprintf("%s taken back, %d found dead and freed", count(r.Adopted, "worker"), r.Freed)
+	s := fmt.Sprintf("%s taken back, %d found dead and freed", countWorkers(r.Adopted), r.Freed)
 	if r.Restarted > 0 {
 		s += fmt.Sprintf(", %d restarted", r.Restarted)
 	}
@@ -164,9 +164,9 @@ func (b *banner) addr() string {
 	return flags
 }
 
-func count(n int, what string) string {
+func countWorkers(n int) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 worker"
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d workers", n)
 }

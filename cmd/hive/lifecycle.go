@@ -175,7 +175,7 @@ func (d *daemon) stopWanted(why reason) bool {
 // stopWorkers stops all workers. A third SIGINT gives up waiting for them.
 func (d *daemon) stopWorkers() error {
 	if n := d.running(); n > 0 {
-		fmt.Fprintf(d.out, "stopping %s\n", count(n, "worker"))
+		fmt.Fprintf(d.out, "stopping %s\n", countWorkers(n))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -184,7 +184,7 @@ func (d *daemon) stopWorkers() error {
 	steps := time.NewTicker(stepEvery)
 	defer steps.Stop()
 	for {
-		d.notify.ending("stopping " + count(d.running(), "worker"))
+		d.notify.ending("stopping " + countWorkers(d.running()))
 		select {
 		case <-steps.C:
 		case err := <-done:

@@ -103,7 +103,7 @@ func (d *daemon) examine(ctx context.Context) (status string, err error) {
 
 // status is one line about a hive that serves.
 func (d *daemon) status() string {
-	s := fmt.Sprintf("serving at %s: %s", d.url, count(d.running(), "worker"))
+	s := fmt.Sprintf("serving at %s: %s", d.url, countWorkers(d.running()))
 	if failed := d.reloadFailed.Load(); failed != nil {
 		s += "; the last reload failed: " + *failed
 	}
