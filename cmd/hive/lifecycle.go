@@ -263,7 +263,7 @@ func fate(n int) string {
 	if n == 1 {
 		return "1 worker ends with the container"
 	}
-	return count(n, "worker") + " end with the container"
+	return countWorkers(n) + " end with the container"
 }
 
 func keepRunning(n int) string {
