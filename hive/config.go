@@ -69,7 +69,7 @@ type PortsConfig struct {
 // JobsConfig bounds the jobs.
 type JobsConfig struct {
 	Retention   time.Duration // how long an ended job stays at most; default 168 h
-	Keep        int           // how many jobs stay: beyond it the oldest that have ended go; default 10,000
+	Keep        int           // how many jobs that have ended stay, besides those that just have: beyond it the oldest go; default 10,000
 	MaxQueued   int           // unfinished jobs beyond it are refused; default 10,000
 	MaxQueueAge time.Duration // a job that waited longer over a restart is expired; default 10 m
 	StreamWait  time.Duration // longest life of an rbee stream of a running job; default 25 s

@@ -104,3 +104,9 @@ func (h *Hive) HoldWriter() (release func()) {
 	<-held
 	return func() { close(over); <-done }
 }
+
+// EventBounds says which events there are.
+func (h *Hive) EventBounds() (b store.EventBounds, err error) {
+	err = h.store.View(func(tx *store.Tx) (err error) { b, err = tx.EventBounds(); return err })
+	return b, err
+}

@@ -295,8 +295,7 @@ func (h *Hive) waitOnce(ctx context.Context, id string) (rec store.Job, again bo
 	case <-j.done:
 	case <-ctx.Done():
 	}
-	rec, err = h.Job(id)
-	return rec, false, err
+	return j.record(), false, nil
 }
 
 // Jobs returns a page of recorded jobs, newest first, and the cursor of the

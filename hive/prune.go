@@ -15,6 +15,12 @@ import (
 const (
 	pruneStep     = 64
 	tombstoneKept = 7 * 24 * time.Hour
+	// endedKept is how long a job stays after its end however many there are: who
+	// waits for it reads how it ended, who lost the answer sends it again under its
+	// key. One that took long is among the oldest when it ends.
+	endedKept = 10 * time.Second
+	// pruneGap is between two looks for jobs that have been kept for so long by now.
+	pruneGap = endedKept / 4
 )
 
 // prune removes ended jobs, dead workers with their logs, and tombstones that
@@ -49,10 +55,20 @@ func (h *Hive) pruneOften() {
 		case <-h.prunes:
 			h.prune(h.ctx)
 		}
+		if h.surplus() < pruneStep {
+			continue
+		}
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-time.After(pruneGap):
+			h.jobEnded() // the last one that did may have been the last for long
+		}
 	}
 }
 
-// jobEnded has jobs pruned if more than jobs.keep, and a step, have a record.
+// jobEnded has jobs pruned if more than jobs.keep, and a step, that have ended
+// have a record.
 func (h *Hive) jobEnded() {
 	if h.surplus() < pruneStep {
 		return
@@ -72,8 +88,8 @@ func (h *Hive) countJobs() error {
 	})
 }
 
-// surplus is how many jobs more than jobs.keep have a record.
-func (h *Hive) surplus() int { return int(h.kept.Load()) - h.settings().Jobs.Keep }
+// surplus is how many jobs that have ended more than jobs.keep have a record.
+func (h *Hive) surplus() int { return int(h.kept.Load()-h.active.Load()) - h.settings().Jobs.Keep }
 
 // bury removes a dead worker's record and log. While its port is quarantined
 // they stay: the log is a proof by which what is left of it can be known. It
@@ -147,11 +163,19 @@ func (h *Hive) oldJobs(b *batch) (old []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		tooMany := len(old) < surplus
-		if len(old) == pruneStep || !tooMany && b.Now().Sub(job.CreatedAt) < retention {
+		kept := retention
+		if len(old) < surplus {
+			kept = endedKept
+		}
+		young := func(since time.Time) bool {
+			age := b.Now().Sub(since)
+			// A clock that was put back must not let jobs pile up.
+			return age < kept && (age >= 0 || kept == retention)
+		}
+		if len(old) == pruneStep || young(job.CreatedAt) {
 			break // jobs come by age
 		}
-		if job.FinishedAt == nil || !tooMany && b.Now().Sub(*job.FinishedAt) < retention {
+		if job.FinishedAt == nil || young(*job.FinishedAt) {
 			continue
 		}
 		old = append(old, job.JobID)
