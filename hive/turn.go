@@ -38,12 +38,31 @@ func (l *lines) leave(j *job) {
 	}
 }
 
-// ahead returns the jobs of j's line that were submitted before it.
-func (l *lines) ahead(j *job) []*job {
+// blocker returns the nearest job before j in its line that j must not overtake,
+// and that has neither ended nor had its effect; nil: it is j's turn. The nearest
+// has waited for those before it: there may be thousands, and each waits once.
+func (l *lines) blocker(j *job) *job {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	line := l.jobs[j.line]
-	return slices.Clone(line[:max(0, slices.Index(line, j))])
+	for _, other := range slices.Backward(line[:max(0, slices.Index(line, j))]) {
+		select {
+		case <-other.passed(j):
+		default:
+			return other
+		}
+	}
+	return nil
+}
+
+// first returns the first job of j's line; nil if that is j, or it has none.
+func (l *lines) first(j *job) *job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if line := l.jobs[j.line]; len(line) > 0 && line[0] != j {
+		return line[0]
+	}
+	return nil
 }
 
 // lineOf names the worker that an operation is about: by its name, which it has
@@ -66,75 +85,61 @@ func (h *Hive) lineOf(op Operation) string {
 	return ref
 }
 
-// awaitTurn blocks until those jobs ahead of j that it must not overtake have
-// had their effect, or ended.
+// awaitTurn blocks until those jobs of its line that j must not overtake have had
+// their effect, or ended. If that takes a while j's story says what it waits for.
 func (h *Hive) awaitTurn(ctx context.Context, j *job) error {
-	for _, other := range h.lines.ahead(j) {
-		_, stops := j.op.(StopWorker)
-		_, stopping := other.op.(StopWorker)
-		switch {
-		case stops && stopping:
-			continue // both want the same
-		case stopping:
-			// Its worker has a name, a port and a lease until the stop is over.
-			if err := h.awaitJob(ctx, j, other, other.done); err != nil {
-				return err
-			}
-		default:
-			if err := h.awaitJob(ctx, j, other, other.effect(0)); err != nil {
-				return err
-			}
+	for other := h.lines.blocker(j); other != nil; other = h.lines.blocker(j) {
+		err := h.tidy(func(b *batch) error {
+			return b.event(store.EventState, j.id(), "", "waits for "+other.op.Tag()+" "+other.id()+" of the same worker",
+				map[string]any{"job": store.JobQueued, "waits_for": other.id()})
+		})
+		if err != nil {
+			h.logUnlessClosing(err, "record that a job waits", j.id())
+		}
+		select {
+		case <-other.passed(j):
+		case <-other.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	return nil
 }
 
-// awaitJob blocks until ch is closed or other has ended. If that takes a while
-// j's story says what it waits for.
-func (h *Hive) awaitJob(ctx context.Context, j, other *job, ch <-chan struct{}) error {
-	select {
-	case <-ch:
-		return nil
-	case <-other.done:
-		return nil
-	default:
+// passed returns a channel that is closed when other need not wait for j any more,
+// if j does not end before.
+func (j *job) passed(other *job) <-chan struct{} {
+	_, stops := other.op.(StopWorker)
+	_, stopping := j.op.(StopWorker)
+	switch {
+	case stops && stopping:
+		return closed() // both want the same
+	case stopping:
+		return j.done // its worker has a name, a port and a lease until the stop is over
 	}
-	err := h.tidy(func(b *batch) error {
-		return b.event(store.EventState, j.id(), "", "waits for "+other.op.Tag()+" "+other.id()+" of the same worker",
-			map[string]any{"job": store.JobQueued, "waits_for": other.id()})
-	})
-	if err != nil {
-		h.logUnlessClosing(err, "record that a job waits", j.id())
-	}
-	select {
-	case <-ch:
-	case <-other.done:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
+	return j.effect(0)
 }
 
 // awaitWorker finds the worker of a stop. If there is none it blocks until nothing
 // is ahead of j that could still make one: a spawn whose port a stranger has is
 // between two workers for a moment. Nil: there is none.
 func (h *Hive) awaitWorker(ctx context.Context, j *job, find func() *worker) (*worker, error) {
-	for _, other := range h.lines.ahead(j) {
-		for over := false; !over; {
-			seen := other.effects()
-			if w := find(); w != nil {
-				return w, nil
-			}
-			select {
-			case <-other.effect(seen):
-			case <-other.done:
-				over = true
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
+	for {
+		other := h.lines.first(j)
+		if other == nil {
+			return find(), nil
+		}
+		seen := other.effects()
+		if w := find(); w != nil {
+			return w, nil
+		}
+		select {
+		case <-other.effect(seen):
+		case <-other.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
-	return find(), nil
 }
 
 // effects is how often the job has had the effect that others wait for.
@@ -149,11 +154,15 @@ func (j *job) effect(seen int) <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.effected > seen {
-		over := make(chan struct{})
-		close(over)
-		return over
+		return closed()
 	}
 	return j.changed
+}
+
+func closed() <-chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
 }
 
 // takesEffect lets those go on that wait for what the job does: its worker can be

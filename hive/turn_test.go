@@ -86,6 +86,55 @@ func (r *rig) waits(id string) (ids []string) {
 	return ids
 }
 
+// A line may be as long as the queue: what a job costs must not grow with it.
+func TestALongLineOfJobs(t *testing.T) {
+	t.Parallel()
+	const many = 200
+	gate := t.TempDir() + "/gate"
+	r := newRig(t, 2, slowType(t, gate))
+	r.open()
+	var ids []string
+	for range many {
+		ids = append(ids, r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow", "name": "a", "wait": "started"}).JobID)
+	}
+	stop := r.submit(map[string]any{"operation": "worker_stop", "worker_id": "a"})
+	r.eventually("the last one waits", func() bool { return len(r.waits(stop.JobID)) == 1 })
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	waits, failed := 0, 0
+	for _, id := range ids {
+		job := r.wait(id)
+		if job.State == store.JobFailed {
+			require.Equal(t, hive.CodeNameInUse, job.Error.Code)
+			failed++
+		}
+		waits += len(r.waits(id))
+	}
+	require.Equal(t, many-1, failed)
+	require.LessOrEqual(t, waits, 2*many)
+	require.Equal(t, store.JobSucceeded, r.wait(stop.JobID).State)
+}
+
+// A job that is cancelled in the line has waited for nobody: those behind it still
+// wait for those before it.
+func TestAGapInALine(t *testing.T) {
+	t.Parallel()
+	gate := t.TempDir() + "/gate"
+	r := newRig(t, 2, slowType(t, gate))
+	r.open()
+	spawn := r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow", "name": "a", "wait": "started"})
+	restart := r.submit(map[string]any{"operation": "worker_restart", "worker_id": "a"})
+	stop := r.submit(map[string]any{"operation": "worker_stop", "worker_id": "a"})
+	r.eventually("the stop waits", func() bool { return len(r.waits(stop.JobID)) == 1 })
+	_, err := r.h.Cancel(t.Context(), restart.JobID)
+	require.NoError(t, err)
+	r.eventually("it waits for the spawn", func() bool { return len(r.waits(stop.JobID)) == 2 })
+	require.Equal(t, []string{restart.JobID, spawn.JobID}, r.waits(stop.JobID))
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	require.Equal(t, store.JobSucceeded, r.wait(stop.JobID).State)
+	require.Equal(t, store.JobSucceeded, r.wait(spawn.JobID).State)
+	require.Empty(t, r.leases())
+}
+
 // Whatever is submitted last is what holds in the end, however fast it comes.
 func TestTheLastRequestHolds(t *testing.T) {
 	t.Parallel()
