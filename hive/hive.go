@@ -79,6 +79,7 @@ type Hive struct {
 	dead    []store.Worker     // workers that have ended, oldest first
 	lessees map[string]*lessee // leases that are not workers', by lease id
 	claimed map[string]string  // worker names of spawns under way -> job id
+	opening map[string]opening // workers between their record and their program, by lease id
 	begun   map[string]bool    // types whose autostart is under way
 	running bool               // recovery is over and what it left has been begun
 	resume  []func()           // what recovery leaves to be begun once the hive serves
@@ -114,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), checks: semaphore.NewWeighted(checksAtOnce), versions: newVersions(),
 		doctors: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
-		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, begun: map[string]bool{},
+		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, opening: map[string]opening{}, begun: map[string]bool{},
 		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
 		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
 	}

@@ -171,6 +171,9 @@ func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
 	if err := h.awaitTurn(ctx, j); err != nil {
 		return nil, err
 	}
+	if err := h.awaitOpening(ctx, j.op); err != nil {
+		return nil, err
+	}
 	switch op := j.op.(type) {
 	case Spawn:
 		return h.runSpawn(ctx, j, op)

@@ -160,6 +160,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 	id := gated.Identity()
 	rec.Identity, rec.Cgroup = &id, gated.Cgroup()
 	logLine(rec.Log, "started pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
+	defer h.opens(rec)()
 	if err := h.recordSpawn(ctx, j, res, rec); err != nil {
 		gated.Abort()
 		res.Abandon()

@@ -120,6 +120,62 @@ func (j *job) passed(other *job) <-chan struct{} {
 	return j.effect(0)
 }
 
+// opening is a worker that is recorded, so that events name it, and whose program
+// is about to run: only then it is among the live ones.
+type opening struct {
+	rec  store.Worker
+	over chan struct{}
+}
+
+// opens notes that a worker is about to be recorded, and returns the end of that.
+func (h *Hive) opens(rec store.Worker) (over func()) {
+	o := opening{rec, make(chan struct{})}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opening[rec.LeaseID] = o
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.opening, rec.LeaseID)
+		close(o.over)
+	}
+}
+
+// awaitOpening blocks until the worker that op is about is among the live ones, if
+// it is just being started: who has its id or PID from an event must find it.
+func (h *Hive) awaitOpening(ctx context.Context, op Operation) error {
+	var wait []opening
+	h.mu.Lock()
+	for _, o := range h.opening {
+		if means(op, o.rec) {
+			wait = append(wait, o)
+		}
+	}
+	h.mu.Unlock()
+	for _, o := range wait {
+		select {
+		case <-o.over:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// means reports whether op is about a worker that there is already.
+func means(op Operation, rec store.Worker) bool {
+	ref := ""
+	switch op := op.(type) {
+	case StopWorker:
+		ref = op.WorkerID
+	case RestartWorker:
+		ref = op.WorkerID
+	case ProcessDelete:
+		return rec.Identity != nil && rec.Identity.PID == op.PID
+	}
+	return ref != "" && (ref == rec.WorkerID || ref == rec.Name)
+}
+
 // awaitWorker finds the worker of a stop. If there is none it blocks until nothing
 // is ahead of j that could still make one: a spawn whose port a stranger has is
 // between two workers for a moment. Nil: there is none.
