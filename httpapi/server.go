@@ -102,7 +102,7 @@ func New(opts Options) *Server {
 		BaseContext:       func(net.Listener) context.Context { return s.base },
 		ConnContext:       withPeer,
 		ConnState:         s.conns.changed,
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.getCertificate},
+		TLSConfig:         s.tlsConfig(),
 		ErrorLog:          log.New(serverLog{opts.Log}, "", 0),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -130,6 +130,14 @@ func (s *Server) SetStreamWait(d time.Duration) { s.wait.Store(int64(d)) }
 // SetCertificate changes Options.Certificate for connections that begin from now
 // on. It can neither begin nor end TLS: for that it must have been given at first.
 func (s *Server) SetCertificate(c *tls.Certificate) { s.certificate.Store(c) }
+
+// tlsConfig names HTTP/2: net/http sets that up at the first Serve of a server, for a
+// listener without TLS only if it is named here, and offers it over TLS either way.
+func (s *Server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, GetCertificate: s.getCertificate, NextProtos: []string{"h2", "http/1.1"},
+	}
+}
 
 func (s *Server) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return s.certificate.Load(), nil
