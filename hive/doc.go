@@ -111,9 +111,9 @@
 //
 // In the first start with a copied or restored file (store.Meta.Relocated) the
 // workers may be somebody else's. Nothing adopted is then given up, no stop and no
-// restart goes on (its job is interrupted, a queued one too), no worker is started
-// again by its policy, and of the dead nothing that is left is ended: its port is
-// quarantined.
+// restart goes on and nothing that is queued is begun (the job is interrupted: the
+// hive that the file is from may have done it), no worker is started again by its
+// policy, and of the dead nothing that is left is ended: its port is quarantined.
 //
 // # Audit
 //

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -64,6 +65,28 @@ func TestACopiedFileRestartsNobody(t *testing.T) {
 	require.Equal(t, store.JobFailed, job.State)
 	require.Equal(t, w.PID, r.worker(w.WorkerID).Identity.PID)
 	require.True(t, alive(w.PID))
+}
+
+// The hive that a file is from may have carried out what is queued in the copy: a
+// spawn that was submitted once would be two workers.
+func TestACopiedFileBeginsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.open()
+	r.close()
+	raw := []byte(`{"operation":"worker_spawn","worker":"cpu"}`)
+	rec := store.Job{
+		JobID: "job-018f0000-0000-7000-8000-000000000001", Operation: "worker_spawn", Request: raw,
+		Key: "k", State: store.JobQueued, CreatedAt: time.Now().UTC(),
+	}
+	r.edit(func(tx *store.Tx) error { return tx.PutKeyedJob(rec, "0") })
+	r.copyFile()
+	r.open()
+	job := r.wait(rec.JobID)
+	require.Equal(t, store.JobFailed, job.State)
+	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+	require.Empty(t, r.h.Workers())
+	require.Empty(t, r.leases())
 }
 
 func TestACopiedFileStartsNobodyThatWaits(t *testing.T) {
