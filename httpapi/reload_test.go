@@ -43,6 +43,11 @@ func TestReload(t *testing.T) {
 	code, body = send(http.MethodPost, "/v1/reload?dry_run=perhaps")
 	require.Equal(t, http.StatusBadRequest, code)
 	require.Contains(t, body, "dry_run: true or false is expected")
+	for _, broken := range []string{"dry_run=%zz", "dry_run=1;x=2", "dry_run=1%"} {
+		code, body = send(http.MethodPost, "/v1/reload?"+broken)
+		require.Equal(t, http.StatusBadRequest, code, broken)
+		require.Contains(t, body, "query: is not well formed", broken)
+	}
 	code, _ = send(http.MethodGet, "/v1/reload")
 	require.Equal(t, http.StatusMethodNotAllowed, code)
 
