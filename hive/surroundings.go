@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,6 +109,8 @@ func (h *Hive) command(ctx context.Context, key string, argv []string, rec store
 		StateID: h.store.Meta().StateID, Name: key + "." + rec.WorkerID,
 	})
 	switch {
+	case errors.Is(context.Cause(ctx), errCancelled):
+		return errCancelled
 	case ctx.Err() != nil && h.ctx.Err() == nil:
 		return fail(CodeExecFailed, "%s did not end within its time and was ended", key)
 	case err != nil:

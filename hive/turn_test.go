@@ -286,3 +286,20 @@ func TestJobsBeyondKeepArePruned(t *testing.T) {
 	_, err = r.h.Job(ids[199])
 	require.NoError(t, err)
 }
+
+// A spawn that is cancelled while its before_start runs was not too slow.
+func TestCancelWhileBeforeStartRuns(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, slowType(t, t.TempDir()+"/gate"))
+	r.open()
+	spawn := r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow", "name": "a"})
+	stop := r.submit(map[string]any{"operation": "worker_stop", "worker_id": "a"})
+	r.eventually("before_start runs", func() bool { return r.logFiles() != "" })
+	job, err := r.h.Cancel(t.Context(), spawn.JobID)
+	require.NoError(t, err)
+	require.Equal(t, store.JobCancelled, job.State)
+	require.Equal(t, hive.CodeCancelled, job.Error.Code)
+	require.Equal(t, hive.CodeNotFound, r.wait(stop.JobID).Error.Code)
+	require.Empty(t, r.leases())
+	require.Empty(t, r.logFiles())
+}
