@@ -186,9 +186,6 @@ type Restored struct {
 // Check found, *CorruptError, ErrSameFile,
 // migrations.ErrNewer and ErrForeign, the system's.
 func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Restored, err error) {
-	if err := distinct(from, path); err != nil {
-		return r, err
-	}
 	held, err := Take(path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -197,6 +194,9 @@ func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Rest
 		return r, err
 	}
 	defer func() { err = errors.Join(err, held.Release()) }()
+	if err := distinct(from, path); err != nil {
+		return r, err
+	}
 	fresh, err := tempBeside(path, "restore")
 	if err != nil {
 		return r, err

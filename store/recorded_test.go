@@ -63,6 +63,11 @@ func TestRecord(t *testing.T) {
 	defer func() { require.NoError(t, y.Clear()) }()
 	h, err := y.Start(t.Context())
 	require.NoError(t, err)
+	defer func() {
+		if t.Failed() {
+			h.Kill()
+		}
+	}()
 	live(t, h)
 	require.NoError(t, h.Term())
 	to := filepath.Join("testdata", *recordAs+".db")
