@@ -202,7 +202,7 @@ func (h *Hive) StopWorkers(ctx context.Context) error {
 	var errs []error
 	for _, w := range h.stoppable() {
 		g.Go(func() error {
-			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers"})
+			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers", all: true})
 			if err == nil && w.failure != nil && w.failure.Code == CodeStopIncomplete {
 				err = w.failure
 			}

@@ -127,8 +127,10 @@ func (w *worker) askedAnew(ctx context.Context, req stopRequest) bool {
 		return w.startOver(ctx, outcome{jobID: req.jobID, restart: req.restart})
 	}
 	rec := w.record()
-	rec.Desired = store.DesiredStopped
-	w.snap.Store(&rec)
+	if !req.all {
+		rec.Desired = store.DesiredStopped
+		w.snap.Store(&rec)
+	}
 	w.finish(outcome{then: thenStop, reason: req.reason, jobID: req.jobID}, remains{})
 	return false
 }

@@ -372,3 +372,28 @@ func (r *rig) stopAny(id string) {
 	require.NoError(r, err)
 	require.Equal(r, store.JobSucceeded, rec.State)
 }
+
+// Nobody has asked for an entry's worker to stay stopped when hive stops them all at
+// its end: the next start starts it.
+func TestAutostartAfterAllWereStopped(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	web := catalog.Entry{Name: "web", Command: []string{self, "worker", "--port", "{{.Port}}"}, Autostart: true}
+	r := newRig(t, 2, web)
+	serves := func() bool {
+		w, err := r.h.Worker("web")
+		return err == nil && w.State == store.WorkerReady
+	}
+	r.open()
+	r.eventually("it is started", serves)
+	require.NoError(t, r.h.StopWorkers(t.Context()))
+	require.Empty(t, r.leases())
+	r.close()
+	r.open()
+	r.eventually("it is started again", serves)
+	r.stopWorker("web")
+	r.close()
+	r.open()
+	r.never("it is started after a request to stop it", 300*time.Millisecond, func() bool { return len(r.leases()) > 0 })
+}

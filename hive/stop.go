@@ -25,6 +25,7 @@ type outcome struct {
 	failure *failure        // nil if it ended on request
 	live    bool            // its liveness demands a new start, whatever its policy
 	restart *restartRequest // with thenStart
+	all     bool            // see stopRequest
 }
 
 // runStop carries out worker_stop and worker_process_delete.
@@ -111,7 +112,7 @@ func (w *worker) hand(ctx context.Context, req stopRequest) (taken bool, err err
 // stop ends the worker on request, or ends its process to start another. Only its
 // supervisor calls it. It reports whether there is more to attend to.
 func (w *worker) stop(ctx context.Context, req stopRequest) bool {
-	out := outcome{then: thenStop, reason: req.reason, jobID: req.jobID}
+	out := outcome{then: thenStop, reason: req.reason, jobID: req.jobID, all: req.all}
 	rec := w.record()
 	switch {
 	case req.restart != nil:
@@ -183,7 +184,7 @@ func (w *worker) recordStopping(out outcome) bool {
 		m.to = store.WorkerStopping // it is being ended, whatever it was
 	}
 	rec.State, rec.Reason = m.to, out.reason
-	if out.then == thenStop {
+	if out.then == thenStop && !out.all {
 		rec.Desired = store.DesiredStopped
 	}
 	err := w.h.settle(func(b *batch) error {

@@ -65,6 +65,7 @@ type stopRequest struct {
 	jobID   string
 	reason  string
 	restart *restartRequest // it is to be started again then; nil: it is not
+	all     bool            // hive ends and stops them all: nobody has asked for this one to stay stopped
 }
 
 // newWorker makes the worker of a record. p is nil if it has no process, or one
