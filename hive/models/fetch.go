@@ -1,0 +1,374 @@
+package models
+
+import (
+	"context"
+	"crypto/sha1" //nolint:gosec // git's hash of a file is SHA-1; the hub lists no other for small files
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	treeDir      = "tree"
+	bufferSize   = 256 << 10
+	spaceEvery   = 64 << 20 // bytes between two looks at the free space
+	worthwhile   = 64 << 10 // a try that gained less has gained nothing
+	mostRestarts = 3
+)
+
+// partName is the partial file: by the content that it is to have, and the path,
+// because two files can have the same content.
+func (f *remoteFile) partName() string {
+	path := sha256.Sum256([]byte(f.Path))
+	return f.LFS + f.Git + "-" + hex.EncodeToString(path[:4]) + ".part"
+}
+
+// etagName is the file with the ETag of the answer that a partial file is from.
+func (f *remoteFile) etagName() string { return strings.TrimSuffix(f.partName(), ".part") + ".etag" }
+
+// download is one file on its way.
+type download struct {
+	l      *Library
+	t      *transfer
+	part   *os.Root
+	remote *remoteFile
+	url    string
+	commit string
+
+	file     *os.File
+	at       int64 // bytes that are there and hashed
+	sha256   hash.Hash
+	git      hash.Hash // nil: it is not of git itself
+	etag     string    // strong; empty: none is known
+	resumed  bool      // some of it is from another answer than the rest
+	restarts int
+}
+
+// fetch makes one file whole, verified and durable.
+func (l *Library) fetch(ctx context.Context, t *transfer, part *os.Root, commit string, f *remoteFile) (err error) {
+	d := &download{
+		l: l, t: t, part: part, remote: f, commit: commit,
+		url: l.endpoint.JoinPath(t.id.Repo, "resolve", commit).String() + "/" + escapePath(f.Path),
+	}
+	if d.file, err = part.OpenFile(f.partName(), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, d.file.Close())
+		if err != nil && d.at == 0 { // nothing to go on with
+			_, _ = part.Remove(f.partName()), part.Remove(f.etagName())
+		}
+	}()
+	if err := d.readPresent(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := d.complete(ctx); err != nil {
+			return err
+		}
+		err := d.verify()
+		switch {
+		case err == nil:
+			f.sum = hex.EncodeToString(d.sha256.Sum(nil))
+			return d.file.Sync()
+		case !d.resumed:
+			return errors.Join(err, d.restart())
+		}
+		// A part of it may be from before a loss of power, or from another source.
+		if err := d.restart(); err != nil {
+			return err
+		}
+	}
+}
+
+// readPresent hashes what an earlier download has left.
+func (d *download) readPresent(ctx context.Context) error {
+	d.begin()
+	info, err := d.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > d.remote.Size {
+		return d.restart()
+	}
+	buf := make([]byte, bufferSize)
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := d.file.Read(buf)
+		d.take(buf[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	d.resumed = d.at > 0
+	if raw, err := d.part.ReadFile(d.remote.etagName()); err == nil && d.resumed {
+		d.etag = string(raw)
+	}
+	d.t.fetches(d.remote.Path)
+	return nil
+}
+
+// begin forgets what was hashed.
+func (d *download) begin() {
+	d.t.add(-d.at)
+	d.at, d.sha256, d.git, d.resumed, d.etag = 0, sha256.New(), nil, false, ""
+	if d.remote.LFS == "" {
+		d.git = sha1.New() //nolint:gosec // see the import
+		if len(d.remote.Git) == 64 {
+			d.git = sha256.New()
+		}
+		fmt.Fprintf(d.git, "blob %d\x00", d.remote.Size)
+	}
+}
+
+// restart throws away what is there.
+func (d *download) restart() error {
+	d.begin()
+	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return d.file.Truncate(0)
+}
+
+// take counts and hashes bytes that are in the file.
+func (d *download) take(p []byte) {
+	d.sha256.Write(p)
+	if d.git != nil {
+		d.git.Write(p)
+	}
+	d.at += int64(len(p))
+	d.t.add(int64(len(p)))
+}
+
+func (d *download) verify() error {
+	want, got := d.remote.LFS, d.sha256
+	if d.git != nil {
+		want, got = d.remote.Git, d.git
+	}
+	if sum := hex.EncodeToString(got.Sum(nil)); sum != want {
+		return fmt.Errorf("%w: %s has the hash %s, and the hub lists %s", ErrCorrupt, d.remote.Path, sum, want)
+	}
+	return nil
+}
+
+// transient is an error after which a try that goes on where this one ended may
+// succeed.
+type transient struct{ error }
+
+func (t transient) Unwrap() error { return t.error }
+
+// complete asks for what is missing until nothing is.
+func (d *download) complete(ctx context.Context) error {
+	for vain := 0; d.at < d.remote.Size; {
+		before, restarts := d.at, d.restarts
+		err := d.try(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if _, again := errors.AsType[transient](err); err != nil && !again {
+			return err
+		}
+		if d.at-before >= worthwhile && d.restarts == restarts {
+			vain = 0
+		}
+		if err == nil {
+			continue
+		}
+		if vain++; vain >= d.l.opts.Tries {
+			return err
+		}
+		wait := min(d.l.opts.RetryMin<<(vain-1), d.l.opts.RetryMax)
+		d.t.note(fmt.Sprintf("%v; trying again in %v", err, wait))
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+		d.t.note("")
+	}
+	return nil
+}
+
+// try asks for the rest of the file and writes what comes.
+func (d *download) try(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	header := http.Header{}
+	if d.at > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", d.at))
+		if d.etag != "" {
+			header.Set("If-Range", d.etag)
+		}
+	}
+	resp, err := d.l.request(ctx, d.url, header, d.t.note)
+	if err != nil {
+		return transient{err}
+	}
+	defer func() { _ = resp.Body.Close() }() // only read from
+	if err := d.checkSource(resp); err != nil {
+		return err
+	}
+	if err := d.checkAnswer(resp); err != nil {
+		return err
+	}
+	d.resumed = d.resumed || d.at > 0
+	return d.receive(ctx, resp, cancel)
+}
+
+// checkSource compares what the hub says about the file on the way to it with its list.
+func (d *download) checkSource(resp *http.Response) error {
+	for hop := resp; hop != nil; hop = hop.Request.Response {
+		h := hop.Header
+		if commit := h.Get("X-Repo-Commit"); commit != "" && commit != d.commit {
+			return fmt.Errorf("%w: %s comes from commit %s, and %s was asked for", ErrCorrupt, d.remote.Path, clip(commit), d.commit)
+		}
+		if etag := strings.Trim(strings.TrimPrefix(h.Get("X-Linked-Etag"), "W/"), `"`); etag != "" && d.remote.LFS != "" && etag != d.remote.LFS {
+			return fmt.Errorf("%w: %s has changed on the hub while it was downloaded: its hash is now %s, and was listed as %s", ErrCorrupt, d.remote.Path, clip(etag), d.remote.LFS)
+		}
+		if size := h.Get("X-Linked-Size"); size != "" && size != strconv.FormatInt(d.remote.Size, 10) {
+			return d.wrongLength(clip(size))
+		}
+	}
+	return nil
+}
+
+func (d *download) wrongLength(got string) error {
+	return fmt.Errorf("%w: %s is sent with %s bytes, and the hub lists %d", ErrCorrupt, d.remote.Path, got, d.remote.Size)
+}
+
+var rangeRE = regexp.MustCompile(`^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$`)
+
+// checkAnswer makes sure that the answer is the rest of the file. If it is the whole
+// of it, or the rest of something else, what is there is thrown away.
+func (d *download) checkAnswer(resp *http.Response) error {
+	etag := resp.Header.Get("ETag")
+	if strings.HasPrefix(etag, "W/") {
+		etag = ""
+	}
+	of := rangeRE.FindStringSubmatch(resp.Header.Get("Content-Range"))
+	if of != nil && of[2] != "*" && of[2] != strconv.FormatInt(d.remote.Size, 10) {
+		return d.wrongLength(of[2])
+	}
+	switch status := resp.StatusCode; {
+	case status == http.StatusOK:
+		if resp.ContentLength >= 0 && resp.ContentLength != d.remote.Size {
+			return d.wrongLength(strconv.FormatInt(resp.ContentLength, 10))
+		}
+		if d.at > 0 { // what is there is of something else, or cannot be continued
+			if err := d.again(); err != nil {
+				return err
+			}
+		}
+	case status == http.StatusPartialContent && of != nil && of[1] == strconv.FormatInt(d.at, 10):
+		if d.etag != "" && etag != "" && etag != d.etag {
+			return d.anew("%s has changed where it lies", d.remote.Path)
+		}
+	case status == http.StatusPartialContent, status == http.StatusRequestedRangeNotSatisfiable:
+		return d.anew("another part of %s came than was asked for", d.remote.Path)
+	case status >= 500 || status == http.StatusTooManyRequests, d.elsewhere(resp):
+		return transient{fmt.Errorf("%w: %s answers %s for %s", ErrUnavailable, resp.Request.URL.Host, clip(resp.Status), d.remote.Path)}
+	default:
+		return d.l.refused(resp, "file "+d.remote.Path+" in "+d.t.id.Repo)
+	}
+	if etag == d.etag {
+		return nil
+	}
+	d.etag = etag
+	return d.part.WriteFile(d.remote.etagName(), []byte(etag), 0o644)
+}
+
+// elsewhere reports whether an answer is of a store that the hub sent us to: what it
+// refuses, an address that has run out above all, the hub may allow again.
+func (d *download) elsewhere(resp *http.Response) bool {
+	return !strings.EqualFold(resp.Request.URL.Host, d.l.endpoint.Host)
+}
+
+// again begins the file anew, which must not go on for ever.
+func (d *download) again() error {
+	if d.restarts++; d.restarts > mostRestarts {
+		return fmt.Errorf("%w: %s had to be begun anew %d times: it changes, or cannot be continued where it lies", ErrUnavailable, d.remote.Path, mostRestarts)
+	}
+	return d.restart()
+}
+
+// anew begins the file anew with the next try.
+func (d *download) anew(format string, args ...any) error {
+	if err := d.again(); err != nil {
+		return err
+	}
+	return transient{fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(format, args...))}
+}
+
+// receive writes the body to the file until there is no more. interrupt ends the
+// request when nothing comes for too long.
+func (d *download) receive(ctx context.Context, resp *http.Response, interrupt func(error)) error {
+	stalled := fmt.Errorf("nothing came for %v", d.l.opts.Stall)
+	watch := time.AfterFunc(d.l.opts.Stall, func() { interrupt(stalled) })
+	defer watch.Stop()
+	buf := make([]byte, bufferSize)
+	for looked := d.at; ; {
+		n, err := resp.Body.Read(buf)
+		watch.Reset(d.l.opts.Stall)
+		if int64(n) > d.remote.Size-d.at {
+			return d.wrongLength("more")
+		}
+		if _, err := d.file.Write(buf[:n]); err != nil {
+			return d.rewind(err)
+		}
+		d.take(buf[:n])
+		if err == io.EOF && d.at == d.remote.Size {
+			return nil
+		}
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return transient{fmt.Errorf("%w: %s was cut off after %d of %d bytes: %w", ErrUnavailable, d.remote.Path, d.at, d.remote.Size, err)}
+		}
+		if d.at-looked >= spaceEvery {
+			looked = d.at
+			if err := d.l.checkSpace(d.t, d.remote.Size-d.at); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// rewind takes back a write that came about in part: the file must not hold bytes
+// that were not hashed.
+func (d *download) rewind(err error) error {
+	if _, seek := d.file.Seek(d.at, io.SeekStart); seek != nil {
+		return errors.Join(err, seek)
+	}
+	return errors.Join(err, d.file.Truncate(d.at))
+}
+
+// escapePath escapes each element of a path for a URL.
+func escapePath(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		if c := name[i]; plainByte(c) || c == '/' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}

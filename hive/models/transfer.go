@@ -1,0 +1,302 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Progress is how far a download is.
+type Progress struct {
+	File  string        // the one that is coming
+	Bytes int64         // there are, of all files
+	Total int64         // there will be; 0: not known yet
+	Rate  float64       // bytes per second, lately
+	ETA   time.Duration // negative: not known
+	Note  string        // what it waits for; empty: it gets on
+}
+
+// transfer is one download under way, which any number of callers wait for.
+type transfer struct {
+	id     ID
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	model  Model // with err, once done is closed
+	err    error
+
+	waiting int // callers; guarded by Library.mu
+
+	mu    sync.Mutex
+	p     Progress
+	rated time.Time // when p.Rate was last made, from base bytes
+	base  int64
+}
+
+var errGivenUp = errors.New("nobody waits for the download any more")
+
+// Download gets a model from the hub, or does nothing if the catalog has it whole.
+// It blocks until the model is in the catalog. A second call for the same id joins
+// the first; the download is given up when ctx of all of them have ended, and has
+// stopped when the last one returns. What came stays for the next one, except when
+// the disk was full or the content was wrong.
+//
+// notify, which may be nil, is called by the caller's goroutine with what is new, at
+// most twice a second, and less often the longer it takes.
+//
+// Errors: ErrInvalidID, ErrNotFound, ErrInUse (it is being deleted), ErrAmbiguous,
+// ErrUnauthorized, ErrUnavailable, ErrCorrupt, ErrDiskFull, ctx's cause, and those of
+// the file system.
+func (l *Library) Download(ctx context.Context, id string, notify func(Progress)) (Model, error) {
+	parsed, err := ParseID(id)
+	if err != nil {
+		return Model{}, err
+	}
+	for {
+		t, err := l.join(parsed)
+		if err != nil {
+			return Model{}, err
+		}
+		if m, err := l.follow(ctx, t, notify); !errors.Is(err, errGivenUp) {
+			return m, err
+		}
+		if ctx.Err() != nil {
+			return Model{}, context.Cause(ctx)
+		}
+	}
+}
+
+// join finds the transfer of a model, or begins one.
+func (l *Library) join(id ID) (*transfer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.deleting[id.String()] {
+		return nil, fmt.Errorf("%w: %s is being deleted; try again", ErrInUse, id)
+	}
+	if t := l.transfers[id.String()]; t != nil {
+		t.waiting++
+		return t, nil
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	t := &transfer{id: id, cancel: cancel, done: make(chan struct{}), waiting: 1, p: Progress{ETA: -1}}
+	l.transfers[id.String()] = t
+	go func() { // ends before the last caller of Download returns
+		defer cancel(nil)
+		t.model, t.err = l.transfer(ctx, t)
+		l.mu.Lock()
+		delete(l.transfers, id.String())
+		l.mu.Unlock()
+		close(t.done)
+	}()
+	return t, nil
+}
+
+// follow waits for the end of a transfer. The last one to go away ends it.
+func (l *Library) follow(ctx context.Context, t *transfer, notify func(Progress)) (Model, error) {
+	begun := time.Now()
+	var last Progress
+	for {
+		pause := time.NewTimer(min(max(time.Since(begun)/20, 500*time.Millisecond), 5*time.Second))
+		select {
+		case <-t.done:
+			pause.Stop()
+			return t.model, t.err
+		case <-ctx.Done():
+			pause.Stop()
+			if l.leave(t) {
+				<-t.done
+			}
+			select {
+			case <-t.done:
+				if t.err == nil {
+					return t.model, nil // it was done when it was given up
+				}
+			default:
+			}
+			return Model{}, context.Cause(ctx)
+		case <-pause.C:
+		}
+		if p := t.progress(); notify != nil && (p.Total > 0 || p.Note != "") && (p.Bytes != last.Bytes || p.Note != last.Note) {
+			notify(p)
+			last = p
+		}
+	}
+}
+
+// leave reports whether nobody else waits for the transfer, which is ended then.
+func (l *Library) leave(t *transfer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.waiting--; t.waiting > 0 {
+		return false
+	}
+	t.cancel(errGivenUp)
+	return true
+}
+
+func (t *transfer) progress() Progress {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if dt := now.Sub(t.rated); !t.rated.IsZero() && dt >= 250*time.Millisecond {
+		rate := max(0, float64(t.p.Bytes-t.base)/dt.Seconds())
+		if t.p.Rate > 0 {
+			rate = 0.7*t.p.Rate + 0.3*rate
+		}
+		t.p.Rate, t.rated, t.base = rate, now, t.p.Bytes
+	}
+	p := t.p
+	if p.Rate > 1 {
+		p.ETA = time.Duration(float64(p.Total-p.Bytes) / p.Rate * float64(time.Second)).Round(time.Second)
+	}
+	return p
+}
+
+func (t *transfer) note(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.p.Note = text
+}
+
+func (t *transfer) add(n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.p.Bytes += n
+}
+
+func (t *transfer) begin(total int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.p.Total = total
+}
+
+// fetches begins to measure the rate: what was there before did not come.
+func (t *transfer) fetches(file string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.p.File, t.rated, t.base = file, time.Now(), t.p.Bytes
+}
+
+func (t *transfer) left() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.p.Total - t.p.Bytes
+}
+
+// transfer carries out a download.
+func (l *Library) transfer(ctx context.Context, t *transfer) (Model, error) {
+	m, err := l.Get(t.id.String())
+	if err == nil && m.Status == StatusAvailable {
+		return m, nil
+	}
+	if !l.slots.TryAcquire(1) {
+		t.note("waits for other downloads")
+		if err := l.slots.Acquire(ctx, 1); err != nil {
+			return Model{}, context.Cause(ctx)
+		}
+		t.note("")
+	}
+	defer l.slots.Release(1)
+	commit, files, err := l.list(ctx, t.id.Repo, t.note)
+	if err != nil {
+		return Model{}, err
+	}
+	sel, err := choose(t.id, commit, files)
+	if err != nil {
+		return Model{}, err
+	}
+	if err := l.fetchAll(ctx, t, sel); err != nil {
+		return Model{}, err
+	}
+	return l.Get(t.id.String())
+}
+
+// fetchAll gets the files of a selection and makes a model of them.
+func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err error) {
+	root, err := l.root(true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // what had to be synced was
+	dir := filepath.Join(partialDir, escape(t.id.String()))
+	defer func() { _, _ = root.Remove(dir), root.Remove(partialDir) }() // if they are empty
+	if err := root.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	part, err := root.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = part.Close() }() // what had to be synced was
+	if err := takeApart(part, sel); err != nil {
+		return err
+	}
+	if err := dropOthers(part, sel); err != nil {
+		return err
+	}
+	t.begin(sel.size())
+	if err = l.checkSpace(t, sel.size()-present(part.FS(), sel)); err != nil {
+		return err // what is there may go on once there is space
+	}
+	for i := range sel.files {
+		if err = l.fetch(ctx, t, part, sel.commit, &sel.files[i]); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = l.assemble(root, part, t.id, sel)
+	}
+	if err = onDisk(err); errors.Is(err, ErrDiskFull) || err == nil {
+		// After a success nothing of use is left. Half a model does not keep a disk full.
+		err = errors.Join(err, root.RemoveAll(dir))
+	}
+	return err
+}
+
+// present is how many bytes of a selection are there already.
+func present(part fs.FS, sel selection) (n int64) {
+	for _, f := range sel.files {
+		if info, err := fs.Stat(part, f.partName()); err == nil {
+			n += min(info.Size(), f.Size)
+		}
+	}
+	return n
+}
+
+// checkSpace reports ErrDiskFull if need bytes do not fit beside what other
+// downloads still need.
+func (l *Library) checkSpace(t *transfer, need int64) error {
+	free, err := l.opts.Free(l.opts.Dir)
+	if err != nil {
+		return fmt.Errorf("how much space is free in %s: %w", l.opts.Dir, err)
+	}
+	l.mu.Lock()
+	for _, other := range l.transfers {
+		if other != t {
+			free -= other.left()
+		}
+	}
+	l.mu.Unlock()
+	if free -= l.opts.Reserve; need > free {
+		return fmt.Errorf("%w: %s needs %s more and %s can be used in %s (%s stay free for hive); free some space there, or delete a model",
+			ErrDiskFull, t.id, Bytes(need), Bytes(max(free, 0)), l.opts.Dir, Bytes(l.opts.Reserve))
+	}
+	return nil
+}
+
+// Bytes is a size for a person.
+func Bytes(n int64) string {
+	const unit = 1000
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n), -1
+	for value >= unit && prefix < 4 {
+		value /= unit
+		prefix++
+	}
+	return fmt.Sprintf("%.1f %cB", value, "kMGTP"[prefix])
+}
