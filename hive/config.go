@@ -3,6 +3,7 @@ package hive
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -49,6 +50,7 @@ type Config struct {
 	WorkersKeep time.Duration
 	Logs        LogsConfig
 	Backup      BackupConfig
+	Models      ModelsConfig
 	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
 	AuditInterval time.Duration
 	Orphans       Orphans // default: keep
@@ -80,6 +82,15 @@ type LogsConfig struct {
 	MaxSize  int64 // a log that is larger is rotated; at least LeastLogSize; default 64 MiB
 	Keep     int   // how many rotated files a log has; default 3
 	MaxTotal int64 // for the logs of all dead workers together; default 2 GiB
+}
+
+// ModelsConfig says where models are, and where they come from.
+type ModelsConfig struct {
+	Dir      string // absolute; default: models in DataDir
+	Endpoint string // the hub; default: models.DefaultEndpoint
+	Token    string // for the hub only; never logged; empty: none
+	// Free is how many bytes can be written to a directory; nil: ask the system.
+	Free func(dir string) (int64, error)
 }
 
 // Settings is what of a Config can be changed while the hive runs. Zero values
@@ -153,6 +164,7 @@ func (c *Config) complete() error {
 	setDefault(&c.AuditInterval, 30*time.Second)
 	setDefault(&c.Logs.MaxSize, 64<<20)
 	setDefault(&c.Logs.Keep, 3)
+	setDefault(&c.Models.Dir, filepath.Join(c.DataDir, "models"))
 	setDefault(&c.Ports.Range, alloc.Range{First: 8080, Last: 9999})
 	setDefault(&c.Ports.Policy, alloc.Lowest)
 	return nil

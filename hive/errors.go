@@ -67,5 +67,10 @@ const (
 	CodeExpired              = "expired"
 	CodeCancelled            = "cancelled"
 	CodeDiskFull             = "disk_full"
+	CodeModelInUse           = "model_in_use"
+	CodeModelAmbiguous       = "model_ambiguous"
+	CodeHubUnauthorized      = "hub_unauthorized"
+	CodeDownloadFailed       = "download_failed"
+	CodeDownloadCorrupt      = "download_corrupt"
 	CodeInternal             = "internal"
 )

@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -47,6 +49,7 @@ type Hive struct {
 	checks   *semaphore.Weighted // hive_check jobs under way
 	doctors  *semaphore.Weighted // one Doctor at a time
 	versions *versions
+	models   *models.Library
 	feed     feed
 	lines    lines
 	volatile volatile
@@ -98,6 +101,12 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
+	library, err := models.New(models.Options{
+		Dir: cfg.Models.Dir, Endpoint: cfg.Models.Endpoint, Token: cfg.Models.Token, Free: cfg.Models.Free, UserAgent: "hive/" + cmp.Or(cfg.Version, "dev"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("models.endpoint: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(cfg.DataDir, "logs"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the log directory: %w", err)
 	}
@@ -112,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		return nil, err
 	}
 	h := &Hive{
-		cfg: cfg, store: st, sockets: sockets.NewTable(), started: time.Now().UTC(),
+		cfg: cfg, store: st, models: library, sockets: sockets.NewTable(), started: time.Now().UTC(),
 		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), checks: semaphore.NewWeighted(checksAtOnce), versions: newVersions(),
 		doctors: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, opening: map[string]opening{}, begun: map[string]bool{},
@@ -166,6 +175,7 @@ func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.keepLogs)
 	h.spawnGoroutine(h.pruneOften)
 	h.spawnGoroutine(h.backUpOften)
+	h.spawnGoroutine(h.tidyModels)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -285,6 +295,7 @@ func (h *Hive) Close() error {
 	h.close()
 	h.mu.Unlock()
 	h.wg.Wait()
+	h.models.Close()
 	h.letGoOfLessees()
 	procs := h.signallable()
 	for _, w := range procs {

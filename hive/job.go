@@ -185,6 +185,10 @@ func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
 		return h.runStop(ctx, j, func() *worker { return h.workerByPID(op.PID) }, fmt.Sprintf("no worker of this hive has PID %d", op.PID))
 	case Check:
 		return h.runCheck(ctx, j)
+	case ModelDownload:
+		return h.runDownload(ctx, j, op)
+	case ModelDelete:
+		return h.runModelDelete(ctx, j, op)
 	case Unsupported:
 		return nil, fail(CodeUnsupportedOperation, "%s", op.Reason)
 	}

@@ -72,7 +72,7 @@ func TestOperationsOfOthersFail(t *testing.T) {
 	for tag, text := range map[string]string{
 		"infer":              "operation 'infer' is not supported by a hive (send it to the queen)",
 		"rhai_script_create": "send it to the queen",
-		"model_load":         "not supported by this version",
+		"model_load":         "spawn a worker with this model",
 	} {
 		job := r.do(map[string]any{"operation": tag, "whatever": 1})
 		require.Equal(t, hive.CodeUnsupportedOperation, job.Error.Code)

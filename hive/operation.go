@@ -103,7 +103,7 @@ var queenOperations = []string{
 // laterOperations belong to a hive and are not built into this version.
 var laterOperations = []string{
 	"worker_catalog_list", "worker_catalog_get", "worker_list_installed", "worker_installed_get",
-	"worker_install", "worker_remove", "model_download", "model_list", "model_get", "model_delete", "model_load", "model_unload",
+	"worker_install", "worker_remove",
 }
 
 // scriptOperation is the form of a queen's operations on scripts. A tag becomes
@@ -124,6 +124,10 @@ var decoders = map[string]struct {
 	"worker_process_list":   {nil, func(fields) (Operation, error) { return ProcessList{}, nil }},
 	"worker_process_get":    {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessGet{pid}, err }},
 	"worker_process_delete": {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessDelete{pid}, err }},
+	"model_download":        {[]string{"model"}, func(f fields) (Operation, error) { id, err := f.modelID("model"); return ModelDownload{id}, err }},
+	"model_list":            {nil, func(fields) (Operation, error) { return ModelList{}, nil }},
+	"model_get":             {[]string{"id"}, func(f fields) (Operation, error) { id, err := f.modelID("id"); return ModelGet{id}, err }},
+	"model_delete":          {[]string{"id"}, func(f fields) (Operation, error) { id, err := f.modelID("id"); return ModelDelete{id}, err }},
 	"hive_check":            {[]string{"alias"}, func(fields) (Operation, error) { return Check{}, nil }},
 }
 
@@ -180,6 +184,8 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 	switch {
 	case slices.Contains(queenOperations, tag) || scriptOperation.MatchString(tag):
 		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by a hive (send it to the queen)", tag)}, "", nil
+	case tag == "model_load" || tag == "model_unload":
+		return Unsupported{tag, fmt.Sprintf(loading, tag)}, "", nil
 	case slices.Contains(laterOperations, tag):
 		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by this version of hive", tag)}, "", nil
 	}

@@ -226,6 +226,8 @@ func (h *Hive) settled(b *batch, rec store.Job, w *found) (any, *failure) {
 		if alive && w.rec.JobID == rec.JobID && w.rec.State != store.WorkerStopping {
 			return resultOf(w.rec), nil
 		}
+	case ModelDownload{}.Tag():
+		return nil, nil // what has come is there, and the rest is asked for
 	case StopWorker{}.Tag(), ProcessDelete{}.Tag():
 		if alive {
 			return nil, nil

@@ -126,6 +126,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		return nil, context.Cause(ctx)
 	}
 	defer h.spawns.Release(1)
+	defer h.holdModel(typ, rec)()
 	if _, err := h.prepare(typ, &rec); err != nil { // the common mistakes cost no process and no commit
 		return nil, err
 	}
@@ -195,7 +196,7 @@ func (h *Hive) prepare(typ *catalog.Type, rec *store.Worker) (env []string, err 
 	if why := typ.Unavailable(); why != "" {
 		return nil, fail(CodeProgramNotFound, "%s", why)
 	}
-	spec, err := typ.Render(h.valuesOf(*rec))
+	spec, err := typ.Render(h.valuesOf(typ, *rec))
 	if err != nil {
 		return nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
@@ -217,11 +218,11 @@ func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
 
 // valuesOf are the values of a new start of a worker: what was asked for, and the
 // ports that it has, however many its type leases by now.
-func (h *Hive) valuesOf(rec store.Worker) catalog.Values {
+func (h *Hive) valuesOf(typ *catalog.Type, rec store.Worker) catalog.Values {
 	op := Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
 	v := h.values(op, rec.WorkerID, rec.Port)
 	v.Ports = rec.Ports
-	return v
+	return h.located(typ, v)
 }
 
 func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {

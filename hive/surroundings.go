@@ -84,7 +84,7 @@ func readEnvFile(path string) ([]string, error) {
 // beforeStart runs the entry's before_start to its end, with the worker's
 // environment and the mark of a command instead of the lease's stamps.
 func (h *Hive) beforeStart(ctx context.Context, typ *catalog.Type, rec store.Worker, env []string) error {
-	argv, err := typ.Hook(h.valuesOf(rec))
+	argv, err := typ.Hook(h.valuesOf(typ, rec))
 	if err != nil {
 		return fail(CodeExecFailed, "before_start: %v", err)
 	}

@@ -160,7 +160,7 @@ func (h *Hive) exampleValues(t *catalog.Type, s Spawn) catalog.Values {
 	if port == 0 {
 		port = h.cfg.Ports.Range.First
 	}
-	return h.values(s, fmt.Sprintf("%s-%d-xxxxxx", t.Name, port), port)
+	return h.located(t, h.values(s, fmt.Sprintf("%s-%d-xxxxxx", t.Name, port), port))
 }
 
 func (h *Hive) plan(t *catalog.Type, s Spawn, program string) (*SpawnPlan, error) {

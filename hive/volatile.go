@@ -47,6 +47,12 @@ func (h *Hive) answer(op Operation) (a answer, ok bool) {
 			return answer{err: fail(CodeNotFound, "no worker of this hive has PID %d", op.PID)}, true
 		}
 		return answer{result: processOf(w.record())}, true
+	case ModelList:
+		list, f := h.listModels()
+		return answer{result: list, err: f}, true
+	case ModelGet:
+		m, f := h.getModel(op.ID)
+		return answer{result: m, err: f}, true
 	}
 	return answer{}, false
 }

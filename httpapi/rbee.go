@@ -20,6 +20,9 @@ import (
 // no comment here, and a line of a worker's log must not look like the end of
 // the job. A connection that closes without a terminator reads as success.
 
+// downloadWait is a little less than rbee's keeper waits for a download.
+const downloadWait = 590 * time.Second
+
 // rbeeStream tells a job's story from its beginning and ends with a terminator.
 func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) error {
 	job, err := s.hive.Load().Job(id)
@@ -52,7 +55,11 @@ func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) e
 // gives up after StreamWait, or when the server shuts down or the client goes.
 func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
 	var timeUp <-chan time.Time
-	if wait := time.Duration(s.wait.Load()); wait > 0 {
+	wait := time.Duration(s.wait.Load())
+	if text.operation == "model_download" && wait > 0 {
+		wait = max(wait, downloadWait)
+	}
+	if wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		timeUp = timer.C

@@ -279,7 +279,7 @@ func TestWrongEntries(t *testing.T) {
 		"no command":    {catalog.Entry{Name: "web"}, `workers[0] (web): command: is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"]`},
 		"program alone": {catalog.Entry{Name: "cuda", Program: "/x"}, "workers[0] (cuda): command: is missing"},
 		"empty program": {web(func(e *catalog.Entry) { e.Command = []string{"", "x"} }), "workers[0] (web): command[0]: the program is empty"},
-		"unknown field": {web(func(e *catalog.Entry) { e.Command = []string{"p", "{{.Prot}}"} }), "workers[0] (web): command[1]: <.Prot>: can't evaluate field Prot; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>"},
+		"unknown field": {web(func(e *catalog.Entry) { e.Command = []string{"p", "{{.Prot}}"} }), "workers[0] (web): command[1]: <.Prot>: can't evaluate field Prot; the fields are .Port .Ports .Host .Model .ModelID .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>"},
 		"missing param": {web(func(e *catalog.Entry) { e.Args = []string{"{{.Params.ctx}}"} }), `workers[0] (web): args[0]: <.Params.ctx>: map has no entry for key "ctx"`},
 		"bad template":  {web(func(e *catalog.Entry) { e.Program = "{{.Port" }), "workers[0] (web): program: unclosed action"},
 		"no function":   {web(func(e *catalog.Entry) { e.Args = []string{"{{env \"HOME\"}}"} }), `workers[0] (web): args[0]: function "env" not defined`},

@@ -46,7 +46,7 @@ func vllm() *preset {
 		name: "vllm", description: "vLLM's OpenAI server; the model is a directory or a repository of the hub",
 		command: []string{
 			"vllm", "serve", "{{.Model}}", "--host", "{{.Host}}", "--port", "{{.Port}}",
-			"--served-model-name", "{{or .Name .Model}}",
+			"--served-model-name", "{{or .Name .ModelID}}",
 		},
 		path: "/health", env: []string{unbuffered}, pins: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^v?(\d+\.\d\S*)$`)},
@@ -160,7 +160,7 @@ func rbeeLLM() *preset {
 		name: "rbee-llm", description: "rbee's LLM workers (llm-worker-rbee, -cpu, -cuda, -metal: the program's name decides the flags)",
 		command: []string{
 			program, "--worker-id", "{{.WorkerID}}", "--model", "{{.Model}}",
-			withRef + "--model-ref" + end, withRef + "{{.Model}}" + end,
+			withRef + "--model-ref" + end, withRef + "{{.ModelID}}" + end,
 			universal + "--backend" + end, universal + `{{if or (not .Device) (eq .Device "cpu")}}cpu{{else}}cuda{{end}}` + end,
 			universal + "--device" + end, universal + "0" + end,
 			"--port", "{{.Port}}", "--hive-url", "{{.HiveURL}}",

@@ -18,7 +18,8 @@ type Values struct {
 	Port     uint16
 	Ports    []uint16 // empty: Port and those behind it, as many as the type leases
 	Host     string   // empty: the type's
-	Model    string   // empty: the type's
+	Model    string   // empty: the type's; of a model of hive's own the path
+	ModelID  string   // what was asked for; empty: Model
 	Device   string   // empty: the type's
 	WorkerID string
 	Name     string
@@ -55,7 +56,7 @@ var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]
 func plain(err error) string {
 	s := position.ReplaceAllString(err.Error(), "")
 	return strings.ReplaceAll(s, " in type catalog.Values",
-		"; the fields are .Port .Ports .Host .Model .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")
+		"; the fields are .Port .Ports .Host .Model .ModelID .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")
 }
 
 // Check reports whether a spawn could be made of a model and parameters that a
@@ -109,7 +110,7 @@ func (t *Type) Render(v Values) (store.Spec, error) {
 		return store.Spec{}, t.renderError(key, err)
 	}
 	return store.Spec{
-		Argv: argv, Dir: t.Dir, User: t.User, Host: v.Host, Model: v.Model, Device: v.Device, Params: v.Params,
+		Argv: argv, Dir: t.Dir, User: t.User, Host: v.Host, Model: v.ModelID, Device: v.Device, Params: v.Params,
 		Ready: t.Ready, Live: t.Live, Stop: stop, Restart: t.Restart,
 	}, nil
 }
@@ -139,6 +140,7 @@ func parseArguments(key string, texts []string) (list []argument, err error) {
 func (t *Type) complete(v Values) Values {
 	v.Host = or(v.Host, t.Host())
 	v.Model = or(v.Model, t.Model)
+	v.ModelID = or(v.ModelID, v.Model)
 	v.Device = or(v.Device, t.Device)
 	v.Hive = or(v.Hive, t.self)
 	if len(v.Ports) == 0 {
@@ -260,17 +262,19 @@ func branchNeedsModel(b *parse.BranchNode) bool {
 	return needsModel(b.ElseList)
 }
 
+func isModel(field string) bool { return field == "Model" || field == "ModelID" }
+
 // mentionsModel reports whether a pipeline refers to .Model or $.Model.
 func mentionsModel(n parse.Node) bool {
 	switch n := n.(type) {
 	case *parse.PipeNode:
 		return n != nil && slices.ContainsFunc(n.Cmds, func(c *parse.CommandNode) bool { return slices.ContainsFunc(c.Args, mentionsModel) })
 	case *parse.FieldNode:
-		return n.Ident[0] == "Model"
+		return isModel(n.Ident[0])
 	case *parse.VariableNode:
-		return len(n.Ident) > 1 && n.Ident[0] == "$" && n.Ident[1] == "Model"
+		return len(n.Ident) > 1 && n.Ident[0] == "$" && isModel(n.Ident[1])
 	case *parse.ChainNode:
-		return mentionsModel(n.Node) || n.Field[0] == "Model"
+		return mentionsModel(n.Node) || isModel(n.Field[0])
 	}
 	return false
 }

@@ -239,7 +239,8 @@ type JobError struct {
 	// `exec_failed`, `exited_early`, `not_ready`, `foreign_listener`, `wrong_port`,
 	// `stop_incomplete`, `not_found`, `unsupported_operation`, `interrupted` (hive was
 	// restarted meanwhile; ask again for what is still wanted), `expired`, `cancelled`,
-	// `disk_full`, `internal`. More may be added.
+	// `disk_full`, `model_in_use`, `model_ambiguous` (several files; the message lists
+	// them), `hub_unauthorized`, `download_failed`, `download_corrupt`, `internal`. More may be added.
 	//
 	//
 	// Example: exited_early
@@ -312,14 +313,125 @@ type Leases struct {
 	Next string `json:"next"`
 }
 
+// Model One model of the catalog.
+type Model struct {
+	// ID What it was downloaded as, and what a spawn takes as `model`.
+	//
+	// Example: org/name:model.gguf
+	ID string `json:"id"`
+
+	// Name The name of its file or of its repository.
+	//
+	// Example: model.gguf
+	Name string `json:"name"`
+
+	// Size Of all its files, for a person.
+	//
+	// Example: 4.7 GB
+	Size      string `json:"size"`
+	SizeBytes int64  `json:"size_bytes"`
+
+	// Path What a worker's program is given: a file, or the directory of a whole repository.
+	Path string `json:"path"`
+
+	// Status `available`, or `damaged`: a file is missing or has another size than it had. Download it again.
+	Status string `json:"status"`
+
+	// Loaded Whether a live worker uses it.
+	Loaded bool `json:"loaded"`
+
+	// Workers The ids of those that do.
+	Workers []string `json:"workers"`
+	Repo    string   `json:"repo"`
+
+	// File The file that the id names; null if it names none.
+	File *string `json:"file"`
+
+	// Commit The commit of the repository that it is from; null if its metadata cannot be read.
+	Commit  *string     `json:"commit"`
+	Files   []ModelFile `json:"files"`
+	AddedAt *Time       `json:"added_at"`
+}
+
+// ModelDelete Removes a model that no live worker uses, and what has come of a download of it. The result is a ModelDeleted.
+type ModelDelete struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// ID Example: Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q4_k_m.gguf
+	ID string `json:"id"`
+}
+
+// ModelDeleted The result of model_delete.
+type ModelDeleted struct {
+	ID string `json:"id"`
+
+	// Status Example: deleted
+	Status string `json:"status"`
+}
+
+// ModelDownload Gets a model from the hub into the catalog, or does nothing if it is there whole. A
+// second request for the same id joins the first. What has come of a download that
+// failed or was cancelled is kept for seven days, and the next one goes on from there;
+// one that runs when hive is killed goes on by itself. Its events of the type
+// `progress` have `{file, bytes, total, rate_bytes_s, eta_s}`. The result is a Model.
+type ModelDownload struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// Model A repository of the hub: its only GGUF model, or, if it has none, all its files. With `:` and the path of a file: that file.
+	//
+	// Example: Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q4_k_m.gguf
+	Model string `json:"model"`
+}
+
+// ModelFile One file of a model.
+type ModelFile struct {
+	// Path In the repository.
+	Path      string `json:"path"`
+	SizeBytes int64  `json:"size_bytes"`
+
+	// Sha256 Of what was downloaded, and compared with what the hub lists.
+	Sha256 string `json:"sha256"`
+}
+
+// ModelGet One model of the catalog. Answered from the disk. The result is a Model.
+type ModelGet struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// ID Example: Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q4_k_m.gguf
+	ID string `json:"id"`
+}
+
+// ModelList The models of the catalog, by id. Answered from the disk. The result is a Models.
+type ModelList struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+}
+
+// Models The result of model_list.
+type Models struct {
+	Models []Model `json:"models"`
+}
+
 // Operation One operation and its fields, side by side. One that this hive carries out
 // (KnownOperation), or one that it knows of and does not do (OtherOperation). Any
 // other tag is 400 `unknown_operation`.
 type Operation = json.RawMessage
 
 // OtherOperation Operations of rbee that a queen carries out (`infer`, `image_generation`,
-// `rhai_script_*`, ...) and those that this version does not have yet (`model_*`,
-// `worker_catalog_*`, `worker_install`, ...). They are accepted with any fields and
+// `rhai_script_*`, ...), those that this version does not have yet
+// (`worker_catalog_*`, `worker_install`, ...), and `model_load` and `model_unload`, which
+// mean nothing here: a worker has one model. They are accepted with any fields and
 // become a job that fails with `unsupported_operation`.
 type OtherOperation = json.RawMessage
 

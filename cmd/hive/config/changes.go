@@ -28,6 +28,8 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"log_format", c.LogFormat != next.LogFormat},
 		{"logs.keep", c.Logs.Keep != next.Logs.Keep},
 		{"logs.max_size", c.Logs.MaxSize != next.Logs.MaxSize},
+		{"models.dir", c.Models.Dir != next.Models.Dir},
+		{"models.endpoint", c.Models.Endpoint != next.Models.Endpoint},
 		{"ports.policy", c.Ports.Policy != next.Ports.Policy},
 		{"ports.quarantine", c.Ports.Quarantine != next.Ports.Quarantine},
 		{"ports.range", c.Ports.Range != next.Ports.Range},

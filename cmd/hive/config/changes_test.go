@@ -39,6 +39,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		"workers_keep": "9h", "start_parallel": "9", "audit.interval": "9s", "audit.orphans": "kill",
 		"logs.max_size": "1MiB", "logs.keep": "9", "logs.max_total": "1MiB",
 		"backup.interval": "1h", "backup.keep": "9",
+		"models.dir": "/models", "models.endpoint": "http://mirror.lan/hf",
 	} {
 		group, sub, nested := strings.Cut(key, ".")
 		doc := group + ": " + value
@@ -59,5 +60,5 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	}
 	// A field that is added to Config is to be thought of here: File, TakeOver and
 	// Workers are no settings.
-	require.Equal(t, 23, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 24, reflect.TypeOf(*before).NumField())
 }

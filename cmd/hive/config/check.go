@@ -13,6 +13,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
+	"rbeehive/hive/models"
 )
 
 var (
@@ -77,7 +78,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -236,6 +237,23 @@ func (l *loader) checkBackup(s *settings, _ *Config) error {
 	if s.Backup.Keep < 1 {
 		return l.fail("backup.keep", "%d: expected at least 1; no automatic backups are made with backup.interval 0s", s.Backup.Keep)
 	}
+	return nil
+}
+
+// checkModels takes the token from the environment and from nowhere else: a file is
+// shown, copied and kept.
+func (l *loader) checkModels(s *settings, c *Config) error {
+	if _, err := models.ParseEndpoint(s.Models.Endpoint); err != nil {
+		return l.fail("models.endpoint", "%v", err)
+	}
+	if s.Models.Dir != "" && !filepath.IsAbs(s.Models.Dir) {
+		return l.fail("models.dir", "%q: expected an absolute path", s.Models.Dir)
+	}
+	token := os.Getenv("HF_TOKEN")
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return &Error{Source: "HF_TOKEN", Reason: "expected a token of visible ASCII characters (its value is not shown)"}
+	}
+	c.Models = hive.ModelsConfig{Dir: s.Models.Dir, Endpoint: strings.TrimRight(s.Models.Endpoint, "/"), Token: token}
 	return nil
 }
 

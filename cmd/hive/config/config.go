@@ -58,6 +58,7 @@ type Config struct {
 	Orphans       hive.Orphans
 	Logs          hive.LogsConfig
 	Backup        hive.BackupConfig
+	Models        hive.ModelsConfig
 	TakeOver      bool
 	LogLevel      string // error, warn, info, debug, trace; empty: not said
 	LogFormat     string // text or json

@@ -35,6 +35,8 @@ func newPlace(t *testing.T) place {
 		}
 	}
 	t.Setenv("HOME", filepath.Join(dir, "home"))
+	t.Setenv("HF_ENDPOINT", "")
+	t.Setenv("HF_TOKEN", "")
 	t.Setenv("XDG_CONFIG_HOME", "")
 	t.Setenv("XDG_STATE_HOME", "")
 	t.Chdir(dir)
@@ -76,6 +78,7 @@ func TestDefaults(t *testing.T) {
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
 		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30}, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
+		Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -100,6 +103,7 @@ start_parallel: 4
 audit: {interval: 10s, orphans: kill}
 logs: {max_size: 1.5MiB, keep: 5, max_total: 10GB}
 backup: {interval: 0s, keep: 3}
+models: {dir: /models, endpoint: "https://mirror.lan/hf/"}
 log_level: debug
 log_format: json
 workers:
@@ -144,6 +148,7 @@ workers:
 		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
 		Logs:     hive.LogsConfig{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
 		Backup:   hive.BackupConfig{Keep: 3},
+		Models:   hive.ModelsConfig{Dir: "/models", Endpoint: "https://mirror.lan/hf"},
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
@@ -193,6 +198,7 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 		"HIVE_JOBS_MAX_QUEUED": "7", "HIVE_JOBS_RETENTION": "1h", "HIVE_WORKERS_KEEP": "2h", "HIVE_AUDIT_INTERVAL": "5s",
 		"HIVE_AUTH": "token", "HIVE_SOCKET_MODE": "0666", "HIVE_SOCKET_GROUP": "0", "HIVE_ADVERTISE": "http://gpubox.lan:7835",
 		"HIVE_LOGS_MAX_SIZE": "128 KiB", "HIVE_LOGS_KEEP": "1", "HIVE_LOGS_MAX_TOTAL": "1TiB",
+		"HIVE_MODELS_DIR": "/models", "HF_ENDPOINT": "http://mirror.lan", "HF_TOKEN": "hf_x",
 		// of others
 		"HIVE_ADDR": "x", "HIVE_TOKEN_FILE": "x", "HIVE_CA_FILE": "x", "HIVE_TEST_STRICT": "1", "HIVE_WORKER_THREADS": "1",
 	} {
@@ -209,6 +215,7 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 	require.Equal(t, "https://q", c.QueenURL)
 	require.Equal(t, []string{"a.lan", "b.lan"}, c.AllowedHosts)
 	require.Equal(t, hive.ShutdownStop, c.Shutdown)
+	require.Equal(t, hive.ModelsConfig{Dir: "/models", Endpoint: "http://mirror.lan", Token: "hf_x"}, c.Models)
 	require.Equal(t, "warn", c.LogLevel)
 	require.Equal(t, "json", c.LogFormat)
 	require.Equal(t, 7, c.Jobs.MaxQueued)

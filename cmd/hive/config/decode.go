@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/viper"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/models"
 )
 
 // settings is the layers merged, as decoded and not yet checked.
@@ -36,6 +37,7 @@ type settings struct {
 	Audit         audit    `mapstructure:"audit"`
 	Logs          logs     `mapstructure:"logs"`
 	Backup        backup   `mapstructure:"backup"`
+	Models        library  `mapstructure:"models"`
 
 	Workers []catalog.Entry `mapstructure:"workers"`
 }
@@ -87,6 +89,11 @@ type backup struct {
 	Keep     int      `mapstructure:"keep"`
 }
 
+type library struct {
+	Dir      string `mapstructure:"dir"`
+	Endpoint string `mapstructure:"endpoint"`
+}
+
 // commas is a list that may be written as one text with commas, which is all a
 // variable can hold. A command is not one: a comma is part of an argument.
 type commas []string
@@ -104,7 +111,7 @@ func defaults() map[string]any {
 		"jobs::retention": "168h", "jobs::keep": 10000, "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
 		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
 		"logs::max_size": "64MiB", "logs::keep": 3, "logs::max_total": "2GiB",
-		"backup::interval": "24h", "backup::keep": 7,
+		"backup::interval": "24h", "backup::keep": 7, "models::endpoint": models.DefaultEndpoint,
 	}
 }
 

@@ -37,6 +37,9 @@ func envNames(key string) []string {
 	if key == "hive_id" {
 		return []string{"HIVE_ID", name}
 	}
+	if key == "models::endpoint" { // what every other client of the hub reads
+		return []string{name, "HF_ENDPOINT"}
+	}
 	return []string{name}
 }
 

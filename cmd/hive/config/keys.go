@@ -43,6 +43,7 @@ func fileRules() rule {
 	top["audit"] = rule{keys: values("interval orphans")}
 	top["backup"] = rule{keys: values("interval keep")}
 	top["logs"] = rule{keys: values("max_size keep max_total")}
+	top["models"] = rule{keys: values("dir endpoint")}
 	top["workers"] = rule{keys: worker, list: true}
 	return rule{keys: top}
 }

@@ -100,6 +100,10 @@ func TestMistakesInTheFile(t *testing.T) {
 
 		"preset as list":   {"workers: [{name: a, preset: [vllm]}]\n", "hive.yaml: workers[0]: preset: expected a text"},
 		"host as list":     {entry("host: [127.0.0.1]"), "hive.yaml: workers[0]: host: expected a text"},
+		"no hub":           {"models: {endpoint: huggingface.co}\n", `hive.yaml: models.endpoint: expected the URL of a hub such as https://huggingface.co`},
+		"hub with a token": {"models: {endpoint: 'https://u:p@hub.lan'}\n", "hive.yaml: models.endpoint: expected the URL of a hub"},
+		"a token here":     {"models: {token: hf_x}\n", `hive.yaml:1: models: unknown key "token"`},
+		"relative models":  {"models: {dir: models}\n", `hive.yaml: models.dir: "models": expected an absolute path`},
 		"number as size":   {"logs: {max_size: 64}\n", "hive.yaml: logs.max_size: 64: a size needs a unit, as in 512KiB, 64MiB or 2GiB"},
 		"text as size":     {"logs: {max_total: '2048'}\n", `hive.yaml: logs.max_total: "2048": expected a size with a unit (B, KiB, MiB, GiB, TiB or KB, MB, GB, TB), as in 512KiB, 64MiB or 2GiB`},
 		"half a unit":      {"logs: {max_size: 64M}\n", `hive.yaml: logs.max_size: "64M": expected a size with a unit`},
