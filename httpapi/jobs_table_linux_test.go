@@ -23,6 +23,7 @@ import (
 	"rbeehive/hive/catalog"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
+	"rbeehive/test/hub"
 )
 
 // failedJob makes a job fail, or be cancelled, with one code.
@@ -65,7 +66,39 @@ var failedJobs = map[string]failedJob{
 	"expired":          {"queued for more than 10m0s (jobs.max_queue_age)", func(t *testing.T) wire.Job { return afterAStart(t, store.JobQueued, time.Hour) }},
 	"stop_incomplete":  {"so it is not touched", failStopIncomplete},
 	"disk_full":        {"the disk is full: nothing new can be recorded", failDiskFull},
+	"model_in_use": {"is used by", func(t *testing.T) wire.Job {
+		r := modelRig(t, hub.Faults{})
+		require.Equal(t, "succeeded", r.do(`{"operation":"model_download","model":"org/one"}`).State)
+		for _, body := range []string{`{"operation":"model_get","id":"org/one"}`, `{"operation":"model_list"}`} {
+			require.Equal(t, "succeeded", r.do(body).State)
+		}
+		require.Equal(t, "succeeded", r.do(`{"operation":"worker_spawn","worker":"cpu","model":"org/one"}`).State)
+		job := r.do(`{"operation":"model_delete","id":"org/one"}`)
+		require.Equal(t, "succeeded", r.do(`{"operation":"worker_stop","worker_id":"`+r.hive.Workers()[0].WorkerID+`"}`).State)
+		require.Equal(t, "succeeded", r.do(`{"operation":"model_delete","id":"org/one"}`).State)
+		return job
+	}},
+	"model_ambiguous":  {"a.gguf, b.gguf", downloading("org/two", hub.Faults{})},
+	"hub_unauthorized": {"HF_TOKEN", downloading("org/one", hub.Faults{Token: "x"})},
+	"download_failed":  {"begun anew", downloading("org/one", hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, NoRanges: true})},
+	"download_corrupt": {"has the hash", downloading("org/one", hub.Faults{WrongContent: true})},
 	"internal":         {"too many open files", failInternal},
+}
+
+// modelRig has a hub with a model in org/one, and two in org/two.
+func modelRig(t *testing.T, faults hub.Faults) *rig {
+	server := hub.Start()
+	t.Cleanup(server.Close)
+	server.Add("org/one", hub.File{Path: "m.gguf", Size: 1 << 20, Seed: 1, LFS: true}, hub.File{Path: "README.md", Size: 10, Seed: 2})
+	server.Add("org/two", hub.File{Path: "a.gguf", Size: 1, LFS: true}, hub.File{Path: "b.gguf", Size: 1, LFS: true})
+	server.Misbehave(faults)
+	return newRig(t, rigOptions{models: hive.ModelsConfig{Endpoint: server.URL}})
+}
+
+func downloading(model string, faults hub.Faults) func(*testing.T) wire.Job {
+	return func(t *testing.T) wire.Job {
+		return modelRig(t, faults).do(`{"operation":"model_download","model":"` + model + `"}`)
+	}
 }
 
 // jobCodes are the constants of hive/errors.go.

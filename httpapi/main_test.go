@@ -102,6 +102,7 @@ func (n narrow) Accept() (net.Conn, error) {
 type rigOptions struct {
 	streamWait time.Duration
 	logs       hive.LogsConfig
+	models     hive.ModelsConfig
 	jsonLog    bool
 	limit      time.Duration // of reading and writing a request; 0: the server's own
 	narrow     bool          // connections take next to nothing that their client does not read
@@ -124,7 +125,7 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	}
 	r := &rig{T: t, log: log, logged: logged, ports: freeRange(t, 3), opts: opts, client: checkedClient(t)}
 	r.cfg = hive.Config{
-		DataDir: t.TempDir(), Catalog: types, Log: log, Version: "test", Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs,
+		DataDir: t.TempDir(), Catalog: types, Log: log, Version: "test", Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs, Models: opts.models,
 	}
 	if opts.config != nil {
 		opts.config(&r.cfg)

@@ -26,6 +26,7 @@ var exampleSetup = map[string]string{
 		"exec hivectl db backup backups/hive-20260102T030405.000Z.db --data-dir stopped\nhive start\nenv HIVE_ADDR=unix:$WORK/s\n",
 	"hivectl db salvage": "hive stop\nexec cp qwen.gguf stopped/hive.db\n", // there is something to salvage
 	"hivectl":            "exec hivectl stop demo\n",                       // the example is to start it
+	"hivectl models get": "exec hivectl models pull -q Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf\n",
 }
 
 // goesOn is a line that ends when somebody ends it.
@@ -69,6 +70,7 @@ weights
 listen: ["127.0.0.1:$API", "unix:$WORK/s"]
 data_dir: $WORK/data
 ports: {range: $RANGE}
+models: {endpoint: "$HUB"}
 workers:
   - name: web
     command: [hive, worker, --port, "{{.Port}}"]

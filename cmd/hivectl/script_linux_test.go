@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"rbeehive/test/hub"
 )
 
 // scriptLimit is how long all scripts together may take.
@@ -66,6 +68,10 @@ type daemonKey struct{}
 func setup(env *testscript.Env) error {
 	d := &daemon{work: env.WorkDir, log: filepath.Join(env.WorkDir, "hive.log")}
 	env.Values[daemonKey{}] = d
+	models := hub.Start()
+	env.Defer(models.Close)
+	models.Add("Qwen/Qwen3-0.6B-GGUF", hub.File{Path: "Qwen3-0.6B-Q8_0.gguf", Size: 3 << 20, Seed: 1, LFS: true}, hub.File{Path: "Qwen3-0.6B-Q4_0.gguf", Size: 1 << 20, Seed: 2, LFS: true})
+	env.Setenv("HUB", models.URL)
 	// A race-enabled hivectl would wait a second at each of its ends.
 	env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	env.Defer(func() {

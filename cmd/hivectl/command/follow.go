@@ -98,6 +98,11 @@ var jobHints = map[string]string{
 	"expired":               "it waited too long for its turn; hivectl jobs list --state running shows for what",
 	"cancelled":             "somebody cancelled it; give the command again if it is still wanted",
 	"disk_full":             "make room in the file system of the data directory; hivectl doctor says how much is left",
+	"model_in_use":          "hivectl models list shows which workers use it, hivectl jobs list --state running what is being downloaded",
+	"model_ambiguous":       "name one of the files: org/name:file.gguf",
+	"hub_unauthorized":      "set HF_TOKEN in the daemon's environment and start it again",
+	"download_failed":       "give the command again: the download goes on where it was",
+	"download_corrupt":      "give the command again; if it stays so, the hub or the mirror in models.endpoint is at fault",
 	"internal":              "the daemon's log has more; hivectl doctor says what is wrong with the machine",
 }
 

@@ -97,6 +97,7 @@ func (a *app) root() *cobra.Command {
 		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
 		a.doctor(), a.db(),
 		a.types(),
+		a.models(),
 	)
 	a.completions(root)
 	// cobra's own commands, which it adds to a tree that runs.

@@ -44,6 +44,7 @@ type spawned struct {
 func (a *app) up() *cobra.Command {
 	op := spawn{Operation: "worker_spawn"}
 	var params []string
+	pull := false
 	cmd := &cobra.Command{
 		Use:   "up [TYPE]",
 		Short: "Start a worker and follow it until it is ready",
@@ -69,6 +70,9 @@ func (a *app) up() *cobra.Command {
 			if err := op.complete(params, cmd.Flags().Changed("port")); err != nil {
 				return err
 			}
+			if pull {
+				return a.pullAndUp(cmd.Context(), op)
+			}
 			return a.runUp(cmd.Context(), op)
 		},
 	}
@@ -79,7 +83,19 @@ func (a *app) up() *cobra.Command {
 	flags.Uint16Var(&op.Port, "port", 0, "this port and no other")
 	flags.StringArrayVar(&params, "param", nil, "parameter of the worker type, `key=value`; may be repeated")
 	flags.StringVar(&op.Wait, "wait", "ready", "end when it is `ready` or has only started")
+	flags.BoolVar(&pull, "pull", false, "download the model first, if it is not here")
 	return cmd
+}
+
+// pullAndUp downloads the model of a worker, and starts it.
+func (a *app) pullAndUp(ctx context.Context, op spawn) error {
+	if op.Model == "" || filepath.IsAbs(op.Model) {
+		return usage("--pull needs a --model of the hub", "for example: --model org/name:file.gguf")
+	}
+	if job, err := a.pull(ctx, op.Model); err != nil {
+		return a.printFailed(job, err)
+	}
+	return a.runUp(ctx, op)
 }
 
 // complete checks what the command line says and makes a model file absolute:
@@ -219,7 +235,7 @@ func (a *app) runUp(ctx context.Context, op any) error {
 
 // printFailed gives programs the failed job, and returns why it failed.
 func (a *app) printFailed(job client.Reply[wire.Job], why error) error {
-	if a.output == outputTable {
+	if a.output == outputTable || len(job.Raw) == 0 {
 		return why
 	}
 	if err := a.print(view{raw: job.Raw}); err != nil {

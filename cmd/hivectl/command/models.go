@@ -1,0 +1,238 @@
+package command
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// modelOp is an operation on models: model_download names one in model, the others
+// in id.
+type modelOp struct {
+	Operation string `json:"operation"`
+	Model     string `json:"model,omitempty"`
+	ID        string `json:"id,omitempty"`
+}
+
+func (a *app) models() *cobra.Command {
+	return group("models", "List, download and remove models", "  hivectl models list", a.modelsList(), a.modelsGet(), a.modelsPull(), a.modelsRemove())
+}
+
+func (a *app) modelsList() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the models of the catalog",
+		Example: "  hivectl models list\n  hivectl models list -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			job, err := a.modelJob(cmd.Context(), modelOp{Operation: "model_list"}, nil)
+			if err != nil {
+				return err
+			}
+			var list wire.Models
+			if err := json.Unmarshal(job.Value.Result, &list); err != nil {
+				return fmt.Errorf("decode the list of models: %w", err)
+			}
+			v := view{raw: job.Value.Result}
+			rows := [][]string{}
+			for _, m := range list.Models {
+				v.ids = append(v.ids, m.ID)
+				rows = append(rows, []string{clean(m.ID), clean(m.Size), a.state(m.Status), orDash(strings.Join(m.Workers, " "))})
+			}
+			v.table = func(w io.Writer) error {
+				return a.writeTable(w, []column{{name: "model", least: 16}, {name: "size"}, {name: "status", drop: 1}, {name: "workers", least: 8, drop: 2}}, rows)
+			}
+			return a.print(v)
+		},
+	}
+}
+
+func (a *app) modelsGet() *cobra.Command {
+	return &cobra.Command{
+		Use:               "get MODEL",
+		Short:             "Show one model",
+		Example:           "  hivectl models get Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(modelOffers)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := a.modelJob(cmd.Context(), modelOp{Operation: "model_get", ID: args[0]}, nil)
+			if err != nil {
+				return err
+			}
+			return a.printModel(job.Value.Result)
+		},
+	}
+}
+
+func (a *app) modelsPull() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pull MODEL",
+		Short: "Download a model and follow it until it is there",
+		Long: "Download a model from the hub and follow it until it is in the catalog. MODEL is\n" +
+			"a repository (its only GGUF file, or, without one, all its files) or\n" +
+			"org/name:file.gguf. Ctrl-C detaches: the download goes on, also over restarts of\n" +
+			"the daemon. One that failed or was cancelled goes on where it was.",
+		Example: "  hivectl models pull Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := a.pull(cmd.Context(), args[0])
+			if err != nil {
+				return a.printFailed(job, err)
+			}
+			return a.printModel(job.Value.Result)
+		},
+	}
+}
+
+func (a *app) modelsRemove() *cobra.Command {
+	return &cobra.Command{
+		Use:               "rm MODEL...",
+		Short:             "Remove models that no worker uses",
+		Long:              "Remove models that no worker uses, and what has come of downloads of them that\nwere cancelled or failed.",
+		Example:           "  hivectl models rm Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.complete(modelOffers),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, id := range args {
+				job, err := a.modelJob(cmd.Context(), modelOp{Operation: "model_delete", ID: id}, nil)
+				if err != nil {
+					return a.printFailed(job, err)
+				}
+				err = a.print(view{raw: job.Value.Result, ids: []string{id}, table: func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "%s deleted\n", clean(id))
+					return err
+				}})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// modelOffers offers the models of the catalog.
+func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+	submitted, err := hive.Submit(ctx, rand.Text(), []byte(`{"operation":"model_list"}`))
+	if err != nil {
+		return nil, err
+	}
+	job, err := hive.Job(ctx, submitted.Value.JobID)
+	if err != nil {
+		return nil, err
+	}
+	var list wire.Models
+	if err := json.Unmarshal(job.Value.Result, &list); err != nil {
+		return nil, err
+	}
+	var found []cobra.Completion
+	for _, m := range list.Models {
+		found = append(found, offer(m.ID, "%s", m.Size))
+	}
+	return found, nil
+}
+
+// modelJob carries out an operation on models. A model that there is not is an
+// argument that means nothing, as everywhere.
+func (a *app) modelJob(ctx context.Context, op modelOp, events io.Writer) (client.Reply[wire.Job], error) {
+	job, err := a.run(ctx, op, events)
+	if err != nil {
+		return job, err
+	}
+	if e := job.Value.Error; e != nil && e.Code == "not_found" && op.ID != "" {
+		return job, notFound(e.Message, "hivectl models list shows those that there are")
+	}
+	return job, a.outcome(job.Value)
+}
+
+// pull downloads a model. On a terminal a bar shows how far it is, else lines do.
+func (a *app) pull(ctx context.Context, model string) (client.Reply[wire.Job], error) {
+	var events io.Writer
+	if a.forPeople() {
+		events = a.env.Stderr
+	}
+	op := modelOp{Operation: "model_download", Model: model}
+	if events == nil || a.env.Width == 0 {
+		return a.modelJob(ctx, op, events)
+	}
+	var none client.Reply[wire.Job]
+	body, err := json.Marshal(op)
+	if err != nil {
+		return none, fmt.Errorf("encode the operation: %w", err)
+	}
+	submitted, err := a.hive.Submit(ctx, rand.Text(), body)
+	if err != nil {
+		return none, err
+	}
+	bar := &pullBar{w: a.env.Stderr, width: a.env.Width}
+	job, err := a.hive.WaitJob(ctx, submitted.Value.JobID, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
+		a.outages.over()
+		bar.show(e.Value)
+	})
+	bar.end()
+	if err != nil && ctx.Err() != nil {
+		return none, a.detached(submitted.Value.JobID)
+	}
+	if err != nil {
+		return job, err
+	}
+	return job, a.outcome(job.Value)
+}
+
+// pullBar is a progress bar that begins with the first event that knows the size.
+type pullBar struct {
+	w     io.Writer
+	width int
+	bar   *progressbar.ProgressBar
+}
+
+func (b *pullBar) show(e wire.Event) {
+	var p struct {
+		File         string `json:"file"`
+		Bytes, Total int64
+	}
+	if e.Type != "progress" || json.Unmarshal(e.Data, &p) != nil || p.Total <= 0 {
+		return
+	}
+	if b.bar == nil {
+		b.bar = progressbar.NewOptions64(p.Total,
+			progressbar.OptionSetWriter(b.w), progressbar.OptionSetWidth(max(10, min(40, b.width-60))), progressbar.OptionShowBytes(true),
+			progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	}
+	b.bar.Describe(clean(p.File))
+	_ = b.bar.Set64(p.Bytes) // to a terminal that may be gone
+}
+
+func (b *pullBar) end() {
+	if b.bar != nil {
+		_ = b.bar.Clear() // as above
+	}
+}
+
+// printModel prints one model.
+func (a *app) printModel(raw json.RawMessage) error {
+	var m wire.Model
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("decode the model: %w", err)
+	}
+	return a.print(view{raw: raw, ids: []string{m.ID}, table: func(w io.Writer) error {
+		fields := [][2]string{
+			{"model", clean(m.ID)}, {"status", a.state(m.Status)}, {"size", clean(m.Size)}, {"path", clean(m.Path)},
+			{"commit", or(m.Commit)}, {"workers", orDash(strings.Join(m.Workers, " "))},
+		}
+		if len(m.Files) == 1 {
+			return a.writeFields(w, append(fields, [2]string{"sha256", clean(m.Files[0].Sha256)}))
+		}
+		return a.writeFields(w, append(fields, [2]string{"files", fmt.Sprint(len(m.Files))}))
+	}})
+}
