@@ -319,13 +319,13 @@ func TestTokenStaysWithTheHub(t *testing.T) {
 
 func TestDiskFull(t *testing.T) {
 	r := newRig(t)
-	r.hub.Add("org/name", hub.File{Path: "m.gguf", Size: 130 * mib, Seed: 3, LFS: true})
+	r.hub.Add("org/name", hub.File{Path: "m.gguf", Size: 70 * mib, Seed: 3, LFS: true})
 	r.opts.Reserve = mib
-	r.opts.Free = func(string) (int64, error) { return 130 * mib, nil }
+	r.opts.Free = func(string) (int64, error) { return 70 * mib, nil }
 	r.open()
 	_, err := r.download("org/name")
 	require.ErrorIs(t, err, models.ErrDiskFull)
-	require.ErrorContains(t, err, "needs 136.3 MB more and 135.3 MB can be used")
+	require.ErrorContains(t, err, "needs 73.4 MB more and 72.4 MB can be used")
 	require.Zero(t, r.hub.Sent(), "nothing was fetched")
 	require.Empty(t, r.entries())
 	r.requireNoModel()
@@ -340,7 +340,7 @@ func TestDiskFull(t *testing.T) {
 	r.open()
 	_, err = r.download("org/name")
 	require.ErrorIs(t, err, models.ErrDiskFull)
-	require.Less(t, r.hub.Sent(), int64(130*mib))
+	require.Less(t, r.hub.Sent(), int64(70*mib))
 	require.Empty(t, r.files(), "half a model does not keep the disk full")
 }
 
