@@ -107,7 +107,7 @@ func (d *download) readPresent(ctx context.Context) error {
 		}
 		n, err := d.file.Read(buf)
 		d.take(buf[:n])
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -330,14 +330,14 @@ func (d *download) receive(ctx context.Context, resp *http.Response, interrupt f
 			return d.rewind(err)
 		}
 		d.take(buf[:n])
-		if err == io.EOF && d.at == d.remote.Size {
+		if errors.Is(err, io.EOF) && d.at == d.remote.Size {
 			return nil
 		}
 		if err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				err = cause
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return transient{fmt.Errorf("%w: %s was cut off after %d of %d bytes: %w", ErrUnavailable, d.remote.Path, d.at, d.remote.Size, err)}

@@ -95,7 +95,7 @@ func (l *Library) Close() { l.client.CloseIdleConnections() }
 // is found then. The caller closes it.
 func (l *Library) root(create bool) (*os.Root, error) {
 	if create {
-		if err := os.MkdirAll(l.opts.Dir, 0o755); err != nil {
+		if err := os.MkdirAll(l.opts.Dir, 0o755); err != nil { //nolint:gosec // workers of other users read it
 			return nil, fmt.Errorf("the directory of models: %w", err)
 		}
 	}
