@@ -250,8 +250,10 @@ func TestFaults(t *testing.T) {
 		"broken":        {hub.Faults{Status: status("/resolve/", 502, nil)}, models.ErrUnavailable, "502"},
 		"always cut":    {hub.Faults{Cut: func(int64) int64 { return 100 }}, models.ErrUnavailable, "was cut off after"},
 		"refused there": {hub.Faults{Status: status("/org%2Fname", 403, nil)}, nil, ""},
-		"begins anew": {hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, ETag: func() string { etags.Add(1); return string('a' + etags.Load()) }},
-			models.ErrUnavailable, "begun anew"},
+		"begins anew": {
+			hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, ETag: func() string { etags.Add(1); return string('a' + etags.Load()) }},
+			models.ErrUnavailable, "begun anew",
+		},
 		"no ranges": {hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, NoRanges: true}, models.ErrUnavailable, "begun anew"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -227,8 +227,12 @@ func (a *app) printModel(raw json.RawMessage) error {
 	}
 	return a.print(view{raw: raw, ids: []string{m.ID}, table: func(w io.Writer) error {
 		fields := [][2]string{
-			{"model", clean(m.ID)}, {"status", a.state(m.Status)}, {"size", clean(m.Size)}, {"path", clean(m.Path)},
-			{"commit", or(m.Commit)}, {"workers", orDash(strings.Join(m.Workers, " "))},
+			{"model", clean(m.ID)},
+			{"status", a.state(m.Status)},
+			{"size", clean(m.Size)},
+			{"path", clean(m.Path)},
+			{"commit", or(m.Commit)},
+			{"workers", orDash(strings.Join(m.Workers, " "))},
 		}
 		if len(m.Files) == 1 {
 			return a.writeFields(w, append(fields, [2]string{"sha256", clean(m.Files[0].Sha256)}))
