@@ -111,7 +111,7 @@ func TestSecondProcessIsToldWhoHoldsTheFile(t *testing.T) {
 	defer cancel()
 	_, err = store.Open(ctx, store.Options{Path: path, LockTimeout: time.Hour})
 	require.ErrorIs(t, err, context.DeadlineExceeded, "ctx ends the waiting")
-	require.Contains(t, (&store.LockedError{Path: path}).Error(), "another process", "helps without a PID too")
+	require.Contains(t, (&store.LockedError{Path: path}).Error(), "a process that cannot be seen from here", "helps without a PID too")
 
 	// A hive that is restarted waits for the one that is on its way out.
 	opened := make(chan error, 1)

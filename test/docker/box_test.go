@@ -25,7 +25,8 @@ const patience = 60 * time.Second
 // box is a container of the test's own. It is removed when the test ends.
 type box struct {
 	*testing.T
-	res *dockertest.Resource
+	pool *dockertest.Pool
+	res  *dockertest.Resource
 }
 
 // options are what a container differs in from the Dockerfile.
@@ -38,25 +39,33 @@ type options struct {
 	host     func(*docker.HostConfig)
 }
 
-// newVolume makes a volume that is removed when the test ends.
-func newVolume(t *testing.T) string {
+// poolOf is a client of the test's own: one that several use at once is a data race,
+// which is the library's.
+func poolOf(t *testing.T) *dockertest.Pool {
 	t.Helper()
 	if engine.pool == nil {
 		skip(t, "%s", engine.why)
 	}
-	name := "rbeehive-" + engine.run + "-" + uuid.NewString()[:8]
-	_, err := engine.pool.Client.CreateVolume(docker.CreateVolumeOptions{Name: name, Labels: map[string]string{label: engine.run}})
+	pool, err := connect()
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, engine.pool.Client.RemoveVolume(name)) })
+	return pool
+}
+
+// newVolume makes a volume that is removed when the test ends.
+func newVolume(t *testing.T) string {
+	t.Helper()
+	pool := poolOf(t)
+	name := "rbeehive-" + engine.run + "-" + uuid.NewString()[:8]
+	_, err := pool.Client.CreateVolume(docker.CreateVolumeOptions{Name: name, Labels: map[string]string{label: engine.run}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pool.Client.RemoveVolume(name)) })
 	return name
 }
 
 // start runs a container. It does not wait for hive.
 func start(t *testing.T, o options) *box {
 	t.Helper()
-	if engine.pool == nil {
-		skip(t, "%s", engine.why)
-	}
+	pool := poolOf(t)
 	run := &dockertest.RunOptions{
 		Name: "rbeehive-" + engine.run + "-" + uuid.NewString()[:8], Repository: engine.image, Tag: engine.run,
 		Env: o.env, Labels: map[string]string{label: engine.run}, Entrypoint: o.entry, User: o.user,
@@ -68,19 +77,19 @@ func start(t *testing.T, o options) *box {
 		}
 		run.Mounts = []string{mount}
 	}
-	res, err := engine.pool.RunWithOptions(run, func(hc *docker.HostConfig) {
+	res, err := pool.RunWithOptions(run, func(hc *docker.HostConfig) {
 		hc.PublishAllPorts, hc.Init = false, false
 		if o.host != nil {
 			o.host(hc)
 		}
 	})
 	require.NoError(t, err)
-	b := &box{t, res}
+	b := &box{t, pool, res}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("what container %s said:\n%s", res.Container.Name, b.said())
 		}
-		require.NoError(t, engine.pool.Purge(res))
+		require.NoError(t, pool.Purge(res))
 	})
 	return b
 }
@@ -133,9 +142,9 @@ func (b *box) do(argv ...string) string {
 // detached starts a program in the container.
 func (b *box) detached(argv ...string) {
 	b.Helper()
-	exec, err := engine.pool.Client.CreateExec(docker.CreateExecOptions{Container: b.res.Container.ID, Cmd: argv})
+	exec, err := b.pool.Client.CreateExec(docker.CreateExecOptions{Container: b.res.Container.ID, Cmd: argv})
 	require.NoError(b, err)
-	require.NoError(b, engine.pool.Client.StartExec(exec.ID, docker.StartExecOptions{Detach: true}))
+	require.NoError(b, b.pool.Client.StartExec(exec.ID, docker.StartExecOptions{Detach: true}))
 }
 
 func (b *box) json(into any, argv ...string) {
@@ -260,13 +269,13 @@ func (b *box) promises() {
 // signal sends one to the container's PID 1.
 func (b *box) signal(sig docker.Signal) {
 	b.Helper()
-	require.NoError(b, engine.pool.Client.KillContainer(docker.KillContainerOptions{ID: b.res.Container.ID, Signal: sig}))
+	require.NoError(b, b.pool.Client.KillContainer(docker.KillContainerOptions{ID: b.res.Container.ID, Signal: sig}))
 }
 
 // ended waits for the container's end and returns its exit code.
 func (b *box) ended() int {
 	b.Helper()
-	code, err := engine.pool.Client.WaitContainer(b.res.Container.ID)
+	code, err := b.pool.Client.WaitContainer(b.res.Container.ID)
 	require.NoError(b, err)
 	return code
 }
@@ -274,13 +283,13 @@ func (b *box) ended() int {
 // again starts the container again.
 func (b *box) again() {
 	b.Helper()
-	require.NoError(b, engine.pool.Client.StartContainer(b.res.Container.ID, nil))
+	require.NoError(b, b.pool.Client.StartContainer(b.res.Container.ID, nil))
 }
 
 // said is all that the container's PID 1 and its children have printed.
 func (b *box) said() string {
 	var out bytes.Buffer
-	err := engine.pool.Client.Logs(docker.LogsOptions{
+	err := b.pool.Client.Logs(docker.LogsOptions{
 		Container: b.res.Container.ID, OutputStream: &out, ErrorStream: &out, Stdout: true, Stderr: true,
 	})
 	if err != nil {

@@ -106,7 +106,7 @@ func TestPausedForAWhile(t *testing.T) {
 	b.eventually("it is being stopped", func() bool { return b.worker(stubborn.WorkerID).State == "stopping" })
 	before := b.running()
 
-	client := engine.pool.Client
+	client := b.pool.Client
 	require.NoError(t, client.PauseContainer(b.res.Container.ID))
 	<-time.After(18 * time.Second) // beyond ready.stall of slow, and the grace of stubborn
 	require.NoError(t, client.UnpauseContainer(b.res.Container.ID))
