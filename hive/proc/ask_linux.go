@@ -10,16 +10,25 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// askMost is how many bytes Ask reads.
-const askMost = 16 << 10
+const (
+	// askMost is how many bytes Ask reads: a table of a few thousand processes.
+	askMost = 256 << 10
+	// askRest is how long Ask waits for the end of a program that it has killed.
+	askRest = time.Second
+)
 
-// Ask runs a program that only says something about itself, as with --version,
-// and returns what it wrote to stdout and stderr, at most the first 16 KiB. There
-// is no shell; stdin is empty. It blocks until the program has ended, or ctx has:
-// the program is killed then. Errors: ErrAskedFailed if the program did not exit
-// with 0; the cause of ctx; or what kept it from being started.
+// Ask runs a program that only says something about itself or this machine, as
+// with --version, and returns what it wrote to stdout and stderr, at most the first
+// 256 KiB. There is no shell; stdin is empty. It blocks until the program has ended,
+// or ctx has: the program is killed then, with what it has started (its process
+// group). What a program that has ended by itself leaves running is killed too. One
+// that cannot be killed, because it hangs in a driver, is left behind after a second.
+// Errors: ErrAskedFailed if the program did not exit with 0, with the first line that
+// it wrote; the cause of ctx; or what kept it from being started.
 // argv[0] is the absolute path of the program, env its whole environment.
 //
 // It is not a worker and has no record. So that a hive that is killed meanwhile
@@ -29,29 +38,85 @@ func Ask(ctx context.Context, argv, env []string) ([]byte, error) {
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
 		return nil, errors.New("ask: argv[0] must be the absolute path of the program")
 	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("ask %s: %w", argv[0], context.Cause(ctx))
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	out := &head{most: askMost}
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	// Not ended by ctx: os/exec knows how to kill one process only.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
 	cmd.Env = append([]string{}, env...) // nil would be hive's own
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A session of its own, so that the reaper takes what it leaves behind.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	cmd.WaitDelay = 100 * time.Millisecond
-	err := cmd.Run()
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it has ended; something that it started holds its output open
-	}
+	err := askGroup(ctx, cmd)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case errors.As(err, &exit):
-		err = fmt.Errorf("%w: %w", ErrAskedFailed, err)
+		err = fmt.Errorf("%w: %w%s", ErrAskedFailed, err, out.firstLine())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", argv[0], err)
 	}
 	return out.text.Bytes(), nil
+}
+
+// askGroup runs cmd to its end, or that of ctx, and ends the rest of its process
+// group. The group is signalled by number only before its leader has been reaped:
+// until then nobody else can have the number.
+func askGroup(ctx context.Context, cmd *exec.Cmd) error {
+	children.fork.RLock()
+	err := cmd.Start()
+	if err != nil {
+		children.fork.RUnlock()
+		return err
+	}
+	pid := cmd.Process.Pid
+	children.add(pid)
+	children.fork.RUnlock()
+	over, reaped := make(chan struct{}), make(chan error, 1)
+	killed := make(chan struct{})
+	go func() {
+		awaitEnd(pid)
+		close(over)
+		<-killed
+		err := cmd.Wait()
+		children.remove(pid)
+		reaped <- err
+	}()
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
+	_ = unix.Kill(-pid, unix.SIGKILL) // ESRCH: only a zombie is in it
+	close(killed)
+	if ctx.Err() == nil {
+		err := <-reaped
+		if errors.Is(err, exec.ErrWaitDelay) {
+			return nil // it has ended; something that left its group holds its output open
+		}
+		return err
+	}
+	select {
+	case err = <-reaped:
+	case <-time.After(askRest):
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// awaitEnd blocks until a child has ended, and leaves it to be reaped.
+func awaitEnd(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // head keeps the beginning of what is written to it. It is not safe for
@@ -65,4 +130,14 @@ func (h *head) Write(p []byte) (int, error) {
 	keep := min(len(p), h.most-h.text.Len())
 	h.text.Write(p[:keep])
 	return len(p), nil
+}
+
+// firstLine is the beginning of an error's explanation; empty if nothing was said.
+func (h *head) firstLine() string {
+	const most = 200
+	line, _, _ := bytes.Cut(bytes.TrimSpace(h.text.Bytes()), []byte("\n"))
+	if len(line) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %.*q", most, bytes.ToValidUTF8(bytes.TrimSpace(line), nil))
 }

@@ -38,14 +38,16 @@
 //
 //	Command -> Run -> Result
 //
-// Ask is apart from all this: it runs a program that only tells its version.
+// Ask is apart from all this: it runs a program that only tells its version, or what
+// a driver knows.
 //
 // # Guarantees
 //
 //   - Nothing of the program runs before Open was called. What Ask runs has no
 //     record and dies with hive.
 //   - A signal reaches the process it is meant for or nobody: pidfd_send_signal on
-//     a verified pidfd, never kill(2) on a recorded number, never a group.
+//     a verified pidfd, never kill(2) on a recorded number, never a group but that of
+//     a child of Ask that has not been reaped.
 //   - A process is called Dead only on proof; what cannot be judged is Unknown.
 //   - An exit code is the kernel's or unknown, never made up.
 //   - A worker with a cgroup is gone as a whole when Tree.Stop returns nobody left.
