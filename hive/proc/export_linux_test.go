@@ -68,3 +68,25 @@ var Passed = passed
 
 // StoodStill is the most that one step of it counts.
 const StoodStill = stoodStill
+
+// Reading is what one process had used when it was read.
+type Reading struct {
+	PID, Parent   int
+	Start         uint64
+	Own, Waited   uint64
+	Read, Written uint64
+}
+
+func countersOf(rs []Reading) map[procKey]counters {
+	out := map[procKey]counters{}
+	for _, r := range rs {
+		out[procKey{r.PID, r.Start}] = counters{r.Parent, r.Own, r.Waited, r.Read, r.Written, true}
+	}
+	return out
+}
+
+// Spent is spent: clock ticks and bytes.
+func Spent(was, is []Reading, since uint64) (cpu, read, written uint64) {
+	c := spent(countersOf(was), countersOf(is), since)
+	return c.own, c.read, c.written
+}

@@ -53,6 +53,8 @@ type survey struct {
 	mains   map[int]int    // by PID, living main processes only
 	// roots are processes proven earlier, from which descent counts too.
 	roots map[procKey]int
+	// zombies are looked at too: what they have used counts until they are reaped.
+	zombies bool
 }
 
 type lease struct{ state, id string }
@@ -158,7 +160,7 @@ func forEach(n int, fn func(int)) {
 // look returns a fact with PID 0 for what is no candidate.
 func (s *survey) look(pid int) fact {
 	st, err := readStat(pid)
-	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
+	if err != nil || st.zombie() && !s.zombies || st.flags&kernelThread != 0 {
 		return fact{}
 	}
 	if i, ok := s.mains[pid]; ok {

@@ -86,6 +86,15 @@ func (p *Process) AfterDone(func()) {}
 // CPUTime returns ErrUnsupported.
 func (t *Tree) CPUTime(context.Context) (time.Duration, error) { return 0, ErrUnsupported }
 
+// Meter measures trees; it cannot on this system.
+type Meter struct{}
+
+// NewMeter makes a Meter.
+func NewMeter() *Meter { return &Meter{} }
+
+// Measure returns ErrUnsupported.
+func (m *Meter) Measure(context.Context, []*Tree) ([]Usage, error) { return nil, ErrUnsupported }
+
 // Owns returns OwnerUnknown and ErrUnsupported.
 func (t *Tree) Owns(context.Context, []sockets.Socket) (Ownership, error) {
 	return OwnerUnknown, ErrUnsupported

@@ -23,8 +23,11 @@ type stat struct {
 	parent   int    // 4
 	session  int    // 6
 	flags    uint64 // 9
+	own      uint64 // 14 and 15: CPU time that it has used, in clock ticks
+	waited   uint64 // 16 and 17: the same of children that it has waited for
 	threads  int    // 20
 	start    uint64 // 22
+	resident uint64 // 24: pages
 	exitCode int    // 52
 }
 
@@ -39,11 +42,38 @@ func (s *stat) zombie() bool {
 // readStat reads raw instead of through prometheus/procfs, which parses all 52
 // fields with Sscanf; here it is read for every process of the machine.
 func readStat(pid int) (stat, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	var buf [smallFile]byte
+	b, err := readSmall("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
 	if err != nil {
 		return stat{}, err
 	}
 	return parseStat(b)
+}
+
+// smallFile is more than /proc/<pid>/stat and /proc/<pid>/io can have.
+const smallFile = 2048
+
+// readSmall reads a file of /proc in one read, as the kernel gives it out. os.ReadFile
+// asks for its size, reads again for the end and goes through the poller.
+func readSmall(path string, buf []byte) ([]byte, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		n, err := unix.Read(fd, buf)
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		return buf[:n], nil
+	}
 }
 
 // parseStat splits after the last parenthesis: comm is whatever the process
@@ -59,7 +89,8 @@ func parseStat(b []byte) (stat, error) {
 	}
 	field := func(n int) string { return f[n-3] }
 	s := stat{comm: string(b[open+1 : end]), state: field(3)[0]}
-	var errs [7]error
+	var errs [12]error
+	var user, system, waitedUser, waitedSystem uint64
 	s.pid, errs[0] = strconv.Atoi(strings.TrimSpace(string(b[:open])))
 	s.parent, errs[1] = strconv.Atoi(field(4))
 	s.session, errs[2] = strconv.Atoi(field(6))
@@ -67,6 +98,12 @@ func parseStat(b []byte) (stat, error) {
 	s.threads, errs[4] = strconv.Atoi(field(20))
 	s.start, errs[5] = strconv.ParseUint(field(22), 10, 64)
 	s.exitCode, errs[6] = strconv.Atoi(field(52))
+	user, errs[7] = strconv.ParseUint(field(14), 10, 64)
+	system, errs[8] = strconv.ParseUint(field(15), 10, 64)
+	waitedUser, errs[9] = strconv.ParseUint(field(16), 10, 64)
+	waitedSystem, errs[10] = strconv.ParseUint(field(17), 10, 64)
+	s.resident, errs[11] = strconv.ParseUint(field(24), 10, 64)
+	s.own, s.waited = user+system, waitedUser+waitedSystem
 	if err := errors.Join(errs[:]...); err != nil {
 		return stat{}, fmt.Errorf("parse /proc/<pid>/stat: %w", err)
 	}
