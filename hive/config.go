@@ -37,7 +37,7 @@ type Config struct {
 	Version  string   // shown in Info
 	DataDir  string   // state directory, absolute; it must exist
 	URL      string   // what others reach the API by
-	QueenURL string   // empty: none
+	QueenURL string   // whom the hive is announced to; empty: nobody
 	APIPorts []uint16 // ports the API listens on; never leased
 	Ports    PortsConfig
 	Jobs     JobsConfig
@@ -54,6 +54,8 @@ type Config struct {
 	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
 	AuditInterval time.Duration
 	Orphans       Orphans // default: keep
+	// Root is where proc and sys of the machine are whose devices are told; default: /.
+	Root string
 	// TakeOver accepts a state file that belongs to another machine.
 	TakeOver bool
 	Log      *logrus.Logger
@@ -102,10 +104,11 @@ type Settings struct {
 	Orphans       Orphans
 	LogsMaxTotal  int64
 	Backup        BackupConfig
+	QueenURL      string // empty: none
 }
 
 func (c *Config) settings() Settings {
-	return Settings{Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep, Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup}
+	return Settings{Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep, Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup, QueenURL: c.QueenURL}
 }
 
 func (s *Settings) complete() {
@@ -137,6 +140,7 @@ func (s Settings) changes(next Settings) []string {
 		{"jobs.retention", s.Jobs.Retention != next.Jobs.Retention},
 		{"jobs.stream_wait", s.Jobs.StreamWait != next.Jobs.StreamWait},
 		{"logs.max_total", s.LogsMaxTotal != next.LogsMaxTotal},
+		{"queen_url", s.QueenURL != next.QueenURL},
 		{"start_parallel", s.StartParallel != next.StartParallel},
 		{"workers_keep", s.WorkersKeep != next.WorkersKeep},
 	} {

@@ -3,6 +3,7 @@ package hive
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -11,6 +12,12 @@ import (
 
 // DecodeOperation is for fuzzing: decoding without a hive.
 var DecodeOperation = decodeOperation
+
+// HeartbeatEvery has a heartbeat sent so often; before anybody listens.
+func (h *Hive) HeartbeatEvery(d time.Duration) { h.beats.every = d }
+
+// Unsent is how many heartbeats are kept for a listener.
+const Unsent = unsent
 
 // RotateLogs looks at the logs of live workers now.
 func (h *Hive) RotateLogs(ctx context.Context) { h.rotateLogs(ctx) }

@@ -17,8 +17,10 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/machine"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
+	"rbeehive/hive/queen"
 	"rbeehive/store"
 )
 
@@ -55,6 +57,9 @@ type Hive struct {
 	volatile volatile
 	logs     *logs
 	metrics  *metrics
+	devices  *machine.Inventory
+	beats    *telemetry
+	queens   *queen.Announcer
 
 	serving  atomic.Bool
 	draining atomic.Bool   // no new jobs: all workers are being stopped
@@ -143,6 +148,10 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("port pool: %w", err), h.Close())
 	}
+	if err := h.findQueens(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	h.devices, h.beats = h.newInventory(), newTelemetry(h)
 	h.findCgroups()
 	return h, nil
 }
@@ -168,7 +177,8 @@ func machineID() string {
 
 // Run serves until ctx ends or the state file can no longer be trusted: it
 // judges again what could not be judged, rotates logs that have become too
-// large, backs up the state file, and prunes what is old. It returns nil when ctx ended. Workers and jobs
+// large, backs up the state file, prunes what is old, and tells the queen that the
+// hive is there. It returns nil when ctx ended. Workers and jobs
 // go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.audit)
@@ -176,6 +186,7 @@ func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.pruneOften)
 	h.spawnGoroutine(h.backUpOften)
 	h.spawnGoroutine(h.tidyModels)
+	h.spawnGoroutine(h.announce)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -332,6 +343,9 @@ func (h *Hive) Status() Status {
 // Info describes the hive. It does not block.
 func (h *Hive) Info() Info {
 	i := Info{HiveID: h.cfg.HiveID, Version: h.cfg.Version, StateID: h.store.Meta().StateID, StartedAt: h.started}
+	if len(h.cfg.APIPorts) > 0 {
+		i.APIPort = h.cfg.APIPorts[0]
+	}
 	if r := h.recovery.Load(); r != nil {
 		i.Recovery = *r
 	}

@@ -34,6 +34,9 @@ type Plan struct {
 	NeedStart []string // settings that have changed and wait for the next start of hive
 }
 
+// Applies reports whether a setting is among those that were applied.
+func (p Plan) Applies(key string) bool { return slices.Contains(p.Applied, key) }
+
 // TypeChange is a worker type that is not as it was.
 type TypeChange struct {
 	Name   string
@@ -103,6 +106,9 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	plan.DryRun = dryRun
 	if dryRun {
 		return plan, nil
+	}
+	if err := h.queens.Configure(next.Settings.QueenURL); err != nil {
+		return Plan{}, &InputError{Kind: ErrInvalidConfiguration, Field: "queen_url", Detail: err.Error()}
 	}
 	h.tuning.Store(&next.Settings)
 	h.alloc.SetFixed(next.Catalog.FixedPorts())

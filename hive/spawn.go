@@ -212,7 +212,7 @@ func (h *Hive) prepare(typ *catalog.Type, rec *store.Worker) (env []string, err 
 func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
 	return catalog.Values{
 		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
-		QueenURL: h.cfg.QueenURL, HiveURL: h.cfg.URL, Params: op.Params,
+		QueenURL: h.settings().QueenURL, HiveURL: h.cfg.URL, Params: op.Params,
 	}
 }
 

@@ -32,6 +32,7 @@ type Info struct {
 	Version   string
 	StateID   string
 	StartedAt time.Time
+	APIPort   uint16 // the first of the API; 0: it has none
 	Recovery  Recovery
 }
 

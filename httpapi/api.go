@@ -142,6 +142,21 @@ func (a api) GetHive(w http.ResponseWriter, r *http.Request) {
 	a.answered(w, r, a.getHive(w))
 }
 
+// GetCapabilities implements ServerInterface.
+func (a api) GetCapabilities(w http.ResponseWriter, r *http.Request, p wire.GetCapabilitiesParams) {
+	a.answered(w, r, a.capabilities(w, r, p.QueenURL))
+}
+
+// GetCapabilitiesOfOld implements ServerInterface.
+func (a api) GetCapabilitiesOfOld(w http.ResponseWriter, r *http.Request, p wire.GetCapabilitiesOfOldParams) {
+	a.answered(w, r, a.capabilities(w, r, p.QueenURL))
+}
+
+// FollowHeartbeats implements ServerInterface.
+func (a api) FollowHeartbeats(w http.ResponseWriter, r *http.Request, p wire.FollowHeartbeatsParams) {
+	a.answered(w, r, a.heartbeats(w, r, p))
+}
+
 // GetDoctor implements ServerInterface.
 func (a api) GetDoctor(w http.ResponseWriter, r *http.Request) {
 	a.answered(w, r, a.getDoctor(w, r))

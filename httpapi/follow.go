@@ -68,7 +68,8 @@ func (f *follower) stop() error {
 // buffer, and to the client with flush.
 type stream struct {
 	bytes.Buffer
-	w http.ResponseWriter
+	w       http.ResponseWriter
+	patient bool // a client is not given up for taking nothing
 }
 
 // openStream sends the header at once: a client that waits for it learns that
@@ -87,9 +88,11 @@ func openStream(w http.ResponseWriter, contentType string) *stream {
 }
 
 // flush sends what was written. The limit is for this write alone; a client
-// that takes nothing for so long is given up.
+// that takes nothing for so long is given up, unless the stream is patient.
 func (st *stream) flush() error {
-	extend(st.w)
+	if !st.patient {
+		extend(st.w)
+	}
 	if _, err := st.WriteTo(st.w); err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ type ServerInterface interface {
 	// GetRoot Redirects to /docs.
 	// (GET /)
 	GetRoot(w http.ResponseWriter, r *http.Request)
+	// GetCapabilitiesOfOld The same as `/v1/capabilities`; rbee's queen asks here.
+	// (GET /capabilities)
+	GetCapabilitiesOfOld(w http.ResponseWriter, r *http.Request, params GetCapabilitiesOfOldParams)
 	// GetDocs A page to read and try this document. It loads nothing from anywhere else.
 	// (GET /docs)
 	GetDocs(w http.ResponseWriter, r *http.Request)
@@ -46,12 +49,18 @@ type ServerInterface interface {
 	// GetBackup The state file, consistent, while the hive runs.
 	// (GET /v1/backup)
 	GetBackup(w http.ResponseWriter, r *http.Request)
+	// GetCapabilities What this machine has to run models on.
+	// (GET /v1/capabilities)
+	GetCapabilities(w http.ResponseWriter, r *http.Request, params GetCapabilitiesParams)
 	// GetDoctor The hive examines itself and the machine, which can take some seconds.
 	// (GET /v1/doctor)
 	GetDoctor(w http.ResponseWriter, r *http.Request)
 	// FollowHive Everything that happens in this hive, as server-sent events.
 	// (GET /v1/events)
 	FollowHive(w http.ResponseWriter, r *http.Request, params FollowHiveParams)
+	// FollowHeartbeats What workers use, every second, as server-sent events.
+	// (GET /v1/heartbeats/stream)
+	FollowHeartbeats(w http.ResponseWriter, r *http.Request, params FollowHeartbeatsParams)
 	// GetHive The daemon, and what its last recovery did.
 	// (GET /v1/hive)
 	GetHive(w http.ResponseWriter, r *http.Request)
@@ -131,6 +140,39 @@ func (siw *ServerInterfaceWrapper) GetRoot(w http.ResponseWriter, r *http.Reques
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetRoot(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCapabilitiesOfOld operation middleware
+func (siw *ServerInterfaceWrapper) GetCapabilitiesOfOld(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCapabilitiesOfOldParams
+
+	// ------------- Optional query parameter "queen_url" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "queen_url", r.URL.Query(), &params.QueenURL, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "queen_url"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "queen_url", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCapabilitiesOfOld(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -297,6 +339,39 @@ func (siw *ServerInterfaceWrapper) GetBackup(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// GetCapabilities operation middleware
+func (siw *ServerInterfaceWrapper) GetCapabilities(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCapabilitiesParams
+
+	// ------------- Optional query parameter "queen_url" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "queen_url", r.URL.Query(), &params.QueenURL, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "queen_url"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "queen_url", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCapabilities(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetDoctor operation middleware
 func (siw *ServerInterfaceWrapper) GetDoctor(w http.ResponseWriter, r *http.Request) {
 
@@ -369,6 +444,39 @@ func (siw *ServerInterfaceWrapper) FollowHive(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.FollowHive(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// FollowHeartbeats operation middleware
+func (siw *ServerInterfaceWrapper) FollowHeartbeats(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params FollowHeartbeatsParams
+
+	// ------------- Optional query parameter "all" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "all", r.URL.Query(), &params.All, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "all"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "all", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.FollowHeartbeats(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1359,6 +1467,12 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/types/{name}", wrapper.GetType).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/hive", wrapper.GetHive).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/capabilities", wrapper.GetCapabilities).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/capabilities", wrapper.GetCapabilitiesOfOld).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/heartbeats/stream", wrapper.FollowHeartbeats).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/doctor", wrapper.GetDoctor).Methods(http.MethodGet)
 

@@ -71,6 +71,7 @@ type Server struct {
 
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 
+	pulse      pulse
 	traffic    *traffic
 	registry   *prometheus.Registry
 	exposition http.Handler // of /metrics

@@ -20,6 +20,7 @@ const (
 	metaCreatedAt   = "created_at"
 	metaCursor      = "cursor"
 	metaPruned      = "pruned"
+	metaQueen       = "queen"
 )
 
 // Meta describes an open state file.

@@ -42,6 +42,23 @@ func (tx *Tx) SetCursor(port uint16) error {
 	return nil
 }
 
+// Queen returns the URL of the queen that introduced itself last; empty if none did.
+func (tx *Tx) Queen() (string, error) {
+	var url string
+	if err := ignoreMissing(tx.get(bucketMeta, []byte(metaQueen), &url)); err != nil {
+		return "", fmt.Errorf("queen: %w", err)
+	}
+	return url, nil
+}
+
+// SetQueen records the URL of the queen that introduced itself last.
+func (tx *Tx) SetQueen(url string) error {
+	if err := tx.put(bucketMeta, []byte(metaQueen), url); err != nil {
+		return fmt.Errorf("set the queen: %w", err)
+	}
+	return nil
+}
+
 func (tx *Tx) writes() int {
 	if tx.undo == nil {
 		return 0

@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/hive"
 )
 
 // callers is what the banner says about how hive is reached.
@@ -59,6 +60,13 @@ func (d *daemon) warnOfCallers() {
 	}
 	if c.TLS != nil {
 		d.warnOfCertificate(c.TLS)
+	}
+}
+
+// warnOfQueen is for a queen who would be told an address that she cannot reach.
+func (d *daemon) warnOfQueen(queenURL string) {
+	if why := hive.Unreachable(queenURL, d.url); why != "" {
+		d.log.WithFields(logrus.Fields{"queen_url": queenURL, "hive_url": d.url}).Warn(why)
 	}
 }
 

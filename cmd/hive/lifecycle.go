@@ -213,9 +213,7 @@ func (d *daemon) running() int {
 
 // sayHello prints the banner; a failure to do so is no reason to stop.
 func (d *daemon) sayHello(ctx context.Context) {
-	if d.cfg.QueenURL != "" {
-		d.log.WithField("queen_url", d.cfg.QueenURL).Warn("this version does not announce itself to a queen; queen_url is only given to workers, as {{.QueenURL}}")
-	}
+	d.warnOfQueen(d.cfg.QueenURL)
 	d.warnOfCallers()
 	d.warnOfPlace()
 	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {

@@ -68,6 +68,9 @@ func (d *daemon) takeOver(ctx context.Context, dryRun bool) (hive.Plan, error) {
 		d.api.SetCertificate(next.TLS.Certificate)
 		d.warnOfCertificate(next.TLS)
 	}
+	if plan.Applies("queen_url") {
+		d.warnOfQueen(next.QueenURL)
+	}
 	if err := setLevel(d.log, next); err != nil { // it was checked when it was loaded
 		return plan, err
 	}

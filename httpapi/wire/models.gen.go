@@ -49,6 +49,11 @@ type Cancelled struct {
 	Status string `json:"status"`
 }
 
+// Capabilities What a machine has to run models on.
+type Capabilities struct {
+	Devices []Device `json:"devices"`
+}
+
 // CheckStep One step of hive_check.
 type CheckStep struct {
 	// Name Example: port probe
@@ -79,6 +84,30 @@ type Checkup struct {
 
 	// Do Null when it is ok.
 	Do *string `json:"do"`
+}
+
+// Device Something that a model runs on.
+type Device struct {
+	// ID GPUs of NVIDIA have the numbers of nvidia-smi, those of AMD follow.
+	//
+	// Example: GPU-0
+	ID string `json:"id"`
+
+	// Name Example: NVIDIA GeForce RTX 3090
+	Name string `json:"name"`
+
+	// DeviceType `gpu` or `cpu`.
+	//
+	// Example: gpu
+	DeviceType string `json:"device_type"`
+
+	// VRAMGB Memory in GiB, rounded down; of a CPU that of the system, as far as hive may use it. 0: not known.
+	VRAMGB uint64 `json:"vram_gb"`
+
+	// ComputeCapability Of NVIDIA; null: none, or not known.
+	//
+	// Example: 8.6
+	ComputeCapability *string `json:"compute_capability"`
 }
 
 // Doctor What the hive finds when it looks at itself and at the place it runs in.
@@ -153,6 +182,38 @@ type Finding struct {
 
 	// Sightings How many audits in a row have seen it.
 	Sightings int `json:"sightings"`
+}
+
+// Heartbeat What the workers of a hive use.
+type Heartbeat struct {
+	Type   string `json:"type"`
+	HiveID string `json:"hive_id"`
+
+	// HiveInfo The hive, as rbee wants to know it.
+	HiveInfo  HeartbeatHive `json:"hive_info"`
+	Timestamp Time          `json:"timestamp"`
+	Workers   []WorkerUse   `json:"workers"`
+}
+
+// HeartbeatHealth Always healthy.
+type HeartbeatHealth struct {
+	Status string `json:"status"`
+}
+
+// HeartbeatHive The hive, as rbee wants to know it.
+type HeartbeatHive struct {
+	ID       string `json:"id"`
+	Hostname string `json:"hostname"`
+
+	// Port Of this API; 0 if it has none.
+	Port int `json:"port"`
+
+	// OperationalStatus Always `ready`: before it is, there are no heartbeats.
+	OperationalStatus string `json:"operational_status"`
+
+	// HealthStatus Always healthy.
+	HealthStatus HeartbeatHealth `json:"health_status"`
+	Version      string          `json:"version"`
 }
 
 // Hive The daemon.
@@ -1012,6 +1073,47 @@ type WorkerStop struct {
 	WorkerID string `json:"worker_id"`
 }
 
+// WorkerUse What a worker uses with all of its processes. Megabytes are 1048576 bytes.
+type WorkerUse struct {
+	// PID Of its main process.
+	PID int `json:"pid"`
+
+	// Group Its type.
+	//
+	// Example: llama
+	Group string `json:"group"`
+
+	// Instance Its port.
+	//
+	// Example: 8080
+	Instance string `json:"instance"`
+
+	// CPUPercent Of one core: 200 are two.
+	CPUPercent float64 `json:"cpu_pct"`
+
+	// RSSMB Resident memory; what its processes share counts for each of them.
+	RSSMB uint64 `json:"rss_mb"`
+
+	// IOReadMBS Read from storage.
+	IOReadMBS float64 `json:"io_r_mb_s"`
+
+	// IOWriteMBS Written to storage.
+	IOWriteMBS float64 `json:"io_w_mb_s"`
+	UptimeS    int64   `json:"uptime_s"`
+
+	// GPUPercent Of the GPU that it uses most. 0: none, or not known.
+	GPUPercent float64 `json:"gpu_util_pct"`
+
+	// VRAMMB GPU memory that it uses.
+	VRAMMB uint64 `json:"vram_mb"`
+
+	// TotalVRAMMB What the GPUs have on which it uses memory.
+	TotalVRAMMB uint64 `json:"total_vram_mb"`
+
+	// Model As it was asked for.
+	Model *string `json:"model"`
+}
+
 // Workers A page of workers, by port.
 type Workers struct {
 	Workers []Worker `json:"workers"`
@@ -1029,6 +1131,9 @@ type JobID = string
 // LastEventID Example: 2
 type LastEventID = string
 
+// QueenURL defines model for QueenURL.
+type QueenURL = string
+
 // RequestID defines model for RequestID.
 type RequestID = string
 
@@ -1038,10 +1143,26 @@ type Wait = string
 // WorkerRef defines model for WorkerRef.
 type WorkerRef = string
 
+// GetCapabilitiesOfOldParams defines parameters for GetCapabilitiesOfOld.
+type GetCapabilitiesOfOldParams struct {
+	// QueenURL The URL of the queen that asks. It is remembered, and the hive announced to it, if
+	// the request carries the token, or came over a unix socket or from this machine's own
+	// loopback address; from others it is passed over, and hive's log says so.
+	QueenURL *QueenURL `form:"queen_url,omitempty" json:"queen_url,omitempty"`
+}
+
 // RunAuditParams defines parameters for RunAudit.
 type RunAuditParams struct {
 	// Repair Do at once what a second sighting allows. The bare name means true.
 	Repair *Switch `form:"repair,omitempty" json:"repair,omitempty"`
+}
+
+// GetCapabilitiesParams defines parameters for GetCapabilities.
+type GetCapabilitiesParams struct {
+	// QueenURL The URL of the queen that asks. It is remembered, and the hive announced to it, if
+	// the request carries the token, or came over a unix socket or from this machine's own
+	// loopback address; from others it is passed over, and hive's log says so.
+	QueenURL *QueenURL `form:"queen_url,omitempty" json:"queen_url,omitempty"`
 }
 
 // FollowHiveParams defines parameters for FollowHive.
@@ -1054,6 +1175,12 @@ type FollowHiveParams struct {
 
 	// LastEventID The `id` of the last event that was seen; the stream goes on after it. Absent or empty - from the beginning.
 	LastEventID *LastEventID `json:"Last-Event-ID,omitempty"`
+}
+
+// FollowHeartbeatsParams defines parameters for FollowHeartbeats.
+type FollowHeartbeatsParams struct {
+	// All Also workers that have a process and are not ready. The bare name means true.
+	All *Switch `form:"all,omitempty" json:"all,omitempty"`
 }
 
 // ListJobsParams defines parameters for ListJobs.

@@ -186,10 +186,12 @@ func (d *Document) checkAnswer(op *openapi3.Operation, head bool, resp *http.Res
 	if media == nil {
 		return fmt.Errorf("the contract has no Content-Type %q here", sent)
 	}
-	if media.Extensions["x-event-schema"] != nil {
-		resp.Body = &eventReader{body: resp.Body, check: func(data []byte) {
-			later(d.checkJSON(d.doc.Components.Schemas["Event"].Value, data))
-		}}
+	if named, ok := media.Extensions["x-event-schema"].(string); ok {
+		schema := d.component(named)
+		if schema == nil {
+			return fmt.Errorf("the contract has no schema %s", named)
+		}
+		resp.Body = &eventReader{body: resp.Body, check: func(data []byte) { later(d.checkJSON(schema, data)) }}
 		return nil
 	}
 	if !strings.HasSuffix(sent, "json") {

@@ -10,7 +10,7 @@ import (
 func (c *Config) Settings() hive.Settings {
 	return hive.Settings{
 		Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep,
-		Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup,
+		Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup, QueenURL: c.QueenURL,
 	}
 }
 
@@ -34,7 +34,6 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"ports.quarantine", c.Ports.Quarantine != next.Ports.Quarantine},
 		{"ports.range", c.Ports.Range != next.Ports.Range},
 		{"ports.reserved", !slices.Equal(c.Ports.Reserved, next.Ports.Reserved)},
-		{"queen_url", c.QueenURL != next.QueenURL},
 		{"socket.group", c.Socket.GID != next.Socket.GID},
 		{"socket.mode", c.Socket.Mode != next.Socket.Mode},
 		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be neither begun nor ended

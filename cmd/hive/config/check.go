@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +13,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/hive/models"
+	"rbeehive/hive/queen"
 )
 
 var (
@@ -117,7 +117,7 @@ func (l *loader) checkNames(s *settings, _ *Config) error {
 	if !hiveIDRE.MatchString(s.HiveID) {
 		return l.fail("hive_id", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", s.HiveID)
 	}
-	if u, err := url.Parse(s.QueenURL); s.QueenURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	if _, err := queen.Clean(s.QueenURL); s.QueenURL != "" && err != nil {
 		return l.fail("queen_url", "%q: expected a URL such as http://queen.lan:7833", s.QueenURL)
 	}
 	for i, host := range s.AllowedHosts {

@@ -80,7 +80,7 @@ func Flags(fs *pflag.FlagSet) {
 	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them (default "+defaultListen+")")
 	fs.String("port", "", "port of the API (default: that of --listen)")
 	fs.String("hive-id", "", "name of this hive (default "+defaultHiveID+")")
-	fs.String("queen-url", "", "URL of the queen; workers get it as {{.QueenURL}}")
+	fs.String("queen-url", "", "URL of the queen that hive announces itself to; workers get it as {{.QueenURL}}")
 	fs.String("log-level", "", "error, warn, info, debug or trace (default info; warn on a terminal)")
 	fs.String("log-format", "", "text or json (default "+defaultLogFormat+")")
 	fs.Bool("take-over", false, "accept a state file that another machine wrote")

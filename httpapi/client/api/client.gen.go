@@ -97,6 +97,15 @@ type ClientInterface interface {
 	// Corresponds with GET / (the `GetRoot` operationId).
 	GetRoot(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetCapabilitiesOfOld The same as `/v1/capabilities`; rbee's queen asks here.
+	//
+	// GPUs, then the CPU. What is known is answered at once and looked at again meanwhile,
+	// if it is older than 30 s; only the first answer after a start of hive waits for a look,
+	// 5 s at most.
+	//
+	// Corresponds with GET /capabilities (the `GetCapabilitiesOfOld` operationId).
+	GetCapabilitiesOfOld(ctx context.Context, params *GetCapabilitiesOfOldParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDocs A page to read and try this document. It loads nothing from anywhere else.
 	//
 	// Corresponds with GET /docs (the `GetDocs` operationId).
@@ -147,6 +156,15 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/backup (the `GetBackup` operationId).
 	GetBackup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetCapabilities What this machine has to run models on.
+	//
+	// GPUs, then the CPU. What is known is answered at once and looked at again meanwhile,
+	// if it is older than 30 s; only the first answer after a start of hive waits for a look,
+	// 5 s at most.
+	//
+	// Corresponds with GET /v1/capabilities (the `GetCapabilities` operationId).
+	GetCapabilities(ctx context.Context, params *GetCapabilitiesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDoctor The hive examines itself and the machine, which can take some seconds.
 	//
 	// Corresponds with GET /v1/doctor (the `GetDoctor` operationId).
@@ -162,6 +180,17 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/events (the `FollowHive` operationId).
 	FollowHive(ctx context.Context, params *FollowHiveParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FollowHeartbeats What workers use, every second, as server-sent events.
+	//
+	// An event `heartbeat` without `id` about every second: there is nothing to resume. A
+	// client that is slow loses the oldest and stays connected. Workers are in it while they
+	// are ready, because a queen sends requests to those that she finds here. Nothing is
+	// measured while nobody listens, so all rates are since the heartbeat before, and 0 in the
+	// first of a process.
+	//
+	// Corresponds with GET /v1/heartbeats/stream (the `FollowHeartbeats` operationId).
+	FollowHeartbeats(ctx context.Context, params *FollowHeartbeatsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetHive The daemon, and what its last recovery did.
 	//
@@ -357,6 +386,25 @@ func (c *Client) GetRoot(ctx context.Context, reqEditors ...RequestEditorFn) (*h
 	return c.Client.Do(req)
 }
 
+// GetCapabilitiesOfOld The same as `/v1/capabilities`; rbee's queen asks here.
+//
+// GPUs, then the CPU. What is known is answered at once and looked at again meanwhile,
+// if it is older than 30 s; only the first answer after a start of hive waits for a look,
+// 5 s at most.
+//
+// Corresponds with GET /capabilities (the `GetCapabilitiesOfOld` operationId).
+func (c *Client) GetCapabilitiesOfOld(ctx context.Context, params *GetCapabilitiesOfOldParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCapabilitiesOfOldRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetDocs A page to read and try this document. It loads nothing from anywhere else.
 //
 // Corresponds with GET /docs (the `GetDocs` operationId).
@@ -497,6 +545,25 @@ func (c *Client) GetBackup(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
+// GetCapabilities What this machine has to run models on.
+//
+// GPUs, then the CPU. What is known is answered at once and looked at again meanwhile,
+// if it is older than 30 s; only the first answer after a start of hive waits for a look,
+// 5 s at most.
+//
+// Corresponds with GET /v1/capabilities (the `GetCapabilities` operationId).
+func (c *Client) GetCapabilities(ctx context.Context, params *GetCapabilitiesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCapabilitiesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetDoctor The hive examines itself and the machine, which can take some seconds.
 //
 // Corresponds with GET /v1/doctor (the `GetDoctor` operationId).
@@ -523,6 +590,27 @@ func (c *Client) GetDoctor(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /v1/events (the `FollowHive` operationId).
 func (c *Client) FollowHive(ctx context.Context, params *FollowHiveParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewFollowHiveRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FollowHeartbeats What workers use, every second, as server-sent events.
+//
+// An event `heartbeat` without `id` about every second: there is nothing to resume. A
+// client that is slow loses the oldest and stays connected. Workers are in it while they
+// are ready, because a queen sends requests to those that she finds here. Nothing is
+// measured while nobody listens, so all rates are since the heartbeat before, and 0 in the
+// first of a process.
+//
+// Corresponds with GET /v1/heartbeats/stream (the `FollowHeartbeats` operationId).
+func (c *Client) FollowHeartbeats(ctx context.Context, params *FollowHeartbeatsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFollowHeartbeatsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -978,6 +1066,60 @@ func NewGetRootRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetCapabilitiesOfOldRequest constructs an http.Request for the GetCapabilitiesOfOld method
+func NewGetCapabilitiesOfOldRequest(server string, params *GetCapabilitiesOfOldParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/capabilities")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.QueenURL != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "queen_url", *params.QueenURL, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetDocsRequest constructs an http.Request for the GetDocs method
 func NewGetDocsRequest(server string) (*http.Request, error) {
 	var err error
@@ -1255,6 +1397,60 @@ func NewGetBackupRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetCapabilitiesRequest constructs an http.Request for the GetCapabilities method
+func NewGetCapabilitiesRequest(server string, params *GetCapabilitiesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/capabilities")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.QueenURL != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "queen_url", *params.QueenURL, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetDoctorRequest constructs an http.Request for the GetDoctor method
 func NewGetDoctorRequest(server string) (*http.Request, error) {
 	var err error
@@ -1358,6 +1554,60 @@ func NewFollowHiveRequest(server string, params *FollowHiveParams) (*http.Reques
 			req.Header.Set("Last-Event-ID", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewFollowHeartbeatsRequest constructs an http.Request for the FollowHeartbeats method
+func NewFollowHeartbeatsRequest(server string, params *FollowHeartbeatsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/heartbeats/stream")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.All != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "all", *params.All, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

@@ -1,0 +1,30 @@
+package hive
+
+import (
+	"context"
+	"os"
+
+	"rbeehive/hive/machine"
+	"rbeehive/hive/proc"
+)
+
+func (h *Hive) newInventory() *machine.Inventory {
+	return machine.New(machine.Options{
+		Ask: func(ctx context.Context, argv []string) ([]byte, error) {
+			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
+		},
+		Find: func(name string) (string, error) { return proc.LookPath(name, "") },
+		Go:   h.spawnGoroutine, Root: h.cfg.Root, Log: h.cfg.Log,
+	})
+}
+
+// Devices returns what this machine has to run models on: GPUs, then the CPU. The
+// first call waits for a look at them, a few seconds at most; later ones answer with
+// what is known. Errors: ctx's, and ErrClosed.
+func (h *Hive) Devices(ctx context.Context) ([]machine.Device, error) {
+	devices, err := h.devices.Devices(ctx)
+	if err != nil && ctx.Err() == nil {
+		return nil, ErrClosed
+	}
+	return devices, err
+}
