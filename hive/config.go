@@ -54,6 +54,8 @@ type Config struct {
 	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
 	AuditInterval time.Duration
 	Orphans       Orphans // default: keep
+	// HeartbeatEvery is how often those who listen are told what workers use; default 1 s.
+	HeartbeatEvery time.Duration
 	// Root is where proc and sys of the machine are whose devices are told; default: /.
 	Root string
 	// TakeOver accepts a state file that belongs to another machine.
@@ -166,6 +168,7 @@ func (c *Config) complete() error {
 	setDefault(&c.HiveID, "localhost")
 	setDefault(&c.Shutdown, ShutdownKeep)
 	setDefault(&c.AuditInterval, 30*time.Second)
+	setDefault(&c.HeartbeatEvery, time.Second)
 	setDefault(&c.Logs.MaxSize, 64<<20)
 	setDefault(&c.Logs.Keep, 3)
 	setDefault(&c.Models.Dir, filepath.Join(c.DataDir, "models"))

@@ -3,7 +3,6 @@ package hive
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -12,9 +11,6 @@ import (
 
 // DecodeOperation is for fuzzing: decoding without a hive.
 var DecodeOperation = decodeOperation
-
-// HeartbeatEvery has a heartbeat sent so often; before anybody listens.
-func (h *Hive) HeartbeatEvery(d time.Duration) { h.beats.every = d }
 
 // Unsent is how many heartbeats are kept for a listener.
 const Unsent = unsent

@@ -60,7 +60,7 @@ type telemetry struct {
 }
 
 func newTelemetry(h *Hive) *telemetry {
-	return &telemetry{h: h, every: time.Second, listeners: map[chan *Heartbeat]bool{}}
+	return &telemetry{h: h, every: h.cfg.HeartbeatEvery, listeners: map[chan *Heartbeat]bool{}}
 }
 
 // Heartbeats are sent about every second from the first second on, until ctx ends or

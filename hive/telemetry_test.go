@@ -159,8 +159,8 @@ func TestHeartbeatsTellWhoIsReady(t *testing.T) {
 // One who takes nothing loses the oldest, and holds nobody up.
 func TestASlowListenerLosesTheOldest(t *testing.T) {
 	r := newRig(t, 1)
+	r.cfg.HeartbeatEvery = time.Millisecond
 	r.open()
-	r.h.HeartbeatEvery(time.Millisecond)
 	slow, fast := r.beats(), r.beats()
 	at := slow().At // it is in the middle of the first one, as a client that reads slowly
 	var seen []time.Time
@@ -180,8 +180,8 @@ func TestASlowListenerLosesTheOldest(t *testing.T) {
 // With the last listener everything goes that was there for them.
 func TestNobodyListensNothingIsLookedAt(t *testing.T) {
 	r := newRig(t, 1)
+	r.cfg.HeartbeatEvery = time.Millisecond
 	r.open()
-	r.h.HeartbeatEvery(time.Millisecond)
 	descriptors := func() int {
 		list, err := os.ReadDir("/proc/self/fd")
 		require.NoError(t, err)

@@ -105,6 +105,7 @@ type rigOptions struct {
 	models     hive.ModelsConfig
 	jsonLog    bool
 	limit      time.Duration // of reading and writing a request; 0: the server's own
+	heartbeats time.Duration // 0: 1 s
 	narrow     bool          // connections take next to nothing that their client does not read
 	config     func(*hive.Config)
 	reload     func(context.Context, bool) (hive.Plan, error)
@@ -126,6 +127,7 @@ func newRig(t *testing.T, opts rigOptions, entries ...catalog.Entry) *rig {
 	r := &rig{T: t, log: log, logged: logged, ports: freeRange(t, 3), opts: opts, client: checkedClient(t)}
 	r.cfg = hive.Config{
 		DataDir: t.TempDir(), Catalog: types, Log: log, Version: "test", Ports: hive.PortsConfig{Range: r.ports}, Logs: opts.logs, Models: opts.models,
+		HeartbeatEvery: opts.heartbeats,
 	}
 	if opts.config != nil {
 		opts.config(&r.cfg)
@@ -159,6 +161,9 @@ func (r *rig) begin() {
 		ln = narrow{ln}
 	}
 	r.url = "http://" + startOn(r.T, r.server, ln)
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
+		r.cfg.APIPorts = []uint16{tcp.AddrPort().Port()}
+	}
 	require.Equal(r, "recovering", r.get("/health", http.StatusServiceUnavailable))
 
 	r.cfg.URL = r.url

@@ -1,0 +1,159 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/httpapi"
+	"rbeehive/httpapi/wire"
+)
+
+// queen is a small queen: she hears of a hive and listens to its telemetry, as
+// rbee's does. The first word is answered by a 500, so that hive has to say it again.
+type queen struct {
+	url   string
+	beats chan string
+	mu    sync.Mutex
+	heard []string
+	wg    sync.WaitGroup
+}
+
+func startQueen(t *testing.T, refusals int) *queen {
+	t.Helper()
+	q := &queen{beats: make(chan string, 16)}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var word struct {
+			HiveID  string `json:"hive_id"`
+			HiveURL string `json:"hive_url"`
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.heard = append(q.heard, r.Method+" "+r.URL.Path+" "+string(body))
+		if err != nil || json.Unmarshal(body, &word) != nil || len(q.heard) <= refusals {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		q.wg.Go(func() { q.listen(client, word.HiveURL) })
+	}))
+	t.Cleanup(func() { server.Close(); q.wg.Wait() })
+	q.url = server.URL
+	return q
+}
+
+// listen takes one heartbeat and goes.
+func (q *queen) listen(client *http.Client, hiveURL string) {
+	resp, err := client.Get(hiveURL + "/v1/heartbeats/stream")
+	if err != nil {
+		q.beats <- err.Error()
+		return
+	}
+	defer resp.Body.Close()
+	buf := make([]byte, 64<<10)
+	n := 0
+	for err == nil && !bytes.Contains(buf[:n], []byte("\n\n")) {
+		var more int
+		more, err = resp.Body.Read(buf[n:])
+		n += more
+	}
+	q.beats <- string(buf[:n])
+}
+
+func (q *queen) words() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return append([]string{}, q.heard...)
+}
+
+func TestCapabilities(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	body := r.get("/v1/capabilities", http.StatusOK)
+	require.Equal(t, body, r.get("/capabilities", http.StatusOK))
+	devices := decode[wire.Capabilities](t, body).Devices
+	cpu := devices[len(devices)-1]
+	require.Equal(t, "CPU-0", cpu.ID)
+	require.Equal(t, "cpu", cpu.DeviceType)
+	require.Regexp(t, `^CPU \(\d+ cores?\)$`, cpu.Name)
+	require.Nil(t, cpu.ComputeCapability)
+	require.Contains(t, body, `"compute_capability":null`)
+	require.Equal(t, body, r.get("/capabilities?queen_url=", http.StatusOK), "nobody")
+	resp, _ := r.send(http.MethodHead, "/capabilities", "")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
+// The whole of it: she asks what the hive has, is told that it is there (the second
+// time she takes it), and listens.
+func TestAQueenComes(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.spawn("cpu")
+	q := startQueen(t, 1)
+	r.get("/capabilities?queen_url="+q.url, http.StatusOK)
+	r.get("/v1/capabilities?queen_url="+q.url, http.StatusOK)
+	beat := <-q.beats
+	require.Contains(t, beat, "event: heartbeat\ndata: {")
+	require.Contains(t, beat, `"group":"cpu"`)
+	word := `POST /v1/hive/ready {"hive_id":"localhost","hive_url":"` + r.url + `"}`
+	require.Equal(t, []string{word, word}, q.words())
+}
+
+func TestWhoMayNameAQueen(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	q := startQueen(t, 0)
+	for _, text := range []string{"queen.lan:7833", "http://u:p@queen.lan", "ftp://queen.lan", "http%3A%2F%2Fq.lan%2F%3Fx"} {
+		require.Contains(t, r.get("/capabilities?queen_url="+text, http.StatusBadRequest), "queen_url: expected the URL of a queen")
+	}
+	require.Contains(t, r.get("/capabilities?queen_url=a&queen_url=b", http.StatusBadRequest), "twice")
+
+	// A page in the browser of whoever sits here: an <img> is enough for a GET.
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "http://evil.example"}} {
+		resp, body := r.send(http.MethodGet, "/capabilities?queen_url="+q.url, "", header...)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+		require.Contains(t, body, `"code":"cross_origin"`)
+		resp, _ = r.send(http.MethodGet, "/capabilities", "", header...)
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+	}
+
+	// From another machine, where no token is asked for: an answer, and no more.
+	req := httptest.NewRequest(http.MethodGet, "http://localhost/capabilities?queen_url="+q.url, nil)
+	req.RemoteAddr = "192.0.2.7:4711"
+	w := httptest.NewRecorder()
+	r.server.Handler().ServeHTTP(w, req)
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, r.logged(), "passed over")
+	require.Empty(t, q.words())
+
+	// The same with a token, and from this machine over a socket.
+	guarded := httpapi.New(httpapi.Options{Log: r.cfg.Log, Token: "secret"})
+	guarded.SetHive(r.hive)
+	w = httptest.NewRecorder()
+	guarded.Handler().ServeHTTP(w, req)
+	require.Equal(t, http.StatusUnauthorized, w.Code)
+	req.Header.Set("Authorization", "Bearer secret")
+	w = httptest.NewRecorder()
+	guarded.Handler().ServeHTTP(w, req)
+	require.Equal(t, http.StatusOK, w.Code)
+	<-q.beats
+	require.Len(t, q.words(), 1)
+
+	bySocket := startQueen(t, 0)
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	startOn(t, guarded, ln)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	resp, err := client.Get("http://hive/capabilities?queen_url=" + bySocket.url)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	<-bySocket.beats
+}
