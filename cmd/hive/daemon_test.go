@@ -2,8 +2,10 @@ package main_test
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -214,16 +216,56 @@ func TestVersionAndBuildInfo(t *testing.T) {
 	require.Contains(t, stdout, "the reference worker")
 }
 
-func TestQueenURLSaysWhatItDoesNotDo(t *testing.T) {
-	s := newSite(t, "")
-	p := s.start(t, "--queen-url", "http://127.0.0.1:7833", "--log-format", "json", "--log-level", "warn")
+// queen returns a server, and what it is told.
+func queen(t *testing.T) (url string, words <-chan string) {
+	t.Helper()
+	heard := make(chan string, 8)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			heard <- err.Error()
+			return
+		}
+		heard <- r.URL.Path + " " + string(body)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, heard
+}
+
+// The queen is told when hive serves, and another one when the configuration says so.
+func TestTheQueenIsTold(t *testing.T) {
+	first, words := queen(t)
+	second, others := queen(t)
+	s := newSite(t, "hive_id: box\nadvertise: http://gpubox.lan:7835\nqueen_url: "+first+"\n")
+	p := s.start(t, "--log-format", "json", "--log-level", "warn")
+	const word = `/v1/hive/ready {"hive_id":"box","hive_url":"http://gpubox.lan:7835"}`
+	require.Equal(t, word, <-words)
+	s.write(t, "hive_id: box\nadvertise: http://gpubox.lan:7835\nqueen_url: "+second+"\n")
+	p.signal(syscall.SIGHUP)
+	require.Equal(t, word, <-others)
 	p.signal(syscall.SIGTERM)
 	code, _ := p.end()
 	require.Equal(t, 0, code)
-	var line struct{ Level, Msg, QueenURL string }
-	require.NoError(t, json.Unmarshal([]byte(p.stderr.String()), &line), "one line of JSON: %s", p.stderr)
+	require.Empty(t, words, "once")
+	require.Empty(t, p.stderr.String())
+}
+
+func TestAQueenElsewhereIsToldALoopbackAddress(t *testing.T) {
+	s := newSite(t, "")
+	// 0.0.0.0 is no loopback address, and a connection to it never leaves this machine.
+	p := s.start(t, "--queen-url", "http://0.0.0.0:1", "--log-format", "json", "--log-level", "warn")
+	p.signal(syscall.SIGTERM)
+	code, _ := p.end()
+	require.Equal(t, 0, code)
+	first, _, _ := strings.Cut(p.stderr.String(), "\n")
+	var line struct {
+		Level, Msg string
+		HiveURL    string `json:"hive_url"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(first), &line), p.stderr)
 	require.Equal(t, "warning", line.Level)
-	require.Contains(t, line.Msg, "does not announce itself to a queen")
+	require.Contains(t, line.Msg, "advertise")
+	require.Contains(t, line.HiveURL, "127.0.0.1")
 }
 
 func TestDataDirThatIsNotHives(t *testing.T) {

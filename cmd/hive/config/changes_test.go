@@ -28,6 +28,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		"audit.orphans":      func(a, b hive.Settings) bool { return a.Orphans != b.Orphans },
 		"backup.interval":    func(a, b hive.Settings) bool { return a.Backup.Interval != b.Backup.Interval },
 		"backup.keep":        func(a, b hive.Settings) bool { return a.Backup.Keep != b.Backup.Keep },
+		"queen_url":          func(a, b hive.Settings) bool { return a.QueenURL != b.QueenURL },
 		"logs.max_total":     func(a, b hive.Settings) bool { return a.LogsMaxTotal != b.LogsMaxTotal },
 	}
 	for key, value := range map[string]string{
