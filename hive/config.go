@@ -56,8 +56,6 @@ type Config struct {
 	Orphans       Orphans // default: keep
 	// HeartbeatEvery is how often those who listen are told what workers use; default 1 s.
 	HeartbeatEvery time.Duration
-	// Root is where proc and sys of the machine are whose devices are told; default: /.
-	Root string
 	// TakeOver accepts a state file that belongs to another machine.
 	TakeOver bool
 	Log      *logrus.Logger

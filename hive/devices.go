@@ -14,7 +14,7 @@ func (h *Hive) newInventory() *machine.Inventory {
 			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
 		},
 		Find: func(name string) (string, error) { return proc.LookPath(name, "") },
-		Go:   h.spawnGoroutine, Root: h.cfg.Root, Log: h.cfg.Log,
+		Go:   h.spawnGoroutine, Log: h.cfg.Log,
 	})
 }
 

@@ -27,6 +27,10 @@
 // them there, from the beginning or from any number on, and is only woken by
 // memory. Operations that only list are answered from memory and never written.
 //
+// What workers use (telemetry.go) is measured while somebody listens, by one goroutine
+// for all listeners; it is never written. Who listens is also how the hive knows that
+// its queen has not forgotten it (announce.go, hive/queen).
+//
 // What to do is decided apart from doing it: decide (machine.go) is the life of a
 // worker, retry (restart.go) its restart policy, following.judge (ready.go) turns
 // sightings into a verdict, found.judge (recover.go) records into adopt, free or

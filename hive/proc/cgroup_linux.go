@@ -166,6 +166,16 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 // cgroupDir resolves a recorded cgroup. It refuses everything but a leaf of a
 // hive's root: cgroup.kill in any other place would be a catastrophe.
 func cgroupDir(rel string) (string, bool) {
+	dir, ok := cgroupPath(rel)
+	if !ok {
+		return "", false
+	}
+	info, err := os.Stat(dir)
+	return dir, err == nil && info.IsDir()
+}
+
+// cgroupPath is cgroupDir without a look whether it is there.
+func cgroupPath(rel string) (string, bool) {
 	if rel == "" || path.Clean(rel) != rel || !path.IsAbs(rel) {
 		return "", false
 	}
@@ -177,9 +187,7 @@ func cgroupDir(rel string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	dir := filepath.Join(h.mount, rel)
-	info, err := os.Stat(dir)
-	return dir, err == nil && info.IsDir()
+	return filepath.Join(h.mount, rel), true
 }
 
 // leafOf returns the leaf of a hive that a process is in, or below, as /proc

@@ -3,7 +3,6 @@ package proc
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,7 +37,8 @@ func (t *Tree) CPUTime(ctx context.Context) (time.Duration, error) {
 }
 
 func cgroupCPU(dir string) (time.Duration, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+	var buf [smallFile]byte // usage_usec is the first line
+	raw, err := readSmall(filepath.Join(dir, "cpu.stat"), buf[:])
 	if err != nil {
 		return 0, fmt.Errorf("CPU time: %w", err)
 	}

@@ -64,9 +64,9 @@ func (m *Meter) Measure(ctx context.Context, trees []*Tree) ([]Usage, error) {
 	next := make(map[*Tree]*gauge, len(trees))
 	for i, t := range trees {
 		g := &gauge{procs: procs[i], at: time.Now()}
-		if dir, ok := cgroupDir(t.Cgroup); ok {
+		if dir, ok := cgroupPath(t.Cgroup); ok {
 			g.cpu, err = cgroupCPU(dir)
-			g.bound = err == nil // else it has just been removed
+			g.bound = err == nil // else it has been removed
 		}
 		m.compare(&usages[i], m.gauges[t], g)
 		next[t] = g

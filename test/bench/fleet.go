@@ -29,7 +29,12 @@ func (r results) fleet(ctx context.Context, binary string, n int) (err error) {
 		return err
 	}
 	defer func() { h.Kill() }()
+	there := 0
 	for _, part := range []int{n / 4, n} {
+		if err := r.telemetry(ctx, y, h, there, part); err != nil {
+			return err
+		}
+		there = part
 		begun := time.Now()
 		if err := fill(ctx, h, part); err != nil {
 			return err

@@ -13,6 +13,7 @@ var targets = []target{
 	{"hive_check over HTTP, 64 clients, each with a worker started and stopped", one("check jobs/s"), 20, "jobs/s", true},
 	{"recovery of all workers until the API answers", one("recovery ms"), 250, "ms", false},
 	{"the same, against a quarter of them (linear: 4)", ratio("recovery ms", "recovery-quarter ms"), 4.5, "times", false},
+	{"hive's CPU while somebody listens to what 1,000 workers use", one("telemetry %"), 10, "% of a core", false},
 	{"hive's resident memory, all workers idle", one("rss MB"), 48, "MB", false},
 	{"hive's threads, all workers idle", one("threads n"), 16, "threads", false},
 }
