@@ -15,7 +15,7 @@ import (
 // introduced itself in an earlier run: after an upgrade of hive she would not know that
 // it is back.
 func (h *Hive) findQueens() error {
-	h.queens = queen.New(queen.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log})
+	h.queens = queen.New(queen.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, Forgotten: h.forgetQueen})
 	if err := h.queens.Configure(h.cfg.QueenURL); err != nil {
 		return fmt.Errorf("hive: queen URL %q: %w", h.cfg.QueenURL, err)
 	}
@@ -31,6 +31,20 @@ func (h *Hive) findQueens() error {
 		h.cfg.Log.WithError(err).WithField("queen_url", met).Warn("the queen that introduced itself is forgotten")
 	}
 	return nil
+}
+
+// forgetQueen takes her out of the state file.
+func (h *Hive) forgetQueen(queenURL string) {
+	err := h.store.Update(h.ctx, func(tx *store.Tx) error {
+		met, err := tx.Queen()
+		if err != nil || met != queenURL { // another has come meanwhile
+			return err
+		}
+		return tx.SetQueen("")
+	})
+	if err != nil {
+		h.logUnlessClosing(err, "forget the queen", queenURL)
+	}
 }
 
 // announce tells the queens that the hive is there, until the hive closes. None could
@@ -50,6 +64,9 @@ func (h *Hive) MeetQueen(ctx context.Context, text string) error {
 	clean, err := queen.Clean(text)
 	if err != nil {
 		return &InputError{Kind: ErrBadRequest, Field: "queen_url", Detail: err.Error()}
+	}
+	if own, err := queen.Clean(h.settings().QueenURL); err == nil && own == clean {
+		return nil // the configured one, who is told anyway
 	}
 	var met string
 	err = h.store.View(func(tx *store.Tx) (err error) {

@@ -47,6 +47,7 @@ func TestTheHiveIsAnnounced(t *testing.T) {
 	require.Equal(t, []string{word}, byConfig())
 
 	ctx := context.Background()
+	require.NoError(t, r.h.MeetQueen(ctx, configured), "she is not remembered as one who came")
 	require.NoError(t, r.h.MeetQueen(ctx, met))
 	require.NoError(t, r.h.MeetQueen(ctx, met+"/"))
 	r.eventually("the one that came", func() bool { return len(byMeeting()) == 1 })

@@ -464,3 +464,23 @@ func TestKeyedJobs(t *testing.T) {
 		require.NoError(t, tx.PutKeyedJob(store.Job{JobID: "j2", Key: "k"}, "e"), "and may be used again")
 	})
 }
+
+// The queen that introduced itself is there after a restart, and can be forgotten.
+func TestQueen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hive.db")
+	for _, want := range []string{"", "http://queen.lan:7833", ""} {
+		s, err := store.Open(t.Context(), store.Options{Path: path})
+		require.NoError(t, err)
+		update(t, s, func(tx *store.Tx) { require.NoError(t, tx.SetQueen(want)) })
+		require.NoError(t, s.Close())
+		s, err = store.Open(t.Context(), store.Options{Path: path})
+		require.NoError(t, err)
+		require.NoError(t, s.View(func(tx *store.Tx) error {
+			got, err := tx.Queen()
+			require.Equal(t, want, got)
+			return err
+		}))
+		require.NoError(t, s.Check(t.Context()))
+		require.NoError(t, s.Close())
+	}
+}

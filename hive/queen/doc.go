@@ -6,6 +6,7 @@
 // seconds, then every minute), and not again while anybody listens to the telemetry,
 // because a queen takes every announcement for another hive. When nobody has listened
 // for two minutes it has forgotten the hive, after a restart perhaps, and is told again.
+// A queen that only introduced itself is given up when it is not reached for an hour.
 //
 // # Caveats
 //

@@ -20,6 +20,7 @@ const (
 	attemptLimit = 10 * time.Second
 	steady       = time.Minute     // between tries, after the first ones
 	forgotten    = 2 * time.Minute // without a listener
+	givenUp      = time.Hour       // a queen that only came, and is not reached for so long
 	longestURL   = 2048
 )
 
@@ -37,6 +38,9 @@ type Options struct {
 	HiveURL string // where the queen reaches the hive
 	// Transport carries the requests; nil: one without proxy and idle connections.
 	Transport http.RoundTripper
+	// Forgotten is called when the queen that had introduced itself was not reached for
+	// an hour, from a goroutine of Run; nil: nobody wants to know.
+	Forgotten func(url string)
 	Log       *logrus.Logger // required
 }
 
@@ -167,9 +171,11 @@ func (a *Announcer) attend(ctx context.Context, url string) {
 	}
 }
 
-// tell tries until the queen has heard, and returns false if ctx ended first.
+// tell tries until the queen has heard, and returns false if ctx ended first or she
+// was given up.
 func (a *Announcer) tell(ctx context.Context, url string) bool {
 	log := a.opts.Log.WithFields(logrus.Fields{"queen_url": url, "hive_url": a.opts.HiveURL})
+	begun := time.Now()
 	for try := 0; ; try++ {
 		err := a.post(ctx, url)
 		if ctx.Err() != nil {
@@ -178,6 +184,10 @@ func (a *Announcer) tell(ctx context.Context, url string) bool {
 		if err == nil {
 			log.Info("announced to the queen")
 			return true
+		}
+		if time.Since(begun) >= givenUp && a.forget(url) {
+			log.WithError(err).Warn("the queen that introduced herself was not reached for an hour and is forgotten")
+			return false
 		}
 		pause := steady
 		if first := pauses(); try < len(first) {
@@ -192,6 +202,23 @@ func (a *Announcer) tell(ctx context.Context, url string) bool {
 			return false
 		}
 	}
+}
+
+// forget lets go of the queen that had introduced itself, unless it is the configured
+// one too, which is tried for ever.
+func (a *Announcer) forget(url string) bool {
+	a.mu.Lock()
+	gone := a.met == url && a.configured != url
+	if gone {
+		a.met = ""
+		close(a.changed)
+		a.changed = make(chan struct{})
+	}
+	a.mu.Unlock()
+	if gone && a.opts.Forgotten != nil {
+		a.opts.Forgotten(url)
+	}
+	return gone
 }
 
 func (a *Announcer) post(ctx context.Context, url string) error {

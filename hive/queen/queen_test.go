@@ -29,6 +29,8 @@ type court struct {
 	status int // 0: refuses connections
 	hang   bool
 	calls  []call
+
+	forgotten []string
 }
 
 type call struct {
@@ -92,7 +94,7 @@ func announce(t *testing.T, test func(t *testing.T, a *queen.Announcer, c *court
 		c := &court{status: 200, begun: time.Now()}
 		log := logrus.New()
 		log.SetOutput(io.Discard)
-		a := queen.New(queen.Options{HiveID: "box", HiveURL: "http://box.lan:7835", Transport: c, Log: log})
+		a := queen.New(queen.Options{HiveID: "box", HiveURL: "http://box.lan:7835", Transport: c, Log: log, Forgotten: func(url string) { c.forgotten = append(c.forgotten, url) }})
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		running.Go(func() { a.Run(ctx) })
@@ -188,6 +190,24 @@ func TestAnotherQueen(t *testing.T) {
 		a.Listeners(0)
 		pass(time.Hour)
 		require.Empty(t, c.urls(), "alone again")
+	})
+}
+
+// One that only came and has gone is not called for ever, the configured one is.
+func TestAQueenThatWentIsForgotten(t *testing.T) {
+	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+		c.behave(0, false)
+		require.NoError(t, a.Configure("http://one.lan"))
+		require.NoError(t, a.Meet("http://two.lan"))
+		pass(2 * time.Hour)
+		require.Equal(t, []string{"http://two.lan"}, c.forgotten)
+		urls := c.urls()
+		require.Contains(t, urls, "POST http://two.lan/v1/hive/ready")
+		require.Len(t, urls, 124+65)
+		c.behave(200, false)
+		require.NoError(t, a.Meet("http://two.lan"))
+		pass(0)
+		require.Contains(t, c.urls(), "POST http://two.lan/v1/hive/ready", "she is back")
 	})
 }
 
