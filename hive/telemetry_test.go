@@ -27,7 +27,7 @@ func burnerMain(args []string) int {
 		return 1
 	}
 	go func() {
-		for {
+		for n := 0; n >= 0; n++ { // as good as for ever
 		}
 	}()
 	return reference.Main(args, os.Stdout, os.Stderr)

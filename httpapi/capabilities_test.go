@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -150,7 +151,9 @@ func TestWhoMayNameAQueen(t *testing.T) {
 	ln, err := net.Listen("unix", path)
 	require.NoError(t, err)
 	startOn(t, guarded, ln)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
 	resp, err := client.Get("http://hive/capabilities?queen_url=" + bySocket.url)
 	require.NoError(t, err)
 	defer resp.Body.Close()

@@ -86,7 +86,9 @@ func TestHeartbeatsHaveEveryField(t *testing.T) {
 	job := r.do(`{"operation":"worker_spawn","worker":"plain"}`)
 	require.Equal(t, "succeeded", job.State, "%+v", job.Error)
 	lines := bufio.NewScanner(r.open("/v1/heartbeats/stream").Body)
-	require.True(t, lines.Scan() && lines.Scan())
+	for !strings.HasPrefix(lines.Text(), "data: ") {
+		require.True(t, lines.Scan())
+	}
 	var beat map[string]any
 	require.NoError(t, json.Unmarshal([]byte(strings.TrimPrefix(lines.Text(), "data: ")), &beat))
 	workers, ok := beat["workers"].([]any)

@@ -26,43 +26,53 @@ func TestSpent(t *testing.T) {
 		"its own": {readings{{PID: main, Own: 5, Waited: 2, Read: 1, Written: 2}}, readings{{PID: main, Own: 9, Waited: 2, Read: 4, Written: 7}}, 4, 3, 5},
 		"a child that runs": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 5}},
-			readings{{PID: main, Own: 2}, {PID: child, Parent: main, Own: 9}}, 5, 0, 0,
+			readings{{PID: main, Own: 2}, {PID: child, Parent: main, Own: 9}},
+			5, 0, 0,
 		},
 		"a child that has begun": {
 			readings{{PID: main, Own: 1}},
-			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Start: 100, Own: 7, Waited: 1, Read: 3, Written: 4}}, 8, 3, 4,
+			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Start: 100, Own: 7, Waited: 1, Read: 3, Written: 4}},
+			8, 3, 4,
 		},
 		"one that was there before it was found": {
 			readings{{PID: main, Own: 1}},
-			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Start: 99, Own: 700, Read: 300}}, 0, 0, 0,
+			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Start: 99, Own: 700, Read: 300}},
+			0, 0, 0,
 		},
 		"a child that has begun and ended": {
 			readings{{PID: main, Own: 1}},
-			readings{{PID: main, Own: 1, Waited: 6, Written: 9}}, 6, 0, 9,
+			readings{{PID: main, Own: 1, Waited: 6, Written: 9}},
+			6, 0, 9,
 		},
 		"a child that was waited for, with what was counted before": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 50, Waited: 5, Read: 100, Written: 10}},
-			readings{{PID: main, Own: 2, Waited: 58, Read: 130, Written: 10}}, 4, 30, 0,
+			readings{{PID: main, Own: 2, Waited: 58, Read: 130, Written: 10}},
+			4, 30, 0,
 		},
 		"a child that is a zombie": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 50, Read: 100}},
-			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 53, Read: 100}}, 3, 0, 0,
+			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 53, Read: 100}},
+			3, 0, 0,
 		},
 		"a child that nobody waited for": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 50, Read: 100}},
-			readings{{PID: main, Own: 4}}, 3, 0, 0,
+			readings{{PID: main, Own: 4}},
+			3, 0, 0,
 		},
 		"child and grandchild, both waited for": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Own: 5}, {PID: grandchild, Parent: child, Own: 40}},
-			readings{{PID: main, Own: 1, Waited: 47}}, 2, 0, 0,
+			readings{{PID: main, Own: 1, Waited: 47}},
+			2, 0, 0,
 		},
 		"an orphan that has ended takes nothing from the rest": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: 1, Own: 50}},
-			readings{{PID: main, Own: 1, Waited: 3}}, 3, 0, 0,
+			readings{{PID: main, Own: 1, Waited: 3}},
+			3, 0, 0,
 		},
 		"another with the number of one that has ended": {
 			readings{{PID: main, Own: 1}, {PID: child, Parent: main, Start: 5, Own: 50}},
-			readings{{PID: main, Own: 1, Waited: 50}, {PID: child, Parent: main, Start: 120, Own: 2}}, 2, 0, 0,
+			readings{{PID: main, Own: 1, Waited: 50}, {PID: child, Parent: main, Start: 120, Own: 2}},
+			2, 0, 0,
 		},
 		"a counter that goes back": {readings{{PID: main, Own: 5}}, readings{{PID: main, Own: 4}}, 0, 0, 0},
 	} {
