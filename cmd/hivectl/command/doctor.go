@@ -47,6 +47,14 @@ func (a *app) doctor() *cobra.Command {
 	}
 }
 
+// needCare says how many things need care.
+func needCare(n int) string {
+	if n == 1 {
+		return "1 needs care"
+	}
+	return fmt.Sprintf("%d need care", n)
+}
+
 // caring names the checks that need care.
 func caring(checks []wire.Checkup) []string {
 	var names []string
@@ -99,7 +107,7 @@ func doctorSum(all, care, unknown int) string {
 	case 1:
 		text += "1 needs care"
 	default:
-		text += fmt.Sprintf("%d need care", care)
+		text += needCare(care)
 	}
 	if unknown > 0 {
 		text += fmt.Sprintf(", %d unknown", unknown)

@@ -135,7 +135,7 @@ func (a *app) statusLines(s *survey, cares []careFor) []string {
 	if len(cares) == 0 {
 		return append(lines, a.labelled(a.condition("ok"), "care", "nothing needs care")...)
 	}
-	lines = append(lines, "", fmt.Sprintf("%d need care", len(cares)))
+	lines = append(lines, "", needCare(len(cares)))
 	shown := map[string]int{}
 	for _, c := range cares {
 		if shown[c.Kind]++; shown[c.Kind] > caresShown {
