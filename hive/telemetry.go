@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -197,7 +198,7 @@ func (h *Hive) measurable() (recs []store.Worker, trees []*proc.Tree) {
 
 func useOf(rec store.Worker, u proc.Usage, gpus *machine.Account, now time.Time) WorkerUse {
 	w := WorkerUse{
-		WorkerID: rec.WorkerID, Type: rec.Type, Port: rec.Port, Model: rec.Spec.Model,
+		WorkerID: rec.WorkerID, Type: rec.Type, Port: rec.Port, Model: cmp.Or(rec.Asked.Model, rec.Spec.Model),
 		Ready: rec.State == store.WorkerReady, Uptime: max(0, now.Sub(rec.StartedAt)), RSS: u.RSS,
 	}
 	if rec.Identity != nil {
