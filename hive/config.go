@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -42,7 +43,11 @@ type Config struct {
 	Ports    PortsConfig
 	Jobs     JobsConfig
 	Catalog  *catalog.Catalog
-	Shutdown Shutdown // default: keep
+	// ReloadTypes has the hive take over the worker types as they are in types.d now
+	// (Reload), and nothing else. It blocks as Reload does. A mistake in them is an
+	// *InputError; nothing is changed then. Nil: worker_install is not supported.
+	ReloadTypes func(context.Context) error
+	Shutdown    Shutdown // default: keep
 	// StartParallel is how many autostart entries are started at once; default 2.
 	StartParallel int
 	// WorkersKeep is how long a dead worker's record and log stay, at least

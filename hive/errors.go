@@ -62,6 +62,7 @@ const (
 	CodeWrongPort            = "wrong_port"
 	CodeStopIncomplete       = "stop_incomplete"
 	CodeNotFound             = "not_found"
+	CodeConflict             = "conflict"
 	CodeUnsupportedOperation = "unsupported_operation"
 	CodeInterrupted          = "interrupted"
 	CodeExpired              = "expired"

@@ -126,7 +126,7 @@ func (h *Hive) batched(fn func(*batch) error) (closure func(*store.Tx) error, co
 func (h *Hive) write(ctx context.Context, op Operation, fn func(*batch) error) error {
 	commit := h.store.Update
 	switch op.(type) {
-	case StopWorker, ProcessDelete, ModelDelete:
+	case StopWorker, ProcessDelete, ModelDelete, Remove:
 		commit = h.store.UpdateReserved
 	}
 	closure, committed := h.batched(fn)

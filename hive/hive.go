@@ -51,6 +51,8 @@ type Hive struct {
 	checks   *semaphore.Weighted // hive_check jobs under way
 	doctors  *semaphore.Weighted // one Doctor at a time
 	versions *versions
+	sums     sums
+	installs sync.Mutex // one installation or removal at a time
 	models   *models.Library
 	feed     feed
 	lines    lines

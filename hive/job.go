@@ -189,6 +189,10 @@ func (h *Hive) perform(ctx context.Context, j *job) (any, error) {
 		return h.runDownload(ctx, j, op)
 	case ModelDelete:
 		return h.runModelDelete(ctx, j, op)
+	case Install:
+		return h.runInstall(ctx, j, op)
+	case Remove:
+		return h.runRemove(ctx, j, op)
 	case Unsupported:
 		return nil, fail(CodeUnsupportedOperation, "%s", op.Reason)
 	}

@@ -100,12 +100,6 @@ var queenOperations = []string{
 	"rhai_script_save", "rhai_script_test", "rhai_script_get", "rhai_script_list", "rhai_script_delete",
 }
 
-// laterOperations belong to a hive and are not built into this version.
-var laterOperations = []string{
-	"worker_catalog_list", "worker_catalog_get", "worker_list_installed", "worker_installed_get",
-	"worker_install", "worker_remove",
-}
-
 // scriptOperation is the form of a queen's operations on scripts. A tag becomes
 // the name of a job: it must be one short word.
 var scriptOperation = regexp.MustCompile(`^rhai_script_[a-z_]{1,40}$`)
@@ -124,6 +118,12 @@ var decoders = map[string]struct {
 	"worker_process_list":   {nil, func(fields) (Operation, error) { return ProcessList{}, nil }},
 	"worker_process_get":    {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessGet{pid}, err }},
 	"worker_process_delete": {[]string{"pid"}, func(f fields) (Operation, error) { pid, err := f.pid(); return ProcessDelete{pid}, err }},
+	"worker_catalog_list":   {nil, func(fields) (Operation, error) { return CatalogList{}, nil }},
+	"worker_catalog_get":    {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.typeID(); return CatalogGet{id}, err }},
+	"worker_list_installed": {nil, func(fields) (Operation, error) { return InstalledList{}, nil }},
+	"worker_installed_get":  {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.typeID(); return InstalledGet{id}, err }},
+	"worker_install":        {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.typeID(); return Install{id}, err }},
+	"worker_remove":         {[]string{"worker_id"}, func(f fields) (Operation, error) { id, err := f.typeID(); return Remove{id}, err }},
 	"model_download":        {[]string{"model"}, func(f fields) (Operation, error) { id, err := f.modelID("model"); return ModelDownload{id}, err }},
 	"model_list":            {nil, func(fields) (Operation, error) { return ModelList{}, nil }},
 	"model_get":             {[]string{"id"}, func(f fields) (Operation, error) { id, err := f.modelID("id"); return ModelGet{id}, err }},
@@ -186,8 +186,6 @@ func decodeOperation(body []byte) (op Operation, hiveID string, err error) {
 		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by a hive (send it to the queen)", tag)}, "", nil
 	case tag == "model_load" || tag == "model_unload":
 		return Unsupported{tag, fmt.Sprintf(loading, tag)}, "", nil
-	case slices.Contains(laterOperations, tag):
-		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by this version of hive", tag)}, "", nil
 	}
 	d, ok := decoders[tag]
 	if !ok {

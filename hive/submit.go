@@ -31,7 +31,7 @@ func (h *Hive) SubmitOnce(ctx context.Context, key string, op Operation, raw jso
 		Key:       key,
 		CreatedAt: time.Now().UTC(),
 	}
-	if answer, ok := h.answer(op); ok {
+	if answer, ok := h.answer(ctx, op); ok {
 		rec = h.volatile.add(rec, answer)
 		h.metrics.jobEnded(rec.Operation, rec.State)
 		return rec, nil

@@ -20,7 +20,8 @@ import (
 // from, whether its program is here, and what a spawn of it would do.
 type TypeView struct {
 	Name        string
-	Source      string // of the catalog: built-in, preset or configuration
+	Source      string // of the catalog: built-in, preset, configuration or installed
+	File        string // of types.d that it is from; empty: none
 	Preset      string // what it builds on; empty: a command of its own
 	Description string
 	Model       string // used when a spawn names none
@@ -111,7 +112,7 @@ func (h *Hive) typeNames() (names []string) {
 // viewOf is a type without its plan.
 func (h *Hive) viewOf(t *catalog.Type, s Spawn) TypeView {
 	v := TypeView{
-		Name: t.Name, Source: t.Source, Preset: t.Preset, Description: t.Description,
+		Name: t.Name, Source: t.Source, File: t.File, Preset: t.Preset, Description: t.Description,
 		Model: t.Model, Device: t.Device, Params: maps.Clone(t.Params),
 		Dir: t.Dir, User: t.User, EnvFile: t.EnvFile, Autostart: t.Autostart, NeedsModel: t.UsesModel(), Template: t.Command(),
 	}

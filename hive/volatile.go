@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"context"
 	"encoding/json"
 	"sync"
 	"time"
@@ -32,8 +33,9 @@ type answer struct {
 	err    *failure
 }
 
-// answer carries out an operation that only looks. ok is false for all others.
-func (h *Hive) answer(op Operation) (a answer, ok bool) {
+// answer carries out an operation that only looks. ok is false for all others. It
+// blocks while programs are asked for their versions (Types); ctx ends that.
+func (h *Hive) answer(ctx context.Context, op Operation) (a answer, ok bool) {
 	switch op := op.(type) {
 	case ProcessList:
 		procs := []process{}
@@ -47,6 +49,16 @@ func (h *Hive) answer(op Operation) (a answer, ok bool) {
 			return answer{err: fail(CodeNotFound, "no worker of this hive has PID %d", op.PID)}, true
 		}
 		return answer{result: processOf(w.record())}, true
+	case CatalogList:
+		return answer{result: h.listCatalog(ctx)}, true
+	case CatalogGet:
+		t, f := h.getCatalog(ctx, op.WorkerID)
+		return answer{result: t, err: f}, true
+	case InstalledList:
+		return answer{result: h.listInstalled(ctx)}, true
+	case InstalledGet:
+		p, f := h.getInstalled(ctx, op.WorkerID)
+		return answer{result: p, err: f}, true
 	case ModelList:
 		list, f := h.listModels()
 		return answer{result: list, err: f}, true

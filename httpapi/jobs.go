@@ -40,6 +40,10 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return err
 	}
+	if hive.Privileged(op) && !s.trusted(r) {
+		return &hive.InputError{Kind: hive.ErrForbidden, Detail: op.Tag() + " is done only over a unix socket or for who has the token: " +
+			"add a socket to `listen` (`unix:PATH`) or set `auth: token`"}
+	}
 	job, err := h.SubmitOnce(r.Context(), key, op, body)
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", op.Tag(), err)

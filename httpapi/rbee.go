@@ -187,7 +187,8 @@ func errorText(e *store.JobError) string {
 }
 
 // payload writes the result for programs; and for the two operations whose last
-// line rbee's page parses as JSON, also as the last line.
+// line rbee's page parses as JSON, also as the last line. Of worker_list_installed
+// it parses the first line with braces, so there the result comes before.
 func (t *rbeeText) payload() {
 	if len(t.result) == 0 {
 		return
@@ -197,6 +198,9 @@ func (t *rbeeText) payload() {
 		return // not JSON: the job's record would be broken too, and says so
 	}
 	result := escapeJSON(compact.String())
+	if t.operation == "worker_list_installed" {
+		t.line(result)
+	}
 	fmt.Fprintf(t.w, "event: data\ndata: {\"action\":%q,\"payload\":%s}\n\n", t.operation, result)
 	if t.operation == "worker_spawn" || t.operation == "worker_process_list" {
 		t.line(result)

@@ -170,8 +170,8 @@ func writeMeta(db *bbolt.DB, path string, m Meta, here fileID) error {
 	})
 }
 
-// syncDir makes a new name in a directory durable.
-func syncDir(dir string) error {
+// SyncDir makes the names in a directory durable. It blocks on the disk.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -311,7 +311,7 @@ func (s *Store) migrate(o Options, version int) error {
 	if version > 0 {
 		return nil
 	}
-	if err := syncDir(filepath.Dir(o.Path)); err != nil {
+	if err := SyncDir(filepath.Dir(o.Path)); err != nil {
 		return fmt.Errorf("sync the directory: %w", err)
 	}
 	return nil

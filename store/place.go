@@ -44,7 +44,7 @@ func WriteFile(path string, overwrite bool, fill func(*os.File) error) (err erro
 	if err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
 func renameNew(from, to string) error {
@@ -73,7 +73,7 @@ func replace(fresh, path, aside string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // keepAs gives a file a second name, or copies it where there are no hard links.
@@ -82,7 +82,7 @@ func keepAs(path, aside string) error {
 	err := os.Link(path, aside)
 	switch {
 	case err == nil:
-		return syncDir(filepath.Dir(aside))
+		return SyncDir(filepath.Dir(aside))
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, fs.ErrExist):

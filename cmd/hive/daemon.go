@@ -188,6 +188,9 @@ func (d *daemon) makeCatalog(self string) (err error) {
 
 func catalogOf(cfg *config.Config, self string) (*catalog.Catalog, error) {
 	types, err := catalog.New(cfg.Workers, self)
+	if e, ok := errors.AsType[*catalog.EntryError](err); ok && e.File != "" {
+		return nil, &config.Error{Source: e.File, Reason: e.Key + ": " + e.Reason}
+	}
 	if err != nil {
 		return nil, &config.Error{Source: cfg.File, Reason: err.Error()}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
 )
 
@@ -32,10 +33,10 @@ func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if dryRun {
-		return d.takeOver(ctx, true)
+		return d.takeOver(ctx, d.load, true)
 	}
 	d.notify.reloading()
-	plan, err := d.takeOver(ctx, false)
+	plan, err := d.takeOver(ctx, d.load, false)
 	d.reloadFailed.Store(nil)
 	if err != nil {
 		why := oneLine(err)
@@ -45,10 +46,24 @@ func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	return plan, err
 }
 
+// reloadTypes takes over what worker_install and worker_remove have done, and
+// nothing else: the edits of a hive.yaml that somebody is at wait for a reload.
+func (d *daemon) reloadTypes(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	again := func() (*config.Config, error) { return d.inForce, nil }
+	_, err := d.takeOver(ctx, again, false)
+	return err
+}
+
 // takeOver is the reload itself; reloading is held.
-func (d *daemon) takeOver(ctx context.Context, dryRun bool) (hive.Plan, error) {
-	next, err := d.load()
+func (d *daemon) takeOver(ctx context.Context, load func() (*config.Config, error), dryRun bool) (hive.Plan, error) {
+	next, err := load()
 	if err != nil {
+		return hive.Plan{}, invalid(err)
+	}
+	// A data_dir that waits for the next start is not where worker_install writes.
+	if next, err = next.WithTypes(d.cfg.DataDir); err != nil {
 		return hive.Plan{}, invalid(err)
 	}
 	types, err := catalogOf(next, d.self)
@@ -74,8 +89,16 @@ func (d *daemon) takeOver(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	if err := setLevel(d.log, next); err != nil { // it was checked when it was loaded
 		return plan, err
 	}
+	d.warnOfShadowed(next)
 	d.tell(plan, next.File)
 	return plan, nil
+}
+
+// warnOfShadowed names the files of types.d that do not count.
+func (d *daemon) warnOfShadowed(cfg *config.Config) {
+	for _, file := range cfg.Shadowed {
+		d.log.WithField("file", file).Warn("an installed worker type does not count: hive.yaml has an entry of its name")
+	}
 }
 
 func invalid(err error) error {

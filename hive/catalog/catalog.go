@@ -14,6 +14,7 @@ const (
 	SourceBuiltin       = "built-in"
 	SourcePreset        = "preset"
 	SourceConfiguration = "configuration"
+	SourceInstalled     = "installed" // by worker_install: a file of types.d
 )
 
 // loopback is what a worker binds unless its entry says otherwise.
@@ -26,13 +27,15 @@ const forbidden = "rbee-hive"
 type Catalog struct {
 	types     map[string]*Type
 	reference *Type
+	self      string
 }
 
 // Type is one way to start a worker. Its methods and fields are read only and
 // safe for concurrent use.
 type Type struct {
 	Name        string
-	Source      string // SourceBuiltin, SourcePreset or SourceConfiguration
+	Source      string // SourceBuiltin, SourcePreset, SourceConfiguration or SourceInstalled
+	File        string // of types.d that its entry is in; empty: none
 	Preset      string // what it builds on; empty for a command of the entry's own
 	Description string // one line for a person
 	Model       string // used when a spawn names none
@@ -68,14 +71,14 @@ type Type struct {
 // *EntryError. New does not block.
 func New(entries []Entry, self string) (*Catalog, error) {
 	known := presets()
-	c := &Catalog{types: make(map[string]*Type, len(entries)+len(known)+3)}
+	c := &Catalog{self: self, types: make(map[string]*Type, len(entries)+len(known)+3)}
 	for i := range entries {
 		t, err := newType(i, &entries[i], known, self)
 		if err != nil {
 			return nil, err
 		}
 		if c.types[t.Name] != nil {
-			return nil, &EntryError{Index: i, Name: t.Name, Key: "name", Reason: "another entry has this name already"}
+			return nil, &EntryError{Index: i, File: t.File, Name: t.Name, Key: "name", Reason: "another entry has this name already"}
 		}
 		c.types[t.Name] = t
 	}
@@ -103,6 +106,9 @@ func (c *Catalog) FixedPorts() []uint16 {
 // Reference returns the built-in type of the reference worker, which the
 // self-test starts, also where an entry has taken its name.
 func (c *Catalog) Reference() *Type { return c.reference }
+
+// Self is the program of the reference worker.
+func (c *Catalog) Self() string { return c.self }
 
 // Types returns all types by name.
 func (c *Catalog) Types() []*Type {
@@ -152,14 +158,17 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 		Model: e.Model, Device: e.Device, Params: merged(p.params, e.Params),
 		Port: uint16(e.Port), Ports: max(1, e.Ports),
 		Ready: e.Ready.over(p.ready()), Stop: e.Stop.over(p.stop()),
-		self: self, host: e.Host, env: slices.Clone(e.Env),
+		File: e.File, self: self, host: e.Host, env: slices.Clone(e.Env),
 		presetEnv: p.env, script: p.script, pins: p.pins, version: p.version,
+	}
+	if e.File != "" {
+		t.Source = SourceInstalled
 	}
 	t.Ready.AnyListener = e.Listener == "any"
 	t.Dir, t.User, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.EnvFile, e.Autostart, e.Reload == "restart"
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	fail := func(key string, err error) error {
-		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: err.Error()}
+		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: err.Error()}
 	}
 	if err := t.CheckDevice(e.Device); err != nil {
 		return nil, fail("device", err)

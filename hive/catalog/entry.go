@@ -17,6 +17,7 @@ import (
 // values mean that the key was not given; where zero is a value of its own, a
 // nil pointer means so.
 type Entry struct {
+	File    string            `mapstructure:"-"` // of types.d that it is in; empty: it is in the configuration
 	Name    string            `mapstructure:"name"`
 	Preset  string            `mapstructure:"preset"`  // instead of Command
 	Program string            `mapstructure:"program"` // replaces Command[0], or the preset's
@@ -83,7 +84,7 @@ var (
 // check looks at everything in the entry but its templates.
 func (e *Entry) check(index int) error {
 	fail := func(key, format string, a ...any) error {
-		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
+		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
 	}
 	if e.Name == "" {
 		return fail("name", "is missing; every worker entry needs one")

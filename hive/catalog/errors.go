@@ -26,6 +26,7 @@ var (
 // EntryError is a mistake in one entry of the configuration. It unwraps to ErrEntry.
 type EntryError struct {
 	Index  int    // position in the list of entries
+	File   string // of types.d that the entry is in; empty: the configuration
 	Name   string // name of the entry, if it has one
 	Key    string // the key at fault, "stop.scope" or "command[2]"
 	Reason string // what is wrong and what was expected
@@ -34,6 +35,9 @@ type EntryError struct {
 // Error is one line, whatever the names and templates of the entry hold.
 func (e *EntryError) Error() string {
 	who := fmt.Sprintf("workers[%d]", e.Index)
+	if e.File != "" {
+		who = "types.d"
+	}
 	if e.Name != "" {
 		who += " (" + e.Name + ")"
 	}

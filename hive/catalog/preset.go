@@ -15,6 +15,7 @@ type preset struct {
 	description string
 	command     []string          // a template per argument
 	params      map[string]string // defaults; every parameter is named here
+	programs    []string          // names of programs that it is for, besides a name in command[0]
 	script      int               // which argument is the file that an interpreter runs; 0: none
 	path        string            // of the readiness probe
 	signals     []string          // of a stop; nil: SIGTERM
@@ -30,7 +31,7 @@ func bare(command []string) *preset { return &preset{command: command} }
 // neither preset nor command changes that preset.
 func (e *Entry) base(index int, known map[string]*preset) (*preset, error) {
 	fail := func(key, format string, a ...any) error {
-		return &EntryError{Index: index, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
+		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
 	}
 	switch {
 	case e.Preset != "" && len(e.Command) > 0:
@@ -64,3 +65,44 @@ func (p *preset) stop() store.Stop {
 	}
 	return s
 }
+
+// starts reports whether a program of that name is started by this preset, and by
+// no other: an interpreter is not.
+func (p *preset) starts(program string) bool {
+	own := p.script == 0 && !p.version.Proves && p.command[0] == program
+	return own || slices.Contains(p.programs, program)
+}
+
+// Offer makes the entry that worker_install writes for a preset's name, or for the
+// name of a program that a preset is for. ok is false for any other name. Which
+// program it is, the caller finds out.
+func Offer(id string) (e Entry, ok bool) {
+	known := presets()
+	if known[id] != nil {
+		return Entry{Name: id, Preset: id}, true
+	}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if known[name].starts(id) {
+			return Entry{Name: id, Preset: name, Program: id}, true
+		}
+	}
+	return Entry{}, false
+}
+
+// Offered is what Offer knows: the names of presets, and of programs besides.
+func Offered() []string {
+	known := presets()
+	names := slices.Collect(maps.Keys(known))
+	for _, p := range known {
+		names = append(names, p.programs...)
+		if p.starts(p.command[0]) && !strings.Contains(p.command[0], "{{") {
+			names = append(names, p.command[0])
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// ValidName reports whether a type can have that name, which is also part of file
+// names.
+func ValidName(name string) bool { return nameRE.MatchString(name) }

@@ -157,7 +157,8 @@ func rbeeLLM() *preset {
 		end       = `{{end}}`
 	)
 	return &preset{
-		name: "rbee-llm", description: "rbee's LLM workers (llm-worker-rbee, -cpu, -cuda, -metal: the program's name decides the flags)",
+		programs: []string{"llm-worker-rbee", "llm-worker-rbee-cpu", "llm-worker-rbee-cuda", "llm-worker-rbee-metal"},
+		name:     "rbee-llm", description: "rbee's LLM workers (llm-worker-rbee, -cpu, -cuda, -metal: the program's name decides the flags)",
 		command: []string{
 			program, "--worker-id", "{{.WorkerID}}", "--model", "{{.Model}}",
 			withRef + "--model-ref" + end, withRef + "{{.ModelID}}" + end,
@@ -176,7 +177,8 @@ func rbeeLLM() *preset {
 // rbeeSD is rbee's image workers.
 func rbeeSD() *preset {
 	return &preset{
-		name: "rbee-sd", description: "rbee's image workers (sd-worker-cpu, -cuda); param sd_version; a model is optional",
+		programs: []string{"sd-worker-cpu", "sd-worker-cuda", "sd-worker-metal"},
+		name:     "rbee-sd", description: "rbee's image workers (sd-worker-cpu, -cuda); param sd_version; a model is optional",
 		command: []string{
 			`{{if or (not .Device) (eq .Device "cpu")}}sd-worker-cpu{{else}}sd-worker-cuda{{end}}`,
 			"--worker-id", "{{.WorkerID}}", "--sd-version", "{{.Params.sd_version}}", "--port", "{{.Port}}",

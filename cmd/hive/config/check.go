@@ -78,7 +78,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -147,6 +147,8 @@ func (l *loader) checkDataDir(s *settings, c *Config) error {
 	return nil
 }
 
+func (l *loader) checkInstalled(_ *settings, c *Config) error { return c.addInstalled(c.DataDir) }
+
 // DefaultDataDir is data_dir where nothing is said about it; empty: there is no home.
 func DefaultDataDir(uid int) string {
 	if uid == 0 {
@@ -181,13 +183,18 @@ func (l *loader) checkPorts(s *settings, c *Config) error {
 func (l *loader) checkFixed(c *Config) error {
 	for i, w := range c.Workers {
 		for port := w.Port; port > 0 && port < w.Port+max(1, w.Ports); port++ {
-			path := fmt.Sprintf("workers[%d].port", i)
+			fail := func(format string, a ...any) error {
+				if w.File != "" {
+					return &Error{Source: w.File + ": port", Reason: fmt.Sprintf(format, a...)}
+				}
+				return l.fail(fmt.Sprintf("workers[%d].port", i), format, a...)
+			}
 			if slices.ContainsFunc(c.Listen, func(a Address) bool { return a.Socket == "" && int(a.TCP.Port()) == port }) {
-				return l.fail(path, "%d is the port of hive's own API (listen)", port)
+				return fail("%d is the port of hive's own API (listen)", port)
 			}
 			for _, r := range c.Ports.Reserved {
 				if port <= 65535 && r.Contains(uint16(port)) {
-					return l.fail(path, "%d is in ports.reserved, which is never given out; take it out there: the port of an entry is kept for it anyway", port)
+					return fail("%d is in ports.reserved, which is never given out; take it out there: the port of an entry is kept for it anyway", port)
 				}
 			}
 		}

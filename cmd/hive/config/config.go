@@ -60,9 +60,10 @@ type Config struct {
 	Backup        hive.BackupConfig
 	Models        hive.ModelsConfig
 	TakeOver      bool
-	LogLevel      string // error, warn, info, debug, trace; empty: not said
-	LogFormat     string // text or json
-	Workers       []catalog.Entry
+	LogLevel      string          // error, warn, info, debug, trace; empty: not said
+	LogFormat     string          // text or json
+	Workers       []catalog.Entry // of the file, then those of types.d
+	Shadowed      []string        // files of types.d that do not count: hive.yaml has an entry of that name
 }
 
 // Options is where Load looks.

@@ -1,0 +1,156 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"go.yaml.in/yaml/v3"
+
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+)
+
+// WithTypes is the same configuration with the files of types.d in a data directory,
+// as they are now. It reads files and does not block otherwise. Errors are *Error.
+func (c *Config) WithTypes(dataDir string) (*Config, error) {
+	next := *c
+	next.Workers = slices.DeleteFunc(slices.Clone(c.Workers), func(e catalog.Entry) bool { return e.File != "" })
+	if err := next.addInstalled(dataDir); err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// addInstalled reads what worker_install has written. An entry of hive.yaml of the
+// same name wins; the file is named in Shadowed then.
+func (c *Config) addInstalled(dataDir string) error {
+	installed, err := readTypes(filepath.Join(dataDir, hive.TypesDir))
+	if err != nil {
+		return err
+	}
+	own := c.Workers
+	c.Shadowed = nil
+	for _, e := range installed {
+		if slices.ContainsFunc(own, func(o catalog.Entry) bool { return o.Name == e.Name }) {
+			c.Shadowed = append(c.Shadowed, e.File)
+			continue
+		}
+		c.Workers = append(c.Workers, e)
+	}
+	return nil
+}
+
+// readTypes reads a directory of types, by name; none is no error. Hidden files are
+// what a kill has left of a file that was being written.
+func readTypes(dir string) ([]catalog.Entry, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Source: dir, Reason: err.Error()}
+	}
+	var entries []catalog.Entry
+	for _, d := range names {
+		if strings.HasPrefix(d.Name(), ".") {
+			continue
+		}
+		e, err := readType(filepath.Join(dir, d.Name()), d)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// readType reads one file: the keys of one entry of workers.
+func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
+	name, isYAML := strings.CutSuffix(d.Name(), ".yaml")
+	info, err := d.Info()
+	switch {
+	case err != nil:
+		return e, &Error{Source: path, Reason: err.Error()}
+	case !isYAML || !catalog.ValidName(name) || !info.Mode().IsRegular():
+		return e, &Error{Source: path + ":1", Reason: "this directory holds only files NAME.yaml that worker_install writes; move it away"}
+	case info.Mode().Perm()&0o022 != 0:
+		return e, &Error{Source: path + ":1", Reason: fmt.Sprintf("others can write it (mode %04o), and it says what hive runs: chmod 600 it", info.Mode().Perm())}
+	}
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return e, &Error{Source: path, Reason: err.Error()}
+	}
+	var data map[string]any
+	if err := yaml.Unmarshal(doc, &data); err != nil {
+		return e, yamlError(path, err)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(doc, &root); err != nil {
+		return e, yamlError(path, err)
+	}
+	if len(root.Content) == 0 {
+		return e, &Error{Source: path + ":1", Reason: "it is empty; expected the keys of one worker entry, name first"}
+	}
+	check := keyChecker{path}
+	rules := fileRules().keys["workers"]
+	rules.list = false
+	if err := check.check(root.Content[0], rules, ""); err != nil {
+		return e, err
+	}
+	if err := decodeType(data, &e); err != nil {
+		var at *mapstructure.DecodeError
+		if errors.As(err, &at) {
+			return e, check.fail(nodeOf(root.Content[0], at.Name()), at.Name(), "%v", at.Unwrap())
+		}
+		return e, &Error{Source: path, Reason: err.Error()}
+	}
+	e.File = path
+	if e.Name != name {
+		return e, check.fail(nodeOf(root.Content[0], "name"), "name", "%q: expected %q, as the file is called", e.Name, name)
+	}
+	// On its own: what the catalog finds later it finds without the line.
+	var wrong *catalog.EntryError
+	if _, err := catalog.New([]catalog.Entry{e}, "/hive"); errors.As(err, &wrong) {
+		return e, check.fail(nodeOf(root.Content[0], wrong.Key), wrong.Key, "%s", wrong.Reason)
+	}
+	return e, nil
+}
+
+func decodeType(data map[string]any, e *catalog.Entry) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: e, ErrorUnused: true, DecodeHook: mapstructure.DecodeHookFuncValue(convert),
+	})
+	if err != nil {
+		return err
+	}
+	return d.Decode(data)
+}
+
+// yamlError is a fault of the syntax; the parser says the line.
+func yamlError(path string, err error) error {
+	reason := yamlReason(err)
+	if line, rest, found := strings.Cut(reason, ": "); found {
+		if n, isLine := strings.CutPrefix(line, "line "); isLine {
+			return &Error{Source: path + ":" + n, Reason: rest}
+		}
+	}
+	return &Error{Source: path + ":1", Reason: reason}
+}
+
+// nodeOf is where the first part of a key ("stop.grace", "args[1]") stands in a
+// mapping; the mapping itself if it does not.
+func nodeOf(n *yaml.Node, key string) *yaml.Node {
+	first := key
+	if i := strings.IndexAny(key, ".["); i >= 0 {
+		first = key[:i]
+	}
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if strings.EqualFold(n.Content[i].Value, first) {
+			return n.Content[i]
+		}
+	}
+	return n
+}
