@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -50,6 +51,7 @@ var failedJobs = map[string]failedJob{
 	"port_unavailable":      {"it is leased to bob", failPortUnavailable},
 	"name_in_use":           {`"a"`, failNameInUse},
 	"program_not_found":     {"no worker program is configured", doing(`{"operation":"worker_spawn","worker":"cuda","model":"m"}`)},
+	"conflict":              {"not installed by worker_install (built-in)", failConflict},
 	"not_found":             {`no live worker "nobody"`, doing(`{"operation":"worker_stop","worker_id":"nobody"}`)},
 	"unsupported_operation": {"send it to the queen", doing(`{"operation":"infer"}`)},
 	"exited_early":          {"exited with code 3 before it was ready", spawnOf(func(t *testing.T) catalog.Entry { return entry(t, "crash", "--exit-code", "3") })},
@@ -179,6 +181,20 @@ func failNameInUse(t *testing.T) wire.Job {
 	return r.do(spawn)
 }
 
+// failConflict has the built-in type removed, over a socket: only there may one ask.
+func failConflict(t *testing.T) wire.Job {
+	r := newRig(t, rigOptions{config: func(c *hive.Config) { c.ReloadTypes = func(context.Context) error { return nil } }})
+	for _, op := range []string{"worker_install", "worker_remove"} {
+		resp, body := r.send(http.MethodPost, "/v1/jobs", `{"operation":"`+op+`","worker_id":"cpu"}`)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode, body)
+		require.Equal(t, "forbidden", problemOf(t, resp, body).Code)
+	}
+	require.Empty(t, decode[wire.Jobs](t, r.get("/v1/jobs", http.StatusOK)).Jobs, "nothing was submitted")
+	resp, body := r.overSocket(http.MethodPost, "/v1/jobs?wait=20s", `{"operation":"worker_remove","worker_id":"cpu"}`)
+	require.Equal(t, http.StatusOK, resp.StatusCode, body)
+	return decode[wire.Job](t, body)
+}
+
 func failCancelled(t *testing.T) wire.Job {
 	r := newRig(t, rigOptions{}, entry(t, "never", "--unhealthy"))
 	sub := r.submit(`{"operation":"worker_spawn","worker":"never"}`)
@@ -267,4 +283,20 @@ func failInternal(t *testing.T) wire.Job {
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
 	require.Equal(t, http.StatusOK, resp.StatusCode, body)
 	return decode[wire.Job](t, body)
+}
+
+// overSocket makes a request over a unix socket, where the caller needs no token.
+func (r *rig) overSocket(method, path, body string) (*http.Response, string) {
+	r.Helper()
+	socket, client := r.serveSocket(), r.client
+	r.client = checkedClient(r.T)
+	r.client.Transport = document().Transport(&http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}, func(err error) { r.Errorf("contract: %v", err) })
+	resp, answer := r.send(method, path, body)
+	r.client = client
+	return resp, answer
 }

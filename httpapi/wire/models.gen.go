@@ -54,6 +54,38 @@ type Capabilities struct {
 	Devices []Device `json:"devices"`
 }
 
+// CatalogType A worker type as rbee's clients see it.
+type CatalogType struct {
+	// ID Example: llama-server
+	ID   string `json:"id"`
+	Name string `json:"name"`
+
+	// WorkerType What a spawn takes as `worker`; the same as `id`.
+	WorkerType string `json:"worker_type"`
+
+	// Platform Example: linux
+	Platform    string `json:"platform"`
+	Description string `json:"description"`
+
+	// Source `configuration`, `installed`, `preset` or `built-in`.
+	Source string  `json:"source"`
+	Preset *string `json:"preset"`
+
+	// Installed Its program was found.
+	Installed bool `json:"installed"`
+
+	// Program Where.
+	Program *string `json:"program"`
+
+	// Reason Why it was not.
+	Reason *string `json:"reason"`
+}
+
+// CatalogTypes The result of worker_catalog_list.
+type CatalogTypes struct {
+	Workers []CatalogType `json:"workers"`
+}
+
 // CheckStep One step of hive_check.
 type CheckStep struct {
 	// Name Example: port probe
@@ -260,6 +292,43 @@ type Holder struct {
 	Since *Time `json:"since"`
 }
 
+// InstalledType A worker type whose program is on this machine.
+type InstalledType struct {
+	// ID Example: cpu
+	ID   string `json:"id"`
+	Name string `json:"name"`
+
+	// WorkerType What a spawn takes as `worker`; the same as `id`.
+	WorkerType string `json:"worker_type"`
+
+	// Platform Example: linux
+	Platform string `json:"platform"`
+
+	// Version Null if the program does not tell it.
+	Version *string `json:"version"`
+
+	// Size Of the program file, in bytes. (It is `size` because rbee's page reads that.)
+	Size int64 `json:"size"`
+
+	// Path Of the program file.
+	Path string `json:"path"`
+
+	// AddedAt When it was installed; of a type that worker_install has not made, when its program file was changed last.
+	AddedAt Time `json:"added_at"`
+
+	// Sha256 Of the program file; null if it is larger than 128 MiB or cannot be read.
+	Sha256 *string `json:"sha256"`
+
+	// Source `configuration`, `installed`, `preset` or `built-in`.
+	Source string  `json:"source"`
+	Preset *string `json:"preset"`
+}
+
+// InstalledTypes The result of worker_list_installed.
+type InstalledTypes struct {
+	Workers []InstalledType `json:"workers"`
+}
+
 // Job One submitted operation.
 type Job struct {
 	// JobID `job-` and a UUID (version 7), so ids sort by time.
@@ -298,7 +367,7 @@ type Job struct {
 type JobError struct {
 	// Code `ports_exhausted`, `port_unavailable`, `name_in_use`, `program_not_found`,
 	// `exec_failed`, `exited_early`, `not_ready`, `foreign_listener`, `wrong_port`,
-	// `stop_incomplete`, `not_found`, `unsupported_operation`, `interrupted` (hive was
+	// `stop_incomplete`, `not_found`, `conflict`, `unsupported_operation`, `interrupted` (hive was
 	// restarted meanwhile; ask again for what is still wanted), `expired`, `cancelled`,
 	// `disk_full`, `model_in_use`, `model_ambiguous` (several files; the message lists
 	// them), `hub_unauthorized`, `download_failed`, `download_corrupt`, `internal`. More may be added.
@@ -490,8 +559,7 @@ type Models struct {
 type Operation = json.RawMessage
 
 // OtherOperation Operations of rbee that a queen carries out (`infer`, `image_generation`,
-// `rhai_script_*`, ...), those that this version does not have yet
-// (`worker_catalog_*`, `worker_install`, ...), and `model_load` and `model_unload`, which
+// `rhai_script_*`, ...), and `model_load` and `model_unload`, which
 // mean nothing here: a worker has one model. They are accepted with any fields and
 // become a job that fails with `unsupported_operation`.
 type OtherOperation = json.RawMessage
@@ -708,7 +776,7 @@ type TypeDetail struct {
 	// Name Example: cpu
 	Name string `json:"name"`
 
-	// Source `configuration`, `preset` or `built-in`.
+	// Source `configuration`, `installed` (by worker_install), `preset` or `built-in`.
 	//
 	// Example: built-in
 	Source string `json:"source"`
@@ -815,6 +883,15 @@ type TypeReady struct {
 	TimeoutMS int64 `json:"timeout_ms"`
 }
 
+// TypeRemoved The result of worker_remove.
+type TypeRemoved struct {
+	// WorkerID Example: llama-server
+	WorkerID string `json:"worker_id"`
+
+	// Status Example: removed
+	Status string `json:"status"`
+}
+
 // TypeRestart What is done when a worker ends by itself.
 type TypeRestart struct {
 	// Policy `never`, `on-failure` or `always`.
@@ -853,7 +930,7 @@ type TypeSummary struct {
 	// Name Example: cpu
 	Name string `json:"name"`
 
-	// Source `configuration`, `preset` or `built-in`.
+	// Source `configuration`, `installed` (by worker_install), `preset` or `built-in`.
 	//
 	// Example: built-in
 	Source string `json:"source"`
@@ -963,6 +1040,28 @@ type Worker struct {
 	ReadyAt *Time `json:"ready_at"`
 }
 
+// WorkerCatalogGet One worker type. Answered from memory. The result is a CatalogType.
+type WorkerCatalogGet struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// WorkerID The name of a worker type.
+	//
+	// Example: llama-server
+	WorkerID string `json:"worker_id"`
+}
+
+// WorkerCatalogList The worker types, with whether their programs are on this machine. Nothing is run.
+// Answered from memory. The result is a CatalogTypes.
+type WorkerCatalogList struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+}
+
 // WorkerChange A worker that a reload concerns.
 type WorkerChange struct {
 	WorkerID string  `json:"worker_id"`
@@ -977,6 +1076,46 @@ type WorkerChange struct {
 	// Example: stale
 	Action string `json:"action"`
 	Reason string `json:"reason"`
+}
+
+// WorkerInstall Makes a worker type of a preset, or of a program in hive's PATH that a preset is for,
+// that counts at once and at each start: a file in `types.d` of the data directory. It
+// neither downloads nor builds programs. An entry of hive.yaml of that name is a
+// `conflict`. Only over a unix socket or with a token. The result is an InstalledType.
+type WorkerInstall struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// WorkerID The name of a preset or of a program.
+	//
+	// Example: llama-server
+	WorkerID string `json:"worker_id"`
+}
+
+// WorkerInstalledGet One of them; `not_found` if its program is not on this machine. The result is an InstalledType.
+type WorkerInstalledGet struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// WorkerID The name of a worker type.
+	//
+	// Example: cpu
+	WorkerID string `json:"worker_id"`
+}
+
+// WorkerListInstalled The worker types whose programs are on this machine. Programs that can tell their
+// version are asked, up to two seconds each; the answers are remembered for a while. On
+// the text stream the result stands also as a line before `event: data`. The result is an
+// InstalledTypes.
+type WorkerListInstalled struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
 }
 
 // WorkerProcessDelete Stops the worker with that main process. A PID that is not a worker's of this hive is `not_found` and never signalled. The result is a Stopped.
@@ -1007,6 +1146,20 @@ type WorkerProcessList struct {
 
 	// HiveID Empty, `localhost` or this hive's.
 	HiveID *string `json:"hive_id,omitempty"`
+}
+
+// WorkerRemove Removes what worker_install has made; `conflict` while workers of it are live, and for
+// any other type. Only over a unix socket or with a token. The result is a TypeRemoved.
+type WorkerRemove struct {
+	Operation string `json:"operation"`
+
+	// HiveID Empty, `localhost` or this hive's.
+	HiveID *string `json:"hive_id,omitempty"`
+
+	// WorkerID The name of a worker type.
+	//
+	// Example: llama-server
+	WorkerID string `json:"worker_id"`
 }
 
 // WorkerRestart Ends the process of a worker and starts it again on its port, as the configuration says now; one that has ended is started again under its id. The result is a Spawned.

@@ -20,6 +20,9 @@ func EntryKeys() []string {
 func keysOf(t reflect.Type, prefix string) (keys []string) {
 	for f := range t.Fields() {
 		name := prefix + f.Tag.Get("mapstructure")
+		if name == "-" {
+			continue // no key
+		}
 		if f.Type.Kind() == reflect.Struct {
 			keys = append(keys, keysOf(f.Type, name+".")...)
 			continue

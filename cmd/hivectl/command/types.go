@@ -22,8 +22,8 @@ func (a *app) typesList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the worker types: where from, installed where, which version; -q prints the names",
-		Long: "List the worker types: the entries of the configuration, the presets, and those that\n" +
-			"are built in. The hive runs the programs it has presets for to learn their versions,\n" +
+		Long: "List the worker types: the entries of the configuration, those that worker_install has\n" +
+			"made (installed), the presets, and those that are built in. The hive runs the programs it has presets for to learn their versions,\n" +
 			"for up to two seconds each; one that does not tell in time shows none.",
 		Example: "  hivectl types list\n  hivectl types list -q",
 		Args:    cobra.NoArgs,
@@ -52,7 +52,7 @@ func (a *app) typesList() *cobra.Command {
 
 // sourceText is where a type comes from, with the preset that an entry builds on.
 func sourceText(source string, preset *string) string {
-	if preset != nil && source == "configuration" {
+	if preset != nil && (source == "configuration" || source == "installed") {
 		return clean(source + " (" + *preset + ")")
 	}
 	return clean(source)
