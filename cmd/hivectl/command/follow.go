@@ -93,6 +93,7 @@ var jobHints = map[string]string{
 	"wrong_port":            "have the command listen on {{.Port}}: hivectl types explain TYPE shows what it is told",
 	"stop_incomplete":       "hivectl describe WORKER says what is left; hivectl doctor, what keeps hive from ending it",
 	"not_found":             "hivectl workers list shows what there is",
+	"conflict":              "hivectl types list shows where each worker type comes from, hivectl ps what runs",
 	"unsupported_operation": "this hive does not do that; docs/http.md lists the operations that it does",
 	"interrupted":           "hive was restarted meanwhile; give the command again if it is still wanted",
 	"expired":               "it waited too long for its turn; hivectl jobs list --state running shows for what",
