@@ -48,7 +48,7 @@ func (h *Hive) typeFile(name string) string {
 
 // runInstall carries out worker_install. What it has written counts when the job
 // has succeeded, and nothing is left of it when it has failed. Killed in between it
-// may have been written: the next start reads it.
+// begins again with the next start, which reads what was written.
 func (h *Hive) runInstall(ctx context.Context, j *job, op Install) (any, error) {
 	h.installs.Lock()
 	defer h.installs.Unlock()
@@ -73,7 +73,7 @@ func (h *Hive) runInstall(ctx context.Context, j *job, op Install) (any, error) 
 	return view, nil
 }
 
-// runRemove carries out worker_remove.
+// runRemove carries out worker_remove. Killed in between, its job is interrupted.
 func (h *Hive) runRemove(ctx context.Context, j *job, op Remove) (any, error) {
 	h.installs.Lock()
 	defer h.installs.Unlock()
@@ -81,6 +81,16 @@ func (h *Hive) runRemove(ctx context.Context, j *job, op Remove) (any, error) {
 		return nil, f
 	}
 	if err := j.finalize(ctx); err != nil {
+		return nil, err
+	}
+	// Killed behind the removal it must not begin again, and find nothing to remove.
+	err := h.write(ctx, op, func(b *batch) error {
+		if err := b.PutJob(j.begin("", b.Now())); err != nil {
+			return err
+		}
+		return b.event(store.EventState, j.id(), "", "worker_remove running", map[string]any{"job": store.JobRunning})
+	})
+	if err != nil {
 		return nil, err
 	}
 	path := h.typeFile(op.WorkerID)

@@ -3,9 +3,11 @@ package hive_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -118,4 +120,35 @@ func TestInstalledIsListedFromMemory(t *testing.T) {
 	jobs, _, err := r.h.Jobs(hive.JobFilter{})
 	require.NoError(t, err)
 	require.Empty(t, jobs)
+}
+
+// A removal that hive was killed in is not begun again, and an installation is.
+func TestInstallAfterAKill(t *testing.T) {
+	inPath(t, "llama-server")
+	r := newRig(t, 3)
+	r.cfg.ReloadTypes = func(context.Context) error { return nil }
+	at := time.Now().UTC()
+	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(r.cfg.DataDir, "hive.db")})
+	require.NoError(t, err)
+	require.NoError(t, s.Update(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(
+			tx.PutJob(store.Job{
+				JobID: "job-remove", Operation: "worker_remove", State: store.JobRunning, CreatedAt: at, StartedAt: &at,
+				Request: []byte(`{"operation":"worker_remove","worker_id":"vllm"}`),
+			}),
+			tx.PutJob(store.Job{
+				JobID: "job-install", Operation: "worker_install", State: store.JobQueued, CreatedAt: at,
+				Request: []byte(`{"operation":"worker_install","worker_id":"llama-server"}`),
+			}),
+		)
+	}))
+	require.NoError(t, s.Close())
+	r.open()
+	job, err := r.h.WaitJob(t.Context(), "job-remove")
+	require.NoError(t, err)
+	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+	job, err = r.h.WaitJob(t.Context(), "job-install")
+	require.NoError(t, err)
+	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
+	require.FileExists(t, filepath.Join(r.cfg.DataDir, hive.TypesDir, "llama-server.yaml"))
 }

@@ -69,21 +69,14 @@ func readTypes(dir string) ([]catalog.Entry, error) {
 
 // readType reads one file: the keys of one entry of workers.
 func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
-	name, isYAML := strings.CutSuffix(d.Name(), ".yaml")
-	info, err := d.Info()
-	switch {
-	case err != nil:
-		return e, &Error{Source: path, Reason: err.Error()}
-	case !isYAML || !catalog.ValidName(name) || !info.Mode().IsRegular():
-		return e, &Error{Source: path + ":1", Reason: "this directory holds only files NAME.yaml that worker_install writes; move it away"}
-	case info.Mode().Perm()&0o022 != 0:
-		return e, &Error{Source: path + ":1", Reason: fmt.Sprintf("others can write it (mode %04o), and it says what hive runs: chmod 600 it", info.Mode().Perm())}
+	if err := checkTypeFile(path, d); err != nil {
+		return e, err
 	}
 	doc, err := os.ReadFile(path)
 	if err != nil {
 		return e, &Error{Source: path, Reason: err.Error()}
 	}
-	var data map[string]any
+	var data map[string]any // first as plain data: see readFile
 	if err := yaml.Unmarshal(doc, &data); err != nil {
 		return e, yamlError(path, err)
 	}
@@ -94,29 +87,44 @@ func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
 	if len(root.Content) == 0 {
 		return e, &Error{Source: path + ":1", Reason: "it is empty; expected the keys of one worker entry, name first"}
 	}
-	check := keyChecker{path}
+	top, check := root.Content[0], keyChecker{path}
 	rules := fileRules().keys["workers"]
 	rules.list = false
-	if err := check.check(root.Content[0], rules, ""); err != nil {
+	if err := check.check(top, rules, ""); err != nil {
 		return e, err
 	}
 	if err := decodeType(data, &e); err != nil {
-		var at *mapstructure.DecodeError
-		if errors.As(err, &at) {
-			return e, check.fail(nodeOf(root.Content[0], at.Name()), at.Name(), "%v", at.Unwrap())
+		if at, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
+			return e, check.fail(nodeOf(top, at.Name()), at.Name(), "%v", at.Unwrap())
 		}
 		return e, &Error{Source: path, Reason: err.Error()}
 	}
 	e.File = path
-	if e.Name != name {
-		return e, check.fail(nodeOf(root.Content[0], "name"), "name", "%q: expected %q, as the file is called", e.Name, name)
+	if name := strings.TrimSuffix(d.Name(), ".yaml"); e.Name != name {
+		return e, check.fail(nodeOf(top, "name"), "name", "%q: expected %q, as the file is called", e.Name, name)
 	}
 	// On its own: what the catalog finds later it finds without the line.
-	var wrong *catalog.EntryError
-	if _, err := catalog.New([]catalog.Entry{e}, "/hive"); errors.As(err, &wrong) {
-		return e, check.fail(nodeOf(root.Content[0], wrong.Key), wrong.Key, "%s", wrong.Reason)
+	_, err = catalog.New([]catalog.Entry{e}, "/hive")
+	if wrong, ok := errors.AsType[*catalog.EntryError](err); ok {
+		return e, check.fail(nodeOf(top, wrong.Key), wrong.Key, "%s", wrong.Reason)
 	}
-	return e, nil
+	return e, err
+}
+
+// checkTypeFile refuses what worker_install has not written, or somebody else may have.
+func checkTypeFile(path string, d fs.DirEntry) error {
+	info, err := d.Info()
+	if err != nil {
+		return &Error{Source: path, Reason: err.Error()}
+	}
+	name, isYAML := strings.CutSuffix(d.Name(), ".yaml")
+	if !isYAML || !catalog.ValidName(name) || !info.Mode().IsRegular() {
+		return &Error{Source: path + ":1", Reason: "this directory holds only files NAME.yaml that worker_install writes; move it away"}
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return &Error{Source: path + ":1", Reason: fmt.Sprintf("others can write it (mode %04o), and it says what hive runs: chmod 600 it", mode)}
+	}
+	return nil
 }
 
 func decodeType(data map[string]any, e *catalog.Entry) error {
