@@ -58,7 +58,9 @@ func newVolume(t *testing.T) string {
 	name := "rbeehive-" + engine.run + "-" + uuid.NewString()[:8]
 	_, err := pool.Client.CreateVolume(docker.CreateVolumeOptions{Name: name, Labels: map[string]string{label: engine.run}})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, pool.Client.RemoveVolume(name)) })
+	t.Cleanup(func() {
+		require.NoError(t, pool.Client.RemoveVolumeWithOptions(docker.RemoveVolumeOptions{Name: name}))
+	})
 	return name
 }
 

@@ -115,7 +115,7 @@ func sweep(of func(run string) bool) (err error) {
 	volumes, listErr := client.ListVolumes(docker.ListVolumesOptions{Filters: filter})
 	for _, v := range volumes {
 		if of(v.Labels[label]) {
-			err = errors.Join(err, client.RemoveVolume(v.Name))
+			err = errors.Join(err, client.RemoveVolumeWithOptions(docker.RemoveVolumeOptions{Name: v.Name}))
 		}
 	}
 	return errors.Join(err, listErr)
