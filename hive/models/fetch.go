@@ -80,10 +80,11 @@ func (l *Library) fetch(ctx context.Context, t *transfer, part *os.Root, commit 
 		case err == nil:
 			f.sum = hex.EncodeToString(d.sha256.Sum(nil))
 			return d.file.Sync()
-		case !d.resumed:
+		case !d.resumed || d.restarts >= mostRestarts:
 			return errors.Join(err, d.restart())
 		}
 		// A part of it may be from before a loss of power, or from another source.
+		d.restarts++
 		if err := d.restart(); err != nil {
 			return err
 		}

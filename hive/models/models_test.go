@@ -239,7 +239,14 @@ func TestFaults(t *testing.T) {
 		err    error
 		says   string
 	}{
-		"wrong hash":    {hub.Faults{WrongContent: true}, models.ErrCorrupt, "the hub lists"},
+		"wrong hash": {hub.Faults{WrongContent: true}, models.ErrCorrupt, "the hub lists"},
+		// What was cut is fetched anew once more: a part of it may be from elsewhere.
+		"wrong and cut": {hub.Faults{WrongContent: true, Cut: func(rest int64) int64 {
+			if rest == size {
+				return rest / 2
+			}
+			return -1
+		}}, models.ErrCorrupt, "the hub lists"},
 		"changed ETag":  {hub.Faults{LinkedETag: strings.Repeat("ab", 32)}, models.ErrCorrupt, "has changed on the hub"},
 		"too short":     {hub.Faults{WrongLength: -10}, models.ErrCorrupt, "is sent with 2097142 bytes"},
 		"too long":      {hub.Faults{WrongLength: 10}, models.ErrCorrupt, "is sent with 2097162 bytes"},
