@@ -206,8 +206,6 @@ func (d *download) complete(ctx context.Context) error {
 
 // try asks for the rest of the file and writes what comes.
 func (d *download) try(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	header := http.Header{}
 	if d.at > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", d.at))
@@ -227,7 +225,7 @@ func (d *download) try(ctx context.Context) error {
 		return err
 	}
 	d.resumed = d.resumed || d.at > 0
-	return d.receive(ctx, resp, cancel)
+	return d.receive(resp)
 }
 
 // checkSource compares what the hub says about the file on the way to it with its list.
@@ -314,16 +312,11 @@ func (d *download) anew(format string, args ...any) error {
 	return transient{fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(format, args...))}
 }
 
-// receive writes the body to the file until there is no more. interrupt ends the
-// request when nothing comes for too long.
-func (d *download) receive(ctx context.Context, resp *http.Response, interrupt func(error)) error {
-	stalled := fmt.Errorf("nothing came for %v", d.l.opts.Stall)
-	watch := time.AfterFunc(d.l.opts.Stall, func() { interrupt(stalled) })
-	defer watch.Stop()
+// receive writes the body to the file until there is no more.
+func (d *download) receive(resp *http.Response) error {
 	buf := make([]byte, bufferSize)
 	for looked := d.at; ; {
 		n, err := resp.Body.Read(buf)
-		watch.Reset(d.l.opts.Stall)
 		if int64(n) > d.remote.Size-d.at {
 			return d.wrongLength("more")
 		}
@@ -335,9 +328,6 @@ func (d *download) receive(ctx context.Context, resp *http.Response, interrupt f
 			return nil
 		}
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}

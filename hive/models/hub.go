@@ -47,7 +47,7 @@ func newClient(endpoint *url.URL, opts Options) *http.Client {
 		DisableCompression:    true, // sizes and hashes are of the files as they are
 	}
 	return &http.Client{
-		Transport: authorized{transport, endpoint, opts.Token, opts.UserAgent},
+		Transport: authorized{transport, endpoint, opts.Token, opts.UserAgent, opts.Stall},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) >= mostHops {
 				return fmt.Errorf("stopped after %d redirects", mostHops)
@@ -67,11 +67,25 @@ type authorized struct {
 	endpoint *url.URL
 	token    string
 	agent    string
+	stall    time.Duration
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. The body of the answer fails if nothing
+// comes for the time of a stall, whoever reads it: net/http and retryablehttp read
+// some of those that nobody wants.
 func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
+	ctx, cancel := context.WithCancelCause(r.Context())
+	resp, err := a.send(r.Clone(ctx))
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Request = r
+	resp.Body = &impatient{ReadCloser: resp.Body, ctx: ctx, interrupt: cancel, stall: a.stall}
+	return resp, nil
+}
+
+func (a authorized) send(r *http.Request) (*http.Response, error) {
 	r.Header.Del("Authorization")
 	if a.token != "" && r.URL.Scheme == a.endpoint.Scheme && strings.EqualFold(r.URL.Host, a.endpoint.Host) {
 		r.Header.Set("Authorization", "Bearer "+a.token)
@@ -80,6 +94,31 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 		r.Header.Set("User-Agent", a.agent)
 	}
 	return a.next.RoundTrip(r)
+}
+
+// impatient is a body that ends with an error when nothing comes for too long.
+type impatient struct {
+	io.ReadCloser
+	ctx       context.Context // of the request
+	interrupt context.CancelCauseFunc
+	stall     time.Duration
+}
+
+// Read implements io.Reader.
+func (b *impatient) Read(p []byte) (int, error) {
+	watch := time.AfterFunc(b.stall, func() { b.interrupt(fmt.Errorf("nothing came for %v", b.stall)) })
+	defer watch.Stop()
+	n, err := b.ReadCloser.Read(p)
+	if cause := context.Cause(b.ctx); err != nil && cause != nil && !errors.Is(err, io.EOF) {
+		err = cause
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *impatient) Close() error {
+	b.interrupt(nil)
+	return b.ReadCloser.Close()
 }
 
 // CloseIdleConnections closes those of the transport below.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -313,6 +314,26 @@ func TestStall(t *testing.T) {
 	_, err := r.download("org/name")
 	require.ErrorIs(t, err, models.ErrUnavailable)
 	require.ErrorContains(t, err, "nothing came for 50ms")
+}
+
+// Also an answer about files, or one that nobody wants to read, may stop in the middle.
+func TestStallOfTheList(t *testing.T) {
+	r := newRig(t)
+	for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		hung := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"sha":`)
+			_ = http.NewResponseController(w).Flush()
+			<-req.Context().Done()
+		}))
+		t.Cleanup(hung.Close)
+		r.opts.Endpoint, r.opts.Stall = hung.URL, 50*time.Millisecond
+		r.open()
+		begun := time.Now()
+		_, err := r.download("org/name")
+		require.ErrorIs(t, err, models.ErrUnavailable, status)
+		require.Less(t, time.Since(begun), 30*time.Second)
+	}
 }
 
 func TestTokenStaysWithTheHub(t *testing.T) {
