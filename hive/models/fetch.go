@@ -45,7 +45,8 @@ type download struct {
 	commit string
 
 	file     *os.File
-	at       int64 // bytes that are there and hashed
+	there    int64 // bytes of it on the disk
+	at       int64 // of them: that are hashed
 	sha256   hash.Hash
 	git      hash.Hash // nil: it is not of git itself
 	etag     string    // strong; empty: none is known
@@ -98,6 +99,7 @@ func (d *download) readPresent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.there = min(info.Size(), d.remote.Size) // as present says
 	if info.Size() > d.remote.Size {
 		return d.restart()
 	}
@@ -142,7 +144,12 @@ func (d *download) restart() error {
 	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return d.file.Truncate(0)
+	if err := d.file.Truncate(0); err != nil {
+		return err
+	}
+	d.t.wrote(-d.there)
+	d.there = 0
+	return nil
 }
 
 // take counts and hashes bytes that are in the file.
@@ -323,6 +330,8 @@ func (d *download) receive(resp *http.Response) error {
 		if _, err := d.file.Write(buf[:n]); err != nil {
 			return d.rewind(err)
 		}
+		d.there += int64(n)
+		d.t.wrote(int64(n))
 		d.take(buf[:n])
 		if errors.Is(err, io.EOF) && d.at == d.remote.Size {
 			return nil

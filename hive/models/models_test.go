@@ -374,6 +374,34 @@ func TestDiskFull(t *testing.T) {
 	require.Empty(t, r.files(), "half a model does not keep the disk full")
 }
 
+// What a download that goes on has on the disk is not space that it still needs, also
+// before it was read again.
+func TestSpaceForTwoWhenOneIsNearlyThere(t *testing.T) {
+	r := newRig(t)
+	last := hub.File{Path: "b.safetensors", Size: 40 * mib, Seed: 4, LFS: true}
+	r.hub.Add("org/nearly", hub.File{Path: "a.safetensors", Size: mib, Seed: 3, LFS: true}, last)
+	r.hub.Add("org/other", hub.File{Path: "m.gguf", Size: 10 * mib, Seed: 5, LFS: true})
+	path := sha256.Sum256([]byte(last.Path))
+	dir := filepath.Join(r.dir, ".partial", models.Escape("org/nearly"))
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	content, err := io.ReadAll(last.Content())
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, r.hub.SHA256(last)+"-"+hex.EncodeToString(path[:4])+".part"), content, 0o600))
+	r.opts.Reserve = mib
+	r.opts.Free = func(string) (int64, error) { return 20 * mib, nil }
+	r.open()
+	r.hub.Misbehave(hub.Faults{Rate: mib / 10})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := r.lib.Download(ctx, "org/nearly", nil); done <- err }()
+	require.Eventually(t, func() bool { return r.hub.Sent() > 0 }, 10*time.Second, time.Millisecond)
+	r.hub.Misbehave(hub.Faults{})
+	_, err = r.download("org/other")
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.NoError(t, err)
+}
+
 func TestCancelAndGoOn(t *testing.T) {
 	r := newRig(t)
 	f := hub.File{Path: "m.gguf", Size: 8 * mib, Seed: 3, LFS: true}

@@ -34,6 +34,7 @@ type transfer struct {
 	p     Progress
 	rated time.Time // when p.Rate was last made, from base bytes
 	base  int64
+	lacks int64 // bytes that are not on the disk yet: some of what is there may not be in p.Bytes
 }
 
 var errGivenUp = errors.New("nobody waits for the download any more")
@@ -167,10 +168,17 @@ func (t *transfer) add(n int64) {
 	t.p.Bytes += n
 }
 
-func (t *transfer) begin(total int64) {
+func (t *transfer) begin(total, lacks int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.p.Total = total
+	t.p.Total, t.lacks = total, lacks
+}
+
+// wrote counts bytes that have come to the disk; negative: were thrown away.
+func (t *transfer) wrote(n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lacks -= n
 }
 
 // fetches begins to measure the rate: what was there before did not come.
@@ -183,7 +191,7 @@ func (t *transfer) fetches(file string) {
 func (t *transfer) left() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.p.Total - t.p.Bytes
+	return t.lacks
 }
 
 // transfer carries out a download.
@@ -237,8 +245,9 @@ func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err
 	if err := dropOthers(part, sel); err != nil {
 		return err
 	}
-	t.begin(sel.size())
-	if err = l.checkSpace(t, sel.size()-present(part.FS(), sel)); err != nil {
+	lacks := sel.size() - present(part.FS(), sel)
+	t.begin(sel.size(), lacks)
+	if err = l.checkSpace(t, lacks); err != nil {
 		return err // what is there may go on once there is space
 	}
 	for i := range sel.files {
