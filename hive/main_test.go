@@ -43,6 +43,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "port-user" {
 		os.Exit(runPortUser(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "silent" {
+		os.Exit(silentMain())
+	}
 	if code, ok := asStandIn(); ok {
 		os.Exit(code)
 	}

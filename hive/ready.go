@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/proc"
@@ -132,6 +135,8 @@ const (
 	// searchEvery is how often a worker that does not listen is looked for on
 	// other ports, and its tree's progress is read: both cost a walk of /proc.
 	searchEvery = time.Second
+	// mostAsked bounds how many other ports are asked at once.
+	mostAsked = 64
 )
 
 // look makes one sighting. It blocks for up to probeLimit and the reads of /proc.
@@ -230,21 +235,39 @@ func (w *worker) servesElsewhere(ctx context.Context, rec store.Worker) uint16 {
 	if err != nil {
 		return 0
 	}
+	listens = slices.DeleteFunc(listens, func(port uint16) bool { return slices.Contains(rec.Ports, port) })
+	if rec.Spec.Ready.Path != "" {
+		return w.firstToServe(ctx, rec.Spec, listens)
+	}
 	for _, port := range listens {
-		if slices.Contains(rec.Ports, port) {
-			continue
-		}
-		if rec.Spec.Ready.Path != "" {
-			if w.servesOn(ctx, rec.Spec, port) {
-				return port
-			}
-			continue
-		}
 		if w.h.cfg.Ports.Range.Contains(port) || (port > rec.Port && port-rec.Port <= 10) {
 			return port
 		}
 	}
 	return 0
+}
+
+// firstToServe asks ports side by side, and returns one that gave the expected
+// answer; 0: none has. Programs open ports that accept and say nothing: asked one
+// after the other, a look would last so long that it is taken for a time in which
+// hive stood still.
+func (w *worker) firstToServe(ctx context.Context, spec store.Spec, ports []uint16) uint16 {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	var found atomic.Uint32
+	var asked errgroup.Group
+	asked.SetLimit(mostAsked)
+	for _, port := range ports {
+		asked.Go(func() error {
+			if ctx.Err() == nil && w.servesOn(ctx, spec, port) {
+				found.Store(uint32(port))
+				cancel() // the others need not answer any more
+			}
+			return nil
+		})
+	}
+	_ = asked.Wait() // none fails
+	return uint16(found.Load())
 }
 
 // servesOn reports whether the worker gives the expected answer on another port.

@@ -1,6 +1,8 @@
 package hive_test
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -40,4 +42,36 @@ func TestTheWorkerIsNotLookedForAtAStrangers(t *testing.T) {
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "lost"})
 	require.Equal(t, hive.CodeNotReady, job.Error.Code, job.Error.Message)
 	require.Zero(t, asked.Load(), "the stranger was asked")
+}
+
+// silentMain is a program that never listens on its port, and whose other ports take
+// connections and say nothing, as those of distributed runtimes do.
+func silentMain() int {
+	for range 4 {
+		if _, err := net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	select {} // until it is killed
+}
+
+// To ask all other ports of a worker takes no longer than to ask one: else each look
+// would be taken for a time in which hive stood still, and none of them counts.
+func TestOtherPortsThatSayNothingDoNotStopTheClock(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	r := newRig(t, 1, catalog.Entry{
+		Name: "silent", Command: []string{self, "silent"},
+		Ready: catalog.ReadyEntry{Path: ref("/health"), Stall: ref(3 * time.Second)},
+	})
+	r.open()
+	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "silent"})
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	job, err = r.h.WaitJob(ctx, job.JobID)
+	require.NoError(t, err)
+	require.NotNil(t, job.Error, "it is waited for without end")
+	require.Equal(t, hive.CodeNotReady, job.Error.Code, job.Error.Message)
 }
