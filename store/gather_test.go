@@ -136,7 +136,10 @@ func TestRebuildWhatWasGathered(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hive.db")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
-	require.NoError(t, store.Rebuild(t.Context(), path, path+".damaged", c))
+	held, err := store.Take(path)
+	require.NoError(t, err)
+	require.NoError(t, store.Rebuild(t.Context(), path, held, path+".damaged", c))
+	require.NoError(t, held.Release())
 	require.Equal(t, []string{"hive.db", "hive.db.damaged"}, namesIn(t, dir))
 	want, got := dumped(t, path+".damaged"), dumped(t, path)
 	for key, value := range want.good {
@@ -164,7 +167,7 @@ func TestRebuildWhatWasGathered(t *testing.T) {
 func TestRebuildChecksWhatItHasWritten(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hive.db")
-	err := store.Rebuild(t.Context(), path, "", store.Content{Workers: []store.Worker{{WorkerID: "a", State: store.WorkerReady, Port: 8080}}})
+	err := store.Rebuild(t.Context(), path, nil, "", store.Content{Workers: []store.Worker{{WorkerID: "a", State: store.WorkerReady, Port: 8080}}})
 	require.ErrorIs(t, err, store.ErrInconsistent)
 	require.Empty(t, namesIn(t, dir))
 }

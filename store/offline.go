@@ -45,6 +45,15 @@ func (h *Hold) Release() error {
 	return errors.Join(unlock(h.file), h.file.Close())
 }
 
+// replaceBy puts the file fresh in the place of the one that is held, or, without
+// one, where nothing is: a hive may have been started since that was looked at.
+func (h *Hold) replaceBy(fresh, path, aside string) error {
+	if h == nil {
+		return putNew(fresh, path)
+	}
+	return replace(fresh, path, aside)
+}
+
 // lockHere locks an open file, and makes sure that it is still the one of that name.
 func lockHere(file *os.File, path string, exclusive bool) error {
 	take := lockShared

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -271,6 +272,40 @@ func TestRestore(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, err = store.Restore(t.Context(), backup, path, aside, false)
 	require.ErrorIs(t, err, fs.ErrExist, "what was put aside before is not overwritten")
+}
+
+// Where there is no file there is no lock to hold: a hive that is started meanwhile
+// keeps the one that it has made.
+func TestRestoreDoesNotReplaceTheFileOfAHiveThatBegan(t *testing.T) {
+	backup, dir := written(t), t.TempDir()
+	path, pipe := filepath.Join(dir, "hive.db"), filepath.Join(t.TempDir(), "backup")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	restored := make(chan error, 1)
+	go func() { _, err := store.Restore(t.Context(), pipe, path, path+".before", false); restored <- err }()
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // it has looked at path when it reads
+	require.NoError(t, err)
+	s, err := store.Open(t.Context(), store.Options{Path: path})
+	require.NoError(t, err)
+	update(t, s, func(tx *store.Tx) { require.NoError(t, putWorker(tx, 8080)) })
+	content, err := os.ReadFile(backup)
+	require.NoError(t, err)
+	_, err = w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	var locked *store.LockedError
+	require.ErrorAs(t, <-restored, &locked)
+	require.Equal(t, &store.LockedError{Path: path, PID: os.Getpid()}, locked)
+	require.NoError(t, s.Close())
+	require.Equal(t, []string{"hive.db"}, namesIn(t, dir))
+
+	err = store.Rebuild(t.Context(), path, nil, "", store.Content{})
+	require.ErrorAs(t, err, &locked, "a salvage neither")
+	o, err := store.OpenOffline(path, false)
+	require.NoError(t, err)
+	v, err := o.Overview()
+	require.NoError(t, err)
+	require.NoError(t, o.Close())
+	require.Equal(t, 1, v.Live, "it is the hive's own")
 }
 
 func TestCompact(t *testing.T) {

@@ -76,6 +76,22 @@ func replace(fresh, path, aside string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// putNew puts the file fresh, which is durable, at path, where nothing was. What has
+// come there since, a hive that was started, stays: it is a *LockedError.
+func putNew(fresh, path string) error {
+	err := os.Link(fresh, path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = renameNew(fresh, path) // a file system without hard links
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return &LockedError{Path: path, PID: lockHolder(path)}
+	case err != nil:
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // keepAs gives a file a second name, or copies it where there are no hard links.
 // That there is no file is no error.
 func keepAs(path, aside string) error {

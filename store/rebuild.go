@@ -40,10 +40,11 @@ type Content struct {
 }
 
 // Rebuild writes a new state file from what is known, checks it, and puts it in
-// the place of path, of which the caller has the lock if there is a file. What
-// was there stays as aside. The new file is recognised as one that was put in
-// place by hand (Meta.Relocated). If it fails nothing was changed.
-func Rebuild(ctx context.Context, path, aside string, c Content) error {
+// the place of path. held is the lock of what is there, which stays as aside unless
+// that is empty; nil: there is nothing, and what comes there meanwhile is a
+// *LockedError. The new file is recognised as one that was put in place by hand
+// (Meta.Relocated). If it fails nothing was changed.
+func Rebuild(ctx context.Context, path string, held *Hold, aside string, c Content) error {
 	fresh, err := tempBeside(path, "salvage")
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)
@@ -54,7 +55,7 @@ func Rebuild(ctx context.Context, path, aside string, c Content) error {
 		err = checkWhole(ctx, fresh)
 	}
 	if err == nil {
-		err = replace(fresh, path, aside)
+		err = held.replaceBy(fresh, path, aside)
 	}
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)
@@ -218,7 +219,7 @@ func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Rest
 	if err := protect(fresh, func() error { return markPlaced(fresh) }); err != nil {
 		return r, err
 	}
-	return r, replace(fresh, path, r.Aside)
+	return r, held.replaceBy(fresh, path, r.Aside)
 }
 
 // distinct refuses to put a file in its own place.

@@ -219,7 +219,7 @@ func (p *Plan) Aside() string {
 
 // Carry writes the new file and puts it in place. If it fails nothing was changed.
 func (p *Plan) Carry(ctx context.Context) error {
-	return store.Rebuild(ctx, p.path(), p.Aside(), p.content)
+	return store.Rebuild(ctx, p.path(), p.hold, p.Aside(), p.content)
 }
 
 // lastWords is the event that tells about the salvage for as long as events are kept.
