@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -74,19 +75,20 @@ func (h *Hive) backUpOften() {
 }
 
 // backUpIfDue makes a backup if the newest is old enough and something has changed
-// since, and removes the oldest.
+// since, and removes the oldest. One that would not be whole is not made, and the
+// ones before it stay.
 func (h *Hive) backUpIfDue(now time.Time) error {
 	cfg, dir := h.settings().Backup, filepath.Join(h.cfg.DataDir, "backups")
 	if cfg.Interval <= 0 {
 		return nil
 	}
-	made, err := autoBackups(dir)
+	made, err := autoBackups(dir, now)
 	if err != nil {
 		return err
 	}
 	if len(made) > 0 {
 		newest := made[len(made)-1]
-		if now.Sub(newest.at) < cfg.Interval && !newest.at.After(now) || h.sameAs(newest.path) {
+		if now.Sub(newest.at) < cfg.Interval || h.sameAs(newest.path) {
 			return nil
 		}
 	}
@@ -97,7 +99,7 @@ func (h *Hive) backUpIfDue(now time.Time) error {
 		return err
 	}
 	path := filepath.Join(dir, backupPrefix+now.UTC().Format(store.StampFormat)+".db")
-	if err := h.store.BackupTo(path); err != nil {
+	if err := h.store.BackupTo(h.ctx, path); err != nil {
 		return err
 	}
 	made = append(made, autoBackup{path, now})
@@ -121,20 +123,28 @@ type autoBackup struct {
 	at   time.Time
 }
 
-// autoBackups returns the automatic backups, oldest first.
-func autoBackups(dir string) (list []autoBackup, err error) {
+// autoBackups returns the automatic backups, oldest first, by the time in their names:
+// a copy that somebody puts back has another one. Those of a time to come were made
+// while the clock was wrong, and count as the oldest: as the newest they would stay
+// until that time, and everything else would be pruned around them.
+func autoBackups(dir string, now time.Time) (list []autoBackup, err error) {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
 		return nil, nil
 	}
 	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || !strings.HasPrefix(e.Name(), backupPrefix) || !strings.HasSuffix(e.Name(), ".db") {
-			continue // removed meanwhile, or somebody else's
+		at, err := time.Parse(backupPrefix+store.StampFormat+".db", e.Name())
+		if err != nil || !e.Type().IsRegular() {
+			continue // somebody else's
 		}
-		list = append(list, autoBackup{filepath.Join(dir, e.Name()), info.ModTime()})
+		if at.After(now) {
+			at = time.Time{}
+		}
+		list = append(list, autoBackup{filepath.Join(dir, e.Name()), at})
 	}
-	slices.SortFunc(list, func(a, b autoBackup) int { return a.at.Compare(b.at) })
+	slices.SortFunc(list, func(a, b autoBackup) int {
+		return cmp.Or(a.at.Compare(b.at), strings.Compare(a.path, b.path))
+	})
 	return list, err
 }
 

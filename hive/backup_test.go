@@ -64,6 +64,64 @@ func TestAutomaticBackups(t *testing.T) {
 	require.Equal(t, last, r.backups())
 }
 
+// However the clock is turned, what is pruned is the oldest of hive's own.
+func TestAutomaticBackupsAndAWrongClock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.cfg.Backup.Interval, r.cfg.Backup.Keep = time.Hour, 3
+	dir := filepath.Join(r.cfg.DataDir, "backups")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "hive-auto-20200101T000000.000Z.db"), 0o700))
+	others := []string{"hive-auto-20200101T000000.000Z.db", "hive-auto-before-the-move.db"}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, others[1]), []byte("x"), 0o600))
+	r.open()
+	now := time.Now().UTC().Truncate(time.Second)
+	name := func(at time.Time) string { return "hive-auto-" + at.UTC().Format(store.StampFormat) + ".db" }
+	at := func(when time.Time, want ...time.Time) {
+		t.Helper()
+		r.stopWorker(r.spawn("cpu").WorkerID) // something has changed
+		require.NoError(t, r.h.BackUpIfDue(when))
+		names := append([]string{}, others...)
+		for _, at := range want {
+			names = append(names, name(at))
+		}
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		var have []string
+		for _, e := range entries {
+			have = append(have, e.Name())
+		}
+		require.ElementsMatch(t, names, have)
+	}
+	ahead := now.AddDate(10, 0, 0) // the clock of a machine that has none of its own
+	at(ahead, ahead)
+	at(now, ahead, now)
+	at(now.Add(time.Minute), ahead, now)
+	at(now.Add(time.Hour), ahead, now, now.Add(time.Hour))
+	at(now.Add(2*time.Hour), now, now.Add(time.Hour), now.Add(2*time.Hour))
+	at(now.Add(2*time.Hour+time.Minute), now, now.Add(time.Hour), now.Add(2*time.Hour))
+}
+
+// A copy of a damaged file is no backup: it would take the place of good ones.
+func TestAutomaticBackupsAreWhole(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.cfg.Backup.Interval, r.cfg.Backup.Keep = time.Hour, 1
+	r.open()
+	w := r.spawn("cpu")
+	require.NoError(t, r.h.BackUpIfDue(time.Now()))
+	good := r.backups()
+	require.Len(t, good, 1)
+	r.close()
+	whole := r.flipFirstEvent(nil)
+	r.open()
+	err := r.h.BackUpIfDue(time.Now().Add(2 * time.Hour))
+	require.ErrorAs(t, err, new(*store.CorruptError))
+	require.Equal(t, good, r.backups())
+	r.stopWorker(w.WorkerID)
+	r.close()
+	r.flipFirstEvent(whole)
+}
+
 // holds reports whether a backup has the record of a worker.
 func holds(t *testing.T, path, id string) bool {
 	o, err := store.OpenOffline(path, false)

@@ -3,6 +3,7 @@ package hive
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -113,3 +114,6 @@ func (h *Hive) EventBounds() (b store.EventBounds, err error) {
 	err = h.store.View(func(tx *store.Tx) (err error) { b, err = tx.EventBounds(); return err })
 	return b, err
 }
+
+// BackUpIfDue makes an automatic backup if one is due.
+func (h *Hive) BackUpIfDue(now time.Time) error { return h.backUpIfDue(now) }

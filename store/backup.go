@@ -48,16 +48,17 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// BackupTo writes a consistent copy of the state file to a new file: complete and
-// durable under its name, or not there. Errors: ErrClosed, *CorruptError,
-// fs.ErrExist, the system's.
-func (s *Store) BackupTo(path string) error {
-	return WriteFile(path, false, func(f *os.File) error {
+// BackupTo writes a consistent copy of the state file to a new file: complete,
+// checked and durable under its name, or not there. Errors: ErrClosed, what Check
+// found, *CorruptError, fs.ErrExist, the system's.
+func (s *Store) BackupTo(ctx context.Context, path string) error {
+	_, err := writeChecked(ctx, path, false, func(f *os.File) error {
 		return s.View(func(tx *Tx) error {
 			_, err := tx.btx.WriteTo(f)
 			return err
 		})
 	})
+	return err
 }
 
 // Transaction is the number of the last transaction in the file: as long as it is
