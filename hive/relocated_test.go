@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
+	"rbeehive/test/hub"
 )
 
 // copyFile makes the state file a copy, as a restored backup is.
@@ -87,6 +88,25 @@ func TestACopiedFileBeginsNothing(t *testing.T) {
 	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
 	require.Empty(t, r.h.Workers())
 	require.Empty(t, r.leases())
+}
+
+// The model of a download that ran when the file was copied may have been fetched and
+// deleted since, or is being fetched by the other hive to the same place.
+func TestACopiedFileDownloadsNothing(t *testing.T) {
+	t.Parallel()
+	r, server, _ := newModelRig(t, 4*mib)
+	server.Misbehave(hub.Faults{Hang: true})
+	r.open()
+	job := r.submit(download("org/name"))
+	r.eventually("it comes", func() bool { return server.Sent() > mib })
+	r.close()
+	r.copyFile()
+	server.Misbehave(hub.Faults{})
+	r.open()
+	job = r.wait(job.JobID)
+	require.Equal(t, store.JobFailed, job.State)
+	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+	require.Empty(t, r.models())
 }
 
 func TestACopiedFileStartsNobodyThatWaits(t *testing.T) {

@@ -165,7 +165,7 @@ func (f *found) outcome(now time.Time) outcome {
 // settleJobs ends the jobs that a crash interrupted. Queued ones that are not
 // too old stay queued and are begun once the hive serves, and so do stops that
 // are not over: asking again for a stop does no harm. In the first start with a
-// copied or restored file neither goes on.
+// copied or restored file neither goes on, nor does a download.
 func (h *Hive) settleJobs(b *batch, led *ledger) error {
 	workers := map[string]*found{}
 	for _, f := range led.found {
@@ -173,9 +173,9 @@ func (h *Hive) settleJobs(b *batch, led *ledger) error {
 	}
 	var goOn []store.Job
 	for _, rec := range led.active {
-		if h.store.Meta().Relocated && (rec.State == store.JobQueued || endsWorkers(rec.Operation)) {
+		if h.store.Meta().Relocated && (rec.State == store.JobQueued || endsWorkers(rec.Operation) || rec.Operation == ModelDownload{}.Tag()) {
 			// The hive that the file is from may carry it out, or may have done so.
-			if err := h.endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "the state file was copied or restored: nothing is begun or stopped but on a new request").JobError); err != nil {
+			if err := h.endJob(b, &rec, store.JobFailed, nil, &fail(CodeInterrupted, "the state file was copied or restored: nothing is begun, stopped or downloaded but on a new request").JobError); err != nil {
 				return err
 			}
 			continue
