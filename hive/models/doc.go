@@ -29,7 +29,8 @@
 //
 // # Caveats
 //
-// One hive has a directory to itself. On a file system that does not tell upper
+// One hive has a directory to itself: another's workers do not keep a model from being
+// deleted. Only downloads are kept apart, on Linux. On a file system that does not tell upper
 // from lower case, the second of two ids that differ only in case is refused. A
 // model in the catalog is not read again: damage to the content of its files, other
 // than their size, is not noticed.

@@ -402,6 +402,29 @@ func TestSpaceForTwoWhenOneIsNearlyThere(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Two hives that were given one directory do not write to the same file.
+func TestTwoLibrariesOfOneDirectory(t *testing.T) {
+	r := newRig(t)
+	f := hub.File{Path: "m.gguf", Size: 4 * mib, Seed: 3, LFS: true}
+	r.hub.Add("org/name", f)
+	r.hub.Misbehave(hub.Faults{Rate: mib})
+	first := r.lib
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { _, err := first.Download(ctx, "org/name", nil); done <- err }()
+	require.Eventually(t, func() bool { return r.hub.Sent() > 0 }, 10*time.Second, time.Millisecond)
+	r.open()
+	_, err := r.download("org/name")
+	require.ErrorIs(t, err, models.ErrInUse)
+	require.ErrorContains(t, err, "the same models.dir")
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	r.hub.Misbehave(hub.Faults{})
+	m, err := r.download("org/name")
+	require.NoError(t, err)
+	require.Equal(t, r.hub.SHA256(f), sumOf(t, m.Path))
+}
+
 func TestCancelAndGoOn(t *testing.T) {
 	r := newRig(t)
 	f := hub.File{Path: "m.gguf", Size: 8 * mib, Seed: 3, LFS: true}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -239,6 +240,11 @@ func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err
 		return err
 	}
 	defer func() { _ = part.Close() }() // what had to be synced was
+	release, err := exclusive(root, part, dir)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, t.id)
+	}
+	defer release()
 	if err := takeApart(part, sel); err != nil {
 		return err
 	}
@@ -263,6 +269,35 @@ func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err
 		err = errors.Join(err, root.RemoveAll(dir))
 	}
 	return err
+}
+
+// exclusive keeps the hives that share a directory from writing to the same files: one
+// that begins a file anew would make holes in what the other has verified. It does
+// not wait: ErrInUse.
+func exclusive(root, part *os.Root, dir string) (release func(), err error) {
+	f, err := part.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	locked, err := lockDir(f)
+	if err == nil && locked {
+		var ours, there fs.FileInfo
+		if ours, err = f.Stat(); err == nil {
+			there, err = root.Lstat(dir)
+		}
+		if err == nil && os.SameFile(ours, there) {
+			return func() { _ = f.Close() }, nil // nothing was written to it
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // whoever had it is done
+		}
+		locked = false
+	}
+	_ = f.Close() // as above
+	if err == nil && !locked {
+		err = fmt.Errorf("%w: another hive that has the same models.dir downloads it", ErrInUse)
+	}
+	return nil, err
 }
 
 // present is how many bytes of a selection are there already.
