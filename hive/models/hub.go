@@ -44,7 +44,9 @@ func newClient(endpoint *url.URL, opts Options) *http.Client {
 		IdleConnTimeout:       30 * time.Second,
 		TLSHandshakeTimeout:   30 * time.Second,
 		ResponseHeaderTimeout: opts.Stall,
-		DisableCompression:    true, // sizes and hashes are of the files as they are
+		// Errors can quote a header, and go into events and jobs.
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // sizes and hashes are of the files as they are
 	}
 	return &http.Client{
 		Transport: authorized{transport, endpoint, opts.Token, opts.UserAgent, opts.Stall},
@@ -143,7 +145,7 @@ func (l *Library) request(ctx context.Context, address string, header http.Heade
 			wait := min(retryablehttp.DefaultBackoff(least, most, n, resp), longestPause)
 			why := "the hub cannot be reached"
 			if resp != nil {
-				why = "the hub answers " + resp.Status
+				why = "the hub answers " + clip(resp.Status)
 			}
 			note(fmt.Sprintf("%s; trying again in %v", why, wait.Round(time.Millisecond)))
 			return wait

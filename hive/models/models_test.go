@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -333,6 +334,45 @@ func TestStallOfTheList(t *testing.T) {
 		_, err := r.download("org/name")
 		require.ErrorIs(t, err, models.ErrUnavailable, status)
 		require.Less(t, time.Since(begun), 30*time.Second)
+	}
+}
+
+// What a hub says at length does not fill the state file: notes become events.
+func TestLongAnswersAreCutShort(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func() string
+		most   int
+	}{
+		"status":  {func() string { return "HTTP/1.1 503 " + strings.Repeat("x", 50_000) + "\r\nContent-Length: 0\r\n\r\n" }, 300},
+		"garbage": {func() string { return strings.Repeat("x", 1<<20) + "\r\n\r\n" }, 70_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(conn, tt.answer()) // before it is asked, and the client may have left
+					_ = conn.Close()
+				}
+			}()
+			t.Cleanup(func() { _ = l.Close(); <-served })
+			r := newRig(t)
+			r.opts.Endpoint, r.opts.RetryMin, r.opts.RetryMax = "http://"+l.Addr().String(), 600*time.Millisecond, 600*time.Millisecond
+			r.open()
+			var notes []string
+			_, err = r.lib.Download(t.Context(), "org/name", func(p models.Progress) { notes = append(notes, p.Note) })
+			require.ErrorIs(t, err, models.ErrUnavailable)
+			require.NotEmpty(t, notes)
+			for _, said := range append(notes, err.Error()) {
+				require.Less(t, len(said), tt.most)
+			}
+		})
 	}
 }
 
