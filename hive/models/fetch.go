@@ -92,6 +92,10 @@ func (l *Library) fetch(ctx context.Context, t *transfer, part *os.Root, commit 
 	}
 }
 
+// etagRE is a strong ETag (RFC 9110): what a loss of power has made of a file must not
+// become a header that no request can be sent with.
+var etagRE = regexp.MustCompile(`^"[!#-~]*"$`)
+
 // readPresent hashes what an earlier download has left.
 func (d *download) readPresent(ctx context.Context) error {
 	d.begin()
@@ -118,7 +122,7 @@ func (d *download) readPresent(ctx context.Context) error {
 		}
 	}
 	d.resumed = d.at > 0
-	if raw, err := d.part.ReadFile(d.remote.etagName()); err == nil && d.resumed {
+	if raw, err := d.part.ReadFile(d.remote.etagName()); err == nil && d.resumed && etagRE.Match(raw) {
 		d.etag = string(raw)
 	}
 	d.t.fetches(d.remote.Path)

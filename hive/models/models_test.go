@@ -442,6 +442,28 @@ func TestSpaceForTwoWhenOneIsNearlyThere(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// After a loss of power a file that was just written can hold zeros.
+func TestAnETagOfZeros(t *testing.T) {
+	r := newRig(t)
+	f := hub.File{Path: "m.gguf", Size: 4 * mib, Seed: 3, LFS: true}
+	r.hub.Add("org/name", f)
+	r.hub.Misbehave(hub.Faults{Rate: 4 * mib})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := r.lib.Download(ctx, "org/name", nil); done <- err }()
+	require.Eventually(t, func() bool { return r.hub.Sent() > mib }, 10*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	etags, err := filepath.Glob(filepath.Join(r.dir, ".partial", "*", "*.etag"))
+	require.NoError(t, err)
+	require.Len(t, etags, 1)
+	require.NoError(t, os.WriteFile(etags[0], make([]byte, 30), 0o600))
+	r.hub.Misbehave(hub.Faults{})
+	m, err := r.download("org/name")
+	require.NoError(t, err)
+	require.Equal(t, r.hub.SHA256(f), sumOf(t, m.Path))
+}
+
 // Two hives that were given one directory do not write to the same file.
 func TestTwoLibrariesOfOneDirectory(t *testing.T) {
 	r := newRig(t)
