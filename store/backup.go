@@ -121,6 +121,9 @@ func BackupFrom(ctx context.Context, r io.Reader, to string, overwrite bool) (Ov
 
 func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.File) error) (v Overview, err error) {
 	if overwrite { // what somebody works with is not a backup: it may be the state file itself
+		if info, err := os.Stat(to); err == nil && !info.Mode().IsRegular() {
+			return v, fmt.Errorf("%s is a device or the like, and stays: give the name of a file, or a directory", to)
+		}
 		h, err := Take(to)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return v, err

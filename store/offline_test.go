@@ -201,6 +201,10 @@ func TestBackupOffline(t *testing.T) {
 	require.NoError(t, err)
 	_, err = store.BackupOffline(t.Context(), path, path, true)
 	require.ErrorAs(t, err, new(*store.LockedError), "the state file is no place for its backup")
+	device := filepath.Join(t.TempDir(), "null") // root would lose /dev/null
+	require.NoError(t, syscall.Mknod(device, syscall.S_IFSOCK|0o600, 0))
+	_, err = store.BackupOffline(t.Context(), path, device, true)
+	require.ErrorContains(t, err, "give the name of a file")
 	_, err = store.Restore(t.Context(), path, path, path+".aside", false)
 	require.ErrorIs(t, err, store.ErrSameFile)
 	require.Equal(t, []string{"copy.db"}, namesIn(t, filepath.Dir(to)), "no temporary file is left")
