@@ -72,8 +72,8 @@ type authorized struct {
 	stall    time.Duration
 }
 
-// RoundTrip implements http.RoundTripper. The body of the answer fails if nothing
-// comes for the time of a stall, whoever reads it: net/http and retryablehttp read
+// RoundTrip implements http.RoundTripper. The body of the answer fails if next to
+// nothing comes for the time of a stall, whoever reads it: net/http and retryablehttp read
 // some of those that nobody wants.
 func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -83,7 +83,8 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Request = r
-	resp.Body = &impatient{ReadCloser: resp.Body, ctx: ctx, interrupt: cancel, stall: a.stall}
+	watch := time.AfterFunc(a.stall, func() { cancel(fmt.Errorf("less than %s came in %v", Bytes(worthwhile), a.stall)) })
+	resp.Body = &impatient{ReadCloser: resp.Body, ctx: ctx, interrupt: cancel, watch: watch, stall: a.stall}
 	return resp, nil
 }
 
@@ -98,19 +99,24 @@ func (a authorized) send(r *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(r)
 }
 
-// impatient is a body that ends with an error when nothing comes for too long.
+// impatient is a body that ends with an error when too little comes for too long: one
+// byte now and then would keep a download for ever, too.
 type impatient struct {
 	io.ReadCloser
 	ctx       context.Context // of the request
 	interrupt context.CancelCauseFunc
+	watch     *time.Timer
 	stall     time.Duration
+	gained    int // since watch was set
 }
 
 // Read implements io.Reader.
 func (b *impatient) Read(p []byte) (int, error) {
-	watch := time.AfterFunc(b.stall, func() { b.interrupt(fmt.Errorf("nothing came for %v", b.stall)) })
-	defer watch.Stop()
 	n, err := b.ReadCloser.Read(p)
+	if b.gained += n; b.gained >= worthwhile {
+		b.gained = 0
+		b.watch.Reset(b.stall)
+	}
 	if cause := context.Cause(b.ctx); err != nil && cause != nil && !errors.Is(err, io.EOF) {
 		err = cause
 	}
@@ -119,6 +125,7 @@ func (b *impatient) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (b *impatient) Close() error {
+	b.watch.Stop()
 	b.interrupt(nil)
 	return b.ReadCloser.Close()
 }

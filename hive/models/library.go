@@ -43,7 +43,7 @@ type Options struct {
 	Free func(dir string) (int64, error)
 	// RetryMin and RetryMax bound the wait between tries; default 500 ms and 30 s.
 	RetryMin, RetryMax time.Duration
-	// Stall is how long nothing may come; default one minute.
+	// Stall is how long next to nothing (less than 64 KiB) may come; default one minute.
 	Stall time.Duration
 	// Tries is how often in a row nothing may be gained; default 6.
 	Tries int

@@ -314,7 +314,19 @@ func TestStall(t *testing.T) {
 	r.hub.Misbehave(hub.Faults{Hang: true})
 	_, err := r.download("org/name")
 	require.ErrorIs(t, err, models.ErrUnavailable)
-	require.ErrorContains(t, err, "nothing came for 50ms")
+	require.ErrorContains(t, err, "less than 65.5 kB came in 50ms")
+}
+
+// A byte now and then is no more than nothing.
+func TestDrip(t *testing.T) {
+	r := newRig(t)
+	r.opts.Stall, r.opts.Tries = 300*time.Millisecond, 2
+	r.open()
+	r.hub.Add("org/name", hub.File{Path: "m.gguf", Size: 64 * mib, Seed: 3, LFS: true})
+	r.hub.Misbehave(hub.Faults{Rate: 100 << 10}) // 16 KiB each 160 ms
+	_, err := r.download("org/name")
+	require.ErrorIs(t, err, models.ErrUnavailable)
+	require.ErrorContains(t, err, "less than 65.5 kB came in 300ms")
 }
 
 // Also an answer about files, or one that nobody wants to read, may stop in the middle.
