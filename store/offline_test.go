@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -355,6 +356,22 @@ func TestCompact(t *testing.T) {
 	})
 	require.NoError(t, s.Close())
 	storetest.Check(t, path)
+}
+
+// What a compaction that was killed has left does not stay for ever.
+func TestCompactRemovesWhatWasLeft(t *testing.T) {
+	path := written(t)
+	dir := filepath.Dir(path)
+	old := time.Now().Add(-2 * time.Hour)
+	for _, name := range []string{".hive.db.compact-1", "..hive.db.compact-1.2", ".hive.db.compact-young", "hive.db.compact-mine"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		if name != ".hive.db.compact-young" {
+			require.NoError(t, os.Chtimes(filepath.Join(dir, name), old, old))
+		}
+	}
+	_, _, err := store.Compact(t.Context(), path)
+	require.NoError(t, err)
+	require.Equal(t, []string{".hive.db.compact-young", "hive.db", "hive.db.compact-mine"}, namesIn(t, dir))
 }
 
 // A copy that was compacted is a copy still.

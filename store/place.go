@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 )
 
 // WriteFile makes a file of mode 0600 that is complete under its name, or not
@@ -89,7 +91,7 @@ func putNew(fresh, path string) error {
 	case err != nil:
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // keepAs gives a file a second name, or copies it where there are no hard links.
@@ -118,8 +120,25 @@ func keepAs(path, aside string) error {
 // discard removes a file that is not wanted any more.
 func discard(path string) { _ = os.Remove(path) } // what stays is a hidden file that nobody reads
 
-// tempBeside makes an empty file beside path, mode 0600.
+// leftover is how old what was left by somebody who was killed must be to go.
+const leftover = time.Hour
+
+// tempBeside makes an empty file beside path, mode 0600, and removes what others that
+// were killed have left there: each is as large as the state file.
 func tempBeside(path, what string) (string, error) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		name := strings.TrimLeft(e.Name(), ".") // WriteFile puts a dot before the name of its own
+		if name == e.Name() || !strings.HasPrefix(name, filepath.Base(path)+"."+what+"-") {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftover {
+			discard(filepath.Join(filepath.Dir(path), e.Name()))
+		}
+	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"."+what+"-*")
 	if err != nil {
 		return "", err
