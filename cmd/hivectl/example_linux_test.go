@@ -24,9 +24,10 @@ var exampleSetup = map[string]string{
 	"hivectl jobs cancel": "exec hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"slow\"}'\nawait job- hivectl jobs list --state running -q\n",
 	"hivectl db": "hive stop\nexec cp -a data stopped\nexec mkdir backups\nenv HIVE_DATA_DIR=$WORK/stopped\n" +
 		"exec hivectl db backup backups/hive-20260102T030405.000Z.db --data-dir stopped\nhive start\nenv HIVE_ADDR=unix:$WORK/s\n",
-	"hivectl db salvage": "hive stop\nexec cp qwen.gguf stopped/hive.db\n", // there is something to salvage
-	"hivectl":            "exec hivectl stop demo\n",                       // the example is to start it
-	"hivectl models get": "exec hivectl models pull -q Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf\n",
+	"hivectl db salvage":    "hive stop\nexec cp qwen.gguf stopped/hive.db\n", // there is something to salvage
+	"hivectl":               "exec hivectl stop demo\n",                       // the example is to start it
+	"hivectl models import": "env HIVE_DATA_DIR=$WORK/data\n",                 // not where a hive of this machine has its own
+	"hivectl models get":    "exec hivectl models pull -q Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf\n",
 }
 
 // goesOn is a line that ends when somebody ends it.

@@ -115,11 +115,14 @@ func place(files []remoteFile) string {
 }
 
 // assemble puts the model together in part/tree, from files that are whole and on
-// the disk, and renames it into the catalog.
-func (l *Library) assemble(root, part *os.Root, id ID, sel selection) error {
+// the disk, and renames it into the catalog. part is opened from the path from.
+func (l *Library) assemble(root, part *os.Root, from string, id ID, sel selection) error {
 	meta := metadata{
 		Format: metadataFormat, ID: id.String(), Repo: id.Repo, File: id.File, Endpoint: l.endpoint.Redacted(), Commit: sel.commit,
 		Dir: place(sel.files), Path: sel.path, Size: sel.size(), Files: []File{}, AddedAt: time.Now().UTC().Truncate(time.Millisecond),
+	}
+	if sel.commit == "" {
+		meta.Endpoint = "" // a file of this machine
 	}
 	if err := part.MkdirAll(treeDir, 0o755); err != nil {
 		return err
@@ -144,7 +147,7 @@ func (l *Library) assemble(root, part *os.Root, id ID, sel selection) error {
 	if err := l.discard(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) { // a damaged one
 		return err
 	}
-	if err := root.Rename(filepath.Join(partialDir, name, treeDir), name); err != nil {
+	if err := root.Rename(filepath.Join(from, treeDir), name); err != nil {
 		return err
 	}
 	return syncDir(root, ".")

@@ -262,7 +262,7 @@ func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err
 		}
 	}
 	if err == nil {
-		err = l.assemble(root, part, t.id, sel)
+		err = l.assemble(root, part, dir, t.id, sel)
 	}
 	if err = onDisk(err); errors.Is(err, ErrDiskFull) || err == nil {
 		// After a success nothing of use is left. Half a model does not keep a disk full.

@@ -477,7 +477,7 @@ type Model struct {
 	// File The file that the id names; null if it names none.
 	File *string `json:"file"`
 
-	// Commit The commit of the repository that it is from; null if its metadata cannot be read.
+	// Commit The commit of the repository that it is from; null if it was imported, or its metadata cannot be read.
 	Commit  *string     `json:"commit"`
 	Files   []ModelFile `json:"files"`
 	AddedAt *Time       `json:"added_at"`

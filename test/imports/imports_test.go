@@ -31,7 +31,8 @@ var clientOnly = []string{"cmd/hivectl"}
 // offline are the parts of them that work on a state file that no daemon has, and
 // what they may use for it.
 var offline = map[string][]string{
-	"cmd/hivectl/command/db": {"store", "migrations", "hive/salvage"},
+	"cmd/hivectl/command/db":      {"store", "migrations", "hive/salvage"},
+	"cmd/hivectl/command/library": {"hive/models"},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"rbeehive/cmd/hivectl/command/library"
 	"rbeehive/httpapi/client"
 	"rbeehive/httpapi/wire"
 )
@@ -25,7 +28,7 @@ type modelOp struct {
 }
 
 func (a *app) models() *cobra.Command {
-	return group("models", "List, download and remove models", "  hivectl models list", a.modelsList(), a.modelsGet(), a.modelsPull(), a.modelsRemove())
+	return group("models", "List, download, import and remove models", "  hivectl models list", a.modelsList(), a.modelsGet(), a.modelsPull(), a.modelsImport(), a.modelsRemove())
 }
 
 func (a *app) modelsList() *cobra.Command {
@@ -92,6 +95,56 @@ func (a *app) modelsPull() *cobra.Command {
 			return a.printModel(job.Value.Result)
 		},
 	}
+}
+
+func (a *app) modelsImport() *cobra.Command {
+	var id, dir string
+	var asCopy bool
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Put a file of this machine into the catalog",
+		Long: "Put a file of this machine into the catalog of the hive that has its state in\n" +
+			"--data-dir ($HIVE_DATA_DIR, else where hive keeps it by itself). The catalog gets a\n" +
+			"hard link, so it takes no space twice and FILE must not be changed any more; with\n" +
+			"--copy, or from another file system, a copy. hivectl does it with your rights, and\n" +
+			"must be able to write to that directory; hive itself is not asked and may be stopped.",
+		Example: "  hivectl models import qwen.gguf --id local/qwen:qwen.gguf",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				state, err := a.stateDir()
+				if err != nil {
+					return err
+				}
+				dir = filepath.Join(state, "models")
+			}
+			where, err := filepath.Abs(dir)
+			if err != nil {
+				return err
+			}
+			m, err := library.Import(cmd.Context(), where, args[0], id, asCopy)
+			if refused, ok := errors.AsType[*library.Refusal](err); ok {
+				return failed(refused.Text, refused.Hint)
+			}
+			if err != nil {
+				return err
+			}
+			raw, err := json.Marshal(m)
+			if err != nil {
+				return fmt.Errorf("encode the model: %w", err)
+			}
+			return a.print(view{raw: raw, ids: []string{m.ID}, table: func(w io.Writer) error {
+				return a.writeFields(w, [][2]string{
+					{"model", clean(m.ID)}, {"size", fmt.Sprint(m.Size)}, {"path", clean(m.Path)}, {"sha256", m.SHA256},
+				})
+			}})
+		},
+	}
+	cmd.Flags().StringVar(&id, "id", "", "name in the catalog, as org/name:file (default local/NAME:FILE)")
+	cmd.Flags().BoolVar(&asCopy, "copy", false, "copy the file instead of linking it")
+	cmd.Flags().StringVar(&a.dataDir, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
+	cmd.Flags().StringVar(&dir, "models-dir", "", "directory of models, where models.dir is configured")
+	return cmd
 }
 
 func (a *app) modelsRemove() *cobra.Command {

@@ -1,0 +1,90 @@
+package models_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive/models"
+)
+
+func TestImport(t *testing.T) {
+	dir := t.TempDir()
+	lib, err := models.New(models.Options{Dir: filepath.Join(dir, "models")})
+	require.NoError(t, err)
+	t.Cleanup(lib.Close)
+	file := filepath.Join(dir, "Qwen 3.gguf")
+	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	sum := sha256.Sum256([]byte("weights"))
+	require.Equal(t, "local/Qwen-3:Qwen 3.gguf", models.ImportID(file))
+
+	m, err := lib.Import(t.Context(), file, models.ImportID(file), false)
+	require.NoError(t, err)
+	require.Equal(t, models.StatusAvailable, m.Status)
+	require.Equal(t, hex.EncodeToString(sum[:]), m.Files[0].SHA256)
+	ours, err := os.Stat(m.Path)
+	require.NoError(t, err)
+	theirs, err := os.Stat(file)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(ours, theirs), "it takes no space twice")
+	_, err = lib.Import(t.Context(), file, m.ID, true)
+	require.ErrorIs(t, err, models.ErrInUse)
+
+	link := filepath.Join(dir, "link.gguf")
+	require.NoError(t, os.Symlink(file, link))
+	c, err := lib.Import(t.Context(), link, "me/copy:dir/q.gguf", true)
+	require.NoError(t, err)
+	ours, err = os.Stat(c.Path)
+	require.NoError(t, err)
+	require.False(t, os.SameFile(ours, theirs))
+	l, err := lib.Import(t.Context(), link, "me/link:q.gguf", false)
+	require.NoError(t, err)
+	ours, err = os.Lstat(l.Path)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(ours, theirs), "the file, not the symbolic link")
+
+	list, err := lib.List()
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	require.NoError(t, lib.Delete(m.ID, func(models.Model) []string { return nil }))
+	require.FileExists(t, file, "what was imported stays where it was")
+	require.NoDirExists(t, filepath.Join(dir, "models", ".partial"), "nothing is left over")
+}
+
+func TestImportRefuses(t *testing.T) {
+	dir := t.TempDir()
+	none := func(string) (int64, error) { return 5, nil }
+	lib, err := models.New(models.Options{Dir: filepath.Join(dir, "models"), Free: none, Reserve: 1})
+	require.NoError(t, err)
+	t.Cleanup(lib.Close)
+	file := filepath.Join(dir, "q.gguf")
+	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	for _, id := range []string{"", "q.gguf", "../../etc:passwd", "a/b", "a/b:../c", "a/b:/etc/passwd"} {
+		_, err := lib.Import(t.Context(), file, id, false)
+		require.ErrorIs(t, err, models.ErrInvalidID, id)
+	}
+	_, err = lib.Import(t.Context(), dir, "a/b:c", false)
+	require.ErrorContains(t, err, "is no regular file")
+	_, err = lib.Import(t.Context(), filepath.Join(dir, "none"), "a/b:c", false)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = lib.Import(t.Context(), file, "a/b:c", true)
+	require.ErrorIs(t, err, models.ErrDiskFull)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = lib.Import(gone, file, "a/b:c", false)
+	require.ErrorIs(t, err, context.Canceled)
+	list, err := lib.List()
+	require.NoError(t, err)
+	require.Empty(t, list)
+	left, err := filepath.Glob(filepath.Join(dir, "models", ".partial", "*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+	info, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "weights", string(info))
+}
