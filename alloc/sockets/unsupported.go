@@ -2,7 +2,10 @@
 
 package sockets
 
-import "context"
+import (
+	"context"
+	"net"
+)
 
 func (t *Table) read(context.Context, uint16, uint32) (*Snapshot, error) { return nil, ErrUnsupported }
 
@@ -16,3 +19,6 @@ func AbstractHolder(context.Context, string) (Holder, error) { return Holder{}, 
 
 // OwnedBy returns ErrUnsupported.
 func OwnedBy(int, map[uint64]bool) (bool, error) { return false, ErrUnsupported }
+
+// PeerOf returns ErrNoPeer.
+func PeerOf(context.Context, *net.TCPConn) (Socket, error) { return Socket{}, ErrNoPeer }

@@ -1,0 +1,163 @@
+package sockets
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// noCookie matches a socket whatever its cookie is (INET_DIAG_NOCOOKIE).
+const noCookie = ^uint32(0)
+
+// peerTimeout bounds the question for one socket. It stands on the way of every
+// new connection, and the kernel answers in microseconds.
+const peerTimeout = time.Second
+
+// PeerOf returns the other end of an accepted loopback connection: the socket that
+// connected, with the user who made it and its cgroup. It costs some 20
+// microseconds, and blocks for a second at most.
+//
+// What it returns is true at the moment of the answer and for this connection:
+// the kernel is asked for the socket with exactly the opposite addresses, and
+// after that our own end is looked at. Where our end is established then, the
+// other one has not been closed (on loopback its FIN or RST would have arrived with
+// the close), so its addresses cannot have passed to another socket in between.
+// Looked at in the other order they can: a client that has gone leaves uid 0, and
+// then perhaps a stranger with its port.
+//
+// ErrNoPeer is everything else: a connection from elsewhere, one that is closed or
+// half closed, a peer in another network namespace, a kernel that does not say. It
+// means "not known", never "nobody".
+func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
+	local, okLocal := conn.LocalAddr().(*net.TCPAddr)
+	remote, okRemote := conn.RemoteAddr().(*net.TCPAddr)
+	if !okLocal || !okRemote {
+		return Socket{}, ErrNoPeer
+	}
+	ours, theirs := unmapped(local.AddrPort()), unmapped(remote.AddrPort())
+	if !ours.Addr().IsLoopback() || !theirs.Addr().IsLoopback() {
+		return Socket{}, fmt.Errorf("%w: it does not come over loopback", ErrNoPeer)
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return Socket{}, fmt.Errorf("%w: %w", ErrNoPeer, err)
+	}
+	sock, err := diagOne(ctx, raw, theirs, ours)
+	if err != nil {
+		return Socket{}, fmt.Errorf("%w: %w", ErrNoPeer, err)
+	}
+	switch {
+	case sock.State != Established || sock.Inode == 0:
+		return Socket{}, fmt.Errorf("%w: its socket is %s", ErrNoPeer, sock.State)
+	case unmapped(sock.Local) != theirs || unmapped(sock.Remote) != ours: // a listener is the kernel's second choice
+		return Socket{}, fmt.Errorf("%w: the kernel knows no such socket", ErrNoPeer)
+	case !established(raw):
+		return Socket{}, fmt.Errorf("%w: it has been closed", ErrNoPeer)
+	}
+	return sock, nil
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// diagOne asks for the one socket with these addresses in the network namespace of
+// ours.
+func diagOne(ctx context.Context, ours syscall.RawConn, local, remote netip.AddrPort) (Socket, error) {
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: diagBuffer})
+	if err != nil {
+		return Socket{}, fmt.Errorf("open sock_diag: %w", err)
+	}
+	defer conn.Close()
+	if err := sameNamespace(conn, ours); err != nil {
+		return Socket{}, err
+	}
+	deadline := time.Now().Add(peerTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := conn.SetDeadline(deadline); err != nil {
+		return Socket{}, fmt.Errorf("sock_diag deadline: %w", err)
+	}
+	if _, err := conn.Send(netlink.Message{
+		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request},
+		Data:   exactRequest(local, remote),
+	}); err != nil {
+		return Socket{}, fmt.Errorf("ask sock_diag: %w", err)
+	}
+	answers, err := conn.Receive()
+	if err != nil {
+		return Socket{}, fmt.Errorf("read sock_diag: %w", err)
+	}
+	if len(answers) != 1 {
+		return Socket{}, fmt.Errorf("%w: %d answers about one socket", ErrMalformed, len(answers))
+	}
+	return parseDiag(answers[0].Data)
+}
+
+// exactRequest makes a struct inet_diag_req_v2 for one socket. The family is that of
+// the addresses: a socket of IPv6 with mapped addresses is found by IPv4, too.
+func exactRequest(local, remote netip.AddrPort) []byte {
+	family := uint8(unix.AF_INET6)
+	if local.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	b := diagRequest(family, 1<<tcpEstablished, local.Port())
+	id := b[8:] // struct inet_diag_sockid
+	binary.BigEndian.PutUint16(id[2:4], remote.Port())
+	copy(id[4:20], local.Addr().AsSlice())
+	copy(id[20:36], remote.Addr().AsSlice())
+	binary.NativeEndian.PutUint32(id[40:44], noCookie)
+	binary.NativeEndian.PutUint32(id[44:48], noCookie)
+	return b
+}
+
+// established reads the state of our own end by tcp(7)'s TCP_INFO.
+func established(raw syscall.RawConn) (yes bool) {
+	err := raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		yes = err == nil && info.State == tcpEstablished
+	})
+	return yes && err == nil
+}
+
+// sameNamespace refuses a connection of another network namespace than the one that
+// sock_diag answers for: a service manager may have made the listener there, and the
+// same addresses mean somebody else here. Kernels before 5.14 cannot tell.
+func sameNamespace(asked *netlink.Conn, ours syscall.RawConn) error {
+	raw, err := asked.SyscallConn()
+	if err != nil {
+		return err
+	}
+	here, err := netnsCookie(raw)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("network namespace of sock_diag: %w", err)
+	}
+	there, err := netnsCookie(ours)
+	if err != nil {
+		return fmt.Errorf("network namespace of the connection: %w", err)
+	}
+	if here != there {
+		return errors.New("the listener belongs to another network namespace")
+	}
+	return nil
+}
+
+func netnsCookie(raw syscall.RawConn) (cookie uint64, err error) {
+	var got error
+	err = raw.Control(func(fd uintptr) {
+		cookie, got = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	})
+	return cookie, errors.Join(err, got)
+}
