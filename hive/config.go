@@ -73,6 +73,9 @@ type PortsConfig struct {
 	Policy   alloc.Policy // default: lowest
 	// Quarantine is how long a port is not given out unasked after its release.
 	Quarantine time.Duration
+	// PerUser is how many ports one caller who is no admin may have leased at a time
+	// for programs of their own; default 64.
+	PerUser int
 }
 
 // JobsConfig bounds the jobs.
@@ -177,6 +180,7 @@ func (c *Config) complete() error {
 	setDefault(&c.Models.Dir, filepath.Join(c.DataDir, "models"))
 	setDefault(&c.Ports.Range, alloc.Range{First: 8080, Last: 9999})
 	setDefault(&c.Ports.Policy, alloc.Lowest)
+	setDefault(&c.Ports.PerUser, 64)
 	return nil
 }
 

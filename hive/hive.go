@@ -54,6 +54,7 @@ type Hive struct {
 	sums     sums
 	installs sync.Mutex // one installation or removal at a time
 	models   *models.Library
+	tokens   tokens
 	feed     feed
 	lines    lines
 	volatile volatile
@@ -87,6 +88,7 @@ type Hive struct {
 	workers map[string]*worker
 	names   map[string]*worker // the live workers that have one
 	dead    []store.Worker     // workers that have ended, oldest first
+	shares  shares             // how many ports each caller has leased; it has a mutex of its own
 	lessees map[string]*lessee // leases that are not workers', by lease id
 	claimed map[string]string  // worker names of spawns under way -> job id
 	opening map[string]opening // workers between their record and their program, by lease id
@@ -136,6 +138,9 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
 	}
 	if err := h.countJobs(); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := h.loadTokens(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	h.catalog.Store(cfg.Catalog)

@@ -32,16 +32,6 @@ func (Install) Tag() string { return "worker_install" }
 // Tag implements Operation.
 func (Remove) Tag() string { return "worker_remove" }
 
-// Privileged reports whether only a caller who has proven who it is may have an
-// operation carried out.
-func Privileged(op Operation) bool {
-	switch op.(type) {
-	case Install, Remove:
-		return true
-	}
-	return false
-}
-
 func (h *Hive) typeFile(name string) string {
 	return filepath.Join(h.cfg.DataDir, TypesDir, name+".yaml")
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"rbeehive/hive/access"
 	"rbeehive/store"
 )
 
@@ -96,12 +97,12 @@ func fail(code, format string, args ...any) *failure {
 	return &failure{store.JobError{Code: code, Message: fmt.Sprintf(format, args...), Log: []string{}}}
 }
 
-// Submit records a job and begins it. When it returns without error the job is
+// Submit records a job of hive's own and begins it. When it returns without error the job is
 // durable. Listing operations are answered at once from memory, and their jobs
 // are never written. Errors: ErrRecovering, ErrClosed, ErrQueueFull,
 // store.ErrDiskFull, store.ErrFailed, and ctx's while the write is queued.
 func (h *Hive) Submit(ctx context.Context, op Operation, raw json.RawMessage) (store.Job, error) {
-	return h.SubmitOnce(ctx, "", op, raw)
+	return h.SubmitFor(ctx, access.Hive(), "", op, raw)
 }
 
 // admit takes one of the places for unfinished jobs.
@@ -362,9 +363,14 @@ func (h *Hive) unfinishedJobs(f JobFilter, limit int) (jobs []store.Job, next st
 }
 
 // Cancel cancels a job and waits until what it had begun is undone. Errors:
-// ErrNotFound; ErrConflict if it has ended, or ended before it could be
+// ErrNotFound; an *InputError of kind ErrForbidden unless the caller has submitted it
+// or is an admin; ErrConflict if it has ended, or ended before it could be
 // cancelled, or cannot be cancelled; ctx's.
-func (h *Hive) Cancel(ctx context.Context, id string) (store.Job, error) {
+func (h *Hive) Cancel(ctx context.Context, by access.Caller, id string) (store.Job, error) {
+	if rec, err := h.Job(id); err != nil || !by.Rights.May(access.Admin) && !by.Same(rec.RequestedBy) {
+		return store.Job{}, cmp.Or(err, error(&InputError{Kind: ErrForbidden, Detail: fmt.Sprintf(
+			"job %s was submitted by %s, and only they and admins may cancel it; the caller is %s", id, access.Name(rec.RequestedBy), by)}))
+	}
 	h.mu.Lock()
 	j := h.jobs[id]
 	h.mu.Unlock()

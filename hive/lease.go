@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"rbeehive/alloc"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
@@ -24,9 +25,9 @@ type Holder struct {
 	PID       int
 	StartTime uint64 // clock ticks since boot (proc_pid_stat(5), field 22) that PID must have; 0: whatever it has
 	TTL       time.Duration
-	// Caller is the user who asks, where that is known: PID must be a process of
-	// theirs then, unless they are root. Nil: not known.
-	Caller *uint32
+	// Caller is who asks: PID must be a process of theirs, unless they are root, or an
+	// admin whose user is not known.
+	Caller access.Caller
 }
 
 // LeaseRequest asks for a lease for a program that hive does not start.
@@ -158,7 +159,7 @@ func checkOwner(owner string) error {
 // the port and for the commit.
 //
 // Errors: *InputError for a process that cannot hold a lease, or that the caller
-// may not name (ErrForbidden); alloc.ErrExhausted,
+// may not name, and for a caller who has as many ports as they may (ErrForbidden); alloc.ErrExhausted,
 // alloc.ErrUnavailable; ErrRecovering, ErrClosed; store.ErrDiskFull; ctx's.
 func (h *Hive) AcquireLease(ctx context.Context, req LeaseRequest) (store.Lease, error) {
 	if !h.serving.Load() {
@@ -167,6 +168,17 @@ func (h *Hive) AcquireLease(ctx context.Context, req LeaseRequest) (store.Lease,
 	if h.ctx.Err() != nil || h.draining.Load() {
 		return store.Lease{}, ErrClosed
 	}
+	if err := h.shares.take(req.Caller, max(1, req.Ports), h.cfg.Ports.PerUser); err != nil {
+		return store.Lease{}, err
+	}
+	l, err := h.acquireFor(ctx, req)
+	if err != nil {
+		h.shares.give(req.Caller.Record(), max(1, req.Ports))
+	}
+	return l, err
+}
+
+func (h *Hive) acquireFor(ctx context.Context, req LeaseRequest) (store.Lease, error) {
 	p, err := h.openHolder(req.Holder)
 	if err != nil {
 		return store.Lease{}, err
@@ -185,7 +197,7 @@ func (h *Hive) acquire(ctx context.Context, req LeaseRequest, p *proc.Process) (
 	}
 	l := store.Lease{
 		Port: res.Port, LeaseID: uuid.Must(uuid.NewV7()).String(), Owner: req.Owner,
-		State: store.LeaseHeld, AcquiredAt: time.Now().UTC(),
+		Requester: req.Caller.Record(), State: store.LeaseHeld, AcquiredAt: time.Now().UTC(),
 	}
 	if len(res.Ports) > 1 {
 		l.Ports = res.Ports
@@ -227,9 +239,8 @@ func heldBy(l store.Lease, h Holder, p *proc.Process) store.Lease {
 }
 
 // openHolder verifies that a process can hold a lease, and follows it; nil for a
-// ttl. Where it is not known who asks, who may name which process is decided by who
-// reaches the API: a PID means one of this machine and of hive's PID namespace.
-// Errors are *InputError.
+// ttl. A PID means one of this machine and of hive's PID namespace. Errors are
+// *InputError.
 func (h *Hive) openHolder(o Holder) (*proc.Process, error) {
 	if o.PID == 0 {
 		return nil, nil
@@ -267,17 +278,20 @@ func (h *Hive) openHolder(o Holder) (*proc.Process, error) {
 
 // mayName refuses a process of somebody else: a lease would be tied to its life
 // without its owner's knowing.
-func mayName(caller *uint32, p *proc.Process) error {
-	if caller == nil || *caller == 0 {
+func mayName(by access.Caller, p *proc.Process) error {
+	if by.Own || by.Known && by.UID == 0 || !by.Known && by.Rights.May(access.Admin) {
 		return nil
+	}
+	if !by.Known {
+		return &InputError{Kind: ErrForbidden, Field: "pid", Detail: by.String() + " is not known to be a user of this machine, and may name no process; take ttl instead"}
 	}
 	uid, err := p.UID()
 	if err != nil {
 		return badField("pid", fmt.Sprintf("is %d; it cannot be seen whose process that is: %v", p.PID(), err))
 	}
-	if uid != *caller {
+	if uid != by.UID {
 		return &InputError{Kind: ErrForbidden, Field: "pid", Detail: fmt.Sprintf(
-			"is %d, a process of the user with uid %d; the caller has uid %d and may name processes of their own (root may name any)", p.PID(), uid, *caller)}
+			"is %d, a process of the user with uid %d; the caller has uid %d and may name processes of their own (root may name any)", p.PID(), uid, by.UID)}
 	}
 	return nil
 }
@@ -287,7 +301,8 @@ func mayName(caller *uint32, p *proc.Process) error {
 // because a start gives every ttl lease its whole time again; anything else is
 // durable when it returns. It blocks for the commit.
 //
-// Errors: *InputError; ErrNotFound if the port has no lease; ErrConflict if it has
+// Errors: *InputError, of kind ErrForbidden for a lease that somebody else has
+// acquired; ErrNotFound if the port has no lease; ErrConflict if it has
 // another, or a worker's, or it has ended and the port is quarantined;
 // store.ErrDiskFull; ctx's.
 func (h *Hive) RenewLease(ctx context.Context, port uint16, r LeaseRenewal) (store.Lease, error) {
@@ -312,6 +327,9 @@ func (h *Hive) renew(ctx context.Context, port uint16, r LeaseRenewal, p *proc.P
 	}
 	defer ls.mu.Unlock()
 	l := ls.lease
+	if err := ownLease(r.Caller, l); err != nil {
+		return store.Lease{}, err
+	}
 	if r.PID == 0 && r.TTL == 0 {
 		if l.Kind != store.LeaseTTL {
 			return store.Lease{}, badField("pid", "is required, or ttl: a lease that lives as long as a process needs no renewal, only another holder")
@@ -344,14 +362,17 @@ func (h *Hive) renew(ctx context.Context, port uint16, r LeaseRenewal, p *proc.P
 // ReleaseLease ends a lease, with all of its ports. They are free when it returns
 // true; where somebody still listens they are quarantined, and asking again, when
 // nobody does any more, frees them. It blocks for a read of the socket table and
-// the commit. Errors: those of RenewLease, without *InputError.
-func (h *Hive) ReleaseLease(port uint16, leaseID string) (freed bool, err error) {
+// the commit. Errors: those of RenewLease.
+func (h *Hive) ReleaseLease(by access.Caller, port uint16, leaseID string) (freed bool, err error) {
 	if !h.serving.Load() {
 		return false, ErrRecovering
 	}
 	ls, err := h.lesseeOf(port, leaseID)
 	var held *quarantinedError
 	if errors.As(err, &held) {
+		if err := ownLease(by, held.lease); err != nil {
+			return false, err
+		}
 		if h.whyQuarantine(held.lease.All(), remains{}) != "" {
 			return false, nil
 		}
@@ -361,5 +382,8 @@ func (h *Hive) ReleaseLease(port uint16, leaseID string) (freed bool, err error)
 		return false, err
 	}
 	defer ls.mu.Unlock()
+	if err := ownLease(by, ls.lease); err != nil {
+		return false, err
+	}
 	return ls.end("released by its holder")
 }

@@ -152,6 +152,7 @@ func (ls *lessee) end(why string) (freed bool, err error) {
 	ls.h.mu.Lock()
 	delete(ls.h.lessees, ls.lease.LeaseID)
 	ls.h.mu.Unlock()
+	ls.h.shares.give(ls.lease.Requester, len(ls.lease.All()))
 	return keep == "", nil
 }
 

@@ -95,6 +95,7 @@ func (b *batch) recordFoundLease(f *foundLease) error {
 func (h *Hive) takeBackLeases(leases []*foundLease) {
 	for _, f := range leases {
 		if f.verdict != proc.Dead {
+			h.shares.add(f.lease.Requester, len(f.lease.All()))
 			h.settleIn(f.lease, f.process)
 		}
 	}

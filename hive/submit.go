@@ -12,24 +12,31 @@ import (
 
 	"github.com/google/uuid"
 
+	"rbeehive/hive/access"
 	"rbeehive/store"
 )
 
-// SubmitOnce is Submit with an idempotency key: as long as the job that it made has
-// a record, the same key with the same request returns that job, also after a
+// SubmitFor is Submit for a caller, with an idempotency key: as long as the job that it
+// made has a record, the same key with the same request returns that job, also after a
 // restart, and with another request is ErrConflict (an *InputError). Operations
-// that only look are answered anew each time. Empty: no key.
-func (h *Hive) SubmitOnce(ctx context.Context, key string, op Operation, raw json.RawMessage) (store.Job, error) {
+// that only look are answered anew each time. Empty: no key. What the caller may not
+// do is an *InputError of kind ErrForbidden.
+func (h *Hive) SubmitFor(ctx context.Context, by access.Caller, key string, op Operation, raw json.RawMessage) (store.Job, error) {
 	if !h.serving.Load() {
 		return store.Job{}, ErrRecovering
 	}
+	op, err := h.Authorize(by, op)
+	if err != nil {
+		return store.Job{}, err
+	}
 	rec := store.Job{
-		JobID:     "job-" + uuid.Must(uuid.NewV7()).String(),
-		Operation: op.Tag(),
-		Request:   raw,
-		State:     store.JobQueued,
-		Key:       key,
-		CreatedAt: time.Now().UTC(),
+		JobID:       "job-" + uuid.Must(uuid.NewV7()).String(),
+		Operation:   op.Tag(),
+		Request:     raw,
+		State:       store.JobQueued,
+		RequestedBy: by.Record(),
+		Key:         key,
+		CreatedAt:   time.Now().UTC(),
 	}
 	if answer, ok := h.answer(ctx, op); ok {
 		rec = h.volatile.add(rec, answer)
@@ -38,7 +45,6 @@ func (h *Hive) SubmitOnce(ctx context.Context, key string, op Operation, raw jso
 	}
 	digest := ""
 	if key != "" {
-		var err error
 		if digest, err = digestOf(raw); err != nil {
 			return store.Job{}, err
 		}
@@ -73,7 +79,8 @@ func (h *Hive) record(ctx context.Context, rec store.Job, op Operation, digest s
 		if err != nil || first != "" {
 			return err
 		}
-		return b.event(store.EventState, rec.JobID, "", rec.Operation+" queued", map[string]any{"job": store.JobQueued})
+		return b.event(store.EventState, rec.JobID, "", rec.Operation+" queued by "+access.Name(rec.RequestedBy),
+			map[string]any{"job": store.JobQueued, "requested_by": rec.RequestedBy})
 	})
 	return first, err
 }

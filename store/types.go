@@ -21,6 +21,15 @@ type Identity struct {
 	PIDNamespace uint64 `json:"pid_namespace"`
 }
 
+// Requester is who has asked for something: hive itself, a token, or a user.
+type Requester struct {
+	Hive  bool    `json:"hive,omitempty"`
+	Token string  `json:"token,omitempty"` // its name
+	UID   *uint32 `json:"uid,omitempty"`
+	User  string  `json:"user,omitempty"` // the name of UID then
+	PID   int     `json:"pid,omitempty"`  // of the process that asked; 0: not known
+}
+
 // LeaseKind says what keeps a lease alive.
 type LeaseKind string
 
@@ -53,6 +62,9 @@ type Lease struct {
 	Kind     LeaseKind `json:"kind"`
 	WorkerID string    `json:"worker_id,omitempty"`
 	Owner    string    `json:"owner,omitempty"`
+	// Requester is who has acquired it, and may end it; nil: a worker's, or of an
+	// older hive.
+	Requester *Requester `json:"requester,omitempty"`
 	// Identity is the holder; nil for a ttl lease and for a quarantined one,
 	// which then have no PID mapping either.
 	Identity *Identity `json:"identity,omitempty"`
@@ -257,6 +269,8 @@ type Job struct {
 	Request   json.RawMessage `json:"request"`
 	State     JobState        `json:"state"`
 	WorkerID  string          `json:"worker_id,omitempty"`
+	// RequestedBy is who has submitted it; nil: it is not known, as of an older hive.
+	RequestedBy *Requester `json:"requested_by,omitempty"`
 	// Key is the caller's idempotency key; empty: none was given. See PutKeyedJob.
 	Key        string          `json:"key,omitempty"`
 	Result     json.RawMessage `json:"result,omitempty"`
