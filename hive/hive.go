@@ -55,6 +55,7 @@ type Hive struct {
 	installs sync.Mutex // one installation or removal at a time
 	models   *models.Library
 	tokens   tokens
+	callers  callers
 	feed     feed
 	lines    lines
 	volatile volatile

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,6 +41,47 @@ const TokenFile = "token-file"
 
 // secretPrefix lets a person, and a scanner of leaked secrets, see what it is.
 const secretPrefix = "hive_"
+
+// leastTokenLife is below what anybody can use.
+const leastTokenLife = time.Minute
+
+// DecodeToken reads the body of a request for a token. Errors are *InputError.
+func DecodeToken(body []byte) (NewToken, error) {
+	var n NewToken
+	f, err := decodeObject(body, `{"name": "ci", "level": "read"}`)
+	if err != nil {
+		return n, err
+	}
+	if err := f.only("a token", []string{"name", "level", "types", "expires_in"}); err != nil {
+		return n, err
+	}
+	if n.Name, err = f.text("name"); err != nil {
+		return n, err
+	}
+	level, err := f.text("level")
+	if err != nil {
+		return n, err
+	}
+	n.Rights = rightsOf(store.Token{Level: level})
+	if n.Rights.Level == access.None {
+		return n, badField("level", fmt.Sprintf("is %q; expected read, operate or admin", clip(level)))
+	}
+	if n.Rights.Types, err = f.texts("types"); err != nil {
+		return n, err
+	}
+	if operate := n.Rights.Level == access.Operate; operate != (len(n.Rights.Types) > 0) {
+		return n, badField("types", "is for the level operate, and required there: the worker types that may be started and stopped")
+	}
+	life, err := f.text("expires_in")
+	if err != nil || life == "" {
+		return n, err
+	}
+	n.ExpiresIn, err = time.ParseDuration(life)
+	if err != nil || n.ExpiresIn < leastTokenLife {
+		return n, badField("expires_in", fmt.Sprintf("is %q; expected a duration with a unit of at least 1m, such as 720h", clip(life)))
+	}
+	return n, nil
+}
 
 // loadTokens reads the tokens. It blocks on the file.
 func (h *Hive) loadTokens() error {
@@ -186,4 +228,17 @@ func renewed(t *store.Token) string {
 	sum := sha256.Sum256([]byte(secret))
 	t.SHA256 = hex.EncodeToString(sum[:])
 	return secret
+}
+
+// texts returns the strings in a field; nil if it is absent or null.
+func (f fields) texts(name string) ([]string, error) {
+	raw, ok := f[name]
+	if !ok || string(raw) == "null" {
+		return nil, nil
+	}
+	var list []string
+	if json.Unmarshal(raw, &list) != nil || slices.Contains(list, "") {
+		return nil, badField(name, "is "+clip(string(raw))+`; expected a list of strings, as in ["llama"]`)
+	}
+	return list, nil
 }

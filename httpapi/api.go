@@ -109,7 +109,7 @@ func (a api) RenewLease(w http.ResponseWriter, r *http.Request, port wire.Port) 
 
 // ReleaseLease implements ServerInterface.
 func (a api) ReleaseLease(w http.ResponseWriter, r *http.Request, port wire.Port, p wire.ReleaseLeaseParams) {
-	a.answered(w, r, a.releaseLease(w, port, p))
+	a.answered(w, r, a.releaseLease(w, r, port, p))
 }
 
 // GetPorts implements ServerInterface.
@@ -160,6 +160,31 @@ func (a api) FollowHeartbeats(w http.ResponseWriter, r *http.Request, p wire.Fol
 // GetDoctor implements ServerInterface.
 func (a api) GetDoctor(w http.ResponseWriter, r *http.Request) {
 	a.answered(w, r, a.getDoctor(w, r))
+}
+
+// GetVersion implements ServerInterface.
+func (a api) GetVersion(w http.ResponseWriter, r *http.Request) {
+	a.answered(w, r, a.getVersion(w))
+}
+
+// ListTokens implements ServerInterface.
+func (a api) ListTokens(w http.ResponseWriter, r *http.Request) {
+	a.answered(w, r, a.listTokens(w))
+}
+
+// AddToken implements ServerInterface.
+func (a api) AddToken(w http.ResponseWriter, r *http.Request) {
+	a.answered(w, r, a.addToken(w, r))
+}
+
+// RotateToken implements ServerInterface.
+func (a api) RotateToken(w http.ResponseWriter, r *http.Request, name string) {
+	a.answered(w, r, a.rotateToken(w, r, name))
+}
+
+// RevokeToken implements ServerInterface.
+func (a api) RevokeToken(w http.ResponseWriter, r *http.Request, name string) {
+	a.answered(w, r, a.revokeToken(w, r, name))
 }
 
 // GetBackup implements ServerInterface.

@@ -10,56 +10,217 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
+
+	"rbeehive/hive"
+	"rbeehive/hive/access"
 )
 
-// guard decides who may call. Without a token it keeps web pages out, which reach
-// a loopback address through the browser of whoever sits here. With one a request
-// over TCP must carry it: no page knows it, so Host and origin prove nothing more,
-// and behind a reverse proxy they are not ours to judge. A unix socket is guarded
-// by its file mode, and no browser speaks to one.
+// guard finds out who calls and what they may do, and refuses who may do nothing. A
+// token is the caller's own word and needs no more. Who is known only by the connection
+// may not know what is sent over it: a web page reaches a loopback address through the
+// browser of whoever sits here, so Host and origin must be ours then. No browser speaks
+// to a unix socket.
 func (s *Server) guard(next http.Handler) http.Handler {
-	open := s.guardHost(s.guardOrigin(next))
-	if s.opts.Token == "" {
-		return open
-	}
-	want := sha256.Sum256([]byte(s.opts.Token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if overUnixSocket(r) {
-			open.ServeHTTP(w, r)
+		p, policy := peerOf(r), s.policy.Load()
+		who, err := s.byToken(r, policy)
+		if err == nil && who.Token == "" {
+			if err = s.checkBrowser(r, p, policy); err == nil {
+				who = s.byConnection(r, p, policy)
+			}
+		}
+		if err == nil && !who.Rights.May(access.Read) && !public(r) {
+			err = s.unknown(who)
+		}
+		if err != nil {
+			if errors.Is(err, errUnauthorized) {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+			}
+			s.refuse(w, r, err)
 			return
 		}
-		if err := s.authenticate(r, want); err != nil && !public(r) {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			s.refuse(w, r, err)
+		if who.Rights.May(access.Read) {
+			p.trust()
+		} else {
+			hurry(w, r)
+		}
+		r, done := s.withCaller(r, who)
+		defer done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// byToken is the caller whose token was sent; one without a token if none was. Sums are
+// compared, so that neither the length nor a prefix can be measured.
+func (s *Server) byToken(r *http.Request, policy *access.Policy) (access.Caller, error) {
+	sent := r.Header.Get("Authorization")
+	if _, there := r.Header["Authorization"]; !there {
+		return access.Caller{}, nil
+	}
+	scheme, token, _ := strings.Cut(sent, " ")
+	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	if strings.EqualFold(scheme, "Bearer") {
+		if s.opts.Token != "" && subtle.ConstantTimeCompare(sum[:], s.fileToken[:]) == 1 {
+			return access.Caller{Token: hive.TokenFile, Rights: access.Rights{Level: access.Admin}}, nil
+		}
+		h := s.hive.Load()
+		if h == nil && policy.Mode != access.Anyone {
+			return access.Caller{}, recoveringError("the tokens have not been read yet")
+		}
+		if h != nil {
+			if name, made, ok := h.TokenRights(sum); ok {
+				return access.Caller{Token: name, Rights: policy.OfToken(name, made)}, nil
+			}
+		}
+	}
+	if policy.Mode == access.Anyone {
+		return access.Caller{}, nil // nobody is asked, so what was sent proves nothing
+	}
+	return access.Caller{}, fmt.Errorf("%w: expected the header `Authorization: Bearer TOKEN` with a token of this hive that has not expired: "+
+		"an admin makes one by `hivectl tokens add NAME`, and the first one is in %s on hive's machine", errUnauthorized, s.opts.TokenFile)
+}
+
+// byConnection is the caller as the kernel knows them.
+func (s *Server) byConnection(r *http.Request, p *peer, policy *access.Policy) access.Caller {
+	who := p.caller
+	who.Rights = policy.OfUser(who, access.Connection{TCP: p.tcp, Forwarded: forwarded(r.Header)})
+	if policy.Mode != access.Anyone && who.Rights.May(access.Read) && s.ofWorker(p) {
+		who.Rights = access.Rights{}
+	}
+	return who
+}
+
+// ofWorker reports whether it is a process of a worker that has connected. It may run
+// as a user who may do everything, and be made to fetch any URL by its own callers.
+func (s *Server) ofWorker(p *peer) bool {
+	h := s.hive.Load()
+	if p.cgroup == 0 || h == nil { // without a hive nothing is done for anybody
+		return false
+	}
+	p.once.Do(func() { p.worker = h.IsWorkersCgroup(p.cgroup) })
+	return p.worker
+}
+
+// unknown says to a caller without any rights how to get some.
+func (s *Server) unknown(who access.Caller) error {
+	const token = "send the header `Authorization: Bearer TOKEN`"
+	if !who.Known {
+		return fmt.Errorf("%w: it is not known who calls: %s (an admin makes a token by `hivectl tokens add NAME`, the first one is in %s on hive's machine), "+
+			"or connect from this machine itself", errUnauthorized, token, s.opts.TokenFile)
+	}
+	return fmt.Errorf("%w: %s is not allowed to call this hive: run the command as its user or root, %s, or have an admin allow you (access in hive.yaml)", errUnauthorized, who, token)
+}
+
+type callerKey struct{}
+
+// withCaller remembers who calls. A request that came by a token ends when that is
+// revoked, streams too.
+func (s *Server) withCaller(r *http.Request, who access.Caller) (*http.Request, func()) {
+	if rec := recorderOf(r); rec != nil {
+		rec.caller = who
+	}
+	ctx, done := s.sessions.begin(r.Context(), who.Token)
+	return r.WithContext(context.WithValue(ctx, callerKey{}, who)), done
+}
+
+// callerOf is who sends a request. The zero Caller, which may do nothing, if it has
+// not come through guard.
+func callerOf(r *http.Request) access.Caller {
+	who, _ := r.Context().Value(callerKey{}).(access.Caller)
+	return who
+}
+
+// needs lets only callers through who may do what needs the level.
+func (s *Server) needs(level access.Level, next http.Handler) http.Handler {
+	if level == access.None {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if who := callerOf(r); !who.Rights.May(level) {
+			s.refuse(w, r, &hive.InputError{Kind: hive.ErrForbidden, Detail: fmt.Sprintf(
+				"%s may not do this: it needs the right %q, and theirs is %q", who, level, who.Rights)})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// authenticate wants the token whose SHA-256 is want. Sums are compared, so that
-// neither the length nor a prefix can be measured.
-func (s *Server) authenticate(r *http.Request, want [sha256.Size]byte) error {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return fmt.Errorf("%w: send the header `Authorization: Bearer TOKEN` with the token in %s on hive's machine", errUnauthorized, s.opts.TokenFile)
+// sessions are the requests under way that came by a token.
+type sessions struct {
+	mu   sync.Mutex
+	open map[string]map[*context.CancelCauseFunc]bool // by name of the token
+}
+
+var errRevoked = errors.New("the token was revoked")
+
+// begin returns a context that ends when the token is revoked.
+func (s *sessions) begin(ctx context.Context, token string) (context.Context, func()) {
+	if token == "" {
+		return ctx, func() {}
 	}
-	got := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return fmt.Errorf("%w: the token is not the one in %s on hive's machine", errUnauthorized, s.opts.TokenFile)
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[string]map[*context.CancelCauseFunc]bool{}
 	}
-	return nil
+	if s.open[token] == nil {
+		s.open[token] = map[*context.CancelCauseFunc]bool{}
+	}
+	s.open[token][&cancel] = true
+	return ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if delete(s.open[token], &cancel); len(s.open[token]) == 0 {
+			delete(s.open, token)
+		}
+		cancel(nil)
+	}
+}
+
+// end ends what came by a token.
+func (s *sessions) end(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cancel := range s.open[token] {
+		(*cancel)(errRevoked)
+	}
 }
 
 // public reports whether a path says nothing of the hive's state but that it is
 // there. It looks at the path as the router does: encoded, and not cleaned.
 func public(r *http.Request) bool {
+	switch r.URL.EscapedPath() {
+	case "/health", "/version":
+		return true
+	}
+	return document(r)
+}
+
+// document reports whether a path is of the documentation, which a browser opens
+// from anywhere.
+func document(r *http.Request) bool {
 	switch path := r.URL.EscapedPath(); path {
-	case "/", "/health", "/openapi.yaml", "/openapi.json", "/docs":
+	case "/", "/openapi.yaml", "/openapi.json", "/docs":
 		return true
 	default:
 		return strings.HasPrefix(path, "/docs/")
+	}
+}
+
+// publicTimeout is how long what anybody may ask for can take to be taken.
+const publicTimeout = 5 * time.Second
+
+// hurry keeps a caller without rights from holding a connection: no body of theirs is
+// waited for, and the answer must be taken soon.
+func hurry(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(publicTimeout)) // a recorder of a test has none
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+		_ = control.SetReadDeadline(time.Now())
 	}
 }
 
@@ -86,62 +247,31 @@ func (s *Server) boundBody(next http.Handler) http.Handler {
 	})
 }
 
-func overUnixSocket(r *http.Request) bool {
-	_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
-	return unix
-}
-
-type peerKey struct{}
-
-// withPeer is the server's ConnContext: it remembers whose process connected.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	c, ok := conn.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
-	uid, err := peerUID(c)
-	if err != nil { // gone already, or a system that does not tell
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, uid)
-}
-
-// peerOf is the user whose process sends the request; nil if that is not known,
-// as over TCP.
-func peerOf(r *http.Request) *uint32 {
-	uid, ok := r.Context().Value(peerKey{}).(uint32)
-	if !ok {
+// checkBrowser refuses what a web page may have sent through the browser of somebody
+// on this machine, who is known by the connection then. A page of evil.example whose
+// name was re-bound to 127.0.0.1 is "same origin" to the browser, and only the Host
+// header gives it away; a page of another origin writes, or has a GET carried out that
+// has effects, and the browser says so.
+func (s *Server) checkBrowser(r *http.Request, p *peer, policy *access.Policy) error {
+	if !p.tcp || !p.caller.Known && policy.Mode != access.Anyone {
 		return nil
 	}
-	return &uid
-}
-
-var errNoPeer = errors.New("this system does not tell who connected")
-
-// guardHost refuses names that are not ours: a page of evil.example whose name
-// was re-bound to 127.0.0.1 is "same origin" to the browser, and only the Host
-// header gives it away.
-func (s *Server) guardHost(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		if !hostAllowed(r.Host, local, s.allowed) {
-			s.refuse(w, r, fmt.Errorf("%w: Host %q is neither a loopback name nor in allowed_hosts", errForbiddenHost, r.Host))
-			return
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !hostAllowed(r.Host, local, s.allowed) {
+		return fmt.Errorf("%w: Host %q is neither a loopback name nor in allowed_hosts", errForbiddenHost, r.Host)
+	}
+	if err := s.origin.Check(r); err != nil {
+		return fmt.Errorf("%w refused: %w", errCrossOrigin, err)
+	}
+	switch site := r.Header.Get("Sec-Fetch-Site"); site {
+	case "", "none", "same-origin":
+		return nil
+	default:
+		if document(r) {
+			return nil
 		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// guardOrigin refuses writes that a web page of another origin sends.
-func (s *Server) guardOrigin(next http.Handler) http.Handler {
-	protection := http.NewCrossOriginProtection()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := protection.Check(r); err != nil {
-			s.refuse(w, r, fmt.Errorf("%w refused: %w", errCrossOrigin, err))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+		return fmt.Errorf("%w refused: a page of another site has sent it (Sec-Fetch-Site: %s)", errCrossOrigin, clipped(site))
+	}
 }
 
 func allowedHosts(names []string) map[string]bool {

@@ -2,10 +2,9 @@ package httpapi
 
 import (
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 
+	"rbeehive/hive/access"
 	"rbeehive/hive/machine"
 	"rbeehive/httpapi/wire"
 )
@@ -33,35 +32,25 @@ func deviceShape(d machine.Device) wire.Device {
 	}
 }
 
-// meetQueen takes up a queen's URL. It makes hive send a POST there, so it counts as a
-// write although the method is GET: a web page must not name one, and without a token
-// only this machine may, whose user could send the POST himself. What others say is
-// passed over, so that a queen on another machine still gets her answer.
+// meetQueen takes up a queen's URL. It makes hive send a POST there, so it is for
+// admins although the method is GET, and counts as a write: a web page must not name
+// one. What others say is passed over, so that a queen still gets its answer.
 func (s *Server) meetQueen(r *http.Request, queenURL string) error {
 	if queenURL == "" {
 		return nil
 	}
-	if s.opts.Token == "" && !overUnixSocket(r) {
+	who := callerOf(r)
+	if !who.Rights.May(access.Admin) {
+		s.opts.Log.WithFields(map[string]any{"remote": remote(r), "caller": who.String(), "queen_url": clipped(queenURL)}).
+			Warn("a queen has introduced itself and is passed over: the caller is no admin; give the queen an admin token, or set queen_url")
+		return nil
+	}
+	if who.Token == "" {
 		write := *r
 		write.Method = http.MethodPost
-		if err := http.NewCrossOriginProtection().Check(&write); err != nil {
+		if err := s.origin.Check(&write); err != nil {
 			return fmt.Errorf("%w refused: %w", errCrossOrigin, err)
-		}
-		if !fromLoopback(r) {
-			s.opts.Log.WithFields(map[string]any{"remote": remote(r), "queen_url": clipped(queenURL)}).
-				Warn("a queen on another machine has introduced herself and is passed over; ask for a token (auth: token), or set queen_url")
-			return nil
 		}
 	}
 	return s.hive.Load().MeetQueen(r.Context(), queenURL)
-}
-
-// fromLoopback reports whether the peer is on this machine.
-func fromLoopback(r *http.Request) bool {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }

@@ -2,89 +2,166 @@ package httpapi
 
 import (
 	"container/list"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
 )
 
-// defaultConnections is how many connections there are at most unless
+// defaultConnections is how many connections a listener has at most unless
 // Options.MaxConnections says otherwise.
 const defaultConnections = 2048
 
-// connections bounds the connections of a server. When there are too many, the
-// one is closed that has been without a request for longest: new (net/http calls
-// it so until the whole header of its first request has been read, which is where
-// a slow loris stays) or idle. So a flood of connections that ask nothing drives
-// out itself, and never a request or a stream; if all have a request, it is the
-// new one that is closed.
+// perSource is which part of them one source may have whose requests prove nothing.
+const perSource = 4
+
+// connections bounds the connections of a listener. A connection is trusted if its user
+// has rights, or once a request on it came by a token; all others wait, whatever they do:
+// one that sends its header a byte at a time, one that asks for /health and does not
+// take the answer. When there are too many, the one goes that has waited longest; then
+// a trusted one that has been without a request for longest. So a flood of strangers
+// drives out itself and nobody else; if all have a request of somebody with rights, it
+// is the new one that is closed. One source drives out its own before those of others.
 //
 // It is told by http.Server.ConnState, and safe for concurrent use.
 type connections struct {
 	most int
 
-	mu      sync.Mutex
-	open    map[net.Conn]*list.Element // its place in waiting; nil while it has a request
-	waiting *list.List                 // net.Conn without a request, longest first
+	mu       sync.Mutex
+	open     map[net.Conn]*connection
+	met      *connection           // whom ConnContext has just told about; its StateNew comes next
+	waiting  list.List             // *connection that are not trusted, longest first
+	idle     list.List             // *connection that are, without a request
+	bySource map[string]*list.List // those of waiting
+}
+
+// connection is one of them.
+type connection struct {
+	conn    net.Conn
+	source  string
+	trusted bool
+	active  bool          // it has a request
+	place   *list.Element // in waiting or idle; nil: in neither
+	among   *list.Element // in bySource
 }
 
 func newConnections(most int) *connections {
 	if most <= 0 {
 		most = defaultConnections
 	}
-	return &connections{most: most, open: map[net.Conn]*list.Element{}, waiting: list.New()}
+	return &connections{most: most, open: map[net.Conn]*connection{}, bySource: map[string]*list.List{}}
 }
 
 // changed takes note of a connection's state and closes one if there are too many.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if victim := c.note(conn, state); victim != nil {
-		hangUp(victim)
+		plain(victim).Close() // a TLS connection would first say goodbye, and wait for who does not listen
 	}
+}
+
+// meet says who is at the other end of a connection before it is StateNew. net/http
+// does both in the goroutine that accepts, one connection after the other.
+func (c *connections) meet(conn net.Conn, source string, trusted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.met = &connection{conn: conn, source: source, trusted: trusted}
 }
 
 func (c *connections) note(conn net.Conn, state http.ConnState) (victim net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	place, known := c.open[conn]
-	if !known && state != http.StateNew {
-		return nil // it was the victim
-	}
-	if place != nil {
-		c.waiting.Remove(place)
-		c.open[conn] = nil
+	one := c.open[conn]
+	if one == nil {
+		if state != http.StateNew {
+			return nil // it was the victim
+		}
+		if one = c.met; one == nil || one.conn != conn {
+			one = &connection{conn: conn, source: sourceOf(conn.RemoteAddr())}
+		}
+		c.met = nil
+		return c.admit(one)
 	}
 	switch state {
-	case http.StateNew:
-		if victim = c.makeRoom(); victim == nil && len(c.open) >= c.most {
-			return conn
-		}
-		c.open[conn] = c.waiting.PushBack(conn)
-	case http.StateIdle:
-		c.open[conn] = c.waiting.PushBack(conn)
+	case http.StateActive, http.StateIdle:
+		one.active = state == http.StateActive
+		c.file(one)
 	case http.StateClosed, http.StateHijacked:
-		delete(c.open, conn)
-	case http.StateActive:
+		c.forget(one)
+	case http.StateNew:
 	}
+	return nil
+}
+
+// admit takes a new connection in, and returns which one is to be closed for it; it
+// itself if there is no other. c.mu is held.
+func (c *connections) admit(one *connection) (victim net.Conn) {
+	var first *list.Element
+	if own := c.bySource[one.source]; !one.trusted && own != nil && own.Len() >= max(1, c.most/perSource) {
+		first = own.Front()
+	} else if len(c.open) >= c.most {
+		if first = c.waiting.Front(); first == nil {
+			first = c.idle.Front()
+		}
+		if first == nil {
+			return one.conn
+		}
+	}
+	if first != nil {
+		old := first.Value.(*connection) // nothing else is put in
+		c.forget(old)
+		victim = old.conn
+	}
+	c.open[one.conn] = one
+	c.file(one)
 	return victim
 }
 
-// makeRoom forgets the connection that has waited longest, if there is need for
-// that and one waits. c.mu is held.
-func (c *connections) makeRoom() net.Conn {
-	first := c.waiting.Front()
-	if len(c.open) < c.most || first == nil {
-		return nil
+// trust says who has sent a request on a connection, and that they have rights.
+func (c *connections) trust(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.open[conn]; one != nil && !one.trusted {
+		c.unfile(one)
+		one.trusted = true
+		c.file(one)
 	}
-	victim := c.waiting.Remove(first).(net.Conn) // nothing else is put in
-	delete(c.open, victim)
-	return victim
 }
 
-// hangUp closes a connection without a word. A TLS connection would first write
-// that it closes, and wait for a peer that does not read.
-func hangUp(conn net.Conn) {
-	if c, ok := conn.(*tls.Conn); ok {
-		conn = c.NetConn()
+// file puts a connection where it belongs. One that waits keeps its place: what a
+// stranger does must not put off their turn. c.mu is held.
+func (c *connections) file(one *connection) {
+	switch {
+	case !one.trusted && one.place != nil:
+	case !one.trusted:
+		own := c.bySource[one.source]
+		if own == nil {
+			own = list.New()
+			c.bySource[one.source] = own
+		}
+		one.place, one.among = c.waiting.PushBack(one), own.PushBack(one)
+	default:
+		if c.unfile(one); !one.active {
+			one.place = c.idle.PushBack(one)
+		}
 	}
-	conn.Close()
+}
+
+func (c *connections) unfile(one *connection) {
+	if one.place == nil {
+		return
+	}
+	if !one.trusted {
+		c.waiting.Remove(one.place)
+		own := c.bySource[one.source]
+		if own.Remove(one.among); own.Len() == 0 {
+			delete(c.bySource, one.source)
+		}
+	} else {
+		c.idle.Remove(one.place)
+	}
+	one.place, one.among = nil, nil
+}
+
+func (c *connections) forget(one *connection) {
+	c.unfile(one)
+	delete(c.open, one.conn)
 }

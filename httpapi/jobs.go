@@ -40,11 +40,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return err
 	}
-	if hive.Privileged(op) && !s.trusted(r) {
-		return &hive.InputError{Kind: hive.ErrForbidden, Detail: op.Tag() + " is done only over a unix socket or for who has the token: " +
-			"add a socket to `listen` (`unix:PATH`) or set `auth: token`"}
-	}
-	job, err := h.SubmitOnce(r.Context(), key, op, body)
+	job, err := h.SubmitFor(r.Context(), callerOf(r), key, op, body)
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", op.Tag(), err)
 	}
@@ -152,7 +148,7 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request, id string, p wir
 func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request, id string) error {
 	ctx, cancel := s.untilClosing(r.Context())
 	defer cancel()
-	job, err := s.hive.Load().Cancel(ctx, id)
+	job, err := s.hive.Load().Cancel(ctx, callerOf(r), id)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (s *Server) acquireLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req.Caller = peerOf(r)
+	req.Caller = callerOf(r)
 	lease, err := s.hive.Load().AcquireLease(r.Context(), req)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request, port wire.Po
 	if err != nil {
 		return err
 	}
-	renewal.Caller = peerOf(r)
+	renewal.Caller = callerOf(r)
 	lease, err := s.hive.Load().RenewLease(r.Context(), uint16(port), renewal)
 	if err != nil {
 		return err
@@ -59,11 +59,11 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request, port wire.Po
 
 // releaseLease ends a lease. The lease_id is not a secret, it is the proof that
 // the caller means this lease and not a later one of the same port.
-func (s *Server) releaseLease(w http.ResponseWriter, port wire.Port, p wire.ReleaseLeaseParams) error {
+func (s *Server) releaseLease(w http.ResponseWriter, r *http.Request, port wire.Port, p wire.ReleaseLeaseParams) error {
 	if p.LeaseID == "" {
 		return missing("lease_id")
 	}
-	freed, err := s.hive.Load().ReleaseLease(uint16(port), p.LeaseID)
+	freed, err := s.hive.Load().ReleaseLease(callerOf(r), uint16(port), p.LeaseID)
 	if err != nil {
 		return err
 	}

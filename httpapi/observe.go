@@ -14,6 +14,8 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"rbeehive/hive/access"
 )
 
 // recorder is one request on its way: what the log and the metrics say of it when
@@ -29,6 +31,7 @@ type recorder struct {
 	cut     bool   // we ended the answer in the middle
 	broken  bool   // the client no longer takes it
 	open    prometheus.Gauge
+	caller  access.Caller // who has sent it
 }
 
 type recorderKey struct{}
@@ -188,6 +191,15 @@ func (s *Server) logRequest(rec *recorder, r *http.Request, by string, took time
 	fields := logrus.Fields{
 		"request_id": rec.id, "method": clipped(r.Method), "route": rec.route, "path": clipped(r.URL.Path),
 		"status": rec.status, "took_ms": float64(took.Microseconds()) / 1000, "bytes": rec.bytes, "remote": remote(r),
+	}
+	switch who := rec.caller; {
+	case who.Token != "":
+		fields["token"] = who.Token
+	case who.Known:
+		fields["uid"] = who.UID
+		if who.PID != 0 {
+			fields["pid"] = who.PID
+		}
 	}
 	if by != "" {
 		fields["aborted"] = by

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/mux"
 
+	"rbeehive/hive/access"
 	"rbeehive/httpapi/wire"
 )
 
@@ -54,7 +55,7 @@ func (s *Server) routes() map[string]map[string]http.Handler {
 			if all[path] == nil {
 				all[path] = map[string]http.Handler{}
 			}
-			all[path][method] = rt.GetHandler()
+			all[path][method] = s.needs(levelOf(method, path), rt.GetHandler())
 		}
 		return nil
 	})
@@ -65,6 +66,38 @@ func (s *Server) routes() map[string]map[string]http.Handler {
 		delete(all, "/v1/shutdown")
 	}
 	return all
+}
+
+// levels is what a caller must be allowed to do for a route. What is not here is for
+// admins, so that a route that somebody forgot is closed.
+func levels() map[string]access.Level {
+	return map[string]access.Level{
+		"GET /": access.None, "GET /health": access.None, "GET /version": access.None, "GET /docs": access.None, "GET /docs/{file}": access.None,
+		"GET /openapi.yaml": access.None, "GET /openapi.json": access.None,
+
+		"GET /v1/jobs": access.Read, "GET /v1/jobs/{id}": access.Read, "GET /v1/jobs/{id}/events": access.Read, "GET /v1/jobs/{id}/stream": access.Read,
+		"GET /v1/events": access.Read, "GET /v1/heartbeats/stream": access.Read, "GET /metrics": access.Read,
+		"GET /v1/workers": access.Read, "GET /v1/workers/{ref}": access.Read, "GET /v1/workers/{ref}/events": access.Read, "GET /v1/workers/{ref}/logs": access.Read,
+		"GET /v1/leases": access.Read, "GET /v1/leases/{port}": access.Read, "GET /v1/ports": access.Read, "GET /v1/audit": access.Read,
+		"GET /v1/types": access.Read, "GET /v1/types/{name}": access.Read, // the version, which runs programs, is for admins
+		"GET /v1/hive": access.Read, "GET /v1/capabilities": access.Read, "GET /capabilities": access.Read,
+
+		"POST /v1/jobs":        access.Read, // the operation decides (hive.Authorize): some only look
+		"DELETE /v1/jobs/{id}": access.Operate,
+		"POST /v1/leases":      access.Operate, "PUT /v1/leases/{port}": access.Operate, "DELETE /v1/leases/{port}": access.Operate,
+
+		"POST /v1/audit": access.Admin, "GET /v1/doctor": access.Admin, "GET /v1/backup": access.Admin,
+		"POST /v1/reload": access.Admin, "POST /v1/shutdown": access.Admin,
+		"GET /v1/tokens": access.Admin, "POST /v1/tokens": access.Admin,
+		"POST /v1/tokens/{name}": access.Admin, "DELETE /v1/tokens/{name}": access.Admin,
+	}
+}
+
+func levelOf(method, path string) access.Level {
+	if level, known := levels()[method+" "+path]; known {
+		return level
+	}
+	return access.Admin
 }
 
 // badParameter answers a request with a parameter that could not be read.

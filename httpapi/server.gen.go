@@ -106,6 +106,18 @@ type ServerInterface interface {
 	// Shutdown Ends hive as SIGTERM does. Workers go on, unless it is configured otherwise.
 	// (POST /v1/shutdown)
 	Shutdown(w http.ResponseWriter, r *http.Request)
+	// ListTokens The tokens, without their secrets. For admins.
+	// (GET /v1/tokens)
+	ListTokens(w http.ResponseWriter, r *http.Request)
+	// AddToken Makes a token. For admins.
+	// (POST /v1/tokens)
+	AddToken(w http.ResponseWriter, r *http.Request)
+	// RevokeToken Removes a token. Requests and streams that came by it are ended. For admins.
+	// (DELETE /v1/tokens/{name})
+	RevokeToken(w http.ResponseWriter, r *http.Request, name string)
+	// RotateToken Gives a token a new secret. The old one no longer counts. For admins.
+	// (POST /v1/tokens/{name})
+	RotateToken(w http.ResponseWriter, r *http.Request, name string)
 	// ListTypes All worker types, by name.
 	// (GET /v1/types)
 	ListTypes(w http.ResponseWriter, r *http.Request, params ListTypesParams)
@@ -124,6 +136,9 @@ type ServerInterface interface {
 	// GetWorkerLog What the worker has printed, also after its death.
 	// (GET /v1/workers/{ref}/logs)
 	GetWorkerLog(w http.ResponseWriter, r *http.Request, ref WorkerRef, params GetWorkerLogParams)
+	// GetVersion Which hive this is. Never needs a token.
+	// (GET /version)
+	GetVersion(w http.ResponseWriter, r *http.Request)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -998,6 +1013,86 @@ func (siw *ServerInterfaceWrapper) Shutdown(w http.ResponseWriter, r *http.Reque
 	handler.ServeHTTP(w, r)
 }
 
+// ListTokens operation middleware
+func (siw *ServerInterfaceWrapper) ListTokens(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTokens(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AddToken operation middleware
+func (siw *ServerInterfaceWrapper) AddToken(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddToken(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeToken operation middleware
+func (siw *ServerInterfaceWrapper) RevokeToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", mux.Vars(r)["name"], &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeToken(w, r, name)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RotateToken operation middleware
+func (siw *ServerInterfaceWrapper) RotateToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", mux.Vars(r)["name"], &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateToken(w, r, name)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListTypes operation middleware
 func (siw *ServerInterfaceWrapper) ListTypes(w http.ResponseWriter, r *http.Request) {
 
@@ -1307,6 +1402,20 @@ func (siw *ServerInterfaceWrapper) GetWorkerLog(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// GetVersion operation middleware
+func (siw *ServerInterfaceWrapper) GetVersion(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetVersion(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -1424,6 +1533,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/health", wrapper.GetHealth).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/version", wrapper.GetVersion).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/jobs", wrapper.ListJobs).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/jobs", wrapper.SubmitJob).Methods(http.MethodPost)
@@ -1477,6 +1588,14 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/doctor", wrapper.GetDoctor).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/backup", wrapper.GetBackup).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/tokens", wrapper.ListTokens).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/tokens", wrapper.AddToken).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/tokens/{name}", wrapper.RevokeToken).Methods(http.MethodDelete)
+
+	r.HandleFunc(options.BaseURL+"/v1/tokens/{name}", wrapper.RotateToken).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/reload", wrapper.Reload).Methods(http.MethodPost)
 

@@ -3,12 +3,15 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 )
 
 // Limits of one connection. The write limit is for one answer, or for one write
@@ -37,14 +41,17 @@ type Options struct {
 	// AllowedHosts are Host names that are accepted besides loopback names and
 	// the address of the listener; without or with a port, which is ignored.
 	AllowedHosts []string
-	// Token is what a request over TCP must carry, as "Authorization: Bearer"; not
-	// over a unix socket. Empty: none is asked for.
+	// Access says who may do what; SetAccess changes it. Nil: root and the user of this
+	// process everything, others nothing.
+	Access *access.Policy
+	// Token makes an admin of who sends it as "Authorization: Bearer", besides the
+	// tokens that the hive knows. Empty: there is none.
 	Token string
 	// TokenFile is where callers are told that the token is.
 	TokenFile string
 	// Certificate makes TCP listeners speak TLS. SetCertificate changes it. Nil: no TLS.
 	Certificate *tls.Certificate
-	// MaxConnections is how many connections there are at most; 0: 2048.
+	// MaxConnections is how many connections each listener has at most; 0: 2048.
 	MaxConnections int
 	// StreamWait is the longest life of an rbee stream of a job that has not
 	// ended; 0: no limit. SetStreamWait changes it.
@@ -66,8 +73,17 @@ type Server struct {
 	allowed map[string]bool
 	hive    atomic.Pointer[hive.Hive]
 	wait    atomic.Int64 // Options.StreamWait, as it is now
-	http    *http.Server
-	conns   *connections
+	http    *http.Server // what each listener gets a copy of
+	origin  *http.CrossOriginProtection
+
+	fileToken [sha256.Size]byte // of Options.Token
+	policy    atomic.Pointer[access.Policy]
+	users     users
+	sessions  sessions
+
+	serving sync.Mutex
+	servers []*http.Server // one for each listener
+	shut    bool           // Shutdown was called: none is added
 
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 
@@ -89,21 +105,19 @@ type Server struct {
 // New makes a Server. It opens nothing and starts nothing.
 func New(opts Options) *Server {
 	s := &Server{
-		opts: opts, allowed: allowedHosts(opts.AllowedHosts),
-		conns: newConnections(opts.MaxConnections), traffic: newTraffic(),
+		opts: opts, allowed: allowedHosts(opts.AllowedHosts), traffic: newTraffic(),
+		origin: http.NewCrossOriginProtection(), fileToken: sha256.Sum256([]byte(opts.Token)),
 	}
 	s.registry = newRegistry(s.traffic)
 	s.exposition = newExposition(s.registry, opts.Log)
 	s.SetStreamWait(opts.StreamWait)
+	s.SetAccess(opts.Access)
 	s.certificate.Store(opts.Certificate)
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s.middleware(s.router()),
 		BaseContext:       func(net.Listener) context.Context { return s.base },
-		ConnContext:       withPeer,
-		ConnState:         s.conns.changed,
-		TLSConfig:         s.tlsConfig(),
 		ErrorLog:          log.New(serverLog{opts.Log}, "", 0),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -113,9 +127,37 @@ func New(opts Options) *Server {
 		// net/http would answer OPTIONS * itself, past the Host check.
 		DisableGeneralOptionsHandler: true,
 	}
-	// Runs after the listeners are closed, so nobody can open a stream behind it.
-	s.http.RegisterOnShutdown(s.close)
 	return s
+}
+
+// serverOf makes the server of one listener. Each has connections of its own, so that
+// a flood of one does not close another: the control socket is there when TCP is full.
+func (s *Server) serverOf() (*http.Server, error) {
+	conns := newConnections(s.opts.MaxConnections)
+	one := &http.Server{
+		Handler: s.http.Handler, BaseContext: s.http.BaseContext, ErrorLog: s.http.ErrorLog, TLSConfig: s.tlsConfig(),
+		ReadHeaderTimeout: s.http.ReadHeaderTimeout, ReadTimeout: s.http.ReadTimeout, WriteTimeout: s.http.WriteTimeout,
+		IdleTimeout: s.http.IdleTimeout, MaxHeaderBytes: s.http.MaxHeaderBytes,
+		DisableGeneralOptionsHandler: s.http.DisableGeneralOptionsHandler,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return s.withPeer(ctx, conn, conns)
+		},
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			conns.changed(conn, state)
+			if s.http.ConnState != nil {
+				s.http.ConnState(conn, state)
+			}
+		},
+	}
+	// Runs after the listener is closed, so nobody can open a stream behind it.
+	one.RegisterOnShutdown(s.close)
+	s.serving.Lock()
+	defer s.serving.Unlock()
+	if s.shut {
+		return nil, http.ErrServerClosed
+	}
+	s.servers = append(s.servers, one)
+	return one, nil
 }
 
 // SetHive gives the server its hive. Until then every route answers 503; it may
@@ -123,6 +165,14 @@ func New(opts Options) *Server {
 func (s *Server) SetHive(h *hive.Hive) {
 	s.registry.MustRegister(h.Collector())
 	s.hive.Store(h)
+}
+
+// SetAccess changes Options.Access for requests that begin from now on.
+func (s *Server) SetAccess(p *access.Policy) {
+	if p == nil {
+		p = &access.Policy{OwnUID: uint32(os.Geteuid())}
+	}
+	s.policy.Store(p)
 }
 
 // SetStreamWait changes Options.StreamWait for streams that begin from now on.
@@ -152,9 +202,13 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 // called for several listeners at once, and returns nil after Shutdown, else the
 // error of accept(2).
 func (s *Server) Serve(ln net.Listener) error {
-	serve := s.http.Serve
+	one, err := s.serverOf()
+	if err != nil {
+		return ln.Close()
+	}
+	serve := one.Serve
 	if s.opts.Certificate != nil && ln.Addr().Network() != "unix" {
-		serve = func(ln net.Listener) error { return s.http.ServeTLS(ln, "", "") }
+		serve = func(ln net.Listener) error { return one.ServeTLS(ln, "", "") }
 	}
 	if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
@@ -168,12 +222,26 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.cancel()
 	defer s.close()
-	err := s.http.Shutdown(ctx)
+	s.serving.Lock()
+	s.shut = true
+	servers := s.servers
+	s.serving.Unlock()
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, one := range servers {
+		all.Go(func() { errs[i] = one.Shutdown(ctx) })
+	}
+	all.Wait()
+	err := errors.Join(errs...)
 	if err == nil {
 		return nil
 	}
 	s.cancel()
-	return errors.Join(fmt.Errorf("wait for requests: %w", err), s.http.Close())
+	err = fmt.Errorf("wait for requests: %w", err)
+	for _, one := range servers {
+		err = errors.Join(err, one.Close())
+	}
+	return err
 }
 
 // serverLog takes the lines of net/http's own logger: TLS handshakes, panics of

@@ -7,6 +7,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -47,15 +48,25 @@ func orEmpty[T any](list []T) []T {
 
 func jobShape(j store.Job) wire.Job {
 	return wire.Job{
-		JobID:      j.JobID,
-		Operation:  j.Operation,
-		State:      string(j.State),
-		Request:    orNullJSON(j.Request),
-		Result:     orNullJSON(j.Result),
-		Error:      jobErrorShape(j.Error),
-		CreatedAt:  wire.Time(j.CreatedAt),
-		StartedAt:  orNullTime(j.StartedAt),
-		FinishedAt: orNullTime(j.FinishedAt),
+		JobID:       j.JobID,
+		RequestedBy: requesterShape(j.RequestedBy),
+		Operation:   j.Operation,
+		State:       string(j.State),
+		Request:     orNullJSON(j.Request),
+		Result:      orNullJSON(j.Result),
+		Error:       jobErrorShape(j.Error),
+		CreatedAt:   wire.Time(j.CreatedAt),
+		StartedAt:   orNullTime(j.StartedAt),
+		FinishedAt:  orNullTime(j.FinishedAt),
+	}
+}
+
+func requesterShape(r *store.Requester) *wire.Requester {
+	if r == nil {
+		return nil
+	}
+	return &wire.Requester{
+		Name: access.Name(r), Hive: r.Hive, Token: orNull(r.Token), UID: r.UID, User: orNull(r.User), PID: orNull(r.PID),
 	}
 }
 
@@ -152,17 +163,18 @@ func exitShape(e *store.Exit) *wire.Exit {
 // leaseShape needs to know when a ttl lease runs out, which the record does not say.
 func leaseShape(l store.Lease, expires *time.Time) wire.Lease {
 	shape := wire.Lease{
-		Port:       l.Port,
-		Ports:      l.All(),
-		LeaseID:    l.LeaseID,
-		Kind:       string(l.Kind),
-		WorkerID:   orNull(l.WorkerID),
-		Owner:      orNull(l.Owner),
-		State:      string(l.State),
-		Reason:     orNull(l.Reason),
-		TTLMS:      orNull(l.TTL.Milliseconds()),
-		AcquiredAt: wire.Time(l.AcquiredAt),
-		ExpiresAt:  orNullTime(expires),
+		Port:        l.Port,
+		Ports:       l.All(),
+		LeaseID:     l.LeaseID,
+		Kind:        string(l.Kind),
+		WorkerID:    orNull(l.WorkerID),
+		Owner:       orNull(l.Owner),
+		RequestedBy: requesterShape(l.Requester),
+		State:       string(l.State),
+		Reason:      orNull(l.Reason),
+		TTLMS:       orNull(l.TTL.Milliseconds()),
+		AcquiredAt:  wire.Time(l.AcquiredAt),
+		ExpiresAt:   orNullTime(expires),
 	}
 	if l.Identity != nil {
 		shape.PID = orNull(l.Identity.PID)

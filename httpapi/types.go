@@ -1,16 +1,21 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/httpapi/wire"
 )
 
 // listTypes lists the worker types by name. With ?version=1 it runs programs.
 func (s *Server) listTypes(w http.ResponseWriter, r *http.Request, p wire.ListTypesParams) error {
+	if err := s.mayRun(r, bool(orZero(p.Version))); err != nil {
+		return err
+	}
 	page := wire.Types{Types: []wire.TypeSummary{}}
 	for _, t := range s.hive.Load().Types(r.Context(), bool(orZero(p.Version))) {
 		page.Types = append(page.Types, typeSummaryShape(t))
@@ -24,6 +29,9 @@ func (s *Server) getType(w http.ResponseWriter, r *http.Request, name string, p 
 	if err != nil {
 		return err
 	}
+	if err := s.mayRun(r, bool(orZero(p.Version))); err != nil {
+		return err
+	}
 	t, err := s.hive.Load().TypeInfo(r.Context(), hive.Spawn{
 		Worker: name, Model: orZero(p.Model), Device: orZero(p.Device), Name: orZero(p.WorkerName), Port: uint16(orZero(p.Port)), Params: params,
 	}, bool(orZero(p.Version)))
@@ -31,6 +39,15 @@ func (s *Server) getType(w http.ResponseWriter, r *http.Request, name string, p 
 		return err
 	}
 	return writeJSON(w, http.StatusOK, typeDetailShape(t))
+}
+
+// mayRun refuses to ask programs for their version for who may only look: it starts
+// them.
+func (s *Server) mayRun(r *http.Request, version bool) error {
+	if who := callerOf(r); version && !who.Rights.May(access.Admin) {
+		return &hive.InputError{Kind: hive.ErrForbidden, Field: "version", Detail: fmt.Sprintf("%s may not have programs run to tell their version; that is for admins", who)}
+	}
+	return nil
 }
 
 // queryParams reads the parameters of a spawn from a query, param.KEY. An unknown

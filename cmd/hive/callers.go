@@ -11,6 +11,7 @@ import (
 
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 )
 
 // callers is what the banner says about how hive is reached.
@@ -26,7 +27,7 @@ func (d *daemon) callers() callers {
 	if all := listening(d.listeners); all != d.url && scheme(d.cfg)+all != d.url {
 		c.listen = all
 	}
-	if d.cfg.Auth == config.AuthToken {
+	if d.cfg.NeedsToken() {
 		c.tokenFile = tokenPath(d.cfg.DataDir)
 		bySocket := strings.HasPrefix(c.local, "unix:")
 		c.sayToken = !bySocket && (d.cfg.DataDir != config.DefaultDataDir(os.Geteuid()) || !loopback(d.listeners))
@@ -48,8 +49,8 @@ func loopback(lns []net.Listener) bool {
 func (d *daemon) warnOfCallers() {
 	c := d.cfg
 	switch {
-	case c.Exposed() && c.Auth == config.AuthNone:
-		d.log.WithField("listen", listening(d.listeners)).Warn("everybody who reaches these addresses may start and stop workers: auth is none; say auth: token, or listen on loopback")
+	case c.Auth == access.Anyone:
+		d.log.WithField("listen", listening(d.listeners)).Warn("everybody who reaches these addresses, every user of this machine too, may do everything: auth is none; take it out of the configuration")
 	case c.Exposed() && c.TLS == nil:
 		d.log.WithField("listen", listening(d.listeners)).Warn("the token and all answers cross the network in the clear; give a certificate (tls), or listen on loopback behind a reverse proxy")
 	}

@@ -45,7 +45,7 @@ type daemon struct {
 
 	listeners []net.Listener
 	url       string // what others reach hive by
-	token     string // empty: none is asked for; never logged
+	token     string // in the token file; empty: there is none; never logged
 
 	reloading sync.Mutex     // one reload at a time: the later one has the later file
 	inForce   *config.Config // what was taken over last; reloading guards it
@@ -136,7 +136,7 @@ func (d *daemon) listen(ctx context.Context, exe string) (err error) {
 
 func (d *daemon) apiOptions() httpapi.Options {
 	opts := httpapi.Options{
-		Log: d.log, AllowedHosts: allowedHosts(d.cfg), Token: d.token, TokenFile: tokenPath(d.cfg.DataDir),
+		Log: d.log, AllowedHosts: allowedHosts(d.cfg), Access: d.cfg.Access, Token: d.token, TokenFile: tokenPath(d.cfg.DataDir),
 		MaxConnections: maxConnections(), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
 	}
 	if d.cfg.TLS != nil {
@@ -165,13 +165,11 @@ func (d *daemon) prepare(exe string) error {
 	if err := prepareDataDir(d.cfg.DataDir); err != nil {
 		return err
 	}
-	if d.cfg.Auth == config.AuthToken {
-		token, err := tokenOf(d.cfg.DataDir)
-		if err != nil {
-			return err
-		}
-		d.token = token
+	token, err := tokenOf(d.cfg.DataDir, d.cfg.NeedsToken())
+	if err != nil {
+		return err
 	}
+	d.token = token
 	self, err := workerProgram(exe, d.cfg.DataDir)
 	if err != nil {
 		return err

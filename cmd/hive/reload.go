@@ -79,6 +79,7 @@ func (d *daemon) takeOver(ctx context.Context, load func() (*config.Config, erro
 	d.inForce = next
 	d.stopAtEnd.Store(next.Shutdown == hive.ShutdownStop)
 	d.api.SetStreamWait(next.Jobs.StreamWait)
+	d.api.SetAccess(next.Access)
 	if d.cfg.TLS != nil && next.TLS != nil {
 		d.api.SetCertificate(next.TLS.Certificate)
 		d.warnOfCertificate(next.TLS)

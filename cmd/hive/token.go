@@ -18,11 +18,14 @@ const mostToken = 4096
 // tokenPath is where the token of a hive is.
 func tokenPath(dataDir string) string { return filepath.Join(dataDir, "token") }
 
-// tokenOf returns the token in a data directory, which it makes if there is none.
-// Its errors never hold anything of it.
-func tokenOf(dataDir string) (string, error) {
+// tokenOf returns the token in a data directory; empty if there is none, unless it is
+// to be made then. Its errors never hold anything of it.
+func tokenOf(dataDir string, make bool) (string, error) {
 	path := tokenPath(dataDir)
 	token, err := readToken(path)
+	if errors.Is(err, fs.ErrNotExist) && !make {
+		return "", nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := makeToken(dataDir); err != nil {
 			return "", fmt.Errorf("make a token: %w", err)

@@ -22,17 +22,17 @@ type Set struct {
 
 // has reports whether a caller is in the set. The overflow uid is in none.
 func (s Set) has(c Caller) bool {
-	if !c.Known || c.UID == overflowUID {
+	if !c.Known || c.UID == OverflowID {
 		return false
 	}
 	return slices.Contains(s.UIDs, c.UID) || slices.ContainsFunc(c.GIDs, func(gid uint32) bool {
-		return gid != overflowUID && slices.Contains(s.GIDs, gid)
+		return gid != OverflowID && slices.Contains(s.GIDs, gid)
 	})
 }
 
-// overflowUID stands for users and groups that a namespace has no number for
+// OverflowID stands for users and groups that a namespace has no number for
 // (user_namespaces(7), /proc/sys/kernel/overflowuid).
-const overflowUID = 65534
+const OverflowID = 65534
 
 // Allowed is who besides admins may use one worker type.
 type Allowed struct {
@@ -66,7 +66,7 @@ func (p *Policy) OfUser(c Caller, by Connection) Rights {
 	if p.Mode == Anyone {
 		return Rights{Level: Admin}
 	}
-	if !c.Known || c.UID == overflowUID || by.Forwarded || by.TCP && p.Mode == ByToken {
+	if !c.Known || c.UID == OverflowID || by.Forwarded || by.TCP && p.Mode == ByToken {
 		return Rights{}
 	}
 	if c.UID == 0 || c.UID == p.OwnUID {

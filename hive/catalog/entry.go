@@ -33,6 +33,7 @@ type Entry struct {
 	// Listener says who may listen on a worker's port: its own processes ("tree",
 	// the default), or "any" one, for clients of a container runtime.
 	Listener    string       `mapstructure:"listener"`
+	Allow       AllowEntry   `mapstructure:"allow"`        // who besides admins may use it
 	Dir         string       `mapstructure:"dir"`          // working directory, absolute
 	User        string       `mapstructure:"user"`         // whom workers run as: a name, uid or uid:gid
 	EnvFile     string       `mapstructure:"env_file"`     // absolute; read at each start
@@ -43,6 +44,14 @@ type Entry struct {
 	Live        LiveEntry    `mapstructure:"live"`
 	Stop        StopEntry    `mapstructure:"stop"`
 	Restart     RestartEntry `mapstructure:"restart"`
+}
+
+// AllowEntry is the allow key of an entry: who may start and stop its workers besides
+// admins. Users and groups are names or numbers of the machine's user database.
+type AllowEntry struct {
+	Users  []string `mapstructure:"users"`
+	Groups []string `mapstructure:"groups"`
+	Tokens []string `mapstructure:"tokens"`
 }
 
 // MostPorts is how many ports one worker can lease.

@@ -364,3 +364,25 @@ func kernelAtLeast(major, minor int) bool {
 	}
 	return have[0] > major || have[0] == major && have[1] >= minor
 }
+
+// IsWorkersCgroup reports whether a cgroup, by the id that the kernel gives for a
+// socket, is below the root of a state's workers or below one of the other roots that
+// are given, which are paths relative to the mount. It reads the directories of all
+// workers, so who asks for every connection remembers the answer: an id is never used
+// again in a boot, and a cgroup does not move to another parent.
+func IsWorkersCgroup(id uint64, stateID string, roots []string) bool {
+	h, err := findHierarchy()
+	if err != nil {
+		return false
+	}
+	if own, err := h.rootOf(stateID); err == nil {
+		roots = append(slices.Clone(roots), own)
+	}
+	slices.Sort(roots)
+	for _, root := range slices.Compact(roots) {
+		if cgroupIDs(filepath.Join(h.mount, root))[id] {
+			return true
+		}
+	}
+	return false
+}

@@ -138,6 +138,9 @@ func CgroupRoot(string) (string, error) { return "", ErrNoCgroup }
 // PruneCgroups returns ErrNoCgroup.
 func PruneCgroups(string) (int, error) { return 0, ErrNoCgroup }
 
+// IsWorkersCgroup returns false.
+func IsWorkersCgroup(uint64, string, []string) bool { return false }
+
 // BootID returns ErrUnsupported.
 func BootID() (string, error) { return "", ErrUnsupported }
 

@@ -30,6 +30,27 @@ type AcquireLease struct {
 	Owner string `json:"owner,omitempty"`
 }
 
+// AddToken What a token is for.
+type AddToken struct {
+	// Name Letters, digits, '.', '_', '@' and '-', at most 63, the first a letter or a digit.
+	//
+	// Example: ci
+	Name string `json:"name"`
+
+	// Level `read`, `operate` or `admin`.
+	//
+	// Example: operate
+	Level string `json:"level"`
+
+	// Types With `operate`, and required then: worker types that may be started and stopped.
+	Types []string `json:"types,omitempty"`
+
+	// ExpiresIn How long it counts, at least `1m`; left out: until it is revoked.
+	//
+	// Example: 720h
+	ExpiresIn string `json:"expires_in,omitempty"`
+}
+
 // Audit What an audit has found.
 type Audit struct {
 	// At When it began; null as long as none has run.
@@ -344,6 +365,9 @@ type Job struct {
 	// Example: succeeded
 	State string `json:"state"`
 
+	// RequestedBy Who has asked for something; null if that is not known.
+	RequestedBy *Requester `json:"requested_by"`
+
 	// Request The body as it was submitted.
 	Request json.RawMessage `json:"request"`
 
@@ -402,7 +426,7 @@ type Lease struct {
 	// Ports All ports of the lease.
 	Ports []uint16 `json:"ports"`
 
-	// LeaseID The proof of holding. Not a secret.
+	// LeaseID Which lease this is. Not a secret: only who has acquired it, and admins, may renew or release it.
 	//
 	// Example: 01a20979-2828-751f-977d-9228b32b5011
 	LeaseID string `json:"lease_id"`
@@ -415,7 +439,10 @@ type Lease struct {
 
 	// Owner The worker's name, or what was said at the acquisition.
 	Owner *string `json:"owner"`
-	PID   *int    `json:"pid"`
+
+	// RequestedBy Who has asked for something; null if that is not known.
+	RequestedBy *Requester `json:"requested_by"`
+	PID         *int       `json:"pid"`
 
 	// State `held`, `releasing` (its worker is being stopped), `quarantined` (its holder is gone, and somebody may still be reached on the port) or `unverified` (it cannot be told whether the process is still the holder).
 	//
@@ -699,6 +726,38 @@ type RenewLease struct {
 	TTL string `json:"ttl,omitempty"`
 }
 
+// Requester Who has asked for something; null if that is not known.
+type Requester struct {
+	// Name For a person.
+	//
+	// Example: alice (uid 1000, pid 4711)
+	Name string `json:"name"`
+
+	// Hive It is hive itself: an autostart, or a restart after a reload.
+	Hive bool `json:"hive"`
+
+	// Token The name of the token that was sent; `token-file` is the one in the data directory.
+	Token *string `json:"token"`
+
+	// UID The user whose process has connected; null with a token.
+	UID *uint32 `json:"uid"`
+
+	// User The name of `uid` then.
+	User *string `json:"user"`
+
+	// PID The process; known over a unix socket only.
+	PID *int `json:"pid"`
+}
+
+// Revoked A token that no longer counts.
+type Revoked struct {
+	// Name Example: ci
+	Name string `json:"name"`
+
+	// Status Example: revoked
+	Status string `json:"status"`
+}
+
 // ShuttingDown hive ends.
 type ShuttingDown struct {
 	// Status Example: shutting_down
@@ -756,6 +815,40 @@ type Submitted struct {
 
 	// Operation Example: worker_spawn
 	Operation string `json:"operation"`
+}
+
+// Token A token that callers send as `Authorization: Bearer`, without its secret.
+type Token struct {
+	// Name Example: ci
+	Name string `json:"name"`
+
+	// Level `read`, `operate` (start and stop workers of `types`) or `admin`, each with what is before it.
+	//
+	// Example: operate
+	Level string `json:"level"`
+
+	// Types With `operate`.
+	Types     []string `json:"types"`
+	CreatedAt Time     `json:"created_at"`
+
+	// CreatedBy Who has asked for something; null if that is not known.
+	CreatedBy *Requester `json:"created_by"`
+	ExpiresAt *Time      `json:"expires_at"`
+	Expired   bool       `json:"expired"`
+}
+
+// TokenSecret A token with its secret, which is shown this once.
+type TokenSecret struct {
+	// Token A token that callers send as `Authorization: Bearer`, without its secret.
+	Token Token `json:"token"`
+
+	// Secret What to send: `Authorization: Bearer SECRET`.
+	Secret string `json:"secret"`
+}
+
+// Tokens All tokens.
+type Tokens struct {
+	Tokens []Token `json:"tokens"`
 }
 
 // TypeChange A worker type that is not as it was.
@@ -972,6 +1065,12 @@ type Variable struct {
 	//
 	// Example: device
 	From string `json:"from"`
+}
+
+// Version Which hive this is.
+type Version struct {
+	// Version Example: 1.0.0
+	Version string `json:"version"`
 }
 
 // Worker A process the hive started.
@@ -1460,3 +1559,6 @@ type AcquireLeaseJSONRequestBody = AcquireLease
 
 // RenewLeaseJSONRequestBody defines body for RenewLease for application/json ContentType.
 type RenewLeaseJSONRequestBody = RenewLease
+
+// AddTokenJSONRequestBody defines body for AddToken for application/json ContentType.
+type AddTokenJSONRequestBody = AddToken

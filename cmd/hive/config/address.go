@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"rbeehive/hive/access"
 )
 
 // Address is where the API listens: a TCP port or a unix socket.
@@ -49,18 +52,9 @@ func (a Address) includes(b Address) bool {
 	return !a.TCP.Addr().Is4() || b.TCP.Addr().Is4() // [::] and no host take IPv4 too
 }
 
-// Auth is whether callers need a token.
-type Auth string
-
-// The values of Auth.
-const (
-	AuthNone  Auth = "none"
-	AuthToken Auth = "token"
-)
-
 const wantAddress = "expected host:port with an IP address or localhost, such as " + defaultListen + ", or unix:/path"
 
-// checkListen reads listen, puts port into it, and decides about auth.
+// checkListen reads listen and puts port into it.
 func (l *loader) checkListen(s *settings, c *Config) error {
 	if len(s.Listen) == 0 {
 		return l.fail("listen", "no address; %s", wantAddress)
@@ -82,13 +76,7 @@ func (l *loader) checkListen(s *settings, c *Config) error {
 			}
 		}
 	}
-	c.Auth = Auth(s.Auth)
-	if c.Auth == "" {
-		c.Auth = AuthNone
-		if c.Exposed() {
-			c.Auth = AuthToken
-		}
-	}
+	c.Auth = cmp.Or(access.Mode(s.Auth), access.ByUser)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 
 	"rbeehive/hive"
@@ -21,7 +22,6 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"advertise", c.Advertise != next.Advertise},
 		{"allowed_hosts", !slices.Equal(c.AllowedHosts, next.AllowedHosts)},
 		{"audit.interval", c.AuditInterval != next.AuditInterval},
-		{"auth", c.Auth != next.Auth},
 		{"data_dir", c.DataDir != next.DataDir},
 		{"hive_id", c.HiveID != next.HiveID},
 		{"listen", !slices.Equal(c.Listen, next.Listen)},
@@ -30,6 +30,7 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"logs.max_size", c.Logs.MaxSize != next.Logs.MaxSize},
 		{"models.dir", c.Models.Dir != next.Models.Dir},
 		{"models.endpoint", c.Models.Endpoint != next.Models.Endpoint},
+		{"ports.per_user", c.Ports.PerUser != next.Ports.PerUser},
 		{"ports.policy", c.Ports.Policy != next.Ports.Policy},
 		{"ports.quarantine", c.Ports.Quarantine != next.Ports.Quarantine},
 		{"ports.range", c.Ports.Range != next.Ports.Range},
@@ -44,6 +45,8 @@ func (c *Config) NeedStart(next *Config) []string {
 // program itself acts on at once, sorted.
 func (c *Config) OfProgram(next *Config) []string {
 	return differing([]setting{
+		{"access", !reflect.DeepEqual(c.Access, next.Access) && c.Auth == next.Auth},
+		{"auth", c.Auth != next.Auth},
 		{"log_level", c.LogLevel != next.LogLevel},
 		{"shutdown", c.Shutdown != next.Shutdown},
 		{"tls", c.TLS.renewed(next.TLS)},

@@ -12,6 +12,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/models"
 	"rbeehive/hive/queen"
 )
@@ -78,7 +79,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -103,7 +104,7 @@ func (l *loader) checkChoices(s *settings, _ *Config) error {
 		{"log_level", s.LogLevel, []string{"error", "warn", "info", "debug", "trace"}},
 		{"log_format", s.LogFormat, []string{"text", "json"}},
 		{"ports.policy", s.Ports.Policy, []string{"lowest", "sequential"}},
-		{"auth", s.Auth, []string{string(AuthNone), string(AuthToken)}},
+		{"auth", s.Auth, []string{string(access.ByUser), string(access.ByToken), string(access.Anyone)}},
 		{"audit.orphans", s.Audit.Orphans, []string{"keep", "kill"}},
 	} {
 		if c.value != "" && !slices.Contains(c.words, c.value) {
@@ -175,7 +176,10 @@ func (l *loader) checkPorts(s *settings, c *Config) error {
 		}
 		c.Ports.Reserved = append(c.Ports.Reserved, r)
 	}
-	c.Ports.Quarantine = s.Ports.Quarantine
+	c.Ports.Quarantine, c.Ports.PerUser = s.Ports.Quarantine, s.Ports.PerUser
+	if s.Ports.PerUser < 1 {
+		return l.fail("ports.per_user", "%d: expected at least 1", s.Ports.PerUser)
+	}
 	return l.checkFixed(c)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/viper"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 )
 
@@ -43,11 +44,12 @@ type Config struct {
 	HiveID        string
 	Listen        []Address // at least one
 	Socket        Socket
-	Auth          Auth
-	TLS           *TLS   // nil: none
-	Advertise     string // URL without a path; empty: the listen address
-	DataDir       string // absolute
-	QueenURL      string // empty: none
+	Auth          access.Mode
+	Access        *access.Policy // what auth, access and the entries' allow say together
+	TLS           *TLS           // nil: none
+	Advertise     string         // URL without a path; empty: the listen address
+	DataDir       string         // absolute
+	QueenURL      string         // empty: none
 	AllowedHosts  []string
 	Ports         hive.PortsConfig
 	Jobs          hive.JobsConfig

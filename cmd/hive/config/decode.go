@@ -17,27 +17,28 @@ import (
 
 // settings is the layers merged, as decoded and not yet checked.
 type settings struct {
-	HiveID        string   `mapstructure:"hive_id"`
-	Listen        commas   `mapstructure:"listen"`
-	Port          string   `mapstructure:"port"`
-	DataDir       string   `mapstructure:"data_dir"`
-	QueenURL      string   `mapstructure:"queen_url"`
-	AllowedHosts  commas   `mapstructure:"allowed_hosts"`
-	Auth          string   `mapstructure:"auth"`
-	Advertise     string   `mapstructure:"advertise"`
-	Socket        socket   `mapstructure:"socket"`
-	TLS           keyPair  `mapstructure:"tls"`
-	Shutdown      string   `mapstructure:"shutdown"`
-	LogLevel      string   `mapstructure:"log_level"`
-	LogFormat     string   `mapstructure:"log_format"`
-	Ports         ports    `mapstructure:"ports"`
-	Jobs          jobs     `mapstructure:"jobs"`
-	StartParallel int      `mapstructure:"start_parallel"`
-	WorkersKeep   duration `mapstructure:"workers_keep"`
-	Audit         audit    `mapstructure:"audit"`
-	Logs          logs     `mapstructure:"logs"`
-	Backup        backup   `mapstructure:"backup"`
-	Models        library  `mapstructure:"models"`
+	HiveID        string     `mapstructure:"hive_id"`
+	Listen        commas     `mapstructure:"listen"`
+	Port          string     `mapstructure:"port"`
+	DataDir       string     `mapstructure:"data_dir"`
+	QueenURL      string     `mapstructure:"queen_url"`
+	AllowedHosts  commas     `mapstructure:"allowed_hosts"`
+	Auth          string     `mapstructure:"auth"`
+	Access        accessKeys `mapstructure:"access"`
+	Advertise     string     `mapstructure:"advertise"`
+	Socket        socket     `mapstructure:"socket"`
+	TLS           keyPair    `mapstructure:"tls"`
+	Shutdown      string     `mapstructure:"shutdown"`
+	LogLevel      string     `mapstructure:"log_level"`
+	LogFormat     string     `mapstructure:"log_format"`
+	Ports         ports      `mapstructure:"ports"`
+	Jobs          jobs       `mapstructure:"jobs"`
+	StartParallel int        `mapstructure:"start_parallel"`
+	WorkersKeep   duration   `mapstructure:"workers_keep"`
+	Audit         audit      `mapstructure:"audit"`
+	Logs          logs       `mapstructure:"logs"`
+	Backup        backup     `mapstructure:"backup"`
+	Models        library    `mapstructure:"models"`
 
 	Workers []catalog.Entry `mapstructure:"workers"`
 }
@@ -63,6 +64,7 @@ type ports struct {
 	Reserved   commas   `mapstructure:"reserved"`
 	Policy     string   `mapstructure:"policy"`
 	Quarantine duration `mapstructure:"quarantine"`
+	PerUser    int      `mapstructure:"per_user"`
 }
 
 type jobs struct {
@@ -107,7 +109,7 @@ const (
 func defaults() map[string]any {
 	return map[string]any{
 		"hive_id": defaultHiveID, "listen": defaultListen, "shutdown": "keep", "log_format": defaultLogFormat,
-		"ports::range": "8080-9999", "ports::policy": "lowest", "ports::quarantine": "0s",
+		"ports::range": "8080-9999", "ports::policy": "lowest", "ports::quarantine": "0s", "ports::per_user": 64, "access::tcp_root": true,
 		"jobs::retention": "168h", "jobs::keep": 10000, "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
 		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
 		"logs::max_size": "64MiB", "logs::keep": 3, "logs::max_total": "2GiB",

@@ -22,8 +22,10 @@ func envKeys() []string {
 		case r.keys == nil:
 			keys = append(keys, name)
 		default:
-			for sub := range r.keys {
-				keys = append(keys, name+"::"+sub)
+			for sub, inner := range r.keys {
+				if inner.keys == nil { // a mapping fits into no variable
+					keys = append(keys, name+"::"+sub)
+				}
 			}
 		}
 	}

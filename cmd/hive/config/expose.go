@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rbeehive/hive/access"
 )
 
 // Socket is how unix sockets are made.
@@ -28,6 +30,12 @@ type TLS struct {
 // Exposed reports whether anything beyond this machine can connect.
 func (c *Config) Exposed() bool {
 	return slices.ContainsFunc(c.Listen, func(a Address) bool { return !a.Local() })
+}
+
+// NeedsToken reports whether callers are expected who are not known by the connection:
+// then there is a token file.
+func (c *Config) NeedsToken() bool {
+	return c.Auth == access.ByToken || c.Auth != access.Anyone && c.Exposed()
 }
 
 const defaultSocketMode = 0o600

@@ -27,6 +27,7 @@ func fileRules() rule {
 		return m
 	}
 	worker := values("name preset program command host model device args env port ports listener dir user env_file before_start autostart reload")
+	worker["allow"] = rule{keys: values("users groups tokens")}
 	worker["params"] = rule{params: true}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
 	worker["stop"] = rule{keys: values("signal grace scope command")}
@@ -36,9 +37,11 @@ func fileRules() rule {
 	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep log_level log_format")
 	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
+	callers := rule{keys: values("users groups")}
+	top["access"] = rule{keys: map[string]rule{"admin": callers, "read": callers, "tcp_root": {}}}
 	top["socket"] = rule{keys: values("mode group")}
 	top["tls"] = rule{keys: values("cert key")}
-	top["ports"] = rule{keys: values("range reserved policy quarantine")}
+	top["ports"] = rule{keys: values("range reserved policy quarantine per_user")}
 	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}
 	top["audit"] = rule{keys: values("interval orphans")}
 	top["backup"] = rule{keys: values("interval keep")}

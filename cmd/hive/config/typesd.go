@@ -43,7 +43,7 @@ func (c *Config) addInstalled(dataDir string) error {
 		}
 		c.Workers = append(c.Workers, e)
 	}
-	return nil
+	return c.allowTypes()
 }
 
 // readTypes reads a directory of types, by name; none is no error. Hidden files are
