@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -133,7 +134,7 @@ func TestQuarantinedAndContestedAreFindings(t *testing.T) {
 	r.open()
 	l := r.lease(byTTL(time.Hour))
 	listener := listenOn(t, l.Port)
-	_, err := r.h.ReleaseLease(l.Port, l.LeaseID)
+	_, err := r.h.ReleaseLease(access.Hive(), l.Port, l.LeaseID)
 	require.NoError(t, err)
 	f := finding(r.audit(), hive.FindingQuarantined)
 	require.Equal(t, l.Port, f.Port)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/store"
 )
 
@@ -102,16 +103,16 @@ func TestTheStoryOfALease(t *testing.T) {
 	r.open()
 	feed := r.everything(hive.Start{Latest: true})
 	l := r.lease(byTTL(time.Minute))
-	_, err := r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID}) // is no event
+	_, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID}) // is no event
 	require.NoError(t, err)
 	p := program(t)
-	_, err = r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: p.Pid}})
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: p.Pid}})
 	require.NoError(t, err)
 	squatter := listenOn(t, l.Port)
 	require.NoError(t, p.Kill())
 	require.Equal(t, []string{"ttl held", "process held", "process quarantined"}, feed.leaseStory(l.LeaseID, "quarantined"))
 	require.NoError(t, squatter.Close())
-	freed, err := r.h.ReleaseLease(l.Port, l.LeaseID)
+	freed, err := r.h.ReleaseLease(access.Hive(), l.Port, l.LeaseID)
 	require.NoError(t, err)
 	require.True(t, freed)
 	require.Equal(t, []string{"process free"}, feed.leaseStory(l.LeaseID, "free"))

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/store"
 )
 
@@ -181,7 +182,7 @@ func TestQueueIsBounded(t *testing.T) {
 	_, err = r.h.Submit(t.Context(), op, raw)
 	require.ErrorIs(t, err, hive.ErrQueueFull)
 	for _, j := range []store.Job{one, two} {
-		_, err = r.h.Cancel(t.Context(), j.JobID)
+		_, err = r.h.Cancel(t.Context(), access.Hive(), j.JobID)
 		require.NoError(t, err)
 	}
 	r.do(map[string]any{"operation": "hive_check"})

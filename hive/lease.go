@@ -25,9 +25,6 @@ type Holder struct {
 	PID       int
 	StartTime uint64 // clock ticks since boot (proc_pid_stat(5), field 22) that PID must have; 0: whatever it has
 	TTL       time.Duration
-	// Caller is who asks: PID must be a process of theirs, unless they are root, or an
-	// admin whose user is not known.
-	Caller access.Caller
 }
 
 // LeaseRequest asks for a lease for a program that hive does not start.
@@ -161,43 +158,43 @@ func checkOwner(owner string) error {
 // Errors: *InputError for a process that cannot hold a lease, or that the caller
 // may not name, and for a caller who has as many ports as they may (ErrForbidden); alloc.ErrExhausted,
 // alloc.ErrUnavailable; ErrRecovering, ErrClosed; store.ErrDiskFull; ctx's.
-func (h *Hive) AcquireLease(ctx context.Context, req LeaseRequest) (store.Lease, error) {
+func (h *Hive) AcquireLease(ctx context.Context, by access.Caller, req LeaseRequest) (store.Lease, error) {
 	if !h.serving.Load() {
 		return store.Lease{}, ErrRecovering
 	}
 	if h.ctx.Err() != nil || h.draining.Load() {
 		return store.Lease{}, ErrClosed
 	}
-	if err := h.shares.take(req.Caller, max(1, req.Ports), h.cfg.Ports.PerUser); err != nil {
+	if err := h.shares.take(by, max(1, req.Ports), h.cfg.Ports.PerUser); err != nil {
 		return store.Lease{}, err
 	}
-	l, err := h.acquireFor(ctx, req)
+	l, err := h.acquireFor(ctx, by, req)
 	if err != nil {
-		h.shares.give(req.Caller.Record(), max(1, req.Ports))
+		h.shares.give(by.Record(), max(1, req.Ports))
 	}
 	return l, err
 }
 
-func (h *Hive) acquireFor(ctx context.Context, req LeaseRequest) (store.Lease, error) {
-	p, err := h.openHolder(req.Holder)
+func (h *Hive) acquireFor(ctx context.Context, by access.Caller, req LeaseRequest) (store.Lease, error) {
+	p, err := h.openHolder(by, req.Holder)
 	if err != nil {
 		return store.Lease{}, err
 	}
-	l, err := h.acquire(ctx, req, p)
+	l, err := h.acquire(ctx, by, req, p)
 	if err != nil && p != nil {
 		p.Close()
 	}
 	return l, err
 }
 
-func (h *Hive) acquire(ctx context.Context, req LeaseRequest, p *proc.Process) (store.Lease, error) {
+func (h *Hive) acquire(ctx context.Context, by access.Caller, req LeaseRequest, p *proc.Process) (store.Lease, error) {
 	res, err := h.alloc.Acquire(ctx, alloc.Request{Port: req.Port, Ports: req.Ports})
 	if err != nil {
 		return store.Lease{}, err
 	}
 	l := store.Lease{
 		Port: res.Port, LeaseID: uuid.Must(uuid.NewV7()).String(), Owner: req.Owner,
-		Requester: req.Caller.Record(), State: store.LeaseHeld, AcquiredAt: time.Now().UTC(),
+		Requester: by.Record(), State: store.LeaseHeld, AcquiredAt: time.Now().UTC(),
 	}
 	if len(res.Ports) > 1 {
 		l.Ports = res.Ports
@@ -241,7 +238,7 @@ func heldBy(l store.Lease, h Holder, p *proc.Process) store.Lease {
 // openHolder verifies that a process can hold a lease, and follows it; nil for a
 // ttl. A PID means one of this machine and of hive's PID namespace. Errors are
 // *InputError.
-func (h *Hive) openHolder(o Holder) (*proc.Process, error) {
+func (h *Hive) openHolder(by access.Caller, o Holder) (*proc.Process, error) {
 	if o.PID == 0 {
 		return nil, nil
 	}
@@ -269,7 +266,7 @@ func (h *Hive) openHolder(o Holder) (*proc.Process, error) {
 	if err != nil {
 		return nil, badField("pid", fmt.Sprintf("is %d; it cannot be followed: %v", o.PID, err))
 	}
-	if err := mayName(o.Caller, p); err != nil {
+	if err := mayName(by, p); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -305,29 +302,29 @@ func mayName(by access.Caller, p *proc.Process) error {
 // acquired; ErrNotFound if the port has no lease; ErrConflict if it has
 // another, or a worker's, or it has ended and the port is quarantined;
 // store.ErrDiskFull; ctx's.
-func (h *Hive) RenewLease(ctx context.Context, port uint16, r LeaseRenewal) (store.Lease, error) {
+func (h *Hive) RenewLease(ctx context.Context, by access.Caller, port uint16, r LeaseRenewal) (store.Lease, error) {
 	if !h.serving.Load() {
 		return store.Lease{}, ErrRecovering
 	}
-	p, err := h.openHolder(r.Holder)
+	p, err := h.openHolder(by, r.Holder)
 	if err != nil {
 		return store.Lease{}, err
 	}
-	l, err := h.renew(ctx, port, r, p)
+	l, err := h.renew(ctx, by, port, r, p)
 	if err != nil && p != nil {
 		p.Close()
 	}
 	return l, err
 }
 
-func (h *Hive) renew(ctx context.Context, port uint16, r LeaseRenewal, p *proc.Process) (store.Lease, error) {
+func (h *Hive) renew(ctx context.Context, by access.Caller, port uint16, r LeaseRenewal, p *proc.Process) (store.Lease, error) {
 	ls, err := h.lesseeOf(port, r.LeaseID)
 	if err != nil {
 		return store.Lease{}, err
 	}
 	defer ls.mu.Unlock()
 	l := ls.lease
-	if err := ownLease(r.Caller, l); err != nil {
+	if err := ownLease(by, l); err != nil {
 		return store.Lease{}, err
 	}
 	if r.PID == 0 && r.TTL == 0 {

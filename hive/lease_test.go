@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -47,7 +48,7 @@ func byTTL(ttl time.Duration) hive.LeaseRequest {
 
 func (r *rig) lease(req hive.LeaseRequest) store.Lease {
 	r.Helper()
-	l, err := r.h.AcquireLease(r.Context(), req)
+	l, err := r.h.AcquireLease(r.Context(), access.Hive(), req)
 	require.NoError(r, err)
 	return l
 }
@@ -91,7 +92,7 @@ func TestALeaseOfSeveralPortsForAProgram(t *testing.T) {
 	require.Equal(t, []uint16{r.port(1), r.port(2)}, l.All())
 	require.Equal(t, r.port(0), r.spawn("cpu").Port)
 	require.Equal(t, r.port(3), r.spawn("cpu").Port)
-	freed, err := r.h.ReleaseLease(r.port(2), l.LeaseID)
+	freed, err := r.h.ReleaseLease(access.Hive(), r.port(2), l.LeaseID)
 	require.NoError(t, err)
 	require.True(t, freed)
 	require.Len(t, r.leases(), 2)
@@ -105,14 +106,14 @@ func TestATTLLeaseRunsOutUnlessItIsRenewed(t *testing.T) {
 	expires := r.h.ExpiresAt(kept.LeaseID)
 	require.WithinDuration(t, time.Now().Add(time.Second), *expires, time.Second)
 	r.eventually("the one that nobody renews is freed", func() bool {
-		_, err := r.h.RenewLease(t.Context(), kept.Port, hive.LeaseRenewal{LeaseID: kept.LeaseID})
+		_, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, hive.LeaseRenewal{LeaseID: kept.LeaseID})
 		require.NoError(t, err)
 		return len(r.leases()) == 1
 	})
 	require.Equal(t, kept.Port, r.leases()[0].Port)
-	_, err := r.h.RenewLease(t.Context(), left.Port, hive.LeaseRenewal{LeaseID: left.LeaseID})
+	_, err := r.h.RenewLease(t.Context(), access.Hive(), left.Port, hive.LeaseRenewal{LeaseID: left.LeaseID})
 	require.ErrorIs(t, err, hive.ErrNotFound)
-	longer, err := r.h.RenewLease(t.Context(), kept.Port, hive.LeaseRenewal{LeaseID: kept.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
+	longer, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, hive.LeaseRenewal{LeaseID: kept.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
 	require.NoError(t, err)
 	require.Equal(t, time.Hour, longer.TTL)
 	require.WithinDuration(t, time.Now().Add(time.Hour), *r.h.ExpiresAt(kept.LeaseID), time.Minute)
@@ -125,20 +126,20 @@ func TestALeaseIsBoundToAnotherProcess(t *testing.T) {
 	r.open()
 	first, second := program(t), program(t)
 	l := r.lease(byPID(first.Pid))
-	bound, err := r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: second.Pid}})
+	bound, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: second.Pid}})
 	require.NoError(t, err)
 	require.Equal(t, second.Pid, bound.Identity.PID)
 	require.NoError(t, first.Kill())
 	r.eventually("the first is gone", func() bool { return !alive(first.Pid) })
 	r.never("the lease of the second", 100*time.Millisecond, func() bool { return len(r.leases()) != 1 })
 
-	ttl, err := r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
+	ttl, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
 	require.NoError(t, err)
 	require.Equal(t, store.LeaseTTL, ttl.Kind)
 	require.NoError(t, second.Kill())
 	r.eventually("the second is gone", func() bool { return !alive(second.Pid) })
 	r.never("the lease is nobody's process's", 100*time.Millisecond, func() bool { return len(r.leases()) != 1 })
-	_, err = r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: second.Pid}})
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: second.Pid}})
 	require.ErrorIs(t, err, hive.ErrBadRequest)
 	require.Equal(t, store.LeaseTTL, r.leases()[0].Kind, "a refused renewal changes nothing")
 }
@@ -164,35 +165,35 @@ func TestWhoCannotHoldALease(t *testing.T) {
 		"nobody":         {hive.Holder{PID: gone.Pid}, "no such process runs where hive can see it"},
 		"another's time": {hive.Holder{PID: other.Pid, StartTime: id.StartTicks + 1}, "start_time: is "},
 	} {
-		_, err := r.h.AcquireLease(t.Context(), hive.LeaseRequest{Holder: c.holder})
+		_, err := r.h.AcquireLease(t.Context(), access.Hive(), hive.LeaseRequest{Holder: c.holder})
 		require.ErrorIs(t, err, hive.ErrBadRequest, name)
 		require.ErrorContains(t, err, c.want)
 	}
 	if k := kernelThread(); k != 0 {
-		_, err := r.h.AcquireLease(t.Context(), byPID(k))
+		_, err := r.h.AcquireLease(t.Context(), access.Hive(), byPID(k))
 		require.ErrorContains(t, err, "a thread of the kernel")
 	}
 	require.Len(t, r.leases(), 1, "nothing was leased")
-	l, err := r.h.AcquireLease(t.Context(), hive.LeaseRequest{Holder: hive.Holder{PID: other.Pid, StartTime: id.StartTicks}})
+	l, err := r.h.AcquireLease(t.Context(), access.Hive(), hive.LeaseRequest{Holder: hive.Holder{PID: other.Pid, StartTime: id.StartTicks}})
 	require.NoError(t, err)
 
 	for _, port := range []uint16{w.Port, l.Port} {
-		_, err = r.h.ReleaseLease(port, "another")
+		_, err = r.h.ReleaseLease(access.Hive(), port, "another")
 		require.ErrorIs(t, err, hive.ErrConflict)
-		_, err = r.h.RenewLease(t.Context(), port, hive.LeaseRenewal{LeaseID: w.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
+		_, err = r.h.RenewLease(t.Context(), access.Hive(), port, hive.LeaseRenewal{LeaseID: w.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
 		require.ErrorIs(t, err, hive.ErrConflict, "the lease of a worker is not to be had")
 	}
-	_, err = r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID})
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID})
 	require.ErrorIs(t, err, hive.ErrBadRequest, "there is nothing to renew")
-	_, err = r.h.ReleaseLease(r.port(2), l.LeaseID)
+	_, err = r.h.ReleaseLease(access.Hive(), r.port(2), l.LeaseID)
 	require.ErrorIs(t, err, hive.ErrNotFound)
 	require.Len(t, r.leases(), 2)
 	require.True(t, alive(w.PID) && alive(other.Pid))
 
-	_, err = r.h.AcquireLease(t.Context(), hive.LeaseRequest{Holder: hive.Holder{TTL: time.Hour}, Port: w.Port})
+	_, err = r.h.AcquireLease(t.Context(), access.Hive(), hive.LeaseRequest{Holder: hive.Holder{TTL: time.Hour}, Port: w.Port})
 	require.ErrorIs(t, err, alloc.ErrUnavailable)
 	r.lease(byTTL(time.Hour))
-	_, err = r.h.AcquireLease(t.Context(), byTTL(time.Hour))
+	_, err = r.h.AcquireLease(t.Context(), access.Hive(), byTTL(time.Hour))
 	require.ErrorIs(t, err, alloc.ErrExhausted)
 }
 
@@ -258,10 +259,10 @@ func TestTheHolderIsGoneAndSomebodyStillListens(t *testing.T) {
 	quarantined := func() bool { return r.leases()[0].State == store.LeaseQuarantined }
 	r.eventually("it is quarantined", quarantined)
 	require.Contains(t, r.leases()[0].Reason, "has ended, and ")
-	freed, err := r.h.ReleaseLease(l.Port, l.LeaseID)
+	freed, err := r.h.ReleaseLease(access.Hive(), l.Port, l.LeaseID)
 	require.NoError(t, err)
 	require.False(t, freed, "somebody still listens")
-	_, err = r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
 	require.ErrorIs(t, err, hive.ErrConflict)
 	require.ErrorContains(t, err, "has ended and the port is quarantined")
 	require.NoError(t, listener.Close())
@@ -269,11 +270,11 @@ func TestTheHolderIsGoneAndSomebodyStillListens(t *testing.T) {
 
 	ttl := r.lease(byTTL(time.Hour))
 	listener = listenOn(t, ttl.Port)
-	freed, err = r.h.ReleaseLease(ttl.Port, ttl.LeaseID)
+	freed, err = r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
 	require.NoError(t, err)
 	require.False(t, freed)
 	require.NoError(t, listener.Close())
-	freed, err = r.h.ReleaseLease(ttl.Port, ttl.LeaseID)
+	freed, err = r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
 	if !errors.Is(err, hive.ErrNotFound) { // else the review came first
 		require.NoError(t, err)
 		require.True(t, freed)
@@ -353,24 +354,27 @@ func TestLeaseOfSomebodyElsesProcess(t *testing.T) {
 	r := newRig(t, 3)
 	r.open()
 	own := uint32(os.Geteuid())
-	other, root := own+54321, uint32(0)
-	as := func(uid *uint32) hive.LeaseRequest {
-		req := byPID(program(t).Pid)
-		req.Caller = uid
-		return req
+	other := own + 54321
+	as := func(uid uint32) access.Caller {
+		return access.Caller{Known: true, UID: uid, Rights: access.Rights{Level: access.Admin}}
 	}
-	_, err := r.h.AcquireLease(t.Context(), as(&other))
+	_, err := r.h.AcquireLease(t.Context(), as(other), byPID(program(t).Pid))
 	require.ErrorIs(t, err, hive.ErrForbidden)
 	var in *hive.InputError
 	require.ErrorAs(t, err, &in)
 	require.Equal(t, "pid", in.Field)
 	require.Contains(t, in.Detail, "a process of the user with uid "+strconv.Itoa(int(own))+"; the caller has uid "+strconv.Itoa(int(other)))
 	require.Empty(t, r.leases())
+	token := access.Caller{Token: "ci", Rights: access.Rights{Level: access.Operate}}
+	_, err = r.h.AcquireLease(t.Context(), token, byPID(program(t).Pid))
+	require.ErrorIs(t, err, hive.ErrForbidden, "of a token it is not known whose processes are theirs")
 
-	r.lease(as(&own))
-	r.lease(as(&root))
-	l := r.lease(as(nil)) // over TCP
-	_, err = r.h.RenewLease(t.Context(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: as(&other).Holder})
+	for _, by := range []access.Caller{as(own), as(0)} {
+		_, err := r.h.AcquireLease(t.Context(), by, byPID(program(t).Pid))
+		require.NoError(t, err)
+	}
+	l := r.lease(byPID(program(t).Pid))
+	_, err = r.h.RenewLease(t.Context(), as(other), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: byPID(program(t).Pid).Holder})
 	require.ErrorIs(t, err, hive.ErrForbidden)
 	after, err := r.h.Lease(l.Port)
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -80,7 +81,7 @@ func TestJobsAreCounted(t *testing.T) {
 	w := r.spawn("serve")
 	slow := r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow"})
 	r.eventually("it runs", func() bool { return r.gather()["jobs state=running"] == 1 })
-	_, err := r.h.Cancel(t.Context(), slow.JobID)
+	_, err := r.h.Cancel(t.Context(), access.Hive(), slow.JobID)
 	require.NoError(t, err)
 	r.do(map[string]any{"operation": "worker_stop", "worker_id": "nobody"})
 	r.do(map[string]any{"operation": "worker_process_list"})

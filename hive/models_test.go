@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 	"rbeehive/test/hub"
@@ -165,7 +166,7 @@ func TestDownloadIsJoinedAndCancelled(t *testing.T) {
 	r.open()
 	first, second, third := r.submit(download("org/name")), r.submit(download("org/name")), r.submit(download("org/name"))
 	r.eventually("it comes", func() bool { return server.Sent() > mib })
-	_, err := r.h.Cancel(t.Context(), first.JobID)
+	_, err := r.h.Cancel(t.Context(), access.Hive(), first.JobID)
 	require.NoError(t, err)
 	one, err := r.h.WaitJob(t.Context(), second.JobID)
 	require.NoError(t, err)
@@ -196,7 +197,7 @@ func TestCancelledDownloadStops(t *testing.T) {
 	r.open()
 	job := r.submit(download("org/name"))
 	r.eventually("it comes", func() bool { return server.Sent() > mib/4 })
-	rec, err := r.h.Cancel(t.Context(), job.JobID)
+	rec, err := r.h.Cancel(t.Context(), access.Hive(), job.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobCancelled, rec.State)
 	require.Empty(t, r.models())

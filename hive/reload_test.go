@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -328,7 +329,7 @@ func TestSettingsAreSwapped(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.h.Submit(t.Context(), op, raw)
 	require.ErrorIs(t, err, hive.ErrQueueFull)
-	_, err = r.h.Cancel(t.Context(), job.JobID)
+	_, err = r.h.Cancel(t.Context(), access.Hive(), job.JobID)
 	require.NoError(t, err)
 }
 

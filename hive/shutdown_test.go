@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -106,7 +107,7 @@ func TestCancelledSpawnDoesNotSucceedAfterARestart(t *testing.T) {
 	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "deaf"})
 	r.eventually("it runs and ignores SIGTERM", func() bool { return r.logHas("armed") })
 	done := make(chan struct{})
-	go func() { defer close(done); _, _ = r.h.Cancel(t.Context(), job.JobID) }()
+	go func() { defer close(done); _, _ = r.h.Cancel(t.Context(), access.Hive(), job.JobID) }()
 	r.eventually("it is being stopped", func() bool { return r.h.Workers()[0].State == store.WorkerStopping })
 	r.close()
 	<-done
@@ -227,7 +228,7 @@ func TestCancelledCheckLeavesNothing(t *testing.T) {
 			}
 			return false
 		})
-		if _, err := r.h.Cancel(t.Context(), job.JobID); err != nil {
+		if _, err := r.h.Cancel(t.Context(), access.Hive(), job.JobID); err != nil {
 			require.ErrorIs(t, err, hive.ErrConflict, "it was quicker")
 		}
 		rec, err := r.h.Job(job.JobID)

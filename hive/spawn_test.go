@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -168,14 +169,14 @@ func TestCancelledSpawnLeavesNothing(t *testing.T) {
 	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "mute"})
 	r.eventually("the worker runs", func() bool { return len(r.processes()) == 1 })
 	pid := int(r.processes()[0]["pid"].(float64))
-	rec, err := r.h.Cancel(t.Context(), job.JobID)
+	rec, err := r.h.Cancel(t.Context(), access.Hive(), job.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobCancelled, rec.State)
 	require.False(t, alive(pid))
 	require.Empty(t, r.leases())
-	_, err = r.h.Cancel(t.Context(), job.JobID)
+	_, err = r.h.Cancel(t.Context(), access.Hive(), job.JobID)
 	require.ErrorIs(t, err, hive.ErrConflict)
-	_, err = r.h.Cancel(t.Context(), "job-unknown")
+	_, err = r.h.Cancel(t.Context(), access.Hive(), "job-unknown")
 	require.ErrorIs(t, err, hive.ErrNotFound)
 }
 

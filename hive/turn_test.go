@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
@@ -125,7 +126,7 @@ func TestAGapInALine(t *testing.T) {
 	restart := r.submit(map[string]any{"operation": "worker_restart", "worker_id": "a"})
 	stop := r.submit(map[string]any{"operation": "worker_stop", "worker_id": "a"})
 	r.eventually("the stop waits", func() bool { return len(r.waits(stop.JobID)) == 1 })
-	_, err := r.h.Cancel(t.Context(), restart.JobID)
+	_, err := r.h.Cancel(t.Context(), access.Hive(), restart.JobID)
 	require.NoError(t, err)
 	r.eventually("it waits for the spawn", func() bool { return len(r.waits(stop.JobID)) == 2 })
 	require.Equal(t, []string{restart.JobID, spawn.JobID}, r.waits(stop.JobID))
@@ -178,7 +179,7 @@ func TestAWaitingStopCanBeCancelled(t *testing.T) {
 	spawn := r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow", "name": "a"})
 	stop := r.submit(map[string]any{"operation": "worker_stop", "worker_id": "a"})
 	r.eventually("it waits", func() bool { return len(r.waits(stop.JobID)) == 1 })
-	job, err := r.h.Cancel(t.Context(), stop.JobID)
+	job, err := r.h.Cancel(t.Context(), access.Hive(), stop.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobCancelled, job.State)
 	require.NoError(t, os.WriteFile(gate, nil, 0o600))
@@ -198,7 +199,7 @@ func TestCancelledSpawnsLeaveNothing(t *testing.T) {
 		job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "cpu", "name": "a"})
 		moment := time.NewTimer(span * time.Duration(n) / 20)
 		<-moment.C
-		ended, err := r.h.Cancel(t.Context(), job.JobID)
+		ended, err := r.h.Cancel(t.Context(), access.Hive(), job.JobID)
 		if err == nil {
 			cancelled++
 			require.Equal(t, store.JobCancelled, ended.State)
@@ -227,13 +228,13 @@ func TestIdempotencyKeys(t *testing.T) {
 	once := func(key string, raw json.RawMessage) (store.Job, error) {
 		op, err := r.h.Decode(raw)
 		require.NoError(t, err)
-		return r.h.SubmitOnce(t.Context(), key, op, raw)
+		return r.h.SubmitFor(t.Context(), access.Hive(), key, op, raw)
 	}
 	var wg sync.WaitGroup
 	ids := make([]string, 100)
 	for i := range ids {
 		wg.Go(func() {
-			job, err := r.h.SubmitOnce(t.Context(), "k", op, raw)
+			job, err := r.h.SubmitFor(t.Context(), access.Hive(), "k", op, raw)
 			if err == nil {
 				ended, waitErr := r.h.WaitJob(t.Context(), job.JobID)
 				if waitErr == nil && ended.State == store.JobSucceeded {
@@ -295,7 +296,7 @@ func TestCancelWhileBeforeStartRuns(t *testing.T) {
 	spawn := r.submit(map[string]any{"operation": "worker_spawn", "worker": "slow", "name": "a"})
 	stop := r.submit(map[string]any{"operation": "worker_stop", "worker_id": "a"})
 	r.eventually("before_start runs", func() bool { return r.logFiles() != "" })
-	job, err := r.h.Cancel(t.Context(), spawn.JobID)
+	job, err := r.h.Cancel(t.Context(), access.Hive(), spawn.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobCancelled, job.State)
 	require.Equal(t, hive.CodeCancelled, job.Error.Code)

@@ -31,8 +31,7 @@ func (s *Server) acquireLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req.Caller = callerOf(r)
-	lease, err := s.hive.Load().AcquireLease(r.Context(), req)
+	lease, err := s.hive.Load().AcquireLease(r.Context(), callerOf(r), req)
 	if err != nil {
 		return err
 	}
@@ -49,8 +48,7 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request, port wire.Po
 	if err != nil {
 		return err
 	}
-	renewal.Caller = callerOf(r)
-	lease, err := s.hive.Load().RenewLease(r.Context(), uint16(port), renewal)
+	lease, err := s.hive.Load().RenewLease(r.Context(), callerOf(r), uint16(port), renewal)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 func TestTokenIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
-	token, err := main.TokenOf(dir)
+	token, err := main.TokenOf(dir, true)
 	require.NoError(t, err)
 	require.Regexp(t, `^[A-Z2-7]{52}$`, token) // 5 bits each
 	path := filepath.Join(dir, "token")
@@ -23,10 +23,10 @@ func TestTokenIsMadeOnce(t *testing.T) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, token+"\n", string(text))
-	again, err := main.TokenOf(dir)
+	again, err := main.TokenOf(dir, true)
 	require.NoError(t, err)
 	require.Equal(t, token, again)
-	other, err := main.TokenOf(t.TempDir())
+	other, err := main.TokenOf(t.TempDir(), true)
 	require.NoError(t, err)
 	require.NotEqual(t, token, other)
 	left, err := os.ReadDir(dir)
@@ -43,7 +43,7 @@ func TestTokenOfManyStartsAtOnce(t *testing.T) {
 	for i := range tokens {
 		all.Go(func() {
 			var err error
-			if tokens[i], err = main.TokenOf(dir); err != nil {
+			if tokens[i], err = main.TokenOf(dir, true); err != nil {
 				tokens[i] = err.Error()
 			}
 		})
@@ -59,7 +59,7 @@ func TestTokenOfManyStartsAtOnce(t *testing.T) {
 func TestTokenOfOnesOwn(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "token"), "  my-own.token_~+/=!\n\n")
-	token, err := main.TokenOf(dir)
+	token, err := main.TokenOf(dir, true)
 	require.NoError(t, err)
 	require.Equal(t, "my-own.token_~+/=!", token)
 }
@@ -109,7 +109,7 @@ func TestTokenThatIsRefused(t *testing.T) {
 			path := filepath.Join(dir, "token")
 			write(t, path, secret)
 			require.NoError(t, tc.make(path))
-			_, err := main.TokenOf(dir)
+			_, err := main.TokenOf(dir, true)
 			require.ErrorContains(t, err, tc.want)
 			require.ErrorContains(t, err, path)
 			require.NotContains(t, err.Error(), secret)
@@ -125,6 +125,6 @@ func TestTokenOfSomebodyElse(t *testing.T) {
 	path := filepath.Join(dir, "token")
 	write(t, path, "secret-of-another")
 	require.NoError(t, os.Chown(path, 54321, -1))
-	_, err := main.TokenOf(dir)
+	_, err := main.TokenOf(dir, true)
 	require.EqualError(t, err, "the token "+path+" belongs to the user with uid 54321, and hive runs as 0; run: chown 0 "+path)
 }

@@ -3,7 +3,9 @@ package config_test
 import (
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 )
 
@@ -67,14 +70,26 @@ func byValue() cmp.Options {
 	return cmp.Options{cmp.Comparer(func(a, b config.Address) bool { return a == b }), cmpopts.EquateEmpty()}
 }
 
+// hiveGroup is the group hive, where this machine has one.
+func hiveGroup(t *testing.T) []uint32 {
+	t.Helper()
+	g, err := user.LookupGroup("hive")
+	if err != nil {
+		return nil
+	}
+	gid, err := strconv.ParseUint(g.Gid, 10, 32)
+	require.NoError(t, err)
+	return []uint32{uint32(gid)}
+}
+
 func TestDefaults(t *testing.T) {
 	p := newPlace(t)
 	got, err := p.load(t)
 	require.NoError(t, err)
 	want := &config.Config{
-		HiveID: "localhost", Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: config.AuthNone,
+		HiveID: "localhost", Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: access.ByUser, Access: &access.Policy{Mode: access.ByUser, OwnUID: 1000, Admin: access.Set{GIDs: hiveGroup(t)}},
 		Socket: config.Socket{Mode: 0o600, GID: -1}, DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
-		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest},
+		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
 		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30}, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
@@ -95,7 +110,8 @@ data_dir: /srv/hive
 queen_url: http://queen.lan:7833
 allowed_hosts: [gpubox.lan, 10.0.0.7]
 auth: none
-ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 30s}
+ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 30s, per_user: 10}
+access: {admin: {users: [0, 1234], groups: []}, read: {groups: [root]}, tcp_root: false}
 shutdown: stop
 jobs: {retention: 24h, keep: 500, max_queued: 5, max_queue_age: 1m, stream_wait: 10s}
 workers_keep: 1h
@@ -118,6 +134,7 @@ workers:
     port: 8188
     ports: 2
     listener: any
+    allow: {users: [1000], groups: [root], tokens: [ci]}
     dir: /srv
     user: nobody
     env_file: /etc/hive/web.env
@@ -137,12 +154,16 @@ workers:
 	require.Equal(t, "hive.yaml", got.File)
 	require.FileExists(t, file)
 	want := &config.Config{
-		File: "hive.yaml", HiveID: "gpubox", Listen: []config.Address{addr("[::1]:7900"), {Socket: "/run/hive/hive.sock"}}, Auth: config.AuthNone,
+		File: "hive.yaml", HiveID: "gpubox", Listen: []config.Address{addr("[::1]:7900"), {Socket: "/run/hive/hive.sock"}}, Auth: access.Anyone,
+		Access: &access.Policy{
+			Mode: access.Anyone, OwnUID: 1000, NoTCPRoot: true, Admin: access.Set{UIDs: []uint32{0, 1234}}, Read: access.Set{GIDs: []uint32{0}},
+			Types: map[string]access.Allowed{"Web": {Set: access.Set{UIDs: []uint32{1000}, GIDs: []uint32{0}}, Tokens: []string{"ci"}}},
+		},
 		Socket: config.Socket{Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan", DataDir: "/srv/hive",
 		QueenURL: "http://queen.lan:7833", AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
 		Ports: hive.PortsConfig{
 			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
-			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second,
+			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second, PerUser: 10,
 		},
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
 		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
@@ -154,7 +175,7 @@ workers:
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
 			Model: "/models/Q.gguf", Device: "0", Params: map[string]string{"ctx": "32768", "flash": "true", "t": "0.10"},
 			Args: []string{"-x", "a,b"}, Env: []string{"HF_HOME=/models/hf", "HF_TOKEN"},
-			Port: 8188, Ports: 2, Listener: "any", Dir: "/srv", User: "nobody", EnvFile: "/etc/hive/web.env",
+			Port: 8188, Ports: 2, Listener: "any", Allow: catalog.AllowEntry{Users: []string{"1000"}, Groups: []string{"root"}, Tokens: []string{"ci"}}, Dir: "/srv", User: "nobody", EnvFile: "/etc/hive/web.env",
 			BeforeStart: []string{"/usr/local/bin/prepare", "{{.Model}}"}, Autostart: true, Reload: "restart",
 			Live:    catalog.LiveEntry{Path: ptr("/live"), Interval: ptr(5 * time.Second), Failures: 2, Action: "report"},
 			Restart: catalog.RestartEntry{Policy: "always", Max: ptr(3), Window: ptr(time.Minute), Backoff: ptr(2 * time.Second), MaxBackoff: ptr(20 * time.Second)},
@@ -186,7 +207,7 @@ func TestPrecedence(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, hive.PortsConfig{
 		Range: alloc.Range{First: 9000, Last: 9001}, Policy: alloc.Sequential,
-		Reserved: []alloc.Range{{First: 9000, Last: 9000}, {First: 9001, Last: 9001}},
+		Reserved: []alloc.Range{{First: 9000, Last: 9000}, {First: 9001, Last: 9001}}, PerUser: 64,
 	}, c.Ports)
 }
 
@@ -208,7 +229,7 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "box", c.HiveID)
 	require.Equal(t, []config.Address{addr("127.0.0.1:7900"), {Socket: "/run/h"}}, c.Listen)
-	require.Equal(t, config.AuthToken, c.Auth)
+	require.Equal(t, access.ByToken, c.Auth)
 	require.Equal(t, config.Socket{Mode: 0o666, GID: 0}, c.Socket)
 	require.Equal(t, "http://gpubox.lan:7835", c.Advertise)
 	require.Equal(t, "/srv/x", c.DataDir)

@@ -23,8 +23,12 @@ func keysOf(t reflect.Type, prefix string) (keys []string) {
 		if name == "-" {
 			continue // no key
 		}
-		if f.Type.Kind() == reflect.Struct {
-			keys = append(keys, keysOf(f.Type, name+".")...)
+		inner := f.Type
+		if inner.Kind() == reflect.Pointer && inner.Elem().Kind() == reflect.Struct {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct {
+			keys = append(keys, keysOf(inner, name+".")...)
 			continue
 		}
 		keys = append(keys, name)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/hive/access"
 )
 
 // certify writes a self-signed certificate and its key.
@@ -38,22 +39,24 @@ func certify(t *testing.T, dir string) (cert, key string) {
 
 func TestAuthFollowsListen(t *testing.T) {
 	for doc, want := range map[string]struct {
-		auth    config.Auth
-		exposed bool
+		auth           access.Mode
+		exposed, token bool
 	}{
-		"":                                     {config.AuthNone, false},
-		"listen: unix:/run/h\n":                {config.AuthNone, false},
-		"listen: ['[::1]:1', '127.8.8.8:1']\n": {config.AuthNone, false},
-		"auth: token\n":                        {config.AuthToken, false},
-		"listen: 0.0.0.0:1\n":                  {config.AuthToken, true},
-		"listen: ['127.0.0.1:1', '10.0.0.1:1']\n": {config.AuthToken, true},
-		"listen: ':1'\n":                                 {config.AuthToken, true},
-		"listen: '[::]:1'\nauth: none\n":                 {config.AuthNone, true},
-		"listen: ['unix:/run/h', ':1']\nauth: token\n":   {config.AuthToken, true},
-		"listen: ['unix:/run/h', '127.0.0.1:1']\n":       {config.AuthNone, false},
-		"listen: '[fe80::1%lo]:1'\n":                     {config.AuthToken, true},
-		"listen: '[::ffff:127.0.0.1]:1'\n":               {config.AuthNone, false},
-		"listen: '[::ffff:10.0.0.1]:1'\nauth: 'token'\n": {config.AuthToken, true},
+		"":                                     {access.ByUser, false, false},
+		"listen: unix:/run/h\n":                {access.ByUser, false, false},
+		"listen: ['[::1]:1', '127.8.8.8:1']\n": {access.ByUser, false, false},
+		"auth: token\n":                        {access.ByToken, false, true},
+		"auth: users\n":                        {access.ByUser, false, false},
+		"auth: none\n":                         {access.Anyone, false, false},
+		"listen: 0.0.0.0:1\n":                  {access.ByUser, true, true},
+		"listen: ['127.0.0.1:1', '10.0.0.1:1']\n": {access.ByUser, true, true},
+		"listen: ':1'\n":                                 {access.ByUser, true, true},
+		"listen: '[::]:1'\nauth: none\n":                 {access.Anyone, true, false},
+		"listen: ['unix:/run/h', ':1']\nauth: token\n":   {access.ByToken, true, true},
+		"listen: ['unix:/run/h', '127.0.0.1:1']\n":       {access.ByUser, false, false},
+		"listen: '[fe80::1%lo]:1'\n":                     {access.ByUser, true, true},
+		"listen: '[::ffff:127.0.0.1]:1'\n":               {access.ByUser, false, false},
+		"listen: '[::ffff:10.0.0.1]:1'\nauth: 'token'\n": {access.ByToken, true, true},
 	} {
 		p := newPlace(t)
 		p.write(t, "hive.yaml", doc)
@@ -61,6 +64,7 @@ func TestAuthFollowsListen(t *testing.T) {
 		require.NoError(t, err, doc)
 		require.Equal(t, want.auth, c.Auth, doc)
 		require.Equal(t, want.exposed, c.Exposed(), doc)
+		require.Equal(t, want.token, c.NeedsToken(), doc)
 	}
 }
 
