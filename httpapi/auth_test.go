@@ -40,6 +40,10 @@ func TestAuthorization(t *testing.T) {
 	}
 	s, logged := tokenServer()
 	h := s.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	r := localRequest(http.MethodGet, "/v1/jobs")
+	r.Header.Set("Authorization", "Bearer other")
+	require.Equal(t, 503, serve(h, r).Code, "before the state is open it is not known whether that is a token")
+	s.SetHive(newRig(t, rigOptions{}).hive)
 	for _, tt := range tests {
 		r := localRequest(http.MethodPost, "/v1/jobs")
 		r.Header["Authorization"] = tt.header
@@ -51,13 +55,13 @@ func TestAuthorization(t *testing.T) {
 		require.Equal(t, "Bearer", rec.Header().Get("WWW-Authenticate"))
 		p := problemOf(t, rec.Result(), rec.Body.String())
 		require.Equal(t, "unauthorized", p.Code)
-		require.Contains(t, p.Detail, "in /var/lib/hive/token on hive's machine")
+		require.Contains(t, p.Detail, "in /var/lib/hive/token on hive's machine", tt.name)
 		require.NotContains(t, rec.Body.String(), secret)
 	}
 	require.NotContains(t, logged(), secret)
 	require.NotContains(t, logged(), secret[:5])
 
-	r := localRequest(http.MethodGet, "/v1/hive?token="+secret+"&access_token="+secret)
+	r = localRequest(http.MethodGet, "/v1/hive?token="+secret+"&access_token="+secret)
 	require.Equal(t, 401, serve(h, r).Code, "a URL is no place for a token")
 }
 

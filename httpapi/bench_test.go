@@ -31,7 +31,7 @@ func benchmarkGet(b *testing.B, path string) {
 	require.NoError(b, err)
 	defer func() { require.NoError(b, h.Close()) }()
 	require.NoError(b, h.Recover(b.Context()))
-	server := httpapi.New(httpapi.Options{Log: log})
+	server := httpapi.New(httpapi.Options{Access: anyone(), Log: log})
 	server.SetHive(h)
 	handler := server.Handler()
 	r := localRequest(http.MethodGet, path)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 )
@@ -120,29 +122,31 @@ func TestWhoMayNameAQueen(t *testing.T) {
 		resp, body := r.send(http.MethodGet, "/capabilities?queen_url="+q.url, "", header...)
 		require.Equal(t, http.StatusForbidden, resp.StatusCode)
 		require.Contains(t, body, `"code":"cross_origin"`)
-		resp, _ = r.send(http.MethodGet, "/capabilities", "", header...)
-		require.Equal(t, http.StatusOK, resp.StatusCode)
 	}
 
-	// From another machine, where no token is asked for: an answer, and no more.
-	req := httptest.NewRequest(http.MethodGet, "http://localhost/capabilities?queen_url="+q.url, nil)
-	req.RemoteAddr = "192.0.2.7:4711"
-	w := httptest.NewRecorder()
-	r.server.Handler().ServeHTTP(w, req)
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Contains(t, r.logged(), "passed over")
+	// Who may only look gets an answer, and no more.
+	log, logged := captureLog()
+	guarded := httpapi.New(httpapi.Options{Log: log, Token: "secret", Access: &access.Policy{Mode: access.ByToken}})
+	guarded.SetHive(r.hive)
+	ask := func(token string) int {
+		req := httptest.NewRequest(http.MethodGet, "http://localhost/capabilities?queen_url="+q.url, nil)
+		req.RemoteAddr = "192.0.2.7:4711"
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		guarded.Handler().ServeHTTP(w, req)
+		return w.Code
+	}
+	require.Equal(t, http.StatusUnauthorized, ask(""))
+	_, reader, err := r.hive.AddToken(t.Context(), access.Hive(), hive.NewToken{Name: "queen", Rights: access.Rights{Level: access.Read}})
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, ask(reader))
+	require.Contains(t, logged(), "passed over")
 	require.Empty(t, q.words())
 
-	// The same with a token, and from this machine over a socket.
-	guarded := httpapi.New(httpapi.Options{Log: r.cfg.Log, Token: "secret"})
-	guarded.SetHive(r.hive)
-	w = httptest.NewRecorder()
-	guarded.Handler().ServeHTTP(w, req)
-	require.Equal(t, http.StatusUnauthorized, w.Code)
-	req.Header.Set("Authorization", "Bearer secret")
-	w = httptest.NewRecorder()
-	guarded.Handler().ServeHTTP(w, req)
-	require.Equal(t, http.StatusOK, w.Code)
+	// An admin is heard, by token and over a socket.
+	require.Equal(t, http.StatusOK, ask("secret"))
 	<-q.beats
 	require.Len(t, q.words(), 1)
 

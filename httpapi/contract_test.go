@@ -64,7 +64,8 @@ func reportUnseen() int {
 func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	log, _ := captureLog()
 	s := httpapi.New(httpapi.Options{
-		Log: log, Shutdown: func() {}, Reload: func(context.Context, bool) (hive.Plan, error) { return hive.Plan{}, nil },
+		Access: anyone(),
+		Log:    log, Shutdown: func() {}, Reload: func(context.Context, bool) (hive.Plan, error) { return hive.Plan{}, nil },
 	})
 	require.Equal(t, document().Operations(), s.Operations())
 }
@@ -75,7 +76,8 @@ func TestTheRestOfTheContract(t *testing.T) {
 	log, _ := captureLog()
 	asked := make(chan struct{}, 1)
 	s := httpapi.New(httpapi.Options{
-		Log: log, Shutdown: func() { asked <- struct{}{} },
+		Access: anyone(),
+		Log:    log, Shutdown: func() { asked <- struct{}{} },
 		Reload: func(_ context.Context, dryRun bool) (hive.Plan, error) {
 			if !dryRun {
 				return hive.Plan{}, &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: "hive.yaml:1: x"}
@@ -104,7 +106,7 @@ func TestTheRestOfTheContract(t *testing.T) {
 
 // TestTheCheckCanFail shows that each kind of deviation is noticed.
 func TestTheCheckCanFail(t *testing.T) {
-	job := `{"job_id":"j","operation":"worker_stop","state":"succeeded","request":null,"error":null,` +
+	job := `{"job_id":"j","operation":"worker_stop","state":"succeeded","requested_by":null,"request":null,"error":null,` +
 		`"created_at":"2026-11-23T17:34:24.819Z","started_at":null,"finished_at":null,"result":`
 	stopped := `{"worker_id":"w","name":null,"port":8080,"status":"stopped"}`
 	event := `{"seq":1,"job_seq":1,"at":"2026-11-23T17:34:24.819Z","type":"log","job_id":"j","worker_id":null,"message":"m","data":null}`

@@ -48,13 +48,10 @@ var provocations = map[string]provocation{
 	"method_not_allowed":  {405, "DELETE; allowed: GET, HEAD, OPTIONS", false, ask("DELETE", "/v1/hive", "")},
 	"cross_origin":        {403, "cross-origin request refused", false, ask("POST", "/v1/jobs", "{}", "Origin", "https://evil.example")},
 	"forbidden":           {403, "the caller has uid 54321", false, provokeForbidden},
-	"unauthorized": {401, "the token is not the one in /srv/token on hive's machine", false, func(t *testing.T) (*http.Response, string) {
-		log, _ := captureLog()
-		r := localRequest(http.MethodGet, "/v1/hive")
-		r.Header.Set("Authorization", "Bearer other")
-		rec := serve(httpapi.New(httpapi.Options{Log: log, Token: secret, TokenFile: "/srv/token"}).Handler(), r)
-		require.Equal(t, "Bearer", rec.Header().Get("WWW-Authenticate"))
-		return rec.Result(), rec.Body.String()
+	"unauthorized": {401, "with a token of this hive that has not expired", false, func(t *testing.T) (*http.Response, string) {
+		resp, body := newRig(t, rigOptions{}).send(http.MethodGet, "/v1/hive", "", "Authorization", "Bearer other")
+		require.Equal(t, "Bearer", resp.Header.Get("WWW-Authenticate"))
+		return resp, body
 	}},
 	"forbidden_host":   {403, `Host "evil.example" is neither a loopback name nor in allowed_hosts`, false, provokeForbiddenHost},
 	"conflict":         {409, "has already ended (failed)", false, provokeConflict},
@@ -113,7 +110,7 @@ func provokeForbidden(t *testing.T) (*http.Response, string) {
 		skip(t, "only root can be another user")
 	}
 	body := fmt.Sprintf(`{"pid":%d}`, os.Getppid())
-	conn := dialAs(t, 54321, newRig(t, rigOptions{}).serveSocket())
+	conn := dialAs(t, 54321, newRig(t, rigOptions{access: admins(54321)}).serveSocket())
 	_, err := fmt.Fprintf(conn, "POST /v1/leases HTTP/1.1\r\nHost: anything\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

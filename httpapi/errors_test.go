@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
@@ -66,7 +67,7 @@ func TestInputErrorNamesTheField(t *testing.T) {
 
 func TestInternalErrorIsInTheLogOnly(t *testing.T) {
 	log, lines := captureLog()
-	s := httpapi.New(httpapi.Options{Log: log})
+	s := httpapi.New(httpapi.Options{Log: log, Access: anyone()})
 	p := failWith(t, s, errors.New("secret: /var/lib/hive/token"))
 	require.Equal(t, http.StatusInternalServerError, p.Status)
 	require.NotContains(t, p.Detail, "secret")
@@ -78,7 +79,7 @@ func TestInternalErrorIsInTheLogOnly(t *testing.T) {
 
 func TestPanicIsAnInternalError(t *testing.T) {
 	log, lines := captureLog()
-	s := httpapi.New(httpapi.Options{Log: log})
+	s := httpapi.New(httpapi.Options{Log: log, Access: anyone()})
 	rec := serve(s.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("at the disco") })), localRequest(http.MethodGet, "/"))
 	require.Equal(t, http.StatusInternalServerError, rec.Code)
 	require.NotContains(t, rec.Body.String(), "disco")
@@ -97,7 +98,7 @@ func TestErrorAfterTheStartCutsTheConnection(t *testing.T) {
 
 func TestCancelledRequestIsNotInternal(t *testing.T) {
 	log, lines := captureLog()
-	s := httpapi.New(httpapi.Options{Log: log})
+	s := httpapi.New(httpapi.Options{Log: log, Access: anyone()})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	h := s.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Fail(w, r, ctx.Err()) }))
@@ -106,9 +107,13 @@ func TestCancelledRequestIsNotInternal(t *testing.T) {
 	require.NotContains(t, lines(), "request failed")
 }
 
+// anyone is for requests that come over no connection.
+func anyone() *access.Policy { return &access.Policy{Mode: access.Anyone} }
+
+// quietServer lets everybody in.
 func quietServer() *httpapi.Server {
 	log, _ := captureLog()
-	return httpapi.New(httpapi.Options{Log: log, Shutdown: func() {}})
+	return httpapi.New(httpapi.Options{Log: log, Access: anyone(), Shutdown: func() {}})
 }
 
 // captureLog returns a logger and what it wrote.

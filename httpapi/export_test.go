@@ -57,9 +57,7 @@ func (s *Server) SetTimeouts(limit time.Duration) {
 func (s *Server) CountActive() func() int {
 	var mu sync.Mutex
 	active := map[net.Conn]bool{}
-	before := s.http.ConnState
 	s.http.ConnState = func(c net.Conn, state http.ConnState) {
-		before(c, state)
 		mu.Lock()
 		defer mu.Unlock()
 		delete(active, c)

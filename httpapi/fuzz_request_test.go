@@ -65,7 +65,7 @@ func newFuzzedAPI(f *testing.F) *fuzzedAPI {
 		must(h.Close())
 		storetest.Check(f, filepath.Join(dir, "hive.db"))
 	})
-	s := httpapi.New(httpapi.Options{Log: log, StreamWait: time.Second, Shutdown: func() {}, Reload: func(context.Context, bool) (hive.Plan, error) {
+	s := httpapi.New(httpapi.Options{Access: anyone(), Log: log, StreamWait: time.Second, Shutdown: func() {}, Reload: func(context.Context, bool) (hive.Plan, error) {
 		return hive.Plan{}, nil
 	}})
 	s.SetHive(h)

@@ -170,7 +170,7 @@ func (i *impatient) Write(p []byte) (int, error) {
 // Other answers have 30 s for each write. A queen that is stopped for a minute is to
 // find her stream when she goes on.
 func TestAHeartbeatMayTakeForEver(t *testing.T) {
-	r := newRig(t, rigOptions{heartbeats: time.Millisecond})
+	r := newRig(t, rigOptions{heartbeats: time.Millisecond, access: anyone()})
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &impatient{ResponseRecorder: httptest.NewRecorder(), cancel: cancel}
 	req := httptest.NewRequest(http.MethodGet, "http://localhost/v1/heartbeats/stream", nil).WithContext(ctx)

@@ -181,18 +181,10 @@ func failNameInUse(t *testing.T) wire.Job {
 	return r.do(spawn)
 }
 
-// failConflict has the built-in type removed, over a socket: only there may one ask.
+// failConflict has the built-in type removed.
 func failConflict(t *testing.T) wire.Job {
 	r := newRig(t, rigOptions{config: func(c *hive.Config) { c.ReloadTypes = func(context.Context) error { return nil } }})
-	for _, op := range []string{"worker_install", "worker_remove"} {
-		resp, body := r.send(http.MethodPost, "/v1/jobs", `{"operation":"`+op+`","worker_id":"cpu"}`)
-		require.Equal(t, http.StatusForbidden, resp.StatusCode, body)
-		require.Equal(t, "forbidden", problemOf(t, resp, body).Code)
-	}
-	require.Empty(t, decode[wire.Jobs](t, r.get("/v1/jobs", http.StatusOK)).Jobs, "nothing was submitted")
-	resp, body := r.overSocket(http.MethodPost, "/v1/jobs?wait=20s", `{"operation":"worker_remove","worker_id":"cpu"}`)
-	require.Equal(t, http.StatusOK, resp.StatusCode, body)
-	return decode[wire.Job](t, body)
+	return r.do(`{"operation":"worker_remove","worker_id":"cpu"}`)
 }
 
 func failCancelled(t *testing.T) wire.Job {
@@ -283,20 +275,4 @@ func failInternal(t *testing.T) wire.Job {
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
 	require.Equal(t, http.StatusOK, resp.StatusCode, body)
 	return decode[wire.Job](t, body)
-}
-
-// overSocket makes a request over a unix socket, where the caller needs no token.
-func (r *rig) overSocket(method, path, body string) (*http.Response, string) {
-	r.Helper()
-	socket, client := r.serveSocket(), r.client
-	r.client = checkedClient(r.T)
-	r.client.Transport = document().Transport(&http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}, func(err error) { r.Errorf("contract: %v", err) })
-	resp, answer := r.send(method, path, body)
-	r.client = client
-	return resp, answer
 }

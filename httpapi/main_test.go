@@ -19,6 +19,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
 	"rbeehive/hive/reference"
@@ -110,6 +111,7 @@ type rigOptions struct {
 	config     func(*hive.Config)
 	reload     func(context.Context, bool) (hive.Plan, error)
 	shutdown   func()
+	access     *access.Policy // nil: root and our own user
 }
 
 // newRig serves a hive with three ports. At the end all workers are stopped and
@@ -149,7 +151,7 @@ func (r *rig) state() string { return filepath.Join(r.cfg.DataDir, "hive.db") }
 func (r *rig) begin() {
 	r.Helper()
 	r.server = httpapi.New(httpapi.Options{
-		Log: r.cfg.Log, StreamWait: r.opts.streamWait, Reload: r.opts.reload, Shutdown: r.opts.shutdown,
+		Log: r.cfg.Log, Access: r.opts.access, StreamWait: r.opts.streamWait, Reload: r.opts.reload, Shutdown: r.opts.shutdown,
 	})
 	if r.opts.limit > 0 {
 		r.server.SetTimeouts(r.opts.limit)

@@ -66,7 +66,9 @@ func TestCrossOriginWrites(t *testing.T) {
 		{"old browser, cross origin", http.MethodPost, "https://evil.example", "", http.StatusForbidden},
 		{"delete", http.MethodDelete, "https://evil.example", "cross-site", http.StatusForbidden},
 		{"sandboxed page", http.MethodPost, "null", "", http.StatusForbidden},
-		{"read", http.MethodGet, "https://evil.example", "cross-site", http.StatusNoContent},
+		{"read", http.MethodGet, "https://evil.example", "cross-site", http.StatusForbidden},
+		{"read of another port", http.MethodGet, "http://localhost:3000", "same-site", http.StatusForbidden},
+		{"typed into the address bar", http.MethodGet, "", "none", http.StatusNoContent},
 	}
 	h := quietServer().Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	for _, tt := range tests {
@@ -180,12 +182,12 @@ func TestOptions(t *testing.T) {
 func TestShutdownRoute(t *testing.T) {
 	log, _ := captureLog()
 	asked := 0
-	s := httpapi.New(httpapi.Options{Log: log, Shutdown: func() { asked++ }})
+	s := httpapi.New(httpapi.Options{Access: anyone(), Log: log, Shutdown: func() { asked++ }})
 	rec := serve(s.Wrap(s.Router()), localRequest(http.MethodPost, "/v1/shutdown"))
 	require.Equal(t, http.StatusOK, rec.Code)
 	require.Equal(t, 1, asked)
 	require.JSONEq(t, `{"status":"shutting_down"}`, rec.Body.String())
 
-	none := httpapi.New(httpapi.Options{Log: log})
+	none := httpapi.New(httpapi.Options{Access: anyone(), Log: log})
 	require.Equal(t, http.StatusNotFound, serve(none.Wrap(none.Router()), localRequest(http.MethodPost, "/v1/shutdown")).Code)
 }

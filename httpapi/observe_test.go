@@ -20,7 +20,7 @@ import (
 )
 
 // access is one line of the access log.
-type access struct {
+type accessLine struct {
 	Level     string  `json:"level"`
 	Msg       string  `json:"msg"`
 	RequestID string  `json:"request_id"`
@@ -35,18 +35,18 @@ type access struct {
 }
 
 // accessLog makes a server with a log of JSON, and returns what it holds of requests.
-func accessLog(t *testing.T, level logrus.Level) (*httpapi.Server, func() []access) {
+func accessLog(t *testing.T, level logrus.Level) (*httpapi.Server, func() []accessLine) {
 	t.Helper()
 	log, logged := captureLog()
 	log.SetFormatter(&logrus.JSONFormatter{})
 	log.SetLevel(level)
-	return httpapi.New(httpapi.Options{Log: log, Shutdown: func() {}}), func() []access { return accesses(t, logged()) }
+	return httpapi.New(httpapi.Options{Access: anyone(), Log: log, Shutdown: func() {}}), func() []accessLine { return accesses(t, logged()) }
 }
 
-func accesses(t *testing.T, logged string) (all []access) {
+func accesses(t *testing.T, logged string) (all []accessLine) {
 	t.Helper()
 	for line := range strings.Lines(logged) {
-		var a access
+		var a accessLine
 		require.NoError(t, json.Unmarshal([]byte(line), &a), line)
 		if a.Msg == "request" {
 			all = append(all, a)
@@ -66,7 +66,7 @@ func TestAccessLog(t *testing.T) {
 	require.Len(t, all, 1)
 	require.Positive(t, all[0].TookMS)
 	all[0].TookMS = 0
-	require.Equal(t, access{
+	require.Equal(t, accessLine{
 		Level: "info", Msg: "request", RequestID: "mine", Method: http.MethodGet, Route: "/openapi.yaml", Path: "/openapi.yaml",
 		Status: http.StatusOK, Bytes: int64(rec.Body.Len()), Remote: "192.0.2.7:4711",
 	}, all[0])
@@ -124,7 +124,7 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 	} {
 		log, logged := captureLog()
 		log.SetFormatter(formatter)
-		s := httpapi.New(httpapi.Options{Log: log})
+		s := httpapi.New(httpapi.Options{Access: anyone(), Log: log})
 		for _, path := range []string{
 			"/a\nlevel=error msg=forged", "/a\r\nforged", "/a\x1b[2J\x1b]0;x\x07", "/a status=200 remote=unix", `/a" status=200 x="`, "/\u2028forged", "/\x00",
 		} {
@@ -192,7 +192,7 @@ func TestAClientThatGoesIsNoFailure(t *testing.T) {
 	require.Eventually(t, func() bool { return r.active() == 1 }, 10*time.Second, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-gone, context.Canceled)
-	waited := func() (found []access) {
+	waited := func() (found []accessLine) {
 		for _, a := range accesses(t, r.logged()) {
 			if a.Route == "/v1/jobs/{id}" {
 				found = append(found, a)
@@ -232,7 +232,7 @@ func TestRemoteOfAUnixSocket(t *testing.T) {
 // A stream is counted while it is open, and logged when it ends.
 func TestAStreamIsLoggedAtItsEnd(t *testing.T) {
 	r := newRig(t, rigOptions{jsonLog: true})
-	ofLogs := func() (found []access) {
+	ofLogs := func() (found []accessLine) {
 		for _, a := range accesses(t, r.logged()) {
 			if a.Route == "/v1/workers/{ref}/logs" {
 				found = append(found, a)
@@ -263,7 +263,8 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	broken.Env = []string{"HF_TOKEN=" + secret}
 	r := newRig(t, rigOptions{}, e, broken)
 	r.log.SetLevel(logrus.TraceLevel)
-	header := []string{"Authorization", "Bearer " + secret, "Cookie", "session=" + secret, "Referer", "http://localhost/?" + secret}
+	header := []string{"Cookie", "session=" + secret, "Referer", "http://localhost/?" + secret}
+	r.send(http.MethodPost, "/v1/jobs", secret, append(header, "Authorization", "Bearer "+secret)...)
 	for _, body := range []string{
 		secret, `{"operation": "` + secret + `"}`, `{"` + secret + `": 1}`, `{"operation":"worker_spawn","worker":"` + secret + `"}`,
 		`{"operation":"worker_spawn","worker":"private","params":{"` + secret + `":"` + secret + `"}}`,

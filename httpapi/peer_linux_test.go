@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/access"
 )
 
 // skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
@@ -66,12 +68,17 @@ func dialAs(t *testing.T, uid uint32, path string) net.Conn {
 	return conn
 }
 
+// admins is the policy that lets users do everything.
+func admins(uids ...uint32) *access.Policy {
+	return &access.Policy{Admin: access.Set{UIDs: uids}}
+}
+
 // A caller over the socket is known, and may lease to processes of their own.
 func TestLeaseOverTheSocketKnowsTheCaller(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip(t, "only root can be another user")
 	}
-	r := newRig(t, rigOptions{})
+	r := newRig(t, rigOptions{access: admins(54321)})
 	path := r.serveSocket()
 	post := func(conn net.Conn) string {
 		body := fmt.Sprintf(`{"pid": %d}`, os.Getppid()) // a process of root

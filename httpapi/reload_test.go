@@ -21,7 +21,7 @@ func TestReload(t *testing.T) {
 	}
 	var fault error
 	log, logged := captureLog()
-	server := httpapi.New(httpapi.Options{Log: log, Reload: func(_ context.Context, dryRun bool) (hive.Plan, error) {
+	server := httpapi.New(httpapi.Options{Access: anyone(), Log: log, Reload: func(_ context.Context, dryRun bool) (hive.Plan, error) {
 		plan.DryRun = dryRun
 		return plan, fault
 	}})

@@ -144,7 +144,7 @@ func (s *Server) serverOf() (*http.Server, error) {
 		},
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			conns.changed(conn, state)
-			if s.http.ConnState != nil {
+			if s.http.ConnState != nil { // a test counts
 				s.http.ConnState(conn, state)
 			}
 		},

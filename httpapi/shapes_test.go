@@ -50,19 +50,21 @@ func TestWorkerStates(t *testing.T) {
 
 func TestJobShape(t *testing.T) {
 	j := store.Job{JobID: "job-1", Operation: "worker_spawn", State: store.JobQueued, CreatedAt: at}
-	requireJSON(t, `{"job_id":"job-1","operation":"worker_spawn","state":"queued","request":null,"result":null,"error":null,
+	requireJSON(t, `{"job_id":"job-1","operation":"worker_spawn","state":"queued","requested_by":null,"request":null,"result":null,"error":null,
 		"created_at":"2025-11-23T16:04:05.006Z","started_at":null,"finished_at":null}`, httpapi.JobShape(j))
 
+	uid := uint32(1000)
+	j.RequestedBy = &store.Requester{UID: &uid, User: "alice", PID: 7}
 	j.Request, j.Result = json.RawMessage(`{ "operation": "x" }`), json.RawMessage{}
 	j.Error, j.State, j.StartedAt, j.FinishedAt = &store.JobError{Code: "internal", Message: "m"}, store.JobFailed, &at, &at
-	requireJSON(t, `{"job_id":"job-1","operation":"worker_spawn","state":"failed","request":{"operation":"x"},"result":null,
+	requireJSON(t, `{"job_id":"job-1","operation":"worker_spawn","state":"failed","requested_by":{"name":"alice (uid 1000, pid 7)","hive":false,"token":null,"uid":1000,"user":"alice","pid":7},"request":{"operation":"x"},"result":null,
 		"error":{"code":"internal","message":"m","log":[]},"created_at":"2025-11-23T16:04:05.006Z",
 		"started_at":"2025-11-23T16:04:05.006Z","finished_at":"2025-11-23T16:04:05.006Z"}`, httpapi.JobShape(j))
 }
 
 func TestLeaseShape(t *testing.T) {
 	l := store.Lease{Port: 8080, LeaseID: "l1", Kind: store.LeaseWorker, WorkerID: "w", Identity: &store.Identity{PID: 9}, State: store.LeaseHeld, AcquiredAt: at}
-	requireJSON(t, `{"port":8080,"lease_id":"l1","kind":"worker","worker_id":"w","owner":null,"pid":9,"state":"held",
+	requireJSON(t, `{"port":8080,"lease_id":"l1","kind":"worker","worker_id":"w","owner":null,"requested_by":null,"pid":9,"state":"held",
 		"ports":[8080],"reason":null,"ttl_ms":null,"acquired_at":"2025-11-23T16:04:05.006Z","expires_at":null}`, httpapi.LeaseShape(l))
 	l.Identity, l.State = nil, store.LeaseQuarantined
 	require.Nil(t, httpapi.LeaseShape(l).PID)

@@ -162,7 +162,7 @@ func (d *Document) checkNoRoute(r *http.Request, resp *http.Response, err error)
 		return nil
 	case resp.StatusCode == http.StatusServiceUnavailable:
 	case errors.Is(err, routers.ErrMethodNotAllowed) && resp.StatusCode == http.StatusMethodNotAllowed && resp.Header.Get("Allow") != "":
-	case errors.Is(err, routers.ErrPathNotFound) && resp.StatusCode == http.StatusNotFound:
+	case errors.Is(err, routers.ErrPathNotFound) && (resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusUnauthorized):
 	default:
 		return fmt.Errorf("is not in the contract: %w", err)
 	}
