@@ -192,7 +192,7 @@ func (h *Hive) RotateToken(ctx context.Context, by access.Caller, name string) (
 		return tx.PutToken(t)
 	})
 	if err != nil {
-		return store.Token{}, "", err
+		return store.Token{}, "", noToken(name, err)
 	}
 	h.cfg.Log.WithField("token", name).WithField("by", by.String()).Info("a token has a new secret")
 	return t, secret, nil
@@ -204,6 +204,14 @@ func (h *Hive) RevokeToken(ctx context.Context, by access.Caller, name string) e
 	err := h.changeTokens(ctx, func(tx *store.Tx) error { return tx.DeleteToken(name) })
 	if err == nil {
 		h.cfg.Log.WithField("token", name).WithField("by", by.String()).Info("a token was revoked")
+	}
+	return noToken(name, err)
+}
+
+// noToken is err in the words of this package.
+func noToken(name string, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("token %q: %w", clip(name), ErrNotFound)
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
@@ -48,7 +47,7 @@ func (s *Server) addToken(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) rotateToken(w http.ResponseWriter, r *http.Request, name string) error {
 	t, secret, err := s.hive.Load().RotateToken(r.Context(), callerOf(r), name)
 	if err != nil {
-		return fmt.Errorf("rotate: %w", err)
+		return err
 	}
 	s.endSessions(r, name)
 	return writeSecret(w, http.StatusOK, t, secret)
@@ -56,7 +55,7 @@ func (s *Server) rotateToken(w http.ResponseWriter, r *http.Request, name string
 
 func (s *Server) revokeToken(w http.ResponseWriter, r *http.Request, name string) error {
 	if err := s.hive.Load().RevokeToken(r.Context(), callerOf(r), name); err != nil {
-		return fmt.Errorf("revoke: %w", err)
+		return err
 	}
 	s.endSessions(r, name)
 	return writeJSON(w, http.StatusOK, wire.Revoked{Name: name, Status: "revoked"})

@@ -161,6 +161,19 @@ func leaseIDOffers(ctx context.Context, hive *client.Client, args []string) ([]c
 	return found, nil
 }
 
+// tokenOffers offers the names of tokens.
+func tokenOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+	reply, err := hive.Tokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []cobra.Completion
+	for _, t := range reply.Value.Tokens {
+		found = append(found, offer(t.Name, "%s", tokenMay(t)))
+	}
+	return found, nil
+}
+
 // files leaves it to the shell, which offers files (and, for run, programs).
 func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault
@@ -189,6 +202,7 @@ func (a *app) completions(root *cobra.Command) {
 		"logs": several, "workers logs": several, "workers wait": several,
 		"jobs get": jobs, "jobs watch": jobs, "jobs cancel": a.complete(first(jobOffers(false))),
 		"leases get": a.complete(first(leaseOffers(false))), "leases renew": leases, "leases release": leases,
+		"tokens rotate": a.complete(first(tokenOffers)), "tokens revoke": a.complete(first(tokenOffers)),
 		"run": files, "db backup": files, "db restore": files,
 	} {
 		named(root, path).ValidArgsFunction = f
@@ -198,6 +212,7 @@ func (a *app) completions(root *cobra.Command) {
 		"up":            {"model": files, "wait": oneOf("ready", "started")},
 		"workers wait":  {"for": oneOf(workerStates...)},
 		"types explain": {"model": files},
+		"tokens add": {"types": a.complete(typeOffers)},
 		"jobs list": {
 			"state": oneOf(jobStates...), "after": a.complete(jobOffers(true)),
 			"operation": oneOf("worker_spawn", "worker_stop", "worker_restart", "worker_process_list", "worker_process_get", "worker_process_delete", "hive_check"),

@@ -112,11 +112,11 @@ func (a *app) jobListing(ctx context.Context, filter client.JobFilter) (listing,
 		return listing{}, err
 	}
 	l := listing{raw: reply.Raw, items: items, columns: []column{
-		{name: "job"}, {name: "operation", drop: 1}, {name: "state"}, {name: "age", drop: 2}, {name: "error", least: 16, drop: 3},
+		{name: "job"}, {name: "operation", drop: 1}, {name: "state"}, {name: "age", drop: 2}, {name: "by", least: 8, drop: 4}, {name: "error", least: 16, drop: 3},
 	}}
 	for _, j := range reply.Value.Jobs {
 		l.ids = append(l.ids, j.JobID)
-		l.rows = append(l.rows, []string{clean(j.JobID), clean(j.Operation), a.state(j.State), a.age(j.CreatedAt), jobErrorText(j)})
+		l.rows = append(l.rows, []string{clean(j.JobID), clean(j.Operation), a.state(j.State), a.age(j.CreatedAt), requesterName(j.RequestedBy), jobErrorText(j)})
 	}
 	if reply.Value.Next != "" {
 		l.next = "hivectl jobs list --after " + reply.Value.Next
@@ -242,6 +242,7 @@ func (a *app) jobFields(j wire.Job) [][2]string {
 		{"request", jsonText(j.Request)},
 		{"result", jsonText(j.Result)},
 		{"error", jobErrorText(j)},
+		{"by", requesterName(j.RequestedBy)},
 		{"created", clock(j.CreatedAt)},
 	}
 	if j.StartedAt != nil {

@@ -96,6 +96,7 @@ func (a *app) printLease(reply client.Reply[wire.Lease]) error {
 		{"state", a.state(l.State)},
 		{"worker", or(l.WorkerID)},
 		{"owner", or(l.Owner)},
+		{"by", requesterName(l.RequestedBy)},
 		{"pid", or(l.PID)},
 		{"acquired", clock(l.AcquiredAt) + " (" + a.age(l.AcquiredAt) + " ago)"},
 		{"expires", expires},

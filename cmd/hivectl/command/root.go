@@ -98,6 +98,7 @@ func (a *app) root() *cobra.Command {
 		a.doctor(), a.db(),
 		a.types(),
 		a.models(),
+		a.tokens(),
 	)
 	a.completions(root)
 	// cobra's own commands, which it adds to a tree that runs.
