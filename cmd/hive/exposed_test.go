@@ -47,11 +47,40 @@ func ask(t *testing.T, c *http.Client, url, token string) (*http.Response, strin
 	return resp, string(body)
 }
 
-// The whole way of a hive that others can reach: without being asked it makes a
-// token, wants it over TCP, and tells nobody.
+// A hive that others can reach still knows who calls from this machine; whom it does
+// not know, as behind a proxy, gives the token that it has made without being asked.
+func TestExposedHiveKnowsItsOwnUser(t *testing.T) {
+	s := newSite(t, "listen: '0.0.0.0:0'\n")
+	p := s.start(t)
+	resp, _ := ask(t, client(), p.url+"/v1/hive", "")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	for token, want := range map[string]int{"": 401, readFile(t, filepath.Join(s.dir, "state", "token")): 200} {
+		req, err := http.NewRequest(http.MethodGet, p.url+"/v1/hive", nil)
+		require.NoError(t, err)
+		req.Header.Set("X-Forwarded-For", "192.0.2.7")
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := client().Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, want, resp.StatusCode)
+	}
+	p.signal(syscall.SIGTERM)
+	p.end()
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return strings.TrimSpace(string(text))
+}
+
+// The whole way of a hive that wants a token over TCP whoever calls, and tells nobody.
 func TestExposedHiveWantsItsToken(t *testing.T) {
 	path := filepath.Join(shortDir(t), "hive.sock")
-	s := newSite(t, "listen: ['0.0.0.0:0', 'unix:"+path+"']\nsocket: {mode: '0660'}\n")
+	s := newSite(t, "auth: token\nlisten: ['0.0.0.0:0', 'unix:"+path+"']\nsocket: {mode: '0660'}\n")
 	p := s.start(t, "--log-level", "trace")
 	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, p.url)
 	banner := strings.Join(p.banner, "\n")
@@ -135,7 +164,7 @@ func onlyIn(t *testing.T, dir, file, text string) {
 func TestExposedWithoutATokenIsWarnedOf(t *testing.T) {
 	s := newSite(t, "listen: '0.0.0.0:0'\nauth: none\n")
 	p := s.start(t)
-	require.Contains(t, p.stderr.String(), "everybody who reaches these addresses may start and stop workers")
+	require.Contains(t, p.stderr.String(), "everybody who reaches these addresses, every user of this machine too, may do everything")
 	code, _, err := get(p.url + "/v1/hive")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code)
