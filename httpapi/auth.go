@@ -35,7 +35,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			}
 		}
 		if err == nil && !who.Rights.May(access.Read) && !public(r) {
-			err = s.unknown(who)
+			err = s.unknown(r, p, who, policy)
 		}
 		if err != nil {
 			if errors.Is(err, errUnauthorized) {
@@ -106,14 +106,22 @@ func (s *Server) ofWorker(p *peer) bool {
 	return p.worker
 }
 
-// unknown says to a caller without any rights how to get some.
-func (s *Server) unknown(who access.Caller) error {
-	const token = "send the header `Authorization: Bearer TOKEN`"
-	if !who.Known {
-		return fmt.Errorf("%w: it is not known who calls: %s (an admin makes a token by `hivectl tokens add NAME`, the first one is in %s on hive's machine), "+
-			"or connect from this machine itself", errUnauthorized, token, s.opts.TokenFile)
+// unknown says to a caller without any rights why that is, and how to get some.
+func (s *Server) unknown(r *http.Request, p *peer, who access.Caller, policy *access.Policy) error {
+	token := fmt.Sprintf("send the header `Authorization: Bearer TOKEN` (an admin makes a token by `hivectl tokens add NAME`; the first one is in %s on hive's machine)", s.opts.TokenFile)
+	switch {
+	case !who.Known:
+		return fmt.Errorf("%w: it is not known who calls: %s, or connect from this machine itself", errUnauthorized, token)
+	case forwarded(r.Header):
+		return fmt.Errorf("%w: the request was passed on, so %s who has connected is not who asks: %s", errUnauthorized, who, token)
+	case s.ofWorker(p):
+		return fmt.Errorf("%w: %s is a process of a worker, whatever its user may: %s", errUnauthorized, who, token)
+	case p.tcp && policy.Mode == access.ByToken:
+		return fmt.Errorf("%w: over TCP this hive wants a token, whoever calls (auth: token): %s, or use the unix socket, as hivectl does", errUnauthorized, token)
+	case p.tcp && policy.NoTCPRoot && (who.UID == 0 || who.UID == policy.OwnUID):
+		return fmt.Errorf("%w: %s is not recognised over TCP (access.tcp_root is false): use the unix socket, as hivectl does, or %s", errUnauthorized, who, token)
 	}
-	return fmt.Errorf("%w: %s is not allowed to call this hive: run the command as its user or root, %s, or have an admin allow you (access in hive.yaml)", errUnauthorized, who, token)
+	return fmt.Errorf("%w: %s is not allowed to call this hive: run the command as its user or root, have an admin allow you (access in hive.yaml), or %s", errUnauthorized, who, token)
 }
 
 type callerKey struct{}
