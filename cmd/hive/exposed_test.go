@@ -88,7 +88,7 @@ func TestExposedHiveWantsItsToken(t *testing.T) {
 	file := filepath.Join(s.dir, "state", "token")
 	require.Contains(t, banner, "token     in "+file+"\n")
 	require.Contains(t, banner, "bin/hivectl --addr unix:"+path+" up cpu")
-	require.Contains(t, p.stderr.String(), "cross the network in the clear")
+	p.says("cross the network in the clear")
 
 	require.Equal(t, os.FileMode(0o600), mode(t, file))
 	require.Equal(t, os.FileMode(0o700), mode(t, filepath.Join(s.dir, "state")))
@@ -164,7 +164,7 @@ func onlyIn(t *testing.T, dir, file, text string) {
 func TestExposedWithoutATokenIsWarnedOf(t *testing.T) {
 	s := newSite(t, "listen: '0.0.0.0:0'\nauth: none\n")
 	p := s.start(t)
-	require.Contains(t, p.stderr.String(), "everybody who reaches these addresses, every user of this machine too, may do everything")
+	p.says("everybody who reaches these addresses, every user of this machine too, may do everything")
 	code, _, err := get(p.url + "/v1/hive")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code)
@@ -262,7 +262,7 @@ func TestTLSAndItsRenewal(t *testing.T) {
 	// A broken one: the reload fails, and the old one stays.
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "cert.pem"), []byte("broken"), 0o600))
 	p.hangup("SIGHUP: nothing was reloaded")
-	require.Contains(t, p.stderr.String(), "expected a PEM certificate chain and its PEM key")
+	p.says("expected a PEM certificate chain and its PEM key")
 	resp, _ = ask(t, first, p.url+"/v1/hive", "")
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 
