@@ -6,8 +6,12 @@
 // [Server.SetHive] has been called, and after that until recovery is done, every
 // route answers 503 with the progress, so that a client can tell "coming back"
 // from "gone". Requests pass, from the outside in: request id, log and panic
-// guard, who may call (the token, or Host and origin; auth.go), the body's size, the
-// recovery gate, the router.
+// guard, who calls and whether they may do anything (auth.go), the body's size, the
+// recovery gate, the router, what the route needs (routes.go).
+//
+// Who calls is found out once for each connection, when it is accepted (peer.go): the
+// user of the other end's socket. A request may have a token instead. What they may do
+// is package access's to say.
 //
 // The API is written down in openapi.yaml, and code follows it: the shapes and
 // parameters of httpapi/wire, [ServerInterface] with the reading of parameters
@@ -28,8 +32,10 @@
 // # Guarantees
 //
 //   - A request body is at most 1 MiB; header, body and idle times are bounded, and
-//     so is the number of connections (connections.go).
-//   - The token is in no answer, log line or error.
+//     so is the number of connections of each listener. Those of callers without rights
+//     go first (connections.go).
+//   - A token is in no answer but the one that makes it, and in no log line or error.
+//   - A route that nobody has thought of is for admins.
 //   - A client that reads a stream too slowly is dropped, it holds up nobody else.
 //   - An error that is not in the table is a 500 that carries the request id and
 //     nothing of the cause; the cause is in the log under the same id.
@@ -40,10 +46,8 @@
 //
 // # Caveats
 //
-//   - Without a token the Host check and the cross-origin check keep web pages out,
-//     not other users of the machine.
-//   - The token is one for all callers: it says that somebody may call, not who. Only
-//     over a unix socket is the caller's user known, and only leases look at it.
+//   - Over TCP the process of a caller is not known, only its user. A client that has
+//     closed its side of the connection when it is accepted is nobody.
 //   - A connection that is driven out as idle may have sent a request that has not
 //     been read yet. Clients see it closed without an answer, as with every idle one.
 //   - An rbee stream ends after the stream wait (Options.StreamWait) even if its job goes on, because
