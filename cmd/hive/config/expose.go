@@ -33,9 +33,10 @@ func (c *Config) Exposed() bool {
 }
 
 // NeedsToken reports whether callers are expected who are not known by the connection:
-// then there is a token file.
+// then there is a token file. The overflow uid is never recognised, so a hive that runs
+// as nobody has one for its own user.
 func (c *Config) NeedsToken() bool {
-	return c.Auth == access.ByToken || c.Auth != access.Anyone && c.Exposed()
+	return c.Auth == access.ByToken || c.Auth != access.Anyone && (c.Exposed() || c.Access.OwnUID == access.OverflowID)
 }
 
 const defaultSocketMode = 0o600
