@@ -84,8 +84,12 @@ func squatter(args []string) int {
 	fs := flag.NewFlagSet("squatter", flag.ExitOnError)
 	later := fs.Bool("later", false, "take nobody until a line comes on stdin")
 	vanish := fs.Bool("vanish", false, "close the listener once somebody has come")
+	wait := fs.Bool("wait", false, "try until the address is free")
 	_ = fs.Parse(args) // it ends the program
 	l, err := net.Listen("tcp", fs.Arg(0))
+	for *wait && err != nil {
+		l, err = net.Listen("tcp", fs.Arg(0))
+	}
 	if err != nil {
 		fmt.Println("listen:", err)
 		return 1
