@@ -4,6 +4,7 @@ package attack_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,7 +25,8 @@ type ask struct {
 	Method, Path, Body string
 	Header             map[string]string // "Host" is the request's
 	At                 string            // host:port, that behind mapped, or the path of a unix socket; empty: api
-	Patience           time.Duration     // zero: 20 s; what has come until then is the answer
+	TLS                bool
+	Patience           time.Duration // zero: 20 s; what has come until then is the answer
 }
 
 // reply is what came of it.
@@ -90,7 +92,11 @@ func (a ask) send() (r reply) {
 	if strings.HasPrefix(a.At, "/") {
 		network = "unix"
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	scheme := "http"
+	if a.TLS {
+		scheme = "https"
+	}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		if strings.HasPrefix(a.At, mapped) {
 			return dialMapped(strings.TrimPrefix(a.At, mapped))
 		}
@@ -101,7 +107,7 @@ func (a ask) send() (r reply) {
 	if network == "unix" {
 		host = "localhost"
 	}
-	req, err := http.NewRequestWithContext(ctx, a.Method, "http://"+host+a.Path, strings.NewReader(a.Body))
+	req, err := http.NewRequestWithContext(ctx, a.Method, scheme+"://"+host+a.Path, strings.NewReader(a.Body))
 	if err != nil {
 		return reply{Err: err.Error()}
 	}
