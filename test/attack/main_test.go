@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 // programs are what this binary is under other names than its own.
 func programs() map[string]func(args []string) int {
 	return map[string]func([]string) int{
-		"asker": asker, "server": server, "squatter": squatter, "leaver": leaver, "nginx": nginx, "crowd": crowd,
+		"asker": asker, "server": server, "squatter": squatter, "leaver": leaver, "nginx": nginx, "crowd": crowd, "namer": namer,
 	}
 }
 

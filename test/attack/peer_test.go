@@ -231,3 +231,15 @@ func TestTheControlSocket(t *testing.T) {
 	require.Zero(t, s.stranger().do(leaseFor("theirs").at(socket)).Status)
 	require.Empty(t, s.leasesOf("theirs"))
 }
+
+// A socket that everybody may open is a way to reach hive, and not a right.
+func TestASocketThatEverybodyMayOpen(t *testing.T) {
+	s := newSite(t, "")
+	socket := s.dir + "/open.sock"
+	s.write("hive.yaml", "listen: ['127.0.0.1:7835', 'unix:"+socket+"']\nsocket: {mode: '0666'}\n")
+	s.start()
+	require.Equal(t, http.StatusCreated, s.root().do(leaseFor("root").at(socket)).Status)
+	r := s.stranger().do(leaseFor("theirs").at(socket))
+	require.True(t, r.refused(), "%s", r)
+	require.Empty(t, s.leasesOf("theirs"))
+}

@@ -56,6 +56,7 @@ func server(args []string) int {
 		out, err := exec.Command("/bin/sh", "-c", string(script)).CombinedOutput()
 		fmt.Fprintf(w, "%s%d", out, status(err))
 	})
+	http.HandleFunc("/hole", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, hole()) })
 	l, err := net.Listen("tcp", net.JoinHostPort(*host, strconv.Itoa(*port)))
 	if err != nil {
 		fmt.Println("listen:", err)
@@ -63,6 +64,20 @@ func server(args []string) int {
 	}
 	fmt.Println("ready")
 	return status(http.Serve(l, nil))
+}
+
+// hole makes standard output 8 TiB large, and again when somebody has cut it.
+func hole() string {
+	if err := os.Stdout.Truncate(8 << 40); err != nil {
+		return err.Error()
+	}
+	go func() {
+		for {
+			<-time.After(100 * time.Millisecond)
+			_ = os.Stdout.Truncate(8 << 40) // once more
+		}
+	}()
+	return "ok"
 }
 
 // status is what an error says of how a program has ended.
