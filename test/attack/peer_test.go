@@ -209,8 +209,13 @@ func TestARequestThatRootHandsOn(t *testing.T) {
 func TestOtherAddressesOfTheMachine(t *testing.T) {
 	six, both := "['127.0.0.1:7835', '[::1]:7835']", "':7835'"
 	for _, way := range []struct{ listen, at string }{
-		{six, "127.0.0.1:7835"}, {six, "[::1]:7835"}, {six, mapped + "127.0.0.1:7835"},
-		{both, "127.0.0.1:7835"}, {both, "[::1]:7835"}, {both, mapped + "127.0.0.1:7835"}, {both, "127.0.0.7:7835"},
+		{six, "127.0.0.1:7835"},
+		{six, "[::1]:7835"},
+		{six, mapped + "127.0.0.1:7835"},
+		{both, "127.0.0.1:7835"},
+		{both, "[::1]:7835"},
+		{both, mapped + "127.0.0.1:7835"},
+		{both, "127.0.0.7:7835"},
 	} {
 		t.Run("the rights of root on "+way.at+" of "+way.listen, func(t *testing.T) {
 			s := newSite(t, "listen: "+way.listen+"\n").start()
