@@ -29,11 +29,19 @@ func raw(a ask, id string) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s", a.Method, a.Path, api, id, len(a.Body), a.Body)
 }
 
-// notTaken requires that a request for an owner, which is also its id, has had no
-// effect when hive is done with it. Whose connection was reset may never be heard.
+// notTaken requires that a request for an owner, which is also its id, was refused
+// and has had no effect. Whose connection was reset may never be heard.
 func (s *site) notTaken(owner string) {
 	s.Helper()
-	s.within(2*time.Second, func() bool { return strings.Contains(s.printed(), "request_id="+owner+" ") })
+	var line string
+	s.within(2*time.Second, func() bool {
+		_, after, found := strings.Cut(s.printed(), "request_id="+owner+" ")
+		line, _, _ = strings.Cut(after, "\n")
+		return found
+	})
+	if line != "" { // the client has gone, and with it perhaps the effect, but not what hive thought of it
+		require.Regexp(s, `status=40[13]\b`, line)
+	}
 	require.Empty(s, s.leasesOf(owner), "the request has counted")
 }
 
