@@ -13,7 +13,6 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/catalog"
 	"rbeehive/store"
 )
 
