@@ -155,8 +155,11 @@ func (l *loader) checkDataDir(s *settings, c *Config) error {
 func (l *loader) checkEntries(_ *settings, c *Config) error {
 	_, err := catalog.New(c.Workers, anyProgram)
 	wrong, ok := errors.AsType[*catalog.EntryError](err)
-	if !ok || wrong.File != "" || l.root == nil {
+	if !ok {
 		return err
+	}
+	if wrong.File != "" || l.root == nil { // it was looked at on its own
+		return &Error{Source: wrong.File + ": " + wrong.Key, Reason: wrong.Reason}
 	}
 	entry := l.root
 	if _, list := pairOf(l.root, "workers"); list != nil {
