@@ -10,8 +10,8 @@ import (
 
 // Authorize decides whether a caller may have an operation carried out, and returns
 // the operation that is to be: who may use some worker types only has a worker's name
-// resolved now, so that it cannot mean a worker of another type later. It does not
-// block. Errors are an *InputError of kind ErrForbidden.
+// resolved now, so that it cannot mean a worker of another type later, and may not have
+// files of the machine read as models. It blocks as CheckModel does. Errors are an *InputError of kind ErrForbidden.
 func (h *Hive) Authorize(by access.Caller, op Operation) (Operation, error) {
 	if by.Rights.May(access.Admin) {
 		return op, nil
@@ -23,7 +23,7 @@ func (h *Hive) Authorize(by access.Caller, op Operation) (Operation, error) {
 		}
 	case Spawn:
 		if by.Rights.MayUse(o.Worker) {
-			return op, nil
+			return op, h.CheckModel(op, false)
 		}
 		return nil, h.notAllowed(by, op, "worker", fmt.Sprintf("workers of type %s", clip(o.Worker)))
 	case StopWorker:

@@ -28,7 +28,7 @@ import (
 func decodingHive(f *testing.F) *hive.Hive {
 	f.Helper()
 	types, err := catalog.New([]catalog.Entry{{
-		Name: "web", Command: []string{"web", "{{.Port}}", "{{.Model}}", "{{.Params.ctx}}"}, Params: map[string]string{"ctx": "1"},
+		Name: "web", Command: []string{"web", "{{.Port}}", "{{.Model}}", "{{.Params.ctx}}"}, Params: plain(map[string]string{"ctx": "1"}),
 	}}, "/bin/hive")
 	if err != nil {
 		f.Fatal(err)

@@ -128,6 +128,9 @@ func (h *Hive) installable(ctx context.Context, id string) (catalog.Entry, *fail
 		return none, fail(CodeExecFailed, "%v", err)
 	}
 	t, _ := only.Type(id)
+	if why := t.Unavailable(); why != "" { // it takes more than a program
+		return none, fail(CodeUnsupportedOperation, "%s", why)
+	}
 	view := h.viewOf(t, Spawn{})
 	if h.addVersion(ctx, t, &view); view.Program == "" {
 		return none, notHere(id, view.Missing)

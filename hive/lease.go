@@ -67,6 +67,9 @@ func DecodeLease(body []byte) (LeaseRequest, error) {
 	if r.Port, err = f.port(); err != nil {
 		return r, err
 	}
+	if r.Port != 0 && r.Port < leastPort {
+		return r, badField("port", fmt.Sprintf("is %d; below %d only a worker gets a port, if its entry has it (port in hive.yaml)", r.Port, leastPort))
+	}
 	ports, err := f.number("ports", 1, catalog.MostPorts)
 	if err != nil {
 		return r, err

@@ -221,6 +221,8 @@ func TestDecodeLeases(t *testing.T) {
 		`{"ttl": "25h"}`:                     `ttl: is "25h"; expected a duration`,
 		`{"ttl": "30s", "start_time": 4}`:    `start_time: is nothing without pid`,
 		`{"ttl": "30s", "port": 65536}`:      `port: is 65536; expected an integer from 1 to 65535`,
+		`{"ttl": "30s", "port": 1023}`:       `port: is 1023; below 1024 only a worker gets a port, if its entry has it (port in hive.yaml)`,
+		`{"ttl": "30s", "port": 80}`:         `port: is 80; below 1024`,
 		`{"ttl": "30s", "ports": 257}`:       `ports: is 257; expected an integer from 1 to 256`,
 		`{"ttl": "30s", "owner": "a\u0007"}`: `owner: has control characters`,
 		`{"ttl": "30s", "hive_id": "x"}`:     `hive_id: is not a field of a lease (its fields: pid, start_time, ttl, port, ports, owner)`,

@@ -230,3 +230,12 @@ func kill9(t *testing.T, pid int) {
 }
 
 func ref[T any](v T) *T { return &v }
+
+// plain is parameters of which an entry says nothing but the default.
+func plain(defaults map[string]string) map[string]catalog.ParamEntry {
+	params := map[string]catalog.ParamEntry{}
+	for name, value := range defaults {
+		params[name] = catalog.ParamEntry{Default: &value}
+	}
+	return params
+}

@@ -10,8 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"rbeehive/hive/catalog"
 )
 
 // Operation is one decoded and validated request. Its dynamic type is one of
@@ -147,26 +145,6 @@ func (h *Hive) Decode(body []byte) (Operation, error) {
 		}
 	}
 	return op, nil
-}
-
-func (h *Hive) checkSpawn(s Spawn) error {
-	typ, ok := h.types().Type(s.Worker)
-	if !ok {
-		return &InputError{
-			Kind: ErrUnknownWorkerType, Field: "worker",
-			Detail: fmt.Sprintf("no worker type %q (known: %s)", clip(s.Worker), strings.Join(h.typeNames(), ", ")),
-		}
-	}
-	switch err := typ.Check(s.Model, s.Params); {
-	case errors.Is(err, catalog.ErrModelRequired):
-		return badField("model", err.Error())
-	case errors.Is(err, catalog.ErrUnknownParam):
-		return badField("params", err.Error())
-	}
-	if err := typ.CheckDevice(s.Device); err != nil {
-		return badField("device", err.Error())
-	}
-	return nil // an unavailable type is a failed job, not a bad request
 }
 
 func decodeOperation(body []byte) (op Operation, hiveID string, err error) {

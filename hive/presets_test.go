@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func standInEntry(dir, preset, program string) catalog.Entry {
 		Ready: catalog.ReadyEntry{Timeout: ref(20 * time.Second)}, Stop: catalog.StopEntry{Grace: ref(5 * time.Second)},
 	}
 	if preset == "comfyui" || preset == "tabbyapi" {
-		e.Params = map[string]string{"main": filepath.Join(dir, preset, "main.py")}
+		e.Params = plain(map[string]string{"main": filepath.Join(dir, preset, "main.py")})
 	}
 	return e
 }
@@ -210,9 +211,11 @@ func TestTwoCopiesOfAPreset(t *testing.T) {
 	}
 	t.Run("comfyui", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, 3, standInEntry(dir, "comfyui", "python"))
-		r.open()
+		e := standInEntry(dir, "comfyui", "python")
 		one, two := t.TempDir(), t.TempDir()
+		e.Params["base_directory"] = catalog.ParamEntry{Pattern: ref(regexp.QuoteMeta(one) + "|" + regexp.QuoteMeta(two))}
+		r := newRig(t, 3, e)
+		r.open()
 		in := func(base string) map[string]any {
 			return map[string]any{"params": map[string]string{"base_directory": base}}
 		}

@@ -26,7 +26,7 @@ type TypeView struct {
 	Description string
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
-	Params      map[string]string
+	Params      map[string]catalog.Param
 	Dir         string // working directory of workers; empty: hive's own
 	User        string // whom workers run as; empty: as hive does
 	EnvFile     string // read at each start; empty: none
@@ -85,17 +85,19 @@ func (h *Hive) TypeInfo(ctx context.Context, s Spawn, version bool) (TypeView, e
 	if err := s.check(); err != nil {
 		return TypeView{}, err
 	}
+	if err := s.checkPort(t); err != nil {
+		return TypeView{}, err
+	}
+	// Before the program is looked for, whose path may depend on what was given.
+	if err := t.Check(s.given()); err != nil && !errors.Is(err, catalog.ErrUnavailable) && !errors.Is(err, catalog.ErrModelRequired) {
+		return TypeView{}, asInput(err)
+	}
 	view := h.viewOf(t, s)
-	switch plan, err := h.plan(t, s, view.Program); {
-	case err == nil:
-		view.Plan = plan
-	case errors.Is(err, catalog.ErrUnknownParam):
-		return TypeView{}, badField("params", err.Error())
-	case errors.Is(err, catalog.ErrBadDevice):
-		return TypeView{}, badField("device", err.Error())
-	default:
+	plan, err := h.plan(t, s, view.Program)
+	if err != nil {
 		view.NoPlan = reason(err)
 	}
+	view.Plan = plan
 	if version {
 		h.addVersion(ctx, t, &view)
 	}

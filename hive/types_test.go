@@ -30,7 +30,7 @@ func view(t *testing.T, list []hive.TypeView, name string) hive.TypeView {
 func TestPresetsByTheirOwnNames(t *testing.T) {
 	dir := programs(t)
 	t.Setenv("PATH", dir)
-	t.Chdir(dir) // Python's main.py is taken from here
+	t.Chdir(dir)
 	require.NoError(t, os.WriteFile("sglang", []byte("0.5.4.post1"), 0o600))
 	r := newRig(t, 1)
 	r.cfg.Version = "v1.2.3"
@@ -57,7 +57,7 @@ func TestPresetsByTheirOwnNames(t *testing.T) {
 	require.Equal(t, filepath.Join(dir, "llama-server"), view(t, types, "llama-server").Program)
 	require.Equal(t, filepath.Join(dir, "llm-worker-rbee-cpu"), view(t, types, "rbee-llm").Program)
 	require.Contains(t, view(t, types, "cuda").Missing, "no worker program is configured for cuda")
-	require.Equal(t, filepath.Join(dir, "python")+" is to run main.py: stat main.py: no such file or directory", view(t, types, "comfyui").Missing)
+	require.Contains(t, view(t, types, "comfyui").Missing, "no script is configured for comfyui; say in hive.yaml where it is installed, for example: workers: ")
 
 	res := r.spawn("llama-server", map[string]any{"model": "/m/q.gguf"})
 	require.Equal(t, []string{filepath.Join(dir, "llama-server"), "--host", "127.0.0.1"}, report(t, res.URL).Args[:3])
@@ -139,7 +139,7 @@ func TestTypeInfo(t *testing.T) {
 	dir := programs(t)
 	e := standInEntry(dir, "vllm", "vllm")
 	e.Env = []string{"HF_TOKEN", "API_KEY=s3cret", "VLLM_PORT=1", "SPT_NOENV=0"}
-	e.Params = map[string]string{"ctx": "4096"}
+	e.Params = plain(map[string]string{"ctx": "4096"})
 	e.Args = []string{"--max-model-len", "{{.Params.ctx}}"}
 	r := newRig(t, 2, e)
 	r.open()
@@ -210,11 +210,13 @@ func TestTypeInfoRefusesWhatASpawnWould(t *testing.T) {
 	require.ErrorIs(t, err, hive.ErrNotFound)
 	require.ErrorContains(t, err, "known: comfyui, cpu, cuda,")
 	for want, s := range map[string]hive.Spawn{
-		`model: is "-x"; it may not begin with '-'`:                               {Model: "-x"},
-		`device: has control characters`:                                          {Model: "m", Device: "0\n"},
-		`device: unknown device "gpu" of`:                                         {Model: "m", Device: "gpu"},
-		`name: is "A"; expected`:                                                  {Model: "m", Name: "A"},
-		`params.nccl_port: is "-1"`:                                               {Model: "m", Params: map[string]string{"nccl_port": "-1"}},
+		`model: is "-x"; it may not begin with '-'`: {Model: "-x"},
+		`device: has control characters`:            {Model: "m", Device: "0\n"},
+		`device: unknown device "gpu" of`:           {Model: "m", Device: "gpu"},
+		`name: is "A"; expected`:                    {Model: "m", Name: "A"},
+		`params.nccl_port: parameter not allowed by worker type sglang: nccl_port is "80"; expected a value that matches (0|102`: {Model: "m", Params: map[string]string{"nccl_port": "80"}},
+		`port: is 80; below 1024 a worker gets only the port that its own entry has`:                                             {Model: "m", Port: 80},
+		`params.nccl_port: is "-1"`: {Model: "m", Params: map[string]string{"nccl_port": "-1"}},
 		`params: unknown parameter "ctx" of worker type sglang; it has nccl_port`: {Model: "m", Params: map[string]string{"ctx": "1"}},
 	} {
 		s.Worker = "sglang"

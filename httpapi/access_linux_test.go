@@ -147,6 +147,8 @@ func TestWhoMayUseAType(t *testing.T) {
 	require.Contains(t, r.as(reader).post("/v1/jobs", `{"operation":"worker_spawn","worker":"mine"}`, 403), "may only look")
 	r.as(reader).post("/v1/jobs", `{"operation":"worker_process_list"}`, 202)
 
+	require.Contains(t, mine.post("/v1/jobs", `{"operation":"worker_spawn","worker":"mine","model":"/etc/shadow"}`, 403), "only an administrator of this hive may name files")
+
 	w := mine.spawn("mine")
 	job := decode[wire.Jobs](t, r.get("/v1/jobs?operation=worker_spawn", 200)).Jobs[0]
 	require.Equal(t, uint32(operator), *job.RequestedBy.UID)

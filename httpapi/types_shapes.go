@@ -34,7 +34,8 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 		Reason:      orNull(t.Missing),
 		Model:       orNull(t.Model),
 		Device:      orNull(t.Device),
-		Params:      t.Params,
+		Params:      map[string]string{},
+		Parameters:  map[string]wire.TypeParam{},
 		NeedsModel:  t.NeedsModel,
 		Template:    orEmpty(t.Template),
 		NoCommand:   orNull(t.NoPlan),
@@ -45,8 +46,9 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 		EnvFile:     orNull(t.EnvFile),
 		BeforeStart: []string{},
 	}
-	if d.Params == nil {
-		d.Params = map[string]string{}
+	for name, p := range t.Params {
+		d.Params[name] = p.Default
+		d.Parameters[name] = wire.TypeParam{Default: p.Default, Pattern: orNull(p.Pattern), Fixed: p.Fixed}
 	}
 	if t.Plan == nil {
 		return d

@@ -19,7 +19,7 @@ import (
 func TestTypeDetailShape(t *testing.T) {
 	view := hive.TypeView{
 		Name: "chat", Source: catalog.SourceConfiguration, Preset: "vllm", Description: "d", Model: "org/m",
-		Params: map[string]string{"ctx": "1"}, NeedsModel: true, Template: []string{"vllm", "{{.Port}}"}, Program: "/b/vllm", Version: "1.0",
+		Params: map[string]catalog.Param{"ctx": {Default: "1", Pattern: "[0-9]+"}, "main": {Default: "/m.py", Fixed: true}}, NeedsModel: true, Template: []string{"vllm", "{{.Port}}"}, Program: "/b/vllm", Version: "1.0",
 		Plan: &hive.SpawnPlan{
 			Plan: catalog.Plan{
 				Spec: store.Spec{
@@ -42,7 +42,8 @@ func TestTypeDetailShape(t *testing.T) {
 	}
 	requireJSON(t, `{"name":"chat","source":"configuration","preset":"vllm","description":"d","autostart":false,"dir":null,"user":null,"env_file":null,"before_start":[],"live":null,
 		"restart":{"policy":"","max":0,"window_ms":0,"backoff_ms":0,"max_backoff_ms":0},"installed":true,"program":"/b/vllm","version":"1.0","reason":null,
-		"model":"org/m","device":null,"params":{"ctx":"1"},"needs_model":true,"template":["vllm","{{.Port}}"],
+		"model":"org/m","device":null,"params":{"ctx":"1","main":"/m.py"},
+		"parameters":{"ctx":{"default":"1","pattern":"[0-9]+","fixed":false},"main":{"default":"/m.py","pattern":null,"fixed":true}},"needs_model":true,"template":["vllm","{{.Port}}"],
 		"command":["/b/vllm","8080"],"no_command":null,"worker_id":"chat-8080-xxxxxx","host":"0.0.0.0","port":8080,
 		"env":[{"name":"A","value":"","from":"device"},{"name":"B","value":"1","from":"preset"},{"name":"C","value":"1","from":"hive"},
 			{"name":"D","value":null,"from":"entry"},{"name":"E","value":null,"from":"environment"},{"name":"F","value":null,"from":"spawn"}],
@@ -55,7 +56,7 @@ func TestTypeDetailShape(t *testing.T) {
 	require.Equal(t, "main", d.Stop.Scope)
 
 	requireJSON(t, `{"name":"cuda","source":"built-in","preset":null,"description":"","installed":false,"program":null,"version":null,"reason":"none",
-		"model":null,"device":null,"params":{},"needs_model":false,"template":[],"command":null,"no_command":"nothing","worker_id":null,"host":null,"port":null,
+		"model":null,"device":null,"params":{},"parameters":{},"needs_model":false,"template":[],"command":null,"no_command":"nothing","worker_id":null,"host":null,"port":null,
 		"env":[],"removed":[],"ready":null,"stop":null,"autostart":false,"dir":null,"user":null,"env_file":null,"before_start":[],"live":null,"restart":null}`,
 		httpapi.TypeDetailShape(hive.TypeView{Name: "cuda", Source: catalog.SourceBuiltin, Missing: "none", NoPlan: "nothing"}))
 }

@@ -140,7 +140,7 @@ func (b *banner) tries() []string {
 	up := "bin/hivectl" + b.addr() + " up "
 	tries := []string{}
 	for _, t := range b.types {
-		if t.Source == catalog.SourceConfiguration && t.Check("", nil) == nil && len(tries) == 0 {
+		if t.Source == catalog.SourceConfiguration && t.Check(catalog.Values{}) == nil && len(tries) == 0 {
 			tries = append(tries, up+t.Name)
 		}
 	}

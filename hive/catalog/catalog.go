@@ -40,7 +40,7 @@ type Type struct {
 	Description string // one line for a person
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
-	Params      map[string]string
+	Params      map[string]Param
 	Port        uint16 // fixed: a spawn that names none gets this one or fails; 0: any of the range
 	Ports       int    // how many ports in a row a worker leases, at least 1
 	Dir         string // working directory of workers; empty: hive's own
@@ -153,9 +153,16 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	if err != nil {
 		return nil, err
 	}
+	fail := func(key string, err error) error {
+		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: err.Error()}
+	}
+	params, key, err := e.params(p.params)
+	if err != nil {
+		return nil, fail(key, err)
+	}
 	t := &Type{
 		Name: e.Name, Source: SourceConfiguration, Preset: p.name, Description: or(p.description, "from the configuration"),
-		Model: e.Model, Device: e.Device, Params: merged(p.params, e.Params),
+		Model: e.Model, Device: e.Device, Params: params,
 		Port: uint16(e.Port), Ports: max(1, e.Ports),
 		Ready: e.Ready.over(p.ready()), Stop: e.Stop.over(p.stop()),
 		File: e.File, self: self, host: e.Host, env: slices.Clone(e.Env),
@@ -167,12 +174,10 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	t.Ready.AnyListener = e.Listener == "any"
 	t.Dir, t.User, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.EnvFile, e.Autostart, e.Reload == "restart"
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
-	fail := func(key string, err error) error {
-		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: err.Error()}
-	}
 	if err := t.CheckDevice(e.Device); err != nil {
 		return nil, fail("device", err)
 	}
+	t.unavailable = p.noScript(t)
 	if key, err := t.parse(p.command, e.Program, e.Args); err != nil {
 		return nil, fail(key, err)
 	}

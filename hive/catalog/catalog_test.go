@@ -28,6 +28,15 @@ func one(t *testing.T, e catalog.Entry) *catalog.Type {
 
 func ptr[T any](v T) *T { return &v }
 
+// plain is parameters of which an entry says nothing but the default.
+func plain(defaults map[string]string) map[string]catalog.ParamEntry {
+	params := map[string]catalog.ParamEntry{}
+	for name, value := range defaults {
+		params[name] = catalog.ParamEntry{Default: &value}
+	}
+	return params
+}
+
 func names(c *catalog.Catalog) []string {
 	var out []string
 	for _, t := range c.Types() {
@@ -135,7 +144,7 @@ func TestReadyAndStopOfAnEntry(t *testing.T) {
 func TestSpawnOverridesTheEntrysDefaults(t *testing.T) {
 	typ := one(t, catalog.Entry{
 		Name: "llama", Command: []string{"llama", "-m", "{{.Model}}", "-c", "{{.Params.ctx}}", "-b", "{{.Params.batch}}"},
-		Model: "/models/a.gguf", Device: "0", Params: map[string]string{"ctx": "4096", "batch": "512"},
+		Model: "/models/a.gguf", Device: "0", Params: plain(map[string]string{"ctx": "4096", "batch": "512"}),
 	})
 	spec, err := typ.Render(catalog.Values{Port: 8080})
 	require.NoError(t, err)
@@ -147,7 +156,7 @@ func TestSpawnOverridesTheEntrysDefaults(t *testing.T) {
 	require.Equal(t, []string{"llama", "-m", "/models/b.gguf", "-c", "8192", "-b", "512"}, spec.Argv)
 	require.Equal(t, "1", spec.Device)
 	require.Equal(t, map[string]string{"ctx": "8192", "batch": "512"}, spec.Params)
-	require.Equal(t, "4096", typ.Params["ctx"], "a spawn must not change the type")
+	require.Equal(t, "4096", typ.Params["ctx"].Default, "a spawn must not change the type")
 
 	_, err = typ.Render(catalog.Values{Port: 8080, Params: map[string]string{"cxt": "1"}})
 	require.ErrorIs(t, err, catalog.ErrUnknownParam)
@@ -158,7 +167,7 @@ func TestEveryFieldReachesATemplate(t *testing.T) {
 	typ := one(t, catalog.Entry{
 		Name:    "all",
 		Command: []string{"p", "{{.Port}} {{range .Ports}}{{.}},{{end}} {{.Host}} {{.Model}} {{.Device}} {{.WorkerID}} {{.Name}} {{.QueenURL}} {{.HiveURL}} {{.Hive}} {{.Program}} {{.Params.a}}"},
-		Params:  map[string]string{"a": "b"},
+		Params:  plain(map[string]string{"a": "b"}),
 	})
 	spec, err := typ.Render(catalog.Values{
 		Port: 1, Ports: []uint16{1, 2}, Host: "h", Model: "m", Device: "d", WorkerID: "w", Name: "n", QueenURL: "q", HiveURL: "u",
@@ -226,12 +235,12 @@ func TestUsesModel(t *testing.T) {
 		"not at all":          {"{{.Port}}", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			typ := one(t, catalog.Entry{Name: "x", Command: []string{"p", tc.arg}, Params: map[string]string{"model": "m"}})
+			typ := one(t, catalog.Entry{Name: "x", Command: []string{"p", tc.arg}, Params: plain(map[string]string{"model": "m"})})
 			require.Equal(t, tc.uses, typ.UsesModel())
-			err := typ.Check("", nil)
+			err := typ.Check(catalog.Values{})
 			if tc.uses {
 				require.ErrorIs(t, err, catalog.ErrModelRequired)
-				require.NoError(t, typ.Check("m", nil))
+				require.NoError(t, typ.Check(catalog.Values{Model: "m"}))
 				return
 			}
 			require.NoError(t, err)
@@ -242,7 +251,7 @@ func TestUsesModel(t *testing.T) {
 func TestADefaultModelIsEnough(t *testing.T) {
 	typ := one(t, catalog.Entry{Name: "x", Command: []string{"p", "{{.Model}}"}, Model: "m"})
 	require.True(t, typ.UsesModel())
-	require.NoError(t, typ.Check("", nil))
+	require.NoError(t, typ.Check(catalog.Values{}))
 }
 
 func TestEnvIsACopy(t *testing.T) {
@@ -253,7 +262,7 @@ func TestEnvIsACopy(t *testing.T) {
 }
 
 func TestARenderedSpecIsTheCallersOwn(t *testing.T) {
-	typ := one(t, catalog.Entry{Name: "x", Command: []string{"p"}, Params: map[string]string{"a": "1"}})
+	typ := one(t, catalog.Entry{Name: "x", Command: []string{"p"}, Params: plain(map[string]string{"a": "1"})})
 	spec, err := typ.Render(catalog.Values{Port: 8080})
 	require.NoError(t, err)
 	spec.Params["a"], spec.Stop.Signals[0] = "2", "SIGKILL"
@@ -287,8 +296,8 @@ func TestWrongEntries(t *testing.T) {
 		"keeper's mark": {web(func(e *catalog.Entry) { e.Command = []string{"/opt/rbee-hive/p"} }), `workers[0] (web): command[0]: the worker's command line would contain "rbee-hive" in "/opt/rbee-hive/p"`},
 		"model flag":    {web(func(e *catalog.Entry) { e.Model = "-x" }), `workers[0] (web): model: "-x" begins with '-'`},
 		"device line":   {web(func(e *catalog.Entry) { e.Device = "0\n1" }), `workers[0] (web): device: "0\n1" holds a control character`},
-		"param name":    {web(func(e *catalog.Entry) { e.Params = map[string]string{"a-b": "1"} }), "workers[0] (web): params.a-b: a parameter's name is made of a-z, 0-9 and '_'"},
-		"param value":   {web(func(e *catalog.Entry) { e.Params = map[string]string{"a": "-1"} }), `workers[0] (web): params.a: "-1" begins with '-'`},
+		"param name":    {web(func(e *catalog.Entry) { e.Params = plain(map[string]string{"a-b": "1"}) }), "workers[0] (web): params.a-b: a parameter's name is made of a-z, 0-9 and '_'"},
+		"param value":   {web(func(e *catalog.Entry) { e.Params = plain(map[string]string{"a": "-1"}) }), `workers[0] (web): params.a: "-1" begins with '-'`},
 		"env name":      {web(func(e *catalog.Entry) { e.Env = []string{"A=1", "1A=s3cret"} }), "workers[0] (web): env[1]: expected NAME=value"},
 		"env stamp":     {web(func(e *catalog.Entry) { e.Env = []string{"RBEEHIVE_STATE=x"} }), "workers[0] (web): env[0]: RBEEHIVE_STATE: RBEEHIVE_* are hive's marks"},
 		"env of hive":   {web(func(e *catalog.Entry) { e.Env = []string{"HIVE_TOKEN_FILE"} }), "workers[0] (web): env[0]: HIVE_TOKEN_FILE: HIVE_* configure hive itself"},

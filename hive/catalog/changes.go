@@ -37,9 +37,7 @@ func (t *Type) Changes(next *Type) Changes {
 	d.start("host", t.Host() != next.Host())
 	d.start("model", t.Model != next.Model)
 	d.start("device", t.Device != next.Device)
-	for _, key := range differing(t.Params, next.Params) {
-		d.start("params."+key, true)
-	}
+	d.params(t.Params, next.Params)
 	d.start("env", !slices.Equal(t.env, next.env))
 	d.start("env_file", t.EnvFile != next.EnvFile)
 	d.start("dir", t.Dir != next.Dir)
@@ -99,6 +97,16 @@ func (d *differ) start(key string, differs bool) {
 func (d *differ) later(key string, differs bool) {
 	if differs {
 		d.Later = append(d.Later, key)
+	}
+}
+
+// params compares parameters. What a spawn may set changes no start.
+func (d *differ) params(a, b map[string]Param) {
+	for _, key := range slices.Sorted(maps.Keys(merged(a, b))) {
+		p, ina := a[key]
+		q, inb := b[key]
+		d.start("params."+key, ina != inb || p.Default != q.Default)
+		d.later("params."+key, ina && inb && p.Default == q.Default && (p.Fixed != q.Fixed || p.Pattern != q.Pattern))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // plainEntry is what the rows of the table below change one key of.
 func plainEntry() catalog.Entry {
-	return catalog.Entry{Name: "web", Command: []string{"/bin/web", "{{.Port}}"}, Params: map[string]string{"a": "1"}, Live: catalog.LiveEntry{Failures: 2}}
+	return catalog.Entry{Name: "web", Command: []string{"/bin/web", "{{.Port}}"}, Params: plain(map[string]string{"a": "1"}), Live: catalog.LiveEntry{Failures: 2}}
 }
 
 // changeOf is one row: what is changed in an entry, and the keys that are found.
@@ -34,7 +34,7 @@ func changesOfEveryKey() []changeOf {
 		{
 			"preset", func(e *catalog.Entry) {
 				e.Preset, e.Command = "comfyui", nil
-				e.Params = map[string]string{"main": "/m.py", "a": "1"}
+				e.Params = plain(map[string]string{"main": "/m.py", "a": "1"})
 			},
 			[]string{"live.path", "params.base_directory", "params.main", "preset", "ready.path"},
 			nil,
@@ -46,7 +46,9 @@ func changesOfEveryKey() []changeOf {
 		start("host", func(e *catalog.Entry) { e.Host = "0.0.0.0" }),
 		start("model", func(e *catalog.Entry) { e.Model = "m" }),
 		start("device", func(e *catalog.Entry) { e.Device = "0" }),
-		{"params", func(e *catalog.Entry) { e.Params = map[string]string{"a": "2", "b": ""} }, []string{"params.a", "params.b"}, nil},
+		{"params", func(e *catalog.Entry) { e.Params = plain(map[string]string{"a": "2", "b": ""}) }, []string{"params.a", "params.b"}, nil},
+		later("params.a", func(e *catalog.Entry) { e.Params["a"] = catalog.ParamEntry{Default: ptr("1"), Pattern: ptr("[0-9]+")} }),
+		later("params.a", func(e *catalog.Entry) { e.Params["a"] = catalog.ParamEntry{Default: ptr("1"), Fixed: ptr(true)} }),
 		start("env", func(e *catalog.Entry) { e.Env = []string{"TOKEN=secret"} }),
 		later("port", func(e *catalog.Entry) { e.Port = 9000 }),
 		later("ports", func(e *catalog.Entry) { e.Ports = 2 }),

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // deviceCPU is the device that means: no GPU.
@@ -12,15 +13,27 @@ const deviceCPU = "cpu"
 // names that nvidia-smi -L and rocminfo show.
 var deviceRE = regexp.MustCompile(`^(cpu|\d+(,\d+)*|(GPU|MIG)-[A-Za-z0-9/-]+(,(GPU|MIG)-[A-Za-z0-9/-]+)*)$`)
 
-// CheckDevice reports whether a spawn could be made with that device:
-// ErrBadDevice. What a GPU's runtime does not understand it takes for "none",
+// deviceWordRE is what a spawn can give a command that is told the device as it is:
+// no flag, no absolute path, and nothing at which a list or a text of the command
+// could end.
+var deviceWordRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:,/-]*$`)
+
+// CheckDevice reports whether a spawn could be made with that device: a *ValueError
+// with ErrBadDevice. What a GPU's runtime does not understand it takes for "none",
 // and the model would quietly run on the CPU. A type that is not of a GPU preset
-// gives the device to its command as it is and takes any.
+// gives the device to its command as it is and takes any word, and whatever its
+// entry says.
 func (t *Type) CheckDevice(device string) error {
-	if !t.pins || device == "" || deviceRE.MatchString(device) {
+	expected := "numbers as in 0 or 0,1, names as in GPU-8f1c..., or cpu"
+	ok := device == "" || deviceRE.MatchString(device)
+	if !t.pins {
+		expected = "letters, digits and '.', '_', ':', ',', '/', '-', the first a letter or a digit, or what the entry says"
+		ok = device == "" || device == t.Device || deviceWordRE.MatchString(device) && !strings.Contains(device, "..")
+	}
+	if ok {
 		return nil
 	}
-	return fmt.Errorf("%w %.80q of worker type %s: expected numbers as in 0 or 0,1, names as in GPU-8f1c..., or cpu", ErrBadDevice, device, t.Name)
+	return &ValueError{Field: "device", Err: fmt.Errorf("%w %.80q of worker type %s: expected %s", ErrBadDevice, device, t.Name, expected)}
 }
 
 // pinned is the variables that leave a program only the devices named; none for

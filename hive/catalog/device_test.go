@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func TestDevicesBecomeVariables(t *testing.T) {
 		require.Equal(t, append(unpinned, "CUDA_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES="), typ.Environ("cpu"), name)
 	}
 	vllm, _ := c.Type("vllm")
-	require.Equal(t, []string{"PYTHONUNBUFFERED=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=0,1", "HIP_VISIBLE_DEVICES=0,1"}, vllm.Environ("0,1"))
+	require.Equal(t, []string{"PYTHONUNBUFFERED=1", "PYTHONSAFEPATH=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=0,1", "HIP_VISIBLE_DEVICES=0,1"}, vllm.Environ("0,1"))
 }
 
 func TestTheEntrysVariablesComeLast(t *testing.T) {
@@ -45,8 +46,21 @@ func TestDevicesOfAPreset(t *testing.T) {
 		_, err := typ.Render(catalog.Values{Port: 8080, Model: "m", Device: bad})
 		require.ErrorIs(t, err, catalog.ErrBadDevice, bad)
 	}
-	bare := one(t, catalog.Entry{Name: "web", Command: []string{"web", "{{.Device}}"}})
-	require.NoError(t, bare.CheckDevice("cuda:0"), "its command is told the device as it is")
+}
+
+// A command is told the device as it is: it takes any word, and what its entry says.
+func TestDevicesOfACommand(t *testing.T) {
+	typ := one(t, catalog.Entry{Name: "web", Command: []string{"docker", "run", "--gpus=device={{.Device}}"}, Device: "/dev/dri/renderD128"})
+	for _, good := range []string{"", "0,1", "cuda:0", "all", "Vulkan0", "MIG-GPU-8f1c/1/0", "/dev/dri/renderD128"} {
+		require.NoError(t, typ.CheckDevice(good), good)
+	}
+	for _, bad := range []string{"/dev/sda", "../dev/sda", "a/../../dev/sda", "-v", "0 --privileged", `0",capabilities="all`, "all,driver=x", "$(id)", "0\n1", "@f", ".", "0;1"} {
+		err := typ.CheckDevice(bad)
+		require.ErrorIs(t, err, catalog.ErrBadDevice, bad)
+		var v *catalog.ValueError
+		require.ErrorAs(t, err, &v)
+		require.Equal(t, "device", v.Field)
+	}
 }
 
 func TestPlan(t *testing.T) {
@@ -59,6 +73,7 @@ func TestPlan(t *testing.T) {
 	require.Equal(t, []string{"/venv/bin/vllm", "serve", "org/m", "--host", "0.0.0.0", "--port", "8080", "--served-model-name", "org/m"}, plan.Spec.Argv)
 	require.Equal(t, []catalog.Variable{
 		{Name: "PYTHONUNBUFFERED", Value: "1", From: catalog.FromPreset},
+		{Name: "PYTHONSAFEPATH", Value: "1", From: catalog.FromPreset},
 		{Name: "CUDA_DEVICE_ORDER", Value: "PCI_BUS_ID", From: catalog.FromDevice},
 		{Name: "CUDA_VISIBLE_DEVICES", Value: "1", From: catalog.FromDevice},
 		{Name: "HF_TOKEN", From: catalog.FromEnvironment},
@@ -95,21 +110,32 @@ func TestProgramNeedsNoModel(t *testing.T) {
 	require.ErrorIs(t, err, catalog.ErrRender)
 }
 
-// Python is installed nearly everywhere; what it is to run is not.
+// Python is installed nearly everywhere; what it is to run is not. A script that no
+// entry names is none: it would be any main.py of the directory hive was started in.
 func TestScripts(t *testing.T) {
 	c, err := catalog.New(nil, self)
 	require.NoError(t, err)
 	for _, name := range presetNames {
 		typ, _ := c.Type(name)
-		want := ""
-		if name == "comfyui" || name == "tabbyapi" {
-			want = "main.py"
-		}
-		require.Equal(t, want, typ.Script(catalog.Values{}), name)
+		require.Empty(t, typ.Script(catalog.Values{}), name)
 	}
-	typ := one(t, catalog.Entry{Name: "c", Preset: "comfyui", Params: map[string]string{"main": "/opt/ComfyUI/main.py"}})
-	require.Equal(t, "/opt/ComfyUI/main.py", typ.Script(catalog.Values{}))
-	require.Equal(t, "/x/main.py", typ.Script(catalog.Values{Params: map[string]string{"main": "/x/main.py"}}))
+	for _, preset := range []string{"comfyui", "tabbyapi"} {
+		typ, _ := c.Type(preset)
+		const example = "workers: [{name: %[1]s, preset: %[1]s, program: /opt/%[1]s/venv/bin/python, params: {main: /opt/%[1]s/main.py}}]"
+		require.Equal(t, "no script is configured for "+preset+"; say in hive.yaml where it is installed, for example: "+fmt.Sprintf(example, preset), typ.Unavailable())
+		_, err := typ.Render(catalog.Values{Port: 8080, Model: "m"})
+		require.ErrorIs(t, err, catalog.ErrUnavailable)
+		require.ErrorIs(t, typ.Check(catalog.Values{Model: "m"}), catalog.ErrUnavailable)
+
+		relative := one(t, catalog.Entry{Name: "c", Preset: preset, Params: plain(map[string]string{"main": "main.py"})})
+		require.Contains(t, relative.Unavailable(), "no script is configured for c;")
+		inDir := one(t, catalog.Entry{Name: "c", Preset: preset, Dir: "/opt/x"})
+		require.Empty(t, inDir.Unavailable())
+		require.Equal(t, "main.py", inDir.Script(catalog.Values{}))
+		named := one(t, catalog.Entry{Name: "c", Preset: preset, Params: plain(map[string]string{"main": "/opt/x/main.py"})})
+		require.Empty(t, named.Unavailable())
+		require.Equal(t, "/opt/x/main.py", named.Script(catalog.Values{}))
+	}
 }
 
 // What programs print when they are asked for their version.

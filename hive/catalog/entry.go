@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -17,19 +16,21 @@ import (
 // values mean that the key was not given; where zero is a value of its own, a
 // nil pointer means so.
 type Entry struct {
-	File    string            `mapstructure:"-"` // of types.d that it is in; empty: it is in the configuration
-	Name    string            `mapstructure:"name"`
-	Preset  string            `mapstructure:"preset"`  // instead of Command
-	Program string            `mapstructure:"program"` // replaces Command[0], or the preset's
-	Command []string          `mapstructure:"command"` // a template per argument
-	Host    string            `mapstructure:"host"`    // what the worker binds; default 127.0.0.1
-	Model   string            `mapstructure:"model"`   // default for a spawn
-	Device  string            `mapstructure:"device"`  // default for a spawn
-	Params  map[string]string `mapstructure:"params"`  // defaults for a spawn; every parameter is named here
-	Args    []string          `mapstructure:"args"`    // appended to the command, or the preset's; templates too
-	Env     []string          `mapstructure:"env"`     // NAME=value, or NAME: passed through
-	Port    int               `mapstructure:"port"`    // fixed port; may lie outside the range; 0: any of the range
-	Ports   int               `mapstructure:"ports"`   // consecutive ports leased; 0: 1
+	File    string   `mapstructure:"-"` // of types.d that it is in; empty: it is in the configuration
+	Name    string   `mapstructure:"name"`
+	Preset  string   `mapstructure:"preset"`  // instead of Command
+	Program string   `mapstructure:"program"` // replaces Command[0], or the preset's
+	Command []string `mapstructure:"command"` // a template per argument
+	Host    string   `mapstructure:"host"`    // what the worker binds; default 127.0.0.1
+	Model   string   `mapstructure:"model"`   // default for a spawn
+	Device  string   `mapstructure:"device"`  // default for a spawn
+	// Params are the parameters; every one that the templates use is named here, or
+	// by the preset.
+	Params map[string]ParamEntry `mapstructure:"params"`
+	Args   []string              `mapstructure:"args"`  // appended to the command, or the preset's; templates too
+	Env    []string              `mapstructure:"env"`   // NAME=value, or NAME: passed through
+	Port   int                   `mapstructure:"port"`  // fixed port; may lie outside the range; 0: any of the range
+	Ports  int                   `mapstructure:"ports"` // consecutive ports leased; 0: 1
 	// Listener says who may listen on a worker's port: its own processes ("tree",
 	// the default), or "any" one, for clients of a container runtime.
 	Listener    string       `mapstructure:"listener"`
@@ -109,14 +110,6 @@ func (e *Entry) check(index int) error {
 	}
 	if !isHost(e.Host) {
 		return fail("host", "%q: expected an IP address, as in 127.0.0.1, 0.0.0.0 or ::1, or localhost", e.Host)
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Params)) {
-		if !paramRE.MatchString(name) {
-			return fail("params."+name, "a parameter's name is made of a-z, 0-9 and '_'")
-		}
-		if why := badValue(e.Params[name]); why != "" {
-			return fail("params."+name, "%q %s", e.Params[name], why)
-		}
 	}
 	for i, v := range e.Env {
 		if why := badEnv(v); why != "" {

@@ -15,13 +15,29 @@ var (
 	ErrModelRequired = errors.New("a model is required")
 	// ErrUnknownParam: a parameter was given that the type does not have.
 	ErrUnknownParam = errors.New("unknown parameter")
-	// ErrBadDevice: a device that the type's preset cannot pin.
+	// ErrBadParam: a parameter was given that only the configuration sets, or a value
+	// that its pattern does not allow.
+	ErrBadParam = errors.New("parameter not allowed")
+	// ErrFlag: what a caller gave would make an argument that is a flag.
+	ErrFlag = errors.New("would become a flag")
+	// ErrBadDevice: a device that the type's preset cannot pin, or that is no word.
 	ErrBadDevice = errors.New("unknown device")
 	// ErrUnavailable: nothing can be spawned of this type; Type.Unavailable says why.
 	ErrUnavailable = errors.New("worker type is not available")
 	// ErrRender: the command could not be made from its templates.
 	ErrRender = errors.New("render command")
 )
+
+// ValueError is a value of a spawn that its type does not take. It unwraps to
+// ErrModelRequired, ErrUnknownParam, ErrBadParam, ErrBadDevice or ErrFlag.
+type ValueError struct {
+	Field string // of the spawn: "model", "device", "name", "params" or "params.ctx"; empty: it cannot be said which
+	Err   error
+}
+
+func (e *ValueError) Error() string { return e.Err.Error() }
+
+func (e *ValueError) Unwrap() error { return e.Err }
 
 // EntryError is a mistake in one entry of the configuration. It unwraps to ErrEntry.
 type EntryError struct {

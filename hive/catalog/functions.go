@@ -25,8 +25,24 @@ func functions() template.FuncMap {
 
 // hubRE is a model on the Hugging Face hub: user/repo, user/repo:quant or
 // user/repo:file.gguf. A path begins with '/' or '.', has more elements, or ends
-// in .gguf without a ':'.
-var hubRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+)?$`)
+// in .gguf without a ':'. No part begins with '-', which would be a flag, or with '.',
+// which could be "..".
+var hubRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$`)
+
+// modelNameRE is a model of the hub, or one word, perhaps with a tag.
+var modelNameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$`)
+
+// ModelName reads a model that is written as a name (qwen, org/name, org/name:tag)
+// and not as a path, a URL or anything else. A program may take even that for a path
+// relative to its working directory, if there is something called first: the first
+// part of the name, or all of it. ok is false if the model is not written so.
+func ModelName(model string) (first string, ok bool) {
+	if !modelNameRE.MatchString(model) {
+		return "", false
+	}
+	first, _, _ = strings.Cut(model, "/")
+	return first, true
+}
 
 // hubRepo is the repository of a model on the hub, with its quant if one is
 // named; empty for a file.

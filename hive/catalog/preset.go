@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,14 +14,14 @@ import (
 type preset struct {
 	name        string
 	description string
-	command     []string          // a template per argument
-	params      map[string]string // defaults; every parameter is named here
-	programs    []string          // names of programs that it is for, besides a name in command[0]
-	script      int               // which argument is the file that an interpreter runs; 0: none
-	path        string            // of the readiness probe
-	signals     []string          // of a stop; nil: SIGTERM
-	env         []string          // NAME=value
-	pins        bool              // a device becomes variables of the environment
+	command     []string         // a template per argument
+	params      map[string]Param // every parameter is named here
+	programs    []string         // names of programs that it is for, besides a name in command[0]
+	script      int              // which argument is the file that an interpreter runs, {{.Params.main}}; 0: none
+	path        string           // of the readiness probe
+	signals     []string         // of a stop; nil: SIGTERM
+	env         []string         // NAME=value
+	pins        bool             // a device becomes variables of the environment
 	version     VersionProbe
 }
 
@@ -48,6 +49,17 @@ func (e *Entry) base(index int, known map[string]*preset) (*preset, error) {
 		return known[e.Name], nil
 	}
 	return nil, fail("command", `is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"], or a preset (%s)`, presetNames(known))
+}
+
+// noScript says why a type of a preset whose program is an interpreter cannot be
+// started; empty: it can, or its program is none. A script that nobody has named
+// would be whatever is called so in the directory that hive was started in.
+func (p *preset) noScript(t *Type) string {
+	if p.script == 0 || t.Dir != "" || filepath.IsAbs(t.Params["main"].Default) {
+		return ""
+	}
+	return fmt.Sprintf("no script is configured for %[1]s; say in hive.yaml where it is installed, for example: "+
+		"workers: [{name: %[1]s, preset: %[2]s, program: /opt/%[2]s/venv/bin/python, params: {main: /opt/%[2]s/main.py}}]", t.Name, p.name)
 }
 
 func presetNames(known map[string]*preset) string {
@@ -92,9 +104,12 @@ func Offer(id string) (e Entry, ok bool) {
 // Offered is what Offer knows: the names of presets, and of programs besides.
 func Offered() []string {
 	known := presets()
-	names := slices.Collect(maps.Keys(known))
-	for _, p := range known {
-		names = append(names, p.programs...)
+	var names []string
+	for name, p := range known {
+		if p.script != 0 {
+			continue // its entry must say where the script is
+		}
+		names = append(append(names, name), p.programs...)
 		if p.starts(p.command[0]) && !strings.Contains(p.command[0], "{{") {
 			names = append(names, p.command[0])
 		}

@@ -9,6 +9,12 @@ const referenceName = "reference"
 // hive sees that a server which loads for minutes is getting on.
 const unbuffered = "PYTHONUNBUFFERED=1"
 
+// safePath keeps the working directory out of Python's module path, where it comes
+// first for `python -m` and `python -c`: also for what the servers start by these
+// themselves, and for the version probe. Python knows it since 3.11. It is not for
+// programs that are a script: the script's own directory would be left out, too.
+const safePath = "PYTHONSAFEPATH=1"
+
 // presets is every preset by name. What each program binds when, and what it
 // does when its port is taken, is in the tests: hive/presets_test.go has a
 // stand-in for each that behaves like it.
@@ -48,7 +54,7 @@ func vllm() *preset {
 			"vllm", "serve", "{{.Model}}", "--host", "{{.Host}}", "--port", "{{.Port}}",
 			"--served-model-name", "{{or .Name .ModelID}}",
 		},
-		path: "/health", env: []string{unbuffered}, pins: true,
+		path: "/health", env: []string{unbuffered, safePath}, pins: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^v?(\d+\.\d\S*)$`)},
 	}
 }
@@ -64,8 +70,8 @@ func sglang() *preset {
 			// Without a GPU it ends unless it is told so.
 			`{{if eq .Device "cpu"}}--device{{end}}`, `{{if eq .Device "cpu"}}cpu{{end}}`,
 		},
-		params: map[string]string{"nccl_port": ""},
-		path:   "/health", env: []string{unbuffered}, pins: true,
+		params: map[string]Param{"nccl_port": free("", port)},
+		path:   "/health", env: []string{unbuffered, safePath}, pins: true,
 		// Importing sglang takes seconds; its metadata does not.
 		version: VersionProbe{
 			Args: []string{"-c", "import importlib.metadata as m; print(m.version('sglang'))"},
@@ -86,7 +92,7 @@ func tei() *preset {
 			"--uds-path", "{{tempDir}}/hive-{{.WorkerID}}",
 			"{{if .Params.prometheus_port}}--prometheus-port{{end}}", "{{.Params.prometheus_port}}",
 		},
-		params: map[string]string{"prometheus_port": "0"},
+		params: map[string]Param{"prometheus_port": free("0", port)},
 		path:   "/health", pins: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^text-embeddings-router (\S+)`)},
 	}
@@ -103,10 +109,11 @@ func sdServer() *preset {
 }
 
 // comfyUI takes its models from its base directory, where it also writes: two
-// copies need two.
+// copies need two. What it finds there as a custom node is code, so the directory is
+// fixed as the script is.
 func comfyUI() *preset {
 	return &preset{
-		name: "comfyui", description: "ComfyUI; params main (its main.py) and base_directory (each copy needs its own)",
+		name: "comfyui", description: "ComfyUI; its entry says main (its main.py) and base_directory (each copy needs its own)",
 		command: []string{
 			"python", "{{.Params.main}}", "--listen", "{{.Host}}", "--port", "{{.Port}}",
 			"{{if .Params.base_directory}}--base-directory{{end}}", "{{.Params.base_directory}}",
@@ -114,7 +121,7 @@ func comfyUI() *preset {
 			// Without a GPU it ends unless it is told so.
 			`{{if eq .Device "cpu"}}--cpu{{end}}`,
 		},
-		params: map[string]string{"main": "main.py", "base_directory": ""}, script: 1,
+		params: map[string]Param{"main": fixed("main.py"), "base_directory": fixed("")}, script: 1,
 		path: "/system_stats", env: []string{unbuffered}, pins: true,
 	}
 }
@@ -134,13 +141,13 @@ func whisperServer() *preset {
 // tabbyAPI wants the directory of all models and the name of one.
 func tabbyAPI() *preset {
 	return &preset{
-		name: "tabbyapi", description: "tabbyAPI; the model is a directory, or a name in tabbyAPI's own models; param main (its main.py)",
+		name: "tabbyapi", description: "tabbyAPI; the model is a directory, or a name in tabbyAPI's own models; its entry says main (its main.py)",
 		command: []string{
 			"python", "{{.Params.main}}", "--host", "{{.Host}}", "--port", "{{.Port}}",
 			`{{if contains .Model "/"}}--model-dir{{end}}`, `{{if contains .Model "/"}}{{dir .Model}}{{end}}`,
 			"--model-name", "{{base .Model}}",
 		},
-		params: map[string]string{"main": "main.py"}, script: 1,
+		params: map[string]Param{"main": fixed("main.py")}, script: 1,
 		path: "/health", env: []string{unbuffered}, pins: true,
 	}
 }
@@ -185,7 +192,7 @@ func rbeeSD() *preset {
 			"--callback-url", "{{.HiveURL}}",
 			"{{if .Model}}--model-path{{end}}", "{{if .Model}}{{.Model}}{{end}}",
 		},
-		params: map[string]string{"sd_version": "v1-5"},
+		params: map[string]Param{"sd_version": free("v1-5", word)},
 		path:   "/health", pins: true,
 		signals: []string{"SIGINT", "SIGTERM"},
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^\S+ v?(\d\S*)`)},

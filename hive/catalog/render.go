@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
-	"text/template"
-	"text/template/parse"
 
 	"rbeehive/store"
 )
@@ -30,56 +27,50 @@ type Values struct {
 	Params   map[string]string // over the type's
 }
 
-// argument is one argument of a command and its template.
-type argument struct {
-	key  string // where it stands in the entry, for errors
-	text string
-	tmpl *template.Template
-}
-
-func parseArgument(key, text string) (argument, error) {
-	if strings.ContainsRune(text, 0) {
-		return argument{}, errors.New("holds a NUL byte, which no argument can")
+// Check reports whether a spawn could be made of what a caller gave (Model, Device,
+// Name and Params), before a port is known: ErrUnavailable, or a *ValueError for what
+// the type does not take. That a model is missing is told last.
+func (t *Type) Check(v Values) error {
+	if err := t.check(v); err != nil {
+		return err
 	}
-	tmpl, err := template.New(key).Option("missingkey=error").Funcs(functions()).Parse(text)
-	if err != nil {
-		return argument{}, errors.New(plain(err))
+	full := t.complete(sample(v))
+	_, err := t.try(full)
+	if f, ok := errors.AsType[*flagError](err); ok {
+		return &ValueError{Field: f.field(full), Err: fmt.Errorf("%w of worker type %s: %w", ErrFlag, t.Name, err)}
 	}
-	return argument{key: key, text: text, tmpl: tmpl}, nil
+	return nil // another mistake of the template is told when the command is made
 }
 
-// position is where text/template says a mistake is; the caller names the key,
-// which says more.
-var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]*" at )?`)
-
-// plain is a template error in the words of the configuration.
-func plain(err error) string {
-	s := position.ReplaceAllString(err.Error(), "")
-	return strings.ReplaceAll(s, " in type catalog.Values",
-		"; the fields are .Port .Ports .Host .Model .ModelID .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")
-}
-
-// Check reports whether a spawn could be made of a model and parameters that a
-// caller gave, before a port is known: ErrUnavailable, ErrModelRequired or
-// ErrUnknownParam.
-func (t *Type) Check(model string, params map[string]string) error {
+// check is Check without a look at what becomes of the values.
+func (t *Type) check(v Values) error {
 	if t.unavailable != "" {
 		return t.unavailableError()
 	}
-	if model == "" && t.Model == "" && t.UsesModel() {
-		return fmt.Errorf("%w: the command of worker type %s uses {{.Model}}", ErrModelRequired, t.Name)
+	for _, key := range slices.Sorted(maps.Keys(v.Params)) {
+		p, ok := t.Params[key]
+		if !ok {
+			return t.unknownParam(key)
+		}
+		if err := p.check(v.Params[key]); err != nil {
+			return &ValueError{Field: "params." + key, Err: fmt.Errorf("%w by worker type %s: %s %w", ErrBadParam, t.Name, key, err)}
+		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(params)) {
-		if _, ok := t.Params[key]; ok {
-			continue
-		}
-		known := "it has none"
-		if len(t.Params) > 0 {
-			known = "it has " + strings.Join(slices.Sorted(maps.Keys(t.Params)), ", ")
-		}
-		return fmt.Errorf("%w %.80q of worker type %s; %s", ErrUnknownParam, key, t.Name, known)
+	if err := t.CheckDevice(v.Device); err != nil {
+		return err
+	}
+	if v.Model == "" && t.Model == "" && t.UsesModel() {
+		return &ValueError{Field: "model", Err: fmt.Errorf("%w: the command of worker type %s uses {{.Model}}", ErrModelRequired, t.Name)}
 	}
 	return nil
+}
+
+func (t *Type) unknownParam(key string) error {
+	known := "it has none"
+	if len(t.Params) > 0 {
+		known = "it has " + strings.Join(slices.Sorted(maps.Keys(t.Params)), ", ")
+	}
+	return &ValueError{Field: "params", Err: fmt.Errorf("%w %.80q of worker type %s; %s", ErrUnknownParam, key, t.Name, known)}
 }
 
 func (t *Type) unavailableError() error { return fmt.Errorf("%w: %s", ErrUnavailable, t.unavailable) }
@@ -91,16 +82,13 @@ func (t *Type) renderError(key string, err error) error {
 // Render makes the spec of one worker: the values fill the command's
 // templates; its model, device and params are used over the type's own.
 // Argv[0] is as configured and not looked up; Env is not part of a spec, its
-// values are never stored. Errors: those of Check and CheckDevice, and ErrRender.
+// values are never stored. Errors: those of Check, and ErrRender.
 func (t *Type) Render(v Values) (store.Spec, error) {
-	if err := t.Check(v.Model, v.Params); err != nil {
+	if err := t.check(v); err != nil {
 		return store.Spec{}, err
 	}
 	v = t.complete(v)
-	if err := t.CheckDevice(v.Device); err != nil {
-		return store.Spec{}, err
-	}
-	argv, key, err := t.execute(v)
+	argv, key, err := executeAll(t.args, v)
 	if err != nil {
 		return store.Spec{}, t.renderError(key, err)
 	}
@@ -146,7 +134,7 @@ func (t *Type) complete(v Values) Values {
 	if len(v.Ports) == 0 {
 		v.Ports = row(v.Port, t.Ports)
 	}
-	v.Params = merged(t.Params, v.Params)
+	v.Params = merged(defaults(t.Params), v.Params)
 	return v
 }
 
@@ -160,7 +148,7 @@ func row(first uint16, n int) []uint16 {
 }
 
 // merged is base with more over it, a map of its own; nil if both are empty.
-func merged(base, more map[string]string) map[string]string {
+func merged[V any](base, more map[string]V) map[string]V {
 	if len(base) == 0 {
 		return maps.Clone(more)
 	}
@@ -174,27 +162,6 @@ func or(a, b string) string {
 		return a
 	}
 	return b
-}
-
-// render executes the template of one argument.
-func (a *argument) render(v Values) (string, error) {
-	var b strings.Builder
-	if err := a.tmpl.Execute(&b, v); err != nil {
-		return "", errors.New(plain(err))
-	}
-	s := b.String()
-	if strings.Contains(s, forbidden) {
-		return "", fmt.Errorf("the worker's command line would contain %q in %q, and rbee's keeper ends every such process when it stops a hive; use another path or name", forbidden, s)
-	}
-	if strings.ContainsRune(s, 0) {
-		return "", errors.New("holds a NUL byte, which no argument can")
-	}
-	return s, nil
-}
-
-// execute makes the command.
-func (t *Type) execute(v Values) (argv []string, key string, err error) {
-	return executeAll(t.args, v)
 }
 
 // executeAll returns the arguments but those that render empty; on an error also
@@ -219,62 +186,26 @@ func executeAll(args []argument, v Values) (argv []string, key string, err error
 	return argv, "", nil
 }
 
+// sample fills in what a spawn could not have said before it has a port.
+func sample(v Values) Values {
+	v.Port, v.WorkerID = 8080, "sample-8080-abc123"
+	v.QueenURL, v.HiveURL = "http://127.0.0.1:7833", "http://127.0.0.1:7835"
+	return v
+}
+
 // trySample executes every template once, so that an unknown field is found
 // when the configuration is read.
 func (t *Type) trySample() (key string, err error) {
-	v := t.complete(Values{
-		Port: 8080, WorkerID: t.Name + "-8080-abc123", Name: "sample",
-		Model: or(t.Model, "sample-model"), Device: or(t.Device, "0"),
-		QueenURL: "http://127.0.0.1:7833", HiveURL: "http://127.0.0.1:7835",
-	})
+	v := sample(Values{Name: "sample", Model: or(t.Model, "sample-model"), Device: or(t.Device, "0")})
+	return t.try(t.complete(v))
+}
+
+// try executes every template. On an error it also returns the key at fault.
+func (t *Type) try(v Values) (key string, err error) {
 	for _, args := range [][]argument{t.args, t.hook, t.stop} {
 		if _, key, err = executeAll(args, v); err != nil {
 			return key, err
 		}
 	}
 	return "", nil
-}
-
-// needsModel reports whether the template cannot do without .Model. What stands
-// under {{if .Model}} or {{with .Model}} can.
-func needsModel(n parse.Node) bool {
-	switch n := n.(type) {
-	case *parse.ListNode:
-		return n != nil && slices.ContainsFunc(n.Nodes, needsModel)
-	case *parse.ActionNode:
-		return mentionsModel(n.Pipe)
-	case *parse.TemplateNode:
-		return mentionsModel(n.Pipe)
-	case *parse.IfNode:
-		return branchNeedsModel(&n.BranchNode)
-	case *parse.WithNode:
-		return branchNeedsModel(&n.BranchNode)
-	case *parse.RangeNode:
-		return mentionsModel(n.Pipe) || needsModel(n.List) || needsModel(n.ElseList)
-	}
-	return false
-}
-
-func branchNeedsModel(b *parse.BranchNode) bool {
-	if !mentionsModel(b.Pipe) {
-		return needsModel(b.List) || needsModel(b.ElseList)
-	}
-	return needsModel(b.ElseList)
-}
-
-func isModel(field string) bool { return field == "Model" || field == "ModelID" }
-
-// mentionsModel reports whether a pipeline refers to .Model or $.Model.
-func mentionsModel(n parse.Node) bool {
-	switch n := n.(type) {
-	case *parse.PipeNode:
-		return n != nil && slices.ContainsFunc(n.Cmds, func(c *parse.CommandNode) bool { return slices.ContainsFunc(c.Args, mentionsModel) })
-	case *parse.FieldNode:
-		return isModel(n.Ident[0])
-	case *parse.VariableNode:
-		return len(n.Ident) > 1 && n.Ident[0] == "$" && isModel(n.Ident[1])
-	case *parse.ChainNode:
-		return mentionsModel(n.Node) || isModel(n.Field[0])
-	}
-	return false
 }

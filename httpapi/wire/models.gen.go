@@ -20,7 +20,7 @@ type AcquireLease struct {
 	// Example: 30s
 	TTL string `json:"ttl,omitempty"`
 
-	// Port This port and no other. It may lie outside the range.
+	// Port This port and no other. It may lie outside the range, and not below 1024.
 	Port uint16 `json:"port,omitempty"`
 
 	// Ports How many ports in a row. Default 1.
@@ -897,9 +897,12 @@ type TypeDetail struct {
 	// Device Of the entry.
 	Device *string `json:"device"`
 
-	// Params Defaults.
-	Params     map[string]string `json:"params"`
-	NeedsModel bool              `json:"needs_model"`
+	// Params The defaults of its parameters.
+	Params map[string]string `json:"params"`
+
+	// Parameters The same parameters, with what a spawn may set.
+	Parameters map[string]TypeParam `json:"parameters"`
+	NeedsModel bool                 `json:"needs_model"`
 
 	// Template The command as configured.
 	Template []string `json:"template"`
@@ -959,6 +962,22 @@ type TypeLive struct {
 	//
 	// Example: report
 	Action string `json:"action"`
+}
+
+// TypeParam One parameter of a worker type.
+type TypeParam struct {
+	// Default Used when a spawn gives none.
+	//
+	// Example: 4096
+	Default string `json:"default"`
+
+	// Pattern A regular expression (RE2) that a value matches as a whole, unless it is the default. Null: it is fixed.
+	//
+	// Example: [0-9]+
+	Pattern *string `json:"pattern"`
+
+	// Fixed Only the configuration sets it: a spawn that gives it is a 400.
+	Fixed bool `json:"fixed"`
 }
 
 // TypeReady When a worker counts as ready.
@@ -1302,10 +1321,10 @@ type WorkerSpawn struct {
 	// Example: chat
 	Name *string `json:"name,omitempty"`
 
-	// Port This port and no other. It may lie outside the range.
+	// Port This port and no other. It may lie outside the range; below 1024 only the one that the type's own entry has.
 	Port *uint16 `json:"port,omitempty"`
 
-	// Params Only parameters that the type's entry has.
+	// Params Only parameters that the type has, none that is fixed, and values that match their patterns as a whole (`parameters` of the type).
 	//
 	// Example: {"ctx":"32768"}
 	Params *map[string]string `json:"params,omitempty"`

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,9 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/catalog"
 	"rbeehive/hive/models"
 	"rbeehive/hive/queen"
 )
@@ -79,7 +83,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels, l.checkEntries,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -146,6 +150,30 @@ func (l *loader) checkDataDir(s *settings, c *Config) error {
 	}
 	c.DataDir = abs
 	return nil
+}
+
+// checkEntries makes the catalog once: whoever makes it later has no lines.
+func (l *loader) checkEntries(_ *settings, c *Config) error {
+	_, err := catalog.New(c.Workers, anyProgram)
+	wrong, ok := errors.AsType[*catalog.EntryError](err)
+	if !ok {
+		return err
+	}
+	if wrong.File != "" || l.root == nil { // it was looked at on its own
+		return &Error{Source: wrong.File + ": " + wrong.Key, Reason: wrong.Reason}
+	}
+	entry := l.root
+	if _, list := pairOf(l.root, "workers"); list != nil {
+		if list.Kind == yaml.AliasNode {
+			list = list.Alias
+		}
+		entry = list.Content[wrong.Index]
+	}
+	source := fmt.Sprintf("%s:%d: workers[%d]", l.file, nodeOf(entry, wrong.Key).Line, wrong.Index)
+	if wrong.Name != "" {
+		source += " (" + wrong.Name + ")"
+	}
+	return &Error{Source: source + ": " + wrong.Key, Reason: wrong.Reason}
 }
 
 func (l *loader) checkInstalled(_ *settings, c *Config) error { return c.addInstalled(c.DataDir) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 
 	"rbeehive/hive"
 	"rbeehive/hive/access"
@@ -94,6 +95,7 @@ type loader struct {
 	opts Options
 	v    *viper.Viper
 	file string
+	root *yaml.Node // of the file; nil: it says nothing
 }
 
 // Load reads, merges and checks the configuration. It reads files and the

@@ -128,7 +128,7 @@ workers:
     command: ["python3", "-m", "http.server", "{{.Port}}"]
     model: /models/Q.gguf
     device: 0
-    params: {ctx: 32768, flash: true, t: "0.10"}
+    params: {ctx: 32768, flash: true, t: "0.10", n: {default: 4, pattern: "[0-9]+"}, dir: {default: /srv, fixed: true}, none: {}, null_one: null}
     args: ["-x", "a,b"]
     env: ["HF_HOME=/models/hf", "HF_TOKEN"]
     port: 8188
@@ -173,7 +173,10 @@ workers:
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
-			Model: "/models/Q.gguf", Device: "0", Params: map[string]string{"ctx": "32768", "flash": "true", "t": "0.10"},
+			Model: "/models/Q.gguf", Device: "0", Params: map[string]catalog.ParamEntry{
+				"ctx": {Default: ptr("32768")}, "flash": {Default: ptr("true")}, "t": {Default: ptr("0.10")},
+				"n": {Default: ptr("4"), Pattern: ptr("[0-9]+")}, "dir": {Default: ptr("/srv"), Fixed: ptr(true)}, "none": {}, "null_one": {},
+			},
 			Args: []string{"-x", "a,b"}, Env: []string{"HF_HOME=/models/hf", "HF_TOKEN"},
 			Port: 8188, Ports: 2, Listener: "any", Allow: catalog.AllowEntry{Users: []string{"1000"}, Groups: []string{"root"}, Tokens: []string{"ci"}}, Dir: "/srv", User: "nobody", EnvFile: "/etc/hive/web.env",
 			BeforeStart: []string{"/usr/local/bin/prepare", "{{.Model}}"}, Autostart: true, Reload: "restart",

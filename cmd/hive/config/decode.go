@@ -152,6 +152,8 @@ func convert(from, to reflect.Value) (any, error) {
 		return toCommas(data)
 	case to.Type() == reflect.TypeFor[fileMode]():
 		return toFileMode(data)
+	case to.Type() == reflect.TypeFor[catalog.ParamEntry]():
+		return toParam(data)
 	case to.Kind() == reflect.String:
 		return toText(data)
 	case to.Kind() == reflect.Int:
@@ -217,6 +219,18 @@ func toText(data any) (any, error) {
 		return nil, errors.New("expected a text; write it in quotes, so that it is taken as it stands")
 	}
 	return nil, errors.New("expected a text")
+}
+
+// toParam makes of a plain value the mapping that it is short for.
+func toParam(data any) (any, error) {
+	switch data.(type) {
+	case map[string]any:
+		return data, nil
+	case []any:
+		return nil, errors.New("expected a text, or 'default', 'pattern' and 'fixed' under it")
+	}
+	text, err := toText(data)
+	return map[string]any{"default": text}, err
 }
 
 // toFileMode wants a text: YAML has made 432 of 0660.

@@ -31,7 +31,8 @@ func (l *loader) readFile() error {
 	if len(root.Content) == 0 {
 		return nil // nothing but comments
 	}
-	if err := (keyChecker{path}).check(root.Content[0], fileRules(), ""); err != nil {
+	l.root = root.Content[0]
+	if err := (keyChecker{path}).check(l.root, fileRules(), ""); err != nil {
 		return err
 	}
 	l.v.SetConfigType("yaml")

@@ -23,7 +23,7 @@ var fileSeeds = []string{
 	"hive_id: box\nlisten: 127.0.0.1:7999\ndata_dir: /srv/hive\nallowed_hosts: [a, b.lan]\nshutdown: stop\nlog_level: debug\nlog_format: json\n",
 	"ports: {range: 9000-9100, reserved: [9001, 9010-9020], policy: sequential, quarantine: 5s}\njobs: {retention: 1h, max_queued: 7, max_queue_age: 1m, stream_wait: 9s}\n",
 	"workers_keep: 24h\nstart_parallel: 3\naudit: {interval: 9s, orphans: kill}\nlogs: {max_size: 1.5MiB, keep: 2, max_total: 1GiB}\nauth: none\nqueen_url: http://q:1\n",
-	"workers:\n  - name: web\n    command: [web, '{{.Port}}', '{{.Params.ctx}}']\n    params: {ctx: '1'}\n    env: [A=b, C]\n    ports: 2\n    autostart: true\n",
+	"workers:\n  - name: web\n    command: [web, '{{.Port}}', '{{.Params.ctx}}']\n    params: {ctx: '1', n: {default: 4, pattern: '[0-9]+'}, p: {default: /x, fixed: true}}\n    env: [A=b, C]\n    ports: 2\n    autostart: true\n",
 	"workers:\n  - &w {name: a, preset: llama-server, program: /x, model: m, device: '0'}\n  - {<<: *w, name: b, args: [-x]}\n",
 	"workers:\n  - {name: a, command: [a], ready: {path: /, status: 200, stall: 5m, timeout: 0s}, live: {path: /, interval: 10s, failures: 3, action: restart}}\n",
 	"workers:\n  - {name: a, command: [a], stop: {signal: [SIGINT], grace: 1s, scope: tree}, restart: {policy: always, max: 1, window: 1m, backoff: 1s, max_backoff: 2s}, reload: restart}\n",

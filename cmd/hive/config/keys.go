@@ -13,7 +13,7 @@ import (
 type rule struct {
 	keys   map[string]rule // a mapping with these keys; nil: a plain value or list
 	list   bool            // a list of such mappings
-	params bool            // a mapping with keys of the user's own
+	params bool            // a mapping with keys of the user's own, each a plain value or a mapping with these keys
 	refuse string          // the key is known and refused, with this sentence
 }
 
@@ -28,7 +28,7 @@ func fileRules() rule {
 	}
 	worker := values("name preset program command host model device args env port ports listener dir user env_file before_start autostart reload")
 	worker["allow"] = rule{keys: values("users groups tokens")}
-	worker["params"] = rule{params: true}
+	worker["params"] = rule{params: true, keys: values("default pattern fixed")}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
 	worker["stop"] = rule{keys: values("signal grace scope command")}
 	worker["live"] = rule{keys: values("path interval failures action")}
@@ -68,7 +68,7 @@ func (c keyChecker) check(n *yaml.Node, r rule, path string) error {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	if r.keys == nil && !r.params || isNull(n) {
+	if r.keys == nil || isNull(n) {
 		return nil
 	}
 	if r.list {
@@ -108,7 +108,7 @@ func (c keyChecker) checkPair(key, value *yaml.Node, r rule, path string, seen m
 		if name != key.Value {
 			return c.fail(key, path+"."+key.Value, "a parameter's name is made of a-z, 0-9 and '_'")
 		}
-		return nil
+		return c.checkParam(value, r, path+"."+name)
 	}
 	sub, known := r.keys[name]
 	if !known {
@@ -123,6 +123,17 @@ func (c keyChecker) checkPair(key, value *yaml.Node, r rule, path string, seen m
 		return c.fail(key, full, "%s", sub.refuse)
 	}
 	return c.check(value, sub, full)
+}
+
+// checkParam checks the value of a parameter, which may be plain.
+func (c keyChecker) checkParam(n *yaml.Node, r rule, path string) error {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	return c.check(n, rule{keys: r.keys}, path)
 }
 
 // checkMerge checks what a merge key brings in: one mapping or a list of them.

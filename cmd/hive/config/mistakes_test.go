@@ -39,6 +39,25 @@ func TestMistakesInTheFile(t *testing.T) {
 		"line end in a name":    {"workers: [{name: \"a\\nb\", comand: x}]\n", "hive.yaml:1: workers[0] (a\uFFFDb): unknown key"},
 		"param in upper case":   {entry("params: {Ctx: 1}"), "hive.yaml:4: workers[0] (web): params.Ctx: a parameter's name is made of a-z, 0-9 and '_'"},
 
+		"param as list":         {entry("params: {ctx: [a]}"), "hive.yaml: workers[0]: params[ctx]: expected a text, or 'default', 'pattern' and 'fixed' under it"},
+		"unknown in a param":    {entry("params:", "  ctx:", "    patern: a"), `hive.yaml:6: workers[0] (web): params.ctx: unknown key "patern"; did you mean "pattern"?`},
+		"param's pattern twice": {entry("params: {ctx: {pattern: a, Pattern: b}}"), `hive.yaml:4: workers[0] (web): params.ctx: the key "Pattern" stands here twice`},
+		"param with no text":    {entry("params: {ctx: {default: 1.10}}"), "hive.yaml: workers[0]: params[ctx].default: expected a text; write it in quotes"},
+		"param half fixed":      {entry("params: {ctx: {fixed: maybe}}"), "hive.yaml: workers[0]: params[ctx].fixed: maybe: expected true or false"},
+		"bad regexp":            {entry("params:", "  a: 1", "  ctx:", "    default: 1", "    pattern: '[0-9'"), `hive.yaml:8: workers[0] (web): params.ctx.pattern: "[0-9": expected a regular expression that the whole of a value matches`},
+		"not its own pattern":   {entry("params:", "  ctx: {default: big,", "    pattern: '[0-9]+'}"), `hive.yaml:5: workers[0] (web): params.ctx.default: "big" does not match its pattern [0-9]+ as a whole`},
+		"fixed and a pattern":   {entry("params:", "  ctx:", "    fixed: true", "    pattern: '[0-9]+'"), "hive.yaml:7: workers[0] (web): params.ctx.pattern: contradicts fixed"},
+		"param as a flag":       {entry("params:", "  ctx: -x"), `hive.yaml:5: workers[0] (web): params.ctx: "-x" begins with '-'`},
+
+		// What the catalog finds is told with its line, too.
+		"a template":     {entry("args: ['{{.Prot}}']"), "hive.yaml:4: workers[0] (web): args[0]: <.Prot>: can't evaluate field Prot"},
+		"no signal":      {entry("stop:", "  grace: 1s", "  signal: [SIGFOO]"), `hive.yaml:6: workers[0] (web): stop.signal[0]: "SIGFOO": expected one of SIGTERM`},
+		"the same name":  {entry("host: '::'") + "  - {name: web,\n     command: [x]}\n", "hive.yaml:5: workers[1] (web): name: another entry has this name already"},
+		"behind a merge": {"workers:\n  - &a {name: a, command: [x], user: a b}\n  - {<<: *a, user: c,\n     name: b}\n", `hive.yaml:2: workers[0] (a): user: "a b": expected the name of a user`},
+		"in an alias":    {"workers: [{name: a, command: [x], stop: &s {scope: all}}, {name: b, command: [x], stop: *s}]\n", `hive.yaml:1: workers[0] (a): stop.scope: "all": expected main or tree`},
+		"no name":        {"workers:\n  - preset: vllm\n", "hive.yaml:2: workers[0]: name: is missing"},
+		"no command":     {"workers:\n  - name: web\n", "hive.yaml:2: workers[0] (web): command: is missing"},
+
 		"port":           {"port: 7900\n", "hive.yaml:1: port: is a flag and a variable only; in the file write it into listen"},
 		"take_over":      {"take_over: true\n", "hive.yaml:1: take_over: is a flag only"},
 		"advertise":      {"advertise: gpubox.lan\n", `hive.yaml: advertise: "gpubox.lan": expected http:// or https:// with a host and nothing behind it, such as http://gpubox.lan:7835`},

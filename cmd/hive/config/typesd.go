@@ -104,7 +104,7 @@ func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
 		return e, check.fail(nodeOf(top, "name"), "name", "%q: expected %q, as the file is called", e.Name, name)
 	}
 	// On its own: what the catalog finds later it finds without the line.
-	_, err = catalog.New([]catalog.Entry{e}, "/hive")
+	_, err = catalog.New([]catalog.Entry{e}, anyProgram)
 	if wrong, ok := errors.AsType[*catalog.EntryError](err); ok {
 		return e, check.fail(nodeOf(top, wrong.Key), wrong.Key, "%s", wrong.Reason)
 	}
@@ -148,17 +148,32 @@ func yamlError(path string, err error) error {
 	return &Error{Source: path + ":1", Reason: reason}
 }
 
-// nodeOf is where the first part of a key ("stop.grace", "args[1]") stands in a
-// mapping; the mapping itself if it does not.
+// anyProgram is the reference worker's for a catalog that is only to be looked at.
+const anyProgram = "/hive"
+
+// nodeOf is where a key ("params.ctx.pattern", "params[ctx]", "args[1]") stands in a
+// mapping, as deep as mappings go; the mapping itself if it does not.
 func nodeOf(n *yaml.Node, key string) *yaml.Node {
-	first := key
-	if i := strings.IndexAny(key, ".["); i >= 0 {
-		first = key[:i]
+	at := n
+	for _, part := range strings.FieldsFunc(key, func(r rune) bool { return strings.ContainsRune(".[]", r) }) {
+		name, value := pairOf(n, part)
+		if name == nil {
+			break
+		}
+		at, n = name, value
+	}
+	return at
+}
+
+// pairOf is a key of a mapping and what stands under it; nil: it is not there.
+func pairOf(n *yaml.Node, key string) (name, value *yaml.Node) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
 	}
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		if strings.EqualFold(n.Content[i].Value, first) {
-			return n.Content[i]
+		if strings.EqualFold(n.Content[i].Value, key) {
+			return n.Content[i], n.Content[i+1]
 		}
 	}
-	return n
+	return nil, nil
 }

@@ -28,7 +28,7 @@ func TestInstalledTypes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"web"}, names(c), "there is no directory yet")
 
-	p.write(t, typesDir+"/chat.yaml", "# a comment\nname: \"chat\"\npreset: \"llama-server\"\nparams: {a_b: \"1\"}\nstop: {grace: 3s}\n")
+	p.write(t, typesDir+"/chat.yaml", "# a comment\nname: \"chat\"\npreset: \"llama-server\"\nparams: {a_b: {default: 1, pattern: '[0-9]+'}}\nstop: {grace: 3s}\n")
 	p.write(t, typesDir+"/web.yaml", "name: web\ncommand: [b]\n")
 	p.write(t, typesDir+"/.chat.yaml.123", "half a fi")
 	c, err = p.load(t)
@@ -38,7 +38,7 @@ func TestInstalledTypes(t *testing.T) {
 	require.Equal(t, []string{filepath.Join(p.dir, typesDir, "web.yaml")}, c.Shadowed)
 	chat := c.Workers[1]
 	require.Equal(t, filepath.Join(p.dir, typesDir, "chat.yaml"), chat.File)
-	require.Equal(t, map[string]string{"a_b": "1"}, chat.Params)
+	require.Equal(t, map[string]catalog.ParamEntry{"a_b": {Default: ptr("1"), Pattern: ptr("[0-9]+")}}, chat.Params)
 	require.Equal(t, 3*time.Second, *chat.Stop.Grace)
 	types, err := catalog.New(c.Workers, "/bin/hive")
 	require.NoError(t, err)
@@ -69,6 +69,9 @@ func TestDamagedTypes(t *testing.T) {
 		{"deep", "a.yaml", "name: a\npreset: tei\nstop: {grace: 5}\n", "a.yaml:3: stop.grace: 5: a duration needs a unit"},
 		{"an unknown preset", "a.yaml", "name: a\npreset: nope\n", `a.yaml:2: preset: "nope": expected one of comfyui`},
 		{"a template", "a.yaml", "name: a\npreset: tei\nargs:\n  - '{{.Prot}}'\n", "a.yaml:3: args[0]: "},
+		{"a pattern", "a.yaml", "name: a\npreset: tei\nparams:\n  x:\n    pattern: '['\n", "a.yaml:5: params.x.pattern: \"[\": expected a regular expression"},
+		{"a parameter's key", "a.yaml", "name: a\npreset: tei\nparams:\n  x: {patern: a}\n", `a.yaml:4: params.x: unknown key "patern"; did you mean "pattern"?`},
+		{"a parameter's value", "a.yaml", "name: a\npreset: tei\nparams:\n  x:\n    fixed: maybe\n", "a.yaml:5: params[x].fixed: maybe: expected true or false"},
 		{"another name", "a.yaml", "preset: tei\nname: b\n", `a.yaml:2: name: "b": expected "a", as the file is called`},
 		{"no name", "a.yaml", "preset: tei\n", `a.yaml:1: name: "": expected "a"`},
 		{"foreign", "README", "hello\n", "README:1: this directory holds only files NAME.yaml"},

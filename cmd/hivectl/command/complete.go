@@ -212,7 +212,7 @@ func (a *app) completions(root *cobra.Command) {
 		"up":            {"model": files, "wait": oneOf("ready", "started")},
 		"workers wait":  {"for": oneOf(workerStates...)},
 		"types explain": {"model": files},
-		"tokens add": {"types": a.complete(typeOffers)},
+		"tokens add":    {"types": a.complete(typeOffers)},
 		"jobs list": {
 			"state": oneOf(jobStates...), "after": a.complete(jobOffers(true)),
 			"operation": oneOf("worker_spawn", "worker_stop", "worker_restart", "worker_process_list", "worker_process_get", "worker_process_delete", "hive_check"),

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +140,7 @@ func (a *app) explainFields(t wire.TypeDetail) [][2]string {
 		}
 		fields = append(fields, [2]string{label, variableText(v)})
 	}
+	fields = append(fields, paramFields(t.Parameters)...)
 	for _, f := range [][2]string{{"envfile", or(t.EnvFile)}, {"dir", or(t.Dir)}, {"user", or(t.User)}, {"before", orDash(shellWords(t.BeforeStart))}} {
 		if f[1] != "-" {
 			fields = append(fields, f)
@@ -152,6 +155,25 @@ func (a *app) explainFields(t wire.TypeDetail) [][2]string {
 		[2]string{"restart", restartText(t.Restart, t.Autostart)},
 		[2]string{"stop", stopText(t.Stop)},
 	)
+}
+
+// paramFields is the parameters: the default of each, and what a spawn may make of it.
+func paramFields(params map[string]wire.TypeParam) (fields [][2]string) {
+	for i, name := range slices.Sorted(maps.Keys(params)) {
+		label := ""
+		if i == 0 {
+			label = "params"
+		}
+		p := params[name]
+		text := clean(name) + "=" + shellWord(p.Default)
+		if p.Fixed || p.Pattern == nil {
+			text += " (fixed: only the configuration sets it)"
+		} else {
+			text += " (--param: what matches " + clean(*p.Pattern) + ")"
+		}
+		fields = append(fields, [2]string{label, text})
+	}
+	return fields
 }
 
 func liveText(l *wire.TypeLive) string {
