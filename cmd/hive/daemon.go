@@ -32,7 +32,7 @@ const (
 // daemon is one run of hive.
 type daemon struct {
 	cfg     *config.Config                 // as it was at the start
-	load    func() (*config.Config, error) // reads it afresh
+	load    func() (*config.Config, error) // reads the same file afresh
 	log     *logrus.Logger
 	out     io.Writer // banner and last words
 	catalog *catalog.Catalog

@@ -47,7 +47,7 @@ func (w *walk) severalNames(e *entry) error {
 // and names all.
 func (w *walk) writableByOthers() error {
 	first := &w.loose[0]
-	who := fmt.Sprintf("its group (gid %d)", first.stat.Gid)
+	who := "its group"
 	if first.stat.Mode&0o002 != 0 {
 		who = "every user"
 	}
@@ -57,7 +57,7 @@ func (w *walk) writableByOthers() error {
 	}
 	return &Error{
 		Path:   first.path,
-		Reason: fmt.Sprintf("can be written to by %s (%s, mode %04o), who could %s", who, nameOf(first.stat.Uid), first.stat.Mode&0o7777, w.harm(first)),
+		Reason: fmt.Sprintf("can be written to by %s (owner %s, gid %d, mode %04o), who could %s", who, nameOf(first.stat.Uid), first.stat.Gid, first.stat.Mode&0o7777, w.harm(first)),
 		Mend:   "run: chmod go-w " + strings.Join(paths, " "),
 	}
 }
@@ -65,7 +65,7 @@ func (w *walk) writableByOthers() error {
 // harm is what the owner of an entry, or who may write to it, could do.
 func (w *walk) harm(e *entry) string {
 	if e.as == passed || e.as == followed {
-		return "put something else in the place of " + w.full
+		return "put something else in the place of " + w.goal
 	}
 	return "change what hive does as " + w.self.ownName()
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"unicode"
 )
@@ -45,7 +44,7 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 
 // notRegular is the error for what cannot be read as a file.
 func notRegular(path string, mode os.FileMode) error {
-	kind := "no regular file"
+	kind := "something else"
 	switch mode.Type() {
 	case os.ModeDir:
 		kind = "a directory"
@@ -56,17 +55,11 @@ func notRegular(path string, mode os.FileMode) error {
 	case os.ModeDevice, os.ModeDevice | os.ModeCharDevice:
 		kind = "a device"
 	}
-	return fmt.Errorf("%s is %s; expected a regular file", path, kind)
+	return fmt.Errorf("%s is %s, no regular file", path, kind)
 }
 
 func notDirectory(path string) error {
 	return fmt.Errorf("%s is no directory", path)
-}
-
-// parentOf is the directory that a path is in.
-func parentOf(path string) (string, error) {
-	abs, err := filepath.Abs(path)
-	return filepath.Dir(abs), err
 }
 
 // quote makes a path one word of a shell.

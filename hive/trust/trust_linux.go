@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,11 +57,12 @@ func Dir(path string) error {
 // hive's user can exchange what they have there. It may be a sticky one such as /tmp.
 // Errors as of Dir.
 func Parent(path string) error {
-	dir, err := parentOf(path)
+	full, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
-	w := newWalk(dir)
+	w := newWalk(filepath.Dir(full))
+	w.goal = full
 	defer w.close()
 	e, err := w.directory()
 	if err != nil {

@@ -57,6 +57,7 @@ func TestWhatIsBelieved(t *testing.T) {
 func TestWhatIsNotThere(t *testing.T) {
 	dir := t.TempDir()
 	link(t, "nowhere", filepath.Join(dir, "dangling"))
+	require.ErrorIs(t, trust.File(""), fs.ErrNotExist)
 	for _, path := range []string{"none", "none/none", "dangling"} {
 		path = filepath.Join(dir, path)
 		_, err := trust.Open(path)
@@ -81,11 +82,11 @@ func TestWhatIsNoFile(t *testing.T) {
 	require.NoError(t, err)
 	defer ln.Close()
 	want := map[string]string{
-		fifo: "is a fifo; expected a regular file", socket: "is a socket; expected a regular file", dir: "is a directory; expected a regular file",
-		link(t, "fifo", filepath.Join(dir, "link")): "fifo is a fifo; expected a regular file", "/dev/null": "/dev/null is a device; expected a regular file",
+		fifo: "is a fifo, no regular file", socket: "is a socket, no regular file", dir: "is a directory, no regular file",
+		link(t, "fifo", filepath.Join(dir, "link")): "fifo is a fifo, no regular file", "/dev/null": "/dev/null is a device, no regular file",
 	}
 	if os.Geteuid() == 0 && unix.Mknod(device, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 250))) == nil {
-		want[device] = "is a device; expected a regular file"
+		want[device] = "is a device, no regular file"
 	}
 	for path, says := range want {
 		_, err := trust.Open(path)
@@ -110,12 +111,12 @@ func TestWhatOthersMayWriteTo(t *testing.T) {
 	mkdir(t, filepath.Join(dir, "group/all"), 0o777)
 	_, err := trust.Open(file)
 	require.ErrorIs(t, err, trust.ErrUntrusted)
-	require.Regexp(t, `^`+dir+`/group can be written to by its group \(gid \d+\) \(.*, mode 0775\), who could put something else in the place of `+file+`; `+
+	require.Regexp(t, `^`+dir+`/group can be written to by its group \(owner .*, gid \d+, mode 0775\), who could put something else in the place of `+file+`; `+
 		`run: chmod go-w `+dir+`/group `+dir+`/group/all `+file+`$`, err.Error())
 	require.NoError(t, os.Chmod(filepath.Join(dir, "group"), 0o755))
 	require.NoError(t, os.Chmod(filepath.Join(dir, "group/all"), 0o755))
 	err = trust.File(file)
-	require.Regexp(t, `^`+file+` can be written to by its group \(gid \d+\) \(.*, mode 0664\), who could change what hive does as \S+; run: chmod go-w `+file+`$`, err.Error())
+	require.Regexp(t, `^`+file+` can be written to by its group \(owner .*, gid \d+, mode 0664\), who could change what hive does as \S+; run: chmod go-w `+file+`$`, err.Error())
 	require.NoError(t, os.Chmod(file, 0o602))
 	require.ErrorContains(t, trust.File(file), "can be written to by every user")
 	require.NoError(t, os.Chmod(file, 0o644))

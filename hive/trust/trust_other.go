@@ -5,6 +5,7 @@ package trust
 import (
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // Open opens a regular file to be read. Here nothing else is checked.
@@ -35,11 +36,7 @@ func Dir(path string) error {
 
 // Parent checks that the directory of path is there. Here nothing else is checked.
 func Parent(path string) error {
-	dir, err := parentOf(path)
-	if err != nil {
-		return err
-	}
-	return Dir(dir)
+	return Dir(filepath.Dir(path))
 }
 
 // MkdirAll is os.MkdirAll here.

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -19,7 +20,7 @@ const maxLinks = 40
 type walk struct {
 	self   identity
 	asked  string   // as the caller has it
-	full   string   // the same, absolute
+	goal   string   // what it is all for, absolute
 	rest   []string // components that are still to be walked
 	dir    entry    // the directory that has been reached, and is passed
 	shared bool     // others may make files in it
@@ -72,11 +73,15 @@ func (e *entry) writable() bool { return e.stat.Mode&0o022 != 0 }
 // run walks to the end of the path. What it returns is no symbolic link, and the way to
 // it was checked; itself it was not.
 func (w *walk) run() (*entry, error) {
-	var err error
-	if w.full, err = filepath.Abs(w.asked); err != nil {
+	if w.asked == "" {
+		return nil, w.failed(unix.ENOENT)
+	}
+	full, err := filepath.Abs(w.asked)
+	if err != nil {
 		return nil, err
 	}
-	w.rest = components(w.full)
+	w.goal = cmp.Or(w.goal, full)
+	w.rest = components(full)
 	if err := w.fromRoot(); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +21,10 @@ import (
 	"rbeehive/hive/catalog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // with 002 t.TempDir is no place that hive believes
+	goleak.VerifyTestMain(m)
+}
 
 // place is an empty home and working directory, with no HIVE_* variable set.
 type place struct{ dir string }
