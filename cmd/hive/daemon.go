@@ -165,6 +165,9 @@ func (d *daemon) prepare(exe string) error {
 	if err := prepareDataDir(d.cfg.DataDir); err != nil {
 		return err
 	}
+	if err := checkModels(d.cfg.Models.Dir); err != nil {
+		return err
+	}
 	if d.cfg.Auth == config.AuthToken {
 		token, err := tokenOf(d.cfg.DataDir)
 		if err != nil {

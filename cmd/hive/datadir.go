@@ -73,6 +73,17 @@ func checkContent(dir string) error {
 	return nil
 }
 
+// checkModels checks a directory of models that is configured, if it is there.
+func checkModels(dir string) error {
+	if dir == "" {
+		return nil // it is in the data directory
+	}
+	if err := trust.Dir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("models.dir: %w", err)
+	}
+	return nil
+}
+
 // remedy is what to do when the data directory cannot be written, as the end of
 // the error's text.
 func remedy(err error) string {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +85,14 @@ func MkdirAll(path string, perm fs.FileMode) error {
 		return err
 	}
 	return w.conclude(e, owned)
+}
+
+// Owned reports whether a file belongs to root or to hive's user. Of a file that was
+// opened it is certain; whether others may write to it, or how it was come to, is not
+// asked. info is of package os.
+func Owned(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && self().believes(st.Uid)
 }
 
 // file walks to a regular file, and checks it.

@@ -41,3 +41,6 @@ func Parent(path string) error {
 
 // MkdirAll is os.MkdirAll here.
 func MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(path, perm) }
+
+// Owned returns true here.
+func Owned(fs.FileInfo) bool { return true }
