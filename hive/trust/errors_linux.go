@@ -30,6 +30,7 @@ func (w *walk) foreign(e *entry) error {
 	default:
 		err.Mend = fmt.Sprintf("run%s: %s", w.self.byRoot(), command)
 	}
+	err.Mend += w.self.orSeal()
 	return err
 }
 
@@ -58,7 +59,7 @@ func (w *walk) writableByOthers() error {
 	return &Error{
 		Path:   first.path,
 		Reason: fmt.Sprintf("can be written to by %s (owner %s, gid %d, mode %04o), who could %s", who, nameOf(first.stat.Uid), first.stat.Gid, first.stat.Mode&0o7777, w.harm(first)),
-		Mend:   "run: chmod go-w " + strings.Join(paths, " "),
+		Mend:   "run: chmod go-w " + strings.Join(paths, " ") + w.self.orSeal(),
 	}
 }
 

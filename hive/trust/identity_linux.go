@@ -98,3 +98,11 @@ func (id identity) byRoot() string {
 	}
 	return " as root"
 }
+
+// orSeal is what else mends it in a container.
+func (id identity) orSeal() string {
+	if !id.alone {
+		return ""
+	}
+	return " (on the host, if it is mounted from there; what hive only reads may also be mounted read-only)"
+}
