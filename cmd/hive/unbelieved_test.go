@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -237,19 +238,15 @@ func TestProgramOfAnotherUser(t *testing.T) {
 	require.NoError(t, to.Close())
 	give(t, dir)
 
+	var stderr shared
 	cmd := exec.CommandContext(t.Context(), program)
-	cmd.Env, cmd.Dir = s.env, s.dir
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
+	cmd.Env, cmd.Dir, cmd.Stderr = s.env, s.dir, &stderr
 	require.NoError(t, cmd.Start())
-	line := make([]byte, 4096)
-	n, err := stderr.Read(line)
-	require.NoError(t, err)
-	require.Contains(t, string(line[:n]), "hive's own program is not safe from other users of this machine")
-	require.Contains(t, string(line[:n]), dir+" belongs to uid 54321")
+	const says = "hive's own program is not safe from other users of this machine"
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), says) }, patience, 5*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	_, _ = io.Copy(io.Discard, stderr)
 	require.NoError(t, cmd.Wait())
+	require.Contains(t, stderr.String(), dir+" belongs to uid 54321")
 }
 
 // In another user's directory that user could exchange the socket between hive's

@@ -9,8 +9,7 @@
 //     may write to it;
 //   - so does every directory on its way, from / on. One in which others may write is
 //     passed if it is sticky, as /tmp is: what root or hive's user has in it nobody else
-//     can rename or remove (unlink(2), EPERM). A file in it that has several names is
-//     refused, as anybody may have linked it there (proc_sys_fs(5), protected_hardlinks);
+//     can rename or remove (unlink(2), EPERM);
 //   - so does every symbolic link on its way. A link is followed by its text, and the
 //     directories on the way of its target count too. Links of /proc are not followed.
 //
@@ -34,9 +33,10 @@
 //
 // Caveats: of an ACL the mask is seen, which stands in the group's bits (acl(5)): one
 // that lets somebody write is refused as a group that may. NFSv4's own ACLs are not
-// seen. Whose a file is the file system says: a medium that another user has written
-// elsewhere can claim to be root's. A group that has only its user in it counts as any
-// other group. What lies below a believed directory is not looked at before it is asked
-// for. Elsewhere than on Linux, where only hivectl runs, nothing but the kind of a file
-// is checked.
+// seen. Where fs.protected_hardlinks is off (proc_sys_fs(5)) anybody can give a file of
+// root's a name in /tmp. Whose a file is the file system says: a medium that another
+// user has written elsewhere can claim to be root's. A group that has only its user in
+// it counts as any other group. PrivatePIDs= of systemd makes hive PID 1, too. What lies
+// below a believed directory is not looked at before it is asked for. Elsewhere than on
+// Linux, where only hivectl runs, nothing but the kind of a file is checked.
 package trust

@@ -34,16 +34,6 @@ func (w *walk) foreign(e *entry) error {
 	return err
 }
 
-// severalNames is the error for a file with several names where everybody can give it
-// one.
-func (w *walk) severalNames(e *entry) error {
-	return &Error{
-		Path:   e.path,
-		Reason: fmt.Sprintf("has %d names, and others may make files in %s: another user may have linked it there", e.stat.Nlink, w.dir.path),
-		Mend:   fmt.Sprintf("run: cp %[1]s %[2]s && mv %[2]s %[1]s", quote(e.path), quote(e.path+".new")),
-	}
-}
-
 // writableByOthers is the error for what others may write to. It tells of the first
 // and names all.
 func (w *walk) writableByOthers() error {

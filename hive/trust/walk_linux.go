@@ -18,15 +18,14 @@ const maxLinks = 40
 // walk is the resolution of one path: what the kernel does for open(2), but that every
 // step is looked at.
 type walk struct {
-	self   identity
-	asked  string   // as the caller has it
-	goal   string   // what it is all for, absolute
-	rest   []string // components that are still to be walked
-	dir    entry    // the directory that has been reached, and is passed
-	shared bool     // others may make files in it
-	at     entry    // what was found in it last
-	links  int      // that were followed
-	loose  []entry  // what others may write to
+	self  identity
+	asked string   // as the caller has it
+	goal  string   // what it is all for, absolute
+	rest  []string // components that are still to be walked
+	dir   entry    // the directory that has been reached, and is passed
+	at    entry    // what was found in it last
+	links int      // that were followed
+	loose []entry  // what others may write to
 	// mkdir makes a directory that is missing; nil: nothing is made.
 	mkdir func(dir int, name string) error
 }
@@ -166,7 +165,6 @@ func (w *walk) enter() error {
 	if err := w.check(&w.at, passed); err != nil {
 		return err
 	}
-	w.shared = w.at.writable() && !w.self.sealed(w.at.fd)
 	w.dir.close()
 	w.dir, w.at = w.at, entry{fd: -1}
 	return nil
@@ -211,12 +209,12 @@ func (w *walk) check(e *entry, as role) error {
 		return nil
 	}
 	uid := e.stat.Uid
-	onTheWay := as == passed || as == followed
-	if !w.self.believes(uid) && !(onTheWay && w.self.unmapped(uid)) {
-		return w.foreign(e)
+	believed := w.self.believes(uid)
+	if as == passed || as == followed {
+		believed = believed || w.self.unmapped(uid)
 	}
-	if w.shared && e.kind() != unix.S_IFDIR && e.stat.Nlink > 1 {
-		return w.severalNames(e)
+	if !believed {
+		return w.foreign(e)
 	}
 	switch sticky := e.stat.Mode&unix.S_ISVTX != 0; as {
 	case passed:
