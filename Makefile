@@ -36,8 +36,8 @@ package: build ## a Debian package in dist/
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) \
 		$(GO) tool -modfile=tools/nfpm.mod nfpm package --config packaging/nfpm.yaml --packager deb --target $(DIST)/
 
-run: build ## the daemon with its defaults
-	@bin/hive
+run: build ## the daemon with its defaults, or with the file CONFIG
+	@bin/hive $(if $(CONFIG),--config '$(CONFIG)')
 
 # What is generated from the contract, each by the oapi-codegen.yaml beside it.
 CONTRACT = httpapi/openapi.yaml

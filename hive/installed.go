@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"rbeehive/hive/catalog"
@@ -190,11 +191,16 @@ func (s *sums) of(ctx context.Context, path string, info os.FileInfo) string {
 	if ctx.Err() != nil {
 		return ""
 	}
-	f, err := os.Open(path)
+	// What was looked at may have been exchanged, for a fifo, say, or a link to a file of
+	// root's: a program may be in a directory of its user's.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+	if opened, err := f.Stat(); err != nil || !os.SameFile(opened, info) {
+		return ""
+	}
 	hash := sha256.New()
 	if _, err := io.Copy(hash, io.LimitReader(f, largestSummed)); err != nil {
 		return ""

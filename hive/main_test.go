@@ -54,6 +54,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	defer reaper.Close()
+	syscall.Umask(0o022) // with 002 t.TempDir is no place that hive believes
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
+	"rbeehive/hive/trust"
 	"rbeehive/store"
 )
 
@@ -50,19 +50,13 @@ const maxEnvFile = 1 << 20
 
 // readEnvFile reads NAME=value, or NAME to pass a variable through, one to a line;
 // empty lines and those that begin with # do not count. A value is taken as it
-// stands, without quotes or expansion. Errors name the line and never a value.
+// stands, without quotes or expansion. Errors name the line and never a value. hive
+// reads it with its own rights, so it must be believed: with a link to a file of root's
+// the worker's user would have that in an environment of his.
 func readEnvFile(path string) ([]string, error) {
-	f, err := os.Open(path)
+	text, err := trust.ReadFile(path, maxEnvFile)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxEnvFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxEnvFile)
 	}
 	var env []string
 	lines := bufio.NewScanner(bytes.NewReader(text))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +64,46 @@ func TestDirAndEnvFile(t *testing.T) {
 	job = r.do(map[string]any{"operation": "worker_spawn", "worker": "web"})
 	require.Contains(t, job.Error.Message, `env_file of worker type "web": open `+file)
 	require.Len(t, r.leases(), 1)
+}
+
+// hive reads the file with its own rights. A link in a directory of the worker's user,
+// or one of that user's, would have a file of root's in the worker's environment.
+func TestEnvFileOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		skip(t, "only root can give files away")
+	}
+	dir := t.TempDir()
+	secret, file, home := filepath.Join(dir, "secret"), filepath.Join(dir, "env"), filepath.Join(dir, "home")
+	require.NoError(t, os.WriteFile(secret, []byte("SECRET=s3cret\n"), 0o600))
+	require.NoError(t, os.Symlink(secret, file))
+	require.NoError(t, os.Mkdir(home, 0o755))
+	require.NoError(t, os.Symlink(secret, filepath.Join(home, "env")))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "open"), []byte("A=1\n"), 0o666))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "open"), 0o666))
+	for _, path := range []string{file, home} {
+		require.NoError(t, os.Lchown(path, 65534, 65534))
+	}
+	wants := map[string]string{
+		"link": file + " belongs to ", "home": home + " belongs to ", "fifo": "fifo is a fifo, no regular file", "open": "can be written to by every user",
+	}
+	var entries []catalog.Entry
+	for name := range wants {
+		entry := fault(name)
+		entry.EnvFile = map[string]string{"link": file, "home": filepath.Join(home, "env"), "fifo": filepath.Join(dir, "fifo"), "open": filepath.Join(dir, "open")}[name]
+		entries = append(entries, entry)
+	}
+	r := newRig(t, 2, entries...)
+	r.open()
+	for name, want := range wants {
+		job := r.do(map[string]any{"operation": "worker_spawn", "worker": name})
+		require.Equal(t, hive.CodeExecFailed, job.Error.Code, name)
+		require.Contains(t, job.Error.Message, fmt.Sprintf("env_file of worker type %q: ", name))
+		require.Contains(t, job.Error.Message, want)
+		require.NotContains(t, job.Error.Message, "s3cret")
+	}
+	require.Empty(t, r.leases())
 }
 
 func TestAWorkerOfAnotherUser(t *testing.T) {

@@ -108,10 +108,10 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("the daemon runs on Linux only, this is %s; hivectl works here, with --addr of a hive elsewhere", runtime.GOOS)
 	}
-	load := func() (*config.Config, error) {
-		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid()})
+	load := func(again *config.Config) (*config.Config, error) {
+		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid(), Again: again})
 	}
-	cfg, err := load()
+	cfg, err := load(nil)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,8 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 	if err != nil {
 		return err
 	}
-	return newDaemon(cfg, load, log, stdout, alive).run(cmd.Context())
+	reload := func() (*config.Config, error) { return load(cfg) }
+	return newDaemon(cfg, reload, log, stdout, alive).run(cmd.Context())
 }
 
 // version is set by the linker: make build says -X main.version=... .

@@ -32,7 +32,7 @@ const (
 // daemon is one run of hive.
 type daemon struct {
 	cfg     *config.Config                 // as it was at the start
-	load    func() (*config.Config, error) // reads it afresh
+	load    func() (*config.Config, error) // reads the same file afresh
 	log     *logrus.Logger
 	out     io.Writer // banner and last words
 	catalog *catalog.Catalog
@@ -163,6 +163,9 @@ func (d *daemon) serveAll() <-chan error {
 // prepare makes what the state needs before it is opened, and the token.
 func (d *daemon) prepare(exe string) error {
 	if err := prepareDataDir(d.cfg.DataDir); err != nil {
+		return err
+	}
+	if err := checkModels(d.cfg.Models.Dir); err != nil {
 		return err
 	}
 	token, err := tokenOf(d.cfg.DataDir, d.cfg.NeedsToken())

@@ -8,17 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"rbeehive/hive"
+	"rbeehive/hive/trust"
 )
 
 // prepareDataDir makes the state directory, mode 0700: it holds logs of
-// programs, command lines, and later a token.
+// programs, command lines, and later a token. What is in it decides what hive runs,
+// so it must be one that is believed (package trust), with all that hive reads there.
 //
 // An existing directory that others may enter is tightened if it is a hive's
 // already or is empty, which is what `mkdir` with the usual umask leaves. If it
 // holds anything else it is refused: --data-dir /tmp must not take /tmp from
 // everybody else.
 func prepareDataDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := trust.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w%s", err, remedy(err))
 	}
 	info, err := os.Stat(dir)
@@ -28,19 +32,54 @@ func prepareDataDir(dir string) error {
 	if err := checkWritable(dir); err != nil {
 		return err
 	}
-	if info.Mode().Perm()&0o077 == 0 {
-		return nil
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := closeToOthers(dir, info.Mode()); err != nil {
+			return err
+		}
 	}
-	ours, err := oursOrEmpty(dir)
-	if err != nil {
+	return checkContent(dir)
+}
+
+// closeToOthers takes a directory from everybody but hive's user.
+func closeToOthers(dir string, mode fs.FileMode) error {
+	ours, empty, err := lookInto(dir)
+	switch {
+	case err != nil:
 		return fmt.Errorf("look at the data directory: %w", err)
-	}
-	if !ours {
+	case !ours && !empty:
 		return fmt.Errorf("the data directory %s is open to others (mode %04o) and holds things that are not hive's; "+
-			"choose a directory of its own with --data-dir, or chmod 700 it", dir, info.Mode().Perm())
+			"choose a directory of its own with --data-dir, or chmod 700 it", dir, mode.Perm())
+	case !empty && mode&0o022 != 0:
+		return fmt.Errorf("others may write to the data directory %s (mode %04o), and what is in it decides what hive runs; "+
+			"see that all of it is hive's, then run: chmod 700 %[1]s", dir, mode.Perm())
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return fmt.Errorf("close the data directory to others: %w%s", err, remedy(err))
+	}
+	return nil
+}
+
+// checkContent checks what hive reads in its directory, which may be a link to
+// elsewhere, or be left from when the directory was somebody else's.
+func checkContent(dir string) error {
+	for _, part := range []struct {
+		name  string
+		check func(string) error
+	}{{"hive.db", trust.File}, {hive.TypesDir, trust.Dir}, {"logs", trust.Dir}, {"backups", trust.Dir}, {"models", trust.Dir}} {
+		if err := part.check(filepath.Join(dir, part.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look into the data directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkModels checks a directory of models that is configured, if it is there.
+func checkModels(dir string) error {
+	if dir == "" {
+		return nil // it is in the data directory
+	}
+	if err := trust.Dir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("models.dir: %w", err)
 	}
 	return nil
 }
@@ -50,6 +89,8 @@ func prepareDataDir(dir string) error {
 func remedy(err error) string {
 	const otherwise = ", or choose another directory with --data-dir"
 	switch {
+	case errors.Is(err, trust.ErrUntrusted):
+		return "; or choose another directory with --data-dir"
 	case errors.Is(err, syscall.EROFS):
 		return "; mount it so that it can be written (a volume in Docker: without :ro)" + otherwise
 	case errors.Is(err, fs.ErrPermission):
@@ -67,17 +108,13 @@ func checkWritable(dir string) error {
 	return nil
 }
 
-func oursOrEmpty(dir string) (bool, error) {
+// lookInto reports whether a directory is a hive's, and whether there is nothing in it.
+func lookInto(dir string) (ours, empty bool, err error) {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return false, err
-	}
 	for _, e := range entries {
-		if e.Name() == "hive.db" {
-			return true, nil
-		}
+		ours = ours || e.Name() == "hive.db"
 	}
-	return len(entries) == 0, nil
+	return ours, len(entries) == 0, err
 }
 
 // keeperMark is what rbee's keeper looks for in command lines when it stops a
@@ -97,7 +134,7 @@ func workerProgram(exe, dataDir string) (string, error) {
 	if !strings.Contains(real, keeperMark) || strings.Contains(dataDir, keeperMark) {
 		return real, nil
 	}
-	link := filepath.Join(dataDir, "hive-worker")
+	link := filepath.Join(dataDir, "hive-worker") // nobody else can put one there: see prepareDataDir
 	if target, err := os.Readlink(link); err == nil && target == real {
 		return link, nil
 	}

@@ -12,8 +12,8 @@
 // away when it ends. That also holds as PID 1 of a container. When hive has
 // ended they go to the next reaper above it, init as a rule.
 //
-// On SIGHUP and POST /v1/reload the configuration is loaded as at the start and handed
-// to the hive (reload.go); a mistake changes nothing. What of it needs a start is
+// On SIGHUP and POST /v1/reload the configuration is loaded anew, from the file of the
+// start, and handed to the hive (reload.go); a mistake changes nothing. What of it needs a start is
 // compared with the configuration of the start, not with that of the last reload.
 //
 // A service manager (NOTIFY_SOCKET) is told how far hive is (notify.go): READY=1 when

@@ -217,6 +217,8 @@ func (d *daemon) sayHello(ctx context.Context) {
 	d.warnOfCallers()
 	d.warnOfPlace()
 	d.warnOfShadowed(d.cfg)
+	d.warnOfUnread()
+	d.warnOfProgram()
 	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {
 		d.log.Warn(t.Unavailable())
 	}

@@ -24,8 +24,8 @@ func (d *daemon) hearHangups(ctx context.Context) {
 	}
 }
 
-// reload reads the configuration afresh, as at the start: the same flags and
-// variables, the file that is found now. What can be changed while hive runs is
+// reload reads the configuration afresh: the same flags and variables, and the same
+// file as the start; if that found none, none. What can be changed while hive runs is
 // taken over, the rest is named in the plan. A mistake in the configuration is a
 // *hive.InputError with the line that hive would print at its start. Then, and
 // with dryRun, nothing is changed. It blocks as Hive.Reload does.
@@ -112,6 +112,9 @@ func (d *daemon) tell(plan hive.Plan, file string) {
 	actions := map[hive.Action]int{}
 	for _, w := range plan.Workers {
 		actions[w.Action]++
+	}
+	if file == "" {
+		file = "none: only a start looks for one"
 	}
 	log := d.log.WithFields(logrus.Fields{
 		"file": file, "types": len(plan.Types), "stale": actions[hive.ActionStale], "restart": actions[hive.ActionRestart],

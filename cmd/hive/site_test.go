@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("HIVE_TEST_MAIN") == "1" || len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(main.Run(os.Args[1:], os.Stdout, os.Stderr))
 	}
+	syscall.Umask(0o022) // with 002 t.TempDir is no place that hive believes
 	goleak.VerifyTestMain(m)
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/hive/trust"
 )
 
 // socket is a unix socket that removes its file when it is closed, unless the
@@ -53,6 +54,11 @@ func listenSockets(ctx context.Context, addrs []config.Address, how config.Socke
 }
 
 func listenSocket(ctx context.Context, path string, how config.Socket) (net.Listener, error) {
+	// Who can exchange files there can be taken for hive, and has hive give a mode and a
+	// group to a file of his choice.
+	if err := trust.Parent(path); errors.Is(err, trust.ErrUntrusted) {
+		return nil, fmt.Errorf("listen on unix:%s: %w; or choose another path with --listen", path, err)
+	}
 	// Two hives that start at once must not each take the other's new socket for
 	// the stale one.
 	defer lockDir(filepath.Dir(path))()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 type scripts struct{ m *testing.M }
 
 func (s scripts) Run() int {
+	syscall.Umask(0o022) // with 002 no directory of a script is one that hive believes
 	code, err := s.run()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

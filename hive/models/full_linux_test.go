@@ -41,7 +41,7 @@ func TestWritesToAFullDisk(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	require.NoError(t, os.MkdirAll(r.dir, 0o700))
-	require.NoError(t, unix.Mount("tmpfs", r.dir, "tmpfs", 0, "size=8m"))
+	require.NoError(t, unix.Mount("tmpfs", r.dir, "tmpfs", 0, "size=8m,mode=755"))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(r.dir, 0)) })
 	r.hub.Add("org/large", hub.File{Path: "m.gguf", Size: 16 * mib, Seed: 1, LFS: true})
 	small := hub.File{Path: "m.gguf", Size: 6 * mib, Seed: 2, LFS: true}

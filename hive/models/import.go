@@ -12,6 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"rbeehive/hive/trust"
 )
 
 // ImportID is the id that a file gets unless another is asked for:
@@ -30,8 +33,8 @@ func ImportID(file string) string {
 
 // Import puts a file of this machine into the catalog, as the file that id names
 // (org/name:file). The catalog gets a hard link to it, so that it takes no space
-// twice and must not be changed any more; or a copy, if that is asked for or the
-// file is on another file system. It reads the whole file, for its SHA-256. It is
+// twice and must not be changed any more; or a copy, if that is asked for, the file is
+// on another file system, or it is a third user's, who could change it. It reads the whole file, for its SHA-256. It is
 // for whoever may read the file and write to the library; a running hive need not
 // know, the catalog is what is on disk.
 //
@@ -78,9 +81,10 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 	return l.load(root, parsed)
 }
 
-// openSource opens a regular file.
+// openSource opens a regular file. A fifo, which somebody may have put there, does not
+// make it wait.
 func openSource(file string) (*os.File, fs.FileInfo, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,7 +101,7 @@ func openSource(file string) (*os.File, fs.FileInfo, error) {
 // take links or copies source to a path that does not exist, and returns the SHA-256
 // of what is there then, which is on the disk.
 func (l *Library) take(ctx context.Context, source *os.File, info fs.FileInfo, to string, asCopy bool) (string, error) {
-	if !asCopy {
+	if !asCopy && trust.Owned(info) {
 		real, err := filepath.EvalSymlinks(source.Name()) // link(2) would link the symbolic link
 		if err != nil {
 			return "", err
@@ -106,8 +110,7 @@ func (l *Library) take(ctx context.Context, source *os.File, info fs.FileInfo, t
 		if linked == nil {
 			return digestLinked(ctx, source, info, to)
 		}
-		// Another file system, or one without links, or a file of somebody else's
-		// (protected_hardlinks): a copy does.
+		// Another file system, or one without links: a copy does.
 	}
 	if free, err := l.opts.Free(filepath.Dir(to)); err == nil && free-l.opts.Reserve < info.Size() {
 		return "", fmt.Errorf("%w: it has %d bytes, and %d can be written to %s", ErrDiskFull, info.Size(), max(0, free-l.opts.Reserve), l.opts.Dir)

@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/models"
+	"rbeehive/hive/trust"
 )
 
 func TestImport(t *testing.T) {
@@ -87,4 +89,83 @@ func TestImportRefuses(t *testing.T) {
 	info, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, "weights", string(info))
+}
+
+const stranger = 54321
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	const why = "only root can give files away"
+	if os.Getenv("HIVE_TEST_STRICT") == "1" {
+		t.Fatal("would be skipped: " + why)
+	}
+	t.Skip(why)
+}
+
+// A file of a third user's is copied: with a link to it that user could change the
+// model after it was hashed.
+func TestImportOfAnotherUsersFile(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	lib, err := models.New(models.Options{Dir: filepath.Join(dir, "models")})
+	require.NoError(t, err)
+	t.Cleanup(lib.Close)
+	file := filepath.Join(dir, "q.gguf")
+	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(t, os.Chown(file, stranger, stranger))
+	m, err := lib.Import(t.Context(), file, "a/b:q.gguf", false)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, []byte("changed"), 0o600))
+	text, err := os.ReadFile(m.Path)
+	require.NoError(t, err)
+	require.Equal(t, "weights", string(text))
+}
+
+func TestImportOfAFifo(t *testing.T) {
+	dir := t.TempDir()
+	lib, err := models.New(models.Options{Dir: filepath.Join(dir, "models")})
+	require.NoError(t, err)
+	t.Cleanup(lib.Close)
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	_, err = lib.Import(t.Context(), fifo, "a/b:c", false)
+	require.ErrorContains(t, err, "is no regular file")
+}
+
+// What is in the directory is given to workers as the model of that name, so it must
+// be nobody else's.
+func TestLibraryOfAnotherUser(t *testing.T) {
+	needRoot(t)
+	base := t.TempDir()
+	dir := filepath.Join(base, "models")
+	lib, err := models.New(models.Options{Dir: dir})
+	require.NoError(t, err)
+	t.Cleanup(lib.Close)
+	file := filepath.Join(base, "q.gguf")
+	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	m, err := lib.Import(t.Context(), file, "a/b:q.gguf", false)
+	require.NoError(t, err)
+	for _, spoil := range []struct{ to, back func() error }{
+		{func() error { return os.Chown(dir, stranger, 0) }, func() error { return os.Chown(dir, 0, 0) }},
+		{func() error { return os.Chmod(dir, 0o777) }, func() error { return os.Chmod(dir, 0o755) }},
+		{func() error { return os.Chown(base, stranger, 0) }, func() error { return os.Chown(base, 0, 0) }},
+	} {
+		require.NoError(t, spoil.to())
+		_, err = lib.Get(m.ID)
+		require.ErrorIs(t, err, trust.ErrUntrusted)
+		require.ErrorContains(t, err, "the directory of models: ")
+		_, _, ok := lib.Hold(m.ID)
+		require.False(t, ok)
+		_, err = lib.List()
+		require.ErrorIs(t, err, trust.ErrUntrusted)
+		_, err = lib.Import(t.Context(), file, "a/b:other", false)
+		require.ErrorIs(t, err, trust.ErrUntrusted)
+		require.ErrorIs(t, lib.Delete(m.ID, func(models.Model) []string { return nil }), trust.ErrUntrusted)
+		require.NoError(t, spoil.back())
+		_, err = lib.Get(m.ID)
+		require.NoError(t, err)
+	}
 }

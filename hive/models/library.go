@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"rbeehive/hive/trust"
 )
 
 // DefaultEndpoint is the hub unless another is configured.
@@ -92,12 +94,16 @@ func (l *Library) Dir() string { return l.opts.Dir }
 func (l *Library) Close() { l.client.CloseIdleConnections() }
 
 // root opens the directory. It is opened for each use: a disk that is mounted later
-// is found then. The caller closes it.
+// is found then. It must be one that is believed (package trust): what is in it is given
+// to workers as the model of that name. The caller closes it.
 func (l *Library) root(create bool) (*os.Root, error) {
 	if create {
-		if err := os.MkdirAll(l.opts.Dir, 0o755); err != nil { //nolint:gosec // workers of other users read it
+		if err := trust.MkdirAll(l.opts.Dir, 0o755); err != nil { // workers of other users read it
 			return nil, fmt.Errorf("the directory of models: %w", err)
 		}
+	}
+	if err := trust.Dir(l.opts.Dir); err != nil {
+		return nil, fmt.Errorf("the directory of models: %w", err)
 	}
 	root, err := os.OpenRoot(l.opts.Dir)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"rbeehive/alloc/sockets"
@@ -138,7 +139,9 @@ const lookedThrough = 1 << 20
 // log returns what of the worker's log may have hive's lines in it.
 func (g *group) log() (text []byte) {
 	for _, l := range g.found {
-		f, err := os.Open("/proc/" + strconv.Itoa(l.PID) + "/fd/1")
+		// What it is the process decides: a fifo must not make this wait, nor a terminal
+		// become that of this process.
+		f, err := os.OpenFile("/proc/"+strconv.Itoa(l.PID)+"/fd/1", os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 		if err != nil {
 			continue
 		}

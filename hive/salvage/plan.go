@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rbeehive/hive/proc"
+	"rbeehive/hive/trust"
 	"rbeehive/store"
 )
 
@@ -52,8 +53,8 @@ type Plan struct {
 // Make makes a plan for the state file in a data directory, and takes its lock. It
 // blocks for the reads of the file, of the backups and of /proc. Errors:
 // *store.LockedError and store.ErrClaimed if a hive runs on it, ErrNeedless, ErrNothing,
-// migrations.ErrNewer, proc.ErrUnsupported elsewhere than on Linux, the system's.
-// The plan must be closed.
+// migrations.ErrNewer, proc.ErrUnsupported elsewhere than on Linux, *trust.Error for a
+// backup, the system's. The plan must be closed.
 func Make(ctx context.Context, dataDir string) (*Plan, error) {
 	p := &Plan{DataDir: dataDir}
 	if err := p.make(ctx); err != nil {
@@ -137,7 +138,8 @@ func (p *Plan) read(ctx context.Context) (*known, error) {
 	return k, err
 }
 
-// newestGood finds the newest backup in which nothing is wrong.
+// newestGood finds the newest backup in which nothing is wrong. One on the way that is not
+// believed is an error, *trust.Error.
 func newestGood(ctx context.Context, dir string) (path string, at time.Time, err error) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.db")) // the pattern is well formed unless the directory's name is not
 	times := map[string]time.Time{}
@@ -149,6 +151,9 @@ func newestGood(ctx context.Context, dir string) (path string, at time.Time, err
 	slices.SortFunc(paths, func(a, b string) int { return times[b].Compare(times[a]) })
 	for _, path := range paths {
 		if err := ctx.Err(); err != nil {
+			return "", at, err
+		}
+		if err := trust.File(path); err != nil { // what is in it becomes hive's state
 			return "", at, err
 		}
 		if good(ctx, path) {

@@ -63,7 +63,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		}
 		require.Equal(t, []string{key}, noticed)
 	}
-	// A field that is added to Config is to be thought of here: File, TakeOver,
-	// Workers and Shadowed are no settings.
-	require.Equal(t, 26, reflect.TypeOf(*before).NumField())
+	// A field that is added to Config is to be thought of here: File, Unread,
+	// TakeOver, Workers and Shadowed are no settings.
+	require.Equal(t, 27, reflect.TypeOf(*before).NumField())
 }

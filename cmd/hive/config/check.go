@@ -72,7 +72,7 @@ func (l *loader) fail(path, format string, a ...any) error {
 // check makes a Config of the settings, or returns the first mistake.
 func (l *loader) check(s *settings) (*Config, error) {
 	c := &Config{
-		File: l.file, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
+		File: l.file, Unread: l.unread, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
 		Shutdown: hive.Shutdown(s.Shutdown), StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
 		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
 		Jobs: hive.JobsConfig{

@@ -42,6 +42,7 @@ func (e *Error) Unwrap() error { return ErrConfig }
 // Config is the whole configuration of the daemon, checked.
 type Config struct {
 	File          string // the file that was read; empty: there is none
+	Unread        string // a file of the working directory that root's hive has not read; empty: there is none
 	HiveID        string
 	Listen        []Address // at least one
 	Socket        Socket
@@ -73,13 +74,16 @@ type Config struct {
 type Options struct {
 	Flags   *pflag.FlagSet // made by Flags, parsed
 	Environ []string       // os.Environ(); searched for unknown HIVE_* variables
-	UID     int            // effective user id: root's default data directory is another
+	UID     int            // effective user id: root's default data directory is another, and so are the places of the file
 	EtcDir  string         // where the system's file is; empty: /etc/hive
+	// Again is what the Load of the start has returned: a reload reads the same file. Nil:
+	// the file is looked for.
+	Again *Config
 }
 
 // Flags adds the daemon's flags to fs.
 func Flags(fs *pflag.FlagSet) {
-	fs.String("config", "", "configuration file (default ./hive.yaml, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml: the first that exists)")
+	fs.String("config", "", "configuration file (default the first that exists of ./hive.yaml, but not for root, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml)")
 	fs.String("data-dir", "", "state directory (default /var/lib/hive for root, else $XDG_STATE_HOME/hive)")
 	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them (default "+defaultListen+")")
 	fs.String("port", "", "port of the API (default: that of --listen)")
@@ -92,10 +96,11 @@ func Flags(fs *pflag.FlagSet) {
 
 // loader is one run of Load.
 type loader struct {
-	opts Options
-	v    *viper.Viper
-	file string
-	root *yaml.Node // of the file; nil: it says nothing
+	opts   Options
+	v      *viper.Viper
+	file   string
+	root   *yaml.Node // of the file; nil: it says nothing
+	unread string     // see Config.Unread
 }
 
 // Load reads, merges and checks the configuration. It reads files and the

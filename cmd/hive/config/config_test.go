@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,10 @@ import (
 	"rbeehive/hive/catalog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // with 002 t.TempDir is no place that hive believes
+	goleak.VerifyTestMain(m)
+}
 
 // place is an empty home and working directory, with no HIVE_* variable set.
 type place struct{ dir string }

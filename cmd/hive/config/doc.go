@@ -10,7 +10,8 @@
 // the key, the variable, or the flag), what it is and what was expected.
 // Nothing is ignored: a key or a HIVE_* variable that is not known is an error. A
 // setting that is silently without effect is worse than a daemon that does not
-// start.
+// start. No file is read that anybody but root and hive's user can change (package
+// trust): that is an error, too. Root's hive does not look into the working directory.
 //
 // Caveats: keys are not case sensitive, because viper lowers them. Values of
 // workers' env are read here and may be secrets: no error repeats them.

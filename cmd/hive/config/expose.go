@@ -3,9 +3,8 @@ package config
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"rbeehive/hive/access"
+	"rbeehive/hive/trust"
 )
 
 // Socket is how unix sockets are made.
@@ -107,27 +107,29 @@ func (l *loader) readPEM(key string, path *string) ([]byte, fs.FileMode, error) 
 		return nil, 0, l.fail(key, "%v", err)
 	}
 	*path = abs
-	doc, mode, err := readRegular(abs)
+	doc, mode, err := readPEMFile(abs)
+	if errors.Is(err, trust.ErrUntrusted) {
+		return nil, 0, l.fail(key, "%v", err)
+	}
 	if err != nil {
 		return nil, 0, l.fail(key, "%v; expected a PEM file", err)
 	}
 	return doc, mode, nil
 }
 
-// mostPEM bounds a certificate or key, in bytes.
-const mostPEM = 1 << 20
-
-func readRegular(path string) ([]byte, fs.FileMode, error) {
-	info, err := os.Stat(path) // before it is opened: a fifo would make that wait
+func readPEMFile(path string) ([]byte, fs.FileMode, error) {
+	f, err := trust.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	switch {
-	case !info.Mode().IsRegular():
-		return nil, 0, fmt.Errorf("%s is no regular file", path)
-	case info.Size() > mostPEM:
-		return nil, 0, errors.New(path + " is larger than 1 MiB")
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
 	}
-	doc, err := os.ReadFile(path)
+	doc, err := io.ReadAll(io.LimitReader(f, mostFile+1))
+	if err == nil && len(doc) > mostFile {
+		err = errors.New(path + " is larger than 1 MiB")
+	}
 	return doc, info.Mode(), err
 }

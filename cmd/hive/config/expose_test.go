@@ -103,8 +103,8 @@ func TestMistakesInTLS(t *testing.T) {
 		spoil func(t *testing.T, cert, key string)
 		want  string
 	}{
-		"no certificate": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Remove(cert)) }, "hive.yaml: tls.cert: stat "},
-		"no key":         {func(t *testing.T, _, key string) { require.NoError(t, os.Remove(key)) }, "hive.yaml: tls.key: stat "},
+		"no certificate": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Remove(cert)) }, "hive.yaml: tls.cert: open "},
+		"no key":         {func(t *testing.T, _, key string) { require.NoError(t, os.Remove(key)) }, "hive.yaml: tls.key: open "},
 		"no PEM": {
 			func(t *testing.T, cert, _ string) { require.NoError(t, os.WriteFile(cert, []byte("x"), 0o600)) },
 			"expected a PEM certificate chain and its PEM key",
@@ -123,11 +123,11 @@ func TestMistakesInTLS(t *testing.T) {
 		"directory": {func(t *testing.T, cert, _ string) {
 			require.NoError(t, os.Remove(cert))
 			require.NoError(t, os.Mkdir(cert, 0o700))
-		}, "is no regular file; expected a PEM file"},
+		}, "is a directory, no regular file; expected a PEM file"},
 		"fifo": {func(t *testing.T, cert, _ string) {
 			require.NoError(t, os.Remove(cert))
 			require.NoError(t, syscall.Mkfifo(cert, 0o600))
-		}, "is no regular file"},
+		}, "is a fifo, no regular file"},
 		"too large": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Truncate(cert, 1<<20+1)) }, "is larger than 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {

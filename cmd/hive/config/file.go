@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"rbeehive/hive/trust"
 )
 
 // readFile finds the file, checks its keys and gives it to viper.
@@ -42,35 +44,103 @@ func (l *loader) readFile() error {
 	return nil
 }
 
-// findFile returns the first file of the search order that exists; empty: none
-// does. A file that was asked for by name must exist.
+// mostFile bounds what is read of a file, in bytes.
+const mostFile = 1 << 20
+
+// findFile returns the file that was asked for by name, which must exist, or else the
+// first of the search order that does; empty: none does. Each is read only if it is
+// believed (package trust).
 func (l *loader) findFile() (path string, doc []byte, err error) {
+	if l.opts.Again != nil {
+		return l.sameFile(l.opts.Again.File)
+	}
 	named, source := os.Getenv("HIVE_CONFIG"), "HIVE_CONFIG"
 	if flag := l.opts.Flags.Lookup("config"); flag.Changed {
 		named, source = flag.Value.String(), "--config"
 	}
 	if named != "" || source == "--config" {
-		doc, err := os.ReadFile(named)
+		doc, err := trust.ReadFile(named, mostFile)
 		if err != nil {
 			return "", nil, &Error{Source: source, Reason: err.Error()}
 		}
 		return named, doc, nil
 	}
+	return l.search()
+}
+
+// sameFile reads the file of an earlier Load, and looks for no other: one that somebody
+// has put into a place of the search meanwhile is not what hive was started with.
+func (l *loader) sameFile(path string) (string, []byte, error) {
+	if path == "" {
+		if found, _, err := l.search(); err == nil && found != "" {
+			return "", nil, &Error{Source: found, Reason: "is read by the next start of hive: this one was started without a configuration file, and a reload looks for none"}
+		}
+		return "", nil, nil
+	}
+	doc, err := trust.ReadFile(path, mostFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil, &Error{Source: path, Reason: "is gone, and a reload reads the file that the start has read; put it back, or start hive again"}
+	case err != nil:
+		return "", nil, unreadable(path, err)
+	}
+	return path, doc, nil
+}
+
+// unreadable is the error for a file or directory that could not be read, or is not
+// believed. Its path is not said twice.
+func unreadable(path string, err error) *Error {
+	reason := err.Error()
+	if e, ok := errors.AsType[*trust.Error](err); ok && e.Path == path {
+		reason = e.Reason + "; " + e.Mend
+	}
+	return &Error{Source: path, Reason: reason}
+}
+
+// search reads the first file of the search order that exists. One that is not believed
+// is an error: who has written it expects it to count.
+func (l *loader) search() (path string, doc []byte, err error) {
 	for _, path := range l.searchPath() {
-		doc, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		doc, err := trust.ReadFile(path, mostFile)
+		if absent(path, err) {
 			continue
 		}
 		if err != nil {
-			return "", nil, &Error{Source: path, Reason: err.Error() + "; give another file with --config"}
+			wrong := unreadable(path, err)
+			if errors.Is(err, trust.ErrUntrusted) {
+				wrong.Reason += "; or"
+			} else {
+				wrong.Reason += ";"
+			}
+			wrong.Reason += " give another file with --config"
+			return "", nil, wrong
 		}
 		return path, doc, nil
 	}
 	return "", nil, nil
 }
 
+// absent reports whether nothing was read of a path because nothing is there. The way
+// to it may be one that is not believed, which says nothing about that.
+func absent(path string, err error) bool {
+	if errors.Is(err, trust.ErrUntrusted) {
+		_, err = os.Lstat(path)
+	}
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// inWorkingDir is the file of the working directory.
+const inWorkingDir = "hive.yaml"
+
+// searchPath is where a file is looked for. For root that is not the working directory:
+// whoever can make root start hive in a directory would be root with a file there.
 func (l *loader) searchPath() []string {
-	paths := []string{"hive.yaml"}
+	var paths []string
+	if l.opts.UID != 0 {
+		paths = append(paths, inWorkingDir)
+	} else if _, err := os.Lstat(inWorkingDir); err == nil {
+		l.unread = inWorkingDir
+	}
 	if dir := xdgDir("XDG_CONFIG_HOME", ".config"); dir != "" {
 		paths = append(paths, filepath.Join(dir, "hive", "hive.yaml"))
 	}

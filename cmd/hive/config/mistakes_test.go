@@ -240,5 +240,5 @@ func TestUnreadableFile(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(p.dir, "hive.yaml"), 0o700)) // reading a directory fails for root too
 	_, err := p.load(t)
 	require.ErrorIs(t, err, config.ErrConfig)
-	require.ErrorContains(t, err, "hive.yaml: read hive.yaml: is a directory; give another file with --config")
+	require.ErrorContains(t, err, "/hive.yaml is a directory, no regular file; give another file with --config")
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/trust"
 )
 
 // WithTypes is the same configuration with the files of types.d in a data directory,
@@ -49,9 +49,16 @@ func (c *Config) addInstalled(dataDir string) error {
 // readTypes reads a directory of types, by name; none is no error. Hidden files are
 // what a kill has left of a file that was being written.
 func readTypes(dir string) ([]catalog.Entry, error) {
-	names, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{Source: dir, Reason: err.Error()}
+	err := trust.Dir(dir)
+	if absent(dir, err) {
+		return nil, nil
+	}
+	var names []fs.DirEntry
+	if err == nil {
+		names, err = os.ReadDir(dir)
+	}
+	if err != nil {
+		return nil, unreadable(dir, err)
 	}
 	var entries []catalog.Entry
 	for _, d := range names {
@@ -72,9 +79,9 @@ func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
 	if err := checkTypeFile(path, d); err != nil {
 		return e, err
 	}
-	doc, err := os.ReadFile(path)
+	doc, err := trust.ReadFile(path, mostFile)
 	if err != nil {
-		return e, &Error{Source: path, Reason: err.Error()}
+		return e, unreadable(path, err)
 	}
 	var data map[string]any // first as plain data: see readFile
 	if err := yaml.Unmarshal(doc, &data); err != nil {
@@ -111,7 +118,7 @@ func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
 	return e, err
 }
 
-// checkTypeFile refuses what worker_install has not written, or somebody else may have.
+// checkTypeFile refuses what worker_install has not written.
 func checkTypeFile(path string, d fs.DirEntry) error {
 	info, err := d.Info()
 	if err != nil {
@@ -120,9 +127,6 @@ func checkTypeFile(path string, d fs.DirEntry) error {
 	name, isYAML := strings.CutSuffix(d.Name(), ".yaml")
 	if !isYAML || !catalog.ValidName(name) || !info.Mode().IsRegular() {
 		return &Error{Source: path + ":1", Reason: "this directory holds only files NAME.yaml that worker_install writes; move it away"}
-	}
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return &Error{Source: path + ":1", Reason: fmt.Sprintf("others can write it (mode %04o), and it says what hive runs: chmod 600 it", mode)}
 	}
 	return nil
 }

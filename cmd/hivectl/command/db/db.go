@@ -34,6 +34,9 @@ type Checked struct {
 // Check examines the state file in dir wholly: its structure, the checksum and form
 // of every record, and what records say about each other. Nothing is written.
 func Check(ctx context.Context, dir string) (Checked, error) {
+	if err := checkDir(dir); err != nil {
+		return Checked{}, err
+	}
 	c, err := check(ctx, State(dir))
 	return c, refusal(err, dir, "`hivectl doctor` says what the running hive found when it checked the file")
 }
@@ -120,6 +123,9 @@ type line struct {
 // Dump writes every record as a line of JSON, and a line with an error for what
 // cannot be read, of which it returns the number.
 func Dump(dir string, w io.Writer) (bad int, err error) {
+	if err := checkDir(dir); err != nil {
+		return 0, err
+	}
 	out := bufio.NewWriter(w)
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
@@ -152,7 +158,13 @@ type Saved struct {
 // Backup copies the state file in dir to dest, a new file or a directory. What is
 // not whole is not copied.
 func Backup(ctx context.Context, dir, dest string, force bool, now time.Time) (Saved, error) {
+	if err := checkDir(dir); err != nil {
+		return Saved{}, err
+	}
 	dest = backupName(dest, now)
+	if err := checkDest(dest); err != nil {
+		return Saved{}, err
+	}
 	v, err := store.BackupOffline(ctx, State(dir), dest, force)
 	return Saved{dest, v.Bytes, v.Live}, refusal(err, dir, "leave out --data-dir: the running hive makes the backup then")
 }
@@ -161,6 +173,9 @@ func Backup(ctx context.Context, dir, dest string, force bool, now time.Time) (S
 // when there is a place for it.
 func Receive(ctx context.Context, open func() (io.ReadCloser, error), dest string, force bool, now time.Time) (s Saved, err error) {
 	dest = backupName(dest, now)
+	if err := checkDest(dest); err != nil {
+		return s, err
+	}
 	if _, err := os.Lstat(dest); err == nil && !force {
 		return s, &Refusal{Text: dest + " exists", Hint: "choose another name, or --force"}
 	}
@@ -197,6 +212,11 @@ type Restored struct {
 
 // Restore puts a copy of file in the place of the state file in dir.
 func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) (Restored, error) {
+	for _, err := range []error{checkDir(dir), checkSource(file)} {
+		if err != nil {
+			return Restored{}, err
+		}
+	}
 	path := State(dir)
 	aside := path + ".before-restore-" + now.UTC().Format(store.StampFormat)
 	r, err := store.Restore(ctx, file, path, aside, dryRun)
@@ -241,6 +261,9 @@ type Compacted struct {
 
 // Compact writes the state file in dir anew without its free pages.
 func Compact(ctx context.Context, dir string) (Compacted, error) {
+	if err := checkDir(dir); err != nil {
+		return Compacted{}, err
+	}
 	before, after, err := store.Compact(ctx, State(dir))
 	return Compacted{State(dir), before, after}, refusal(err, dir, "")
 }

@@ -2,6 +2,7 @@
 // no hive has it. It is the one part of hivectl that uses package store; the
 // command around it parses, prints and asks.
 //
-// Every function refuses a file that a hive holds, and says which process that is.
+// Every function refuses a file that a hive holds, and says which process that is; and a
+// directory or file that neither root nor the caller has to itself (package trust).
 // Errors that a person can do something about are a *Refusal.
 package db

@@ -43,7 +43,7 @@ func refusal(err error, dir, online string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return &Refusal{Text: err.Error(), Hint: "say where the state directory is with --data-dir", NotFound: true}
 	case errors.Is(err, fs.ErrPermission):
-		return &Refusal{Text: err.Error(), Hint: "do it as the user that hive runs as, or as root"}
+		return &Refusal{Text: err.Error(), Hint: "do it as the user that hive runs as"}
 	case errors.Is(err, fs.ErrExist):
 		return &Refusal{Text: err.Error(), Hint: "choose another name, or --force"}
 	case errors.Is(err, proc.ErrUnsupported):

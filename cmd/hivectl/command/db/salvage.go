@@ -19,7 +19,13 @@ const listed = 20
 // PlanSalvage looks at the state file in dir, at the backups beside it, and at the
 // processes, and says what can be done. Nothing is changed. It must be closed.
 func PlanSalvage(ctx context.Context, dir string) (*Salvage, error) {
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
 	p, err := salvage.Make(ctx, dir)
+	if err := refuse("", err); err != nil {
+		return nil, err
+	}
 	if err != nil {
 		return nil, refusal(err, dir, "")
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"rbeehive/hive/models"
+	"rbeehive/hive/trust"
 )
 
 // Refusal is an import that did not come about. Hint, if not empty, says what to do.
@@ -51,6 +52,9 @@ func Import(ctx context.Context, dir, file, id string, asCopy bool) (Imported, e
 }
 
 func refusal(err error) error {
+	if e, ok := errors.AsType[*trust.Error](err); ok {
+		return &Refusal{e.Path + " " + e.Reason, "do it as the user that hive runs as (sudo -u USER); or " + e.Mend}
+	}
 	switch {
 	case errors.Is(err, models.ErrInvalidID):
 		return &Refusal{err.Error(), "choose one with --id, as in --id local/qwen:qwen.gguf"}
