@@ -51,9 +51,16 @@ func hiveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		ts.Check(d.stop())
 	case "log":
-		text := ts.ReadFile(d.log)
-		if len(args) != 2 || !regexp.MustCompile(args[1]).MatchString(text) {
-			ts.Fatalf("no match for %q in:\n%s", args[1:], text)
+		if len(args) != 2 {
+			ts.Fatalf("usage: hive log PATTERN")
+		}
+		// hive serves a moment before it prints its banner.
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(10 * time.Second); !regexp.MustCompile(args[1]).MatchString(ts.ReadFile(d.log)); <-tick.C {
+			if time.Now().After(deadline) {
+				ts.Fatalf("no match for %q in:\n%s", args[1:], ts.ReadFile(d.log))
+			}
 		}
 	default:
 		ts.Fatalf("hive %s: unknown", args[0])
