@@ -1,5 +1,5 @@
 // Package unixsock is what net lacks for unix sockets with a path: paths of any
-// length, and who is at the other end.
+// length, and who is at the other end. It also says where hives have theirs.
 //
 // Model: sockaddr_un holds 107 bytes of a path (unix(7)), and a state directory may
 // have a longer one. Reach gives such a path a short name through /proc/self/fd,

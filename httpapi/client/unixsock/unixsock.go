@@ -1,6 +1,9 @@
 package unixsock
 
-import "errors"
+import (
+	"errors"
+	"path/filepath"
+)
 
 // MaxPath is what sockaddr_un holds besides its final zero on Linux, in bytes.
 const MaxPath = 107
@@ -13,3 +16,10 @@ type Cred struct {
 	PID int // 0: in no PID namespace that is seen from here
 	UID uint32
 }
+
+// System is the control socket of the machine's hive, as its package sets it up.
+const System = "/run/hive/hive.sock"
+
+// Control is the control socket of the hive with a state directory, unless it is told
+// otherwise.
+func Control(dataDir string) string { return filepath.Join(dataDir, "control.sock") }
