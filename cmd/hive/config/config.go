@@ -41,7 +41,8 @@ func (e *Error) Unwrap() error { return ErrConfig }
 type Config struct {
 	File          string // the file that was read; empty: there is none
 	HiveID        string
-	Listen        []Address // at least one
+	Listen        []Address // none: there are the control socket and Passed
+	Passed        []Address // what the service manager listens on; it takes the place of the same address in Listen
 	Socket        Socket
 	Auth          Auth
 	TLS           *TLS   // nil: none
@@ -72,13 +73,14 @@ type Options struct {
 	Environ []string       // os.Environ(); searched for unknown HIVE_* variables
 	UID     int            // effective user id: root's default data directory is another
 	EtcDir  string         // where the system's file is; empty: /etc/hive
+	Passed  []Address      // sockets that the service manager has opened; TCP takes the place of the default of listen
 }
 
 // Flags adds the daemon's flags to fs.
 func Flags(fs *pflag.FlagSet) {
 	fs.String("config", "", "configuration file (default ./hive.yaml, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml: the first that exists)")
 	fs.String("data-dir", "", "state directory (default /var/lib/hive for root, else $XDG_STATE_HOME/hive)")
-	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them (default "+defaultListen+")")
+	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them, or none (default "+defaultListen+")")
 	fs.String("port", "", "port of the API (default: that of --listen)")
 	fs.String("hive-id", "", "name of this hive (default "+defaultHiveID+")")
 	fs.String("queen-url", "", "URL of the queen that hive announces itself to; workers get it as {{.QueenURL}}")

@@ -45,6 +45,7 @@ type settings struct {
 type duration = time.Duration
 
 type socket struct {
+	Path  string   `mapstructure:"path"`
 	Mode  fileMode `mapstructure:"mode"`
 	Group string   `mapstructure:"group"`
 }

@@ -36,7 +36,7 @@ func fileRules() rule {
 	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep log_level log_format")
 	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
-	top["socket"] = rule{keys: values("mode group")}
+	top["socket"] = rule{keys: values("path mode group")}
 	top["tls"] = rule{keys: values("cert key")}
 	top["ports"] = rule{keys: values("range reserved policy quarantine")}
 	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}
