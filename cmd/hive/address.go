@@ -4,44 +4,53 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/httpapi/client/unixsock"
 )
 
 // publicURL is what others reach hive by: what was configured, else the first TCP
-// listener, else the socket in hivectl's notation (http has none for sockets).
+// listener, else a socket in hivectl's notation (http has none for sockets).
 // Who listens on all addresses is reached by loopback: workers are on this machine.
-func publicURL(cfg *config.Config, lns []net.Listener) string {
+func publicURL(cfg *config.Config, lns *listeners) string {
 	if cfg.Advertise != "" {
 		return cfg.Advertise
 	}
-	for _, ln := range lns {
-		if addr, ok := tcpAddr(ln); ok {
-			return scheme(cfg) + reachable(addr).String()
-		}
+	for _, ln := range lns.tcp {
+		addr, _ := tcpAddr(ln)
+		return scheme(cfg) + reachable(addr).String()
 	}
-	return "unix:" + lns[0].Addr().String()
+	return "unix:" + slices.Concat(lns.sockets, []net.Listener{lns.control})[0].Addr().String()
 }
 
-// localURL is how hivectl on this machine reaches hive: over a socket, where it
-// needs no token, else over loopback. A certificate is for a name, so with one it
-// is the public URL.
-func localURL(cfg *config.Config, lns []net.Listener) string {
-	for _, ln := range lns {
-		if _, ok := tcpAddr(ln); !ok {
-			return "unix:" + ln.Addr().String()
+// defaultURL is where hivectl looks when there is no socket.
+const defaultURL = "http://127.0.0.1:7835"
+
+// localAddr is how hivectl on this machine is told where hive is; empty: it finds it by
+// itself. Over a socket it needs no token. Without one it takes loopback, and with a
+// certificate, which is for a name, the public URL.
+func localAddr(cfg *config.Config, lns *listeners) string {
+	if lns.control != nil {
+		path := lns.control.Addr().String()
+		if path == unixsock.System || path == unixsock.Control(config.DefaultDataDir(os.Geteuid())) {
+			return ""
+		}
+		return "unix:" + path
+	}
+	url := publicURL(cfg, lns)
+	for _, ln := range lns.tcp {
+		if addr, _ := tcpAddr(ln); cfg.TLS == nil && reachable(addr).Addr().IsLoopback() {
+			url = scheme(cfg) + reachable(addr).String()
+			break
 		}
 	}
-	if cfg.TLS != nil {
-		return publicURL(cfg, lns)
+	if url == defaultURL {
+		return ""
 	}
-	for _, ln := range lns {
-		if addr, ok := tcpAddr(ln); ok && reachable(addr).Addr().IsLoopback() {
-			return scheme(cfg) + reachable(addr).String()
-		}
-	}
-	return publicURL(cfg, lns)
+	return url
 }
 
 // reachable is an address to connect to for one that is listened on.
@@ -49,7 +58,7 @@ func reachable(addr netip.AddrPort) netip.AddrPort {
 	if !addr.Addr().IsUnspecified() {
 		return addr
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
+	return netip.AddrPortFrom(loopback4, addr.Port())
 }
 
 func scheme(cfg *config.Config) string {
@@ -70,7 +79,7 @@ func tcpAddr(ln net.Listener) (netip.AddrPort, bool) {
 
 func tcpPorts(lns []net.Listener) (ports []uint16) {
 	for _, ln := range lns {
-		if addr, ok := tcpAddr(ln); ok {
+		if addr, ok := tcpAddr(ln); ok && !slices.Contains(ports, addr.Port()) {
 			ports = append(ports, addr.Port())
 		}
 	}

@@ -30,9 +30,6 @@ type banner struct {
 // holdersShown is how many ports are listed with who has them.
 const holdersShown = 6
 
-// defaultURL is where hivectl looks without being told.
-const defaultURL = "http://127.0.0.1:7835"
-
 // writeTo prints the banner in one write.
 func (b *banner) writeTo(w io.Writer) error {
 	var out bytes.Buffer
@@ -150,18 +147,10 @@ func (b *banner) tries() []string {
 
 // addr is the flags by which hivectl reaches this hive.
 func (b *banner) addr() string {
-	addr := b.callers.local
-	if addr == "" {
-		addr = b.url
+	if b.callers.local == "" {
+		return ""
 	}
-	flags := ""
-	if addr != defaultURL {
-		flags = " --addr " + addr
-	}
-	if b.callers.sayToken {
-		flags += " --token-file " + b.callers.tokenFile
-	}
-	return flags
+	return " --addr " + b.callers.local
 }
 
 func countWorkers(n int) string {

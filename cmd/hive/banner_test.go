@@ -37,7 +37,7 @@ func fresh(t *testing.T) main.Banner {
 // afterACrash is a machine on which much goes on.
 func afterACrash(t *testing.T) main.Banner {
 	b := fresh(t)
-	b.HiveID, b.URL, b.File = "gpubox", "http://127.0.0.1:7900", "/etc/hive/hive.yaml"
+	b.HiveID, b.URL, b.File, b.Local = "gpubox", "http://127.0.0.1:7900", "/etc/hive/hive.yaml", "unix:/srv/hive/control.sock"
 	b.Recovery = hive.Recovery{Took: 12 * time.Millisecond, Adopted: 1, Freed: 2, Restarted: 1, Unverified: 1}
 	b.Ports = alloc.Survey{
 		Range: alloc.Range{First: 8080, Last: 9999}, Total: 1920, Free: 1907, Leased: 3, Quarantined: 1, Reserved: 1, Foreign: 6, Draining: 2,
@@ -78,19 +78,18 @@ func TestBannerGolden(t *testing.T) {
 // What hivectl needs to be told is in the commands to try.
 func TestBannerOfAnExposedHive(t *testing.T) {
 	b := fresh(t)
-	b.URL, b.Listen, b.TokenFile, b.Local, b.SayToken = "https://gpubox.lan:7835", "[::]:7835", "/srv/hive/token", "http://127.0.0.1:7835", true
+	b.URL, b.Listen, b.TokenFile = "https://gpubox.lan:7835", "[::]:7835", "/srv/hive/token"
 	var got bytes.Buffer
 	require.NoError(t, b.Write(&got))
 	for _, line := range []string{
-		"hive      localhost at https://gpubox.lan:7835\n", "listen    [::]:7835\n", "token     in /srv/hive/token\n",
-		"try       bin/hivectl --token-file /srv/hive/token up cpu\n",
+		"hive      localhost at https://gpubox.lan:7835\n", "listen    [::]:7835\n", "token     in /srv/hive/token\n", "try       bin/hivectl up cpu\n",
 	} {
 		require.Contains(t, got.String(), line)
 	}
-	b.Local, b.SayToken = "unix:/run/hive.sock", false
+	b.Local = "unix:/srv/hive/control.sock"
 	got.Reset()
 	require.NoError(t, b.Write(&got))
-	require.Contains(t, got.String(), "try       bin/hivectl --addr unix:/run/hive.sock up cpu\n")
+	require.Contains(t, got.String(), "try       bin/hivectl --addr unix:/srv/hive/control.sock up cpu\n")
 }
 
 // As PID 1 of a container hive takes its workers with it.

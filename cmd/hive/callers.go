@@ -1,9 +1,6 @@
 package main
 
 import (
-	"net"
-	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -16,48 +13,36 @@ import (
 
 // callers is what the banner says about how hive is reached.
 type callers struct {
-	listen    string // all addresses; empty: the URL says it
+	listen    string // what was asked for; empty: the URL says it
 	tokenFile string // empty: no token is asked for
-	local     string // what hivectl on this machine takes as --addr; empty: the URL
-	sayToken  bool   // hivectl does not look there by itself
+	local     string // what hivectl on this machine takes as --addr; empty: nothing
 }
 
 func (d *daemon) callers() callers {
-	c := callers{local: localURL(d.cfg, d.listeners)}
-	if all := listening(d.listeners); all != d.url && scheme(d.cfg)+all != d.url {
+	c := callers{local: localAddr(d.cfg, &d.listeners)}
+	if all := d.listening(); all != d.url && scheme(d.cfg)+all != d.url {
 		c.listen = all
 	}
 	if d.cfg.NeedsToken() {
 		c.tokenFile = tokenPath(d.cfg.DataDir)
-		bySocket := strings.HasPrefix(c.local, "unix:")
-		c.sayToken = !bySocket && (d.cfg.DataDir != config.DefaultDataDir(os.Geteuid()) || !loopback(d.listeners))
 	}
 	return c
 }
 
-// loopback reports whether hive is reached by a loopback address.
-func loopback(lns []net.Listener) bool {
-	for _, ln := range lns {
-		if addr, ok := tcpAddr(ln); ok && reachable(addr).Addr().IsLoopback() {
-			return true
-		}
-	}
-	return false
-}
+// listening is the addresses that somebody has asked for.
+func (d *daemon) listening() string { return listening(d.listeners.named(d.cfg)) }
 
 // warnOfCallers says what is allowed and rarely meant.
 func (d *daemon) warnOfCallers() {
 	c := d.cfg
 	switch {
 	case c.Auth == access.Anyone:
-		d.log.WithField("listen", listening(d.listeners)).Warn("everybody who reaches these addresses, every user of this machine too, may do everything: auth is none; take it out of the configuration")
+		d.log.WithField("listen", d.listening()).Warn("everybody who reaches these addresses, every user of this machine too, may do everything: auth is none; take it out of the configuration")
 	case c.Exposed() && c.TLS == nil:
-		d.log.WithField("listen", listening(d.listeners)).Warn("the token and all answers cross the network in the clear; give a certificate (tls), or listen on loopback behind a reverse proxy")
+		d.log.WithField("listen", d.listening()).Warn("the token and all answers cross the network in the clear; give a certificate (tls), or listen on loopback behind a reverse proxy")
 	}
-	for _, a := range c.Listen {
-		if a.Socket != "" && c.Socket.Mode&0o006 != 0 {
-			d.log.WithField("socket", a.Socket).Warn("every user of this machine may call hive over this socket, without a token: socket.mode lets others in")
-		}
+	if c.Socket.Mode&0o006 != 0 {
+		d.log.WithField("socket", c.ControlSocket()).Warn("every user of this machine may call hive over its unix sockets, without a token: socket.mode lets others in")
 	}
 	if c.TLS != nil {
 		d.warnOfCertificate(c.TLS)
@@ -82,12 +67,13 @@ func (d *daemon) warnOfCertificate(t *config.TLS) {
 		Warn("the certificate is not valid now, and clients will refuse it; renew it and reload hive")
 }
 
-// maxConnections leaves most of hive's descriptors to its workers, two each.
-func maxConnections() int {
+// maxConnections is how many each listener may have, of so many: most of hive's
+// descriptors are left to its workers, two each.
+func maxConnections(listeners int) int {
 	const most = 2048
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return most
 	}
-	return int(min(most, max(lim.Cur/4, 1)))
+	return int(min(most, max(lim.Cur/4/uint64(listeners), 8)))
 }

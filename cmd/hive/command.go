@@ -108,8 +108,16 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("the daemon runs on Linux only, this is %s; hivectl works here, with --addr of a hive elsewhere", runtime.GOOS)
 	}
+	passed, err := passedListeners()
+	if err != nil {
+		return err
+	}
+	var passedAddrs []config.Address
+	for _, ln := range passed {
+		passedAddrs = append(passedAddrs, addressOf(ln))
+	}
 	load := func(again *config.Config) (*config.Config, error) {
-		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid(), Again: again})
+		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid(), Passed: passedAddrs, Again: again})
 	}
 	cfg, err := load(nil)
 	if err != nil {
@@ -120,7 +128,7 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 		return err
 	}
 	reload := func() (*config.Config, error) { return load(cfg) }
-	return newDaemon(cfg, reload, log, stdout, alive).run(cmd.Context())
+	return newDaemon(cfg, reload, passed, log, stdout, alive).run(cmd.Context())
 }
 
 // version is set by the linker: make build says -X main.version=... .

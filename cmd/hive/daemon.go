@@ -43,7 +43,8 @@ type daemon struct {
 	notify  *notifier
 	alive   aliveness
 
-	listeners []net.Listener
+	passed    []net.Listener // by the service manager
+	listeners listeners
 	url       string // what others reach hive by
 	token     string // in the token file; empty: there is none; never logged
 
@@ -59,9 +60,9 @@ type daemon struct {
 	interrupts int            // SIGINTs so far
 }
 
-func newDaemon(cfg *config.Config, load func() (*config.Config, error), log *logrus.Logger, out io.Writer, alive aliveness) *daemon {
+func newDaemon(cfg *config.Config, load func() (*config.Config, error), passed []net.Listener, log *logrus.Logger, out io.Writer, alive aliveness) *daemon {
 	d := &daemon{
-		cfg: cfg, load: load, inForce: cfg, log: log, out: out, notify: newNotifier(log), alive: alive,
+		cfg: cfg, load: load, inForce: cfg, passed: passed, log: log, out: out, notify: newNotifier(log), alive: alive,
 		signals: make(chan os.Signal, 4), hangups: make(chan os.Signal, 1), shutdown: make(chan struct{}, 1),
 	}
 	d.stopAtEnd.Store(cfg.Shutdown == hive.ShutdownStop)
@@ -111,33 +112,10 @@ func (d *daemon) run(ctx context.Context) error {
 	return errors.Join(err, d.finish(why))
 }
 
-// listen opens the listeners. TCP comes before anything is touched, so that a
-// second hive by mistake leaves no trace; a socket may lie in the data directory.
-func (d *daemon) listen(ctx context.Context, exe string) (err error) {
-	if d.listeners, err = listenTCP(ctx, d.cfg.Listen); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, closeListeners(d.listeners))
-		}
-	}()
-	if err := d.prepare(exe); err != nil {
-		return err
-	}
-	sockets, err := listenSockets(ctx, d.cfg.Listen, d.cfg.Socket)
-	if err != nil {
-		return err
-	}
-	d.listeners = append(d.listeners, sockets...)
-	d.url = publicURL(d.cfg, d.listeners)
-	return nil
-}
-
 func (d *daemon) apiOptions() httpapi.Options {
 	opts := httpapi.Options{
 		Log: d.log, AllowedHosts: allowedHosts(d.cfg), Access: d.cfg.Access, Token: d.token, TokenFile: tokenPath(d.cfg.DataDir),
-		MaxConnections: maxConnections(), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
+		MaxConnections: maxConnections(len(d.listeners.all())), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
 	}
 	if d.cfg.TLS != nil {
 		opts.Certificate = d.cfg.TLS.Certificate
@@ -148,9 +126,10 @@ func (d *daemon) apiOptions() httpapi.Options {
 // serveAll serves on every listener. The channel gets what each ends with, and is
 // closed when all have ended.
 func (d *daemon) serveAll() <-chan error {
-	served := make(chan error, len(d.listeners))
+	lns := d.listeners.all()
+	served := make(chan error, len(lns))
 	var all sync.WaitGroup
-	for _, ln := range d.listeners {
+	for _, ln := range lns {
 		all.Go(func() { served <- d.api.Serve(ln) })
 	}
 	go func() {

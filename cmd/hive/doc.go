@@ -3,9 +3,14 @@
 //
 // Model: this package only wires. What was configured is decided in package
 // config, what happens to workers in package hive, what is answered in package
-// httpapi. The order is: configuration, reaper, worker types, TCP listeners (a port that is
-// taken is found before anything is touched), data directory, token, unix sockets, state, recovery while the API
-// answers 503, the banner, service. At the end: API, workers if that is wanted, state.
+// httpapi. The order is: sockets of the service manager, configuration, reaper, worker
+// types, TCP listeners (a port that is taken is found before anything is touched), data
+// directory, token, unix sockets, state, recovery while the API answers 503, the banner,
+// service. At the end: API, workers if that is wanted, state.
+//
+// How hive is reached (listeners.go): by the addresses of listen, by [::1] where
+// localhost leads to hive by IPv4, by what the service manager has passed (LISTEN_FDS), and
+// always by its control socket, which of all these nobody else can take.
 //
 // hive is the reaper of its workers' descendants (PR_SET_CHILD_SUBREAPER, prctl(2)):
 // what a worker's process leaves behind becomes hive's child, and hive takes it

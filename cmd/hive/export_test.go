@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"rbeehive/alloc"
+	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
@@ -32,11 +36,23 @@ func RunStuck(args []string, stdout, stderr io.Writer, file string) int {
 	})
 }
 
+// ListenControl opens the control socket of a hive that has some TCP listeners, and
+// returns what hivectl is told.
+func ListenControl(ctx context.Context, cfg *config.Config, log io.Writer, tcp ...net.Listener) (addr string, err error) {
+	logger := logrus.New()
+	logger.SetOutput(log)
+	d := newDaemon(cfg, nil, nil, logger, io.Discard, nil)
+	d.listeners.tcp = tcp
+	if err := d.listenSockets(ctx); err != nil {
+		return "", err
+	}
+	return localAddr(cfg, &d.listeners), nil
+}
+
 // Banner is what a banner is made of.
 type Banner struct {
 	HiveID, URL, File, DataDir string
 	Listen, TokenFile, Local   string
-	SayToken                   bool
 	Recovery                   hive.Recovery
 	Ports                      alloc.Survey
 	Workers                    []store.Worker
@@ -47,7 +63,7 @@ type Banner struct {
 // Write prints the banner.
 func (b Banner) Write(w io.Writer) error {
 	return (&banner{
-		callers: callers{listen: b.Listen, tokenFile: b.TokenFile, local: b.Local, sayToken: b.SayToken},
+		callers: callers{listen: b.Listen, tokenFile: b.TokenFile, local: b.Local},
 		hiveID:  b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
 		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types, alone: b.Alone,
 	}).writeTo(w)

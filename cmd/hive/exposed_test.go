@@ -87,8 +87,8 @@ func TestExposedHiveWantsItsToken(t *testing.T) {
 	require.Regexp(t, `listen    0\.0\.0\.0:\d+, unix:`+path+"\n", banner)
 	file := filepath.Join(s.dir, "state", "token")
 	require.Contains(t, banner, "token     in "+file+"\n")
-	require.Contains(t, banner, "bin/hivectl --addr unix:"+path+" up cpu")
-	p.says("cross the network in the clear")
+	require.Contains(t, banner, "bin/hivectl --addr unix:"+filepath.Join(s.dir, "state", "control.sock")+" up cpu")
+	p.logs("cross the network in the clear")
 
 	require.Equal(t, os.FileMode(0o600), mode(t, file))
 	require.Equal(t, os.FileMode(0o700), mode(t, filepath.Join(s.dir, "state")))
@@ -164,7 +164,7 @@ func onlyIn(t *testing.T, dir, file, text string) {
 func TestExposedWithoutATokenIsWarnedOf(t *testing.T) {
 	s := newSite(t, "listen: '0.0.0.0:0'\nauth: none\n")
 	p := s.start(t)
-	p.says("everybody who reaches these addresses, every user of this machine too, may do everything")
+	p.logs("everybody who reaches these addresses, every user of this machine too, may do everything")
 	code, _, err := get(p.url + "/v1/hive")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code)
@@ -202,7 +202,7 @@ func TestSocketOnly(t *testing.T) {
 
 	code, _, stderr := s.command(t, "--data-dir", filepath.Join(s.dir, "other"))
 	require.Equal(t, 1, code)
-	require.Regexp(t, `^hive: unix:\S+ is in use by \S+ \(pid \d+\); stop it, or choose another path with --listen\n$`, stderr)
+	require.Regexp(t, `^hive: unix:\S+ is held by process \d+ \(\S+\); stop it, or choose another path with --listen\n$`, stderr)
 
 	p.signal(syscall.SIGKILL)
 	p.end()
@@ -262,7 +262,7 @@ func TestTLSAndItsRenewal(t *testing.T) {
 	// A broken one: the reload fails, and the old one stays.
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "cert.pem"), []byte("broken"), 0o600))
 	p.hangup("SIGHUP: nothing was reloaded")
-	p.says("expected a PEM certificate chain and its PEM key")
+	p.logs("expected a PEM certificate chain and its PEM key")
 	resp, _ = ask(t, first, p.url+"/v1/hive", "")
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 
@@ -284,7 +284,6 @@ func TestAdvertise(t *testing.T) {
 	require.Equal(t, "http://gpubox.lan:7999", p.url)
 	require.Regexp(t, `^listen    127\.0\.0\.1:\d+$`, p.banner[1])
 	addr := strings.TrimSpace(strings.TrimPrefix(p.banner[1], "listen"))
-	require.Contains(t, strings.Join(p.banner, "\n"), "bin/hivectl --addr http://"+addr+" up cpu")
 	for host, want := range map[string]int{"gpubox.lan:7999": http.StatusOK, "evil.example": http.StatusForbidden} {
 		req, err := http.NewRequest(http.MethodGet, "http://"+addr+"/v1/hive", nil)
 		require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -17,47 +18,17 @@ import (
 // still has hive's descriptors, for as long as it takes to its execve.
 const listenPatience = time.Second
 
-// listenTCP opens the TCP listeners of addrs. When an address is taken the error
-// says by whom. With an error none is left open.
-func listenTCP(ctx context.Context, addrs []config.Address) ([]net.Listener, error) {
-	var open []net.Listener
-	for _, addr := range addrs {
-		if addr.Socket != "" {
-			continue
-		}
-		ln, err := listen(ctx, addr)
-		if err != nil {
-			return nil, errors.Join(err, closeListeners(open))
-		}
-		open = append(open, ln)
-	}
-	return open, nil
-}
+// retryPause is how long it waits before the next try.
+const retryPause = 5 * time.Millisecond
 
-func closeListeners(lns []net.Listener) (err error) {
-	for _, ln := range lns {
-		err = errors.Join(err, ln.Close())
-	}
-	return err
-}
-
-func listen(ctx context.Context, addr config.Address) (net.Listener, error) {
-	network := "tcp"
-	if addr.TCP.Addr().Is4() { // "tcp" makes [::] of 0.0.0.0
-		network = "tcp4"
-	}
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, network, addr.String())
-	for deadline := time.Now().Add(listenPatience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) && ctx.Err() == nil; {
-		time.Sleep(5 * time.Millisecond)
-		ln, err = lc.Listen(ctx, network, addr.String())
-	}
-	if err == nil {
-		return ln, nil
-	}
+// listenTCP opens a TCP listener. When the address is taken the error says by whom.
+func listenTCP(ctx context.Context, addr config.Address) (net.Listener, error) {
+	ln, err := bindTCP(ctx, addr, listenPatience)
 	switch {
+	case err == nil:
+		return ln, nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use by %s; stop it, or choose another port with --port: %w", addr, holderOf(ctx, addr.TCP.Port()), syscall.EADDRINUSE)
+		return nil, fmt.Errorf("%s is in use by %s; stop it, or choose another port with --port: %w", addr, holderOf(ctx, addr.TCP), syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("may not listen on %s; choose a port above 1023 with --port: %w", addr, syscall.EACCES)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -66,14 +37,36 @@ func listen(ctx context.Context, addr config.Address) (net.Listener, error) {
 	return nil, fmt.Errorf("listen: %w", err)
 }
 
-// holderOf names who has the port, as far as the system lets us see.
-func holderOf(ctx context.Context, port uint16) string {
+// bindTCP listens on addr, and waits for it for a while if it is taken.
+func bindTCP(ctx context.Context, addr config.Address, patience time.Duration) (net.Listener, error) {
+	network := "tcp"
+	if addr.TCP.Addr().Is4() { // "tcp" makes [::] of 0.0.0.0
+		network = "tcp4"
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, network, addr.String())
+	for deadline := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) && ctx.Err() == nil; {
+		sleep(ctx, retryPause)
+		ln, err = lc.Listen(ctx, network, addr.String())
+	}
+	return ln, err
+}
+
+// holderOf names who keeps hive from listening on addr, as far as the system lets us
+// see. An address that is not valid is all addresses.
+func holderOf(ctx context.Context, addr netip.AddrPort) string {
 	const unknown = "another program that cannot be seen from here"
 	snap, err := sockets.NewTable().Snapshot(ctx, 0)
 	if err != nil {
 		return unknown
 	}
-	holders, err := sockets.Holders(ctx, snap.Listeners(port))
+	var rivals []sockets.Socket
+	for _, s := range snap.Listeners(addr.Port()) {
+		if at := s.Local.Addr().Unmap(); at == addr.Addr() || at.IsUnspecified() || !addr.Addr().IsValid() || addr.Addr().IsUnspecified() {
+			rivals = append(rivals, s)
+		}
+	}
+	holders, err := sockets.Holders(ctx, rivals)
 	if err != nil || len(holders) == 0 {
 		return unknown
 	}

@@ -101,10 +101,3 @@ func TestManySIGHUPs(t *testing.T) {
 	code, _ := p.end()
 	require.Equal(t, 0, code, p.stderr.String())
 }
-
-// says waits until hive has said a text on stderr: that comes through another pipe
-// than the banner, perhaps later.
-func (p *process) says(text string) {
-	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.stderr.String(), text) }, patience, 5*time.Millisecond, text)
-}

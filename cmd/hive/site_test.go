@@ -41,8 +41,9 @@ const patience = 30 * time.Second
 
 // site is a place to run hives in: a directory, a configuration, a port range.
 type site struct {
-	dir string
-	env []string
+	dir    string
+	env    []string
+	passed []*os.File // to hive, as a service manager does it
 }
 
 func newSite(t *testing.T, yaml string) *site {
@@ -55,6 +56,7 @@ func newSite(t *testing.T, yaml string) *site {
 		first -= 1000
 	}
 	env := []string{
+		"GORACE=atexit_sleep_ms=0", // a race-enabled hive would wait a second at its end
 		"HIVE_TEST_MAIN=1", "HIVE_CONFIG=" + file, "HIVE_DATA_DIR=" + filepath.Join(dir, "state"), "HIVE_PORT=0",
 		"HIVE_PORTS_RANGE=" + strconv.Itoa(first) + "-" + strconv.Itoa(first+15), "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
 	}
@@ -97,12 +99,24 @@ func (s *shared) String() string {
 	return s.buf.String()
 }
 
+// program is hive, which has the sockets of passed from descriptor 3 on.
+func (s *site) program(args []string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	if len(s.passed) > 0 {
+		manager := "export LISTEN_PID=$$ LISTEN_FDS=" + strconv.Itoa(len(s.passed)) + "; exec \"$0\" \"$@\""
+		cmd = exec.Command("/bin/sh", append([]string{"-c", manager, os.Args[0]}, args...)...)
+		cmd.ExtraFiles = s.passed
+	}
+	cmd.Env, cmd.Dir = s.env, s.dir
+	return cmd
+}
+
 // command runs hive to its end.
 func (s *site) command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = s.env, s.dir, &out, &errs
+	cmd := s.program(args)
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
 		require.NoError(t, err)
@@ -114,8 +128,8 @@ func (s *site) command(t *testing.T, args ...string) (code int, stdout, stderr s
 func (s *site) start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, lines: make(chan string, 64), stderr: &shared{}}
-	p.cmd = exec.Command(os.Args[0], args...)
-	p.cmd.Env, p.cmd.Dir, p.cmd.Stderr = s.env, s.dir, p.stderr
+	p.cmd = s.program(args)
+	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
@@ -157,6 +171,12 @@ func (p *process) line() (string, bool) {
 		p.t.Fatal("hive prints nothing")
 		return "", false
 	}
+}
+
+// logs waits for a line of the log: it comes by another pipe than the banner.
+func (p *process) logs(text string) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool { return strings.Contains(p.stderr.String(), text) }, patience, 5*time.Millisecond, "no %q", text)
 }
 
 func (p *process) signal(sig syscall.Signal) {

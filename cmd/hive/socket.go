@@ -12,9 +12,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive/trust"
+	"rbeehive/httpapi/client/unixsock"
 )
 
 // socket is a unix socket that removes its file when it is closed, unless the
@@ -37,28 +39,45 @@ func (s *socket) Close() error {
 	return s.UnixListener.Close()
 }
 
-// listenSockets opens the unix sockets of addrs. With an error none is left open.
-func listenSockets(ctx context.Context, addrs []config.Address, how config.Socket) ([]net.Listener, error) {
-	var open []net.Listener
-	for _, addr := range addrs {
-		if addr.Socket == "" {
-			continue
-		}
-		ln, err := listenSocket(ctx, addr.Socket, how)
-		if err != nil {
-			return nil, errors.Join(err, closeListeners(open))
-		}
-		open = append(open, ln)
-	}
-	return open, nil
+// Addr is the path, whatever name it was bound by.
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: s.path} }
+
+// inUseError is a socket that somebody listens on.
+type inUseError struct {
+	path   string
+	holder unixsock.Cred
+	remedy string // what to do
 }
 
+func (e *inUseError) Error() string {
+	return fmt.Sprintf("unix:%s is held by %s; %s", e.path, describe(e.holder), e.remedy)
+}
+
+// errNoSockets: the file system of the path has none.
+var errNoSockets = errors.New("its file system has no sockets")
+
+// listenSocket opens a unix socket. One that somebody listens on is an *inUseError. As
+// with TCP, what is left of a hive that was killed in the middle of a spawn may have
+// its descriptors for a moment.
 func listenSocket(ctx context.Context, path string, how config.Socket) (net.Listener, error) {
 	// Who can exchange files there can be taken for hive, and has hive give a mode and a
 	// group to a file of his choice.
 	if err := trust.Parent(path); errors.Is(err, trust.ErrUntrusted) {
 		return nil, fmt.Errorf("listen on unix:%s: %w; or choose another path with --listen", path, err)
 	}
+	for deadline := time.Now().Add(listenPatience); ; {
+		ln, err := tryListenSocket(ctx, path, how)
+		if err == nil {
+			return ln, nil
+		}
+		if !errors.As(err, new(*inUseError)) || time.Now().After(deadline) || ctx.Err() != nil {
+			return nil, err
+		}
+		sleep(ctx, retryPause)
+	}
+}
+
+func tryListenSocket(ctx context.Context, path string, how config.Socket) (*socket, error) {
 	// Two hives that start at once must not each take the other's new socket for
 	// the stale one.
 	defer lockDir(filepath.Dir(path))()
@@ -79,12 +98,20 @@ func listenSocket(ctx context.Context, path string, how config.Socket) (net.List
 // Only bind(2) can do that without a moment in which it is open to all, and it
 // knows no mode but the process's umask. Nothing else makes files yet.
 func bindSocket(path string) (*socket, error) {
-	old := syscall.Umask(0o177)
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	syscall.Umask(old)
+	name, done, err := unixsock.Reach(path)
+	var ln *net.UnixListener
+	if err == nil {
+		old := syscall.Umask(0o177)
+		ln, err = net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+		syscall.Umask(old)
+		done()
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("listen on unix:%s: the directory %s does not exist; make it, for hive's user alone to write to", path, filepath.Dir(path))
+		return nil, fmt.Errorf("listen on unix:%s: the directory %s does not exist; make it, for hive's user alone to write to (in a unit of systemd: RuntimeDirectory=)", path, filepath.Dir(path))
+	// mknod(2): what a file system without sockets answers. EPERM is not EACCES.
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
+		return nil, fmt.Errorf("listen on unix:%s: %w (%w)", path, errNoSockets, err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("listen on unix:%s: hive may not make files in %s; choose another path with --listen, or give hive's user that directory", path, filepath.Dir(path))
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -114,8 +141,7 @@ func (s *socket) open(how config.Socket) error {
 }
 
 // removeStale removes the socket of a hive that is gone. One that takes a
-// connection is somebody's. As with TCP, what is left of a hive that was killed in
-// the middle of a spawn may have its descriptors for a moment.
+// connection is somebody's.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -125,16 +151,12 @@ func removeStale(ctx context.Context, path string) error {
 		return fmt.Errorf("look at the socket: %w", err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("listen on unix:%s: there is a file that is no socket; remove it, or choose another path with --listen", path)
+		return fmt.Errorf("listen on unix:%s: there is a file that is no socket; remove it, or choose another path", path)
 	}
 	holder, err := socketHolder(ctx, path)
-	for deadline := time.Now().Add(listenPatience); err == nil && time.Now().Before(deadline) && ctx.Err() == nil; {
-		time.Sleep(5 * time.Millisecond)
-		holder, err = socketHolder(ctx, path)
-	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("unix:%s is in use by %s; stop it, or choose another path with --listen", path, holder)
+		return &inUseError{path: path, holder: holder, remedy: "stop it, or choose another path"}
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("listen on unix:%s: there is a socket, and it cannot be told whether somebody has it: %w", path, err)
 	}
@@ -144,27 +166,46 @@ func removeStale(ctx context.Context, path string) error {
 	return nil
 }
 
-// socketHolder names who accepts connections on a socket. The error is that of
-// connect(2); EAGAIN (too many wait already) also means that there is somebody.
-func socketHolder(ctx context.Context, path string) (string, error) {
-	const unknown = "another program that cannot be seen from here"
-	conn, err := (&net.Dialer{Timeout: listenPatience}).DialContext(ctx, "unix", path)
+// socketHolder is who accepts connections on a socket; PID 0: that cannot be seen. The
+// error is that of connect(2); EAGAIN (too many wait already) also means that there is
+// somebody.
+func socketHolder(ctx context.Context, path string) (unixsock.Cred, error) {
+	name, done, err := unixsock.Reach(path)
+	if err != nil {
+		return unixsock.Cred{}, err
+	}
+	defer done()
+	conn, err := (&net.Dialer{Timeout: listenPatience}).DialContext(ctx, "unix", name)
 	if errors.Is(err, syscall.EAGAIN) {
-		return unknown, nil
+		return unixsock.Cred{}, nil
 	}
 	if err != nil {
-		return "", err
+		return unixsock.Cred{}, err
 	}
 	defer conn.Close()
-	pid := listenerPID(conn.(*net.UnixConn)) // that is what "unix" dials
-	if pid <= 0 {
-		return unknown, nil
-	}
-	comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	holder, err := unixsock.Peer(conn.(*net.UnixConn)) // that is what "unix" dials
 	if err != nil {
-		return fmt.Sprintf("process %d", pid), nil
+		return unixsock.Cred{}, nil
 	}
-	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), pid), nil
+	return holder, nil
+}
+
+// describe names a process for a person. Any user chooses the name of a process.
+func describe(c unixsock.Cred) string {
+	if c.PID == 0 {
+		return "another program that cannot be seen from here"
+	}
+	comm, err := os.ReadFile("/proc/" + strconv.Itoa(c.PID) + "/comm")
+	if err != nil {
+		return fmt.Sprintf("process %d", c.PID)
+	}
+	name := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, strings.TrimSpace(string(comm)))
+	return fmt.Sprintf("process %d (%s)", c.PID, name)
 }
 
 // lockDir keeps other hives out of what is done to the sockets of a directory,
@@ -177,7 +218,7 @@ func lockDir(dir string) (unlock func()) {
 	}
 	deadline := time.Now().Add(listenPatience)
 	for syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(retryPause)
 	}
 	return func() { f.Close() }
 }

@@ -9,11 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
-	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,10 +27,24 @@ const (
 
 // Options says whom a Client talks to.
 type Options struct {
-	// Addr is http://host:port, https://host:port, host:port or unix:/path; empty: DefaultAddr.
+	// Addr is http://host:port, https://host:port, host:port or unix:/path; empty: one
+	// of Addrs. localhost is 127.0.0.1, as it is to a hive.
 	Addr string
-	// Token is sent as Authorization: Bearer; empty: no such header.
+	// Addrs are where the hive may be, the likeliest first; none: DefaultAddr. It is at
+	// the first that a connection can be made to, and stays there for this Client. A
+	// socket that a stranger may have put there is passed over: its directory must
+	// belong to root or to this process's user, or be the work of root.
+	Addrs []string
+	// Token is sent as Authorization: Bearer; empty: no such header. In the clear it goes
+	// through no proxy, and on this machine only to a listener of root, of this process's
+	// user or of one of TokenUIDs. Where the system does not say whose a listener is
+	// (that is, elsewhere than on Linux) it is sent.
 	Token string
+	// TokenUIDs are further users whose hive may have the token: the owner of its file.
+	TokenUIDs []uint32
+	// TokenUnasked says that nobody has named the token. Then it is not sent over a unix
+	// socket, where none is needed, nor where it cannot be seen whose a listener is.
+	TokenUnasked bool
 	// RootCAs are what certificates of an https address are judged by; nil: the system's.
 	RootCAs *x509.CertPool
 	// UserAgent names the program in the daemon's log; empty: "hive-client".
@@ -47,7 +59,11 @@ type Options struct {
 // Client talks to one hive. It is safe for concurrent use.
 type Client struct {
 	opts      Options
-	base      string // URL without a trailing slash
+	targets   []target               // one, or those to choose from
+	chosen    atomic.Pointer[target] // the one that is the hive's; nil: none was found yet
+	denied    atomic.Pointer[target] // the first that may not be opened
+	turn      chan struct{}          // holds one element while one of them is chosen
+	guard     *guard                 // keeps the token from strangers; nil: there is none to keep
 	http      *http.Client
 	transport *http.Transport
 	maxBody   int64 // bytes of one JSON answer
@@ -55,70 +71,49 @@ type Client struct {
 
 // New returns a client. It does not connect. An address it cannot use is ErrAddress.
 func New(opts Options) (*Client, error) {
-	if opts.Addr == "" {
-		opts.Addr = DefaultAddr
+	addrs := opts.Addrs
+	switch {
+	case opts.Addr != "":
+		addrs = []string{opts.Addr}
+	case len(addrs) == 0:
+		addrs = []string{DefaultAddr}
 	}
 	if opts.UserAgent == "" {
 		opts.UserAgent = "hive-client"
 	}
-	base, socket, err := parseAddr(opts.Addr)
-	if err != nil {
-		return nil, err
+	c := &Client{opts: opts, turn: make(chan struct{}, 1), maxBody: defaultMaxBody}
+	for _, addr := range addrs {
+		t, err := parseAddr(addr)
+		if err != nil {
+			return nil, err
+		}
+		c.targets = append(c.targets, t)
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
-	transport := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialer.DialContext,
+	if len(c.targets) == 1 {
+		c.targets[0].named = true
+		c.chosen.Store(&c.targets[0])
+	}
+	if opts.Token != "" && canSeeOwners {
+		c.guard = newGuard(opts.TokenUIDs)
+	}
+	c.transport = &http.Transport{
+		Proxy:               c.proxy,
+		DialContext:         c.dialChosen,
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     idleTimeout,
 		// A follower of events must see each of them as it is written.
 		DisableCompression: true,
 		TLSClientConfig:    &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12},
 	}
-	if socket != "" {
-		transport.Proxy = nil
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
-		}
+	c.http = &http.Client{
+		Transport:     c.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Client{
-		opts: opts,
-		base: base,
-		http: &http.Client{
-			Transport:     transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		transport: transport,
-		maxBody:   defaultMaxBody,
-	}, nil
+	return c, nil
 }
-
-// Addr is the address the client was made for, as given.
-func (c *Client) Addr() string { return c.opts.Addr }
 
 // Close closes idle connections. Requests under way are not touched.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
-
-// parseAddr returns the base URL and, for a unix socket, its path.
-func parseAddr(addr string) (base, socket string, err error) {
-	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-		path = strings.TrimPrefix(path, "//")
-		if !filepath.IsAbs(path) {
-			return "", "", fmt.Errorf("%w %q: unix: takes an absolute path", ErrAddress, addr)
-		}
-		// The daemon checks Host against loopback names; a socket has none of its own.
-		return "http://localhost", path, nil
-	}
-	full := addr
-	if !strings.Contains(addr, "://") {
-		full = "http://" + addr
-	}
-	u, err := url.Parse(full)
-	if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", "", fmt.Errorf("%w %q: want http://host:port, https://host:port or unix:/path", ErrAddress, addr)
-	}
-	return strings.TrimRight(u.String(), "/"), "", nil
-}
 
 // Reply is an answer of the API: decoded, and as it was sent. Raw also has the
 // fields this build does not know.
@@ -161,7 +156,7 @@ func call[T any](ctx context.Context, c *Client, b build) (Reply[T], error) {
 	defer resp.Body.Close()
 	method, path := resp.Request.Method, resp.Request.URL.Path
 	if !isJSON(resp.Header.Get("Content-Type")) {
-		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.opts.Addr, method, path, resp.Header.Get("Content-Type"))
+		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.Addr(), method, path, resp.Header.Get("Content-Type"))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
 	if err != nil {
@@ -204,16 +199,24 @@ func recoveryPause(e *Error) time.Duration {
 
 // once sends a request once. Every status but 2xx is an *Error.
 func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*http.Response, error) {
-	req, err := b(c.base + "/")
+	hive, err := c.locate(ctx)
+	if err != nil {
+		return nil, c.transportError(ctx, err)
+	}
+	req, err := b(hive.base + "/")
 	if err != nil {
 		return nil, err
+	}
+	if c.sendsToken(hive) {
+		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	}
 	cancel := context.CancelFunc(func() {})
 	reqCtx := ctx
 	if timeout > 0 {
 		reqCtx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
 	}
-	resp, err := c.roundTrip(req.WithContext(reqCtx))
+	req.Header.Set("User-Agent", c.opts.UserAgent)
+	resp, err := c.http.Do(req.WithContext(reqCtx))
 	if err != nil {
 		defer cancel()
 		if cause := context.Cause(reqCtx); cause != nil && ctx.Err() == nil {
@@ -229,14 +232,6 @@ func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*htt
 	return nil, problem(resp)
 }
 
-func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
-	req.Header.Set("User-Agent", c.opts.UserAgent)
-	if c.opts.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
-	}
-	return c.http.Do(req)
-}
-
 // transportError tells a caller who gave up from a daemon that is not there.
 func (c *Client) transportError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -247,7 +242,14 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	return &UnreachableError{Addr: c.opts.Addr, Err: err}
+	// What was found there is not a hive that is away.
+	if stranger, ok := errors.AsType[*UntrustedError](err); ok {
+		return stranger
+	}
+	if errors.Is(err, ErrProxy) {
+		return err
+	}
+	return &UnreachableError{Addr: c.Addr(), Err: err}
 }
 
 // cancelBody frees the timer of a request when its body is closed.

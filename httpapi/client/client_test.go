@@ -15,12 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"rbeehive/httpapi/client"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve starts a server for h and a client of it.
 func serve(t *testing.T, h http.HandlerFunc, change ...func(*client.Options)) *client.Client {

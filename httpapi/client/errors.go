@@ -34,6 +34,11 @@ var (
 	ErrTooLarge = errors.New("answer is too large")
 	// ErrAddress: an address that is neither http(s)://host:port nor unix:/path.
 	ErrAddress = errors.New("bad address")
+	// ErrUntrustedListener: what answers on this machine is another user's, and got
+	// neither the token nor the request.
+	ErrUntrustedListener = errors.New("the listener is not a trusted user's")
+	// ErrProxy: a proxy of the environment would read the token.
+	ErrProxy = errors.New("proxy")
 )
 
 // The codes of api.md that this client tells apart.
@@ -96,6 +101,18 @@ func (e *UnreachableError) Error() string {
 
 // Unwrap returns the sentinel and the cause.
 func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.Err} }
+
+// UntrustedError is a listener on this machine that belongs to a stranger, or of which
+// that cannot be told. errors.Is(err, ErrUntrustedListener).
+type UntrustedError struct {
+	Addr   string // of the listener
+	Reason string // whose it is, and who may have it
+}
+
+func (e *UntrustedError) Error() string { return e.Addr + ": " + e.Reason }
+
+// Unwrap returns the sentinel.
+func (e *UntrustedError) Unwrap() error { return ErrUntrustedListener }
 
 // Away reports whether err says that the daemon cannot serve at the moment and
 // that the same request may do better later: it is not reachable, it recovers,

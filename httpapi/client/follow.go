@@ -141,7 +141,7 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 	}
 	// Anything else would look like a stream that ends again and again.
 	if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media != "text/event-stream" {
-		return fmt.Errorf("%w: %s answers %s with %q instead of events", ErrNotAHive, f.client.opts.Addr, resp.Request.URL.Path, media)
+		return fmt.Errorf("%w: %s answers %s with %q instead of events", ErrNotAHive, f.client.Addr(), resp.Request.URL.Path, media)
 	}
 	f.outage.reached()
 	for event, err := range sse.Read(resp.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {

@@ -7,20 +7,20 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"rbeehive/hive/access"
+	"rbeehive/httpapi/client/unixsock"
 )
 
 // Address is where the API listens: a TCP port or a unix socket.
 type Address struct {
 	TCP    netip.AddrPort // with no valid address: all of the machine's; port 0: any free one
+	V6Only bool           // [::] without IPv4, as only a service manager opens it
 	Socket string         // absolute path of a unix socket; empty: TCP
 }
-
-// longestSocket is what sockaddr_un holds besides its final zero, in bytes.
-const longestSocket = 107
 
 // String is the address as it may be written in listen.
 func (a Address) String() string {
@@ -41,25 +41,35 @@ func (a Address) Wildcard() bool {
 	return a.Socket == "" && (!a.TCP.Addr().IsValid() || a.TCP.Addr().IsUnspecified())
 }
 
-// includes reports whether listening on a leaves nothing to listen on for b.
-func (a Address) includes(b Address) bool {
+// Includes reports whether listening on a leaves nothing to listen on for b.
+func (a Address) Includes(b Address) bool {
 	if a == b {
 		return a.Socket != "" || a.TCP.Port() != 0
 	}
 	if !a.Wildcard() || b.Socket != "" || a.TCP.Port() != b.TCP.Port() || a.TCP.Port() == 0 {
 		return false
 	}
-	return !a.TCP.Addr().Is4() || b.TCP.Addr().Is4() // [::] and no host take IPv4 too
+	// [::] and no host take IPv4 too, and want it.
+	v4, v6 := a.TCP.Addr().Is4() || !a.V6Only, !a.TCP.Addr().Is4()
+	wants4, wants6 := b.TCP.Addr().Is4() || b.Wildcard() && !b.V6Only, !b.TCP.Addr().Is4()
+	return (v4 || !wants4) && (v6 || !wants6)
 }
 
-const wantAddress = "expected host:port with an IP address or localhost, such as " + defaultListen + ", or unix:/path"
+// listenNone is listen of a hive that has nothing but its control socket.
+const listenNone = "none"
+
+const wantAddress = "expected host:port with an IP address or localhost, such as " + defaultListen + ", or unix:/path; or none, for the control socket alone"
 
 // checkListen reads listen and puts port into it.
 func (l *loader) checkListen(s *settings, c *Config) error {
+	c.Passed = l.opts.Passed
 	if len(s.Listen) == 0 {
 		return l.fail("listen", "no address; %s", wantAddress)
 	}
 	for _, text := range s.Listen {
+		if text == listenNone && len(s.Listen) == 1 || l.passedInstead(s) {
+			continue
+		}
 		addr, err := l.address(text)
 		if err != nil {
 			return err
@@ -71,13 +81,20 @@ func (l *loader) checkListen(s *settings, c *Config) error {
 	}
 	for i, a := range c.Listen {
 		for j, b := range c.Listen {
-			if i != j && a.includes(b) {
+			if i != j && a.Includes(b) {
 				return l.fail("listen", "%s and %s: the first takes the second in; remove one", a, b)
 			}
 		}
 	}
 	c.Auth = cmp.Or(access.Mode(s.Auth), access.ByUser)
 	return nil
+}
+
+// passedInstead reports whether TCP sockets of the service manager take the place of the
+// default address: nobody has asked for that one.
+func (l *loader) passedInstead(s *settings) bool {
+	layer, _ := l.origin("listen")
+	return layer == byDefault && s.Port == "" && slices.ContainsFunc(l.opts.Passed, func(a Address) bool { return a.Socket == "" })
 }
 
 // applyPort puts listen and port together. A port of a higher layer changes the
@@ -144,15 +161,23 @@ func (l *loader) address(text string) (Address, error) {
 }
 
 func (l *loader) socketAddress(text, path string) (Address, error) {
+	path, err := l.socketPath("listen", text, path)
+	return Address{Socket: path}, err
+}
+
+// socketPath checks the path of a unix socket, which stands in text.
+func (l *loader) socketPath(key, text, path string) (string, error) {
+	example := strings.TrimSuffix(text, path) + unixsock.System
+	clean := filepath.Clean(path)
 	switch {
 	case !filepath.IsAbs(path):
-		return Address{}, l.fail("listen", "%q: a unix socket needs an absolute path, such as unix:/run/hive.sock", text)
+		return "", l.fail(key, "%q: a unix socket needs an absolute path, such as %s", text, example)
 	case strings.HasSuffix(path, "/"):
-		return Address{}, l.fail("listen", "%q: a unix socket needs the path of a file, such as unix:/run/hive.sock", text)
-	case len(filepath.Clean(path)) > longestSocket:
-		return Address{}, l.fail("listen", "%q: the path of a unix socket has at most %d bytes, this one %d; choose a shorter one", text, longestSocket, len(path))
+		return "", l.fail(key, "%q: a unix socket needs the path of a file, such as %s", text, example)
+	case len(clean) > unixsock.MaxPath: // other programs than hivectl could not connect to it
+		return "", l.fail(key, "%q: the path of a unix socket has at most %d bytes, this one %d; choose a shorter one", text, unixsock.MaxPath, len(clean))
 	}
-	return Address{Socket: filepath.Clean(path)}, nil
+	return clean, nil
 }
 
 // checkAdvertise wants a URL that paths of the API can be appended to.

@@ -37,6 +37,7 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"ports.reserved", !slices.Equal(c.Ports.Reserved, next.Ports.Reserved)},
 		{"socket.group", c.Socket.GID != next.Socket.GID},
 		{"socket.mode", c.Socket.Mode != next.Socket.Mode},
+		{"socket.path", c.Socket.Path != next.Socket.Path},
 		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be neither begun nor ended
 	})
 }

@@ -33,7 +33,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	}
 	for key, value := range map[string]string{
 		"hive_id": "box", "listen": "127.0.0.1:7999", "data_dir": "/elsewhere", "queen_url": "http://127.0.0.1:7833",
-		"advertise": "http://box.lan", "auth": "token", "socket.mode": "'0660'", "socket.group": "0",
+		"advertise": "http://box.lan", "auth": "token", "socket.mode": "'0660'", "socket.path": "/run/h", "socket.group": "0",
 		"allowed_hosts": "[box.lan]", "shutdown": "stop", "log_level": "debug", "log_format": "json",
 		"ports.range": "9000-9100", "ports.reserved": "[8188]", "ports.policy": "sequential", "ports.quarantine": "5s", "ports.per_user": "9", "access": "{tcp_root: false}",
 		"jobs.retention": "1h", "jobs.keep": "1000", "jobs.max_queued": "7", "jobs.max_queue_age": "1h", "jobs.stream_wait": "9s",
@@ -63,7 +63,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		}
 		require.Equal(t, []string{key}, noticed)
 	}
-	// A field that is added to Config is to be thought of here: File, Unread,
+	// A field that is added to Config is to be thought of here: File, Unread, Passed,
 	// TakeOver, Workers and Shadowed are no settings.
-	require.Equal(t, 27, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 28, reflect.TypeOf(*before).NumField())
 }

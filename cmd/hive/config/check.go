@@ -221,7 +221,7 @@ func (l *loader) checkFixed(c *Config) error {
 				}
 				return l.fail(fmt.Sprintf("workers[%d].port", i), format, a...)
 			}
-			if slices.ContainsFunc(c.Listen, func(a Address) bool { return a.Socket == "" && int(a.TCP.Port()) == port }) {
+			if slices.ContainsFunc(slices.Concat(c.Listen, c.Passed), func(a Address) bool { return a.Socket == "" && int(a.TCP.Port()) == port }) {
 				return fail("%d is the port of hive's own API (listen)", port)
 			}
 			for _, r := range c.Ports.Reserved {

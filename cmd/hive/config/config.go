@@ -44,7 +44,8 @@ type Config struct {
 	File          string // the file that was read; empty: there is none
 	Unread        string // a file of the working directory that root's hive has not read; empty: there is none
 	HiveID        string
-	Listen        []Address // at least one
+	Listen        []Address // none: there are the control socket and Passed
+	Passed        []Address // what the service manager listens on; it takes the place of the same address in Listen
 	Socket        Socket
 	Auth          access.Mode
 	Access        *access.Policy // what auth, access and the entries' allow say together
@@ -78,14 +79,15 @@ type Options struct {
 	EtcDir  string         // where the system's file is; empty: /etc/hive
 	// Again is what the Load of the start has returned: a reload reads the same file. Nil:
 	// the file is looked for.
-	Again *Config
+	Again  *Config
+	Passed []Address // sockets that the service manager has opened; TCP takes the place of the default of listen
 }
 
 // Flags adds the daemon's flags to fs.
 func Flags(fs *pflag.FlagSet) {
 	fs.String("config", "", "configuration file (default the first that exists of ./hive.yaml, but not for root, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml)")
 	fs.String("data-dir", "", "state directory (default /var/lib/hive for root, else $XDG_STATE_HOME/hive)")
-	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them (default "+defaultListen+")")
+	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them, or none (default "+defaultListen+")")
 	fs.String("port", "", "port of the API (default: that of --listen)")
 	fs.String("hive-id", "", "name of this hive (default "+defaultHiveID+")")
 	fs.String("queen-url", "", "URL of the queen that hive announces itself to; workers get it as {{.QueenURL}}")

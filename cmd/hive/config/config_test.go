@@ -108,7 +108,7 @@ func TestEverySupportedKey(t *testing.T) {
 # a comment
 hive_id: gpubox
 listen: ["[::1]:7900", "unix:/run/hive//hive.sock"]
-socket: {mode: "0660", group: 0}
+socket: {path: /run/hive/../hive/control, mode: "0660", group: 0}
 advertise: https://gpubox.lan/
 data_dir: /srv/hive
 queen_url: http://queen.lan:7833
@@ -163,7 +163,7 @@ workers:
 			Mode: access.Anyone, OwnUID: 1000, NoTCPRoot: true, Admin: access.Set{UIDs: []uint32{0, 1234}}, Read: access.Set{GIDs: []uint32{0}},
 			Types: map[string]access.Allowed{"Web": {Set: access.Set{UIDs: []uint32{1000}, GIDs: []uint32{0}}, Tokens: []string{"ci"}}},
 		},
-		Socket: config.Socket{Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan", DataDir: "/srv/hive",
+		Socket: config.Socket{Path: "/run/hive/control", Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan", DataDir: "/srv/hive",
 		QueenURL: "http://queen.lan:7833", AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
 		Ports: hive.PortsConfig{
 			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
@@ -325,7 +325,7 @@ func TestPortAndListen(t *testing.T) {
 		"another address":              {file: "listen: 192.168.1.5:7835", want: "192.168.1.5:7835"},
 		"mapped address":               {file: "listen: '[::ffff:127.0.0.1]:7835'", want: "127.0.0.1:7835"},
 		"unix socket":                  {file: "listen: unix:/run/../run/hive.sock", want: "unix:/run/hive.sock"},
-		"relative socket":              {file: "listen: unix:hive.sock", fails: `hive.yaml: listen: "unix:hive.sock": a unix socket needs an absolute path, such as unix:/run/hive.sock`},
+		"relative socket":              {file: "listen: unix:hive.sock", fails: `hive.yaml: listen: "unix:hive.sock": a unix socket needs an absolute path, such as unix:/run/hive/hive.sock`},
 		"abstract socket":              {file: "listen: unix:@hive", fails: `a unix socket needs an absolute path`},
 		"socket that is a directory":   {file: "listen: unix:/run/", fails: `a unix socket needs the path of a file`},
 		"longest socket":               {file: "listen: unix:/" + strings.Repeat("x", 106), want: "unix:/" + strings.Repeat("x", 106)},
@@ -335,8 +335,12 @@ func TestPortAndListen(t *testing.T) {
 		"twice by a wildcard":          {args: []string{"--listen", "127.0.0.1:1,:1"}, fails: "--listen: :1 and 127.0.0.1:1: the first takes the second in"},
 		"IPv6 beside IPv4's wildcard":  {args: []string{"--listen", "[::1]:1,0.0.0.0:1"}, want: "[::1]:1 0.0.0.0:1"},
 		"a name":                       {args: []string{"--listen", "gpubox:7835"}, fails: `--listen: "gpubox:7835": "gpubox" is no IP address`},
-		"no port":                      {args: []string{"--listen", "127.0.0.1"}, fails: `--listen: "127.0.0.1": expected host:port with an IP address or localhost, such as 127.0.0.1:7835, or unix:/path`},
+		"no port":                      {args: []string{"--listen", "127.0.0.1"}, fails: `--listen: "127.0.0.1": expected host:port with an IP address or localhost, such as 127.0.0.1:7835, or unix:/path; or none, for the control socket alone`},
 		"a service name":               {args: []string{"--listen", "127.0.0.1:http"}, fails: `--listen: "127.0.0.1:http": "http" is no port number`},
+		"nothing":                      {file: "listen: none", want: ""},
+		"nothing in a list":            {args: []string{"--listen", "none"}, file: "listen: ['127.0.0.1:1']", want: ""},
+		"port of nothing":              {args: []string{"--listen", "none", "--port", "1"}, fails: "--port: 1: --listen has no TCP address whose port it could be"},
+		"nothing and something":        {args: []string{"--listen", "none,127.0.0.1:1"}, fails: `--listen: "none": expected host:port`},
 		"empty listen flag is refused": {args: []string{"--listen", ""}, fails: "--listen: no address; expected host:port"},
 	} {
 		t.Run(name, func(t *testing.T) {

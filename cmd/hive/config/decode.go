@@ -46,6 +46,7 @@ type settings struct {
 type duration = time.Duration
 
 type socket struct {
+	Path  string   `mapstructure:"path"`
 	Mode  fileMode `mapstructure:"mode"`
 	Group string   `mapstructure:"group"`
 }

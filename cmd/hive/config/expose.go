@@ -13,12 +13,22 @@ import (
 
 	"rbeehive/hive/access"
 	"rbeehive/hive/trust"
+	"rbeehive/httpapi/client/unixsock"
 )
 
-// Socket is how unix sockets are made.
+// Socket is the control socket, and how unix sockets are made.
 type Socket struct {
+	Path string      // of the control socket, absolute; empty: in the data directory
 	Mode fs.FileMode // permission bits
 	GID  int         // -1: the group is left as it is
+}
+
+// ControlSocket is the path of the control socket, absolute.
+func (c *Config) ControlSocket() string {
+	if c.Socket.Path != "" {
+		return c.Socket.Path
+	}
+	return unixsock.Control(c.DataDir)
 }
 
 // TLS is the certificate of the TCP listeners. The paths are absolute.
@@ -29,7 +39,7 @@ type TLS struct {
 
 // Exposed reports whether anything beyond this machine can connect.
 func (c *Config) Exposed() bool {
-	return slices.ContainsFunc(c.Listen, func(a Address) bool { return !a.Local() })
+	return slices.ContainsFunc(slices.Concat(c.Listen, c.Passed), func(a Address) bool { return !a.Local() })
 }
 
 // NeedsToken reports whether callers are expected who are not known by the connection:
@@ -43,6 +53,12 @@ const defaultSocketMode = 0o600
 
 func (l *loader) checkSocket(s *settings, c *Config) error {
 	c.Socket = Socket{Mode: defaultSocketMode, GID: -1}
+	if path := s.Socket.Path; path != "" {
+		var err error
+		if c.Socket.Path, err = l.socketPath("socket.path", path, path); err != nil {
+			return err
+		}
+	}
 	if s.Socket.Mode != "" {
 		mode, err := strconv.ParseUint(string(s.Socket.Mode), 8, 16)
 		if err != nil || mode&^0o666 != 0 || mode&0o600 != 0o600 {

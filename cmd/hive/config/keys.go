@@ -39,7 +39,7 @@ func fileRules() rule {
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
 	callers := rule{keys: values("users groups")}
 	top["access"] = rule{keys: map[string]rule{"admin": callers, "read": callers, "tcp_root": {}}}
-	top["socket"] = rule{keys: values("mode group")}
+	top["socket"] = rule{keys: values("path mode group")}
 	top["tls"] = rule{keys: values("cert key")}
 	top["ports"] = rule{keys: values("range reserved policy quarantine per_user")}
 	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}

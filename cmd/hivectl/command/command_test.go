@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +18,15 @@ import (
 	"rbeehive/cmd/hivectl/command"
 )
 
+// systemEnv has this test binary be hivectl itself, with a socket and a TCP address of
+// the machine's hive.
+const systemEnv = "HIVE_TEST_SYSTEM"
+
 func TestMain(m *testing.M) {
+	if socket, addr, found := strings.Cut(os.Getenv(systemEnv), " "); found {
+		command.Elsewhere(socket, addr)
+		os.Exit(command.Run(command.System("v0.0.1")))
+	}
 	command.HurryWatch()
 	goleak.VerifyTestMain(m)
 }

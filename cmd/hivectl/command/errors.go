@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"sync"
 
@@ -48,6 +49,9 @@ func (a *app) report(err error) int {
 	}
 	f := judge(err)
 	hint := f.hint
+	if shut := a.shutSocket(err); shut != "" {
+		hint = "you may not open " + shut + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
+	}
 	if hint == "" && f.code == exitUsage && a.command != "" {
 		hint = a.command + " --help"
 	}
@@ -56,6 +60,16 @@ func (a *app) report(err error) int {
 		fmt.Fprintf(a.env.Stderr, "hint: %s\n", clean(hint))
 	}
 	return f.code
+}
+
+// shutSocket is the control socket of a hive that has refused a request over TCP
+// because this user may not open the socket; empty: that is not so.
+func (a *app) shutSocket(err error) string {
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok || a.hive == nil || refused.Code != "unauthorized" && refused.Code != "forbidden" {
+		return ""
+	}
+	return a.hive.Denied()
 }
 
 // judge finds the exit code and the hint of an error.
@@ -73,6 +87,12 @@ func judge(err error) *fault {
 		return &fault{code: exitUnreachable, text: err.Error(), hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return &fault{code: exitUnreachable, text: err.Error(), hint: "what answers there speaks no TLS: try http:// instead of https://"}
+	case errors.Is(err, client.ErrUntrustedListener):
+		return &fault{code: exitUnreachable, text: err.Error(), hint: "find out what that is, and say where the hive is with --addr: its unix socket needs no token, and https:// shows that it is the right one"}
+	case errors.Is(err, client.ErrProxy):
+		return &fault{code: exitUnreachable, text: err.Error(), hint: "reach hive by https://, or name its host in NO_PROXY"}
+	case errors.Is(err, client.ErrUnreachable) && errors.Is(err, fs.ErrPermission):
+		return &fault{code: exitUnreachable, text: err.Error(), hint: "join the group of that socket and log in again (ls -l shows the group), or say where another hive is with --addr"}
 	case errors.Is(err, client.ErrUnreachable):
 		return &fault{code: exitUnreachable, text: err.Error(), hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
 	case errors.Is(err, client.ErrNotAHive):

@@ -87,8 +87,8 @@ func (a *app) root() *cobra.Command {
 		Args: unknownCommand,
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port, https://host:port or unix:/path (HIVE_ADDR; default "+client.DefaultAddr+")")
-	flags.StringVar(&a.tokenFile, "token-file", "", "file with the token to send (HIVE_TOKEN_FILE; default the token in the data directory, for a hive on a loopback address)")
+	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port, https://host:port or unix:/path (HIVE_ADDR; default the socket of a hive of this user or of the machine, else "+client.DefaultAddr+")")
+	flags.StringVar(&a.tokenFile, "token-file", "", "file with the token to send (HIVE_TOKEN_FILE; default the token in the data directory, for a hive on a loopback address; over a unix socket none is needed)")
 	flags.StringVar(&a.caFile, "ca-file", "", "file with the certificates to trust, in PEM, instead of the system's (HIVE_CA_FILE)")
 	flags.StringVarP(&a.output, "output", "o", outputTable, "table, json or yaml")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
@@ -193,11 +193,14 @@ func (a *app) connect(opts client.Options) (*client.Client, error) {
 	if opts.Addr == "" {
 		opts.Addr = a.env.Getenv("HIVE_ADDR")
 	}
+	if opts.Addr == "" {
+		opts.Addrs = a.ownAddrs()
+	}
 	opts.UserAgent = "hivectl/" + a.env.Version
-	var err error
-	if opts.Token, err = a.token(opts.Addr); err != nil {
+	if err := a.setToken(&opts); err != nil {
 		return nil, err
 	}
+	var err error
 	if opts.RootCAs, err = a.roots(); err != nil {
 		return nil, err
 	}

@@ -4,13 +4,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/client/unixsock"
 )
 
 // Bounds of files that are read, in bytes.
@@ -19,11 +20,24 @@ const (
 	maxCA    = 4 << 20 // the system's own bundles have about 200 KiB
 )
 
-// token is what to send to the hive at addr: that of the file that was named, or
-// the local hive's own. The latter goes to a loopback address and nowhere else: a
-// wrong --addr must not hand the token of this machine to another one. Over a unix
-// socket nobody asks for it.
-func (a *app) token(addr string) (string, error) {
+// systemSocket and defaultAddr are where the machine's hive is, if nobody says. Tests
+// have theirs elsewhere.
+var systemSocket, defaultAddr = unixsock.System, client.DefaultAddr
+
+// ownAddrs is where a hive may be, if nobody says: the control socket of this user's
+// own, then that of the machine's, then TCP.
+func (a *app) ownAddrs() []string {
+	var addrs []string
+	if dir, err := filepath.Abs(a.ownDataDir()); err == nil && a.ownDataDir() != "" {
+		addrs = append(addrs, "unix:"+unixsock.Control(dir))
+	}
+	return append(addrs, "unix:"+systemSocket, defaultAddr)
+}
+
+// setToken decides what to send to a hive: the token of the file that was named, or the
+// local hive's own. The latter is for a loopback address and for nothing else: a wrong
+// --addr must not hand the token of this machine to another one.
+func (a *app) setToken(opts *client.Options) error {
 	path := a.tokenFile
 	if path == "" {
 		path = a.env.Getenv("HIVE_TOKEN_FILE")
@@ -31,40 +45,45 @@ func (a *app) token(addr string) (string, error) {
 	if path != "" {
 		f, err := os.Open(path)
 		if err != nil {
-			return "", usage("token file: "+err.Error(), "")
+			return usage("token file: "+err.Error(), "")
 		}
-		return readToken(f)
+		return readToken(f, opts)
 	}
-	if path = a.ownToken(); path == "" || !loopback(addr) {
-		return "", nil
+	if path = a.ownToken(); path == "" || !loopback(opts.Addr) {
+		return nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", nil // there is none, or it is another user's; the hive says whether it wants one
+		return nil // there is none, or it is another user's; the hive says whether it wants one
 	}
-	return readToken(f)
+	opts.TokenUnasked = true
+	return readToken(f, opts)
 }
 
 // readToken reads and closes a token file. It refuses one that others can read:
-// what is in it may be known.
-func readToken(f *os.File) (string, error) {
+// what is in it may be known. A hive of its owner may have the token.
+func readToken(f *os.File, opts *client.Options) error {
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", usage("token file: "+err.Error(), "")
+		return usage("token file: "+err.Error(), "")
 	}
 	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		return "", usage(fmt.Sprintf("token file %s is open to others (mode %04o)", f.Name(), mode.Perm()), "chmod 600 "+f.Name())
+		return usage(fmt.Sprintf("token file %s is open to others (mode %04o)", f.Name(), mode.Perm()), "chmod 600 "+f.Name())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
-		return "", usage("token file: "+err.Error(), "")
+		return usage("token file: "+err.Error(), "")
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" || len(text) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", usage("token file "+f.Name()+": want one token of printable characters", "")
+		return usage("token file "+f.Name()+": want one token of printable characters", "")
 	}
-	return token, nil
+	opts.Token = token
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		opts.TokenUIDs = []uint32{st.Uid}
+	}
+	return nil
 }
 
 // ownToken is where a hive that this user runs has its token; empty: there is no home.
@@ -95,11 +114,11 @@ func (a *app) ownDataDir() string {
 	return filepath.Join(dir, "hive")
 }
 
-// loopback reports whether an address of a hive, empty for the default, is TCP to
-// this machine.
+// loopback reports whether an address of a hive, empty for ownAddrs, is TCP to this
+// machine.
 func loopback(addr string) bool {
 	if addr == "" {
-		addr = client.DefaultAddr
+		return true
 	}
 	if strings.HasPrefix(addr, "unix:") {
 		return false
@@ -108,12 +127,7 @@ func loopback(addr string) bool {
 		addr = "http://" + addr
 	}
 	u, err := url.Parse(addr)
-	if err != nil {
-		return false
-	}
-	host := u.Hostname()
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+	return err == nil && client.Loopback(u.Hostname())
 }
 
 // roots reads the certificates to trust; nil: the system's.

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/cmd/hive/config"
+	"rbeehive/httpapi/client/unixsock"
+)
+
+// listeners are the ways to hive's API.
+type listeners struct {
+	tcp     []net.Listener // what the service manager has passed, and what listen names
+	sockets []net.Listener // the same, but for control
+	beside  []net.Listener // [::1] of a port of IPv4, see listenBeside
+	control net.Listener   // nil: the data directory's file system has no sockets
+}
+
+func (l *listeners) all() []net.Listener {
+	all := slices.Concat(l.tcp, l.beside, l.sockets)
+	if l.control != nil {
+		all = append(all, l.control)
+	}
+	return all
+}
+
+// named are those that somebody has asked for.
+func (l *listeners) named(cfg *config.Config) []net.Listener {
+	named := slices.Concat(l.tcp, l.sockets)
+	if l.control != nil && l.control.Addr().String() != unixsock.Control(cfg.DataDir) {
+		named = append(named, l.control)
+	}
+	return named
+}
+
+func (l *listeners) close() (err error) {
+	for _, ln := range l.all() {
+		err = errors.Join(err, ln.Close())
+	}
+	return err
+}
+
+// listen opens the listeners. TCP comes before anything is touched, so that a
+// second hive by mistake leaves no trace; sockets may lie in the data directory.
+func (d *daemon) listen(ctx context.Context, exe string) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.listeners.close())
+		}
+	}()
+	for _, ln := range d.passed {
+		if _, ok := tcpAddr(ln); ok {
+			d.listeners.tcp = append(d.listeners.tcp, ln)
+		} else {
+			d.listeners.sockets = append(d.listeners.sockets, ln)
+		}
+	}
+	for _, addr := range d.cfg.Listen {
+		if addr.Socket != "" || passedIncludes(d.cfg, addr) {
+			continue
+		}
+		ln, err := listenTCP(ctx, addr)
+		if err != nil {
+			return err
+		}
+		d.listeners.tcp = append(d.listeners.tcp, ln)
+	}
+	d.listenBeside(ctx)
+	d.warnOfRivals(ctx)
+	if err := d.prepare(exe); err != nil {
+		return err
+	}
+	if err := d.listenSockets(ctx); err != nil {
+		return err
+	}
+	d.url = publicURL(d.cfg, &d.listeners)
+	return nil
+}
+
+func passedIncludes(cfg *config.Config, addr config.Address) bool {
+	return slices.ContainsFunc(cfg.Passed, func(p config.Address) bool { return p.Includes(addr) })
+}
+
+// besidePatience is short: the port on ::1 is not worth a late start.
+const besidePatience = listenPatience / 10
+
+// listenBeside takes the port on ::1, too, where hive is what localhost leads to by
+// IPv4: programs that try IPv6 first would give a stranger there what is meant for
+// hive. A machine without IPv6 needs none; one where somebody has that port is warned.
+func (d *daemon) listenBeside(ctx context.Context) {
+	for _, ln := range d.listeners.tcp {
+		addr, _ := tcpAddr(ln)
+		beside := config.Address{TCP: netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port())}
+		taken := func(other net.Listener) bool { return addressOf(other).Includes(beside) }
+		if addr.Addr() != loopback4 && addr.Addr() != netip.IPv4Unspecified() || slices.ContainsFunc(d.listeners.tcp, taken) || slices.ContainsFunc(d.listeners.beside, taken) {
+			continue
+		}
+		ln, err := bindTCP(ctx, beside, besidePatience)
+		switch {
+		case err == nil:
+			d.listeners.beside = append(d.listeners.beside, ln)
+		case errors.Is(err, syscall.EADDRINUSE):
+			d.log.WithFields(logrus.Fields{"address": beside.String(), "holder": holderOf(ctx, beside.TCP)}).
+				Warn("somebody else listens on hive's port of ::1: programs that try localhost by IPv6 first reach that instead of hive; end it and start hive again, or have them use 127.0.0.1")
+		case !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EAFNOSUPPORT):
+			d.log.WithError(err).WithField("address", beside.String()).Warn("hive's port on ::1 could not be taken: somebody else may, and programs that try localhost by IPv6 first reach that one")
+		}
+	}
+}
+
+// warnOfRivals names who had bound hive's port before hive listened on it. The kernel lets
+// them (SO_REUSEADDR), and they can have connections that were meant for hive: by
+// connecting from that port to the one a client comes from. It lists who has only bound
+// a port from Linux 6.8 on.
+func (d *daemon) warnOfRivals(ctx context.Context) {
+	for _, port := range tcpPorts(d.listeners.all()) {
+		snap, err := sockets.NewTable().Port(ctx, port)
+		if err != nil {
+			d.log.WithError(err).Debug("it could not be seen who else has hive's port")
+			return
+		}
+		rivals := slices.DeleteFunc(slices.Clone(snap.Port(port)), func(s sockets.Socket) bool {
+			return s.Inode == 0 || s.State != sockets.Bound && s.State != sockets.Other
+		})
+		holders, err := sockets.Holders(ctx, rivals)
+		if err != nil {
+			continue
+		}
+		for _, h := range holders {
+			d.log.WithFields(logrus.Fields{"port": port, "holder": h.String()}).
+				Warn("somebody else has bound hive's port, too, and may answer in hive's place: end it; hivectl sends it no token, other programs may")
+		}
+	}
+}
+
+var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// listenSockets opens the control socket and the unix sockets of listen, but for those
+// that were passed. Of sockets that were passed the first is the control socket if
+// nobody has said where that is to be.
+func (d *daemon) listenSockets(ctx context.Context) error {
+	l, path := &d.listeners, d.cfg.ControlSocket()
+	passed := l.sockets
+	for i, ln := range passed {
+		if ln.Addr().String() == path || d.cfg.Socket.Path == "" {
+			l.control, l.sockets = ln, slices.Delete(slices.Clone(passed), i, i+1)
+			break
+		}
+	}
+	for _, addr := range d.cfg.Listen {
+		if addr.Socket == "" || addr.Socket == path || passedIncludes(d.cfg, addr) {
+			continue
+		}
+		ln, err := listenSocket(ctx, addr.Socket, d.cfg.Socket)
+		if used, ok := errors.AsType[*inUseError](err); ok {
+			used.remedy = "stop it, or choose another path with --listen"
+		}
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, ln)
+	}
+	if l.control != nil {
+		return nil
+	}
+	return d.listenControl(ctx, path)
+}
+
+func (d *daemon) listenControl(ctx context.Context, path string) (err error) {
+	ln, err := listenSocket(ctx, path, d.cfg.Socket)
+	if err == nil {
+		d.listeners.control = ln
+		return nil
+	}
+	used, inUse := errors.AsType[*inUseError](err)
+	switch {
+	case inUse && d.cfg.Socket.Path == "":
+		used.remedy = "a hive runs on " + d.cfg.DataDir + "; stop that one, or choose another directory with --data-dir"
+	case inUse:
+		used.remedy = "stop it, or choose another path with socket.path"
+	case errors.Is(err, errNoSockets) && d.cfg.Socket.Path == "" && len(d.listeners.all()) > 0:
+		d.log.WithError(err).Warn("there is no control socket; give it a place with socket.path, such as " + unixsock.System)
+		return nil
+	}
+	return err
+}
+
+// addressOf is where a listener listens.
+func addressOf(ln net.Listener) config.Address {
+	if addr, ok := tcpAddr(ln); ok {
+		return config.Address{TCP: addr, V6Only: v6Only(ln)}
+	}
+	return config.Address{Socket: ln.Addr().String()}
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
