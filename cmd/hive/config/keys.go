@@ -26,7 +26,7 @@ func fileRules() rule {
 		}
 		return m
 	}
-	worker := values("name preset program command host model device args env port ports listener dir user env_file before_start autostart reload")
+	worker := values("name preset program command host model device args env port ports listener dir user no_new_privileges env_file before_start autostart reload")
 	worker["params"] = rule{params: true}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
 	worker["stop"] = rule{keys: values("signal grace scope command")}
