@@ -16,6 +16,7 @@ import (
 var (
 	Run            = run
 	PrepareDataDir = prepareDataDir
+	LetPass        = letPass
 	WorkerProgram  = workerProgram
 	TokenOf        = tokenOf
 	ListenSocket   = listenSocket

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net"
@@ -42,6 +43,7 @@ const patience = 30 * time.Second
 type site struct {
 	dir string
 	env []string
+	exe string // hive's program; empty: this test binary, where it is
 }
 
 func newSite(t *testing.T, yaml string) *site {
@@ -113,7 +115,7 @@ func (s *site) command(t *testing.T, args ...string) (code int, stdout, stderr s
 func (s *site) start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, lines: make(chan string, 64), stderr: &shared{}}
-	p.cmd = exec.Command(os.Args[0], args...)
+	p.cmd = exec.Command(cmp.Or(s.exe, os.Args[0]), args...)
 	p.cmd.Env, p.cmd.Dir, p.cmd.Stderr = s.env, s.dir, p.stderr
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)

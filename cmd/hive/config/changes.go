@@ -36,6 +36,7 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"ports.reserved", !slices.Equal(c.Ports.Reserved, next.Ports.Reserved)},
 		{"socket.group", c.Socket.GID != next.Socket.GID},
 		{"socket.mode", c.Socket.Mode != next.Socket.Mode},
+		{"worker_user", c.WorkerUser != next.WorkerUser},
 		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be neither begun nor ended
 	})
 }

@@ -61,5 +61,5 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	}
 	// A field that is added to Config is to be thought of here: File, TakeOver,
 	// Workers and Shadowed are no settings.
-	require.Equal(t, 25, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 26, reflect.TypeOf(*before).NumField())
 }

@@ -54,6 +54,7 @@ type Config struct {
 	Shutdown      hive.Shutdown
 	StartParallel int
 	WorkersKeep   time.Duration
+	WorkerUser    string // whom workers run as unless their entry says it; empty: as hive does
 	AuditInterval time.Duration
 	Orphans       hive.Orphans
 	Logs          hive.LogsConfig
@@ -72,6 +73,9 @@ type Options struct {
 	Environ []string       // os.Environ(); searched for unknown HIVE_* variables
 	UID     int            // effective user id: root's default data directory is another
 	EtcDir  string         // where the system's file is; empty: /etc/hive
+	// DefaultWorkerUser is whom a root hive runs workers as if nothing else is said and
+	// there is such a user; empty: hive-worker.
+	DefaultWorkerUser string
 }
 
 // Flags adds the daemon's flags to fs.
