@@ -9,10 +9,10 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
 )
 
 // CatalogList lists the worker types.
@@ -152,7 +152,7 @@ func (h *Hive) installedViewOf(ctx context.Context, t TypeView) (v installedView
 	}
 	v = installedView{
 		ID: t.Name, Name: t.Name, WorkerType: t.Name, Platform: runtime.GOOS, Version: orNull(t.Version),
-		Size: info.Size(), Path: t.Program, Source: t.Source, Preset: orNull(t.Preset), SHA256: orNull(h.sums.of(ctx, t.Program, info)),
+		Size: info.Size(), Path: t.Program, Source: t.Source, Preset: orNull(t.Preset), SHA256: orNull(h.sums.of(ctx, t.User, t.Program, info)),
 	}
 	added := info.ModTime()
 	if file, err := os.Stat(t.File); err == nil {
@@ -173,42 +173,45 @@ type sums struct {
 }
 
 type knownSum struct {
+	user  string // who could read it
 	sum   string
 	size  int64
 	mtime time.Time
 }
 
-// of is the SHA-256 of a file; empty for one that is large or cannot be read.
-func (s *sums) of(ctx context.Context, path string, info os.FileInfo) string {
+// sumLimit is how long the reading of a program may take.
+const sumLimit = 10 * time.Second
+
+// of is the SHA-256 of a file that user can read; empty for one that is large or
+// cannot be read. With hive's rights it would tell of files that are closed to the
+// user, who may have made a link to one in the place of a program.
+func (s *sums) of(ctx context.Context, user, path string, info os.FileInfo) string {
 	if !info.Mode().IsRegular() || info.Size() > largestSummed {
 		return ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k, ok := s.known[path]; ok && k.size == info.Size() && k.mtime.Equal(info.ModTime()) {
+	if k, ok := s.known[path]; ok && k.user == user && k.size == info.Size() && k.mtime.Equal(info.ModTime()) {
 		return k.sum
 	}
-	if ctx.Err() != nil {
-		return ""
-	}
-	// What was looked at may have been exchanged, for a fifo, say, or a link to a file of
-	// root's: a program may be in a directory of its user's.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	ctx, cancel := context.WithTimeout(ctx, sumLimit)
+	defer cancel()
+	sum, err := proc.AsUser(ctx, user, func() (string, error) {
+		f, err := proc.OpenRegular(path)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		hash := sha256.New()
+		_, err = io.Copy(hash, io.LimitReader(f, largestSummed))
+		return hex.EncodeToString(hash.Sum(nil)), err
+	})
 	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if opened, err := f.Stat(); err != nil || !os.SameFile(opened, info) {
-		return ""
-	}
-	hash := sha256.New()
-	if _, err := io.Copy(hash, io.LimitReader(f, largestSummed)); err != nil {
 		return ""
 	}
 	if s.known == nil {
 		s.known = map[string]knownSum{}
 	}
-	sum := hex.EncodeToString(hash.Sum(nil))
-	s.known[path] = knownSum{sum, info.Size(), info.ModTime()}
+	s.known[path] = knownSum{user, sum, info.Size(), info.ModTime()}
 	return sum
 }

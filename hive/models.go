@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/models"
+	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
@@ -236,6 +239,36 @@ func (h *Hive) located(typ *catalog.Type, v catalog.Values) catalog.Values {
 		v.Model, v.ModelID = path, id
 	}
 	return v
+}
+
+// readable finds out whether the user of a worker can read the model of the catalog
+// that it is to have: its program would only say that it cannot be loaded.
+func (h *Hive) readable(ctx context.Context, typ *catalog.Type, rec store.Worker) error {
+	if rec.Spec.User == "" {
+		return nil
+	}
+	id := modelOf(typ, rec.Asked.Model)
+	path, release, ok := h.models.Hold(id)
+	if !ok {
+		return nil
+	}
+	release() // whoever starts a worker holds it longer
+	ctx, cancel := context.WithTimeout(ctx, fileLimit)
+	defer cancel()
+	_, err := proc.AsUser(ctx, rec.Spec.User, func() (struct{}, error) {
+		f, err := os.Open(path)
+		if err == nil {
+			_ = f.Close()
+		}
+		return struct{}{}, err
+	})
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fail(CodeExecFailed, "model %s: user %s, whom the worker runs as, must be able to read it, and to enter the directories it is in: %v", id, rec.Spec.User, err)
+	case err != nil:
+		return fail(CodeExecFailed, "model %s: %v", id, err)
+	}
+	return nil
 }
 
 // tidyModels removes what downloads and deletions have left behind, now and once a day.

@@ -176,7 +176,7 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	if !ok {
 		return fail(CodeProgramNotFound, "worker type %q is no longer configured", rec.Type)
 	}
-	env, err := h.prepare(typ, &rec)
+	env, err := h.prepare(ctx, typ, &rec)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 		return err
 	}
 	w.snap.Store(&rec)
-	p, err := gated.Open(context.Background()) // not with a context that ends: see openGate
+	p, err := letGo(gated)
 	if err != nil {
 		return fail(CodeExecFailed, "%v", err)
 	}
@@ -329,12 +329,12 @@ func (h *Hive) revive(ctx context.Context, j *job, rec store.Worker) (*worker, e
 
 // startable finds the mistakes that a new start of a live worker would fail for:
 // they must not cost the process that it has.
-func (h *Hive) startable(rec store.Worker) error {
+func (h *Hive) startable(ctx context.Context, rec store.Worker) error {
 	typ, ok := h.types().Type(rec.Type)
 	if !ok {
 		return fail(CodeProgramNotFound, "worker type %q is no longer configured", rec.Type)
 	}
-	_, err := h.prepare(typ, &rec)
+	_, err := h.prepare(ctx, typ, &rec)
 	return err
 }
 
@@ -346,7 +346,7 @@ func (w *worker) requestRestart(ctx context.Context, j *job) (begun bool, err er
 	if rec.State == store.WorkerUnverified {
 		return false, fail(CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
 	}
-	if err := w.h.startable(rec); err != nil {
+	if err := w.h.startable(ctx, rec); err != nil {
 		return false, err // it goes on as it is
 	}
 	j.begin(rec.WorkerID, time.Now().UTC())

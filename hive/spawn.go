@@ -127,7 +127,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 	}
 	defer h.spawns.Release(1)
 	defer h.holdModel(typ, rec)()
-	if _, err := h.prepare(typ, &rec); err != nil { // the common mistakes cost no process and no commit
+	if _, err := h.prepare(ctx, typ, &rec); err != nil { // the common mistakes cost no process and no commit
 		return nil, err
 	}
 	req := alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: rec.Name, Host: typ.Host()}
@@ -142,7 +142,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
 	}
 	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, h.logPath(rec.WorkerID)
-	env, err := h.prepare(typ, &rec)
+	env, err := h.prepare(ctx, typ, &rec)
 	if err == nil {
 		err = h.beforeStart(ctx, typ, rec, env)
 	}
@@ -192,7 +192,7 @@ func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn) store.Worker {
 
 // prepare makes the spec of a start from what was asked for and the type as it is
 // now, finds the program, and returns the environment.
-func (h *Hive) prepare(typ *catalog.Type, rec *store.Worker) (env []string, err error) {
+func (h *Hive) prepare(ctx context.Context, typ *catalog.Type, rec *store.Worker) (env []string, err error) {
 	if why := typ.Unavailable(); why != "" {
 		return nil, fail(CodeProgramNotFound, "%s", why)
 	}
@@ -200,13 +200,16 @@ func (h *Hive) prepare(typ *catalog.Type, rec *store.Worker) (env []string, err 
 	if err != nil {
 		return nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
-	program, err := proc.LookPath(spec.Argv[0], spec.Dir)
+	program, err := proc.LookPath(spec.Argv[0], workDir(spec.User, spec.Dir))
 	if err != nil {
 		return nil, fail(CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
 	}
 	spec.Argv[0] = program
 	rec.Spec = spec
-	return environment(typ, spec.Device)
+	if err := h.readable(ctx, typ, *rec); err != nil {
+		return nil, err
+	}
+	return environment(ctx, typ, spec.User, spec.Device)
 }
 
 func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
@@ -231,7 +234,7 @@ func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {
 		cgroup = rec.WorkerID
 	}
 	return proc.Spec{
-		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, Log: rec.Log, Cgroup: cgroup,
+		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log, Cgroup: cgroup,
 		StateID: h.store.Meta().StateID, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
 	}
 }
@@ -293,9 +296,7 @@ func skippedPorts(skipped []sockets.Holder) []uint16 {
 // openGate lets the program run and hands the worker, whose start was begun then,
 // to a supervisor.
 func (h *Hive) openGate(gated *proc.Gated, rec store.Worker, typ *catalog.Type, begun time.Time) (*worker, error) {
-	// Not with a context that ends: between the byte and the execve nobody
-	// could say whether the program runs.
-	p, err := gated.Open(context.Background())
+	p, err := letGo(gated)
 	if err != nil {
 		w := h.newWorker(rec, nil, typ)
 		f := fail(CodeExecFailed, "%v", err)
@@ -310,6 +311,31 @@ func (h *Hive) openGate(gated *proc.Gated, rec store.Worker, typ *catalog.Type, 
 	h.forget(rec.WorkerID) // among the dead, where it may have been
 	w.follow(firstLook)
 	return w, nil
+}
+
+// openLimit is how long it may take to enter a working directory and to execute a
+// program: on a file system that hangs, or that the user of the worker has made hang.
+const openLimit = 30 * time.Second
+
+// letGo lets a program run. Not with a job's context: between the byte and the execve
+// nobody could say whether the program runs. When the time is over it is ended,
+// whatever it is.
+func letGo(gated *proc.Gated) (*proc.Process, error) {
+	p, err := openWithin(gated, openLimit)
+	if errors.Is(err, context.DeadlineExceeded) { // hive itself may have been frozen meanwhile
+		p, err = openWithin(gated, time.Second)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		gated.Abort()
+		return nil, fmt.Errorf("not executed within %s", openLimit)
+	}
+	return p, err
+}
+
+func openWithin(gated *proc.Gated, d time.Duration) (*proc.Process, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return gated.Open(ctx)
 }
 
 func portFailure(ctx context.Context, err error) error {

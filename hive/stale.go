@@ -58,7 +58,7 @@ func (w *worker) differs(now *catalog.Catalog) difference {
 func (w *worker) differsFromRecord(rec store.Worker, typ *catalog.Type) []string {
 	keys := []string{"command"} // a new start would not even find its command
 	if spec, err := typ.Render(w.h.valuesOf(typ, rec)); err == nil {
-		if program, err := proc.LookPath(spec.Argv[0], spec.Dir); err == nil {
+		if program, err := proc.LookPath(spec.Argv[0], workDir(spec.User, spec.Dir)); err == nil {
 			spec.Argv[0] = program
 		}
 		keys = catalog.SpecChanges(rec.Spec, spec)

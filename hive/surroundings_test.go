@@ -68,7 +68,7 @@ func TestDirAndEnvFile(t *testing.T) {
 
 // hive reads the file with its own rights. A link in a directory of the worker's user,
 // or one of that user's, would have a file of root's in the worker's environment.
-func TestEnvFileOfAnotherUser(t *testing.T) {
+func TestEnvFileThatIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		skip(t, "only root can give files away")

@@ -46,7 +46,11 @@ type SpawnPlan struct {
 	catalog.Plan
 	Port     uint16
 	WorkerID string
-	Removed  []string // variables that are not handed on; "X_*": all that begin so
+	// NoNewPrivs: nothing that a worker executes gives it more rights than its user has.
+	NoNewPrivs bool
+	// Inherited and Removed are the variables of hive's own environment that are
+	// handed on, and that are not, as proc.Inheritance tells them.
+	Inherited, Removed []string
 }
 
 // Who sets a variable of a plan, besides those of the catalog.
@@ -116,7 +120,7 @@ func (h *Hive) viewOf(t *catalog.Type, s Spawn) TypeView {
 	v := TypeView{
 		Name: t.Name, Source: t.Source, File: t.File, Preset: t.Preset, Description: t.Description,
 		Model: t.Model, Device: t.Device, Params: maps.Clone(t.Params),
-		Dir: t.Dir, User: t.User, EnvFile: t.EnvFile, Autostart: t.Autostart, NeedsModel: t.UsesModel(), Template: t.Command(),
+		Dir: workDir(t.User, t.Dir), User: t.User, EnvFile: t.EnvFile, Autostart: t.Autostart, NeedsModel: t.UsesModel(), Template: t.Command(),
 	}
 	var err error
 	if v.Program, err = h.find(t, s); err != nil {
@@ -132,11 +136,12 @@ func (h *Hive) find(t *catalog.Type, s Spawn) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path, err := proc.LookPath(program, t.Dir)
+	dir := workDir(t.User, t.Dir)
+	path, err := proc.LookPath(program, dir)
 	if script := t.Script(values); err == nil && script != "" {
 		file := script
 		if !filepath.IsAbs(file) {
-			file = filepath.Join(t.Dir, file)
+			file = filepath.Join(dir, file)
 		}
 		if _, err := os.Stat(file); err != nil {
 			return "", fmt.Errorf("%s is to run %s: %w", path, script, err)
@@ -181,9 +186,14 @@ func (h *Hive) plan(t *catalog.Type, s Spawn, program string) (*SpawnPlan, error
 	plan.Env = append(plan.Env,
 		catalog.Variable{Name: proc.StampState, Value: h.store.Meta().StateID, From: FromHive},
 		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn})
-	return &SpawnPlan{
-		Plan: plan, Port: values.Port, WorkerID: values.WorkerID, Removed: proc.Removed(t.Environ(plan.Spec.Device)),
-	}, nil
+	other, err := otherUser(t.User)
+	if err != nil {
+		return nil, err
+	}
+	p := &SpawnPlan{Plan: plan, Port: values.Port, WorkerID: values.WorkerID}
+	p.Inherited, p.Removed = proc.Inheritance(other, t.Environ(plan.Spec.Device))
+	p.NoNewPrivs, err = proc.NoNewPrivs(t.User, t.NoNewPrivs)
+	return p, err
 }
 
 // check refuses the values that a decoded operation cannot have.
@@ -220,10 +230,8 @@ func (h *Hive) addVersion(ctx context.Context, t *catalog.Type, view *TypeView) 
 	case len(probe.Args) == 0:
 		return
 	}
-	// Without a GPU: it is asked for a version and shall not touch one in use.
-	env := proc.Environ(os.Environ(), t.Environ("cpu"))
-	version, err := h.versions.of(ctx, append([]string{view.Program}, probe.Args...), env, probe.Line)
-	if probe.Proves && errors.Is(err, proc.ErrAskedFailed) {
+	version, err := h.askVersion(ctx, t, view.Program)
+	if probe.Proves && errors.Is(err, errNoVersion) {
 		view.Missing, view.Program = fmt.Sprintf("%s has no %s installed", view.Program, t.Preset), ""
 	}
 	view.Version = version

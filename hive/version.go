@@ -2,6 +2,9 @@ package hive
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -11,6 +14,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
 )
 
@@ -42,15 +46,37 @@ func newVersions() *versions {
 	return &versions{turns: semaphore.NewWeighted(versionsAtOnce), known: map[string]knownVersion{}}
 }
 
-// of runs argv, whose first element is a path, and returns what the first group
-// of line matches in the first line of output that has a match; empty if none
-// does. It takes versionLimit at most. Errors: those of proc.Ask.
-func (v *versions) of(ctx context.Context, argv, env []string, line *regexp.Regexp) (string, error) {
-	info, err := os.Stat(argv[0])
+// errNoVersion: a program that was asked for its version did not exit with 0.
+var errNoVersion = errors.New("the program failed")
+
+// askVersion asks the program of a type for its version, as it would run a worker: as
+// its user, in its directory, with its environment but for the env_file. It is ended
+// with all that it has started. It takes a few seconds at most. Errors: errNoVersion,
+// and what kept it from being started or had it ended.
+func (h *Hive) askVersion(ctx context.Context, t *catalog.Type, program string) (string, error) {
+	probe := t.VersionProbe()
+	// Without a GPU: it is asked for a version and shall not touch one in use.
+	env, err := environ(t.User, t.Environ("cpu"))
 	if err != nil {
 		return "", err
 	}
-	key := strings.Join(argv, "\x00")
+	return h.versions.of(ctx, proc.Command{
+		Argv: append([]string{program}, probe.Args...), Env: env,
+		Dir: t.Dir, User: t.User, NoNewPrivs: t.NoNewPrivs,
+		StateID: h.store.Meta().StateID, Name: "version." + rand.Text(), // several can be asked at once
+	}, probe.Line)
+}
+
+// of runs a command whose first argument is a path, and returns what the first group
+// of line matches in the first line of output that has a match; empty if none
+// does. It takes versionLimit at most, and the time to end what does not. Errors:
+// errNoVersion, and those of proc.Run.
+func (v *versions) of(ctx context.Context, cmd proc.Command, line *regexp.Regexp) (string, error) {
+	info, err := os.Stat(cmd.Argv[0])
+	if err != nil {
+		return "", err
+	}
+	key := strings.Join(append([]string{cmd.User, cmd.Dir}, cmd.Argv...), "\x00")
 	v.mu.Lock()
 	was, ok := v.known[key]
 	v.mu.Unlock()
@@ -63,11 +89,14 @@ func (v *versions) of(ctx context.Context, argv, env []string, line *regexp.Rege
 	defer v.turns.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, versionLimit)
 	defer cancel()
-	out, err := proc.Ask(ctx, argv, env)
-	if err != nil {
+	res, err := proc.Run(ctx, cmd)
+	switch {
+	case err != nil:
 		return "", err
+	case res.Exit.Code == nil || *res.Exit.Code != 0:
+		return "", fmt.Errorf("%s: %w: it %s", cmd.Argv[0], errNoVersion, describeExit(res.Exit))
 	}
-	version := firstVersion(string(out), line)
+	version := firstVersion(string(res.Output), line)
 	if version != "" {
 		v.mu.Lock()
 		defer v.mu.Unlock()

@@ -40,6 +40,7 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 		Template:    orEmpty(t.Template),
 		NoCommand:   orNull(t.NoPlan),
 		Env:         []wire.Variable{},
+		Inherited:   []string{},
 		Removed:     []string{},
 		Dir:         orNull(t.Dir),
 		User:        orNull(t.User),
@@ -55,7 +56,8 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 	}
 	spec := t.Plan.Spec
 	d.Command, d.WorkerID, d.Host, d.Port = spec.Argv, &t.Plan.WorkerID, &spec.Host, &t.Plan.Port
-	d.Removed = orEmpty(t.Plan.Removed)
+	d.Inherited, d.Removed = orEmpty(t.Plan.Inherited), orEmpty(t.Plan.Removed)
+	d.NoNewPrivileges = &t.Plan.NoNewPrivs
 	for _, v := range t.Plan.Env {
 		d.Env = append(d.Env, variableShape(v))
 	}

@@ -37,7 +37,7 @@ func TestTypeDetailShape(t *testing.T) {
 					{Name: "F", Value: "x", From: hive.FromSpawn},
 				},
 			},
-			Port: 8080, WorkerID: "chat-8080-xxxxxx", Removed: []string{"PORT"},
+			Port: 8080, WorkerID: "chat-8080-xxxxxx", NoNewPrivs: true, Inherited: []string{"*"}, Removed: []string{"PORT"},
 		},
 	}
 	requireJSON(t, `{"name":"chat","source":"configuration","preset":"vllm","description":"d","autostart":false,"dir":null,"user":null,"env_file":null,"before_start":[],"live":null,
@@ -47,7 +47,7 @@ func TestTypeDetailShape(t *testing.T) {
 		"command":["/b/vllm","8080"],"no_command":null,"worker_id":"chat-8080-xxxxxx","host":"0.0.0.0","port":8080,
 		"env":[{"name":"A","value":"","from":"device"},{"name":"B","value":"1","from":"preset"},{"name":"C","value":"1","from":"hive"},
 			{"name":"D","value":null,"from":"entry"},{"name":"E","value":null,"from":"environment"},{"name":"F","value":null,"from":"spawn"}],
-		"removed":["PORT"],"ready":{"url":"http://127.0.0.1:8080/health","status":200,"stall_ms":60000,"timeout_ms":1000},
+		"inherited":["*"],"removed":["PORT"],"no_new_privileges":true,"ready":{"url":"http://127.0.0.1:8080/health","status":200,"stall_ms":60000,"timeout_ms":1000},
 		"stop":{"command":[],"signals":["SIGINT"],"grace_ms":2000,"scope":"tree"}}`, httpapi.TypeDetailShape(view))
 
 	view.Plan.Spec.Ready.Path, view.Plan.Spec.Stop.Tree = "", false
@@ -57,7 +57,7 @@ func TestTypeDetailShape(t *testing.T) {
 
 	requireJSON(t, `{"name":"cuda","source":"built-in","preset":null,"description":"","installed":false,"program":null,"version":null,"reason":"none",
 		"model":null,"device":null,"params":{},"parameters":{},"needs_model":false,"template":[],"command":null,"no_command":"nothing","worker_id":null,"host":null,"port":null,
-		"env":[],"removed":[],"ready":null,"stop":null,"autostart":false,"dir":null,"user":null,"env_file":null,"before_start":[],"live":null,"restart":null}`,
+		"env":[],"inherited":[],"removed":[],"no_new_privileges":null,"ready":null,"stop":null,"autostart":false,"dir":null,"user":null,"env_file":null,"before_start":[],"live":null,"restart":null}`,
 		httpapi.TypeDetailShape(hive.TypeView{Name: "cuda", Source: catalog.SourceBuiltin, Missing: "none", NoPlan: "nothing"}))
 }
 

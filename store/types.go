@@ -198,9 +198,12 @@ type Spec struct {
 	Device string            `json:"device,omitempty"`
 	Params map[string]string `json:"params,omitempty"`
 	User   string            `json:"user,omitempty"` // whom it runs as; empty: as hive does
-	Ready  Ready             `json:"ready"`
-	Live   Live              `json:"live"`
-	Stop   Stop              `json:"stop"`
+	// NoNewPrivs is whether it runs with no_new_privs; nil: if its user is neither
+	// hive's nor root.
+	NoNewPrivs *bool `json:"no_new_privs,omitempty"`
+	Ready      Ready `json:"ready"`
+	Live       Live  `json:"live"`
+	Stop       Stop  `json:"stop"`
 	// Restart is what hive does when it ends by itself. The zero value: nothing.
 	Restart Restart `json:"restart"`
 }

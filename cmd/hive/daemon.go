@@ -147,6 +147,9 @@ func (d *daemon) prepare(exe string) error {
 	if err := checkModels(d.cfg.Models.Dir); err != nil {
 		return err
 	}
+	if err := letPass(d.cfg.DataDir, d.cfg.Models.Dir, d.cfg.WorkerUser); err != nil {
+		d.log.WithError(err).WithField("user", d.cfg.WorkerUser).Warn("workers cannot read the models of hive's own catalog: their user gets no further than the data directory; set models.dir to a place that it reaches")
+	}
 	token, err := tokenOf(d.cfg.DataDir, d.cfg.NeedsToken())
 	if err != nil {
 		return err
@@ -162,11 +165,12 @@ func (d *daemon) prepare(exe string) error {
 // makeCatalog reads the worker types; self is the program of the reference worker.
 func (d *daemon) makeCatalog(self string) (err error) {
 	d.self = self
-	d.catalog, err = catalogOf(d.cfg, self)
+	d.catalog, err = catalogOf(d.cfg, self, d.cfg.WorkerUser)
 	return err
 }
 
-func catalogOf(cfg *config.Config, self string) (*catalog.Catalog, error) {
+// catalogOf makes the worker types; user is whom they run as unless they say it.
+func catalogOf(cfg *config.Config, self, user string) (*catalog.Catalog, error) {
 	types, err := catalog.New(cfg.Workers, self)
 	if e, ok := errors.AsType[*catalog.EntryError](err); ok && e.File != "" {
 		return nil, &config.Error{Source: e.File, Reason: e.Key + ": " + e.Reason}
@@ -174,7 +178,7 @@ func catalogOf(cfg *config.Config, self string) (*catalog.Catalog, error) {
 	if err != nil {
 		return nil, &config.Error{Source: cfg.File, Reason: err.Error()}
 	}
-	return types, nil
+	return types.WithUser(user), nil
 }
 
 // askShutdown is called by POST /v1/shutdown; asking twice is the same.

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -236,11 +237,13 @@ func queen(t *testing.T) (url string, words <-chan string) {
 func TestTheQueenIsTold(t *testing.T) {
 	first, words := queen(t)
 	second, others := queen(t)
-	s := newSite(t, "hive_id: box\nadvertise: http://gpubox.lan:7835\nqueen_url: "+first+"\n")
+	const box = "hive_id: box\nadvertise: http://gpubox.lan:7835\n"
+	own := fmt.Sprintf("worker_user: '%d:%d'\n", os.Geteuid(), os.Getegid()) // else root is warned
+	s := newSite(t, box+own+"queen_url: "+first+"\n")
 	p := s.start(t, "--log-format", "json", "--log-level", "warn")
 	const word = `/v1/hive/ready {"hive_id":"box","hive_url":"http://gpubox.lan:7835"}`
 	require.Equal(t, word, <-words)
-	s.write(t, "hive_id: box\nadvertise: http://gpubox.lan:7835\nqueen_url: "+second+"\n")
+	s.write(t, box+own+"queen_url: "+second+"\n")
 	p.signal(syscall.SIGHUP)
 	require.Equal(t, word, <-others)
 	p.signal(syscall.SIGTERM)

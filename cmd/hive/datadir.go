@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,11 +11,12 @@ import (
 	"syscall"
 
 	"rbeehive/hive"
+	"rbeehive/hive/proc"
 	"rbeehive/hive/trust"
 )
 
 // prepareDataDir makes the state directory, mode 0700: it holds logs of
-// programs, command lines, and later a token. What is in it decides what hive runs,
+// programs, command lines, and later a token; letPass may open it by one bit. What is in it decides what hive runs,
 // so it must be one that is believed (package trust), with all that hive reads there.
 //
 // An existing directory that others may enter is tightened if it is a hive's
@@ -82,6 +84,24 @@ func checkModels(dir string) error {
 		return fmt.Errorf("models.dir: %w", err)
 	}
 	return nil
+}
+
+// letPass lets the group of the user whom workers run as through the data directory
+// to the models in it, and no further: what else is in it has modes of its own.
+// Whoever has that user's group can find out whether a name is there, no more.
+func letPass(dir, models, user string) error {
+	rel, err := filepath.Rel(dir, cmp.Or(models, filepath.Join(dir, "models")))
+	if user == "" || err != nil || !filepath.IsLocal(rel) {
+		return nil
+	}
+	cred, err := proc.LookUser(user)
+	if err != nil || !cred.Other() || cred.UID == 0 {
+		return err
+	}
+	if err := os.Chown(dir, -1, int(cred.GID)); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o710)
 }
 
 // remedy is what to do when the data directory cannot be written, as the end of

@@ -20,6 +20,7 @@ import (
 var (
 	Run            = run
 	PrepareDataDir = prepareDataDir
+	LetPass        = letPass
 	WorkerProgram  = workerProgram
 	TokenOf        = tokenOf
 	ListenSocket   = listenSocket

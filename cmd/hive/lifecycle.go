@@ -248,11 +248,14 @@ func (d *daemon) sayGoodbye(left int, recovered bool) {
 	}
 }
 
-// warnOfPlace says what is lost where hive runs.
+// warnOfPlace says what is lost where hive runs, and what is not safe.
 func (d *daemon) warnOfPlace() {
 	if proc.IsInit() {
 		d.log.Warn("hive is PID 1 of its container: its workers end with it, also when it crashes or is upgraded, and their ports are freed at the next start; " +
 			"to keep them run hive under an init that stays, or outside the container (docs/docker.md)")
+	}
+	if os.Geteuid() == 0 && d.cfg.WorkerUser == "" {
+		d.log.Warn("workers run as root unless their entry names a user; say worker_user in the configuration (worker_user: root, if that is meant)")
 	}
 }
 

@@ -66,7 +66,7 @@ func (d *daemon) takeOver(ctx context.Context, load func() (*config.Config, erro
 	if next, err = next.WithTypes(d.cfg.DataDir); err != nil {
 		return hive.Plan{}, invalid(err)
 	}
-	types, err := catalogOf(next, d.self)
+	types, err := catalogOf(next, d.self, d.cfg.WorkerUser) // another user waits for the next start, as the directory of models does
 	if err != nil {
 		return hive.Plan{}, invalid(err)
 	}

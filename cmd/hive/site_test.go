@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net"
@@ -44,6 +45,7 @@ type site struct {
 	dir    string
 	env    []string
 	passed []*os.File // to hive, as a service manager does it
+	exe    string     // hive's program; empty: this test binary, where it is
 }
 
 func newSite(t *testing.T, yaml string) *site {
@@ -101,10 +103,11 @@ func (s *shared) String() string {
 
 // program is hive, which has the sockets of passed from descriptor 3 on.
 func (s *site) program(args []string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
+	exe := cmp.Or(s.exe, os.Args[0])
+	cmd := exec.Command(exe, args...)
 	if len(s.passed) > 0 {
 		manager := "export LISTEN_PID=$$ LISTEN_FDS=" + strconv.Itoa(len(s.passed)) + "; exec \"$0\" \"$@\""
-		cmd = exec.Command("/bin/sh", append([]string{"-c", manager, os.Args[0]}, args...)...)
+		cmd = exec.Command("/bin/sh", append([]string{"-c", manager, exe}, args...)...)
 		cmd.ExtraFiles = s.passed
 	}
 	cmd.Env, cmd.Dir = s.env, s.dir

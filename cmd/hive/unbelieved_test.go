@@ -21,13 +21,6 @@ import (
 // stranger is a user who has nothing to do with hive.
 const stranger = 54321
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root can give files away")
-	}
-}
-
 func give(t *testing.T, paths ...string) {
 	t.Helper()
 	for _, path := range paths {

@@ -43,8 +43,9 @@ type Type struct {
 	Params      map[string]Param
 	Port        uint16 // fixed: a spawn that names none gets this one or fails; 0: any of the range
 	Ports       int    // how many ports in a row a worker leases, at least 1
-	Dir         string // working directory of workers; empty: hive's own
+	Dir         string // working directory of workers; empty: hive's own, or / for another user
 	User        string // whom workers run as; empty: as hive does
+	NoNewPrivs  *bool  // as in Entry.NoNewPrivileges
 	EnvFile     string // read at each start; empty: none
 	Autostart   bool   // a worker is started whenever none of the type lives
 	Reload      bool   // a change of the type restarts its workers
@@ -83,6 +84,27 @@ func New(entries []Entry, self string) (*Catalog, error) {
 		c.types[t.Name] = t
 	}
 	return c, c.addBuiltins(known, self)
+}
+
+// WithUser returns a catalog in which the types whose entries name no user have this
+// one; with an empty name it is c itself. c stays as it is.
+func (c *Catalog) WithUser(name string) *Catalog {
+	if name == "" {
+		return c
+	}
+	with := func(t *Type) *Type {
+		if t.User != "" {
+			return t
+		}
+		own := *t
+		own.User = name
+		return &own
+	}
+	next := &Catalog{self: c.self, types: make(map[string]*Type, len(c.types)), reference: with(c.reference)}
+	for name, t := range c.types {
+		next.types[name] = with(t)
+	}
+	return next
 }
 
 // Type returns the type of that name; names are compared exactly.
@@ -172,7 +194,7 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 		t.Source = SourceInstalled
 	}
 	t.Ready.AnyListener = e.Listener == "any"
-	t.Dir, t.User, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.EnvFile, e.Autostart, e.Reload == "restart"
+	t.Dir, t.User, t.NoNewPrivs, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.NoNewPrivileges, e.EnvFile, e.Autostart, e.Reload == "restart"
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	if err := t.CheckDevice(e.Device); err != nil {
 		return nil, fail("device", err)

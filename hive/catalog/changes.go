@@ -42,6 +42,7 @@ func (t *Type) Changes(next *Type) Changes {
 	d.start("env_file", t.EnvFile != next.EnvFile)
 	d.start("dir", t.Dir != next.Dir)
 	d.start("user", t.User != next.User)
+	d.start("no_new_privileges", !same(t.NoNewPrivs, next.NoNewPrivs))
 	d.start("before_start", !slices.Equal(texts(t.hook), texts(next.hook)))
 	d.ready(t.Ready, next.Ready)
 	d.live(t.Live, next.Live)
@@ -72,6 +73,7 @@ func SpecChanges(was, next store.Spec) []string {
 	}
 	d.start("dir", was.Dir != next.Dir)
 	d.start("user", was.User != next.User)
+	d.start("no_new_privileges", !same(was.NoNewPrivs, next.NoNewPrivs))
 	d.ready(was.Ready, next.Ready)
 	d.live(was.Live, next.Live)
 	d.stop(was.Stop, next.Stop)
@@ -192,6 +194,8 @@ func differing(a, b map[string]string) (keys []string) {
 	}
 	return keys
 }
+
+func same(a, b *bool) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // sameArgv compares two command lines. A program that was not looked up, because
 // it is not there now, tells nothing.

@@ -55,6 +55,7 @@ func changesOfEveryKey() []changeOf {
 		start("listener", func(e *catalog.Entry) { e.Listener = "any" }),
 		start("dir", func(e *catalog.Entry) { e.Dir = "/srv" }),
 		start("user", func(e *catalog.Entry) { e.User = "nobody" }),
+		start("no_new_privileges", func(e *catalog.Entry) { e.NoNewPrivileges = ptr(false) }),
 		start("env_file", func(e *catalog.Entry) { e.EnvFile = "/etc/env" }),
 		start("before_start", func(e *catalog.Entry) { e.BeforeStart = []string{"prepare"} }),
 		{"autostart", func(e *catalog.Entry) { e.Autostart = true }, []string{"restart.policy"}, []string{"autostart"}},

@@ -33,18 +33,21 @@ type Entry struct {
 	Ports  int                   `mapstructure:"ports"` // consecutive ports leased; 0: 1
 	// Listener says who may listen on a worker's port: its own processes ("tree",
 	// the default), or "any" one, for clients of a container runtime.
-	Listener    string       `mapstructure:"listener"`
-	Allow       AllowEntry   `mapstructure:"allow"`        // who besides admins may use it
-	Dir         string       `mapstructure:"dir"`          // working directory, absolute
-	User        string       `mapstructure:"user"`         // whom workers run as: a name, uid or uid:gid
-	EnvFile     string       `mapstructure:"env_file"`     // absolute; read at each start
-	BeforeStart []string     `mapstructure:"before_start"` // a template per argument
-	Autostart   bool         `mapstructure:"autostart"`    // started whenever no worker of the entry lives
-	Reload      string       `mapstructure:"reload"`       // "restart": a change of the entry restarts its workers
-	Ready       ReadyEntry   `mapstructure:"ready"`
-	Live        LiveEntry    `mapstructure:"live"`
-	Stop        StopEntry    `mapstructure:"stop"`
-	Restart     RestartEntry `mapstructure:"restart"`
+	Listener string     `mapstructure:"listener"`
+	Allow    AllowEntry `mapstructure:"allow"` // who besides admins may use it
+	Dir      string     `mapstructure:"dir"`   // working directory, absolute
+	User     string     `mapstructure:"user"`  // whom workers run as: a name, uid or uid:gid
+	// NoNewPrivileges is whether workers, and what they start, can gain rights by
+	// executing a file; nil: those can that run as hive does or as root.
+	NoNewPrivileges *bool        `mapstructure:"no_new_privileges"`
+	EnvFile         string       `mapstructure:"env_file"`     // absolute; read at each start
+	BeforeStart     []string     `mapstructure:"before_start"` // a template per argument
+	Autostart       bool         `mapstructure:"autostart"`    // started whenever no worker of the entry lives
+	Reload          string       `mapstructure:"reload"`       // "restart": a change of the entry restarts its workers
+	Ready           ReadyEntry   `mapstructure:"ready"`
+	Live            LiveEntry    `mapstructure:"live"`
+	Stop            StopEntry    `mapstructure:"stop"`
+	Restart         RestartEntry `mapstructure:"restart"`
 }
 
 // AllowEntry is the allow key of an entry: who may start and stop its workers besides

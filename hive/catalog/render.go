@@ -98,7 +98,7 @@ func (t *Type) Render(v Values) (store.Spec, error) {
 		return store.Spec{}, t.renderError(key, err)
 	}
 	return store.Spec{
-		Argv: argv, Dir: t.Dir, User: t.User, Host: v.Host, Model: v.ModelID, Device: v.Device, Params: v.Params,
+		Argv: argv, Dir: t.Dir, User: t.User, NoNewPrivs: t.NoNewPrivs, Host: v.Host, Model: v.ModelID, Device: v.Device, Params: v.Params,
 		Ready: t.Ready, Live: t.Live, Stop: stop, Restart: t.Restart,
 	}, nil
 }

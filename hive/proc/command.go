@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -20,9 +19,13 @@ type Command struct {
 	Argv []string
 	// Env is the whole environment; Run adds StampHook.
 	Env []string
-	// Dir, Log and User are as in Spec. Log may be a worker's. While the command runs
-	// it is a member of that worker then, by its log.
-	Dir, Log, User string
+	// Dir, User and NoNewPrivs are as in Spec.
+	Dir, User  string
+	NoNewPrivs *bool
+	// Log is as in Spec. It may be a worker's. While the command runs it is a member of
+	// that worker then, by its log. Empty: the command only tells something, and what
+	// it writes to stdout and stderr is in Result.Output.
+	Log string
 	// StateID says whose command it is.
 	StateID string
 	// Name names the run, best with the worker's id in it. It is part of the mark and
@@ -36,6 +39,8 @@ type Result struct {
 	Took time.Duration // until the main process had ended, or ctx
 	Rest []Member      // its other processes that ran on then; they were ended too
 	Left []Member      // who could not be ended
+	// Output is the first 256 KiB of what a command without a log has written.
+	Output []byte
 }
 
 // hookLeaf begins the name of a command's cgroup. No worker's id has a colon in it.
@@ -52,8 +57,6 @@ func (c *Command) check() error {
 		return fmt.Errorf("state id: expected one without a slash, it is %q", c.StateID)
 	case c.Name == "" || strings.ContainsAny(c.Name, "/\x00"):
 		return fmt.Errorf("name: expected a name without a slash, it is %q", c.Name)
-	case c.Log == "":
-		return errors.New("log: expected the path of a file")
 	}
 	return nil
 }

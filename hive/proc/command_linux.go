@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,7 +23,8 @@ const commandGrace = 2 * time.Second
 // when all of it is, as with ExecStartPre= of systemd. When ctx ends first, the
 // whole command is ended, and the error says after what time and wraps the cause
 // of ctx. Processes are ended with SIGTERM and, two seconds later, SIGKILL, as by
-// Tree.Stop; Run returns at most ten seconds after ctx. The error is nil if the
+// Tree.Stop; a command without a log has nothing to clean up, and gets SIGKILL at
+// once. Run returns at most ten seconds after ctx. The error is nil if the
 // command has run to its end by itself, whatever Result.Exit is; an *ExecError is
 // in it if it could not be executed, and ErrOtherUser if not as that user.
 //
@@ -66,7 +68,7 @@ func (c *Command) child() (*child, error) {
 		argv: c.Argv, env: c.marked(), dir: c.Dir, log: c.Log,
 		cgroup: hookLeaf + c.Name, stateID: c.StateID, diesWithThread: true,
 	}
-	return made, made.check(c.User)
+	return made, made.check(c.User, c.NoNewPrivs)
 }
 
 // run is Run on the thread that the child depends on.
@@ -76,9 +78,11 @@ func (c *child) run(ctx context.Context, mark string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	read := collect(g)
 	_, err = g.Open(ctx)
 	interrupted := errors.Is(err, ctx.Err())
 	if err != nil && !interrupted {
+		read()
 		return Result{}, err
 	}
 	select {
@@ -89,12 +93,41 @@ func (c *child) run(ctx context.Context, mark string) (Result, error) {
 	cut := err != nil || !g.p.Ended()
 	// Not the log: it may be a worker's, who has it open too.
 	tree := &Tree{Main: g.p, Identity: g.Identity(), Cgroup: g.Cgroup(), hook: mark}
-	res.Rest, res.Left, err = tree.endRest(store.Stop{Signals: []string{"SIGTERM"}, Grace: commandGrace, Tree: true})
+	how := store.Stop{Signals: []string{"SIGTERM"}, Grace: commandGrace, Tree: true}
+	if g.output != nil {
+		how = store.Stop{}
+	}
+	res.Rest, res.Left, err = tree.endRest(how)
 	g.p.waitDone(0)
 	res.Exit = g.p.Exit()
 	g.Abort() // lets go of the gate if Open was interrupted
 	g.p.Close()
+	res.Output = read()
 	return res, outcome(ctx, cut, &res, err)
+}
+
+// outputRest is how long what was written is read after the end of the command: a
+// process that could not be ended may have its output open.
+const outputRest = 100 * time.Millisecond
+
+// collect begins to read what a command without a log writes. read ends that, and
+// returns the beginning of it.
+func collect(g *Gated) (read func() []byte) {
+	if g.output == nil {
+		return func() []byte { return nil }
+	}
+	out := &head{most: askMost}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(out, g.output) // it ends with the last writer, or with the deadline
+	}()
+	return func() []byte {
+		_ = g.output.SetReadDeadline(time.Now().Add(outputRest))
+		<-done
+		g.output.Close()
+		return out.text.Bytes()
+	}
 }
 
 // outcome says what went otherwise than it should.
@@ -150,12 +183,19 @@ func (t *Tree) endRest(how store.Stop) (rest, left []Member, err error) {
 // EndCommands kills what a hive of this state that was killed has left of its
 // commands, and returns who that was: whatever has their mark or is in a cgroup of
 // theirs. Call it in recovery, before anything is run: commands under way would be
-// ended too. It reads all of /proc. An error says who could not be ended.
-func EndCommands(ctx context.Context, stateID string) (ended []Member, err error) {
+// ended too. Without marks only their cgroups count, and all of /proc is read only if
+// there is one. An error says who could not be ended.
+func EndCommands(ctx context.Context, stateID string, marks bool) (ended []Member, err error) {
 	if stateID == "" {
 		return nil, nil
 	}
-	trees := append(hookTrees(stateID), &Tree{hook: hookMarks(stateID)})
+	trees := hookTrees(stateID)
+	if marks {
+		trees = append(trees, &Tree{hook: hookMarks(stateID)})
+	}
+	if len(trees) == 0 {
+		return nil, nil
+	}
 	found, err := SurveyMembers(ctx, trees)
 	if err != nil {
 		return nil, fmt.Errorf("end commands: %w", err)

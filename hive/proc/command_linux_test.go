@@ -49,7 +49,7 @@ func newCommand(t *testing.T, mode string, args ...string) proc.Command {
 		Log:  filepath.Join(t.TempDir(), "command.log"), StateID: uuid.NewString(), Name: "worker-1.before_start",
 	}
 	t.Cleanup(func() {
-		ended, err := proc.EndCommands(context.Background(), cmd.StateID)
+		ended, err := proc.EndCommands(context.Background(), cmd.StateID, true)
 		if err != nil || len(ended) > 0 {
 			t.Errorf("clean up: ended %v, error %v", ended, err)
 		}
@@ -268,7 +268,6 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		"no argv":     {func(c *proc.Command) { c.Argv = nil }, "argv[0] must be the absolute path"},
 		"relative":    {func(c *proc.Command) { c.Argv = []string{"true"} }, "argv[0] must be the absolute path"},
-		"no log":      {func(c *proc.Command) { c.Log = "" }, "log: expected"},
 		"a link":      {func(c *proc.Command) { c.Log = link }, "open log " + link},
 		"no state":    {func(c *proc.Command) { c.StateID = "" }, "state id: expected"},
 		"a slash":     {func(c *proc.Command) { c.Name = "a/b" }, `name: expected a name without a slash, it is "a/b"`},
@@ -333,7 +332,7 @@ func TestHiveKilledWhileACommandRuns(t *testing.T) {
 			pid := killedRunner(t, cmd, user, "stubborn", filepath.Join(openDir(t), "pid"))
 			// A leader is a zombie a moment before its threads have ended.
 			await(t, "the end of the command", func() bool { return !running(pid) && len(commandMembers(t, cmd)) == 0 })
-			ended, err := proc.EndCommands(t.Context(), cmd.StateID)
+			ended, err := proc.EndCommands(t.Context(), cmd.StateID, true)
 			require.NoError(t, err)
 			require.Empty(t, ended)
 			if removed, err := proc.PruneCgroups(cmd.StateID); err == nil {
@@ -348,7 +347,7 @@ func TestHiveKilledWhileACommandRuns(t *testing.T) {
 func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	cmd := newCommand(t, "")
 	pid := killedRunner(t, cmd, "", "parent", filepath.Join(t.TempDir(), "pid"))
-	none, err := proc.EndCommands(t.Context(), uuid.NewString())
+	none, err := proc.EndCommands(t.Context(), uuid.NewString(), true)
 	require.NoError(t, err)
 	require.Empty(t, none)
 	require.True(t, running(pid), "only the main process is the kernel's to kill")
@@ -356,7 +355,7 @@ func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, strays, "commands are not the sweep's")
 	await(t, "the end of the main process", func() bool { return len(commandMembers(t, cmd)) == 1 })
-	ended, err := proc.EndCommands(t.Context(), cmd.StateID)
+	ended, err := proc.EndCommands(t.Context(), cmd.StateID, true)
 	require.NoError(t, err)
 	require.Len(t, ended, 1)
 	require.Equal(t, pid, ended[0].PID)

@@ -34,12 +34,18 @@
 //
 // A Command is run to its end by Run, and is not recorded: it is over when all it
 // has started is, and its main process does not outlive hive. It goes through the same gate, for
-// what that does to descriptors and signals.
+// what that does to descriptors, signals and rights. What it writes goes to a log, or
+// is returned.
 //
 //	Command -> Run -> Result
 //
-// Ask is apart from all this: it runs a program that only tells its version, or what
-// a driver knows.
+// Ask is apart from all this: it runs a program of the system, as hive, that only
+// tells what a driver knows.
+//
+// What programs of another user (Spec.User) get of hive is decided here: Credential
+// has the user's groups, Credential.Environ and Inheritance the table of variables,
+// Spec.NoNewPrivs the rights that cannot be gained. AsUser looks at files with such a
+// user's rights, and OpenRegular opens what somebody else may have put in a file's place.
 //
 // # Guarantees
 //
@@ -54,8 +60,11 @@
 //   - Following a process costs a descriptor and a goroutine, no thread.
 //   - When Run returns, nothing runs on of its command but Result.Left, with the
 //     same proof or best effort as Tree.Stop.
-//   - A program that runs as another user (Spec.User) has that user's groups and no
-//     capabilities, and is followed, proven and ended like any other.
+//   - A program that runs as another user (Spec.User) who is not root has that user's
+//     groups, no capabilities, no_new_privs unless it was given up, and no keyring of
+//     hive's session. It is followed, proven and ended like any other.
+//   - No file system that hangs holds up a fork or a look at a working directory, nor
+//     what goes by AsUser, for longer than is said there.
 //
 // # Caveats
 //

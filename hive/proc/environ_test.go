@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -46,19 +45,6 @@ func TestEnviron(t *testing.T) {
 			require.Empty(t, cmp.Diff(c.want, got))
 			require.Equal(t, before, inherited)
 		})
-	}
-}
-
-// Removed names what Environ keeps back, and nothing else.
-func TestRemoved(t *testing.T) {
-	removed := proc.Removed([]string{"GOGC=50", "PORT", "HOSTNAME"})
-	require.Equal(t, []string{
-		"AIP_MODE", "GODEBUG", "GOMAXPROCS", "GOMEMLIMIT", "HIVE_*", "HOST", "INFINITY_PORT", "INVOCATION_ID", "JOURNAL_STREAM",
-		"LISTEN_*", "LLAMA_ARG_HOST", "LLAMA_ARG_PORT", "NOTIFY_SOCKET", "RBEEHIVE_*", "VLLM_PORT", "WATCHDOG_*",
-	}, removed)
-	for _, name := range proc.Removed(nil) {
-		kv := strings.ReplaceAll(name, "*", "X") + "=1"
-		require.Equal(t, []string{"SPT_NOENV=1"}, proc.Environ([]string{kv}, nil), kv)
 	}
 }
 

@@ -24,6 +24,8 @@ var (
 	ErrUnknownUser = errors.New("unknown user")
 	// ErrOtherUser: hive may not start programs as that user.
 	ErrOtherUser = errors.New("cannot run as another user")
+	// ErrHangs: a look at a file has not come back.
+	ErrHangs = errors.New("the file system does not answer")
 	// ErrUnknownSignal: no such signal.
 	ErrUnknownSignal = errors.New("unknown signal")
 	// ErrGateOpened: the gate has been opened or given up already.
@@ -33,7 +35,7 @@ var (
 // ExecError is a program that could not be executed although it was found. It
 // unwraps to Errno, so errors.Is(err, fs.ErrNotExist) works.
 type ExecError struct {
-	Step  string // "execve", "close_range", "sigaction"
+	Step  string // "execve", "chdir", "close_range", "sigaction", "no_new_privs"
 	Errno syscall.Errno
 }
 

@@ -11,6 +11,7 @@ import (
 type files struct {
 	std          [3]int // the child's standard files
 	null, log    int    // those of them that were opened for it; -1: its caller's own
+	read         int    // our end of a pipe that is its log; -1: there is none
 	wait, status int    // the child's ends: read, write
 	open         int    // our end, write
 	report       int    // our end, read
@@ -21,7 +22,7 @@ type files struct {
 // not come when hive dies. The pipes are blocking at the child's ends, which
 // os.Pipe would not leave them.
 func (c *child) openFiles() (*files, error) {
-	f := &files{std: [3]int{0, 1, 2}, null: -1, log: -1, wait: -1, status: -1, open: -1, report: -1}
+	f := &files{std: [3]int{0, 1, 2}, null: -1, log: -1, read: -1, wait: -1, status: -1, open: -1, report: -1}
 	err := f.openPipes()
 	if err == nil && !c.foreground {
 		err = f.openStd(c.log, c.user)
@@ -56,6 +57,9 @@ func (f *files) openStd(log string, user *Credential) error {
 	if f.null, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
+	if log == "" {
+		return f.openOutput(user)
+	}
 	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NOFOLLOW
 	if f.log, err = unix.Open(log, flags, 0o600); err != nil {
 		return fmt.Errorf("open log %s: %w", log, err)
@@ -66,6 +70,25 @@ func (f *files) openStd(log string, user *Credential) error {
 		}
 	}
 	f.std = [3]int{f.null, f.log, f.log}
+	return nil
+}
+
+// openOutput opens a pipe in the place of a log.
+func (f *files) openOutput(user *Credential) error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	f.read, f.log = pipe[0], pipe[1]
+	f.std = [3]int{f.null, f.log, f.log}
+	if user != nil { // for /dev/stderr, as with a log
+		if err := unix.Fchown(f.log, int(user.UID), int(user.GID)); err != nil {
+			return fmt.Errorf("give the output to user %s: %w", user.Name, err)
+		}
+	}
+	if err := unix.SetNonblock(f.read, true); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
 	return nil
 }
 
@@ -90,7 +113,7 @@ func giveLog(fd int, user Credential) error {
 }
 
 func (f *files) closeChildEnds() { closeAll(f.null, f.log, f.wait, f.status) }
-func (f *files) closeOurEnds()   { closeAll(f.open, f.report) }
+func (f *files) closeOurEnds()   { closeAll(f.open, f.report, f.read) }
 
 func closeAll(fds ...int) {
 	for _, fd := range fds {

@@ -22,8 +22,9 @@ import (
 type Gated struct {
 	p      *Process
 	cgroup string
-	word   byte   // what opens the gate
-	user   string // as whom the program is executed; empty: hive's own user
+	word   byte     // what opens the gate
+	user   string   // as whom the program is executed; empty: hive's own user
+	output *os.File // where a child without a log writes to; nil: it has one. The caller closes it
 
 	mu     sync.Mutex
 	open   *os.File // write end of the gate's pipe; nil once used

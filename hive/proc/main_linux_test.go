@@ -98,6 +98,12 @@ func worker(mode string, args []string) int {
 		return startAs(args)
 	case "runner": // runs a command: args[0] state id, args[1] its log, the mode and the arguments of the command
 		return runner(args)
+	case "keys-of-root":
+		return keysOfRoot(args)
+	case "read-key": // args[0] is its serial number
+		return readKey(args)
+	case "hanging-dir": // args[0] is a directory, args[1] a user
+		return hangingDir(args)
 	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
 		return record(args)
 	}

@@ -4,6 +4,7 @@ package proc
 
 import (
 	"context"
+	"os"
 	"syscall"
 	"time"
 
@@ -22,6 +23,18 @@ type Reaper struct{}
 
 // Start returns ErrUnsupported.
 func Start(Spec) (*Gated, error) { return nil, ErrUnsupported }
+
+// AsUser calls do, which it can only with hive's own rights.
+func AsUser[T any](_ context.Context, name string, do func() (T, error)) (T, error) {
+	if name != "" {
+		var none T
+		return none, ErrUnsupported
+	}
+	return do()
+}
+
+// OpenRegular opens a file.
+func OpenRegular(path string) (*os.File, error) { return os.Open(path) }
 
 // Ask returns ErrUnsupported.
 func Ask(context.Context, []string, []string) ([]byte, error) { return nil, ErrUnsupported }
@@ -124,7 +137,7 @@ func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
 func Run(context.Context, Command) (Result, error) { return Result{}, ErrUnsupported }
 
 // EndCommands returns ErrUnsupported.
-func EndCommands(context.Context, string) ([]Member, error) { return nil, ErrUnsupported }
+func EndCommands(context.Context, string, bool) ([]Member, error) { return nil, ErrUnsupported }
 
 // NewReaper returns ErrUnsupported.
 func NewReaper(func(pid int)) (*Reaper, error) { return nil, ErrUnsupported }

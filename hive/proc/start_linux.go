@@ -34,10 +34,12 @@ func Start(spec Spec) (*Gated, error) {
 // child is what is to be forked.
 type child struct {
 	argv, env       []string
-	dir, log        string
+	dir             string
+	log             string // empty, unless it is a foreground child: what it writes is to be read
 	foreground      bool
 	cgroup, stateID string      // name of the leaf, and whose root it is in
 	user            *Credential // nil: hive's own
+	noNewPrivs      bool
 	// diesWithThread has the kernel kill it when the thread ends that has forked it.
 	diesWithThread bool
 }
@@ -53,11 +55,11 @@ func (s *Spec) child() (*child, error) {
 	if !s.Foreground {
 		c.env = s.stamped()
 	}
-	return c, c.check(s.User)
+	return c, c.check(s.User, s.NoNewPrivs)
 }
 
 // check finds what would otherwise look like a failure of the gate.
-func (c *child) check(user string) error {
+func (c *child) check(user string, noNewPrivs *bool) error {
 	if len(c.argv) == 0 || !filepath.IsAbs(c.argv[0]) {
 		return errors.New("argv[0] must be the absolute path of the program")
 	}
@@ -66,20 +68,17 @@ func (c *child) check(user string) error {
 			return errors.New("an argument holds a zero byte")
 		}
 	}
+	if strings.IndexByte(c.dir, 0) >= 0 {
+		return errors.New("working directory: its name holds a zero byte")
+	}
 	if err := c.become(user); err != nil {
 		return fmt.Errorf("user: %w", err)
 	}
-	if c.dir == "" {
-		return nil
+	c.noNewPrivs = c.user != nil && c.user.unprivileged()
+	if noNewPrivs != nil {
+		c.noNewPrivs = *noNewPrivs
 	}
-	info, err := os.Stat(c.dir)
-	if err != nil {
-		return fmt.Errorf("working directory: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("working directory: %s is not a directory", c.dir)
-	}
-	return nil
+	return c.enter()
 }
 
 // start opens the files and forks.
@@ -100,6 +99,9 @@ func (c *child) start() (*Gated, error) {
 // checkForeground refuses what a foreground child does not have: to leave it out
 // without a word would lose a log, or the proof whose a process is.
 func (s *Spec) checkForeground() error {
+	if !s.Foreground && s.Log == "" {
+		return errors.New("log: expected the path of a file")
+	}
 	if !s.Foreground {
 		return nil
 	}
@@ -153,6 +155,9 @@ func (c *child) fork(f *files) (*Gated, error) {
 		open:   os.NewFile(uintptr(f.open), "gate"),
 		report: os.NewFile(uintptr(f.report), "gate report"),
 	}
+	if f.read >= 0 {
+		g.output = os.NewFile(uintptr(f.read), "output")
+	}
 	if c.user != nil {
 		g.user = c.user.Name
 	}
@@ -169,9 +174,9 @@ func dropLeaf(leaf *os.File) {
 func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
 	children.fork.RLock()
 	defer children.fork.RUnlock()
-	pid, pidfd, err := c.clone(f, leaf, c.dir)
+	pid, pidfd, err := c.clone(f, leaf)
 	if err != nil && c.user != nil {
-		return nil, c.whyRefused(f, err)
+		return nil, c.whyRefused(err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fork: %w", err)
@@ -195,11 +200,11 @@ func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
 }
 
 // clone makes the process; pidfd is -1 where the kernel gives none.
-func (c *child) clone(f *files, leaf *os.File, dir string) (pid, pidfd int, err error) {
-	argv := append([]string{gate.Arg0, c.argv[0]}, c.argv...)
+func (c *child) clone(f *files, leaf *os.File) (pid, pidfd int, err error) {
+	argv := append([]string{gate.Arg0, c.letters(), c.dir, c.argv[0]}, c.argv...)
 	pidfd = -1
 	attr := &syscall.ProcAttr{
-		Dir: dir, Env: c.env,
+		Env:   c.env,
 		Files: []uintptr{uintptr(f.std[0]), uintptr(f.std[1]), uintptr(f.std[2]), uintptr(f.wait), uintptr(f.status)},
 		Sys:   &syscall.SysProcAttr{Setsid: !c.foreground, PidFD: &pidfd},
 	}
@@ -216,6 +221,18 @@ func (c *child) clone(f *files, leaf *os.File, dir string) (pid, pidfd int, err 
 	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr)
 	runtime.KeepAlive(leaf)
 	return pid, pidfd, err
+}
+
+// letters tells the gate what to do besides executing the program.
+func (c *child) letters() string {
+	var what []byte
+	if c.user != nil && c.user.unprivileged() {
+		what = append(what, gate.AnotherUser)
+	}
+	if c.noNewPrivs {
+		what = append(what, gate.NoNewPrivs)
+	}
+	return string(what)
 }
 
 // discard ends and reaps a child that nobody knows yet. kill(2) is right here

@@ -95,7 +95,7 @@ func TestGateRefusesAnotherByte(t *testing.T) {
 	require.NoError(t, unix.Pipe2(wait[:], unix.O_CLOEXEC))
 	require.NoError(t, unix.Pipe2(report[:], unix.O_CLOEXEC))
 	cmd := exec.Command(self(t))
-	cmd.Args = []string{gate.Arg0, "/bin/true", "/bin/true"}
+	cmd.Args = []string{gate.Arg0, "", "", "/bin/true", "/bin/true"}
 	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(wait[0]), "r"), os.NewFile(uintptr(report[1]), "w")}
 	out := os.NewFile(uintptr(wait[1]), "out")
 	_, err := out.WriteString("N")

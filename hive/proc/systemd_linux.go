@@ -73,8 +73,8 @@ func showUnit(ctx context.Context, name string, user bool) (map[string]string, e
 	limited, cancel := context.WithTimeout(ctx, systemctlLimit)
 	defer cancel()
 	cmd := exec.CommandContext(limited, program, args...)
-	cmd.WaitDelay = systemctlLimit / 4 // somebody else may have its output open
-	cmd.Env = append(Environ(os.Environ(), nil), "LC_ALL=C")
+	cmd.WaitDelay = systemctlLimit / 4                                                // somebody else may have its output open
+	cmd.Env = Environ(os.Environ(), []string{"DBUS_SESSION_BUS_ADDRESS", "LC_ALL=C"}) // a user's manager may be found by it only
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -17,7 +17,8 @@ type Spec struct {
 	Argv []string
 	// Env is the worker's whole environment except the stamps; see Environ.
 	Env []string
-	// Dir is the working directory; empty: hive's own. User must be able to enter it.
+	// Dir is the working directory; empty: hive's own, or / for a User who is not
+	// hive's own. User must be able to enter it.
 	Dir string
 	// Log is the file that takes stdout and stderr. It is created with mode 0600 and
 	// only appended to; a symbolic link is not followed.
@@ -26,8 +27,12 @@ type Spec struct {
 	// user: as hive does. Only root can start programs as another user; to all others
 	// that is an error that wraps ErrOtherUser. The program has that user's groups
 	// and no others, and Log becomes the user's file. HOME and the like are the
-	// caller's to set: see Credential.Env.
+	// caller's to set: see Credential.Environ.
 	User string
+	// NoNewPrivs has the program and all it starts run with no_new_privs: no setuid
+	// program and no file's capabilities give it rights (prctl(2),
+	// PR_SET_NO_NEW_PRIVS). Nil: if User is neither hive's own user nor root.
+	NoNewPrivs *bool
 	// Cgroup is the name of a new leaf cgroup under CgroupRoot(StateID), best the
 	// worker's id, which is never used again. Empty: none. Where there is no
 	// writable cgroup v2 the process is started without, and Gated.Cgroup is empty.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"os/user"
 	"strconv"
 	"strings"
@@ -17,12 +18,28 @@ type Credential struct {
 	Name     string   // the number where the user database has none
 }
 
-// Env returns HOME, USER and LOGNAME for the user's programs: else they would
-// have hive's own, and look for their files where they may not. It is for the
-// extra of Environ, in front of what is configured.
-func (c Credential) Env() []string {
-	return []string{"HOME=" + c.Home, "USER=" + c.Name, "LOGNAME=" + c.Name}
+// Other reports whether it is another user than the one hive runs as.
+func (c Credential) Other() bool {
+	return os.Geteuid() != int(c.UID) || os.Getegid() != int(c.GID)
 }
+
+// NoNewPrivs reports whether programs of a user start with no_new_privs (see
+// Spec.NoNewPrivs). user is in the form of LookUser, empty for hive's own. Errors:
+// those of LookUser.
+func NoNewPrivs(user string, asked *bool) (bool, error) {
+	if asked != nil {
+		return *asked, nil
+	}
+	if user == "" {
+		return false, nil
+	}
+	c, err := LookUser(user)
+	return c.unprivileged(), err
+}
+
+// unprivileged reports whether what hive starts as this user has fewer rights than
+// hive.
+func (c Credential) unprivileged() bool { return c.Other() && c.UID != 0 }
 
 // LookUser reads a user from the system's user database. name is a user's name;
 // a number, which is the uid of a user in the database; or "uid:gid", which need

@@ -21,7 +21,7 @@ func TestLookUser(t *testing.T) {
 		require.Contains(t, c.Groups, uint32(gid))
 		require.Equal(t, own.HomeDir, c.Home)
 		require.Equal(t, own.Username, c.Name)
-		require.Equal(t, []string{"HOME=" + own.HomeDir, "USER=" + own.Username, "LOGNAME=" + own.Username}, c.Env())
+		require.Equal(t, []string{"SPT_NOENV=1", "HOME=" + own.HomeDir, "USER=" + own.Username, "LOGNAME=" + own.Username}, c.Environ(nil, nil))
 	}
 	// A known uid with another group: the name and the home are the user's, the groups are not.
 	c, err := proc.LookUser(own.Uid + ":54321")

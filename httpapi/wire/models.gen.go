@@ -921,7 +921,10 @@ type TypeDetail struct {
 	// Env What hive adds to its own environment.
 	Env []Variable `json:"env"`
 
-	// Removed Variables that are not handed on. `HIVE_*` stands for all that begin so.
+	// Inherited Variables of hive's own environment that are handed on. `LC_*` stands for all that begin so, `*_TOKEN` for all that end so, `*` for all the rest; the one that says more of a name counts.
+	Inherited []string `json:"inherited"`
+
+	// Removed Variables that are not handed on, in the same way.
 	Removed []string `json:"removed"`
 
 	// Ready When a worker counts as ready.
@@ -935,6 +938,9 @@ type TypeDetail struct {
 
 	// User Whom it runs as; null: as hive does.
 	User *string `json:"user"`
+
+	// NoNewPrivileges Whether nothing that it executes can give it more rights than its user has.
+	NoNewPrivileges *bool `json:"no_new_privileges"`
 
 	// EnvFile Read at each start.
 	EnvFile *string `json:"env_file"`

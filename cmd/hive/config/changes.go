@@ -38,6 +38,7 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"socket.group", c.Socket.GID != next.Socket.GID},
 		{"socket.mode", c.Socket.Mode != next.Socket.Mode},
 		{"socket.path", c.Socket.Path != next.Socket.Path},
+		{"worker_user", c.WorkerUser != next.WorkerUser},
 		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be neither begun nor ended
 	})
 }

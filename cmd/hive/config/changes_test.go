@@ -65,5 +65,5 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	}
 	// A field that is added to Config is to be thought of here: File, Unread, Passed,
 	// TakeOver, Workers and Shadowed are no settings.
-	require.Equal(t, 28, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 29, reflect.TypeOf(*before).NumField())
 }

@@ -83,7 +83,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels, l.checkEntries,
+		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels, l.checkWorkerUser, l.checkEntries,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {

@@ -59,6 +59,7 @@ type Config struct {
 	Shutdown      hive.Shutdown
 	StartParallel int
 	WorkersKeep   time.Duration
+	WorkerUser    string // whom workers run as unless their entry says it; empty: as hive does
 	AuditInterval time.Duration
 	Orphans       hive.Orphans
 	Logs          hive.LogsConfig
@@ -81,6 +82,9 @@ type Options struct {
 	// the file is looked for.
 	Again  *Config
 	Passed []Address // sockets that the service manager has opened; TCP takes the place of the default of listen
+	// DefaultWorkerUser is whom a root hive runs workers as if nothing else is said and
+	// there is such a user; empty: hive-worker.
+	DefaultWorkerUser string
 }
 
 // Flags adds the daemon's flags to fs.

@@ -35,6 +35,7 @@ type settings struct {
 	Jobs          jobs       `mapstructure:"jobs"`
 	StartParallel int        `mapstructure:"start_parallel"`
 	WorkersKeep   duration   `mapstructure:"workers_keep"`
+	WorkerUser    string     `mapstructure:"worker_user"`
 	Audit         audit      `mapstructure:"audit"`
 	Logs          logs       `mapstructure:"logs"`
 	Backup        backup     `mapstructure:"backup"`

@@ -26,7 +26,7 @@ func fileRules() rule {
 		}
 		return m
 	}
-	worker := values("name preset program command host model device args env port ports listener dir user env_file before_start autostart reload")
+	worker := values("name preset program command host model device args env port ports listener dir user no_new_privileges env_file before_start autostart reload")
 	worker["allow"] = rule{keys: values("users groups tokens")}
 	worker["params"] = rule{params: true, keys: values("default pattern fixed")}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
@@ -34,7 +34,7 @@ func fileRules() rule {
 	worker["live"] = rule{keys: values("path interval failures action")}
 	worker["restart"] = rule{keys: values("policy max window backoff max_backoff")}
 
-	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep log_level log_format")
+	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep worker_user log_level log_format")
 	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
 	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
 	callers := rule{keys: values("users groups")}

@@ -146,7 +146,11 @@ func (a *app) explainFields(t wire.TypeDetail) [][2]string {
 			fields = append(fields, f)
 		}
 	}
+	if t.NoNewPrivileges != nil && *t.NoNewPrivileges {
+		fields = append(fields, [2]string{"rights", "no new ones, whatever it executes (no_new_privileges)"})
+	}
 	return append(fields,
+		[2]string{"passed", clean(strings.Join(t.Inherited, " "))},
 		[2]string{"removed", clean(strings.Join(t.Removed, " "))},
 		[2]string{"host", or(t.Host)},
 		[2]string{"port", or(t.Port)},

@@ -20,9 +20,9 @@ const (
 		`"command":["/venv/bin/vllm","serve","/my models/q","--port","8080"],"no_command":null,"worker_id":"chat-8080-xxxxxx","host":"127.0.0.1","port":8080,` +
 		`"env":[{"name":"SPT_NOENV","value":"1","from":"hive"},{"name":"CUDA_VISIBLE_DEVICES","value":"","from":"device"},{"name":"API_KEY","value":null,"from":"entry"},` +
 		`{"name":"HF_TOKEN","value":null,"from":"environment"},{"name":"RBEEHIVE_LEASE","value":null,"from":"spawn"},{"name":"NEW","value":null,"from":"later"}],` +
-		`"removed":["HIVE_*","PORT"],"ready":{"url":"http://127.0.0.1:8080/health","status":200,"stall_ms":300000,"timeout_ms":0},` +
+		`"inherited":["LC_*","PATH"],"removed":["HIVE_*","PORT"],"ready":{"url":"http://127.0.0.1:8080/health","status":200,"stall_ms":300000,"timeout_ms":0},` +
 		`"stop":{"command":["docker","stop","x y"],"signals":["SIGINT","SIGTERM"],"grace_ms":10000,"scope":"main"},` +
-		`"autostart":true,"dir":"/srv","user":"nobody","env_file":"/etc/x.env","before_start":["prepare","m"],` +
+		`"autostart":true,"dir":"/srv","user":"nobody","no_new_privileges":true,"env_file":"/etc/x.env","before_start":["prepare","m"],` +
 		`"live":{"url":"http://127.0.0.1:8080/live","interval_ms":10000,"failures":3,"action":"restart"},` +
 		`"restart":{"policy":"on-failure","max":5,"window_ms":600000,"backoff_ms":1000,"max_backoff_ms":30000}}`
 	noCommand = `{"name":"chat","source":"configuration","preset":"vllm","description":"d","installed":false,"program":null,"version":null,"reason":"vllm is not in PATH",` +
@@ -76,6 +76,8 @@ envfile  /etc/x.env
 dir      /srv
 user     nobody
 before   prepare m
+rights   no new ones, whatever it executes (no_new_privileges)
+passed   LC_* PATH
 removed  HIVE_* PORT
 host     127.0.0.1
 port     8080

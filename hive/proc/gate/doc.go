@@ -5,15 +5,16 @@
 //
 // Package proc starts a child from /proc/self/exe with the argument vector
 //
-//	hive-gate <path of the program> <argv[0] of the program> <argv[1]> ...
+//	hive-gate <letters> <working directory> <path of the program> <argv[0] of the program> <argv[1]> ...
 //
-// with the worker's own environment, working directory, session and cgroup, a
+// with the worker's own environment, user, session and cgroup, a
 // pipe to read from on descriptor 3 and a pipe to report on on descriptor 4.
 // The gate waits for exactly one byte, 'G', on descriptor 3. End of file (hive
 // was killed, or gave up) and any other byte make it exit with ExitNotOpened
 // without having run anything of the worker. On 'G' it marks every descriptor
 // above 2 close-on-exec, sets every signal to its default, unblocks all of
-// them, and replaces itself by the program. The byte 'H' does the same but leaves
+// them, does what the letters say (NoNewPrivs, AnotherUser), changes to the working
+// directory unless that is empty, and replaces itself by the program. The byte 'H' does the same but leaves
 // SIGHUP as it was inherited. The PID, the start time and the
 // pidfd do not change in that. If a step fails, the gate writes one report
 // (ReportSize bytes, see Report) to descriptor 4 and exits with ExitNotExecuted;
@@ -45,6 +46,11 @@
 //     inherited without close-on-exec.
 //   - Signals that hive was started with as ignored (SIGINT and SIGQUIT after
 //     `hive &` in a shell without job control) are back to their defaults.
+//   - With the letter NoNewPrivs nothing that the program executes gets it rights
+//     that it has not (PR_SET_NO_NEW_PRIVS), or it is not executed.
+//   - The working directory is one that the program's user may enter, and a file
+//     system of that user's that hangs hangs this one process: a fork that changes
+//     the directory itself keeps its parent waiting.
 //   - The program does not inherit an ambient CAP_SYS_PTRACE, which a hive that is
 //     not root has for itself; other ambient capabilities are passed on.
 //   - RLIMIT_NOFILE of the program is what hive was started with: the Go

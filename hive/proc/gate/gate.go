@@ -8,6 +8,11 @@ const (
 	// as it was inherited.
 	Go         = 'G'
 	GoNoHangup = 'H'
+	// NoNewPrivs and AnotherUser are letters of the gate's first argument: set
+	// no_new_privs, and leave behind what a child keeps of root when it becomes
+	// another user.
+	NoNewPrivs  = 'n'
+	AnotherUser = 'u'
 	// WaitFD is the descriptor the gate reads from, ReportFD the one it reports on.
 	WaitFD   = 3
 	ReportFD = 4
@@ -25,6 +30,8 @@ const (
 	StepArguments   = 'a'
 	StepDescriptors = 'd'
 	StepSignals     = 's'
+	StepPrivileges  = 'p'
+	StepDirectory   = 'c'
 	StepExec        = 'x'
 )
 
@@ -46,6 +53,10 @@ func ParseReport(b []byte) (step string, errno uint32, ok bool) {
 		step = "close_range"
 	case StepSignals:
 		step = "sigaction"
+	case StepPrivileges:
+		step = "no_new_privs"
+	case StepDirectory:
+		step = "chdir"
 	case StepExec:
 		step = "execve"
 	default:

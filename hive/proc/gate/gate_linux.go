@@ -55,9 +55,10 @@ func await() byte {
 
 // execute returns only if a step failed.
 func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
-	if len(args) < 2 {
+	if len(args) < 4 {
 		return StepArguments, syscall.EINVAL
 	}
+	what, dir, args := args[0], args[1], args[2:]
 	if errno := closeOnExec(); errno != 0 {
 		return StepDescriptors, errno
 	}
@@ -65,12 +66,39 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 		return StepSignals, errno
 	}
 	dropPtrace()
+	if has(what, AnotherUser) {
+		leaveBehind()
+	}
+	if has(what, NoNewPrivs) {
+		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
+			return StepPrivileges, errno
+		}
+	}
+	if dir != "" {
+		if err := syscall.Chdir(dir); err != nil {
+			return StepDirectory, errnoOf(err)
+		}
+	}
 	err := syscall.Exec(args[0], args[1:], syscall.Environ()) //nolint:gosec // executing what hive says is the purpose
-	errno, _ := err.(syscall.Errno)                           //nolint:errorlint // Exec returns it bare, and package errors would be one more import
-	return StepExec, errno
+	return StepExec, errnoOf(err)
+}
+
+func errnoOf(err error) syscall.Errno {
+	errno, _ := err.(syscall.Errno) //nolint:errorlint // package syscall returns it bare, and package errors would be one more import
+	return errno
+}
+
+func has(what string, letter byte) bool {
+	for _, c := range []byte(what) {
+		if c == letter {
+			return true
+		}
+	}
+	return false
 }
 
 const (
+	prSetNoNewPrivs   = 38 // PR_SET_NO_NEW_PRIVS
 	prCapAmbient      = 47 // PR_CAP_AMBIENT
 	prCapAmbientLower = 3  // PR_CAP_AMBIENT_LOWER
 	capSysPtrace      = 19 // CAP_SYS_PTRACE
@@ -83,6 +111,24 @@ const (
 // with an error, and there is nothing to take.
 func dropPtrace() {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, prCapAmbient, prCapAmbientLower, capSysPtrace, 0, 0, 0)
+}
+
+const (
+	capabilityVersion3 = 0x20080522 // _LINUX_CAPABILITY_VERSION_3: two words each
+	joinSessionKeyring = 1          // KEYCTL_JOIN_SESSION_KEYRING
+)
+
+// leaveBehind drops what of hive's stays with a child that has become another user.
+// Of the capabilities only the inheritable ones do (capabilities(7)). The keys of the
+// session that hive was started in, whoever's they are, are open to who possesses the
+// session's keyring (keyrings(7)), and that is inherited. A system that has no
+// capabilities or keyrings, or whose filter forbids the calls, answers with an error,
+// as does one where this user has as many keyrings as it may have.
+func leaveBehind() {
+	header := [2]uint32{capabilityVersion3, 0}
+	var none [6]uint32
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_KEYCTL, joinSessionKeyring, 0, 0)
 }
 
 const (

@@ -68,7 +68,7 @@ func TestNothingHeavyStartsBeforeTheGate(t *testing.T) {
 	msg, err := build.CombinedOutput()
 	require.NoError(t, err, string(msg))
 
-	out, report, code := pass(t, binary, "G", []string{"GODEBUG=inittrace=1"}, "/bin/echo", "echo", "the program")
+	out, report, code := pass(t, binary, "G", []string{"GODEBUG=inittrace=1"}, "", "", "/bin/echo", "echo", "the program")
 	require.Zero(t, code, out)
 	require.Empty(t, report)
 	require.True(t, strings.HasSuffix(out, "the program\n"), out)
@@ -119,7 +119,7 @@ func TestWords(t *testing.T) {
 		"": gate.ExitNotOpened, "N": gate.ExitNotOpened, "GG": gate.ExitNotOpened, "GH": gate.ExitNotOpened,
 		"\x00": gate.ExitNotOpened, "G": 0, "H": 0,
 	} {
-		out, report, code := pass(t, exe, word, nil, "/bin/echo", "echo", "ran")
+		out, report, code := pass(t, exe, word, nil, "", "", "/bin/echo", "echo", "ran")
 		require.Equal(t, want, code, "%q: %s", word, out)
 		require.Equal(t, want == 0, out == "ran\n", "%q: %s", word, out)
 		require.Empty(t, report)
@@ -140,7 +140,7 @@ func TestWorkersDoNotInheritPtrace(t *testing.T) {
 	defer reportR.Close()
 	waitR.Fd()
 	cmd := exec.Command("/proc/self/exe") // another user may not enter the test binary's directory
-	cmd.Args = []string{gate.Arg0, "/bin/cat", "cat", "/proc/self/status"}
+	cmd.Args = []string{gate.Arg0, "", "", "/bin/cat", "cat", "/proc/self/status"}
 	cmd.ExtraFiles = []*os.File{waitR, reportW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: 54321, Gid: 54322},
@@ -159,6 +159,18 @@ func TestWorkersDoNotInheritPtrace(t *testing.T) {
 	require.NoError(t, reportW.Close())
 }
 
+// What the letters ask for, and nothing else.
+func TestLetters(t *testing.T) {
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	for letters, want := range map[string]string{"": "0", "n": "1", "un": "1"} {
+		out, report, code := pass(t, exe, "G", nil, letters, "/proc", "/bin/sh", "sh", "-c", "pwd; grep NoNewPrivs self/status")
+		require.Zero(t, code, out)
+		require.Empty(t, report)
+		require.Equal(t, "/proc\nNoNewPrivs:\t"+want+"\n", out, letters)
+	}
+}
+
 func TestReports(t *testing.T) {
 	exe, err := os.Executable()
 	require.NoError(t, err)
@@ -167,9 +179,10 @@ func TestReports(t *testing.T) {
 		step  string
 		errno syscall.Errno
 	}{
-		{[]string{"/nowhere", "x"}, "execve", syscall.ENOENT},
-		{[]string{"/dev/null", "x"}, "execve", syscall.EACCES},
-		{[]string{"/bin/true"}, "arguments", syscall.EINVAL},
+		{[]string{"", "", "/nowhere", "x"}, "execve", syscall.ENOENT},
+		{[]string{"", "/", "/dev/null", "x"}, "execve", syscall.EACCES},
+		{[]string{"n", "/nowhere", "/bin/true", "x"}, "chdir", syscall.ENOENT},
+		{[]string{"", "", "/bin/true"}, "arguments", syscall.EINVAL},
 	} {
 		_, report, code := pass(t, exe, "G", nil, c.argv...)
 		require.Equal(t, gate.ExitNotExecuted, code)
@@ -181,7 +194,7 @@ func TestReports(t *testing.T) {
 }
 
 func TestParseReport(t *testing.T) {
-	for _, step := range []byte{gate.StepArguments, gate.StepDescriptors, gate.StepSignals, gate.StepExec} {
+	for _, step := range []byte{gate.StepArguments, gate.StepDescriptors, gate.StepSignals, gate.StepPrivileges, gate.StepDirectory, gate.StepExec} {
 		report := gate.Report(step, 0x01020304)
 		name, errno, ok := gate.ParseReport(report[:])
 		require.True(t, ok)

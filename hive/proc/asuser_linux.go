@@ -1,0 +1,168 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// AsUser calls do, which looks at files, with the rights to files that a user has
+// and hive, as root, has not: a path that this user has made leads to nothing that
+// is closed to them. name is in the form of LookUser; empty, or hive's own user: with
+// hive's rights. do must not start goroutines, which would have hive's rights.
+//
+// It returns what do returns, or ErrHangs with the cause of ctx when that ends
+// first: a file system can hang, by accident or because a user has made it so. do
+// then goes on by itself; what it returns is dropped, and it may share nothing with
+// its caller. While too many such calls hang no other is begun. Other errors: those of
+// LookUser, and ErrOtherUser.
+func AsUser[T any](ctx context.Context, name string, do func() (T, error)) (T, error) {
+	var none T
+	if name == "" {
+		return asUser(ctx, nil, do)
+	}
+	user, err := LookUser(name)
+	if err != nil {
+		return none, err
+	}
+	if !user.Other() {
+		return asUser(ctx, nil, do)
+	}
+	return asUser(ctx, &user, do)
+}
+
+// asideMost is how many calls of AsUser may go on at once: each that hangs keeps a
+// thread, of which Go allows 10,000.
+const asideMost = 64
+
+// asides belongs to the process, as its threads do.
+var asides = struct {
+	places chan struct{} // one for each call of AsUser under way
+	taking sync.Mutex    // held while a thread takes rights: all change dumpable
+}{places: make(chan struct{}, asideMost)}
+
+// asUser is AsUser for a user that has been looked up; nil: with hive's own rights.
+func asUser[T any](ctx context.Context, user *Credential, do func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	var none T
+	select {
+	case asides.places <- struct{}{}:
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: %w", ErrHangs, context.Cause(ctx))
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		defer func() { <-asides.places }()
+		var a answer
+		if user == nil {
+			a.value, a.err = do()
+		} else {
+			onOwnThread(func() {
+				if a.err = takeRights(*user); a.err == nil {
+					a.value, a.err = do()
+				}
+			})
+		}
+		answered <- a
+	}()
+	select {
+	case a := <-answered:
+		return a.value, a.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: %w", ErrHangs, context.Cause(ctx))
+	}
+}
+
+// onOwnThread calls do on a thread that ends with it, and returns when do has
+// returned. It is never the first thread of the process, which Go keeps to the end,
+// with whatever rights it has then.
+func onOwnThread(do func()) {
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			onOwnThread(do) // it cannot get this thread as long as we have it
+			runtime.UnlockOSThread()
+			close(done)
+			return
+		}
+		defer close(done)
+		do() // never unlocked: the thread ends with the goroutine
+	}()
+	<-done
+}
+
+// takeRights leaves the calling thread the user's rights to files and no others, for
+// good. None of these calls goes by package syscall, which would change all threads.
+func takeRights(user Credential) error {
+	refused := func(what string, err error) error {
+		return fmt.Errorf("%w: the system does not let hive take the rights of user %s (it needs CAP_SETUID and CAP_SETGID): %s: %w", ErrOtherUser, user.Name, what, err)
+	}
+	groups := make([]int, len(user.Groups))
+	for i, gid := range user.Groups {
+		groups[i] = int(gid)
+	}
+	// With a change of these ids the whole process is no longer dumpable (prctl(2)):
+	// another root without CAP_SYS_PTRACE could not look at hive any more.
+	asides.taking.Lock()
+	defer asides.taking.Unlock()
+	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		return refused("prctl", err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(dumpable), 0, 0, 0) }()
+	if err := unix.Setgroups(groups); err != nil {
+		return refused("setgroups", err)
+	}
+	// These two return the id that was before and no error; so each is asked again.
+	_, _ = unix.SetfsgidRetGid(int(user.GID))
+	_, _ = unix.SetfsuidRetUid(int(user.UID))
+	if gid, _ := unix.SetfsgidRetGid(int(user.GID)); gid != int(user.GID) {
+		return refused("setfsgid", unix.EPERM)
+	}
+	if uid, _ := unix.SetfsuidRetUid(int(user.UID)); uid != int(user.UID) {
+		return refused("setfsuid", unix.EPERM)
+	}
+	// With setfsuid went the capabilities over permissions of files; with the others
+	// the links of /proc would still lead where another process is.
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+		return refused("capset", err)
+	}
+	return nil
+}
+
+// OpenRegular opens a regular file for reading, and nothing else: what is behind a
+// path that somebody else has made may be a pipe, which would be waited for, or a
+// device. A link of /proc to an open file or a directory of a process is not
+// followed (openat2(2), Linux 5.6; before that it is).
+func OpenRegular(path string) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOCTTY
+	fail := func(err error) (*os.File, error) { return nil, &os.PathError{Op: "open", Path: path, Err: err} }
+	how := &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, how)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // EPERM: a container's filter that does not know it
+		fd, err = unix.Open(path, flags, 0)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		closeAll(fd)
+		return fail(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		closeAll(fd)
+		return fail(errors.New("it is not a regular file"))
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
