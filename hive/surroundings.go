@@ -106,7 +106,7 @@ func (h *Hive) command(ctx context.Context, key string, argv []string, rec store
 	logLine(rec.Log, "%s: %s", key, strings.Join(argv, " "))
 	res, err := proc.Run(ctx, proc.Command{
 		Argv: append([]string{program}, argv[1:]...), Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, Log: rec.Log,
-		StateID: h.store.Meta().StateID, Name: key + "." + rec.WorkerID,
+		StateID: h.store.Meta().StateID, Secret: h.store.Secret(), Name: key + "." + rec.WorkerID,
 	})
 	switch {
 	case errors.Is(context.Cause(ctx), errCancelled):
@@ -159,7 +159,7 @@ func (h *Hive) endCommands(ctx context.Context) error {
 	if !slices.ContainsFunc(h.types().Types(), (*catalog.Type).HasCommands) {
 		return nil
 	}
-	ended, err := proc.EndCommands(ctx, h.store.Meta().StateID)
+	ended, err := proc.EndCommands(ctx, h.store.Meta().StateID, h.store.Secret())
 	for _, m := range ended {
 		h.cfg.Log.WithField("pid", m.PID).WithField("program", m.Program).Warn("ended a command of a worker type that a killed hive had left behind")
 	}

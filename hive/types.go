@@ -178,7 +178,8 @@ func (h *Hive) plan(t *catalog.Type, s Spawn, program string) (*SpawnPlan, error
 	}
 	plan.Env = append(plan.Env,
 		catalog.Variable{Name: proc.StampState, Value: h.store.Meta().StateID, From: FromHive},
-		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn})
+		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn},
+		catalog.Variable{Name: proc.StampProof, From: FromSpawn})
 	return &SpawnPlan{
 		Plan: plan, Port: values.Port, WorkerID: values.WorkerID, Removed: proc.Removed(t.Environ(plan.Spec.Device)),
 	}, nil
