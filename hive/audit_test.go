@@ -3,7 +3,9 @@ package hive_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
@@ -156,11 +159,12 @@ func TestMembersWithoutARecord(t *testing.T) {
 			r.cfg.Orphans = orphans
 			r.open()
 			w := r.spawn("cpu")
+			stamps := stampsOf(t, w.PID)
+			require.Len(t, stamps, 4)
 			r.stopWorker(w.WorkerID)
 			// Started later with the stamps of the ended lease: nothing but the stamps says whose it is.
-			p := programWith(t, []string{
-				"RBEEHIVE_STATE=" + r.h.Info().StateID, "RBEEHIVE_LEASE=" + w.LeaseID, "RBEEHIVE_WORKER=" + w.WorkerID,
-			})
+			p := programWith(t, stamps)
+			forged := programWith(t, slices.DeleteFunc(stamps, func(kv string) bool { return strings.HasPrefix(kv, proc.StampProof+"=") }))
 			unknown := programWith(t, []string{
 				"RBEEHIVE_STATE=" + r.h.Info().StateID, "RBEEHIVE_LEASE=unknown", "RBEEHIVE_WORKER=cpu-1-x",
 			})
@@ -174,6 +178,7 @@ func TestMembersWithoutARecord(t *testing.T) {
 			r.audit()
 			require.Equal(t, orphans == hive.OrphansKeep, alive(p.Pid))
 			require.True(t, alive(unknown.Pid), "a lease that is merely unknown proves nothing")
+			require.True(t, alive(forged.Pid), "ids that anybody can read prove nothing")
 		})
 	}
 }

@@ -328,3 +328,70 @@ func (w *wreck) damaged(t *testing.T, file []byte) bool {
 	require.NoError(t, o.Close())
 	return found != nil
 }
+
+// Other users' processes have put the ids of a worker into their environment, and somebody
+// has passed the worker's log to one of them: none is taken for a worker, whether the
+// secret can be read or not.
+func TestSalvageTakesNoForgery(t *testing.T) {
+	if os.Geteuid() != 0 {
+		const why = "only root can start a program as another user"
+		require.NotEqual(t, "1", os.Getenv("HIVE_TEST_STRICT"), "would be skipped: "+why)
+		t.Skip(why)
+	}
+	binary := filepath.Join(t.TempDir(), "hive")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "rbeehive/cmd/hive")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	y, err := yard.New(binary, 4, "[]")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, y.Clear()) })
+	w := &wreck{T: t, yard: y, data: filepath.Join(y.Dir, "data")}
+	h := w.start()
+	id := w.spawn(h, 1, "x")[0]
+	live, err := h.Live(t.Context())
+	require.NoError(t, err)
+	info, err := h.Info(t.Context())
+	require.NoError(t, err)
+	h.Kill()
+	file, err := os.ReadFile(w.db())
+	require.NoError(t, err)
+
+	worker := live[id]
+	log, err := os.OpenFile(filepath.Join(w.data, "logs", id+".log"), os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	defer log.Close()
+	sleep := func(uid uint32, out *os.File, env ...string) int {
+		cmd := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+		cmd.Dir, cmd.Env, cmd.Stdout = "/", append(env, "RBEEHIVE_STATE="+info.StateID), out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	mine := []string{"RBEEHIVE_LEASE=" + *worker.LeaseID, "RBEEHIVE_WORKER=" + id}
+	sleep(12345, nil, mine...)
+	sleep(12345, nil, "RBEEHIVE_LEASE=l", "RBEEHIVE_WORKER=cpu-8080-forged")
+	sleep(12345, log, mine...)
+	sleep(12345, log)
+	unproven := sleep(0, nil, mine...)
+	sleep(0, nil, append(mine, "RBEEHIVE_PROOF="+strings.Repeat("0", 64))...)
+
+	for name, damaged := range map[string][]byte{
+		"the secret is known": append(make([]byte, 2*4096), file[2*4096:]...),
+		"all is lost":         make([]byte, len(file)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, os.WriteFile(w.db(), damaged, 0o600))
+			p, err := salvage.Make(t.Context(), w.data)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, p.Close()) }()
+			require.Len(t, p.Living, 1, "%+v", p.Living)
+			require.Equal(t, *worker.PID, p.Living[0].PID)
+			require.NotEmpty(t, p.Living[0].Proof)
+			if name == "the secret is known" {
+				require.Equal(t, []string{fmt.Sprintf("sleep (pid %d, uid 0): it has the stamps of worker %s without their proof", unproven, id)}, p.Apart)
+			}
+		})
+	}
+}
