@@ -377,21 +377,32 @@ func TestSalvageTakesNoForgery(t *testing.T) {
 	unproven := sleep(0, nil, mine...)
 	sleep(0, nil, append(mine, "RBEEHIVE_PROOF="+strings.Repeat("0", 64))...)
 
-	for name, damaged := range map[string][]byte{
-		"the secret is known": append(make([]byte, 2*4096), file[2*4096:]...),
-		"all is lost":         make([]byte, len(file)),
-	} {
-		t.Run(name, func(t *testing.T) {
-			require.NoError(t, os.WriteFile(w.db(), damaged, 0o600))
-			p, err := salvage.Make(t.Context(), w.data)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, p.Close()) }()
-			require.Len(t, p.Living, 1, "%+v", p.Living)
-			require.Equal(t, *worker.PID, p.Living[0].PID)
-			require.NotEmpty(t, p.Living[0].Proof)
-			if name == "the secret is known" {
-				require.Equal(t, []string{fmt.Sprintf("sleep (pid %d, uid 0): it has the stamps of worker %s without their proof", unproven, id)}, p.Apart)
-			}
-		})
+	known, lost := append(make([]byte, 2*4096), file[2*4096:]...), make([]byte, len(file))
+	plan := func(damaged []byte) *salvage.Plan {
+		require.NoError(t, os.WriteFile(w.db(), damaged, 0o600))
+		p, err := salvage.Make(t.Context(), w.data)
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		return p
+	}
+	apart := []string{fmt.Sprintf("sleep (pid %d, uid 0): it has the stamps of worker %s without their proof", unproven, id)}
+	for _, damaged := range [][]byte{known, lost} {
+		p := plan(damaged)
+		require.Len(t, p.Living, 1, "%+v", p.Living)
+		require.Equal(t, *worker.PID, p.Living[0].PID)
+		require.NotEmpty(t, p.Living[0].Proof)
+		if &damaged[0] == &known[0] {
+			require.Equal(t, apart, p.Apart)
+		}
+	}
+	require.NoError(t, syscall.Kill(*worker.PID, syscall.SIGKILL))
+	require.Eventually(t, func() bool { return !yard.IsWorker(*worker.PID, id) }, 20*time.Second, time.Millisecond)
+	p := plan(known)
+	require.Empty(t, p.Living)
+	require.Equal(t, apart, p.Apart)
+	// Without the secret the two of hive's own user are as good as the worker.
+	p = plan(lost)
+	for _, k := range p.Living {
+		require.Contains(t, []string{"its stamps and its user"}, k.Proof, "%+v", k)
 	}
 }
