@@ -85,6 +85,7 @@ func TestAStrangerSharesTheWorkersPort(t *testing.T) {
 	rec, err := r.h.Worker(w.WorkerID)
 	require.NoError(t, err)
 	require.Contains(t, rec.Reason, "is held by ")
+	require.Contains(t, rec.Reason, "(pid "+strconv.Itoa(os.Getpid())+", ", "it is not the worker that is named")
 	require.True(t, alive(w.PID), "nothing is stopped for a stranger's sake")
 
 	require.NoError(t, srv.Close())

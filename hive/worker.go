@@ -3,6 +3,7 @@ package hive
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -366,6 +367,9 @@ const missedAnswers = 5
 func notReadyBecause(s sighting, rec store.Worker) string {
 	switch s.listener {
 	case nobody:
+		if s.astray != "" {
+			return fmt.Sprintf("it listens on %s, not on %s", s.astray, net.JoinHostPort(rec.Spec.Host, strconv.Itoa(int(rec.Port))))
+		}
 		return fmt.Sprintf("nothing listens on port %d", rec.Port)
 	case ours, weaklyOurs:
 		return s.answer + fmt.Sprintf(" to %s, expected %d", probed(rec).Ready.Path, rec.Spec.Ready.Status)
