@@ -21,6 +21,7 @@ type search struct {
 	req  Request
 	n    int               // ports in a row
 	host netip.Addr        // what to probe beside the wildcards; zero: nothing
+	own  bool              // only host matters, not who has the port on other addresses
 	snap *sockets.Snapshot // nil until somebody needs to look: see look
 
 	tried *bitset // nil until a port was rejected

@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"context"
+	"net/netip"
 
 	"rbeehive/alloc/sockets"
 )
@@ -37,7 +38,7 @@ const (
 // only if the table shows nobody.
 func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
 	if s.a.markOf(port) == nil {
-		if clean, err := tryBind(port, s.host, false); clean || err != nil {
+		if clean, err := s.bind(port, false); clean || err != nil {
 			return finding{verdict: verdictFree}, err
 		}
 	}
@@ -48,7 +49,7 @@ func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
 	// Twice: a port whose holder went away between the bind and the look has
 	// neither an owner nor an explanation the first time.
 	for range 2 {
-		free, err := tryBind(port, s.host, true)
+		free, err := s.bind(port, true)
 		if err != nil {
 			return finding{}, err
 		}
@@ -59,11 +60,31 @@ func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
 		if err != nil {
 			return finding{}, err
 		}
-		if f, explained := explain(port, now, verdictDraining); explained {
+		if f, explained := s.explain(port, now, verdictDraining); explained {
 			return f, nil
 		}
 	}
 	return unknownHolder(port), nil
+}
+
+// bind is tryBind on the addresses that matter.
+func (s *search) bind(port uint16, reuse bool) (bool, error) {
+	addrs := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	switch {
+	case s.own && s.host.IsValid():
+		addrs = []netip.Addr{s.host}
+	case s.host.IsValid() && !s.host.IsUnspecified():
+		addrs = append(addrs, s.host)
+	}
+	return tryBind(port, addrs, s.host, reuse)
+}
+
+// inTheWay returns those of the sockets of a port that matter.
+func (s *search) inTheWay(held []sockets.Socket) []sockets.Socket {
+	if s.own && s.host.IsValid() {
+		return sockets.Accepting(held, s.host)
+	}
+	return held
 }
 
 // look reads the socket table, once for a search: the one port that is asked for,
@@ -89,7 +110,7 @@ func (s *search) lookUp(ctx context.Context, port uint16) (finding, bool, error)
 	if err != nil {
 		return finding{}, false, err
 	}
-	before, held := s.a.markOf(port), snap.Listeners(port)
+	before, held := s.a.markOf(port), s.inTheWay(snap.Listeners(port))
 	switch {
 	case before == nil && len(held) == 0:
 		return finding{}, false, nil
@@ -103,14 +124,14 @@ func (s *search) lookUp(ctx context.Context, port uint16) (finding, bool, error)
 			return finding{}, false, err
 		}
 	}
-	if held = snap.Listeners(port); len(held) > 0 {
+	if held = s.inTheWay(snap.Listeners(port)); len(held) > 0 {
 		return foreign(port, held, true), true, nil
 	}
 	if before == nil || before.holder.Kind != sockets.KindConnection {
 		return finding{}, false, nil
 	}
 	// A connection had it; while it does, there is no need to bind.
-	f, explained := explain(port, snap, verdictFree)
+	f, explained := s.explain(port, snap, verdictFree)
 	return f, explained && f.verdict == verdictForeign, nil
 }
 
@@ -122,7 +143,7 @@ func (s *search) inspectOld(ctx context.Context, port uint16) (finding, error) {
 	if s.snap.BoundKnown {
 		return finding{verdict: verdictFree}, nil
 	}
-	free, err := tryBind(port, s.host, false)
+	free, err := s.bind(port, false)
 	if free || err != nil {
 		return finding{verdict: verdictFree}, err
 	}
@@ -130,7 +151,7 @@ func (s *search) inspectOld(ctx context.Context, port uint16) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	if f, explained := explain(port, now, verdictResidue); explained {
+	if f, explained := s.explain(port, now, verdictResidue); explained {
 		return f, nil
 	}
 	return unknownHolder(port), nil
@@ -139,13 +160,14 @@ func (s *search) inspectOld(ctx context.Context, port uint16) (finding, error) {
 // explain says why a port could not be bound: by a socket that somebody has, or
 // by residue alone, which gives the verdict residue. It reports false if the
 // table shows nothing.
-func explain(port uint16, snap *sockets.Snapshot, residue verdict) (finding, bool) {
+func (s *search) explain(port uint16, snap *sockets.Snapshot, residue verdict) (finding, bool) {
 	var held []sockets.Socket
-	for _, s := range snap.Port(port) {
-		if s.Inode != 0 {
-			held = append(held, s)
+	for _, sock := range snap.Port(port) {
+		if sock.Inode != 0 {
+			held = append(held, sock)
 		}
 	}
+	held = s.inTheWay(held)
 	switch {
 	case len(held) > 0:
 		return foreign(port, held, len(snap.Listeners(port)) > 0), true

@@ -35,24 +35,20 @@ func dropClaim(fd int) { _ = unix.Close(fd) }
 
 func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
 
-// tryBind reports whether the port can be bound on the wildcard addresses of both
-// families and on host. It never listens: a listening probe would take a
+// tryBind reports whether the port can be bound on all of the addresses, of which host
+// may be one. It never listens: a listening probe would take a
 // stranger's connections. The sockets are closed again when it returns, and a
 // socket that was only bound leaves no residue.
 //
 // An error is not about this port: ErrBadHost, EACCES, no descriptors left.
-func tryBind(port uint16, host netip.Addr, reuse bool) (bool, error) {
-	addrs := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	if host.IsValid() && !host.IsUnspecified() {
-		addrs = append(addrs, host)
-	}
+func tryBind(port uint16, addrs []netip.Addr, host netip.Addr, reuse bool) (bool, error) {
 	for _, addr := range addrs {
 		err := bindOnce(netip.AddrPortFrom(addr, port), reuse)
 		switch {
 		case err == nil:
 		case inUse(err):
 			return false, nil
-		case addr == host && errors.Is(err, unix.EADDRNOTAVAIL):
+		case addr == host && !host.IsUnspecified() && errors.Is(err, unix.EADDRNOTAVAIL):
 			return false, fmt.Errorf("%w: %s", ErrBadHost, host)
 		case addr.Is6() && noIPv6(err):
 			// A machine without IPv6: nobody can be there either.

@@ -7,8 +7,9 @@ import (
 	"rbeehive/alloc/sockets"
 )
 
-// Recheck looks whether ports that are leased here can be bound: their holder has
-// ended and is to be started again on them. It blocks as Acquire does. Errors:
+// Recheck looks whether ports that are leased here can be bound at host, the address of
+// their holder, which has ended and is to be started again on them. Who has them on other
+// addresses is not in its way, as it was not before. It blocks as Acquire does. Errors:
 // *UnavailableError, with Draining where only the kernel still has one of them;
 // else as Acquire.
 func (a *Allocator) Recheck(ctx context.Context, ports []uint16, host string) error {
@@ -19,7 +20,7 @@ func (a *Allocator) Recheck(ctx context.Context, ports []uint16, host string) er
 		return err
 	}
 	for _, port := range ports {
-		s := &search{a: a, req: Request{Port: port, Host: host}, n: 1, host: hostAddr(host)}
+		s := &search{a: a, req: Request{Port: port, Host: host}, n: 1, host: hostAddr(host), own: true}
 		f, err := s.inspect(ctx, port)
 		if err != nil {
 			return fmt.Errorf("look at port %d: %w", port, err)

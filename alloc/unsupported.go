@@ -14,4 +14,4 @@ func inUse(error) bool { return false }
 
 func notPermitted(error) bool { return false }
 
-func tryBind(uint16, netip.Addr, bool) (bool, error) { return false, ErrUnsupported }
+func tryBind(uint16, []netip.Addr, netip.Addr, bool) (bool, error) { return false, ErrUnsupported }

@@ -3,7 +3,9 @@ package hive_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
@@ -83,6 +86,7 @@ func TestAStrangerSharesTheWorkersPort(t *testing.T) {
 	rec, err := r.h.Worker(w.WorkerID)
 	require.NoError(t, err)
 	require.Contains(t, rec.Reason, "is held by ")
+	require.Contains(t, rec.Reason, "(pid "+strconv.Itoa(os.Getpid())+", ", "it is not the worker that is named")
 	require.True(t, alive(w.PID), "nothing is stopped for a stranger's sake")
 
 	require.NoError(t, srv.Close())
@@ -157,11 +161,12 @@ func TestMembersWithoutARecord(t *testing.T) {
 			r.cfg.Orphans = orphans
 			r.open()
 			w := r.spawn("cpu")
+			stamps := stampsOf(t, w.PID)
+			require.Len(t, stamps, 4)
 			r.stopWorker(w.WorkerID)
 			// Started later with the stamps of the ended lease: nothing but the stamps says whose it is.
-			p := programWith(t, []string{
-				"RBEEHIVE_STATE=" + r.h.Info().StateID, "RBEEHIVE_LEASE=" + w.LeaseID, "RBEEHIVE_WORKER=" + w.WorkerID,
-			})
+			p := programWith(t, stamps)
+			forged := programWith(t, slices.DeleteFunc(stamps, func(kv string) bool { return strings.HasPrefix(kv, proc.StampProof+"=") }))
 			unknown := programWith(t, []string{
 				"RBEEHIVE_STATE=" + r.h.Info().StateID, "RBEEHIVE_LEASE=unknown", "RBEEHIVE_WORKER=cpu-1-x",
 			})
@@ -175,6 +180,7 @@ func TestMembersWithoutARecord(t *testing.T) {
 			r.audit()
 			require.Equal(t, orphans == hive.OrphansKeep, alive(p.Pid))
 			require.True(t, alive(unknown.Pid), "a lease that is merely unknown proves nothing")
+			require.True(t, alive(forged.Pid), "ids that anybody can read prove nothing")
 		})
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,10 +27,13 @@ const (
 	FindingNoHolder = "lease_without_holder"
 	// FindingNoRecord: a process carries this hive's mark, and no record knows it.
 	FindingNoRecord = "member_without_record"
-	// FindingNotListening: nothing listens on the port of a worker that was ready.
+	// FindingNotListening: nothing listens on the port and address of a worker that was ready.
 	FindingNotListening = "not_listening"
-	// FindingForeign: somebody else listens on a worker's port.
+	// FindingForeign: somebody else listens on a worker's port and address.
 	FindingForeign = "foreign_listener"
+	// FindingBeside: somebody else listens on a worker's port, on another address than
+	// the worker's. The worker is none the worse for it.
+	FindingBeside = "other_address"
 	// FindingShared: a worker and somebody else listen on its port (SO_REUSEPORT), and
 	// the kernel gives each connection to one of them at random.
 	FindingShared = "shared_port"
@@ -41,7 +47,7 @@ const (
 func FindingCodes() []string {
 	return []string{
 		FindingUnverified, FindingQuarantined, FindingNoHolder, FindingNoRecord, FindingNotListening,
-		FindingForeign, FindingShared, FindingUnleased, FindingContested,
+		FindingForeign, FindingShared, FindingBeside, FindingUnleased, FindingContested,
 	}
 }
 
@@ -179,14 +185,12 @@ func (h *Hive) inspectListeners(ctx context.Context, snap *sockets.Snapshot) (fo
 		}
 		g.Go(func() error {
 			for i, port := range rec.Ports {
-				f := w.inspectPort(ctx, snap, port, i == 0)
-				if f.Code == "" {
-					continue
+				for _, f := range w.inspectPort(ctx, snap, port, i == 0) {
+					f.Port, f.WorkerID, f.LeaseID = port, rec.WorkerID, rec.LeaseID
+					mu.Lock()
+					found = append(found, f)
+					mu.Unlock()
 				}
-				f.Port, f.WorkerID, f.LeaseID = port, rec.WorkerID, rec.LeaseID
-				mu.Lock()
-				found = append(found, f)
-				mu.Unlock()
 			}
 			return nil
 		})
@@ -196,39 +200,40 @@ func (h *Hive) inspectListeners(ctx context.Context, snap *sockets.Snapshot) (fo
 }
 
 // inspectPort looks at one port of a ready worker. On the first it must listen
-// itself, on the others nobody else may. What cannot be seen is no finding.
-func (w *worker) inspectPort(ctx context.Context, snap *sockets.Snapshot, port uint16, first bool) (f Finding) {
-	id := w.id()
-	var listening, strange []sockets.Socket
-	for _, s := range snap.Listeners(port) {
-		if s.State == sockets.Listen {
-			listening = append(listening, s)
+// itself, at its own address, on the others nobody else may. What cannot be seen is no
+// finding.
+func (w *worker) inspectPort(ctx context.Context, snap *sockets.Snapshot, port uint16, first bool) (found []Finding) {
+	listening := slices.DeleteFunc(snap.Listeners(port), func(s sockets.Socket) bool { return s.State != sockets.Listen })
+	rec := w.record()
+	own, beside := atOwn(listening, rec.Spec.Host)
+	if len(own) == 0 && first {
+		f := Finding{Code: FindingNotListening, Message: fmt.Sprintf("nothing listens on port %d of worker %s", port, rec.WorkerID)}
+		if s := (sighting{astray: w.astray(ctx, beside)}); s.astray != "" {
+			f.Message = fmt.Sprintf("worker %s: %s", rec.WorkerID, notReadyBecause(s, rec))
 		}
+		found = append(found, f)
 	}
-	if len(listening) == 0 {
-		if first {
-			f.Code, f.Message = FindingNotListening, fmt.Sprintf("nothing listens on port %d of worker %s", port, id)
-		}
-		return f
+	code, text := FindingForeign, "%s listens on port %d of worker %s"
+	strange := w.foreigners(ctx, own)
+	if len(strange) < len(own) {
+		code, text = FindingShared, "%s listens on port %d beside worker %s: each connection reaches one of the two at random"
 	}
-	if owner, _ := w.tree().Owns(ctx, listening); owner != proc.Foreign {
-		return f
+	if len(strange) > 0 {
+		found = append(found, theyHave(ctx, strange, code, func(who string) string { return fmt.Sprintf(text, who, port, rec.WorkerID) }))
 	}
-	for _, s := range listening {
-		if owner, _ := w.tree().Owns(ctx, []sockets.Socket{s}); owner == proc.Foreign {
-			strange = append(strange, s)
-		}
+	if strange = w.foreigners(ctx, beside); len(strange) > 0 {
+		found = append(found, theyHave(ctx, strange, FindingBeside, func(who string) string {
+			return fmt.Sprintf("%s listens on %s, beside worker %s on %s", who, strange[0].Local, rec.WorkerID, net.JoinHostPort(rec.Spec.Host, strconv.Itoa(int(port))))
+		}))
 	}
-	if len(strange) == 0 { // gone meanwhile
-		return f
-	}
-	if holders, err := sockets.Holders(ctx, strange); err == nil && len(holders) > 0 {
+	return found
+}
+
+// theyHave is a finding about who has sockets; message makes a line of who that is.
+func theyHave(ctx context.Context, socks []sockets.Socket, code string, message func(who string) string) Finding {
+	f := Finding{Code: code, Message: message(describeHolders(ctx, socks))}
+	if holders, err := sockets.Holders(ctx, socks); err == nil && len(holders) > 0 {
 		f.PID, f.Program = holders[0].PID, holders[0].Program
-	}
-	who := describeHolders(ctx, strange)
-	f.Code, f.Message = FindingForeign, fmt.Sprintf("%s listens on port %d of worker %s", who, port, id)
-	if len(strange) < len(listening) {
-		f.Code, f.Message = FindingShared, fmt.Sprintf("%s listens on port %d beside worker %s: each connection reaches one of the two at random", who, port, id)
 	}
 	return f
 }

@@ -30,6 +30,7 @@ type portUser struct {
 	extra     int    // listens on this port too, after its own
 	sick      string // answers 500 while this file names it
 	until     string // it stops listening, and runs on, when this file exists
+	asked     string // takes a line for each request
 }
 
 // runPortUser is main of the port user.
@@ -45,6 +46,7 @@ func runPortUser(args []string) int {
 	fs.IntVar(&s.extra, "extra", 0, "")
 	fs.StringVar(&s.sick, "sick", "", "")
 	fs.StringVar(&s.until, "until", "", "")
+	fs.StringVar(&s.asked, "asked", "", "")
 	if fs.Parse(args) != nil {
 		return 2
 	}
@@ -75,13 +77,25 @@ func runPortUser(args []string) int {
 		go func() { await(s.until); _ = l.Close() }()
 		defer await("/nonexistent")
 	}
-	fmt.Println(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	fmt.Println(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		note(s.asked, req.Method+" "+req.URL.Path)
 		if who, err := os.ReadFile(s.sick); err == nil && string(who) == strconv.Itoa(os.Getpid()) {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 		fmt.Fprintln(w, "port-user", os.Getpid())
 	})))
 	return 1
+}
+
+// note appends a line to a file.
+func note(file, line string) {
+	if file == "" {
+		return
+	}
+	if f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err == nil {
+		_, _ = fmt.Fprintln(f, line)
+		_ = f.Close()
+	}
 }
 
 // await waits until a file exists.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 	"rbeehive/store"
 )
 
-// whose says to whom the listeners on a worker's port belong.
+// whose says to whom the listeners on a worker's port belong, at its own address.
 type whose int
 
 const (
@@ -34,6 +33,7 @@ const (
 type sighting struct {
 	listener  whose
 	holder    string        // who the foreign listener is
+	astray    string        // where the worker listens on its port, which is not its own address; empty: not looked at
 	probed    bool          // the probe gave the expected answer
 	answer    string        // what the probe got, for a person
 	same      bool          // the listeners were the same before and after the probe
@@ -146,15 +146,16 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 	if search {
 		s.progress = w.progress(ctx)
 	}
-	socks, err := w.h.sockets.Listening(ctx, rec.Port)
+	all, err := w.h.sockets.Listening(ctx, rec.Port)
 	if err != nil {
 		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
+	socks, beside := atOwn(all, rec.Spec.Host)
 	if s.listener, s.holder, err = w.whoListens(ctx, socks); err != nil {
 		return s, err
 	}
 	if s.listener == nobody && search {
-		s.searched, s.elsewhere = true, w.servesElsewhere(ctx, rec)
+		s.searched, s.elsewhere, s.astray = true, w.servesElsewhere(ctx, rec), w.astray(ctx, beside)
 	}
 	if s.listener != ours && s.listener != weaklyOurs {
 		return s, nil
@@ -164,8 +165,19 @@ func (w *worker) look(ctx context.Context, since time.Time, search bool) (sighti
 	if err != nil {
 		return s, fmt.Errorf("look at port %d: %w", rec.Port, err)
 	}
+	after, _ = atOwn(after, rec.Spec.Host)
 	s.same = slices.Equal(inodes(socks), inodes(after))
 	return s, nil
+}
+
+// astray says on which other address of its port a worker listens; empty: on none.
+func (w *worker) astray(ctx context.Context, beside []sockets.Socket) string {
+	for _, s := range beside {
+		if owner, _ := w.tree().Owns(ctx, []sockets.Socket{s}); owner == proc.Ours {
+			return s.Local.String()
+		}
+	}
+	return ""
 }
 
 // probed is the spec to probe by: a worker that was ready once is asked for what
@@ -198,6 +210,9 @@ func (w *worker) whoListens(ctx context.Context, socks []sockets.Socket) (whose,
 	case proc.Ours:
 		return ours, "", nil
 	case proc.Foreign:
+		if strange := w.foreigners(ctx, socks); len(strange) > 0 { // else they have gone
+			socks = strange
+		}
 		return foreign, describeHolders(ctx, socks), nil
 	}
 	if ctx.Err() != nil {
@@ -211,14 +226,6 @@ func (w *worker) whoListens(ctx context.Context, socks []sockets.Socket) (whose,
 	}
 	w.h.cfg.Log.WithError(err).WithField("worker", w.id()).Debug("cannot see who listens")
 	return unclear, "", nil
-}
-
-func describeHolders(ctx context.Context, socks []sockets.Socket) string {
-	holders, err := sockets.Holders(ctx, socks)
-	if err != nil || len(holders) == 0 || holders[0].PID == 0 {
-		return "an unknown process"
-	}
-	return holders[0].Program + " (pid " + strconv.Itoa(holders[0].PID) + ", user " + holders[0].User + ")"
 }
 
 // servesElsewhere finds a port without a lease on which the worker serves
@@ -279,6 +286,7 @@ func (w *worker) servesOn(ctx context.Context, spec store.Spec, port uint16) boo
 	if err != nil {
 		return false
 	}
+	socks, _ = atOwn(socks, spec.Host)
 	if owner, err := w.tree().Owns(ctx, socks); err != nil || owner != proc.Ours {
 		return false
 	}
@@ -286,8 +294,8 @@ func (w *worker) servesOn(ctx context.Context, spec store.Spec, port uint16) boo
 	return ok
 }
 
-// probe asks for the readiness path once. seen is who listened on the port when
-// its owner was looked at; nobody else is asked. It follows no redirects and uses
+// probe asks for the readiness path once. seen is who listened on the port at the
+// worker's own address when its owner was looked at; nobody else is asked. It follows no redirects and uses
 // no proxy. It closes its connection first, so that the residue (TIME_WAIT) is on
 // its own side and not on the worker's port.
 func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16, seen []sockets.Socket) (ok bool, answer string) {
@@ -319,7 +327,7 @@ func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16, seen []s
 	return resp.StatusCode == spec.Ready.Status, "it answers " + resp.Status
 }
 
-// dial connects, and gives the connection up if the listeners of the port are no
+// dial connects, and gives the connection up if the listeners that can have it are no
 // longer those that were seen: the worker may have ended since, and a stranger may
 // have its port, who must not get a request. A listener that was there before and
 // after the connection was made is the one that has it, unless it shares its port
@@ -331,6 +339,10 @@ func (h *Hive) dial(ctx context.Context, network, addr string, port uint16, seen
 		return nil, err
 	}
 	now, err := h.sockets.Listening(ctx, port)
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		to := tcp.AddrPort().Addr()
+		seen, now = sockets.Accepting(seen, to), sockets.Accepting(now, to)
+	}
 	if err == nil && !slices.Equal(inodes(seen), inodes(now)) {
 		err = errors.New("who listens there has changed")
 	}
@@ -340,18 +352,3 @@ func (h *Hive) dial(ctx context.Context, network, addr string, port uint16, seen
 	}
 	return conn, nil
 }
-
-// workerURL is where a worker is reached from this machine.
-func workerURL(host string, port uint16) string {
-	switch ip := net.ParseIP(host); {
-	case ip == nil || !ip.IsUnspecified():
-	case ip.To4() != nil:
-		host = "127.0.0.1"
-	default: // not every program that binds :: serves IPv4 too
-		host = "::1"
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(int(port)))
-}
-
-// URL is where a worker is reached from this machine.
-func URL(w store.Worker) string { return workerURL(w.Spec.Host, w.Port) }

@@ -84,7 +84,7 @@ func (b *batch) setHolder(rec store.Worker) error {
 	if err != nil {
 		return err
 	}
-	lease.State, lease.Reason, lease.Identity, lease.Cgroup = store.LeaseHeld, "", rec.Identity, rec.Cgroup
+	lease.State, lease.Reason, lease.Identity, lease.Cgroup, lease.StampUID = store.LeaseHeld, "", rec.Identity, rec.Cgroup, rec.StampUID
 	return b.PutLease(lease)
 }
 
@@ -202,8 +202,7 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 	if err != nil {
 		return fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
 	}
-	id := gated.Identity()
-	rec.Identity, rec.Cgroup = &id, gated.Cgroup()
+	id := embodied(&rec, gated)
 	logLine(rec.Log, "started again, pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
 	err = h.settle(func(b *batch) error {
 		if err := b.setHolder(rec); err != nil {

@@ -97,11 +97,7 @@ func (h *Hive) reviewQuarantine(ctx context.Context, held []store.Lease) {
 	}
 	var trees []*proc.Tree
 	for _, l := range held {
-		rec := store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Cgroup: l.Cgroup}
-		if l.Kind == store.LeaseWorker {
-			rec.Log = h.logPath(l.WorkerID)
-		}
-		trees = append(trees, h.treeOf(rec, nil))
+		trees = append(trees, h.treeOfLease(l))
 	}
 	members, err := proc.SurveyMembers(ctx, trees)
 	if err != nil {

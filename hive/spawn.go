@@ -158,8 +158,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		dropLog(rec)
 		return nil, fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
 	}
-	id := gated.Identity()
-	rec.Identity, rec.Cgroup = &id, gated.Cgroup()
+	id := embodied(&rec, gated)
 	logLine(rec.Log, "started pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
 	defer h.opens(rec)()
 	if err := h.recordSpawn(ctx, j, res, rec); err != nil {
@@ -170,6 +169,13 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		return nil, err
 	}
 	return h.openGate(gated, rec, typ, begun)
+}
+
+// embodied puts into the record what hive has started, and returns its identity.
+func embodied(rec *store.Worker, g *proc.Gated) store.Identity {
+	id, uid := g.Identity(), g.UID()
+	rec.Identity, rec.Cgroup, rec.StampUID = &id, g.Cgroup(), &uid
+	return id
 }
 
 // dropLog removes the log of a worker that there is not going to be.
@@ -235,7 +241,7 @@ func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {
 	}
 	return proc.Spec{
 		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log, Cgroup: cgroup,
-		StateID: h.store.Meta().StateID, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
+		StateID: h.store.Meta().StateID, Secret: h.store.Secret(), LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
 	}
 }
 
@@ -245,7 +251,7 @@ func (h *Hive) recordSpawn(ctx context.Context, j *job, res *alloc.Reservation, 
 	return h.write(ctx, j.op, func(b *batch) error {
 		lease := store.Lease{
 			Port: rec.Port, LeaseID: rec.LeaseID, Kind: store.LeaseWorker, WorkerID: rec.WorkerID, Owner: rec.Name,
-			Identity: rec.Identity, Cgroup: rec.Cgroup, State: store.LeaseHeld, AcquiredAt: b.Now(),
+			Identity: rec.Identity, Cgroup: rec.Cgroup, StampUID: rec.StampUID, State: store.LeaseHeld, AcquiredAt: b.Now(),
 		}
 		if err := res.Record(b.Tx, lease); err != nil {
 			return err

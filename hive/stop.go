@@ -274,7 +274,7 @@ func (w *worker) blamePort(ctx context.Context, f *failure) {
 		if err != nil || rec.Spec.Ready.AnyListener {
 			break
 		}
-		if socks := snap.Listeners(port); len(socks) > 0 {
+		if socks, _ := atOwn(snap.Listeners(port), rec.Spec.Host); len(socks) > 0 {
 			holder := describeHolders(ctx, socks)
 			w.h.alloc.Avoid(port, holder)
 			f.Code, f.Message = CodeForeignListener, fmt.Sprintf("%s: port %d is held by %s", f.Message, port, holder)

@@ -44,7 +44,7 @@ func (h *Hive) sweep(ctx context.Context) {
 }
 
 func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
-	all, err := proc.Sweep(ctx, h.store.Meta().StateID)
+	all, err := proc.Sweep(ctx, h.store.Meta().StateID, h.store.Secret())
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +52,16 @@ func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
 	err = h.store.View(func(tx *store.Tx) error {
 		for _, s := range all {
 			rec, err := tx.Worker(s.WorkerID)
-			if errors.Is(err, store.ErrNotFound) || (err == nil && rec.State.Ended()) {
-				strays = append(strays, s)
-			} else if err != nil {
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+				rec = store.Worker{WorkerID: s.WorkerID}
+			case err != nil:
 				return err
+			case !rec.State.Ended():
+				continue
+			}
+			if !s.Unproven || rec.StampUID == nil && s.UID == userOf(rec) {
+				strays = append(strays, s)
 			}
 		}
 		return nil
@@ -101,8 +107,7 @@ func (h *Hive) endStrays(ctx context.Context, found []Finding) {
 			continue // not known as ended, or the file cannot say
 		}
 		l := stone.Lease
-		tree := h.treeOf(store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Cgroup: l.Cgroup, Log: h.logPath(l.WorkerID)}, nil)
-		left, err := tree.Stop(ctx, store.Stop{Signals: []string{"SIGTERM"}, Grace: strayGrace})
+		left, err := h.treeOfLease(l).Stop(ctx, store.Stop{Signals: []string{"SIGTERM"}, Grace: strayGrace})
 		if err != nil {
 			h.logUnlessClosing(err, "end what an ended lease has left behind", leaseID)
 			continue

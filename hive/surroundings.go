@@ -167,7 +167,7 @@ func (h *Hive) command(ctx context.Context, key string, argv []string, rec store
 	res, err := proc.Run(ctx, proc.Command{
 		Argv: append([]string{program}, argv[1:]...), Env: env,
 		Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log,
-		StateID: h.store.Meta().StateID, Name: key + "." + rec.WorkerID,
+		StateID: h.store.Meta().StateID, Secret: h.store.Secret(), Name: key + "." + rec.WorkerID,
 	})
 	switch {
 	case errors.Is(context.Cause(ctx), errCancelled):
@@ -229,7 +229,7 @@ func (h *Hive) endCommands(ctx context.Context) error {
 	// A program that was asked for its version, which any can have been, has a cgroup if
 	// any has; for what has none all of /proc is read.
 	marks := !h.cgroups || slices.ContainsFunc(h.types().Types(), (*catalog.Type).HasCommands)
-	ended, err := proc.EndCommands(ctx, h.store.Meta().StateID, marks)
+	ended, err := proc.EndCommands(ctx, h.store.Meta().StateID, h.store.Secret(), marks)
 	for _, m := range ended {
 		h.cfg.Log.WithField("pid", m.PID).WithField("program", m.Program).Warn("ended a command of a worker type that a killed hive had left behind")
 	}

@@ -185,7 +185,8 @@ func (h *Hive) plan(t *catalog.Type, s Spawn, program string) (*SpawnPlan, error
 	}
 	plan.Env = append(plan.Env,
 		catalog.Variable{Name: proc.StampState, Value: h.store.Meta().StateID, From: FromHive},
-		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn})
+		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn},
+		catalog.Variable{Name: proc.StampProof, From: FromSpawn})
 	other, err := otherUser(t.User)
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func (h *Hive) askVersion(ctx context.Context, t *catalog.Type, program string) 
 	return h.versions.of(ctx, proc.Command{
 		Argv: append([]string{program}, probe.Args...), Env: env,
 		Dir: t.Dir, User: t.User, NoNewPrivs: t.NoNewPrivs,
-		StateID: h.store.Meta().StateID, Name: "version." + rand.Text(), // several can be asked at once
+		StateID: h.store.Meta().StateID, Secret: h.store.Secret(), Name: "version." + rand.Text(), // several can be asked at once
 	}, probe.Line)
 }
 

@@ -138,6 +138,9 @@ func (c *checker) records() error {
 	if _, err := c.tx.Queen(); err != nil {
 		return err
 	}
+	if _, err := c.tx.secret(); err != nil {
+		return err
+	}
 	_, err := c.tx.Cursor()
 	return err
 }

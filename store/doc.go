@@ -7,7 +7,7 @@
 //	meta/      schema, state_id (uuid), incarnation (bumped by restore, salvage and take-over), machine_id,
 //	           file (device, inode, time of creation), created_at, cursor (policy sequential),
 //	           pruned (the highest number of an event that was ever removed),
-//	           queen (URL of the last that introduced itself),
+//	           queen (URL of the last that introduced itself), secret (by which stamps are proven),
 //	           token/<name> -> Token (who may call; of the secret its SHA-256 only)
 //	leases/    <port BE16>                           -> Lease
 //	pids/      <pid BE32><port BE16>                 -> lease id (the PID <-> port mapping)

@@ -19,6 +19,7 @@ type Version[T any] struct {
 // record in it has passed its checksum.
 type Gathered struct {
 	StateIDs   []Version[string]
+	Secrets    []Version[Secret]
 	MachineIDs []Version[string]
 	CreatedAt  []Version[time.Time]
 	// Incarnation and Sequence (of the events) are the highest that were found.
@@ -182,6 +183,12 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 		return err
 	case metaStateID:
 		return gather(&o.StateIDs, r, payload, func(id string) bool { return id != "" })
+	case metaSecret:
+		s, err := decodeSecret(payload)
+		if err == nil {
+			o.Secrets = append(o.Secrets, Version[Secret]{s, r.source})
+		}
+		return err
 	case metaMachineID:
 		return gather(&o.MachineIDs, r, payload, func(string) bool { return true })
 	case metaCreatedAt:

@@ -21,6 +21,7 @@ const (
 	metaCursor      = "cursor"
 	metaPruned      = "pruned"
 	metaQueen       = "queen"
+	metaSecret      = "secret"
 )
 
 // Meta describes an open state file.
@@ -68,7 +69,8 @@ type recorded struct {
 	machineID   string
 	file        fileID
 	createdAt   time.Time
-	fresh       bool // a file that was created and never used
+	secret      Secret // nil: the file has none yet
+	fresh       bool   // a file that was created and never used
 }
 
 // readMeta reads what the file says about itself. A file without a state id and
@@ -96,6 +98,9 @@ func (tx *Tx) readMeta() (recorded, error) {
 			err = tx.corrupt(bucketMeta, []byte(f.key), "the record is missing")
 		}
 	}
+	if err == nil {
+		r.secret, err = tx.secret()
+	}
 	if err != nil {
 		return recorded{}, err
 	}
@@ -117,9 +122,10 @@ func (tx *Tx) freshMeta() (recorded, error) {
 	return recorded{fresh: true, createdAt: tx.now}, nil
 }
 
-// plan decides what a start makes of what the file says. The returned Meta is
-// what must be written, if it differs.
-func (r recorded) plan(o Options, here fileID) (Meta, error) {
+// plan decides what a start makes of what the file says. The returned Meta and
+// Secret are what must be written, if they differ. A new state id has a new secret:
+// whoever has the file that this one is a copy of does not know it.
+func (r recorded) plan(o Options, here fileID) (Meta, Secret, error) {
 	m := Meta{
 		StateID: r.stateID, Incarnation: r.incarnation, MachineID: r.machineID,
 		Dev: here.Dev, Ino: here.Ino, CreatedAt: r.createdAt,
@@ -129,7 +135,7 @@ func (r recorded) plan(o Options, here fileID) (Meta, error) {
 	}
 	if o.MachineID != "" && r.machineID != "" && o.MachineID != r.machineID {
 		if !o.TakeOver {
-			return Meta{}, &OtherMachineError{Path: o.Path, Recorded: r.machineID, This: o.MachineID}
+			return Meta{}, nil, &OtherMachineError{Path: o.Path, Recorded: r.machineID, This: o.MachineID}
 		}
 		m.Incarnation++
 	}
@@ -137,18 +143,22 @@ func (r recorded) plan(o Options, here fileID) (Meta, error) {
 		m.MachineID = o.MachineID
 	}
 	m.Relocated = !r.fresh && !r.file.same(here)
+	secret := r.secret
+	if r.fresh || m.Relocated || secret == nil {
+		secret = newSecret()
+	}
 	if r.fresh || m.Relocated {
 		id, err := uuid.NewRandom()
 		if err != nil {
-			return Meta{}, fmt.Errorf("make a state id: %w", err)
+			return Meta{}, nil, fmt.Errorf("make a state id: %w", err)
 		}
 		m.StateID = id.String()
 	}
-	return m, nil
+	return m, secret, nil
 }
 
-// writeMeta records m and here in one transaction.
-func writeMeta(db *bbolt.DB, path string, m Meta, here fileID) error {
+// writeMeta records m, its secret and here in one transaction.
+func writeMeta(db *bbolt.DB, path string, m Meta, secret Secret, here fileID) error {
 	return db.Update(func(btx *bbolt.Tx) error {
 		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
 		defer tx.end()
@@ -161,6 +171,7 @@ func writeMeta(db *bbolt.DB, path string, m Meta, here fileID) error {
 			{metaMachineID, m.MachineID},
 			{metaFile, here},
 			{metaCreatedAt, m.CreatedAt},
+			{metaSecret, []byte(secret)},
 		} {
 			if err := tx.put(bucketMeta, []byte(f.key), f.value); err != nil {
 				return fmt.Errorf("write meta/%s: %w", f.key, err)

@@ -300,7 +300,7 @@ func supported(schema int) error {
 type Record struct {
 	Bucket string `json:"bucket"`
 	Key    string `json:"key"`
-	// Value is the record as JSON; null in an index, and if Error is set.
+	// Value is the record as JSON; null in an index, of the secret, and if Error is set.
 	Value []byte `json:"-"`
 	Error string `json:"-"` // why it cannot be read
 }
@@ -340,7 +340,8 @@ func dumped(r rawRecord) Record {
 		d.Error = err.Error()
 		return d
 	}
-	if r.bucket != bucketByJob && r.bucket != bucketByWorker {
+	secret := r.bucket == bucketMeta && string(r.key) == metaSecret
+	if r.bucket != bucketByJob && r.bucket != bucketByWorker && !secret {
 		d.Value = slices.Clone(payload)
 	}
 	return d

@@ -54,7 +54,7 @@ func TestOfflineCheckWritesNothing(t *testing.T) {
 		counts[c.Bucket] = c.Records
 	}
 	require.Equal(t, map[string]int{
-		"meta": 7, "leases": 42, "pids": 42, "ended": 6, "workers": 42, "names": 48,
+		"meta": 8, "leases": 42, "pids": 42, "ended": 6, "workers": 42, "names": 48,
 		"jobs": 48, "events": 96, "byjob": 96, "byworker": 84, "keys": 0,
 	}, counts)
 	after, err := os.ReadFile(path)
@@ -134,7 +134,7 @@ func TestDump(t *testing.T) {
 	path := written(t)
 	whole := dumped(t, path)
 	require.Empty(t, whole.bad)
-	require.Len(t, whole.good, 7+42+42+6+42+48+48+96+96+84)
+	require.Len(t, whole.good, 8+42+42+6+42+48+48+96+96+84)
 	require.Contains(t, whole.good, "leases/8081")
 	require.Contains(t, whole.good, "pids/108081/8081")
 	require.Contains(t, whole.good, "events/96")

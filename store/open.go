@@ -215,7 +215,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	if last := len(o.steps); version > last {
 		return &migrations.NewerError{File: version, Supported: last, Back: wayBack(o, last)}
 	}
-	s.meta, err = before.plan(o, here)
+	s.meta, s.secret, err = before.plan(o, here)
 	if err != nil {
 		return err
 	}
@@ -324,10 +324,10 @@ func (s *Store) record(before recorded, here fileID) error {
 		here = before.file // not known on this system: keep what Linux wrote
 	}
 	if !before.fresh && m.StateID == before.stateID && m.MachineID == before.machineID &&
-		m.Incarnation == before.incarnation && here == before.file {
+		m.Incarnation == before.incarnation && here == before.file && before.secret != nil {
 		return nil
 	}
-	return writeMeta(s.db, s.path, m, here)
+	return writeMeta(s.db, s.path, m, s.secret, here)
 }
 
 // measure starts the accounting of space.

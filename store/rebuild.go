@@ -23,6 +23,7 @@ func nowhere() fileID { return fileID{Born: 1} }
 // Content is all that a state file is rebuilt from.
 type Content struct {
 	StateID     string // empty: a new one
+	Secret      Secret // of the state id; nil: a new one
 	Incarnation uint64
 	MachineID   string
 	CreatedAt   time.Time // zero: now
@@ -88,7 +89,10 @@ func build(path string, c Content) (err error) {
 	if m.CreatedAt.IsZero() {
 		m.CreatedAt = transactionTime()
 	}
-	if err := writeMeta(db, path, m, nowhere()); err != nil {
+	if c.Secret == nil {
+		c.Secret = newSecret()
+	}
+	if err := writeMeta(db, path, m, c.Secret, nowhere()); err != nil {
 		return err
 	}
 	return db.Update(func(btx *bbolt.Tx) error {

@@ -19,6 +19,7 @@ type Store struct {
 	db       *bbolt.DB
 	file     *os.File // bbolt's; closed by it
 	meta     Meta
+	secret   Secret
 	claim    *claim
 	space    *space
 	writer   *writer

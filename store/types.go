@@ -69,9 +69,11 @@ type Lease struct {
 	// which then have no PID mapping either.
 	Identity *Identity `json:"identity,omitempty"`
 	// Cgroup is the holder's cgroup v2 path, relative to the mount; empty where there is none.
-	Cgroup string     `json:"cgroup,omitempty"`
-	State  LeaseState `json:"state"`
-	Reason string     `json:"reason,omitempty"` // why it is quarantined or unverified, for a person
+	Cgroup string `json:"cgroup,omitempty"`
+	// StampUID is Worker.StampUID of a worker's lease.
+	StampUID *uint32    `json:"stamp_uid,omitempty"`
+	State    LeaseState `json:"state"`
+	Reason   string     `json:"reason,omitempty"` // why it is quarantined or unverified, for a person
 	// TTL is how long a ttl lease lives after each renewal. When it runs out is not
 	// recorded: a start gives every ttl lease its whole time again.
 	TTL        time.Duration `json:"ttl_ns,omitempty"`
@@ -210,16 +212,19 @@ type Spec struct {
 
 // Worker is the record of a process hive started.
 type Worker struct {
-	WorkerID string      `json:"worker_id"` // <type>-<port>-<6>, never used again
-	Name     string      `json:"name,omitempty"`
-	Type     string      `json:"type"`
-	Asked    Asked       `json:"asked"`
-	Spec     Spec        `json:"spec"`
-	Port     uint16      `json:"port"`
-	Ports    []uint16    `json:"ports"`
-	LeaseID  string      `json:"lease_id"`
-	Identity *Identity   `json:"identity,omitempty"`
-	Cgroup   string      `json:"cgroup,omitempty"`
+	WorkerID string    `json:"worker_id"` // <type>-<port>-<6>, never used again
+	Name     string    `json:"name,omitempty"`
+	Type     string    `json:"type"`
+	Asked    Asked     `json:"asked"`
+	Spec     Spec      `json:"spec"`
+	Port     uint16    `json:"port"`
+	Ports    []uint16  `json:"ports"`
+	LeaseID  string    `json:"lease_id"`
+	Identity *Identity `json:"identity,omitempty"`
+	Cgroup   string    `json:"cgroup,omitempty"`
+	// StampUID is the user as whom it was started, for whom its stamps were proven
+	// with the Secret of the state; nil: by a hive that did not prove stamps yet.
+	StampUID *uint32     `json:"stamp_uid,omitempty"`
 	State    WorkerState `json:"state"`
 	Desired  Desired     `json:"desired"`
 	Reason   string      `json:"reason,omitempty"` // why it is in this state, for a person

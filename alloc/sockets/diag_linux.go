@@ -17,6 +17,7 @@ const (
 	sizeRequest  = 56
 	sizeSockID   = 48
 	sizeReply    = 72
+	attrV6Only   = 11 // INET_DIAG_SKV6ONLY, kernel >= 4.3
 	attrCgroupID = 21 // INET_DIAG_CGROUP_ID, kernel >= 5.7
 )
 
@@ -102,27 +103,27 @@ func parseDiag(b []byte) (Socket, error) {
 		UID:    binary.NativeEndian.Uint32(b[64:68]),
 		Inode:  uint64(binary.NativeEndian.Uint32(b[68:72])),
 	}
-	var err error
-	sock.CgroupID, err = cgroupID(b[sizeReply:])
-	return sock, err
+	return sock, sock.attributes(b[sizeReply:])
 }
 
-// cgroupID finds INET_DIAG_CGROUP_ID among the attributes; 0 if it is not there.
-// It is read by hand because a dump has thousands of them and the library's
-// decoder allocates for each.
-func cgroupID(attrs []byte) (uint64, error) {
+// attributes reads those that are wanted. They are read by hand because a dump has
+// thousands of them and the library's decoder allocates for each.
+func (s *Socket) attributes(attrs []byte) error {
 	for len(attrs) >= unix.SizeofNlAttr {
 		size := int(binary.NativeEndian.Uint16(attrs[0:2]))
 		if size < unix.SizeofNlAttr || size > len(attrs) {
-			return 0, fmt.Errorf("%w: attribute of %d bytes", ErrMalformed, size)
+			return fmt.Errorf("%w: attribute of %d bytes", ErrMalformed, size)
 		}
 		value := attrs[unix.SizeofNlAttr:size]
-		if binary.NativeEndian.Uint16(attrs[2:4]) == attrCgroupID && len(value) == 8 {
-			return binary.NativeEndian.Uint64(value), nil
+		switch kind := binary.NativeEndian.Uint16(attrs[2:4]); {
+		case kind == attrCgroupID && len(value) == 8:
+			s.CgroupID = binary.NativeEndian.Uint64(value)
+		case kind == attrV6Only && len(value) == 1:
+			s.V6Only = value[0] != 0
 		}
 		attrs = attrs[min(len(attrs), (size+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1)):]
 	}
-	return 0, nil
+	return nil
 }
 
 func diagAddr(family uint8, addr, port []byte) netip.AddrPort {

@@ -50,12 +50,51 @@ type Socket struct {
 	// of its directory); 0 unknown. It does not follow a process or a descriptor
 	// that moves to another cgroup.
 	CgroupID uint64
+	// V6Only says of an IPv6 socket that it takes no IPv4 connections (IPV6_V6ONLY,
+	// ipv6(7)). It is known of sockets in Listen or Bound, from sock_diag.
+	V6Only bool
 }
 
 // holds reports whether the socket takes its port away from others: somebody has
 // it and listens, or has bound it.
 func (s Socket) holds() bool {
 	return s.Inode != 0 && (s.State == Listen || s.State == Bound)
+}
+
+// Accepting returns those of socks, which have one port, that the kernel gives a
+// connection to addr to: the ones that are bound to that very address, and if there are
+// none, the ones on a wildcard address that takes it. If addr is a wildcard address
+// itself, it is all that take connections to any address of its family. Several share a
+// port by SO_REUSEPORT, or take different connections.
+func Accepting(socks []Socket, addr netip.Addr) []Socket {
+	addr = addr.Unmap()
+	var exact, wild []Socket
+	for _, s := range socks {
+		local := s.Local.Addr().Unmap()
+		switch {
+		case local == addr && !addr.IsUnspecified():
+			exact = append(exact, s)
+		case s.takes(addr):
+			wild = append(wild, s)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return wild
+}
+
+// takes reports whether a socket on a wildcard address takes connections to addr or,
+// if that is one itself, whether any socket is in its way.
+func (s Socket) takes(addr netip.Addr) bool {
+	local := s.Local.Addr().Unmap()
+	switch {
+	case !local.IsUnspecified() && !addr.IsUnspecified():
+		return false
+	case local.Is4() == addr.Is4():
+		return true
+	}
+	return addr.Is4() && local.IsUnspecified() && !s.V6Only
 }
 
 // The sources of a Snapshot.

@@ -131,6 +131,9 @@ func (h hierarchy) makeRoot(stateID string) (string, error) {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
+	if !ownedByHive(dir, uint32(os.Geteuid())) {
+		return "", fmt.Errorf("%w: %s belongs to another user", ErrNoCgroup, dir)
+	}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		return "", fmt.Errorf("%w: %s: %w", ErrNoCgroup, dir, err)
 	}
@@ -164,14 +167,14 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 }
 
 // cgroupDir resolves a recorded cgroup. It refuses everything but a leaf of a
-// hive's root: cgroup.kill in any other place would be a catastrophe.
+// hive's root: cgroup.kill in any other place would be a catastrophe. Nor does it take
+// one that somebody else has made of that name since hive's was removed.
 func cgroupDir(rel string) (string, bool) {
 	dir, ok := cgroupPath(rel)
 	if !ok {
 		return "", false
 	}
-	info, err := os.Stat(dir)
-	return dir, err == nil && info.IsDir()
+	return dir, ownedByHive(dir, uint32(os.Geteuid()))
 }
 
 // cgroupPath is cgroupDir without a look whether it is there.
@@ -197,12 +200,7 @@ func leafOf(pid int) string {
 	if !ok {
 		return ""
 	}
-	for p = path.Clean(p); path.Dir(p) != p; p = path.Dir(p) {
-		if strings.HasPrefix(path.Base(path.Dir(p)), rootPrefix) {
-			return p
-		}
-	}
-	return ""
+	return leafIn(p)
 }
 
 // within reports whether p is the cgroup or below it.

@@ -9,7 +9,7 @@ import (
 )
 
 // StampHook is the variable by which a command is recognised: the state id, a
-// slash and Command.Name. Commands have no other stamps.
+// slash and Command.Name. Commands have no other stamps but its StampProof.
 const StampHook = "RBEEHIVE_HOOK"
 
 // Command is a program that Run runs to its end, such as one that prepares a
@@ -17,17 +17,18 @@ const StampHook = "RBEEHIVE_HOOK"
 type Command struct {
 	// Argv is the exact argument vector; Argv[0] is the absolute path of the program.
 	Argv []string
-	// Env is the whole environment; Run adds StampHook.
+	// Env is the whole environment; Run adds StampHook and StampProof.
 	Env []string
 	// Dir, User and NoNewPrivs are as in Spec.
 	Dir, User  string
 	NoNewPrivs *bool
 	// Log is as in Spec. It may be a worker's. While the command runs it is a member of
-	// that worker then, by its log. Empty: the command only tells something, and what
+	// that worker then, by its log, unless it has a cgroup of its own. Empty: the command only tells something, and what
 	// it writes to stdout and stderr is in Result.Output.
 	Log string
-	// StateID says whose command it is.
+	// StateID says whose command it is, and Secret proves it.
 	StateID string
+	Secret  store.Secret
 	// Name names the run, best with the worker's id in it. It is part of the mark and
 	// of the cgroup's name: two commands of one name must not run at once. No slash.
 	Name string
@@ -61,10 +62,13 @@ func (c *Command) check() error {
 	return nil
 }
 
-// marked returns the command's environment with its mark.
-func (c *Command) marked() []string {
-	vars := newEnvironment(len(c.Env) + 1)
+// marked returns the command's environment with its mark for a process of user uid.
+func (c *Command) marked(uid uint32) []string {
+	vars := newEnvironment(len(c.Env) + 2)
 	vars.setAll(c.Env)
 	vars.set(StampHook, c.mark())
+	if proof := proveCommand(c.Secret, c.mark(), uid); proof != "" {
+		vars.set(StampProof, proof)
+	}
 	return vars.list
 }

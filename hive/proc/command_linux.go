@@ -51,7 +51,7 @@ func Run(ctx context.Context, cmd Command) (Result, error) {
 		// any more. Given back it would be kept, one for each of the commands that
 		// ever ran at once.
 		runtime.LockOSThread()
-		res, err = c.run(ctx, cmd.mark())
+		res, err = c.run(ctx, &Tree{hook: cmd.mark(), UID: c.uid(), StampProof: proveCommand(cmd.Secret, cmd.mark(), c.uid())})
 	})
 	wg.Wait()
 	if err != nil {
@@ -65,14 +65,18 @@ func (c *Command) child() (*child, error) {
 		return nil, err
 	}
 	made := &child{
-		argv: c.Argv, env: c.marked(), dir: c.Dir, log: c.Log,
+		argv: c.Argv, dir: c.Dir, log: c.Log,
 		cgroup: hookLeaf + c.Name, stateID: c.StateID, diesWithThread: true,
 	}
-	return made, made.check(c.User, c.NoNewPrivs)
+	if err := made.check(c.User, c.NoNewPrivs); err != nil {
+		return nil, err
+	}
+	made.env = c.marked(made.uid())
+	return made, nil
 }
 
-// run is Run on the thread that the child depends on.
-func (c *child) run(ctx context.Context, mark string) (Result, error) {
+// run is Run on the thread that the child depends on. tree has the command's marks.
+func (c *child) run(ctx context.Context, tree *Tree) (Result, error) {
 	began := time.Now()
 	g, err := c.start()
 	if err != nil {
@@ -92,7 +96,7 @@ func (c *child) run(ctx context.Context, mark string) (Result, error) {
 	res := Result{Took: time.Since(began)}
 	cut := err != nil || !g.p.Ended()
 	// Not the log: it may be a worker's, who has it open too.
-	tree := &Tree{Main: g.p, Identity: g.Identity(), Cgroup: g.Cgroup(), hook: mark}
+	tree.Main, tree.Identity, tree.Cgroup = g.p, g.Identity(), g.Cgroup()
 	how := store.Stop{Signals: []string{"SIGTERM"}, Grace: commandGrace, Tree: true}
 	if g.output != nil {
 		how = store.Stop{}
@@ -181,17 +185,17 @@ func (t *Tree) endRest(how store.Stop) (rest, left []Member, err error) {
 }
 
 // EndCommands kills what a hive of this state that was killed has left of its
-// commands, and returns who that was: whatever has their mark or is in a cgroup of
-// theirs. Call it in recovery, before anything is run: commands under way would be
-// ended too. Without marks only their cgroups count, and all of /proc is read only if
-// there is one. An error says who could not be ended.
-func EndCommands(ctx context.Context, stateID string, marks bool) (ended []Member, err error) {
+// commands, and returns who that was: whatever has their mark, proven by the state's
+// secret, or is in a cgroup of theirs. Call it in recovery, before anything is run:
+// commands under way would be ended too. Without marks only their cgroups count, and
+// all of /proc is read only if there is one. An error says who could not be ended.
+func EndCommands(ctx context.Context, stateID string, secret store.Secret, marks bool) (ended []Member, err error) {
 	if stateID == "" {
 		return nil, nil
 	}
 	trees := hookTrees(stateID)
 	if marks {
-		trees = append(trees, &Tree{hook: hookMarks(stateID)})
+		trees = append(trees, &Tree{hook: hookMarks(stateID), secret: secret, UID: NoUser})
 	}
 	if len(trees) == 0 {
 		return nil, nil

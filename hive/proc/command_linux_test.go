@@ -30,7 +30,7 @@ const userVar = "PROCTEST_USER"
 func runner(args []string) int {
 	res, err := proc.Run(context.Background(), proc.Command{
 		Argv: append([]string{"/proc/self/exe"}, args[3:]...), Env: []string{modeVar + "=" + args[2], "GORACE=atexit_sleep_ms=0"},
-		Dir: "/", Log: args[1], User: os.Getenv(userVar), StateID: args[0], Name: "command",
+		Dir: "/", Log: args[1], User: os.Getenv(userVar), StateID: args[0], Secret: secretOf(args[0]), Name: "command",
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,8 +48,9 @@ func newCommand(t *testing.T, mode string, args ...string) proc.Command {
 		Env:  append(proc.Environ(os.Environ(), nil), modeVar+"="+mode),
 		Log:  filepath.Join(t.TempDir(), "command.log"), StateID: uuid.NewString(), Name: "worker-1.before_start",
 	}
+	cmd.Secret = secretOf(cmd.StateID)
 	t.Cleanup(func() {
-		ended, err := proc.EndCommands(context.Background(), cmd.StateID, true)
+		ended, err := proc.EndCommands(context.Background(), cmd.StateID, cmd.Secret, true)
 		if err != nil || len(ended) > 0 {
 			t.Errorf("clean up: ended %v, error %v", ended, err)
 		}
@@ -117,8 +118,10 @@ func TestWhatACommandGets(t *testing.T) {
 	require.Equal(t, code(0), res.Exit.Code)
 	parts := strings.Split(commandLog(t, cmd), "--\n")
 	require.Len(t, parts, 3)
-	require.Equal(t, []string{"PATH=" + os.Getenv("PATH"), "RBEEHIVE_WORKER=w", "HIVE_URL=v", "RBEEHIVE_HOOK=" + cmd.StateID + "/" + cmd.Name},
-		strings.Fields(parts[0]))
+	env := strings.Fields(parts[0])
+	require.Equal(t, []string{"PATH=" + os.Getenv("PATH"), "RBEEHIVE_WORKER=w", "HIVE_URL=v", "RBEEHIVE_HOOK=" + cmd.StateID + "/" + cmd.Name}, env[:4])
+	require.Regexp(t, "^RBEEHIVE_PROOF=[0-9a-f]{64}$", env[4])
+	require.Len(t, env, 5)
 	require.Equal(t, fmt.Sprintf("0 -> /dev/null\n1 -> %s\n2 -> %[1]s\n", cmd.Log),
 		strings.Join(regexp.MustCompile(`[0-9]+ -> .*\n`).FindAllString(parts[1], -1), ""))
 	tail := strings.Split(parts[2], "\n")
@@ -316,7 +319,7 @@ func killedRunner(t *testing.T, cmd proc.Command, user, mode, file string) int {
 
 func commandMembers(t *testing.T, cmd proc.Command) []proc.Member {
 	t.Helper()
-	members, err := proc.CommandMembers(t.Context(), cmd.StateID)
+	members, err := proc.CommandMembers(t.Context(), cmd.StateID, cmd.Secret)
 	require.NoError(t, err)
 	return members
 }
@@ -332,7 +335,7 @@ func TestHiveKilledWhileACommandRuns(t *testing.T) {
 			pid := killedRunner(t, cmd, user, "stubborn", filepath.Join(openDir(t), "pid"))
 			// A leader is a zombie a moment before its threads have ended.
 			await(t, "the end of the command", func() bool { return !running(pid) && len(commandMembers(t, cmd)) == 0 })
-			ended, err := proc.EndCommands(t.Context(), cmd.StateID, true)
+			ended, err := proc.EndCommands(t.Context(), cmd.StateID, cmd.Secret, true)
 			require.NoError(t, err)
 			require.Empty(t, ended)
 			if removed, err := proc.PruneCgroups(cmd.StateID); err == nil {
@@ -347,15 +350,16 @@ func TestHiveKilledWhileACommandRuns(t *testing.T) {
 func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	cmd := newCommand(t, "")
 	pid := killedRunner(t, cmd, "", "parent", filepath.Join(t.TempDir(), "pid"))
-	none, err := proc.EndCommands(t.Context(), uuid.NewString(), true)
+	other := uuid.NewString()
+	none, err := proc.EndCommands(t.Context(), other, secretOf(other), true)
 	require.NoError(t, err)
 	require.Empty(t, none)
 	require.True(t, running(pid), "only the main process is the kernel's to kill")
-	strays, err := proc.Sweep(t.Context(), cmd.StateID)
+	strays, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret)
 	require.NoError(t, err)
 	require.Empty(t, strays, "commands are not the sweep's")
 	await(t, "the end of the main process", func() bool { return len(commandMembers(t, cmd)) == 1 })
-	ended, err := proc.EndCommands(t.Context(), cmd.StateID, true)
+	ended, err := proc.EndCommands(t.Context(), cmd.StateID, cmd.Secret, true)
 	require.NoError(t, err)
 	require.Len(t, ended, 1)
 	require.Equal(t, pid, ended[0].PID)

@@ -29,4 +29,5 @@ var (
 	bootID       constant[string]
 	ownNamespace constant[uint64]
 	cgroup2      constant[hierarchy]
+	overflowUID  constant[uint32]
 )

@@ -53,3 +53,19 @@ func cgroupCPU(dir string) (time.Duration, error) {
 	}
 	return 0, fmt.Errorf("CPU time: no usage_usec in %s", dir)
 }
+
+// memberPIDs returns the processes of the tree with the main process.
+func (t *Tree) memberPIDs(ctx context.Context) (map[int]bool, error) {
+	members, err := t.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[int]bool, len(members)+1)
+	if t.Main != nil && t.Main.alive() {
+		out[t.Main.PID()] = true
+	}
+	for _, m := range members {
+		out[m.PID] = true
+	}
+	return out, nil
+}

@@ -17,6 +17,14 @@
 // its cgroup, its stdout or stderr being the worker's log, the stamps in its
 // environment, the session of the living main process, or descent from a member.
 //
+// Cgroup, session and descent are facts of the kernel's, and count for processes of
+// every user. A log and stamps are a process's word, and other users of the machine are
+// hostile: the word counts only from a process whose four uids are the worker's user
+// (Tree.UID), and not in the cgroup of another worker. The ids in the stamps are public;
+// StampProof is an HMAC of them and the uid with the secret of the state (Prove), and can
+// be read by hive and processes of that user only. The kernel's facts cannot be forged, so
+// what a member has started is a member whatever user it has.
+//
 // FindFeatures, FindFirst, FindUnit and the other functions of environment_linux.go
 // and systemd_linux.go describe the place hive runs in, for a report to a person.
 // They change nothing, and nothing in this package depends on them.
@@ -55,6 +63,8 @@
 //     a verified pidfd, never kill(2) on a recorded number, never a group but that of
 //     a child of Ask that has not been reaped.
 //   - A process is called Dead only on proof; what cannot be judged is Unknown.
+//   - A process of another user that neither hive nor a worker has started is no
+//     member, no stray, no living worker and no command, whatever it does.
 //   - An exit code is the kernel's or unknown, never made up.
 //   - A worker with a cgroup is gone as a whole when Tree.Stop returns nobody left.
 //   - Following a process costs a descriptor and a goroutine, no thread.
@@ -73,6 +83,12 @@
 //   - Without a cgroup, Stop is best effort against a program that keeps forking:
 //     descendants that also leave the session, close the log and wipe their
 //     environment are found only while somebody proven is their ancestor.
+//   - Workers of one user that have no cgroups can read each other's stamps and pass
+//     each other's descriptors on: they are not kept apart. Nor is a worker of hive's
+//     own user from hive.
+//   - A member that changes its user is found by its cgroup, the session of the main
+//     process or its parents; without a cgroup by log or stamp only as long as it
+//     stays in the session that hive made.
 //   - A pidfd becomes readable when the last thread of a process ends. A process
 //     whose first thread has ended is a zombie in ps and alive here.
 //   - Other users' processes cannot be looked into without CAP_SYS_PTRACE; that

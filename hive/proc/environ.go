@@ -30,12 +30,16 @@ func (e *environment) setAll(list []string) {
 	}
 }
 
-// stamped returns the spec's environment with the stamps, which replace any there.
-func (s *Spec) stamped() []string {
-	vars := newEnvironment(len(s.Env) + 3)
+// stamped returns the spec's environment with the stamps for a process of user uid,
+// which replace any there.
+func (s *Spec) stamped(uid uint32) []string {
+	vars := newEnvironment(len(s.Env) + 4)
 	vars.setAll(s.Env)
 	vars.set(StampState, s.StateID)
 	vars.set(StampLease, s.LeaseID)
 	vars.set(StampWorker, s.WorkerID)
+	if proof := Prove(s.Secret, s.StateID, s.LeaseID, s.WorkerID, uid); proof != "" {
+		vars.set(StampProof, proof)
+	}
 	return vars.list
 }

@@ -47,8 +47,8 @@ func Relative(root, p string) (string, bool) { return hierarchy{root: root}.rela
 
 // CommandMembers returns who has the mark of a command, or is in the cgroup of one:
 // a process that is ending has no environment any more.
-func CommandMembers(ctx context.Context, stateID string) ([]Member, error) {
-	found, err := SurveyMembers(ctx, append(hookTrees(stateID), &Tree{hook: hookMarks(stateID)}))
+func CommandMembers(ctx context.Context, stateID string, secret store.Secret) ([]Member, error) {
+	found, err := SurveyMembers(ctx, append(hookTrees(stateID), &Tree{hook: hookMarks(stateID), secret: secret, UID: NoUser}))
 	var all []Member
 	for _, members := range found {
 		all = append(all, members...)
@@ -90,3 +90,6 @@ func Spent(was, is []Reading, since uint64) (cpu, read, written uint64) {
 	c := spent(countersOf(was), countersOf(is), since)
 	return c.own, c.read, c.written
 }
+
+// Renumber makes p, which has ended, a process whose number another has got since.
+func Renumber(p *Process, pid int) { p.id.PID = pid }

@@ -24,6 +24,7 @@ type Gated struct {
 	cgroup string
 	word   byte     // what opens the gate
 	user   string   // as whom the program is executed; empty: hive's own user
+	uid    uint32   // the same as a number
 	output *os.File // where a child without a log writes to; nil: it has one. The caller closes it
 
 	mu     sync.Mutex
@@ -45,6 +46,9 @@ func (g *Gated) Process() *Process { return g.p }
 // Cgroup returns the child's own cgroup relative to the mount, to be recorded;
 // empty if it has none.
 func (g *Gated) Cgroup() string { return g.cgroup }
+
+// UID returns the user as whom the program is executed, to be recorded.
+func (g *Gated) UID() uint32 { return g.uid }
 
 // Open lets the child execute its program and waits until it has. An *ExecError
 // says that it could not; the child has been reaped then and its cgroup removed.

@@ -31,12 +31,26 @@ func self(t testing.TB) string {
 // newSpec is a worker of this test binary in the given mode, without a cgroup.
 func newSpec(t testing.TB, mode string, args ...string) proc.Spec {
 	t.Helper()
+	state := uuid.NewString()
 	return proc.Spec{
 		Argv: append([]string{self(t)}, args...),
 		Env:  append(proc.Environ(os.Environ(), nil), modeVar+"="+mode),
-		Log:  filepath.Join(t.TempDir(), "worker.log"), StateID: uuid.NewString(),
+		Log:  filepath.Join(t.TempDir(), "worker.log"), StateID: state, Secret: secretOf(state),
 		LeaseID: uuid.NewString(), WorkerID: "worker-8080-" + uuid.NewString()[:6],
 	}
+}
+
+// secretOf is the secret of a state in these tests.
+func secretOf(stateID string) store.Secret { return store.Secret("secret of " + stateID) }
+
+// stampsOf are the variables of a worker of whom tree is.
+func stampsOf(tree *proc.Tree) []string {
+	return append(idsOf(tree), proc.StampProof+"="+tree.StampProof)
+}
+
+// idsOf are those of them that anybody can know.
+func idsOf(tree *proc.Tree) []string {
+	return []string{proc.StampState + "=" + tree.StateID, proc.StampLease + "=" + tree.LeaseID, proc.StampWorker + "=" + tree.WorkerID}
 }
 
 // run starts a spec and ends whatever is left of it when the test is over.
@@ -58,6 +72,7 @@ func treeOf(spec proc.Spec, g *proc.Gated, p *proc.Process) *proc.Tree {
 	return &proc.Tree{
 		Main: p, Identity: p.Identity(), Cgroup: g.Cgroup(), Log: spec.Log,
 		StateID: spec.StateID, LeaseID: spec.LeaseID, WorkerID: spec.WorkerID,
+		UID: g.UID(), StampProof: proc.Prove(spec.Secret, spec.StateID, spec.LeaseID, spec.WorkerID, g.UID()),
 	}
 }
 

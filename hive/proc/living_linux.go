@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,20 +17,30 @@ import (
 	"rbeehive/store"
 )
 
-// FindLiving returns every process that says by itself which worker it is of: its
-// stdout or stderr is a log in the directory logs, whatever that was called when it
-// was started, or it has the stamp of one of the states, or it is in a cgroup of
-// one. Nothing that hive has recorded is needed for it. It reads /proc once, with
-// at most four readers; what cannot be read says nothing. Commands that hive runs
-// beside workers are left out.
-func FindLiving(ctx context.Context, logs string, states []string) ([]Living, error) {
+// FindLiving returns every process that says by itself which worker it is of, and of
+// which that can be believed. Nothing that hive has recorded is needed for it.
+//
+//   - It is in a cgroup of one of the states, which hive's user or root has made.
+//   - Its stdout or stderr is a log in the directory of logs, whatever that was called
+//     when it was started, and its user is whose the log is.
+//   - It has the stamp of one of the states, proven by the state's secret for its user;
+//     or, if there is no secret or no proof, its user is whose the worker's log is, or
+//     else hive's.
+//
+// A process in the cgroup of another worker is of that one. It reads /proc once, with at
+// most four readers; what cannot be read says nothing. Commands that hive runs beside
+// workers are left out.
+func FindLiving(ctx context.Context, what Search) ([]Living, error) {
 	all, err := pids()
 	if err != nil {
 		return nil, fmt.Errorf("find workers: %w", err)
 	}
-	f := &finder{logs: logsIn(logs), roots: map[string]bool{}, states: states}
+	f := &finder{Search: what, logs: logsIn(what.Logs), roots: map[string]bool{}}
 	f.h, _ = findHierarchy() // without one there is nothing to find in it
-	for _, id := range states {
+	if f.h.mount != "" {
+		f.own, _ = f.h.of(os.Getpid())
+	}
+	for _, id := range what.States {
 		f.roots[rootName(id)] = true
 	}
 	self := os.Getpid()
@@ -45,49 +57,51 @@ func FindLiving(ctx context.Context, logs string, states []string) ([]Living, er
 }
 
 type finder struct {
-	h      hierarchy
-	logs   map[file]string // worker ids
-	roots  map[string]bool
-	states []string
+	Search
+	h     hierarchy
+	own   string // cgroup of this process
+	logs  map[file]log
+	roots map[string]bool
+}
+
+// log is one of a worker, and whose it is: its worker's user's.
+type log struct {
+	worker string
+	owner  uint32
 }
 
 // logsIn finds which file is whose log.
-func logsIn(dir string) map[file]string {
-	logs := map[file]string{}
+func logsIn(dir string) map[file]log {
+	logs := map[file]log{}
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.log")) // the pattern is well formed
 	for _, path := range paths {
-		if f, ok := logOf(path); ok {
-			logs[f] = strings.TrimSuffix(filepath.Base(path), ".log")
+		if f, owner, ok := logOf(path); ok {
+			logs[f] = log{strings.TrimSuffix(filepath.Base(path), ".log"), owner}
 		}
 	}
 	return logs
 }
 
-// look returns a Living without a WorkerID for a process that says nothing.
+// look returns a Living without a WorkerID for a process that says nothing, or is not
+// to be believed.
 func (f *finder) look(pid int) Living {
 	st, err := readStat(pid)
 	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
 		return Living{}
 	}
-	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook)
+	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
 	if env[StampHook] != "" {
 		return Living{}
 	}
-	l := Living{PID: pid, Parent: st.parent, Start: st.start, Leader: st.session == pid}
-	byLog := f.byLog(st.living())
-	if byLog != "" {
-		l.WorkerID, l.Proof = byLog, ProofLog
+	l := Living{PID: pid, Parent: st.parent, Start: st.start, Leader: st.session == pid, UID: ownerOf(pid)}
+	at := ""
+	if f.h.mount != "" {
+		at, _ = f.h.of(pid)
 	}
-	if worker := env[StampWorker]; worker != "" && (worker == byLog || byLog == "" && slices.Contains(f.states, env[StampState])) {
-		l.WorkerID, l.StateID, l.LeaseID = worker, env[StampState], env[StampLease]
-		if l.Proof == "" {
-			l.Proof = ProofStamp
-		}
-	}
-	if worker, cgroup := f.byCgroup(pid); worker != "" && (l.WorkerID == "" || l.WorkerID == worker) {
-		l.WorkerID, l.Cgroup, l.Proof = worker, cgroup, ProofCgroup
-	}
-	if l.WorkerID == "" {
+	f.byLog(&l, &st)
+	f.byStamp(&l, &st, env)
+	f.byCgroup(&l, at)
+	if again, err := readStat(pid); l.WorkerID == "" || err != nil || again.start != st.start {
 		return Living{}
 	}
 	l.Program = programOf(&st)
@@ -95,36 +109,88 @@ func (f *finder) look(pid int) Living {
 	return l
 }
 
-func (f *finder) byLog(pid int) string {
+func (f *finder) byLog(l *Living, st *stat) {
 	for _, fd := range []string{"/fd/1", "/fd/2"} {
-		if is, ok := fileOf("/proc/" + strconv.Itoa(pid) + fd); ok && f.logs[is] != "" {
-			return f.logs[is]
+		is, ok := fileOf("/proc/" + strconv.Itoa(st.living()) + fd)
+		if log := f.logs[is]; ok && log.worker != "" && log.owner == l.UID {
+			l.WorkerID, l.Proof = log.worker, ProofLog
+			return
 		}
 	}
-	return ""
 }
 
-// byCgroup returns the leaf that hive made for the worker. In a cgroup of a state
-// that is not known nobody is found: its name says which hive's it is, and no more.
-func (f *finder) byCgroup(pid int) (worker, cgroup string) {
-	if f.h.mount == "" {
-		return "", ""
+// byStamp takes the stamp for what it says beside a log, and without one if it is
+// to be believed.
+func (f *finder) byStamp(l *Living, st *stat, env map[string]string) {
+	worker, proof := env[StampWorker], env[StampProof]
+	if worker == "" || l.UID == NoUser || l.Proof == ProofLog && worker != l.WorkerID {
+		return
 	}
-	p, ok := f.h.of(pid)
-	if !ok {
-		return "", ""
+	secret, known := f.Secrets[env[StampState]]
+	l.Proven = proven(proof, Prove(secret, env[StampState], env[StampLease], worker, l.UID))
+	switch {
+	case known && proof != "" && !l.Proven: // forged
+		return
+	case l.Proof == ProofLog:
+	case !slices.Contains(f.States, env[StampState]):
+		return
+	case !l.Proven && (l.UID != f.userOf(worker) || gainedRights(st.living())):
+		return
 	}
-	parts := strings.Split(p, "/")
-	for i, part := range parts {
-		if f.roots[part] && i+1 < len(parts) && !strings.HasPrefix(parts[i+1], hookLeaf) {
-			return parts[i+1], strings.Join(parts[:i+2], "/")
+	l.WorkerID, l.StateID, l.LeaseID = worker, env[StampState], env[StampLease]
+	if l.Proof == "" {
+		l.Proof = ProofStamp
+	}
+}
+
+// userOf returns whose the log of a worker is; without one hive's user.
+func (f *finder) userOf(worker string) uint32 {
+	for _, log := range f.logs {
+		if log.worker == worker {
+			return log.owner
 		}
 	}
-	return "", ""
+	return f.Owner
 }
+
+// byCgroup sees whether the process is in a leaf that hive made for a worker: for the
+// one that it says it is of, and then of whatever state, or of a state that is known,
+// whatever it says. What is in the leaf of somebody else's worker is not of this one.
+func (f *finder) byCgroup(l *Living, at string) {
+	leaf := leafIn(at)
+	if leaf == "" || within(f.own, leaf) {
+		return
+	}
+	parts := strings.Split(leaf, "/")
+	for i, part := range parts[:len(parts)-1] { // the outermost of a state that is known
+		if f.roots[part] {
+			leaf = strings.Join(parts[:i+2], "/")
+			break
+		}
+	}
+	root, worker := path.Dir(leaf), path.Base(leaf)
+	known := f.roots[path.Base(root)] && !strings.HasPrefix(worker, hookLeaf)
+	switch {
+	case (known || worker == l.WorkerID) && ownedByHive(filepath.Join(f.h.mount, root), f.Owner):
+		if worker != l.WorkerID {
+			*l = Living{PID: l.PID, Parent: l.Parent, Start: l.Start, Leader: l.Leader, UID: l.UID}
+		}
+		l.WorkerID, l.Cgroup, l.Proof = worker, leaf, ProofCgroup
+	case worker != l.WorkerID:
+		l.WorkerID = ""
+	}
+}
+
+// maxArgv bounds what is read of a process's arguments: see maxEnviron.
+const maxArgv = 256 << 10
 
 func argvOf(pid int) []string {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxArgv))
 	if err != nil || len(b) == 0 {
 		return nil
 	}

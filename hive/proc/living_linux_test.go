@@ -41,7 +41,7 @@ func TestFindLiving(t *testing.T) {
 	start(filepath.Join(logs, "cpu-5-aaaaaa.log"), proc.StampHook+"=mine/before_start")
 	start(filepath.Join(other, "cpu-6-aaaaaa.log"))
 
-	found, err := proc.FindLiving(t.Context(), logs, []string{"mine"})
+	found, err := proc.FindLiving(t.Context(), proc.Search{Logs: logs, States: []string{"mine"}, Owner: uint32(os.Geteuid())})
 	require.NoError(t, err)
 	byPID := map[int]proc.Living{}
 	for _, l := range found {

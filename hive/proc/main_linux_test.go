@@ -104,6 +104,10 @@ func worker(mode string, args []string) int {
 		return readKey(args)
 	case "hanging-dir": // args[0] is a directory, args[1] a user
 		return hangingDir(args)
+	case "become": // args: see become
+		return become(args)
+	case "endless": // as announce
+		return endless(args)
 	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
 		return record(args)
 	}

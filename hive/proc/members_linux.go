@@ -46,10 +46,11 @@ func SurveyMembers(ctx context.Context, trees []*Tree) (map[int][]Member, error)
 type survey struct {
 	trees   []*Tree
 	h       hierarchy
+	own     string         // cgroup of this process, relative to the mount; empty: not known
 	cgroups map[string]int // by path relative to the mount
 	logs    map[file]int
 	leases  map[lease]int
-	hooks   map[string]int // by mark of a command
+	hooks   map[string]int // by mark of a command, or the beginning of many
 	mains   map[int]int    // by PID, living main processes only
 	// roots are processes proven earlier, from which descent counts too.
 	roots map[procKey]int
@@ -72,13 +73,14 @@ func newSurvey(trees []*Tree) *survey {
 	}
 	if h, err := findHierarchy(); err == nil {
 		s.h = h
+		s.own, _ = h.of(os.Getpid())
 	}
 	for i, t := range trees {
-		if t.Cgroup != "" && s.h.mount != "" {
+		if _, ok := cgroupDir(t.Cgroup); ok {
 			s.cgroups[t.Cgroup] = i
 		}
 		if t.Log != "" {
-			if f, ok := logOf(t.Log); ok {
+			if f, _, ok := logOf(t.Log); ok {
 				s.logs[f] = i
 			}
 		}
@@ -167,19 +169,23 @@ func (s *survey) look(pid int) fact {
 		return fact{stat: st, tree: i}
 	}
 	i, proof := s.prove(&st)
+	if again, err := readStat(pid); i >= 0 && (err != nil || again.start != st.start) {
+		return fact{} // what proves it may have been read of another with its PID
+	}
 	return fact{stat: st, tree: i, proof: proof}
 }
 
 // prove looks for a proof that the process carries itself, strongest first.
 func (s *survey) prove(st *stat) (int, string) {
-	if i, ok := s.byCgroup(st.pid); ok {
+	at := s.cgroupOf(st.pid)
+	if i, ok := s.byCgroup(at); ok {
 		return i, ProofCgroup
 	}
-	if i, ok := s.byLog(st.living()); ok {
-		return i, ProofLog
+	if w, ok := s.byLog(st.living()); ok && s.vouched(w, st, at) {
+		return w.tree, ProofLog
 	}
-	if i, ok := s.byStamp(st.living()); ok {
-		return i, ProofStamp
+	if w, ok := s.byStamp(st); ok && s.vouched(w, st, at) {
+		return w.tree, ProofStamp
 	}
 	// A session keeps the number of its first process for as long as anybody is
 	// in it, and the number can be given out again after that process has ended:
@@ -193,12 +199,18 @@ func (s *survey) prove(st *stat) (int, string) {
 	return -1, ""
 }
 
-func (s *survey) byCgroup(pid int) (int, bool) {
-	if len(s.cgroups) == 0 {
-		return 0, false
+// cgroupOf returns the cgroup of a process relative to the mount; empty: it is not
+// known, or nothing depends on it.
+func (s *survey) cgroupOf(pid int) string {
+	if s.h.mount == "" || len(s.cgroups)+len(s.logs)+len(s.leases)+len(s.hooks) == 0 {
+		return ""
 	}
-	p, ok := s.h.of(pid)
-	if !ok {
+	p, _ := s.h.of(pid)
+	return p
+}
+
+func (s *survey) byCgroup(p string) (int, bool) {
+	if p == "" {
 		return 0, false
 	}
 	for ; ; p = path.Dir(p) {
@@ -211,9 +223,9 @@ func (s *survey) byCgroup(pid int) (int, bool) {
 	}
 }
 
-func (s *survey) byLog(pid int) (int, bool) {
+func (s *survey) byLog(pid int) (word, bool) {
 	if len(s.logs) == 0 {
-		return 0, false
+		return word{}, false
 	}
 	for _, fd := range []string{"/fd/1", "/fd/2"} {
 		f, ok := fileOf("/proc/" + strconv.Itoa(pid) + fd)
@@ -221,34 +233,46 @@ func (s *survey) byLog(pid int) (int, bool) {
 			continue
 		}
 		if i, ok := s.logs[f]; ok {
-			return i, true
+			return word{tree: i, proof: ProofLog, uid: s.trees[i].UID, secret: true}, true
 		}
 	}
-	return 0, false
+	return word{}, false
 }
 
-func (s *survey) byStamp(pid int) (int, bool) {
+func (s *survey) byStamp(st *stat) (word, bool) {
 	if len(s.leases) == 0 && len(s.hooks) == 0 {
-		return 0, false
+		return word{}, false
 	}
-	env := environ(pid, StampState, StampLease, StampHook)
+	env := environ(st.living(), StampState, StampLease, StampHook, StampProof)
 	if i, ok := s.leases[lease{env[StampState], env[StampLease]}]; ok && env[StampLease] != "" {
-		return i, true
+		return s.stampOf(i, env[StampProof])
 	}
-	return s.byHook(env[StampHook])
+	return s.byHook(st, env[StampHook], env[StampProof])
+}
+
+// stampOf is the word of a process with the stamps, or the mark, of a tree. If they were
+// given with a proof, they are nothing without it.
+func (s *survey) stampOf(i int, proof string) (word, bool) {
+	t := s.trees[i]
+	w := word{tree: i, proof: ProofStamp, uid: t.UID, secret: proven(proof, t.StampProof)}
+	return w, w.secret || t.StampProof == ""
 }
 
 // byHook finds a command by its mark, or by that of all commands of its hive.
-func (s *survey) byHook(mark string) (int, bool) {
+func (s *survey) byHook(st *stat, mark, proof string) (word, bool) {
 	if mark == "" {
-		return 0, false
+		return word{}, false
 	}
 	if i, ok := s.hooks[mark]; ok {
-		return i, true
+		return s.stampOf(i, proof)
 	}
 	state, _, _ := strings.Cut(mark, "/")
 	i, ok := s.hooks[hookMarks(state)]
-	return i, ok
+	if !ok {
+		return word{}, false
+	}
+	uid := ownerOf(st.pid)
+	return word{tree: i, proof: ProofStamp, uid: uid, secret: true}, proven(proof, proveCommand(s.trees[i].secret, mark, uid))
 }
 
 // dropSessions takes back what rested on a session whose main process has ended

@@ -51,7 +51,7 @@ func TestProofs(t *testing.T) {
 	log, err := os.OpenFile(tree.Log, os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)
 	defer log.Close()
-	stamps := []string{proc.StampState + "=" + tree.StateID, proc.StampLease + "=" + tree.LeaseID}
+	stamps := stampsOf(tree)
 
 	for name, c := range map[string]struct {
 		proof  string
@@ -62,10 +62,12 @@ func TestProofs(t *testing.T) {
 		"stamps":          {proc.ProofStamp, func(c *exec.Cmd) { c.Env = append(c.Env, stamps...) }},
 		"nothing":         {"", func(*exec.Cmd) {}},
 		"log on stdin":    {"", func(c *exec.Cmd) { c.Stdin = log }},
-		"another lease":   {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[0], proc.StampLease+"=other") }},
-		"another state":   {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[1], proc.StampState+"=other") }},
-		"a prefix of it":  {"", func(c *exec.Cmd) { c.Env = append(c.Env, "X"+stamps[0], "X"+stamps[1]) }},
-		"the lease alone": {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[1]) }},
+		"another lease":   {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[0], proc.StampLease+"=other", stamps[3]) }},
+		"another state":   {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[1], proc.StampState+"=other", stamps[3]) }},
+		"a prefix of it":  {"", func(c *exec.Cmd) { c.Env = append(c.Env, "X"+stamps[0], "X"+stamps[1], stamps[3]) }},
+		"the lease alone": {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[1], stamps[3]) }},
+		"no proof":        {"", func(c *exec.Cmd) { c.Env = append(c.Env, stamps[:3]...) }},
+		"a false proof":   {"", func(c *exec.Cmd) { c.Env = append(append(c.Env, stamps[:3]...), stamps[3]+"0") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pid := stranger(t, c.change)
@@ -214,7 +216,7 @@ func TestSurveyManyTrees(t *testing.T) {
 		_, tree := run(t, newSpec(t, "sleep", file))
 		announced(t, file)
 		pid := stranger(t, func(c *exec.Cmd) {
-			c.Env = append(c.Env, proc.StampState+"="+tree.StateID, proc.StampLease+"="+tree.LeaseID)
+			c.Env = append(c.Env, stampsOf(tree)...)
 		})
 		trees = append(trees, tree)
 		want[i] = pid
@@ -245,7 +247,7 @@ func TestOwnsAndListenPorts(t *testing.T) {
 	second := filepath.Join(t.TempDir(), "port")
 	stranger(t, func(c *exec.Cmd) {
 		c.Args = append(c.Args, second)
-		c.Env = []string{modeVar + "=listen", proc.StampState + "=" + tree.StateID, proc.StampLease + "=" + tree.LeaseID}
+		c.Env = append(stampsOf(tree), modeVar+"=listen")
 	})
 	member := uint16(announced(t, second))
 
@@ -308,10 +310,12 @@ func TestSweep(t *testing.T) {
 	spec := withCgroup(t, newSpec(t, "wipe", filepath.Join(t.TempDir(), "ready")))
 	p, tree := run(t, spec)
 	announced(t, spec.Argv[1])
-	stamped := stranger(t, func(c *exec.Cmd) {
-		c.Env = append(c.Env, proc.StampState+"="+tree.StateID, proc.StampLease+"=gone", proc.StampWorker+"=w")
-	})
-	strays, err := proc.Sweep(t.Context(), tree.StateID)
+	gone := &proc.Tree{StateID: tree.StateID, LeaseID: "gone", WorkerID: "w"}
+	gone.StampProof = proc.Prove(spec.Secret, gone.StateID, gone.LeaseID, gone.WorkerID, tree.UID)
+	stamped := stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, stampsOf(gone)...) })
+	unproven := stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, idsOf(gone)...) })
+	stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, idsOf(gone)[0], stampsOf(gone)[1], stampsOf(tree)[3]) })
+	strays, err := proc.Sweep(t.Context(), tree.StateID, spec.Secret)
 	require.NoError(t, err)
 	got := map[int]proc.Stray{}
 	for _, s := range strays {
@@ -321,10 +325,11 @@ func TestSweep(t *testing.T) {
 	}
 	program := filepath.Base(self(t))
 	require.Equal(t, map[int]proc.Stray{
-		p.PID(): {PID: p.PID(), WorkerID: spec.WorkerID, Proof: proc.ProofCgroup, Program: program},
-		stamped: {PID: stamped, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, Program: program},
+		p.PID():  {PID: p.PID(), WorkerID: spec.WorkerID, Proof: proc.ProofCgroup, UID: tree.UID, Program: program},
+		stamped:  {PID: stamped, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, UID: tree.UID, Program: program},
+		unproven: {PID: unproven, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, Unproven: true, UID: tree.UID, Program: program},
 	}, got)
-	none, err := proc.Sweep(t.Context(), "another-state-id")
+	none, err := proc.Sweep(t.Context(), "another-state-id", spec.Secret)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }

@@ -48,6 +48,9 @@ func (g *Gated) Process() *Process { return nil }
 // Cgroup returns nothing.
 func (g *Gated) Cgroup() string { return "" }
 
+// UID returns NoUser.
+func (g *Gated) UID() uint32 { return NoUser }
+
 // Open returns ErrUnsupported.
 func (g *Gated) Open(context.Context) (*Process, error) { return nil, ErrUnsupported }
 
@@ -125,10 +128,10 @@ func (t *Tree) Stop(context.Context, store.Stop) ([]Member, error) { return nil,
 func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return nil, ErrUnsupported }
 
 // Sweep returns ErrUnsupported.
-func Sweep(context.Context, string) ([]Stray, error) { return nil, ErrUnsupported }
+func Sweep(context.Context, string, store.Secret) ([]Stray, error) { return nil, ErrUnsupported }
 
 // FindLiving returns ErrUnsupported.
-func FindLiving(context.Context, string, []string) ([]Living, error) { return nil, ErrUnsupported }
+func FindLiving(context.Context, Search) ([]Living, error) { return nil, ErrUnsupported }
 
 // Judge returns Unknown and ErrUnsupported.
 func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
@@ -137,7 +140,9 @@ func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
 func Run(context.Context, Command) (Result, error) { return Result{}, ErrUnsupported }
 
 // EndCommands returns ErrUnsupported.
-func EndCommands(context.Context, string, bool) ([]Member, error) { return nil, ErrUnsupported }
+func EndCommands(context.Context, string, store.Secret, bool) ([]Member, error) {
+	return nil, ErrUnsupported
+}
 
 // NewReaper returns ErrUnsupported.
 func NewReaper(func(pid int)) (*Reaper, error) { return nil, ErrUnsupported }

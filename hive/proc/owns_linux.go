@@ -19,17 +19,11 @@ func (t *Tree) Owns(ctx context.Context, socks []sockets.Socket) (Ownership, err
 	if len(socks) == 0 {
 		return OwnerUnknown, nil
 	}
-	open := t.notByCgroup(socks)
-	if t.Main != nil {
-		open = without(ctx, open, t.Main.PID())
-	}
+	open := t.notByMain(ctx, t.notByCgroup(socks))
 	if len(open) > 0 {
-		members, err := t.memberPIDs(ctx)
-		if err != nil {
+		var err error
+		if open, err = t.notByMembers(ctx, open); err != nil {
 			return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
-		}
-		for pid := range members {
-			open = without(ctx, open, pid)
 		}
 	}
 	if ctx.Err() != nil {
@@ -50,38 +44,19 @@ func (t *Tree) whose(ctx context.Context, open []uint64) (Ownership, error) {
 	if err != nil {
 		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
 	}
-	members, err := t.memberPIDs(ctx)
+	open, err = t.notByMembers(ctx, t.notByMain(ctx, open))
 	if err != nil {
 		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
 	}
 	verdict := Ours
 	for _, inode := range open {
-		pids := holders[inode]
-		switch {
-		case slices.ContainsFunc(pids, func(pid int) bool { return members[pid] }):
-		case len(pids) > 0:
+		stillHas := func(pid int) bool { return openBy(ctx, pid)[inode] }
+		if slices.ContainsFunc(holders[inode], stillHas) {
 			return Foreign, nil
-		default:
-			verdict = OwnerUnknown
 		}
+		verdict = OwnerUnknown // a member may have had it
 	}
 	return verdict, nil
-}
-
-// memberPIDs returns the processes of the tree with the main process.
-func (t *Tree) memberPIDs(ctx context.Context) (map[int]bool, error) {
-	members, err := t.Members(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[int]bool, len(members)+1)
-	if t.Main != nil && t.Main.alive() {
-		out[t.Main.PID()] = true
-	}
-	for _, m := range members {
-		out[m.PID] = true
-	}
-	return out, nil
 }
 
 // holdersOf finds the processes that have the sockets open, as far as we may see.
@@ -124,13 +99,44 @@ func (t *Tree) notByCgroup(socks []sockets.Socket) []uint64 {
 	return open
 }
 
-// without takes away the sockets that pid has open, as far as we may see.
-func without(ctx context.Context, open []uint64, pid int) []uint64 {
-	if len(open) == 0 {
+// notByMain returns the sockets that the main process does not have open, as far as we
+// may see.
+func (t *Tree) notByMain(ctx context.Context, open []uint64) []uint64 {
+	if t.Main == nil || len(open) == 0 {
 		return open
 	}
-	var have map[uint64]bool
+	have := openBy(ctx, t.Main.PID())
+	if !t.Main.alive() { // what was read may be of another with its PID
+		return open
+	}
+	return without(open, have)
+}
+
+// notByMembers returns the sockets that no member has open, as far as we may see.
+func (t *Tree) notByMembers(ctx context.Context, open []uint64) ([]uint64, error) {
+	members, err := t.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if len(open) == 0 {
+			break
+		}
+		have := openBy(ctx, m.PID)
+		if st, err := readStat(m.PID); err == nil && st.start == m.Start {
+			open = without(open, have)
+		}
+	}
+	return open, nil
+}
+
+// openBy returns the sockets that a process has open, as far as we may see.
+func openBy(ctx context.Context, pid int) (have map[uint64]bool) {
 	forEach(1, func(int) { have, _ = socketsOf(ctx, pid) })
+	return have
+}
+
+func without(open []uint64, have map[uint64]bool) []uint64 {
 	return slices.DeleteFunc(slices.Clone(open), func(inode uint64) bool { return have[inode] })
 }
 
@@ -149,17 +155,11 @@ func (t *Tree) ListenPorts(ctx context.Context, snap *sockets.Snapshot) ([]uint1
 			grouped = grouped || s.CgroupID != 0
 		}
 	}
-	rest := t.notByCgroup(listening)
-	if t.Main != nil {
-		rest = without(ctx, rest, t.Main.PID())
-	}
+	rest := t.notByMain(ctx, t.notByCgroup(listening))
 	if _, ok := cgroupDir(t.Cgroup); !ok || !grouped {
-		members, err := t.memberPIDs(ctx)
-		if err != nil {
+		var err error
+		if rest, err = t.notByMembers(ctx, rest); err != nil {
 			return nil, fmt.Errorf("ports of tree: %w", err)
-		}
-		for pid := range members {
-			rest = without(ctx, rest, pid)
 		}
 	}
 	if err := ctx.Err(); err != nil {

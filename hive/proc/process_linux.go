@@ -153,7 +153,8 @@ func (p *Process) UID() (uint32, error) {
 // cannot be looked into is taken for the program. The gate is told by its
 // argv[0]: the program may be hive's own binary too.
 func (p *Process) AtGate() bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.id.PID) + "/cmdline")
+	var buf [len(gate.Arg0) + 1]byte // no more: a process says itself how long it is
+	b, err := readSmall("/proc/"+strconv.Itoa(p.id.PID)+"/cmdline", buf[:])
 	if err != nil || len(b) <= len(gate.Arg0) {
 		return false
 	}

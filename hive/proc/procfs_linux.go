@@ -152,15 +152,15 @@ func pids() ([]int, error) {
 // file identifies an open file whatever its name is now.
 type file struct{ dev, ino uint64 }
 
-// logOf identifies a worker's log. A symbolic link or a device that was put in its
+// logOf identifies a worker's log, and says whose it is. A symbolic link or a device that was put in its
 // place would make members of all who have that device open: with a link to
 // /dev/null most of the system's services, and a stop would end them.
-func logOf(path string) (file, bool) {
+func logOf(path string) (log file, owner uint32, ok bool) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return file{}, false
+		return file{}, NoUser, false
 	}
-	return file{dev: uint64(st.Dev), ino: st.Ino}, true //nolint:unconvert // Dev is 32 bits wide on some architectures
+	return file{dev: uint64(st.Dev), ino: st.Ino}, st.Uid, true //nolint:unconvert // Dev is 32 bits wide on some architectures
 }
 
 func fileOf(path string) (file, bool) {
@@ -169,28 +169,6 @@ func fileOf(path string) (file, bool) {
 		return file{}, false
 	}
 	return file{dev: uint64(st.Dev), ino: st.Ino}, true //nolint:unconvert // Dev is 32 bits wide on some architectures
-}
-
-// environ returns the value of each wanted variable in the process's
-// environment as it is in its memory now.
-func environ(pid int, names ...string) map[string]string {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return nil
-	}
-	var out map[string]string
-	for kv := range bytes.SplitSeq(b, []byte{0}) {
-		for _, name := range names {
-			if len(kv) <= len(name) || kv[len(name)] != '=' || string(kv[:len(name)]) != name {
-				continue
-			}
-			if out == nil {
-				out = make(map[string]string, len(names))
-			}
-			out[name] = string(kv[len(name)+1:])
-		}
-	}
-	return out
 }
 
 // programOf names a process for a person.

@@ -52,10 +52,21 @@ func (s *Spec) child() (*child, error) {
 		argv: s.Argv, env: s.Env, dir: s.Dir, log: s.Log,
 		foreground: s.Foreground, cgroup: s.Cgroup, stateID: s.StateID,
 	}
-	if !s.Foreground {
-		c.env = s.stamped()
+	if err := c.check(s.User, s.NoNewPrivs); err != nil {
+		return nil, err
 	}
-	return c, c.check(s.User, s.NoNewPrivs)
+	if !s.Foreground {
+		c.env = s.stamped(c.uid())
+	}
+	return c, nil
+}
+
+// uid is the user as whom the child is started.
+func (c *child) uid() uint32 {
+	if c.user != nil {
+		return c.user.UID
+	}
+	return uint32(os.Geteuid())
 }
 
 // check finds what would otherwise look like a failure of the gate.
@@ -151,7 +162,7 @@ func (c *child) fork(f *files) (*Gated, error) {
 		leaf.Close()
 	}
 	g := &Gated{
-		p: p, cgroup: cgroup, word: c.word(),
+		p: p, cgroup: cgroup, word: c.word(), uid: c.uid(),
 		open:   os.NewFile(uintptr(f.open), "gate"),
 		report: os.NewFile(uintptr(f.report), "gate report"),
 	}

@@ -195,6 +195,8 @@ func TestWhatTheWorkerGets(t *testing.T) {
 	require.Contains(t, env, "RBEEHIVE_STATE="+spec.StateID)
 	require.Contains(t, env, "RBEEHIVE_LEASE="+spec.LeaseID)
 	require.Contains(t, env, "RBEEHIVE_WORKER="+spec.WorkerID)
+	require.Contains(t, env, "RBEEHIVE_PROOF="+proc.Prove(spec.Secret, spec.StateID, spec.LeaseID, spec.WorkerID, uint32(os.Geteuid())))
+	require.NotContains(t, strings.Join(env, "\n"), string(spec.Secret))
 	require.Contains(t, env, "SPT_NOENV=1")
 	require.Contains(t, env, "OWN=1")
 	for _, kv := range env {

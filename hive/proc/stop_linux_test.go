@@ -120,7 +120,7 @@ func TestStopScopeTree(t *testing.T) {
 	_, tree := run(t, newSpec(t, "stubborn"))
 	pid := stranger(t, func(c *exec.Cmd) {
 		c.Args = append(c.Args, "4", file)
-		c.Env = []string{modeVar + "=exit-on-term", proc.StampState + "=" + tree.StateID, proc.StampLease + "=" + tree.LeaseID}
+		c.Env = append(stampsOf(tree), modeVar+"=exit-on-term")
 	})
 	announced(t, file)
 	killed, err := proc.Identify(pid)

@@ -5,18 +5,23 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"rbeehive/store"
 )
 
-// Sweep returns every process that has a mark of this hive on it: the stamp of
-// its state id, or a place in a cgroup root of that name. It does not say whether
-// a record exists; the caller compares. It reads /proc once, with at most four
+// Sweep returns every process that has a mark of this hive on it: the stamps of its
+// state id, proven by the state's secret for the process's own user, or a place in a
+// cgroup root of that name that hive's user or root has made. It does not say whether
+// a record exists; the caller compares. Stamps without any proof are returned too
+// (Stray.Unproven): hives have given such. It reads /proc once, with at most four
 // readers. Processes that have neither mark, because they overwrote their
 // environment and there is no cgroup, are found only through the log of a known
 // worker: see SurveyMembers. Commands are left out: those of this hive are known,
 // and those of one that was killed are ended by EndCommands.
-func Sweep(ctx context.Context, stateID string) ([]Stray, error) {
+func Sweep(ctx context.Context, stateID string, secret store.Secret) ([]Stray, error) {
 	if stateID == "" {
 		return nil, nil
 	}
@@ -24,11 +29,13 @@ func Sweep(ctx context.Context, stateID string) ([]Stray, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
-	root, self := rootName(stateID), os.Getpid()
+	s := &sweeper{stateID: stateID, secret: secret}
+	s.h, _ = findHierarchy() // without one nobody is in a cgroup of hive's
+	self := os.Getpid()
 	strays := make([]Stray, len(all))
 	forEach(len(all), func(i int) {
 		if ctx.Err() == nil && all[i] != self {
-			strays[i] = strayOf(all[i], root, stateID)
+			strays[i] = s.look(all[i])
 		}
 	})
 	if err := ctx.Err(); err != nil {
@@ -37,47 +44,68 @@ func Sweep(ctx context.Context, stateID string) ([]Stray, error) {
 	return slices.DeleteFunc(strays, func(s Stray) bool { return s.PID == 0 }), nil
 }
 
-// strayOf returns PID 0 for a process without a mark.
-func strayOf(pid int, root, stateID string) Stray {
+type sweeper struct {
+	h       hierarchy
+	stateID string
+	secret  store.Secret
+}
+
+// look returns PID 0 for a process without a mark.
+func (s *sweeper) look(pid int) Stray {
 	st, err := readStat(pid)
 	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
 		return Stray{}
 	}
-	stray := Stray{PID: pid, Start: st.start}
-	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook)
-	if strings.HasPrefix(env[StampHook], hookMarks(stateID)) {
+	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
+	if strings.HasPrefix(env[StampHook], hookMarks(s.stateID)) {
 		return Stray{} // see EndCommands
 	}
-	if env[StampState] == stateID {
-		stray.Proof, stray.LeaseID, stray.WorkerID = ProofStamp, env[StampLease], env[StampWorker]
-	}
-	leaf, ok := leafBelow(pid, root)
+	stray := Stray{PID: pid, Start: st.start, UID: ownerOf(pid)}
+	s.byStamp(&stray, &st, env)
+	leaf, ok := s.leafOf(pid)
 	if strings.HasPrefix(leaf, hookLeaf) {
 		return Stray{}
 	}
 	if ok {
-		stray.Proof = ProofCgroup
+		stray.Proof, stray.Unproven = ProofCgroup, false
 		if stray.WorkerID == "" {
 			stray.WorkerID = leaf
 		}
 	}
-	if stray.Proof == "" {
+	if again, err := readStat(pid); stray.Proof == "" || err != nil || again.start != st.start {
 		return Stray{}
 	}
 	stray.Program = programOf(&st)
 	return stray
 }
 
-// leafBelow finds root anywhere in the process's cgroup path: hive may have been
-// started in another cgroup this time.
-func leafBelow(pid int, root string) (string, bool) {
-	p, ok := cgroupOf(pid)
+func (s *sweeper) byStamp(stray *Stray, st *stat, env map[string]string) {
+	if env[StampState] != s.stateID || stray.UID == NoUser {
+		return
+	}
+	switch proof := env[StampProof]; {
+	case proven(proof, Prove(s.secret, s.stateID, env[StampLease], env[StampWorker], stray.UID)):
+	case proof == "" && !gainedRights(st.living()):
+		stray.Unproven = true
+	default:
+		return
+	}
+	stray.Proof, stray.LeaseID, stray.WorkerID = ProofStamp, env[StampLease], env[StampWorker]
+}
+
+// leafOf finds a root of the state anywhere in the process's cgroup path: hive may
+// have been started in another cgroup this time.
+func (s *sweeper) leafOf(pid int) (string, bool) {
+	if s.h.mount == "" {
+		return "", false
+	}
+	p, ok := s.h.of(pid)
 	if !ok {
 		return "", false
 	}
 	parts := strings.Split(path.Clean(p), "/")
-	i := slices.Index(parts, root)
-	if i < 0 {
+	i := slices.Index(parts, rootName(s.stateID))
+	if i < 0 || !ownedByHive(filepath.Join(s.h.mount, path.Join(parts[:i+1]...)), uint32(os.Geteuid())) {
 		return "", false
 	}
 	if i+1 == len(parts) {

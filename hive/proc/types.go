@@ -9,6 +9,8 @@ const (
 	StampState  = "RBEEHIVE_STATE"
 	StampLease  = "RBEEHIVE_LEASE"
 	StampWorker = "RBEEHIVE_WORKER"
+	// StampProof proves the others, or StampHook: see Prove.
+	StampProof = "RBEEHIVE_PROOF"
 )
 
 // Spec is what Start needs to know.
@@ -37,8 +39,10 @@ type Spec struct {
 	// worker's id, which is never used again. Empty: none. Where there is no
 	// writable cgroup v2 the process is started without, and Gated.Cgroup is empty.
 	Cgroup string
-	// LeaseID, WorkerID and StateID become the stamps.
+	// LeaseID, WorkerID and StateID become the stamps, which Secret proves; nil: they
+	// are not proven, and count for a process of its user only.
 	LeaseID, WorkerID, StateID string
+	Secret                     store.Secret
 	// Foreground makes a child that takes the caller's place instead of a worker:
 	// it keeps the caller's session, process group and terminal, has descriptors 0
 	// to 2 of the caller as its standard files, and Env as it is. It has no log, no
@@ -72,8 +76,8 @@ func (v Verdict) String() string {
 // The proofs of membership, strongest first.
 const (
 	ProofCgroup  = "cgroup"  // it is in the worker's cgroup
-	ProofLog     = "log"     // its stdout or stderr is the worker's log, a regular file, by device and inode
-	ProofStamp   = "stamp"   // its environment has the stamps of the lease, or the mark of the command
+	ProofLog     = "log"     // its stdout or stderr is the worker's log, a regular file, by device and inode, and it is vouched for
+	ProofStamp   = "stamp"   // its environment has the stamps of the lease, or the mark of the command, and it is vouched for
 	ProofSession = "session" // it is in the session of the worker's living main process
 	ProofDescent = "descent" // it descends from a process of the worker
 )
@@ -94,6 +98,10 @@ type Stray struct {
 	// WorkerID is from the stamp, else the name of the leaf cgroup (see Spec.Cgroup).
 	WorkerID string
 	Proof    string // ProofCgroup or ProofStamp
+	// Unproven stamps have no proof, as those of a hive that gave none. They count for
+	// a worker only if it was started so, as user UID.
+	Unproven bool
+	UID      uint32 // the process's user; NoUser where that is not one
 	Program  string // as in Member
 }
 
@@ -107,6 +115,8 @@ type Living struct {
 	LeaseID     string
 	Cgroup      string // that hive made for the worker, relative to the mount; empty: it is in none
 	Proof       string // the strongest one: ProofCgroup, ProofLog or ProofStamp
+	Proven      bool   // its stamps have the proof; else they are what its user says
+	UID         uint32 // its user; NoUser where that is not one
 	Program     string // as in Member
 	Argv        []string
 	Dir         string // working directory; empty: it cannot be seen
@@ -124,8 +134,23 @@ type Tree struct {
 	Log string
 	// StateID, LeaseID and WorkerID are the stamps.
 	StateID, LeaseID, WorkerID string
+	// UID is the user as whom the main process was started.
+	UID uint32
+	// StampProof is what proves the stamps (see Prove). Empty: they were given without
+	// one; then they count for processes of UID only.
+	StampProof string
 
-	hook string // the mark of a command; ending in a slash: of all that begin so
+	hook   string       // the mark of a command; ending in a slash: of all that begin so
+	secret store.Secret // proves the mark, where hook is of more than one
+}
+
+// Search is what FindLiving looks for.
+type Search struct {
+	Logs    string                  // directory of logs, WORKER.log each
+	States  []string                // state ids
+	Secrets map[string]store.Secret // by state id, as far as they are known
+	// Owner is whose the states are: hive's user.
+	Owner uint32
 }
 
 // Ownership says whose a socket is. The zero value is OwnerUnknown.

@@ -53,6 +53,9 @@ func (d *decision) decide() store.Content {
 		}
 	}
 	d.otherLeases()
+	for _, l := range d.seen.forged {
+		d.apart = append(d.apart, fmt.Sprintf("%s (pid %d, uid %d): it has the stamps of worker %s without their proof", l.Program, l.PID, l.UID, l.WorkerID))
+	}
 	d.names()
 	d.jobs()
 	d.events()
@@ -65,6 +68,7 @@ func (d *decision) meta() {
 	c := &d.content
 	if len(d.seen.states) > 0 {
 		c.StateID = d.seen.states[0]
+		c.Secret = d.seen.secrets[c.StateID]
 	}
 	for _, v := range append(slices.Clone(file.MachineIDs), backup.MachineIDs...) {
 		c.MachineID = cmp.Or(c.MachineID, v.Record)
@@ -141,11 +145,11 @@ func (d *decision) keepLiving(id string, versions []store.Version[store.Worker])
 	if !held || l.State == store.LeaseQuarantined && g.main != nil {
 		l = store.Lease{LeaseID: w.LeaseID, Kind: store.LeaseWorker, State: store.LeaseHeld, AcquiredAt: w.StartedAt}
 	}
-	l.Port, l.Ports, l.WorkerID, l.Owner, l.Identity, l.Cgroup = w.Port, leasePorts(ports), id, w.Name, w.Identity, w.Cgroup
+	l.Port, l.Ports, l.WorkerID, l.Owner, l.Identity, l.Cgroup, l.StampUID = w.Port, leasePorts(ports), id, w.Name, w.Identity, w.Cgroup, w.StampUID
 	d.give(ports, w.LeaseID)
 	d.content.Leases = append(d.content.Leases, l)
 	d.content.Workers = append(d.content.Workers, w)
-	kept := Kept{WorkerID: id, Port: w.Port, From: from}
+	kept := Kept{WorkerID: id, Port: w.Port, From: from, Proof: g.proof()}
 	if g.main != nil {
 		kept.PID = g.main.PID
 	}
@@ -193,11 +197,20 @@ func revived(w store.Worker, g *group) store.Worker {
 	first := g.first()
 	w.LeaseID = cmp.Or(first.LeaseID, w.LeaseID)
 	w.Cgroup = cmp.Or(first.Cgroup, w.Cgroup)
+	w.StampUID = stampUID(first, w.StampUID)
 	if !same || w.State.Ended() || w.State == store.WorkerBackoff {
 		w.State, w.Reason, w.Desired = store.WorkerRunning, "", store.DesiredRunning
 		w.Exit, w.EndedAt, w.ReadyAt, w.NextTry = nil, nil, nil, nil
 	}
 	return w
+}
+
+// stampUID is the user of a process whose stamps are proven, else what its record says.
+func stampUID(l proc.Living, recorded *uint32) *uint32 {
+	if l.Proven {
+		return &l.UID
+	}
+	return recorded
 }
 
 // workerName is the form of a worker's id: type, port, and six characters.
@@ -230,6 +243,9 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 	if w.StartedAt.IsZero() {
 		w.StartedAt = d.now
 	}
+	if first.UID != proc.NoUser {
+		w.StampUID = &first.UID
+	}
 	w.Ports = []uint16{w.Port}
 	for next := w.Port + 1; slices.Contains(g.ports, next); next++ {
 		w.Ports = append(w.Ports, next) // it may have leased several in a row
@@ -257,7 +273,7 @@ func (d *decision) keepRecord(v store.Version[store.Worker]) {
 	l, held := d.leaseOf(w.LeaseID)
 	if _, conflict := d.holder(ports); v.Source <= store.FromLost && !conflict && !d.ended[w.LeaseID] {
 		if !held {
-			l = store.Lease{LeaseID: w.LeaseID, Kind: store.LeaseWorker, State: store.LeaseHeld, AcquiredAt: w.StartedAt, Cgroup: w.Cgroup, Identity: w.Identity}
+			l = store.Lease{LeaseID: w.LeaseID, Kind: store.LeaseWorker, State: store.LeaseHeld, AcquiredAt: w.StartedAt, Cgroup: w.Cgroup, Identity: w.Identity, StampUID: w.StampUID}
 		}
 		l.Port, l.Ports, l.WorkerID = w.Port, leasePorts(ports), w.WorkerID
 		d.give(ports, w.LeaseID)

@@ -55,6 +55,33 @@ func lastTime(w store.Worker) time.Time {
 	return t
 }
 
+// secrets returns the secrets of states, as far as it is certain which state's they are:
+// both are of now, or there is no other.
+func (k *known) secrets() map[string]store.Secret {
+	all := map[string]store.Secret{}
+	for _, g := range []*store.Gathered{k.backup, k.file} {
+		alone := len(distinct(g.StateIDs)) == 1 && len(distinct(g.Secrets)) == 1
+		for _, secret := range g.Secrets {
+			for _, id := range g.StateIDs {
+				now := id.Source == store.FromTree || id.Source == store.FromBackup
+				if alone || now && secret.Source == id.Source {
+					all[id.Record] = secret.Record
+				}
+			}
+		}
+	}
+	return all
+}
+
+// distinct returns the records without doubles.
+func distinct[T ~string | ~[]byte](versions []store.Version[T]) map[string]bool {
+	set := map[string]bool{}
+	for _, v := range versions {
+		set[string(v.Record)] = true
+	}
+	return set
+}
+
 // states returns every state id that the files name, best first.
 func (k *known) states() (ids []string) {
 	for _, v := range append(slices.Clone(k.file.StateIDs), k.backup.StateIDs...) {
@@ -67,8 +94,10 @@ func (k *known) states() (ids []string) {
 
 // seen is what the processes say.
 type seen struct {
-	states []string // state ids, best first
-	alive  map[string]*group
+	states  []string // state ids, best first
+	secrets map[string]store.Secret
+	alive   map[string]*group
+	forged  []proc.Living // stamps without the proof that they should have
 }
 
 // group is the living processes of one worker.
@@ -82,12 +111,16 @@ type group struct {
 
 // observe groups the processes by worker, and finds each one's main process.
 func observe(ctx context.Context, k *known, found []proc.Living, states []string) (*seen, error) {
-	s := &seen{states: states, alive: map[string]*group{}}
+	s := &seen{states: states, secrets: k.secrets(), alive: map[string]*group{}}
+	records := k.workers()
 	for _, l := range found {
+		if s.unproven(l, records[l.WorkerID]) {
+			s.forged = append(s.forged, l)
+			continue
+		}
 		g := s.group(l.WorkerID)
 		g.found = append(g.found, l)
 	}
-	records := k.workers()
 	for id, versions := range records {
 		for _, v := range versions {
 			s.judge(id, v)
@@ -105,6 +138,17 @@ func observe(ctx context.Context, k *known, found []proc.Living, states []string
 		}
 	}
 	return s, nil
+}
+
+// unproven reports whether a process has nothing but stamps, without the proof that the
+// worker was started with. Without the secret nobody can tell.
+func (s *seen) unproven(l proc.Living, versions []store.Version[store.Worker]) bool {
+	if _, known := s.secrets[l.StateID]; !known || l.Proof != proc.ProofStamp || l.Proven {
+		return false
+	}
+	return slices.ContainsFunc(versions, func(v store.Version[store.Worker]) bool {
+		return v.Record.LeaseID == l.LeaseID && v.Record.StampUID != nil
+	})
 }
 
 func (s *seen) group(id string) *group {
@@ -203,7 +247,9 @@ func (g *group) findPorts(ctx context.Context) error {
 	}
 	defer p.Close()
 	first := g.first()
-	g.ports, err = (&proc.Tree{Main: p, Identity: *g.main, Cgroup: first.Cgroup, StateID: first.StateID, LeaseID: first.LeaseID}).ListenPorts(ctx, snap)
+	g.ports, err = (&proc.Tree{
+		Main: p, Identity: *g.main, Cgroup: first.Cgroup, WorkerID: first.WorkerID, StateID: first.StateID, LeaseID: first.LeaseID, UID: first.UID,
+	}).ListenPorts(ctx, snap)
 	return err
 }
 
@@ -218,4 +264,20 @@ func (g *group) first() proc.Living {
 		return g.found[0]
 	}
 	return proc.Living{}
+}
+
+// proof says by what the first process was taken for the worker.
+func (g *group) proof() string {
+	first := g.first()
+	switch {
+	case first.Proof == proc.ProofCgroup:
+		return "its cgroup"
+	case g.main != nil && (first.Proof == "" || first.PID != g.main.PID):
+		return "the recorded identity"
+	case first.Proof == proc.ProofLog:
+		return "its log"
+	case first.Proven:
+		return "its stamps"
+	}
+	return "its stamps and its user"
 }

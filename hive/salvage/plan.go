@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"rbeehive/hive/proc"
@@ -28,6 +29,8 @@ type Kept struct {
 	Port     uint16
 	PID      int // 0: only processes of it are left, and not the main one
 	From     string
+	// Proof says by what the process was taken for the worker, in words.
+	Proof string
 }
 
 // Plan is what a salvage would do.
@@ -184,31 +187,55 @@ func good(ctx context.Context, path string) bool {
 }
 
 // look finds the living workers. Whose log is in this directory is of this state,
-// and its stamp says what that is called, if the file does not.
+// and its stamp says what that is called, if the file does not. From a process of
+// another user than hive's that is taken for what hive may run, not for who else may
+// be a worker.
 func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
-	logs := filepath.Join(p.DataDir, "logs")
-	states := k.states()
-	found, err := proc.FindLiving(ctx, logs, states)
+	owner, err := ownerOf(p.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	more := len(states)
+	what := proc.Search{Logs: filepath.Join(p.DataDir, "logs"), States: k.states(), Secrets: k.secrets(), Owner: owner}
+	found, err := proc.FindLiving(ctx, what)
+	if err != nil {
+		return nil, err
+	}
+	more := len(what.States)
 	for _, l := range found {
-		if l.StateID != "" && !slices.Contains(states, l.StateID) {
-			states = append(states, l.StateID)
+		if l.StateID == "" || slices.Contains(what.States, l.StateID) {
+			continue
+		}
+		if err := store.Unclaimed(l.StateID); err != nil {
+			return nil, fmt.Errorf("state id %s, which %s (pid %d) has in its stamps: %w: these are that hive's workers; stop it first", l.StateID, l.Program, l.PID, err)
+		}
+		if l.UID == owner {
+			what.States = append(what.States, l.StateID)
 		}
 	}
-	if len(states) > more {
-		if found, err = proc.FindLiving(ctx, logs, states); err != nil {
+	if len(what.States) > more {
+		if found, err = proc.FindLiving(ctx, what); err != nil {
 			return nil, err
 		}
 	}
-	for _, id := range states {
+	for _, id := range what.States {
 		if err := store.Unclaimed(id); err != nil {
 			return nil, fmt.Errorf("state id %s: %w: these are that hive's workers; stop it first", id, err)
 		}
 	}
-	return observe(ctx, k, found, states)
+	return observe(ctx, k, found, what.States)
+}
+
+// ownerOf returns whose a directory is.
+func ownerOf(dir string) (uint32, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, fmt.Errorf("%s: the system does not say whose it is", dir)
+	}
+	return st.Uid, nil
 }
 
 // Aside is where the damaged file will be, or is; empty: there is none.

@@ -328,3 +328,81 @@ func (w *wreck) damaged(t *testing.T, file []byte) bool {
 	require.NoError(t, o.Close())
 	return found != nil
 }
+
+// Other users' processes have put the ids of a worker into their environment, and somebody
+// has passed the worker's log to one of them: none is taken for a worker, whether the
+// secret can be read or not.
+func TestSalvageTakesNoForgery(t *testing.T) {
+	if os.Geteuid() != 0 {
+		const why = "only root can start a program as another user"
+		require.NotEqual(t, "1", os.Getenv("HIVE_TEST_STRICT"), "would be skipped: "+why)
+		t.Skip(why)
+	}
+	binary := filepath.Join(t.TempDir(), "hive")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "rbeehive/cmd/hive")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	y, err := yard.New(binary, 4, "[]")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, y.Clear()) })
+	w := &wreck{T: t, yard: y, data: filepath.Join(y.Dir, "data")}
+	h := w.start()
+	id := w.spawn(h, 1, "x")[0]
+	live, err := h.Live(t.Context())
+	require.NoError(t, err)
+	info, err := h.Info(t.Context())
+	require.NoError(t, err)
+	h.Kill()
+	file, err := os.ReadFile(w.db())
+	require.NoError(t, err)
+
+	worker := live[id]
+	log, err := os.OpenFile(filepath.Join(w.data, "logs", id+".log"), os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	defer log.Close()
+	sleep := func(uid uint32, out *os.File, env ...string) int {
+		cmd := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+		cmd.Dir, cmd.Env, cmd.Stdout = "/", append(env, "RBEEHIVE_STATE="+info.StateID), out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	mine := []string{"RBEEHIVE_LEASE=" + *worker.LeaseID, "RBEEHIVE_WORKER=" + id}
+	sleep(12345, nil, mine...)
+	sleep(12345, nil, "RBEEHIVE_LEASE=l", "RBEEHIVE_WORKER=cpu-8080-forged")
+	sleep(12345, log, mine...)
+	sleep(12345, log)
+	unproven := sleep(0, nil, mine...)
+	sleep(0, nil, append(mine, "RBEEHIVE_PROOF="+strings.Repeat("0", 64))...)
+
+	known, lost := append(make([]byte, 2*4096), file[2*4096:]...), make([]byte, len(file))
+	plan := func(damaged []byte) *salvage.Plan {
+		require.NoError(t, os.WriteFile(w.db(), damaged, 0o600))
+		p, err := salvage.Make(t.Context(), w.data)
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		return p
+	}
+	apart := []string{fmt.Sprintf("sleep (pid %d, uid 0): it has the stamps of worker %s without their proof", unproven, id)}
+	for _, damaged := range [][]byte{known, lost} {
+		p := plan(damaged)
+		require.Len(t, p.Living, 1, "%+v", p.Living)
+		require.Equal(t, *worker.PID, p.Living[0].PID)
+		require.NotEmpty(t, p.Living[0].Proof)
+		if &damaged[0] == &known[0] {
+			require.Equal(t, apart, p.Apart)
+		}
+	}
+	require.NoError(t, syscall.Kill(*worker.PID, syscall.SIGKILL))
+	require.Eventually(t, func() bool { return !yard.IsWorker(*worker.PID, id) }, 20*time.Second, time.Millisecond)
+	p := plan(known)
+	require.Empty(t, p.Living)
+	require.Equal(t, apart, p.Apart)
+	// Without the secret the two of hive's own user are as good as the worker.
+	p = plan(lost)
+	for _, k := range p.Living {
+		require.Contains(t, []string{"its stamps and its user"}, k.Proof, "%+v", k)
+	}
+}

@@ -56,6 +56,7 @@ var findingHints = map[string]string{
 	"member_without_record": "end it by hand, or set audit.orphans: kill for what ended leases leave behind",
 	"not_listening":         "hivectl logs WORKER; hivectl stop WORKER, and start it again",
 	"foreign_listener":      "end the program that is named; the worker is ready again when it serves alone",
+	"other_address":         "nothing need be done: the worker is as well as before; on the worker's port the program that is named may be mistaken for it",
 	"shared_port":           "end the program that is named; the worker is ready again when it serves alone",
 	"unleased_port":         "lease the port to the worker too (ports in its entry), or give it another one outside the range",
 	"contested_port":        "two hives lease the same port: give them different ranges, and restart one worker",

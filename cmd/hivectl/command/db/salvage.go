@@ -76,7 +76,7 @@ func (s *Salvage) Lines() []string {
 	}
 	say("living workers, which hive will take back as they are: %d", len(p.Living))
 	for _, k := range p.Living {
-		say("  %s  port %d  pid %d  record from %s", k.WorkerID, k.Port, k.PID, k.From)
+		say("  %s  port %d  pid %d  by %s  record from %s", k.WorkerID, k.Port, k.PID, k.Proof, k.From)
 	}
 	for _, list := range []struct {
 		what  string
@@ -107,6 +107,7 @@ func (s *Salvage) JSON() any {
 		Port     uint16 `json:"port"`
 		PID      int    `json:"pid"`
 		From     string `json:"from"`
+		Proof    string `json:"proof"`
 	}
 	living := []worker{}
 	for _, k := range p.Living {

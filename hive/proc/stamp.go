@@ -1,0 +1,44 @@
+package proc
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"math"
+	"strconv"
+	"strings"
+
+	"rbeehive/store"
+)
+
+// NoUser is the uid of nobody: the kernel gives it to no process.
+const NoUser = math.MaxUint32
+
+// Prove returns the value of StampProof in the environment of a worker that is started
+// as user uid: an HMAC-SHA256 of the stamps and the uid with the secret of the state, in
+// hexadecimal. A process's environment can be read by its own user and root only, so
+// whoever has the value got it from hive or from a process of that user. Empty without
+// a secret.
+func Prove(secret store.Secret, stateID, leaseID, workerID string, uid uint32) string {
+	return sign(secret, "worker", stateID, leaseID, workerID, uid)
+}
+
+// proveCommand is Prove for the mark of a command.
+func proveCommand(secret store.Secret, mark string, uid uint32) string {
+	return sign(secret, "command", mark, "", "", uid)
+}
+
+// sign takes what can be in an environment, so no part has a zero byte in it.
+func sign(secret store.Secret, what, a, b, c string, uid uint32) string {
+	if len(secret) == 0 {
+		return ""
+	}
+	mac := hmac.New(sha256.New, secret)
+	_, _ = mac.Write([]byte(strings.Join([]string{what, a, b, c, strconv.FormatUint(uint64(uid), 10)}, "\x00"))) // a hash takes all
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// proven compares in constant time. An empty expectation is met by nothing.
+func proven(have, want string) bool {
+	return want != "" && hmac.Equal([]byte(have), []byte(want))
+}
