@@ -51,9 +51,13 @@ func hiveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		ts.Check(d.stop())
 	case "log":
-		text := ts.ReadFile(d.log)
-		if len(args) != 2 || !regexp.MustCompile(args[1]).MatchString(text) {
-			ts.Fatalf("no match for %q in:\n%s", args[1:], text)
+		if len(args) != 2 {
+			ts.Fatalf("usage: hive log PATTERN")
+		}
+		want := regexp.MustCompile(args[1])
+		// What hive prints comes a moment after it serves.
+		if until(10*time.Second, func() bool { return want.MatchString(ts.ReadFile(d.log)) }) != nil {
+			ts.Fatalf("no match for %q in:\n%s", args[1], ts.ReadFile(d.log))
 		}
 	default:
 		ts.Fatalf("hive %s: unknown", args[0])
