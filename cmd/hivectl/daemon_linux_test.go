@@ -54,10 +54,13 @@ func hiveCmd(ts *testscript.TestScript, neg bool, args []string) {
 		if len(args) != 2 {
 			ts.Fatalf("usage: hive log PATTERN")
 		}
-		want := regexp.MustCompile(args[1])
-		// What hive prints comes a moment after it serves.
-		if until(10*time.Second, func() bool { return want.MatchString(ts.ReadFile(d.log)) }) != nil {
-			ts.Fatalf("no match for %q in:\n%s", args[1], ts.ReadFile(d.log))
+		// hive serves a moment before it prints its banner.
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(10 * time.Second); !regexp.MustCompile(args[1]).MatchString(ts.ReadFile(d.log)); <-tick.C {
+			if time.Now().After(deadline) {
+				ts.Fatalf("no match for %q in:\n%s", args[1:], ts.ReadFile(d.log))
+			}
 		}
 	default:
 		ts.Fatalf("hive %s: unknown", args[0])
