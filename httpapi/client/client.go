@@ -90,7 +90,7 @@ func New(opts Options) (*Client, error) {
 		c.targets = append(c.targets, t)
 	}
 	if len(c.targets) == 1 {
-		c.targets[0].named = true
+		c.targets[0].named = opts.Addr != ""
 		c.chosen.Store(&c.targets[0])
 	}
 	if opts.Token != "" && canSeeOwners {

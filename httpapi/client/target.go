@@ -21,7 +21,7 @@ type target struct {
 	addr   string // as given
 	base   string // URL without a trailing slash
 	socket string // path of a unix socket; empty: TCP
-	named  bool   // it is the only one: somebody has asked for it
+	named  bool   // somebody has asked for it
 }
 
 // parseAddr reads an address as Options.Addr has it.
@@ -79,9 +79,9 @@ func (c *Client) Denied() string {
 	return ""
 }
 
-// locate returns the hive's address. It blocks where there are several: until one of
-// them has taken a connection, for a dialTimeout each. Nothing answers is the error
-// of the last one, and of those that this user may not open.
+// locate returns the hive's address. Where there are several it blocks until one of them
+// has taken a connection, for a dialTimeout each. If none does, the error is that of the
+// last one, and of those that this user may not open.
 func (c *Client) locate(ctx context.Context) (*target, error) {
 	if t := c.chosen.Load(); t != nil {
 		return t, nil
