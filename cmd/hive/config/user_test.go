@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -16,6 +17,9 @@ func loadAs(t *testing.T, p place, uid int, user string) (*config.Config, error)
 	t.Helper()
 	fs := pflag.NewFlagSet("hive", pflag.ContinueOnError)
 	config.Flags(fs)
+	if _, err := os.Stat("hive.yaml"); err == nil {
+		require.NoError(t, fs.Parse([]string{"--config", "hive.yaml"})) // which root is not looking for
+	}
 	return config.Load(config.Options{Flags: fs, UID: uid, EtcDir: filepath.Join(p.dir, "etc"), DefaultWorkerUser: user})
 }
 
