@@ -98,6 +98,8 @@ func worker(mode string, args []string) int {
 		return startAs(args)
 	case "runner": // runs a command: args[0] state id, args[1] its log, the mode and the arguments of the command
 		return runner(args)
+	case "without-clone3": // args[0] state id, args[1] worker id
+		return withoutClone3(args)
 	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
 		return record(args)
 	}
