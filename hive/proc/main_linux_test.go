@@ -108,6 +108,8 @@ func worker(mode string, args []string) int {
 		return become(args)
 	case "endless": // as announce
 		return endless(args)
+	case "without-clone3": // args[0] state id, args[1] worker id
+		return withoutClone3(args)
 	case "record": // appends the name of each signal to args[0], args[1] as announce, ends with 7 on SIGTERM
 		return record(args)
 	}

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -149,11 +150,15 @@ func (c *child) fork(f *files) (*Gated, error) {
 	}
 	p, err := c.forkInto(f, leaf)
 	if leaf != nil && err != nil {
-		// Not every kernel and sandbox can clone into a cgroup; the worker runs as
-		// well without one. A real error comes again.
-		dropLeaf(leaf)
-		leaf, cgroup = nil, ""
+		// Not every kernel and sandbox can clone into a cgroup: systemd's
+		// RestrictNamespaces= hides clone3. The gate can be moved then, as nothing of
+		// the program runs yet. Without a leaf the worker runs as well. A real error
+		// comes again.
 		p, err = c.forkInto(f, nil)
+		if err != nil || enterLeaf(leaf, p.PID()) != nil {
+			dropLeaf(leaf)
+			leaf, cgroup = nil, ""
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -173,6 +178,12 @@ func (c *child) fork(f *files) (*Gated, error) {
 		g.user = c.user.Name
 	}
 	return g, nil
+}
+
+// enterLeaf moves a process, which blocks for some milliseconds (the kernel waits for
+// all CPUs).
+func enterLeaf(leaf *os.File, pid int) error {
+	return os.WriteFile(filepath.Join(leaf.Name(), "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 func dropLeaf(leaf *os.File) {

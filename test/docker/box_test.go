@@ -34,6 +34,7 @@ type options struct {
 	volume   string // at /var/lib/hive; empty: one of its own
 	readOnly bool   // the volume
 	user     string
+	root     bool // the image whose hive is root
 	entry    []string
 	env      []string
 	host     func(*docker.HostConfig)
@@ -72,6 +73,9 @@ func start(t *testing.T, o options) *box {
 		Name: "rbeehive-" + engine.run + "-" + uuid.NewString()[:8], Repository: engine.image, Tag: engine.run,
 		Env: o.env, Labels: map[string]string{label: engine.run}, Entrypoint: o.entry, User: o.user,
 	}
+	if o.root {
+		run.Tag += rootImage
+	}
 	if o.volume != "" {
 		mount := o.volume + ":/var/lib/hive"
 		if o.readOnly {
@@ -81,6 +85,7 @@ func start(t *testing.T, o options) *box {
 	}
 	res, err := pool.RunWithOptions(run, func(hc *docker.HostConfig) {
 		hc.PublishAllPorts, hc.Init = false, false
+		closed(hc)
 		if o.host != nil {
 			o.host(hc)
 		}
@@ -94,6 +99,12 @@ func start(t *testing.T, o options) *box {
 		require.NoError(t, pool.Purge(res))
 	})
 	return b
+}
+
+// closed is what docker-compose.yml takes away from a container.
+func closed(hc *docker.HostConfig) {
+	hc.ReadonlyRootfs, hc.Tmpfs = true, map[string]string{"/tmp": ""}
+	hc.CapDrop, hc.SecurityOpt = []string{"ALL"}, []string{"no-new-privileges:true"}
 }
 
 // serving starts a container and waits until hive serves.

@@ -29,6 +29,9 @@ import (
 // with the time of its start.
 const label = "rbeehive.test"
 
+// rootImage ends the tag of the image whose hive is root.
+const rootImage = "-root"
+
 // leftover is the age from which things with our label are of a run that was killed.
 const leftover = 30 * time.Minute
 
@@ -61,10 +64,11 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, sweep(func(run string) bool { return run == engine.run })) }()
 	engine.image = "rbeehive-test"
-	if err := buildImage(); err != nil {
-		return 0, err
+	for tag, owner := range map[string]string{engine.run: "", engine.run + rootImage: "0:0"} {
+		if err := buildImage(tag, owner); err != nil {
+			return 0, err
+		}
 	}
-	defer func() { err = errors.Join(err, engine.pool.Client.RemoveImage(engine.image+":"+engine.run)) }()
 	return m.Run(), nil
 }
 
@@ -99,7 +103,7 @@ func old(run string) bool {
 	return err == nil && time.Since(time.Unix(seconds, 0)) > leftover
 }
 
-// sweep removes the containers and volumes of runs.
+// sweep removes the containers, volumes and images of runs.
 func sweep(of func(run string) bool) (err error) {
 	client := engine.pool.Client
 	filter := map[string][]string{"label": {label}}
@@ -118,12 +122,18 @@ func sweep(of func(run string) bool) (err error) {
 			err = errors.Join(err, client.RemoveVolumeWithOptions(docker.RemoveVolumeOptions{Name: v.Name}))
 		}
 	}
-	return errors.Join(err, listErr)
+	images, imagesErr := client.ListImages(docker.ListImagesOptions{Filters: filter})
+	for _, i := range images {
+		if of(i.Labels[label]) {
+			err = errors.Join(err, client.RemoveImageExtended(i.ID, docker.RemoveImageOptions{Force: true}))
+		}
+	}
+	return errors.Join(err, listErr, imagesErr)
 }
 
 // buildImage makes the image of the Dockerfile, with the worker types of hive.yaml
-// and the tests' own program in it besides.
-func buildImage() error {
+// and the tests' own program in it besides. An owner is the Dockerfile's argument.
+func buildImage(tag, owner string) error {
 	dir, err := os.MkdirTemp("", "hive-docker-")
 	if err != nil {
 		return err
@@ -140,7 +150,9 @@ func buildImage() error {
 	if err != nil {
 		return err
 	}
-	recipe = append(recipe, "\nCOPY inside /\nCOPY hive.yaml /types.yaml\nCOPY docker.yaml /etc/compose.yaml\nLABEL "+label+"="+engine.run+"\n"...)
+	ours := "\nLABEL " + label + "=" + engine.run + "\n"
+	recipe = bytes.ReplaceAll(recipe, []byte("\nWORKDIR /empty\n"), []byte(ours+"WORKDIR /empty\n"))
+	recipe = append(recipe, "\nCOPY inside /\nCOPY hive.yaml /types.yaml\nCOPY docker.yaml /etc/compose.yaml"+ours...)
 	var context bytes.Buffer
 	w := tar.NewWriter(&context)
 	if err := add(w, "Dockerfile", 0o644, recipe); err != nil {
@@ -161,9 +173,13 @@ func buildImage() error {
 	if err := w.Close(); err != nil {
 		return err
 	}
+	var args []docker.BuildArg
+	if owner != "" {
+		args = append(args, docker.BuildArg{Name: "OWNER", Value: owner})
+	}
 	var said bytes.Buffer
 	err = engine.pool.Client.BuildImage(docker.BuildImageOptions{
-		Name: engine.image + ":" + engine.run, InputStream: &context, OutputStream: &said, RmTmpContainer: true, ForceRmTmpContainer: true,
+		Name: engine.image + ":" + tag, BuildArgs: args, InputStream: &context, OutputStream: &said, RmTmpContainer: true, ForceRmTmpContainer: true,
 	})
 	if err != nil {
 		return fmt.Errorf("build the image: %w\n%s", err, said.Bytes())

@@ -65,9 +65,7 @@ func TestVolumeOfAnotherUser(t *testing.T) {
 func TestFullVolume(t *testing.T) {
 	t.Parallel()
 	b := serving(t, options{host: func(hc *docker.HostConfig) {
-		hc.Mounts = append(hc.Mounts, docker.HostMount{
-			Type: "tmpfs", Target: "/var/lib/hive", TempfsOptions: &docker.TempfsOptions{SizeBytes: 48 << 20, Mode: 0o700},
-		})
+		hc.Tmpfs["/var/lib/hive"] = "size=48m,mode=0700,uid=65532,gid=65532"
 	}})
 	running, other := b.up("cpu"), b.up("cpu")
 	b.do("/inside", "fill", "/var/lib/hive/ballast")

@@ -46,6 +46,10 @@ func run(args []string) error {
 		return kill(rest[0], rest[1])
 	case cmd == "fill" && len(rest) == 1:
 		return fill(rest[0])
+	case cmd == "cat" && len(rest) == 1:
+		return show(rest[0])
+	case cmd == "chown" && len(rest) == 2:
+		return give(rest[0], rest[1])
 	case cmd == "crowd":
 		return crowd()
 	case cmd == "remove" && len(rest) == 1:
@@ -187,6 +191,29 @@ func kill(name, pid string) error {
 		return fmt.Errorf("%q: want a PID above 1", pid)
 	}
 	return syscall.Kill(n, unix.SignalNum(name))
+}
+
+func show(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(text)
+	return err
+}
+
+// give is chown -R.
+func give(dir, owner string) error {
+	uid, err := strconv.Atoi(owner)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, uid)
+	})
 }
 
 // fill writes until the file system is full.
