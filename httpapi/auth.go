@@ -224,13 +224,14 @@ func document(r *http.Request) bool {
 // publicTimeout is how long what anybody may ask for can take to be taken.
 const publicTimeout = 5 * time.Second
 
-// hurry keeps a caller without rights from holding a connection: no body of theirs is
-// waited for, and the answer must be taken soon.
+// hurry keeps a caller without rights from holding a connection, or from keeping hive
+// busy by one: they get one answer, which must be taken soon, and no body of theirs is
+// waited for.
 func hurry(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(publicTimeout)) // a recorder of a test has none
+	w.Header().Set("Connection", "close")
 	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
 		_ = control.SetReadDeadline(time.Now())
 	}
 }

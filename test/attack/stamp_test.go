@@ -72,7 +72,8 @@ func TestSalvageOfAWorkerThatNeverWas(t *testing.T) {
 	stamps := s.stamps(w)
 	stamps[2] = "RBEEHIVE_WORKER=cpu-8099-aaaaaa"
 	stamps[1] = "RBEEHIVE_LEASE=01a20979-2828-751f-977d-9228b32b5011"
-	fake := s.stranger().command("/usr/bin/setsid", "--fork", binary("server"), "-port", "8099")
+	fake := s.stranger().command("server", "-port", "8099")
+	fake.SysProcAttr.Setsid = true // as a worker's main process
 	fake.Env = append(fake.Env, stamps...)
 	s.stranger().start(fake).hears("ready")
 	require.NoError(t, s.cmd.Process.Kill())
