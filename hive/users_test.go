@@ -293,6 +293,7 @@ func TestHashOfAProgramThatItsUserCannotRead(t *testing.T) {
 func TestModelThatTheUserCannotRead(t *testing.T) {
 	needRoot(t)
 	dir := publicDir(t)
+	require.NoError(t, os.Chmod(dir, 0o755)) // what holds models is nobody else's to write to
 	entry := fault("web", "--model", "{{.Model}}")
 	entry.Command[0], entry.User = publicSelf(t, dir), outsider
 	r, _, _ := newModelRig(t, 1<<10, entry)
