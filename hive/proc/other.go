@@ -4,6 +4,7 @@ package proc
 
 import (
 	"context"
+	"os"
 	"syscall"
 	"time"
 
@@ -25,6 +26,9 @@ func Start(Spec) (*Gated, error) { return nil, ErrUnsupported }
 
 // Ask returns ErrUnsupported.
 func Ask(context.Context, []string, []string) ([]byte, error) { return nil, ErrUnsupported }
+
+// OpenOutput returns ErrUnsupported.
+func OpenOutput(int) (*os.File, error) { return nil, ErrUnsupported }
 
 // Identity returns nothing.
 func (g *Gated) Identity() store.Identity { return store.Identity{} }

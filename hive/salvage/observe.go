@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -138,11 +137,11 @@ const lookedThrough = 1 << 20
 // log returns what of the worker's log may have hive's lines in it.
 func (g *group) log() (text []byte) {
 	for _, l := range g.found {
-		f, err := os.Open("/proc/" + strconv.Itoa(l.PID) + "/fd/1")
+		f, err := proc.OpenOutput(l.PID)
 		if err != nil {
 			continue
 		}
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		if info, err := f.Stat(); err == nil {
 			text = headAndTail(f, info.Size())
 		}
 		_ = f.Close()
