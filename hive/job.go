@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // job is a durable job that has not ended. One goroutine carries it out.
@@ -92,8 +93,10 @@ type failure struct{ store.JobError }
 
 func (f *failure) Error() string { return f.Code + ": " + f.Message }
 
+// fail makes a failure, whose message is plain text: names that anybody can choose are
+// in it.
 func fail(code, format string, args ...any) *failure {
-	return &failure{store.JobError{Code: code, Message: fmt.Sprintf(format, args...), Log: []string{}}}
+	return &failure{store.JobError{Code: code, Message: plain.Text(fmt.Sprintf(format, args...)), Log: []string{}}}
 }
 
 // Submit records a job and begins it. When it returns without error the job is

@@ -18,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // LeastLogSize is the smallest Config.Logs.MaxSize: file systems take the head
@@ -209,15 +210,16 @@ func openRegular(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// logLine writes one of hive's own lines into a worker's log. The log is for
-// people; a line that cannot be written is not worth a failure.
+// logLine writes one of hive's own lines into a worker's log, as plain text: no
+// argument in it can make two lines of it. The log is for people; a line that cannot be
+// written is not worth a failure.
 func logLine(path, format string, args ...any) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	_, _ = fmt.Fprintf(f, "--- hive: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(f, "--- hive: %s\n", plain.Text(fmt.Sprintf(format, args...)))
 }
 
 // keepLogs rotates the logs of live workers until the hive closes.

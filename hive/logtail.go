@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // holeCost is what a hole takes, in bytes, of what a search may look through: a log of
@@ -129,7 +130,7 @@ func (r *LogReader) fill(p []byte, from int64) (whole bool, err error) {
 }
 
 // lastLines returns up to n last lines of a worker's own output, for the error
-// of a failed start.
+// of a failed start: plain text, without the colours of a terminal.
 func (l *logs) lastLines(ctx context.Context, rec store.Worker, n int) []string {
 	const most = 16 << 10
 	lines := []string{}
@@ -149,8 +150,9 @@ func (l *logs) lastLines(ctx context.Context, rec store.Worker, n int) []string 
 			break
 		}
 	}
-	for line := range strings.Lines(strings.ToValidUTF8(string(raw), "?")) {
-		line = strings.Trim(strings.TrimRight(line, "\r\n"), "\x00") // a hole leaves zeros up to the end of its block
+	for line := range strings.Lines(string(raw)) {
+		line = strings.Trim(strings.TrimRight(line, "\r\n"), "\x00") // what is left at the edge of a hole
+		line = plain.Text(plain.Uncoloured(line))
 		if line != "" && !strings.HasPrefix(line, "--- hive: ") {
 			lines = append(lines, line)
 		}

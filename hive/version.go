@@ -7,11 +7,11 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/sync/semaphore"
 
 	"rbeehive/hive/proc"
+	"rbeehive/store/plain"
 )
 
 const (
@@ -83,13 +83,8 @@ func firstVersion(text string, line *regexp.Regexp) string {
 		if m == nil {
 			continue
 		}
-		clean := []rune(strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) {
-				return -1
-			}
-			return r
-		}, m[1]))
-		return string(clean[:min(len(clean), longestVersion)])
+		version := []rune(plain.Text(m[1]))
+		return string(version[:min(len(version), longestVersion)])
 	}
 	return ""
 }

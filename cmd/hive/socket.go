@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/store/plain"
 )
 
 // socket is a unix socket that removes its file when it is closed, unless the
@@ -158,7 +159,7 @@ func socketHolder(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return fmt.Sprintf("process %d", pid), nil
 	}
-	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), pid), nil
+	return fmt.Sprintf("%s (pid %d)", plain.Text(strings.TrimSuffix(string(comm), "\n")), pid), nil
 }
 
 // lockDir keeps other hives out of what is done to the sockets of a directory,

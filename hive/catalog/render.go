@@ -43,7 +43,7 @@ func parseArgument(key, text string) (argument, error) {
 	}
 	tmpl, err := template.New(key).Option("missingkey=error").Funcs(functions()).Parse(text)
 	if err != nil {
-		return argument{}, errors.New(plain(err))
+		return argument{}, errors.New(worded(err))
 	}
 	return argument{key: key, text: text, tmpl: tmpl}, nil
 }
@@ -52,8 +52,8 @@ func parseArgument(key, text string) (argument, error) {
 // which says more.
 var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]*" at )?`)
 
-// plain is a template error in the words of the configuration.
-func plain(err error) string {
+// worded is a template error in the words of the configuration.
+func worded(err error) string {
 	s := position.ReplaceAllString(err.Error(), "")
 	return strings.ReplaceAll(s, " in type catalog.Values",
 		"; the fields are .Port .Ports .Host .Model .ModelID .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")
@@ -180,7 +180,7 @@ func or(a, b string) string {
 func (a *argument) render(v Values) (string, error) {
 	var b strings.Builder
 	if err := a.tmpl.Execute(&b, v); err != nil {
-		return "", errors.New(plain(err))
+		return "", errors.New(worded(err))
 	}
 	s := b.String()
 	if strings.Contains(s, forbidden) {

@@ -3,15 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/store/plain"
 )
 
 // ErrConfig is what every *Error unwraps to.
@@ -26,12 +25,7 @@ type Error struct {
 // Error is one line, whatever the file holds: a key or a name in it may have
 // line ends of its own.
 func (e *Error) Error() string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, e.Source+": "+e.Reason)
+	return plain.Text(e.Source + ": " + e.Reason)
 }
 
 // Unwrap returns ErrConfig.
