@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
@@ -20,6 +22,9 @@ var (
 	TokenOf        = tokenOf
 	ListenSocket   = listenSocket
 )
+
+// PlainMessage is the formatter of hive's log.
+func PlainMessage(f *logrus.TextFormatter) logrus.Formatter { return plainMessage{f} }
 
 // RunStuck is Run with a hive that is stuck as long as the file exists: it does not
 // come to an end of looking whether it lives.
