@@ -2,6 +2,7 @@
 package imports_test
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -93,6 +94,23 @@ func TestRulesCanFail(t *testing.T) {
 	} {
 		require.Empty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
 	}
+}
+
+// testsOnly are libraries that a test program in a module of its own brings along, with
+// advisories of theirs: the shipped module has none of them, not even in its go.sum.
+var testsOnly = []string{"ory/dockertest", "docker/docker", "docker/cli", "opencontainers/runc", "containerd/", "moby/"}
+
+func TestTheShippedModuleHasNoLibrariesOfTests(t *testing.T) {
+	for _, file := range []string{"../../go.mod", "../../go.sum"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, lib := range testsOnly {
+			require.NotContains(t, string(text), lib, file)
+		}
+	}
+	text, err := os.ReadFile("../docker/go.mod")
+	require.NoError(t, err)
+	require.Contains(t, string(text), testsOnly[0], "it is there that this is looked for in vain")
 }
 
 // forbidden returns the rule that an import breaks; empty if none.
