@@ -157,6 +157,11 @@
 // it reads everything once and in order, in this hive; what the log was before it
 // was started is found again by the names of the files.
 //
+// A worker of another user owns its log: it can cut it, stretch it to terabytes by a
+// hole, and set room aside, at any time, but not replace it, the directory being
+// hive's. So every read has a context and a bound, holes are passed over
+// (lseek(2), SEEK_DATA) and never copied, and a rotated file is hive's own.
+//
 // The audit bounds the logs of dead workers, but for those of quarantined ports,
 // and removes logs without a record.
 //

@@ -2,6 +2,7 @@ package hive
 
 import (
 	"context"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -20,7 +21,7 @@ const Unsent = unsent
 func (h *Hive) RotateLogs(ctx context.Context) { h.rotateLogs(ctx) }
 
 // CopyLogs makes the file system one that cannot take blocks out of the head of a file.
-func (h *Hive) CopyLogs() { h.logs.refused.Store(true) }
+func (h *Hive) CopyLogs() { h.logs.copy() }
 
 // BeginNothing keeps recovery from beginning what it leaves for later.
 func (h *Hive) BeginNothing() { h.close() }
@@ -37,7 +38,12 @@ func NewLogs(cfg LogsConfig, dir string, out *logrus.Logger) *Logs {
 }
 
 // Copy is CopyLogs.
-func (l *Logs) Copy() { l.l.refused.Store(true) }
+func (l *Logs) Copy() { l.l.copy() }
+
+func (l *logs) copy() {
+	l.headUnit() // after this it is not asked for again
+	l.unit.Store(0)
+}
 
 // Collapses reports whether the file system can take blocks out of the head of a file.
 func (l *Logs) Collapses() bool { return l.l.headUnit() > 0 }
@@ -52,16 +58,33 @@ func (l *Logs) Rotate(ctx context.Context, id string) error {
 }
 
 // Open opens the log of a worker where its last lines begin.
-func (l *Logs) Open(id string, lines int) (*LogReader, error) {
+func (l *Logs) Open(ctx context.Context, id string, lines int) (*LogReader, error) {
 	r, err := l.l.open(l.record(id))
 	if err == nil {
-		err = r.seekLines(lines)
+		err = r.seekLines(ctx, lines)
 	}
 	return r, err
 }
 
+// Read reads on; io.EOF is the end for now.
+func (r *LogReader) Read(p []byte) (int, error) {
+	for {
+		n, at, err := r.readAt(p, r.pos)
+		here := at == r.pos
+		r.pos = at + int64(n)
+		switch {
+		case n > 0 || err != nil || len(p) == 0:
+			return n, err
+		case here:
+			return 0, io.EOF
+		}
+	}
+}
+
 // LastLines are those for the error of a failed job.
-func (l *Logs) LastLines(id string, n int) []string { return l.l.lastLines(l.record(id), n) }
+func (l *Logs) LastLines(ctx context.Context, id string, n int) []string {
+	return l.l.lastLines(ctx, l.record(id), n)
+}
 
 // ParseLogName takes the name of a file in logs/ apart.
 var ParseLogName = parseLogName

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // everything is the topic of those who wait for events of any kind; no job has
@@ -77,7 +78,8 @@ type batch struct {
 // onCommit has f called once the transaction is durable, before listeners are woken.
 func (b *batch) onCommit(f func()) { b.after = append(b.after, f) }
 
-// event appends an event. data may be nil; it must be encodable as JSON. An
+// event appends an event, whose message becomes plain text: names that anybody can
+// choose are in it. data may be nil; it must be encodable as JSON. An
 // event of a job that has ended is an event of its worker only: nothing follows
 // the end event of a job.
 func (b *batch) event(typ store.EventType, jobID, workerID, message string, data any) error {
@@ -90,7 +92,7 @@ func (b *batch) event(typ store.EventType, jobID, workerID, message string, data
 			jobID = ""
 		}
 	}
-	ev := store.Event{Type: typ, JobID: jobID, WorkerID: workerID, Message: message}
+	ev := store.Event{Type: typ, JobID: jobID, WorkerID: workerID, Message: plain.Text(message)}
 	if data != nil {
 		raw, err := json.Marshal(data)
 		if err != nil {

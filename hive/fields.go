@@ -10,7 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"rbeehive/store/plain"
 )
 
 // text returns the string in a field; empty if it is absent or null.
@@ -131,14 +132,14 @@ func (f fields) params() (map[string]string, error) {
 	return m, nil
 }
 
-// argument refuses what could be taken for a flag or change a terminal or a
-// log: the value becomes part of a command line.
+// argument refuses what could be taken for a flag, change a terminal or a log, or look
+// like something else there: the value becomes part of a command line.
 func argument(v string) error {
 	if strings.HasPrefix(v, "-") {
 		return fmt.Errorf("is %q; it may not begin with '-'", clip(v))
 	}
-	if strings.ContainsFunc(v, unicode.IsControl) {
-		return errors.New("has control characters")
+	if flaw := plain.Flaw(v); flaw != "" {
+		return errors.New(flaw)
 	}
 	if len(v) > 4096 {
 		return errors.New("is longer than 4096 bytes")
@@ -161,15 +162,4 @@ func badField(name, detail string) error {
 
 // clip makes what came from outside fit for a message: short, and in one line
 // that changes no terminal.
-func clip(s string) string {
-	more := ""
-	if len(s) > 80 {
-		s, more = strings.ToValidUTF8(s[:80], ""), "..."
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s) + more
-}
+func clip(s string) string { return plain.Clip(s, 80) }

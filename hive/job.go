@@ -12,6 +12,7 @@ import (
 
 	"rbeehive/hive/access"
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // job is a durable job that has not ended. One goroutine carries it out.
@@ -93,8 +94,10 @@ type failure struct{ store.JobError }
 
 func (f *failure) Error() string { return f.Code + ": " + f.Message }
 
+// fail makes a failure, whose message is plain text: names that anybody can choose are
+// in it.
 func fail(code, format string, args ...any) *failure {
-	return &failure{store.JobError{Code: code, Message: fmt.Sprintf(format, args...), Log: []string{}}}
+	return &failure{store.JobError{Code: code, Message: plain.Text(fmt.Sprintf(format, args...)), Log: []string{}}}
 }
 
 // Submit records a job of hive's own and begins it. When it returns without error the job is

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 
@@ -17,6 +15,7 @@ import (
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // Holder says what keeps a lease alive: the process PID, or renewals within TTL.
@@ -145,11 +144,11 @@ func (f fields) number(name string, least, most uint64) (uint64, error) {
 }
 
 func checkOwner(owner string) error {
-	switch {
-	case len(owner) > 128:
+	if len(owner) > 128 {
 		return badField("owner", "is longer than 128 bytes")
-	case strings.ContainsFunc(owner, unicode.IsControl):
-		return badField("owner", "has control characters")
+	}
+	if flaw := plain.Flaw(owner); flaw != "" {
+		return badField("owner", flaw)
 	}
 	return nil
 }

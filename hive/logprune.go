@@ -41,8 +41,9 @@ func (l *logs) forget(workerID string) {
 type logEntry struct {
 	name     string
 	workerID string
-	n        int // 0: the log itself; from 1 on: a rotated one; unfinished: it was being written
-	size     int64
+	n        int   // 0: the log itself; from 1 on: a rotated one; unfinished: it was being written
+	large    int64 // its size, or if that is more what it takes on the disk
+	size     int64 // what counts for logs.max_total: a hole takes no room
 	changed  time.Time
 }
 
@@ -76,31 +77,34 @@ func (l *logs) list() ([]logEntry, error) {
 			continue
 		}
 		if fi, err := e.Info(); err == nil { // else it has just gone
-			list = append(list, logEntry{e.Name(), id, n, fi.Size(), fi.ModTime()})
+			room := allocated(fi)
+			list = append(list, logEntry{e.Name(), id, n, max(fi.Size(), room), min(fi.Size(), room), fi.ModTime()})
 		}
 	}
 	return list, nil
 }
 
 // pruneLogs removes files that belong to no record, and of dead workers' logs
-// what is too much. The logs of quarantined ports stay, being proofs; somebody
-// may still write to them, so they are rotated like those of the living.
+// what is too much. The logs of quarantined ports stay, being proofs. A dead worker's
+// log is rotated like those of the living: somebody may still write to it, and one that
+// was made huge must not drive out those of others.
 func (h *Hive) pruneLogs(ctx context.Context) {
-	files, err := h.logs.list() // before the records: what begins meanwhile is not in it
+	dead, kept, strays, err := h.logsOfDead()
+	if err == nil && h.rotateDead(ctx, dead, kept) {
+		dead, kept, strays, err = h.logsOfDead()
+	}
 	if err != nil {
 		h.cfg.Log.WithError(err).Warn("old logs cannot be removed")
 		return
 	}
-	dead, alive := h.recorded() // before the leases: they are quarantined before their worker is among the dead
-	kept, strays := h.sortLogs(files, dead, alive)
 	if h.store.Meta().Relocated {
 		strays = nil // an older file that was restored does not know all workers
 	}
-	total, largest := int64(0), int64(0)
+	total := int64(0)
 	for _, e := range kept {
-		total, largest = total+e.size, max(largest, e.size)
+		total += e.size
 	}
-	if len(strays) == 0 && total <= h.settings().LogsMaxTotal && largest <= h.cfg.Logs.MaxSize {
+	if len(strays) == 0 && total <= h.settings().LogsMaxTotal {
 		return
 	}
 	held, err := h.holderless()
@@ -118,11 +122,35 @@ func (h *Hive) pruneLogs(ctx context.Context) {
 		}
 	}
 	h.logs.bound(kept, dead, proofs, h.settings().LogsMaxTotal)
+}
+
+// logsOfDead returns the dead workers, oldest first, their files, and those that are
+// nobody's.
+func (h *Hive) logsOfDead() (dead []store.Worker, kept, strays []logEntry, err error) {
+	files, err := h.logs.list() // before the records: what begins meanwhile is not in it
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	dead, alive := h.recorded() // before the leases: they are quarantined before their worker is among the dead
+	kept, strays = h.sortLogs(files, dead, alive)
+	return dead, kept, strays, nil
+}
+
+// rotateDead rotates those of the files that are too large, and reports whether there
+// were any.
+func (h *Hive) rotateDead(ctx context.Context, dead []store.Worker, files []logEntry) bool {
+	large := map[string]bool{}
+	for _, e := range files {
+		if e.n == 0 && e.large > h.cfg.Logs.MaxSize {
+			large[e.workerID] = true
+		}
+	}
 	for _, rec := range dead {
-		if proofs[rec.WorkerID] {
+		if large[rec.WorkerID] {
 			h.rotateLog(ctx, &rec)
 		}
 	}
+	return len(large) > 0
 }
 
 // recorded returns the dead workers, oldest first, and the ids of all others

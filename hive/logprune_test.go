@@ -91,8 +91,30 @@ func TestLogsOfDeadWorkersAreBounded(t *testing.T) {
 	}
 }
 
-// Who is left of a worker whose port is quarantined may go on writing.
-func TestTheLogOfAQuarantinedPortIsRotated(t *testing.T) {
+// A dead worker's log that is one large hole takes no room, and one that was made huge
+// is made smaller: neither drives out what is kept of others.
+func TestAHugeLogDoesNotDriveOutOthers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3)
+	r.cfg.AuditInterval = 20 * time.Millisecond
+	r.cfg.Logs = hive.LogsConfig{MaxSize: hive.LeastLogSize, Keep: 1, MaxTotal: 1000 << 10}
+	r.open()
+	r.close()
+	r.deadWorker("cpu-old", r.port(0), 3*time.Hour, map[string]int{"": 50, ".1": 60})
+	hole := r.deadWorker("cpu-hole", r.port(1), 2*time.Hour, map[string]int{"": 50})
+	if err := os.Truncate(hole.Log, 8<<40); err != nil {
+		skip(t, "the file system takes no file of 8 TiB: "+err.Error())
+	}
+	r.deadWorker("cpu-full", r.port(2), time.Hour, map[string]int{"": 3000})
+	r.open()
+	const want = "full full.1 hole old old.1"
+	r.eventually("it is rotated", func() bool { return r.logFiles() == want })
+	r.never("others go", 100*time.Millisecond, func() bool { return r.logFiles() != want })
+}
+
+// Who is left of a worker whose port is quarantined may go on writing, and any worker
+// may have written more than can be rotated in time before its end.
+func TestTheLogsOfDeadWorkersAreRotated(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2)
 	r.cfg.AuditInterval = 20 * time.Millisecond
@@ -102,7 +124,7 @@ func TestTheLogOfAQuarantinedPortIsRotated(t *testing.T) {
 	r.deadWorker("cpu-other", r.port(0), time.Hour, map[string]int{"": 100})
 	r.quarantine(r.deadWorker("cpu-held", r.port(1), time.Hour, map[string]int{"": 100}))
 	r.open()
-	r.eventually("it is rotated", func() bool { return r.logFiles() == "held held.1 other" })
+	r.eventually("it is rotated", func() bool { return r.logFiles() == "held held.1 other other.1" })
 }
 
 // Files that belong to no record are removed once they are old: a hive that was
@@ -149,7 +171,7 @@ func TestLogsGoWithTheRecord(t *testing.T) {
 	r.deadWorker("cpu-old", r.port(0), 100*time.Hour, map[string]int{"": 1, ".1": 1, ".2": 1, ".3": 1, ".4": 1, ".new": 1})
 	r.open()
 	r.eventually("the old one is gone", func() bool { return r.logFiles() == strings.Join(want, " ") })
-	_, err := r.h.OpenLog("cpu-old", -1)
+	_, err := r.h.OpenLog(r.Context(), "cpu-old", -1)
 	require.ErrorIs(t, err, hive.ErrNotFound)
 }
 

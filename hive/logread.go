@@ -1,12 +1,13 @@
 package hive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
-	"strings"
 
 	"rbeehive/store"
 )
@@ -16,9 +17,11 @@ const logBlock = 32 << 10
 
 // LogReader reads a worker's log from one place on, also while it is rotated: it
 // neither repeats nor leaves out what is there. What was removed before it was
-// read is passed over. It is not safe for concurrent use.
+// read is passed over, and so are holes: a worker of another user owns its log, and
+// can make a hole of terabytes in it. It is not safe for concurrent use.
 type LogReader struct {
 	log  *logFile
+	most int64    // bytes of the log itself that are looked at, at most: rotation leaves fewer
 	live *os.File // what the worker appends to
 	pos  int64
 	old  *os.File // a rotated file that was read last; nil: none
@@ -27,17 +30,19 @@ type LogReader struct {
 
 // OpenLog opens the log of a worker, given by id or name, where its last lines
 // begin; with lines below 0 at the beginning of all that is kept. A line that is
-// not finished counts. It reads the log backwards as far as it must and does not
-// wait. ErrNotFound: there is no such worker, or its log has been removed. The
-// caller closes it. Safe for concurrent use.
-func (h *Hive) OpenLog(ref string, lines int) (*LogReader, error) {
+// not finished counts. It reads the log backwards as far as it must, but of what is not
+// rotated yet no more than 2 × (Logs.Keep + 1) × Logs.MaxSize bytes: where the lines go
+// on beyond that it begins in the middle of one. It does not wait.
+// Errors: ErrNotFound if there is no such worker, or its log has been removed; ctx's.
+// The caller closes it. Safe for concurrent use.
+func (h *Hive) OpenLog(ctx context.Context, ref string, lines int) (*LogReader, error) {
 	rec, err := h.Worker(ref)
 	if err != nil {
 		return nil, err
 	}
 	r, err := h.logs.open(rec)
 	if err == nil {
-		if err = r.seekLines(lines); err != nil {
+		if err = r.seekLines(ctx, lines); err != nil {
 			r.Close()
 		}
 	}
@@ -55,7 +60,7 @@ func (l *logs) open(rec store.Worker) (*LogReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &LogReader{log: f, live: live}, nil
+	return &LogReader{log: f, live: live, most: 2 * l.cfg.MaxSize * (int64(l.cfg.Keep) + 1)}, nil
 }
 
 // Close closes the files.
@@ -66,59 +71,99 @@ func (r *LogReader) Close() {
 	}
 }
 
-// Read reads on. io.EOF says that this is the end for now; it can be called
-// again when the worker has written more.
-func (r *LogReader) Read(p []byte) (int, error) {
-	n, at, err := r.readAt(p, r.pos)
-	r.pos = at + int64(n)
-	if n == 0 && err == nil && len(p) > 0 {
-		err = io.EOF
+// Rest yields what lies between here and the end as the log is when it is called, in
+// blocks of at most 32 KiB that are valid until the next one. What is written
+// meanwhile is for the next call, and so is all there is if the log is cut by its
+// worker meanwhile: neither makes it endless. Errors: ctx's, and those of reading;
+// it ends with them.
+func (r *LogReader) Rest(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		end, err := r.end()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		var block []byte
+		for r.pos < end {
+			if ctx.Err() != nil {
+				yield(nil, context.Cause(ctx))
+				return
+			}
+			if block == nil {
+				block = make([]byte, min(logBlock, end-r.pos))
+			}
+			n, at, err := r.readAt(block, r.pos)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			over := at < r.pos || at >= end || n == 0 && at == r.pos
+			n = int(min(int64(n), end-at))
+			if r.pos = at; over {
+				return
+			}
+			r.pos += int64(n)
+			if n > 0 && !yield(block[:n], nil) {
+				return
+			}
+		}
 	}
-	return n, err
 }
 
-// Pending returns how many bytes lie between here and the end. It is an upper
-// bound: some of them may be gone when they are read.
-func (r *LogReader) Pending() (int64, error) {
+// end returns the place where the log ends now, which is never before r.pos.
+func (r *LogReader) end() (int64, error) {
 	all, err := r.spans()
 	if err != nil {
 		return 0, err
 	}
 	live := all[len(all)-1]
 	if r.pos > live.end {
-		return live.end - live.begin, nil // cut by the worker itself or by somebody else: see readLive
+		r.pos = live.begin // cut by the worker itself or by somebody else: what is there now is new
 	}
-	return live.end - r.pos, nil
+	return live.end, nil
 }
 
 // spans returns what there is, oldest first; the log itself is the last.
 func (r *LogReader) spans() ([]piece, error) {
 	r.log.mu.RLock()
 	defer r.log.mu.RUnlock()
-	fi, err := r.live.Stat()
+	live, err := r.liveSpan()
 	if err != nil {
 		return nil, err
 	}
 	all := slices.Clone(r.log.old)
 	slices.Reverse(all)
-	return append(all, piece{0, r.log.base, r.log.base + fi.Size()}), nil
+	return append(all, live), nil
 }
 
-// readAt reads from pos on, or if that is gone from the next place that is not;
-// at says where. Nothing and no error: the end for now.
+// liveSpan is what the log itself holds; log.mu is held.
+func (r *LogReader) liveSpan() (piece, error) {
+	fi, err := r.live.Stat()
+	if err != nil {
+		return piece{}, err
+	}
+	return piece{0, r.log.base, r.log.base + fi.Size()}, nil
+}
+
+// readAt reads from pos on, or if that is gone or a hole from the next place that is
+// neither; at says where. Nothing and no error: it has only come as far as at, and if
+// that is pos, the end for now.
 func (r *LogReader) readAt(p []byte, pos int64) (n int, at int64, err error) {
 	for {
-		if r.old != nil && r.span.begin <= pos && pos < r.span.end {
-			n, err = r.old.ReadAt(p[:min(int64(len(p)), r.span.end-pos)], pos-r.span.begin)
-			if n > 0 || (err != nil && !errors.Is(err, io.EOF)) {
-				return n, pos, noEOF(err)
+		live := false
+		err = r.in(pos, func(file *os.File, span piece, from int64) error {
+			live = span.n == 0
+			got, off, err := readData(file, p, from-span.begin, span.end-span.begin)
+			n, at = got, span.begin+off
+			if n == 0 && !live && from == at {
+				at = span.end // somebody has cut it
 			}
-			pos = r.span.end // somebody has cut it
+			return noEOF(err)
+		})
+		if n > 0 || err != nil || live {
+			return n, at, err
 		}
-		var again bool
-		if n, pos, again, err = r.locate(p, pos); !again {
-			return n, pos, err
-		}
+		pos = at
 	}
 }
 
@@ -129,9 +174,13 @@ func noEOF(err error) error {
 	return err
 }
 
-// locate reads from the log itself, or opens the rotated file that holds pos, or
-// what comes next after it. No rotation takes place meanwhile.
-func (r *LogReader) locate(p []byte, pos int64) (n int, at int64, again bool, err error) {
+// in lets use read the file that holds pos, or what comes next after it: from is pos
+// or the beginning of that. span.n is 0 for the log itself, in which no rotation takes
+// place meanwhile; use reads little at a time.
+func (r *LogReader) in(pos int64, use func(file *os.File, span piece, from int64) error) error {
+	if r.old != nil && r.span.begin <= pos && pos < r.span.end {
+		return use(r.old, r.span, pos)
+	}
 	r.log.mu.RLock()
 	defer r.log.mu.RUnlock()
 	for _, span := range slices.Backward(r.log.old) {
@@ -146,92 +195,14 @@ func (r *LogReader) locate(p []byte, pos int64) (n int, at int64, again bool, er
 			r.old.Close()
 		}
 		r.old, r.span = file, span
-		return 0, max(pos, span.begin), true, nil
+		return use(file, span, max(pos, span.begin))
 	}
-	n, at, err = r.readLive(p, max(pos, r.log.base))
-	return n, at, false, err
-}
-
-func (r *LogReader) readLive(p []byte, pos int64) (n int, at int64, err error) {
-	fi, err := r.live.Stat()
-	if err != nil {
-		return 0, pos, err
-	}
-	if pos-r.log.base > fi.Size() {
-		pos = r.log.base // cut in place by others than hive: what is there now is new
-	}
-	n, err = r.live.ReadAt(p, pos-r.log.base)
-	return n, pos, noEOF(err)
-}
-
-// seekLines goes to where the last lines begin.
-func (r *LogReader) seekLines(lines int) error {
-	all, err := r.spans()
+	live, err := r.liveSpan()
 	if err != nil {
 		return err
 	}
-	r.pos = all[len(all)-1].end
-	if lines < 0 {
-		r.pos = all[0].begin
+	if pos = max(pos, live.begin); pos > live.end {
+		pos = live.begin // cut in place by others than hive: what is there now is new
 	}
-	all = slices.DeleteFunc(all, func(p piece) bool { return p.begin == p.end })
-	last := all[max(0, len(all)-1):]
-	block := make([]byte, logBlock)
-	for _, span := range slices.Backward(all) {
-		for at := span.end; lines > 0 && at > span.begin; at = r.pos {
-			part := block[:min(at-span.begin, logBlock)]
-			from := at - int64(len(part))
-			whole, err := r.fill(part, from)
-			if err != nil || !whole { // what is older has just been removed
-				return err
-			}
-			r.pos = from
-			for i := len(part) - 1; i >= 0 && lines > 0; i-- {
-				if part[i] != '\n' || from+int64(i) == last[0].end-1 {
-					continue // the newline that ends the log begins no line
-				}
-				if lines--; lines == 0 {
-					r.pos = from + int64(i) + 1
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// fill reads all of p from a place, and reports whether it is still there.
-func (r *LogReader) fill(p []byte, from int64) (whole bool, err error) {
-	for len(p) > 0 {
-		n, at, err := r.readAt(p, from)
-		if err != nil || n == 0 || at != from {
-			return false, err
-		}
-		p, from = p[n:], from+int64(n)
-	}
-	return true, nil
-}
-
-// lastLines returns up to n last lines of a worker's own output, for the error
-// of a failed start.
-func (l *logs) lastLines(rec store.Worker, n int) []string {
-	const most = 16 << 10
-	lines := []string{}
-	r, err := l.open(rec)
-	if err != nil {
-		return lines
-	}
-	defer r.Close()
-	end, err := r.Pending() // it stands at 0
-	if err != nil {
-		return lines
-	}
-	r.pos = end - most
-	raw, _ := io.ReadAll(io.LimitReader(r, most)) // what could be read will do
-	for line := range strings.Lines(strings.ToValidUTF8(string(raw), "?")) {
-		line = strings.TrimRight(line, "\r\n")
-		if line != "" && !strings.HasPrefix(line, "--- hive: ") {
-			lines = append(lines, line)
-		}
-	}
-	return lines[max(0, len(lines)-n):]
+	return use(r.live, live, pos)
 }

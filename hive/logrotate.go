@@ -15,8 +15,8 @@ import (
 const (
 	// logSpare is what a copy must leave free for others, the state file first.
 	logSpare = 16 << 20
-	// copyStep is how much is copied before it is looked whether the hive closes.
-	copyStep = 4 << 20
+	// copyBlock is how much is copied before it is looked whether the hive closes.
+	copyBlock = 1 << 20
 	// catchUps is how often what was written during a copy is copied too, before
 	// readers are kept waiting for the rest.
 	catchUps = 16
@@ -25,6 +25,9 @@ const (
 
 // errNoRoom: there is no room for a copy.
 var errNoRoom = errors.New("no room on the disk")
+
+// errOutgrown: the worker writes faster than its log is copied, or made a hole.
+var errOutgrown = errors.New("it grew faster than it could be copied")
 
 // noRoom reports whether a copy failed because there is no room for it.
 func noRoom(err error) bool {
@@ -38,6 +41,10 @@ func noRoom(err error) bool {
 // what the worker writes between the last read and the cut is lost: a few
 // microseconds. If there is no room for a copy, older ones are given up, and then
 // the log is cut.
+//
+// Whoever owns the log can change it all the time, and can have it of any size. So
+// each step has a bound of its own, holes are never copied, and what counts is the
+// data in it and the room that it takes on the disk.
 func (l *logs) rotate(ctx context.Context, f *logFile) error {
 	f.change.Lock()
 	defer f.change.Unlock()
@@ -89,17 +96,20 @@ func (r *rotation) step(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	r.size = fi.Size()
-	limit := r.logs.cfg.MaxSize
-	if r.size <= limit || ctx.Err() != nil {
+	limit, room := r.logs.cfg.MaxSize, allocated(fi)
+	if ctx.Err() != nil {
 		return false, nil
+	}
+	if r.size <= limit {
+		return false, r.giveBack(room)
 	}
 	// A worker that has opened its stdout anew without O_APPEND goes on at its old
 	// place after a rotation. That leaves a hole, which is no reason for another.
 	first, amount := dataIn(r.live, r.size)
-	if amount <= limit {
+	if max(amount, min(room, r.size)) <= limit {
 		return false, nil
 	}
-	unit := r.logs.headUnit()
+	unit := r.headUnit()
 	if unit == 0 {
 		return false, r.copyAndCut(ctx, r.lineFrom(max(first, r.size-2*limit)))
 	}
@@ -110,6 +120,18 @@ func (r *rotation) step(ctx context.Context) (again bool, err error) {
 		return true, r.takeHead(useless)
 	}
 	return true, r.moveHead(ctx, min(limit, r.size-1)/unit*unit)
+}
+
+// giveBack gives back room that was set aside beyond the end of a log (fallocate(2),
+// FALLOC_FL_KEEP_SIZE), if it is more than a file system sets aside by itself.
+func (r *rotation) giveBack(room int64) error {
+	if room <= r.size+2*r.logs.cfg.MaxSize {
+		return nil
+	}
+	if err := r.live.Truncate(r.size); err != nil {
+		return fmt.Errorf("give back the room beyond the end of the log: %w", err)
+	}
+	return nil
 }
 
 // lineFrom is where the first line begins at or after a place, if it is not far.
@@ -123,22 +145,29 @@ func (r *rotation) lineFrom(at int64) int64 {
 }
 
 // headUnit is in what units the head of a log can be taken away; 0: it cannot.
-func (l *logs) headUnit() int64 {
-	unit := l.unit()
-	if l.refused.Load() || unit > l.cfg.MaxSize {
+func (r *rotation) headUnit() int64 {
+	unit := r.logs.headUnit()
+	if r.log.refused || unit > r.logs.cfg.MaxSize {
 		return 0
 	}
 	return unit
 }
 
-// takeHead takes n bytes away from the head; log.mu is held. Once the file system
-// has refused to, logs are copied and cut.
+// headUnit finds it out once, by trial.
+func (l *logs) headUnit() int64 {
+	l.tried.Do(func() { l.unit.Store(collapseUnit(l.dir)) })
+	return l.unit.Load()
+}
+
+// takeHead takes n bytes away from the head; log.mu is held. A log of which the file
+// system has refused to take it is copied and cut from then on, and no other: its
+// owner can bring that about (chattr -e).
 func (r *rotation) takeHead(n int64) error {
 	if err := collapseHead(r.live, n); err != nil {
 		if fi, errStat := r.live.Stat(); errStat == nil && fi.Size() <= n {
 			return io.EOF // cut by the worker itself
 		}
-		r.logs.refused.Store(true)
+		r.log.refused = true
 		return fmt.Errorf("take the head of the log away: %w", err)
 	}
 	r.log.base += n
@@ -178,7 +207,8 @@ func (r *rotation) copyAndCut(ctx context.Context, from int64) error {
 		return err
 	}
 	defer moved.Close()
-	end, err := r.catchUp(ctx, moved)
+	_, left := dataIn(r.live, from)
+	end, err := r.catchUp(ctx, moved, from)
 	if err != nil && !noRoom(err) {
 		return errors.Join(err, os.Remove(r.log.unfinished()))
 	}
@@ -189,9 +219,9 @@ func (r *rotation) copyAndCut(ctx context.Context, from int64) error {
 	}
 	// From here on every microsecond counts: what is written between the last
 	// read, which finds nothing, and the cut is lost.
-	end, full := r.copyRest(moved, end)
-	if full != nil && !noRoom(full) {
-		return errors.Join(full, os.Remove(r.log.name(1)))
+	end, why := r.copyRest(moved, from, end)
+	if why != nil && !noRoom(why) && !errors.Is(why, errOutgrown) {
+		return errors.Join(why, os.Remove(r.log.name(1)))
 	}
 	lost, err := r.truncate(end)
 	if err != nil {
@@ -199,24 +229,27 @@ func (r *rotation) copyAndCut(ctx context.Context, from int64) error {
 	}
 	r.keep(r.log.base+from, r.log.base+end)
 	r.log.base += end + lost
-	if from > 0 {
-		r.sayCut(from, "it had grown faster than it is rotated")
+	if left > 0 {
+		r.sayCut(left, "it had grown faster than it is rotated")
 	}
-	if full != nil {
+	switch {
+	case noRoom(why):
 		r.sayCut(lost, "there was no room to keep them")
+	case why != nil:
+		r.sayCut(lost, why.Error())
 	}
 	return nil
 }
 
 // catchUp copies what was written meanwhile, until little is left.
-func (r *rotation) catchUp(ctx context.Context, to *os.File) (end int64, err error) {
+func (r *rotation) catchUp(ctx context.Context, to *os.File, origin int64) (end int64, err error) {
 	end = r.size
 	for range catchUps {
 		fi, err := r.live.Stat()
 		if err != nil || fi.Size()-end <= restSize {
 			return end, err
 		}
-		n, err := copyRange(ctx, to, r.live, end, fi.Size()-end)
+		n, err := copyRange(ctx, to, r.live, origin, end, min(fi.Size()-end, r.logs.cfg.MaxSize))
 		end += n
 		if err != nil {
 			return end, err
@@ -225,10 +258,11 @@ func (r *rotation) catchUp(ctx context.Context, to *os.File) (end int64, err err
 	return end, nil
 }
 
-// copyRest copies from end on until a read finds nothing.
-func (r *rotation) copyRest(to *os.File, end int64) (newEnd int64, err error) {
+// copyRest copies from end on until a read finds nothing: readers wait, and so not
+// more than a log may have. Errors: errOutgrown if there was more.
+func (r *rotation) copyRest(to *os.File, origin, end int64) (newEnd int64, err error) {
 	block := make([]byte, restSize)
-	for {
+	for most := end + r.logs.cfg.MaxSize; end < most; {
 		n, err := r.live.ReadAt(block, end)
 		if n == 0 && errors.Is(err, io.EOF) {
 			return end, nil
@@ -236,11 +270,12 @@ func (r *rotation) copyRest(to *os.File, end int64) (newEnd int64, err error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return end, err
 		}
-		if _, err := to.Write(block[:n]); err != nil {
+		m, err := to.WriteAt(block[:n], end-origin)
+		if end += int64(m); err != nil {
 			return end, err
 		}
-		end += int64(n)
 	}
+	return end, errOutgrown
 }
 
 // truncate cuts the whole log, and returns how much of it lay beyond end.
@@ -259,7 +294,7 @@ func (r *rotation) truncate(end int64) (lost int64, err error) {
 func (r *rotation) cut() error {
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
-	if unit := r.logs.headUnit(); unit > 0 {
+	if unit := r.headUnit(); unit > 0 {
 		n := max(unit, (r.size-r.logs.cfg.MaxSize/2)/unit*unit)
 		if r.takeHead(n) == nil {
 			r.sayCut(n, "there was no room to keep them")
@@ -301,7 +336,7 @@ func (r *rotation) tryCopy(ctx context.Context, from, n int64) (*os.File, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = copyRange(ctx, to, r.live, from, n); err == nil {
+	if _, err = copyRange(ctx, to, r.live, from, from, n); err == nil {
 		// Else a power failure right after the rotation would take what had long been on disk.
 		err = to.Sync()
 	}
@@ -312,19 +347,27 @@ func (r *rotation) tryCopy(ctx context.Context, from, n int64) (*os.File, error)
 	return to, nil
 }
 
-// copyRange appends n bytes of from to to, and returns how many it did. io.EOF:
-// there are fewer.
-func copyRange(ctx context.Context, to, from *os.File, at, n int64) (done int64, err error) {
-	if _, err := from.Seek(at, io.SeekStart); err != nil {
-		return 0, err
-	}
+// copyRange copies n bytes from at on to a file that begins with what lies at origin,
+// and returns how many it did. A hole stays one. io.EOF: there are fewer.
+func copyRange(ctx context.Context, to, from *os.File, origin, at, n int64) (done int64, err error) {
+	block := make([]byte, min(n, copyBlock))
 	for done < n {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
+			return done, context.Cause(ctx)
+		}
+		got, where, err := readData(from, block, at+done, at+n)
+		switch {
+		case got > 0:
+			got, err = to.WriteAt(block[:got], where-origin)
+		case err == nil && where > at+done: // nothing but a hole is left
+			err = to.Truncate(where - origin)
+		case err == nil:
+			err = io.EOF
+		}
+		if err != nil && got == 0 {
 			return done, err
 		}
-		m, err := io.CopyN(to, from, min(n-done, copyStep))
-		done += m
-		if err != nil {
+		if done = where + int64(got) - at; err != nil {
 			return done, err
 		}
 	}

@@ -89,7 +89,7 @@ func (d *logDir) read(lines int) string {
 
 func (d *logDir) numbers(lines int) []int {
 	d.Helper()
-	r, err := d.Open("w", lines)
+	r, err := d.Open(d.Context(), "w", lines)
 	require.NoError(d, err)
 	defer r.Close()
 	return numbersIn(d, r)
@@ -99,8 +99,13 @@ func numbersIn(t testing.TB, r io.Reader) (numbers []int) {
 	t.Helper()
 	raw, err := io.ReadAll(r)
 	require.NoError(t, err)
+	return numbersOf(t, string(raw))
+}
+
+func numbersOf(t testing.TB, text string) (numbers []int) {
+	t.Helper()
 	numbers = []int{}
-	for line := range strings.Lines(string(raw)) {
+	for line := range strings.Lines(text) {
 		if n, ok := numberOf(t, line); ok {
 			numbers = append(numbers, n)
 		}
@@ -264,9 +269,9 @@ func TestLogsAreNeverFollowedElsewhere(t *testing.T) {
 		require.NoError(t, os.Rename(d.path, d.path+".moved"))
 		require.NoError(t, os.Symlink(secret, d.path))
 		require.ErrorContains(t, d.Rotate(t.Context(), "w"), "not a regular file")
-		_, err := d.Open("w", 1)
+		_, err := d.Open(d.Context(), "w", 1)
 		require.ErrorContains(t, err, "not a regular file")
-		require.Empty(t, d.LastLines("w", 1))
+		require.Empty(t, d.LastLines(d.Context(), "w", 1))
 		unchanged()
 
 		require.NoError(t, os.Remove(d.path))
@@ -277,10 +282,10 @@ func TestLogsAreNeverFollowedElsewhere(t *testing.T) {
 		require.NoError(t, os.Remove(d.path))
 		require.NoError(t, syscall.Mkfifo(d.path, 0o600))
 		require.ErrorContains(t, d.Rotate(t.Context(), "w"), "not a regular file")
-		_, err = d.Open("w", 1)
+		_, err = d.Open(d.Context(), "w", 1)
 		require.ErrorContains(t, err, "not a regular file")
 		require.NoError(t, os.Remove(d.path))
-		_, err = d.Open("w", 1)
+		_, err = d.Open(d.Context(), "w", 1)
 		require.ErrorIs(t, err, hive.ErrNotFound)
 	})
 }

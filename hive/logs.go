@@ -18,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // LeastLogSize is the smallest Config.Logs.MaxSize: file systems take the head
@@ -36,8 +37,8 @@ type logs struct {
 	dir string
 	out *logrus.Logger
 
-	unit    func() int64 // see collapseUnit; asked for when it is first needed
-	refused atomic.Bool  // the file system has refused to collapse a log all the same
+	tried sync.Once    // when it is first needed
+	unit  atomic.Int64 // in what units the head of a log can be taken away; 0: it cannot
 
 	mu       sync.Mutex
 	files    map[string]*logFile // by worker id
@@ -52,10 +53,11 @@ type logFile struct {
 	path string
 	own  bool // it lies in this hive's directory and not in one that was copied
 
-	change sync.Mutex // held while files are moved or removed
-	load   sync.Once
-	seen   os.FileInfo // the file as it was when it was first rotated; with change
-	silent atomic.Bool // its trouble has been reported
+	change  sync.Mutex // held while files are moved or removed
+	load    sync.Once
+	seen    os.FileInfo // the file as it was when it was first rotated; with change
+	refused bool        // its head cannot be taken away, though others' can; with change
+	silent  atomic.Bool // its trouble has been reported
 
 	mu   sync.RWMutex // held for writing only while places change, never while bytes are copied
 	base int64
@@ -69,10 +71,7 @@ type piece struct {
 }
 
 func newLogs(cfg LogsConfig, dir string, out *logrus.Logger) *logs {
-	return &logs{
-		cfg: cfg, dir: dir, out: out, files: map[string]*logFile{}, starting: map[string]bool{},
-		unit: sync.OnceValue(func() int64 { return collapseUnit(dir) }),
-	}
+	return &logs{cfg: cfg, dir: dir, out: out, files: map[string]*logFile{}, starting: map[string]bool{}}
 }
 
 // of returns the log of a worker.
@@ -180,7 +179,8 @@ func (f *logFile) length() int64 {
 
 // openRegular opens a file, and nothing it may have been replaced by: a symbolic
 // link would show, or have hive change, any file of its user, and opening a fifo
-// would hang.
+// would hang. It does not wait for who has a lease on the file, as its owner can
+// (fcntl(2), F_SETLEASE).
 func openRegular(path string, flag int) (*os.File, error) {
 	before, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,6 +193,9 @@ func openRegular(path string, flag int) (*os.File, error) {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
 	file, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil, fmt.Errorf("%s: a process of its owner has a lease on it (fcntl(2), F_SETLEASE)", path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -207,15 +210,16 @@ func openRegular(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// logLine writes one of hive's own lines into a worker's log. The log is for
-// people; a line that cannot be written is not worth a failure.
+// logLine writes one of hive's own lines into a worker's log, as plain text: no
+// argument in it can make two lines of it. The log is for people; a line that cannot be
+// written is not worth a failure.
 func logLine(path, format string, args ...any) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	_, _ = fmt.Fprintf(f, "--- hive: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(f, "--- hive: %s\n", plain.Text(fmt.Sprintf(format, args...)))
 }
 
 // keepLogs rotates the logs of live workers until the hive closes.
@@ -252,7 +256,7 @@ func (h *Hive) rotateLog(ctx context.Context, rec *store.Worker) {
 		return
 	}
 	fi, err := os.Lstat(rec.Log)
-	if err != nil || fi.Size() <= h.cfg.Logs.MaxSize || ctx.Err() != nil {
+	if err != nil || max(fi.Size(), allocated(fi)) <= h.cfg.Logs.MaxSize || ctx.Err() != nil {
 		return // one that is gone needs no rotation
 	}
 	f := h.logs.of(*rec)

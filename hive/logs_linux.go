@@ -3,8 +3,10 @@ package hive
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,25 +55,55 @@ func collapseUnit(dir string) int64 {
 	return unit
 }
 
+// nextData returns the first place from at on that is in no hole (lseek(2), SEEK_DATA,
+// Linux 3.1); below 0 if only a hole is left, or the file ends before. Where the file
+// system does not tell, that is at.
+func nextData(f *os.File, at int64) int64 {
+	place, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return -1
+	}
+	if err != nil {
+		return at
+	}
+	return place
+}
+
+// nextHole returns the first place from at on that is in a hole, the end of the file
+// being one. Where the file system does not tell, that is beyond every file.
+func nextHole(f *os.File, at int64) int64 {
+	place, err := unix.Seek(int(f.Fd()), at, unix.SEEK_HOLE)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return place
+}
+
 // mostHoles bounds the search for holes.
 const mostHoles = 1000
 
-// dataIn returns where the first data of a file begins, and how much of it is
-// data and not a hole. Where the file system does not tell, all of it is.
-func dataIn(f *os.File, size int64) (first, amount int64) {
-	first, at := size, int64(0)
+// dataIn returns where the first data of a file before end begins, and how much of what
+// is there is data and not a hole. Where the file system does not tell, all of it is.
+func dataIn(f *os.File, end int64) (first, amount int64) {
+	first, at := end, int64(0)
 	for range mostHoles {
-		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
+		data := nextData(f, at)
+		if data < 0 || data >= end {
 			return first, amount
 		}
-		hole, errHole := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
-		if err != nil || errHole != nil {
-			return 0, size
-		}
-		first, amount, at = min(first, data), amount+hole-data, hole
+		hole := min(nextHole(f, data), end)
+		first, amount, at = min(first, data), amount+max(hole-data, 0), hole
 	}
-	return first, amount + max(size-at, 0)
+	return first, amount + max(end-at, 0)
+}
+
+// allocated is how much of the disk a file takes, in bytes: less than its size if it
+// has holes, more if room was set aside beyond its end (fallocate(2)).
+func allocated(fi os.FileInfo) int64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512 // stat(2)
+	}
+	return fi.Size()
 }
 
 // freeIn is what an unprivileged user could still write to the file system of

@@ -4,6 +4,7 @@ package hive
 
 import (
 	"errors"
+	"math"
 	"os"
 )
 
@@ -11,6 +12,12 @@ func collapseHead(*os.File, int64) error { return errors.ErrUnsupported }
 
 func collapseUnit(string) int64 { return 0 }
 
-func dataIn(_ *os.File, size int64) (first, amount int64) { return 0, size }
+func nextData(_ *os.File, at int64) int64 { return at }
+
+func nextHole(*os.File, int64) int64 { return math.MaxInt64 }
+
+func allocated(fi os.FileInfo) int64 { return fi.Size() }
+
+func dataIn(_ *os.File, end int64) (first, amount int64) { return 0, end }
 
 func freeIn(string) (free int64, known bool) { return 0, false }

@@ -108,7 +108,7 @@ func TestTheLogOfALivingWorkerIsRotated(t *testing.T) {
 				require.True(t, slices.IsSorted(numbers) && len(slices.Compact(numbers)) == len(numbers), "in order and none twice")
 				require.NotEmpty(t, numbers) // how many are lost depends on how soon hive gets to look
 			}
-			all, err := r.h.OpenLog(w.WorkerID, -1)
+			all, err := r.h.OpenLog(r.Context(), w.WorkerID, -1)
 			require.NoError(t, err)
 			defer all.Close()
 			kept := numbersIn(t, all)
@@ -129,7 +129,7 @@ func TestTheLogOfALivingWorkerIsRotated(t *testing.T) {
 // is copied and cut, hive may come too late for all of it, and a line is torn.
 func (r *rig) followLog(id string, whole bool, goOn func(number int) bool) (numbers []int) {
 	r.Helper()
-	log, err := r.h.OpenLog(id, -1)
+	log, err := r.h.OpenLog(r.Context(), id, -1)
 	require.NoError(r, err)
 	defer log.Close()
 	lines := bufio.NewReaderSize(endless{r, log}, 1<<16)
@@ -267,7 +267,7 @@ func onANearlyFullDisk(t *testing.T, d *logDir, filler string) {
 
 // There is no room at all: the older are given up, then the log is cut.
 func onAWhollyFullDisk(t *testing.T, d *logDir, filler string) {
-	reader, err := d.Open("w", 0)
+	reader, err := d.Open(d.Context(), "w", 0)
 	require.NoError(t, err)
 	defer reader.Close()
 	fill(t, filler, 4<<20)

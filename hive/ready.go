@@ -16,6 +16,7 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // whose says to whom the listeners on a worker's port belong, at its own address.
@@ -135,6 +136,8 @@ const (
 	// searchEvery is how often a worker that does not listen is looked for on
 	// other ports, and its tree's progress is read: both cost a walk of /proc.
 	searchEvery = time.Second
+	// longestAnswer is how much is shown of what a probe got, in bytes.
+	longestAnswer = 200
 	// mostAsked bounds how many other ports are asked at once.
 	mostAsked = 64
 )
@@ -318,13 +321,13 @@ func (h *Hive) probe(ctx context.Context, spec store.Spec, port uint16, seen []s
 	req.Header.Set("User-Agent", "hive")
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return false, err.Error()
+		return false, plain.Clip(err.Error(), longestAnswer)
 	}
 	defer func() {
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // only what lets the connection become idle
 		_ = resp.Body.Close()
 	}()
-	return resp.StatusCode == spec.Ready.Status, "it answers " + resp.Status
+	return resp.StatusCode == spec.Ready.Status, "it answers " + plain.Clip(resp.Status, longestAnswer)
 }
 
 // dial connects, and gives the connection up if the listeners that can have it are no

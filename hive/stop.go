@@ -128,7 +128,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) bool {
 // attend to.
 func (w *worker) giveUp(ctx context.Context, f *failure) bool {
 	rec := w.record()
-	f.Log = w.h.logs.lastLines(rec, logTail)
+	f.Log = w.h.logs.lastLines(ctx, rec, logTail)
 	w.reason = becauseNotReady
 	return w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f})
 }
@@ -246,7 +246,7 @@ func (w *worker) died(ctx context.Context) bool {
 	if rec.ReadyAt != nil {
 		f = fail(CodeExitedEarly, "%s", describeExit(exit))
 	}
-	f.Log = w.h.logs.lastLines(rec, logTail)
+	f.Log = w.h.logs.lastLines(ctx, rec, logTail)
 	rest := w.endRest(ctx)
 	if ctx.Err() != nil {
 		return false

@@ -178,7 +178,7 @@ func (h *Hive) command(ctx context.Context, key string, argv []string, rec store
 		return fail(CodeExecFailed, "%s: %v", key, err)
 	case res.Exit.Code == nil || *res.Exit.Code != 0:
 		f := fail(CodeExecFailed, "%s %s", key, describeExit(res.Exit))
-		f.Log = h.logs.lastLines(rec, logTail)
+		f.Log = h.logs.lastLines(ctx, rec, logTail)
 		return f
 	}
 	return nil

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/sync/semaphore"
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/proc"
+	"rbeehive/store/plain"
 )
 
 const (
@@ -112,13 +112,8 @@ func firstVersion(text string, line *regexp.Regexp) string {
 		if m == nil {
 			continue
 		}
-		clean := []rune(strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) {
-				return -1
-			}
-			return r
-		}, m[1]))
-		return string(clean[:min(len(clean), longestVersion)])
+		version := []rune(plain.Text(m[1]))
+		return string(version[:min(len(version), longestVersion)])
 	}
 	return ""
 }

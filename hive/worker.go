@@ -355,7 +355,7 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, looks int) (over
 		return false, false
 	}
 	f := fail(CodeNotReady, "it does not serve any more (live): %s", why)
-	f.Log = w.h.logs.lastLines(rec, logTail)
+	f.Log = w.h.logs.lastLines(ctx, rec, logTail)
 	w.reason = becauseLiveness
 	return true, w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f, live: true})
 }

@@ -54,7 +54,7 @@ func newConnections(most int) *connections {
 // changed takes note of a connection's state and closes one if there are too many.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if victim := c.note(conn, state); victim != nil {
-		plain(victim).Close() // a TLS connection would first say goodbye, and wait for who does not listen
+		bare(victim).Close() // a TLS connection would first say goodbye, and wait for who does not listen
 	}
 }
 

@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
-	"unicode"
 
 	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // Sentinels of this package; they never leave it but as a problem.
@@ -96,20 +95,9 @@ func detail(err error, k kind, requestID string) string {
 // mostDetail is more than any sentence of ours has, and less than a path can have.
 const mostDetail = 1000
 
-// shown makes one line of bounded length of a text that may repeat what a caller
-// sent: a path, or the name of a parameter.
-func shown(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
-	if len(text) > mostDetail {
-		text = strings.ToValidUTF8(text[:mostDetail], "") + "..."
-	}
-	return text
-}
+// shown makes one line of bounded length, plain text, of a text that may repeat what a
+// caller sent: a path, or the name of a parameter.
+func shown(text string) string { return plain.Clip(text, mostDetail) }
 
 // badField is the error for a wrong query parameter, header or path element.
 func badField(field, expected string) error {

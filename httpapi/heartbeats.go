@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -28,10 +27,8 @@ func (s *Server) heartbeats(w http.ResponseWriter, r *http.Request, p wire.Follo
 		return nil
 	}
 	st.patient = true
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Time{})
-	// A write that is stuck ends with the server.
-	defer context.AfterFunc(ctx, func() { _ = control.SetWriteDeadline(time.Now()) })()
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	defer st.until(ctx)()
 	for beat := range s.hive.Load().Heartbeats(ctx) {
 		text, err := s.pulse.text(beat, s.hive.Load().Info(), bool(orZero(p.All)))
 		if err != nil {

@@ -2,9 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -12,12 +10,8 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-const (
-	// logPoll is how often a followed log is looked at.
-	logPoll = 250 * time.Millisecond
-	// logBlock is how much of a log is in memory at once.
-	logBlock = 32 << 10
-)
+// logPoll is how often a followed log is looked at.
+const logPoll = 250 * time.Millisecond
 
 // workerLogs sends a worker's log as it is, also after the worker's death: the
 // last ?tail= lines or all of it, and with ?follow= what is added until the
@@ -27,25 +21,26 @@ func (s *Server) workerLogs(w http.ResponseWriter, r *http.Request, ref string, 
 	if p.Tail != nil {
 		tail = int(*p.Tail)
 	}
+	ctx, cancel := s.untilClosing(r.Context())
+	defer cancel()
 	wkr, err := s.hive.Load().Worker(ref)
 	if err != nil {
 		return err
 	}
-	log, err := s.hive.Load().OpenLog(wkr.WorkerID, tail)
+	log, err := s.hive.Load().OpenLog(ctx, wkr.WorkerID, tail)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	st := openStream(w, "text/plain; charset=utf-8")
+	defer st.until(ctx)()
 	if r.Method == http.MethodHead {
 		return nil
 	}
 	sender := &logSender{log: log, out: st}
 	if !orZero(p.Follow) {
-		return sender.pending()
+		return sender.pending(ctx)
 	}
-	ctx, cancel := s.untilClosing(r.Context())
-	defer cancel()
 	return sender.follow(ctx, func() bool { return workerGone(s.hive.Load(), wkr.WorkerID) })
 }
 
@@ -56,26 +51,21 @@ func workerGone(h *hive.Hive, id string) bool {
 
 // logSender sends a log.
 type logSender struct {
-	log   *hive.LogReader
-	out   *stream
-	block [logBlock]byte
+	log *hive.LogReader
+	out *stream
 }
 
 // pending sends what is there now: a worker that writes faster than the client
 // reads must not make the answer endless.
-func (l *logSender) pending() error {
-	left, err := l.log.Pending()
-	for err == nil && left > 0 {
-		var n int
-		n, err = l.log.Read(l.block[:min(logBlock, left)])
-		left -= int64(n)
-		l.out.Write(l.block[:n])
-		if l.out.flush() != nil {
-			return nil // the client has gone
+func (l *logSender) pending(ctx context.Context) error {
+	for block, err := range l.log.Rest(ctx) {
+		if err != nil {
+			return fmt.Errorf("read log: %w", err)
 		}
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read log: %w", err)
+		l.out.Write(block)
+		if l.out.flush() != nil {
+			return ctx.Err() // the client has gone, or the server closes
+		}
 	}
 	return nil
 }
@@ -88,7 +78,7 @@ func (l *logSender) follow(ctx context.Context, gone func() bool) error {
 	defer tick.Stop()
 	for {
 		last := gone() // asked before reading: its last words are in the file by then
-		if err := l.pending(); err != nil || last {
+		if err := l.pending(ctx); err != nil || last {
 			return err
 		}
 		select {

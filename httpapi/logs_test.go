@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -109,4 +110,77 @@ func TestOnlyAFileIsShownAsALog(t *testing.T) {
 	require.Contains(t, r.get(path, http.StatusNotFound), "the file is gone")
 	require.NoError(t, os.Symlink(secret, log))
 	require.NotContains(t, r.get(path, http.StatusInternalServerError), "secret")
+}
+
+// hugeLog is a worker whose log begins with two lines and is 8 TiB long, which takes
+// no room: its owner can have it so.
+func hugeLog(r *rig) (path, log string) {
+	r.Helper()
+	w := r.spawn("cpu")
+	path = "/v1/workers/" + w.WorkerID + "/logs"
+	log = decode[wire.Worker](r.T, r.get("/v1/workers/"+w.WorkerID, http.StatusOK)).Log
+	require.NoError(r, os.WriteFile(log, []byte("one\ntwo\n"), 0o600))
+	err := os.Truncate(log, 8<<40)
+	if errors.Is(err, unix.EFBIG) {
+		skip(r.T, "the file system takes no file of 8 TiB")
+	}
+	require.NoError(r, err)
+	r.client.Timeout = 20 * time.Second
+	return path, log
+}
+
+// say appends to a log as its worker does.
+func say(t *testing.T, log, text string) {
+	t.Helper()
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteString(text)
+	require.NoError(t, err)
+}
+
+// The last line of such a log is found at once, no zeros are sent, and who has gone is
+// not served any more.
+func TestALogThatIsOneLargeHole(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	path, log := hugeLog(r)
+	require.Equal(t, "two\n", r.get(path+"?tail=1", http.StatusOK))
+	require.Equal(t, "one\ntwo\n", r.get(path, http.StatusOK))
+	say(t, log, "three\n")
+	require.Equal(t, "three\n", r.get(path+"?tail=1", http.StatusOK))
+	require.Equal(t, "one\ntwo\nthree\n", r.get(path+"?tail=10", http.StatusOK))
+
+	followed := r.open(path + "?follow=1&tail=1")
+	lines := bufio.NewReader(followed.Body)
+	next := func() string {
+		t.Helper()
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		return line
+	}
+	require.Equal(t, "three\n", next())
+	say(t, log, "four\n")
+	require.Equal(t, "four\n", next())
+	require.Equal(t, 1, r.active())
+	require.NoError(t, followed.Body.Close())
+	require.Eventually(t, func() bool { return r.active() == 0 }, 5*time.Second, 5*time.Millisecond)
+}
+
+// A client that takes nothing of a log does not hold up a shutdown.
+func TestAShutdownCutsALogOff(t *testing.T) {
+	r := newRig(t, rigOptions{narrow: true})
+	w := r.spawn("cpu")
+	log := decode[wire.Worker](t, r.get("/v1/workers/"+w.WorkerID, http.StatusOK)).Log
+	say(t, log, strings.Repeat("line\n", 4<<20))
+	var answers []*http.Response
+	for _, query := range []string{"", "?follow=1"} {
+		answers = append(answers, r.open("/v1/workers/"+w.WorkerID+"/logs"+query))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, r.server.Shutdown(ctx))
+	for _, resp := range answers {
+		_, err := io.Copy(io.Discard, resp.Body)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "a part must not look like the whole")
+	}
 }

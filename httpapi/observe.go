@@ -11,6 +11,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"rbeehive/store/plain"
+
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -210,14 +212,9 @@ func (s *Server) logRequest(rec *recorder, r *http.Request, by string, took time
 // polled are the routes that machines ask every few seconds, for ever.
 func polled(route string) bool { return route == "/health" || route == "/metrics" }
 
-// clipped keeps a caller from filling the disk with one line.
-func clipped(text string) string {
-	const most = 256
-	if len(text) <= most {
-		return text
-	}
-	return text[:most] + "..."
-}
+// clipped keeps a caller from filling the disk with one line, and from changing the
+// terminal on which it is read.
+func clipped(text string) string { return plain.Clip(text, 256) }
 
 // remote is the address of the client. One of a unix socket has none.
 func remote(r *http.Request) string {

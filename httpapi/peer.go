@@ -44,7 +44,7 @@ func peerOf(r *http.Request) *peer {
 // as early as it can: a client that has gone is nobody.
 func (s *Server) withPeer(ctx context.Context, conn net.Conn, conns *connections) context.Context {
 	p := &peer{conn: conn, conns: conns}
-	switch c := plain(conn).(type) {
+	switch c := bare(conn).(type) {
 	case *net.UnixConn:
 		p.caller = unixPeer(c)
 	case *net.TCPConn:
@@ -73,8 +73,8 @@ func (p *peer) trust() {
 	}
 }
 
-// plain is the connection below TLS and below listeners that wrap it.
-func plain(conn net.Conn) net.Conn {
+// bare is the connection below TLS and below listeners that wrap it.
+func bare(conn net.Conn) net.Conn {
 	for {
 		c, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {

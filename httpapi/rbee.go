@@ -12,6 +12,7 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // This file is the stream as rbee's clients read it (rbee-keeper, job-client,
@@ -224,10 +225,14 @@ func (t *rbeeText) line(text string) {
 }
 
 // splitLines cuts at every kind of line end: a lone CR, as progress bars write
-// it, ends a line in SSE too. Empty lines are dropped.
+// it, ends a line in SSE too. Empty lines are dropped. The keeper prints a line as it is,
+// so each is made plain text.
 func splitLines(text string) []string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	for i, line := range lines {
+		lines[i] = plain.Text(line)
+	}
+	return lines
 }
 
 // The keeper looks into every line it shows: a "failed:" anywhere, or "Job" and

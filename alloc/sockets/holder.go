@@ -23,8 +23,9 @@ type Holder struct {
 	// PID is 0 where the system does not let us see it: another user's process
 	// without CAP_SYS_PTRACE, another PID namespace, or hidepid.
 	PID int
-	// Program is the process's comm (at most 15 bytes, proc_pid_comm(5)). With PID
-	// 0 it is empty, or what somebody reported.
+	// Program is the process's comm (at most 15 bytes, proc_pid_comm(5)), which is
+	// whatever its user likes, as plain text. With PID 0 it is empty, or what somebody
+	// reported.
 	Program string
 	// User is the name of the user who made the socket, or the number if it has none; empty: unknown.
 	User string

@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/store/plain"
 )
 
 // userHZ is the unit of start times in /proc, the same on every architecture
@@ -268,7 +270,7 @@ func (d *describer) user(uid uint32) string {
 	}
 	name := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(name); err == nil {
-		name = u.Username
+		name = plain.Text(u.Username)
 	}
 	d.users[uid] = name
 	return name
@@ -285,7 +287,7 @@ func (d *describer) process(pid int) (string, time.Time) {
 	var out described
 	if p, err := d.open(pid); err == nil {
 		if stat, err := p.Stat(); err == nil {
-			out.program = stat.Comm
+			out.program = plain.Text(stat.Comm)
 			out.since = d.started(stat.Starttime)
 		}
 	}

@@ -54,6 +54,26 @@ func TestHoldersNamesProcesses(t *testing.T) {
 	require.Equal(t, sockets.Holder{Port: port + 1, Kind: sockets.KindDraining}, byPort[port+1])
 }
 
+// Any user can give a process a name that drives a terminal.
+func TestHoldersHavePlainNames(t *testing.T) {
+	before, err := os.ReadFile("/proc/self/comm")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.WriteFile("/proc/self/comm", before, 0o600)) })
+	port := porttest.Free(t, 1)
+	porttest.Bind(t, at("127.0.0.1", port), porttest.Options{})
+	snap, err := sockets.NewTable().Port(t.Context(), port)
+	require.NoError(t, err)
+	for name, want := range map[string]string{
+		"\x1b]0;x\x07": `\x1b]0;x\x07`, "nginx\u202e": `nginx\u202e`, "a\nb) S 1": `a\nb) S 1`, "\xff\x9b": `\xff\x9b`, "größe": "größe",
+	} {
+		require.NoError(t, os.WriteFile("/proc/self/comm", []byte(name), 0o600))
+		holders, err := sockets.Holders(t.Context(), snap.Port(port))
+		require.NoError(t, err)
+		require.Equal(t, want, holders[0].Program)
+		require.Contains(t, holders[0].String(), want+" (pid ")
+	}
+}
+
 func TestHoldersOfSharedAndUnknownSockets(t *testing.T) {
 	socks := []sockets.Socket{
 		{Local: at("127.0.0.1", 9), State: sockets.Listen, Inode: 1<<63 + 1, UID: 4294967290},

@@ -11,6 +11,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // banner is what is printed when hive serves.
@@ -30,11 +31,12 @@ type banner struct {
 // holdersShown is how many ports are listed with who has them.
 const holdersShown = 6
 
-// writeTo prints the banner in one write.
+// writeTo prints the banner in one write, as plain text: it goes to a terminal, and
+// has names in it that anybody can choose.
 func (b *banner) writeTo(w io.Writer) error {
 	var out bytes.Buffer
 	line := func(name, format string, a ...any) {
-		fmt.Fprintf(&out, "%-9s %s\n", name, fmt.Sprintf(format, a...))
+		fmt.Fprintf(&out, "%-9s %s\n", name, plain.Text(fmt.Sprintf(format, a...)))
 	}
 	file := b.file
 	if file == "" {

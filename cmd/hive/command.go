@@ -14,6 +14,7 @@ import (
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
 	"rbeehive/hive/reference"
+	"rbeehive/store/plain"
 )
 
 // The exit codes.
@@ -53,9 +54,10 @@ func runWith(args []string, stdout, stderr io.Writer, alive aliveness) int {
 	return exitFailed
 }
 
-// oneLine joins the lines of errors.Join: an error is one line for the user.
+// oneLine joins the lines of errors.Join: an error is one line for the user, of plain
+// text, whatever the names in it are.
 func oneLine(err error) string {
-	return strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; ")
+	return plain.Text(strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; "))
 }
 
 func newCommand(stderr io.Writer, alive aliveness) *cobra.Command {

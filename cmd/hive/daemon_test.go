@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	main "rbeehive/cmd/hive"
+	"rbeehive/store/plain"
 )
 
 func TestStartAndSIGTERM(t *testing.T) {
@@ -161,6 +164,42 @@ func TestPortInUseNamesItsHolder(t *testing.T) {
 	require.Empty(t, stdout)
 	require.Regexp(t, `^hive: 127\.0\.0\.1:\d+ is in use by \S+ \(pid `+strconv.Itoa(os.Getpid())+`, user \S+\); stop it, or choose another port with --port: address already in use\n$`, stderr)
 	require.NoDirExists(t, filepath.Join(s.dir, "state"), "nothing is touched before")
+}
+
+// Any user can give a process a name that drives a terminal. It holds hive's port, its
+// socket, and a port of its range.
+func TestNamesOfStrangersDoNotDriveTheTerminal(t *testing.T) {
+	const foul, shown = "\x1b]0;x\x07", `\x1b]0;x\x07`
+	before, err := os.ReadFile("/proc/self/comm")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("/proc/self/comm", []byte(foul), 0o600))
+	t.Cleanup(func() { require.NoError(t, os.WriteFile("/proc/self/comm", before, 0o600)) })
+	require.Empty(t, plain.Flaw(shown))
+
+	s := newSite(t, "")
+	_, first, _ := strings.Cut(s.env[4], "=")
+	first, _, _ = strings.Cut(first, "-")
+	inRange, err := net.Listen("tcp", "127.0.0.1:"+first)
+	require.NoError(t, err)
+	defer inRange.Close()
+	p := s.start(t)
+	banner := strings.Join(p.banner, " ")
+	require.Contains(t, banner, first+" "+shown+" (pid "+strconv.Itoa(os.Getpid()))
+	require.Empty(t, plain.Flaw(banner))
+	p.signal(syscall.SIGTERM)
+	p.end()
+	require.NotContains(t, p.stderr.String(), "\x1b")
+
+	_, _, stderr := s.command(t, "--port", first)
+	require.Contains(t, stderr, "is in use by "+shown+" (pid ")
+	require.NotContains(t, stderr, "\x1b")
+	socket := filepath.Join(shortDir(t), "s")
+	held, err := main.ListenSocket(t.Context(), socket, private)
+	require.NoError(t, err)
+	defer held.Close()
+	_, err = main.ListenSocket(t.Context(), socket, private)
+	require.ErrorContains(t, err, "is in use by "+shown+" (pid ")
+	require.NotContains(t, err.Error(), "\x1b")
 }
 
 func TestSecondHiveOnOneDirectory(t *testing.T) {

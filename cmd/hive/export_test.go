@@ -26,6 +26,9 @@ var (
 	ListenSocket   = listenSocket
 )
 
+// PlainMessage is the formatter of hive's log.
+func PlainMessage(f *logrus.TextFormatter) logrus.Formatter { return plainMessage{f} }
+
 // RunStuck is Run with a hive that is stuck as long as the file exists: it does not
 // come to an end of looking whether it lives.
 func RunStuck(args []string, stdout, stderr io.Writer, file string) int {

@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/store/plain"
 )
 
 // newLogger makes the one logger of the process. On a terminal only warnings
@@ -17,7 +18,7 @@ func newLogger(cfg *config.Config, stderr io.Writer) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(stderr)
 	terminal := isTerminal(stderr)
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: !terminal})
+	log.SetFormatter(plainMessage{&logrus.TextFormatter{FullTimestamp: true, DisableColors: !terminal}})
 	if cfg.LogFormat == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{})
 	}
@@ -25,6 +26,16 @@ func newLogger(cfg *config.Config, stderr io.Writer) (*logrus.Logger, error) {
 		return nil, err
 	}
 	return log, nil
+}
+
+// plainMessage makes messages plain text. On a terminal logrus writes them as they are;
+// fields it quotes.
+type plainMessage struct{ *logrus.TextFormatter }
+
+// Format implements logrus.Formatter.
+func (f plainMessage) Format(e *logrus.Entry) ([]byte, error) {
+	e.Message = plain.Text(e.Message)
+	return f.TextFormatter.Format(e)
 }
 
 // setLevel gives the logger the level of a configuration, which a reload changes.

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive/trust"
 	"rbeehive/httpapi/client/unixsock"
+	"rbeehive/store/plain"
 )
 
 // socket is a unix socket that removes its file when it is closed, unless the
@@ -199,13 +199,7 @@ func describe(c unixsock.Cred) string {
 	if err != nil {
 		return fmt.Sprintf("process %d", c.PID)
 	}
-	name := strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, strings.TrimSpace(string(comm)))
-	return fmt.Sprintf("process %d (%s)", c.PID, name)
+	return fmt.Sprintf("process %d (%s)", c.PID, plain.Text(strings.TrimSuffix(string(comm), "\n")))
 }
 
 // lockDir keeps other hives out of what is done to the sockets of a directory,

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -36,6 +37,7 @@ const scriptLimit = 4 * time.Minute
 //	end PID             kill -9 of a worker, waiting until it is gone
 //	await RE CMD..      runs CMD until its stdout matches
 //	squat PORT          the test itself listens there, as a stranger would
+//	squat PORT foul     so does a process whose name is the sequence that sets a terminal's title
 //	fetch PATH FILE     FILE is what the API answers to GET PATH
 //	tty WxH FILE RE CMD.. runs CMD on a terminal of W columns and H rows, types Ctrl-C
 //	                    when RE matches what is shown (-: never); FILE is that, and "exit CODE"
@@ -145,12 +147,38 @@ func awaitCmd(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func squatCmd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: squat PORT")
+	switch {
+	case neg || len(args) < 1 || len(args) > 2:
+		ts.Fatalf("usage: squat PORT [foul]")
+	case len(args) == 2:
+		foulSquatter(ts, args[0])
+		return
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:"+args[0])
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
+}
+
+// foulSquatter is hive's reference worker under a name that any user can give.
+func foulSquatter(ts *testscript.TestScript, port string) {
+	foul := filepath.Join(ts.MkAbs("."), "\x1b]0;x\x07")
+	if _, err := os.Stat(foul); err != nil {
+		program, err := exec.LookPath("hive")
+		ts.Check(err)
+		raw, err := os.ReadFile(program)
+		ts.Check(err)
+		ts.Check(os.WriteFile(foul, raw, 0o700))
+	}
+	cmd := exec.Command(foul, "worker", "--port", port)
+	ts.Check(cmd.Start())
+	ts.Defer(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	ts.Check(until(20*time.Second, func() bool {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	}))
 }
 
 func fetchCmd(ts *testscript.TestScript, neg bool, args []string) {

@@ -36,7 +36,7 @@ func parseArgument(key, text string) (argument, error) {
 	}
 	tmpl, err := template.New(key).Option("missingkey=error").Funcs(functions()).Parse(text)
 	if err != nil {
-		return argument{}, errors.New(plain(err))
+		return argument{}, errors.New(worded(err))
 	}
 	for _, t := range tmpl.Templates() { // it and those that it defines
 		instrument(t.Root)
@@ -158,7 +158,7 @@ func (a *argument) render(v Values) (string, error) {
 	}
 	var out output
 	if err := tmpl.Funcs(template.FuncMap{printed: out.printed}).Execute(&out, v); err != nil {
-		return "", errors.New(plain(err))
+		return "", errors.New(worded(err))
 	}
 	s := out.text.String()
 	if out.computed && strings.HasPrefix(s, "-") {
@@ -177,8 +177,8 @@ func (a *argument) render(v Values) (string, error) {
 // which says more.
 var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]*" at )?`)
 
-// plain is a template error in the words of the configuration.
-func plain(err error) string {
+// worded is a template error in the words of the configuration.
+func worded(err error) string {
 	s := position.ReplaceAllString(err.Error(), "")
 	return strings.ReplaceAll(s, " in type catalog.Values",
 		"; the fields are .Port .Ports .Host .Model .ModelID .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // Entry is what one entry of the configuration says, already decoded. Zero
@@ -148,10 +148,7 @@ func badValue(s string) string {
 	if strings.HasPrefix(s, "-") {
 		return "begins with '-': a program would take it for a flag; write flags in args"
 	}
-	if strings.ContainsFunc(s, unicode.IsControl) {
-		return "holds a control character"
-	}
-	return ""
+	return plain.Flaw(s)
 }
 
 // isHost reports what a worker can be told to bind; empty: the default. Names
@@ -182,8 +179,8 @@ func (r *ReadyEntry) check() (key, why string) {
 	switch {
 	case r.Path != nil && *r.Path != "" && !strings.HasPrefix(*r.Path, "/"):
 		return "path", fmt.Sprintf("%q: expected a path that begins with '/', or \"\" when listening is enough", *r.Path)
-	case r.Path != nil && strings.ContainsFunc(*r.Path, func(c rune) bool { return unicode.IsControl(c) || c == ' ' }):
-		return "path", fmt.Sprintf("%q holds a space or a control character", *r.Path)
+	case r.Path != nil && (strings.Contains(*r.Path, " ") || plain.Flaw(*r.Path) != ""):
+		return "path", fmt.Sprintf("%q holds a space, or what is no plain text", *r.Path)
 	case r.Status != 0 && (r.Status < 200 || r.Status > 599):
 		return "status", fmt.Sprintf("%d: expected an HTTP status from 200 to 599", r.Status)
 	case r.Stall != nil && *r.Stall < 0:

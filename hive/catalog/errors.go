@@ -3,8 +3,8 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"unicode"
+
+	"rbeehive/store/plain"
 )
 
 // Sentinel errors. They are wrapped with detail; test them with errors.Is.
@@ -57,12 +57,7 @@ func (e *EntryError) Error() string {
 	if e.Name != "" {
 		who += " (" + e.Name + ")"
 	}
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, who+": "+e.Key+": "+e.Reason)
+	return plain.Text(who + ": " + e.Key + ": " + e.Reason)
 }
 
 func (e *EntryError) Unwrap() error { return ErrEntry }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rbeehive/store/plain"
 )
 
 // vendorAMD is the PCI id.
@@ -36,7 +38,7 @@ func amdDevices(root string) (devices []Device) {
 		if name == "" {
 			name = "AMD GPU " + word(dir, "device")
 		}
-		devices = append(devices, Device{Name: strings.TrimSpace(name), Kind: GPU, MemoryMiB: size >> 20})
+		devices = append(devices, Device{Name: plain.Text(strings.TrimSpace(name)), Kind: GPU, MemoryMiB: size >> 20})
 	}
 	return devices
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rbeehive/store/plain"
 )
 
 // card is a GPU of NVIDIA.
@@ -60,6 +62,7 @@ func parseCards(text string, fields int) (map[string]card, error) {
 		if fields == 5 {
 			c.capability = capabilityOf(f[len(f)-1])
 		}
+		c.name = plain.Text(c.name)
 		if unknown(c.name) {
 			c.name = "NVIDIA GPU"
 		}

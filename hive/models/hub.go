@@ -178,7 +178,7 @@ func unreachable(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		host := "the hub"
 		if u, parsed := url.Parse(e.URL); parsed == nil {
-			host = u.Host
+			host = clip(u.Host)
 		}
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, host, e.Err)
 	}

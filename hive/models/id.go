@@ -5,8 +5,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"rbeehive/store/plain"
 )
 
 // ID is the name of a model: a repository of the hub and, perhaps, a file in it.
@@ -62,7 +62,7 @@ func ParseID(text string) (ID, error) {
 
 // validFile reports whether a path of a repository can be one here.
 func validFile(name string) bool {
-	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) || strings.Contains(name, `\`) || len(name) > 1024 {
+	if plain.Flaw(name) != "" || strings.Contains(name, `\`) || len(name) > 1024 {
 		return false
 	}
 	for element := range strings.SplitSeq(name, "/") {
@@ -114,16 +114,5 @@ func unescape(name string) (text string, ok bool) {
 	return text, text != "" && escape(text) == name
 }
 
-// clip shortens what came from outside before it goes into a message.
-func clip(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	if len(s) > 120 {
-		return strings.ToValidUTF8(s[:120], "") + "..."
-	}
-	return s
-}
+// clip shortens what came from outside before it goes into a message, as plain text.
+func clip(s string) string { return plain.Clip(s, 120) }

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -60,8 +61,17 @@ func (f *files) openStd(log string, user *Credential) error {
 	if log == "" {
 		return f.openOutput(user)
 	}
-	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NOFOLLOW
-	if f.log, err = unix.Open(log, flags, 0o600); err != nil {
+	// An open without O_NONBLOCK would wait for a lease that a process of the log's
+	// owner has on it (fcntl(2), F_SETLEASE: 45 s).
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	f.log, err = unix.Open(log, flags, 0o600)
+	if errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("open log %s: a process of its owner has a lease on it (fcntl(2), F_SETLEASE)", log)
+	}
+	if err == nil {
+		err = unix.SetNonblock(f.log, false) // the program is to get it as ever
+	}
+	if err != nil {
 		return fmt.Errorf("open log %s: %w", log, err)
 	}
 	if user != nil {

@@ -12,6 +12,27 @@ import (
 	"rbeehive/hive/proc"
 )
 
+// The program of a process is whatever its user likes.
+func TestTheProgramOfAProcessIsPlainText(t *testing.T) {
+	logs, dir := t.TempDir(), t.TempDir()
+	foul := filepath.Join(dir, "\x1b]0;x\x07\u202e")
+	raw, err := os.ReadFile("/bin/sleep")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(foul, raw, 0o700))
+	log, err := os.Create(filepath.Join(logs, "cpu-1-aaaaaa.log"))
+	require.NoError(t, err)
+	defer log.Close()
+	cmd := exec.CommandContext(t.Context(), foul, "600")
+	cmd.Stdout = log
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	found, err := proc.FindLiving(t.Context(), proc.Search{Logs: logs, Owner: uint32(os.Geteuid())})
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, `\x1b]0;x\x07\u202e`, found[0].Program)
+	require.Equal(t, []string{foul, "600"}, found[0].Argv, "what is started again by it stays as it is")
+}
+
 // What a process says by itself: by its log, by its stamps, by both, or not at all.
 func TestFindLiving(t *testing.T) {
 	logs, other := t.TempDir(), t.TempDir()

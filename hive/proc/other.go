@@ -39,6 +39,9 @@ func OpenRegular(path string) (*os.File, error) { return os.Open(path) }
 // Ask returns ErrUnsupported.
 func Ask(context.Context, []string, []string) ([]byte, error) { return nil, ErrUnsupported }
 
+// OpenOutput returns ErrUnsupported.
+func OpenOutput(int) (*os.File, error) { return nil, ErrUnsupported }
+
 // Identity returns nothing.
 func (g *Gated) Identity() store.Identity { return store.Identity{} }
 

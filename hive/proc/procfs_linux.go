@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"rbeehive/store/plain"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -171,13 +173,14 @@ func fileOf(path string) (file, bool) {
 	return file{dev: uint64(st.Dev), ino: st.Ino}, true //nolint:unconvert // Dev is 32 bits wide on some architectures
 }
 
-// programOf names a process for a person.
+// programOf names a process for a person, as plain text: both names are whatever its
+// user likes.
 func programOf(s *stat) string {
 	exe, err := os.Readlink("/proc/" + strconv.Itoa(s.living()) + "/exe")
 	if err != nil {
-		return s.comm
+		return plain.Text(s.comm)
 	}
-	return filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	return plain.Text(filepath.Base(strings.TrimSuffix(exe, " (deleted)")))
 }
 
 // socketsOf returns the inodes of all sockets that a process has open. ErrGone

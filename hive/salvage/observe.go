@@ -5,11 +5,9 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"rbeehive/alloc/sockets"
@@ -183,13 +181,11 @@ const lookedThrough = 1 << 20
 // log returns what of the worker's log may have hive's lines in it.
 func (g *group) log() (text []byte) {
 	for _, l := range g.found {
-		// What it is the process decides: a fifo must not make this wait, nor a terminal
-		// become that of this process.
-		f, err := os.OpenFile("/proc/"+strconv.Itoa(l.PID)+"/fd/1", os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+		f, err := proc.OpenOutput(l.PID)
 		if err != nil {
 			continue
 		}
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		if info, err := f.Stat(); err == nil {
 			text = headAndTail(f, info.Size())
 		}
 		_ = f.Close()

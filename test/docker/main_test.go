@@ -4,6 +4,9 @@
 // are killed, stopped, paused and started again, share a volume, and run out of
 // space. What is true about processes is told by a program of the tests' own
 // (inside), not by hive.
+//
+// They are a module of their own, so that what comes with dockertest (docker, runc) is
+// not among what hive is built from.
 package docker_test
 
 import (
@@ -142,6 +145,9 @@ func buildImage(tag, owner string) error {
 	for name, pkg := range map[string]string{"hive": "cmd/hive", "hivectl": "cmd/hivectl", "inside": "test/docker/inside"} {
 		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, name), "rbeehive/"+pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if name != "inside" {
+			build.Dir = "../.." // what is shipped is built by its own go.mod
+		}
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 		}

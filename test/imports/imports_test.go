@@ -2,6 +2,7 @@
 package imports_test
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -25,8 +26,12 @@ var only = map[string][]string{
 }
 
 // clientOnly are commands that talk to a daemon only through its client. Beside
-// that they may start and identify processes (hivectl run).
+// that they may use what is in forClients.
 var clientOnly = []string{"cmd/hivectl"}
+
+// forClients are the shapes of answers, processes (hivectl run starts and identifies
+// one), and texts, of which every part makes plain ones in the same way.
+var forClients = []string{"httpapi/client", "httpapi/wire", "hive/proc", "store/plain", "cmd/hivectl"}
 
 // offline are the parts of them that work on a state file that no daemon has, and
 // what they may use for it.
@@ -76,6 +81,7 @@ func TestRulesCanFail(t *testing.T) {
 	} {
 		require.NotEmpty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
 	}
+	require.Empty(t, forbidden("cmd/hivectl/command", "rbeehive/cmd/hivectl/command/db"))
 	for pkg, imported := range map[string]string{
 		"hive":         "rbeehive/hive/proc",
 		"hive/proc":    "rbeehive/alloc/sockets",
@@ -85,11 +91,28 @@ func TestRulesCanFail(t *testing.T) {
 		"hive/catalog": "rbeehive/store",
 		"hive/models":  "rbeehive/hive/trust",
 
-		"cmd/hivectl/command":    "rbeehive/cmd/hivectl/command/db",
+		"cmd/hivectl/command":    "rbeehive/store/plain",
 		"cmd/hivectl/command/db": "rbeehive/hive/salvage",
 	} {
 		require.Empty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
 	}
+}
+
+// testsOnly are libraries that a test program in a module of its own brings along, with
+// advisories of theirs: the shipped module has none of them, not even in its go.sum.
+var testsOnly = []string{"ory/dockertest", "docker/docker", "docker/cli", "opencontainers/runc", "containerd/", "moby/"}
+
+func TestTheShippedModuleHasNoLibrariesOfTests(t *testing.T) {
+	for _, file := range []string{"../../go.mod", "../../go.sum"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, lib := range testsOnly {
+			require.NotContains(t, string(text), lib, file)
+		}
+	}
+	text, err := os.ReadFile("../docker/go.mod")
+	require.NoError(t, err)
+	require.Contains(t, string(text), testsOnly[0], "it is there that this is looked for in vain")
 }
 
 // forbidden returns the rule that an import breaks; empty if none.
@@ -105,7 +128,7 @@ func forbidden(pkg, imported string) string {
 		return ""
 	case slices.Contains(offline[pkg], target):
 		return ""
-	case slices.ContainsFunc(clientOnly, func(p string) bool { return within(pkg, p) }) && !within(target, "httpapi/client") && !within(target, "httpapi/wire") && !within(target, "hive/proc") && !within(target, "cmd/hivectl"):
+	case slices.ContainsFunc(clientOnly, func(p string) bool { return within(pkg, p) }) && !slices.ContainsFunc(forClients, func(p string) bool { return within(target, p) }):
 		return pkg + " talks to a daemon only through httpapi/client"
 	case layer(target) < 0:
 		return "a product package may not import a test program"

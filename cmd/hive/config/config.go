@@ -3,9 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -14,6 +12,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/store/plain"
 )
 
 // ErrConfig is what every *Error unwraps to.
@@ -28,12 +27,7 @@ type Error struct {
 // Error is one line, whatever the file holds: a key or a name in it may have
 // line ends of its own.
 func (e *Error) Error() string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, e.Source+": "+e.Reason)
+	return plain.Text(e.Source + ": " + e.Reason)
 }
 
 // Unwrap returns ErrConfig.

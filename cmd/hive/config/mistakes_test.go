@@ -36,7 +36,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		"section not a mapping": {"ports: 8080\n", "hive.yaml:1: ports: expected 'key: value' lines under it"},
 		"workers not a list":    {"workers: {web: {}}\n", "hive.yaml:1: workers: expected a list, each entry beginning with '- name:'"},
 		"worker not a mapping":  {"workers: [web]\n", "hive.yaml:1: workers[0]: expected 'key: value' lines under it"},
-		"line end in a name":    {"workers: [{name: \"a\\nb\", comand: x}]\n", "hive.yaml:1: workers[0] (a\uFFFDb): unknown key"},
+		"line end in a name":    {"workers: [{name: \"a\\nb\", comand: x}]\n", "hive.yaml:1: workers[0] (a\\nb): unknown key"},
 		"param in upper case":   {entry("params: {Ctx: 1}"), "hive.yaml:4: workers[0] (web): params.Ctx: a parameter's name is made of a-z, 0-9 and '_'"},
 
 		"param as list":         {entry("params: {ctx: [a]}"), "hive.yaml: workers[0]: params[ctx]: expected a text, or 'default', 'pattern' and 'fixed' under it"},

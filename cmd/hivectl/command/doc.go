@@ -10,9 +10,13 @@
 // for byte, and with -o yaml the same as YAML; -q leaves only what other
 // commands take as an argument. An error is one line, "hivectl: ...", and a
 // second one, "hint: ...", says what to do about it. Colour only on a terminal,
-// and not with NO_COLOR or TERM=dumb; only there tables give way to its width. Text from a worker or a server is
-// stripped of control characters before it goes into a line of ours, so that
-// it cannot drive the terminal; `hivectl logs` passes a log on as it is.
+// and not with NO_COLOR or TERM=dumb; only there tables give way to its width.
+//
+// Text from a worker or a server becomes plain text (package store/plain) before it goes
+// into a line of ours, so that it cannot drive the terminal, and nothing else gets
+// through to one (type terminal): what `-o json` and `hivectl logs` pass on as it is to a
+// pipe has its control characters, and characters that are not seen, as escapes there.
+// Of a log a terminal also gets the colours.
 //
 // Exit codes: 0 ok; 1 failed; 2 usage, that is also a request the API calls
 // malformed; 3 not found, that is also an unknown worker type; 4 the daemon is

@@ -45,11 +45,14 @@ func (a *app) logs() *cobra.Command {
 	return cmd
 }
 
-// copyLogs copies logs to Stdout: one as it is, several line by line.
+// copyLogs copies logs to Stdout, several line by line. A terminal gets no more of them
+// than text and colours, a pipe gets them as they are.
 func (a *app) copyLogs(ctx context.Context, workers []wire.Worker, opts client.LogOptions) error {
 	if len(workers) == 1 {
 		return a.withLog(ctx, workers[0], opts, func(log io.Reader) error {
-			_, err := io.Copy(a.env.Stdout, log)
+			w, end := a.stdout.log(a.colours())
+			defer end()
+			_, err := io.Copy(w, log)
 			return err
 		})
 	}
@@ -70,7 +73,9 @@ func (a *app) copyLogs(ctx context.Context, workers []wire.Worker, opts client.L
 	for i, w := range workers {
 		group.Go(func() error {
 			return a.withLog(ctx, w, opts, func(log io.Reader) error {
-				return copyLines(a.env.Stdout, log, pad(labels[i], longest)+" | ")
+				w, end := a.stdout.log(a.colours())
+				defer end()
+				return copyLines(w, log, pad(labels[i], longest)+" | ", a.stdout.shown != nil)
 			})
 		})
 	}
@@ -91,13 +96,18 @@ func (a *app) withLog(ctx context.Context, w wire.Worker, opts client.LogOptions
 const maxLogLine = 64 << 10
 
 // copyLines copies a log with a label before each line. A line is written at once, so
-// that those of several logs do not mix.
-func copyLines(w io.Writer, log io.Reader, label string) error {
+// that those of several logs do not mix. With returns a CR ends a line too, so that none
+// is without its label.
+func copyLines(w io.Writer, log io.Reader, label string, returns bool) error {
 	r := bufio.NewReaderSize(log, maxLogLine)
 	for {
 		line, err := r.ReadSlice('\n')
 		if len(line) > 0 {
-			if _, err := io.WriteString(w, label+strings.TrimSuffix(string(line), "\n")+"\n"); err != nil {
+			text := label + strings.TrimSuffix(string(line), "\n") + "\n"
+			if returns {
+				text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n"+label)
+			}
+			if _, err := io.WriteString(w, text); err != nil {
 				return err
 			}
 		}

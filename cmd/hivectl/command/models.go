@@ -227,7 +227,7 @@ func (a *app) pull(ctx context.Context, model string) (client.Reply[wire.Job], e
 	if err != nil {
 		return none, err
 	}
-	bar := &pullBar{w: a.env.Stderr, width: a.env.Width}
+	bar := &pullBar{w: a.stderr.raw(), width: a.env.Width}
 	job, err := a.hive.WaitJob(ctx, submitted.Value.JobID, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
 		a.outages.over()
 		bar.show(e.Value)

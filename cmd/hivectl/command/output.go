@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
-	"unicode"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/store/plain"
 )
 
 // The values of -o.
@@ -57,19 +56,7 @@ func (a *app) print(v view) error {
 		_, err = out.Write(text)
 		return err
 	}
-	return v.table(out)
-}
-
-// lockedWriter makes each Write whole among concurrent ones.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+	return v.table(a.stdout.people())
 }
 
 func writeLines(w io.Writer, lines []string) error {
@@ -80,16 +67,13 @@ func writeLines(w io.Writer, lines []string) error {
 	return err
 }
 
-// clean makes one harmless line of a text from outside: control characters
-// become spaces, or a worker could write "stopped" over our "failed".
+// clean makes one line of plain text of a text from outside: line ends in it become
+// spaces, or a worker could write "stopped" over our "failed".
 func clean(s string) string {
-	return strings.TrimRight(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s), " ")
+	return strings.TrimRight(plain.Text(lineEnds.Replace(s)), " ")
 }
+
+var lineEnds = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ", "\t", " ")
 
 // or returns what p points to, or a dash.
 func or[T any](p *T) string {

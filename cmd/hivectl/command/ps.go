@@ -76,7 +76,7 @@ func (a *app) workerListing(workers []wire.Worker, raw json.RawMessage, ended bo
 	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
 	for _, w := range workers {
 		l.ids = append(l.ids, w.WorkerID)
-		row := []string{w.WorkerID, or(w.Name), a.state(w.State), fmt.Sprint(w.Port), or(w.PID), a.age(w.StartedAt), or(w.Model), or(w.Device)}
+		row := []string{clean(w.WorkerID), or(w.Name), a.state(w.State), fmt.Sprint(w.Port), or(w.PID), a.age(w.StartedAt), or(w.Model), or(w.Device)}
 		if stale {
 			row = slices.Insert(row, 3, map[bool]string{true: "yes", false: "-"}[w.Stale])
 		}

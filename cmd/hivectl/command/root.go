@@ -21,6 +21,8 @@ const recoveryWait = time.Minute
 // app is one run of hivectl.
 type app struct {
 	env       Env
+	stdout    *terminal // env.Stdout and env.Stderr are these
+	stderr    *terminal
 	addr      string
 	tokenFile string
 	caFile    string
@@ -39,14 +41,16 @@ func Run(env Env) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	// Several requests may run at once and tell about it.
-	env.Stdout, env.Stderr = &lockedWriter{w: env.Stdout}, &lockedWriter{w: env.Stderr}
-	a := &app{env: env}
+	// Stderr has nothing but texts for people.
+	a := &app{env: env, stdout: newTerminal(env.Stdout, env.Width > 0), stderr: newTerminal(env.Stderr, true)}
+	a.env.Stdout, a.env.Stderr = a.stdout, a.stderr
 	root := a.root()
 	root.SetArgs(env.Args)
 	root.SetIn(env.Stdin)
-	root.SetOut(env.Stdout)
-	root.SetErr(env.Stderr)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	defer a.stderr.end(a.stderr.shown)
+	defer a.stdout.end(a.stdout.shown)
 	err := root.ExecuteContext(ctx)
 	if a.hive != nil {
 		a.hive.Close()

@@ -60,7 +60,7 @@ func (a *app) runProgram(ctx context.Context, req wire.AcquireLease, args []stri
 		return &fault{code: exitNoProgram, text: err.Error(), hint: "name a program that is in PATH, or give its path"}
 	}
 	if req.Owner == "" {
-		req.Owner = filepath.Base(args[0])
+		req.Owner = clean(filepath.Base(args[0])) // hive takes nothing else
 	}
 	lease, err := a.leaseForSelf(ctx, req)
 	if err != nil {

@@ -3,7 +3,9 @@ package command
 import (
 	"fmt"
 	"strings"
-	"unicode"
+	"unicode/utf8"
+
+	"rbeehive/store/plain"
 )
 
 // shellWords is a command line that a shell reads as exactly these words.
@@ -15,12 +17,12 @@ func shellWords(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// shellWord quotes a word if it needs it. One with control characters is written
-// as $'...' (POSIX.1-2024, bash, zsh): the terminal never sees them, and what is
+// shellWord quotes a word if it needs it. One that is not plain text is written as
+// $'...' (POSIX.1-2024, bash, zsh): the terminal never sees what is in it, and what is
 // copied from it is still the same word.
 func shellWord(w string) string {
 	switch {
-	case strings.ContainsFunc(w, unicode.IsControl):
+	case plain.Flaw(w) != "":
 		return "$'" + escaped(w) + "'"
 	case w == "" || strings.ContainsFunc(w, needsQuote):
 		return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
@@ -29,23 +31,25 @@ func shellWord(w string) string {
 }
 
 func needsQuote(r rune) bool {
-	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-"
-	return !strings.ContainsRune(plain, r)
+	const safe = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-"
+	return !strings.ContainsRune(safe, r)
 }
 
 func escaped(w string) string {
 	var b strings.Builder
-	for _, r := range w {
+	for len(w) > 0 {
+		r, n := utf8.DecodeRuneInString(w)
 		switch {
 		case r == '\'' || r == '\\':
 			b.WriteString(`\` + string(r))
-		case unicode.IsControl(r):
-			for _, c := range []byte(string(r)) {
+		case r == utf8.RuneError && n == 1, plain.Hidden(r):
+			for _, c := range []byte(w[:n]) {
 				fmt.Fprintf(&b, `\%03o`, c)
 			}
 		default:
-			b.WriteRune(r)
+			b.WriteString(w[:n])
 		}
+		w = w[n:]
 	}
 	return b.String()
 }

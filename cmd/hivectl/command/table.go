@@ -69,12 +69,30 @@ func row(cells []string) table.Row {
 	return r
 }
 
-// paint colours s on a terminal, unless NO_COLOR is set (no-color.org).
+// paint colours s where there are colours.
 func (a *app) paint(colour, s string) string {
-	if colour == "" || a.env.Width == 0 || a.env.Getenv("NO_COLOR") != "" || a.env.Getenv("TERM") == "dumb" {
+	if colour == "" || !a.colours() {
 		return s
 	}
-	return "\x1b[" + colour + "m" + s + "\x1b[0m"
+	return "\x1b[" + colour + "m" + s + uncolour
+}
+
+// uncolour ends a colour.
+const uncolour = "\x1b[0m"
+
+// isPaint reports whether a sequence is one of paint's.
+func isPaint(sequence []byte) bool {
+	switch string(sequence) {
+	case "\x1b[" + red + "m", "\x1b[" + green + "m", "\x1b[" + yellow + "m", uncolour:
+		return true
+	}
+	return false
+}
+
+// colours reports whether there are any: on a terminal, unless NO_COLOR is set
+// (no-color.org).
+func (a *app) colours() bool {
+	return a.env.Width > 0 && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
 }
 
 // state colours a state of a worker, a job or a lease. States this build does

@@ -63,7 +63,7 @@ func TestTypesExplain(t *testing.T) {
 	require.Zero(t, r.code, r.stderr)
 	require.Equal(t, `type     chat
 source   configuration (vllm)
-about    vLLM [2J
+about    vLLM\x1b[2J
 program  /venv/bin/vllm
 command  /venv/bin/vllm serve '/my models/q' --port 8080
 env      SPT_NOENV=1

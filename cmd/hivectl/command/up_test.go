@@ -51,7 +51,7 @@ func TestUpTellsTheStory(t *testing.T) {
 	require.Zero(t, r.code)
 	require.Equal(t, "worker  cpu-8080-abcdef\nstatus  ready\nurl     http://127.0.0.1:8080\npid     4711\nport    8080\nlog     /l\nstop    hivectl stop cpu-8080-abcdef\n", r.stdout)
 	require.Contains(t, r.stderr, "port      port 8080 leased\n")
-	require.Contains(t, r.stderr, "loading  [2J weights\n", "a worker's log must not drive the terminal")
+	require.Contains(t, r.stderr, "loading \\x1b[2J weights\n", "a worker's log must not drive the terminal")
 }
 
 func TestUpThatFails(t *testing.T) {

@@ -93,7 +93,7 @@ func (s *screen) show(l listing) error {
 		return nil
 	}
 	s.shown = text
-	_, err := io.WriteString(s.app.env.Stdout, begin+cursorHome+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
+	_, err := io.WriteString(s.app.stdout.raw(), begin+cursorHome+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
 	return err
 }
 
@@ -114,7 +114,7 @@ func (s *screen) leave() error {
 	if s.table == "" {
 		return nil
 	}
-	_, err := io.WriteString(s.app.env.Stdout, leaveScreen+s.table)
+	_, err := io.WriteString(s.app.stdout.raw(), leaveScreen+s.table)
 	return err
 }
 
@@ -160,7 +160,10 @@ func (c *changes) show(l listing) error {
 		}
 	}
 	c.last, c.order = now, l.ids
-	return writeLines(c.app.env.Stdout, lines)
+	if c.app.quiet {
+		return writeLines(c.app.env.Stdout, lines)
+	}
+	return writeLines(c.app.stdout.people(), lines)
 }
 
 // document prints the answer of the API if it is another one than before.

@@ -1,0 +1,161 @@
+package hive
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"rbeehive/store"
+	"rbeehive/store/plain"
+)
+
+// holeCost is what a hole takes, in bytes, of what a search may look through: a log of
+// many small ones ends it too.
+const holeCost = 4 << 10
+
+// seekLines goes to where the last lines begin; below 0: to where all begins.
+func (r *LogReader) seekLines(ctx context.Context, lines int) error {
+	all, err := r.spans()
+	if err != nil {
+		return err
+	}
+	r.pos = all[len(all)-1].end
+	switch {
+	case lines < 0:
+		r.seekAll(all)
+		return nil
+	case lines == 0:
+		return nil
+	}
+	rotated := all[len(all)-1].begin - all[0].begin // hive itself has made these
+	return r.back(ctx, all, lines, r.most+rotated)
+}
+
+// seekAll goes to the beginning, or where the log has far more than rotation leaves in
+// it, to that much before the end.
+func (r *LogReader) seekAll(all []piece) {
+	live := all[len(all)-1]
+	r.pos = all[0].begin
+	if _, amount := dataIn(r.live, live.end-live.begin); amount > r.most {
+		r.pos = live.end - r.most
+	}
+}
+
+// back goes back from the end of spans over so many lines, and over at most so many
+// bytes: a line may be as long as its worker likes.
+func (r *LogReader) back(ctx context.Context, spans []piece, lines int, most int64) error {
+	block, ended := make([]byte, min(logBlock, most)), false
+	for _, span := range slices.Backward(spans) {
+		for at := span.end; at > span.begin; at = r.pos {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			part := block[:min(at-span.begin, int64(len(block)), most)]
+			from := at - int64(len(part))
+			if whole, err := r.fill(part, from); err != nil || !whole { // what is older has just been removed
+				return err
+			}
+			r.pos = from
+			if onlyZeros(part) {
+				if r.pos, most = max(r.pastHole(from), span.begin), most-holeCost; most <= 0 {
+					return nil
+				}
+				continue
+			}
+			var begin int
+			if begin, lines, ended = countBack(part, lines, ended); lines == 0 {
+				r.pos = from + int64(begin)
+				return nil
+			}
+			if most -= int64(len(part)); most <= 0 {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// countBack goes back through a part of a log, and returns what is left of lines, and
+// where the last one begins if nothing is. ended says that the end of the text is
+// behind it: the newline that ends the log begins no line.
+func countBack(part []byte, lines int, ended bool) (begin, left int, stillEnded bool) {
+	for i := len(part) - 1; i >= 0; i-- {
+		switch {
+		case !ended && part[i] == 0: // what is left of a hole behind the text
+		case part[i] != '\n' || !ended:
+			ended = true
+		default:
+			if lines--; lines == 0 {
+				return i + 1, 0, true
+			}
+		}
+	}
+	return 0, lines, ended
+}
+
+func onlyZeros(p []byte) bool { return len(bytes.TrimLeft(p, "\x00")) == 0 }
+
+// pastHole goes back over the hole before a place; the place itself if there is none.
+func (r *LogReader) pastHole(pos int64) int64 {
+	place := pos
+	_ = r.in(pos-1, func(file *os.File, span piece, from int64) error { // an error comes again when it is read
+		if from == pos-1 {
+			place = span.begin + endOfData(file, pos-span.begin)
+		}
+		return nil
+	})
+	return place
+}
+
+// fill reads all of p from a place, holes as the zeros that they are, and reports
+// whether it is still there.
+func (r *LogReader) fill(p []byte, from int64) (whole bool, err error) {
+	for len(p) > 0 {
+		n := 0
+		err := r.in(from, func(file *os.File, span piece, at int64) (err error) {
+			if at == from {
+				n, err = file.ReadAt(p[:min(int64(len(p)), span.end-at)], at-span.begin)
+			}
+			return noEOF(err)
+		})
+		if err != nil || n == 0 {
+			return false, err
+		}
+		p, from = p[n:], from+int64(n)
+	}
+	return true, nil
+}
+
+// lastLines returns up to n last lines of a worker's own output, for the error
+// of a failed start: plain text, without the colours of a terminal.
+func (l *logs) lastLines(ctx context.Context, rec store.Worker, n int) []string {
+	const most = 16 << 10
+	lines := []string{}
+	r, err := l.open(rec)
+	if err != nil {
+		return lines
+	}
+	defer r.Close()
+	all, err := r.spans()
+	if err != nil || r.back(ctx, all, math.MaxInt, most) != nil {
+		return lines
+	}
+	var raw []byte
+	for block, err := range r.Rest(ctx) {
+		raw = append(raw, block...)
+		if err != nil || len(raw) >= most { // what could be read will do, and more than that is of now
+			break
+		}
+	}
+	for line := range strings.Lines(string(raw)) {
+		line = strings.Trim(strings.TrimRight(line, "\r\n"), "\x00") // what is left at the edge of a hole
+		line = plain.Text(plain.Uncoloured(line))
+		if line != "" && !strings.HasPrefix(line, "--- hive: ") {
+			lines = append(lines, line)
+		}
+	}
+	return lines[max(0, len(lines)-n):]
+}
