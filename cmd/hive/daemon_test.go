@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -177,7 +178,8 @@ func TestNamesOfStrangersDoNotDriveTheTerminal(t *testing.T) {
 	require.Empty(t, plain.Flaw(shown))
 
 	s := newSite(t, "")
-	_, first, _ := strings.Cut(s.env[4], "=")
+	i := slices.IndexFunc(s.env, func(kv string) bool { return strings.HasPrefix(kv, "HIVE_PORTS_RANGE=") })
+	_, first, _ := strings.Cut(s.env[i], "=")
 	first, _, _ = strings.Cut(first, "-")
 	inRange, err := net.Listen("tcp", "127.0.0.1:"+first)
 	require.NoError(t, err)
@@ -198,7 +200,7 @@ func TestNamesOfStrangersDoNotDriveTheTerminal(t *testing.T) {
 	require.NoError(t, err)
 	defer held.Close()
 	_, err = main.ListenSocket(t.Context(), socket, private)
-	require.ErrorContains(t, err, "is in use by "+shown+" (pid ")
+	require.ErrorContains(t, err, "is held by process "+strconv.Itoa(os.Getpid())+" ("+shown+")")
 	require.NotContains(t, err.Error(), "\x1b")
 }
 

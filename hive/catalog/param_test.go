@@ -165,7 +165,7 @@ func TestWrongParameters(t *testing.T) {
 		"not fixed, and path":  {"", catalog.ParamEntry{Default: ptr("/x"), Fixed: ptr(false)}, `params.p.default: "/x" does not match its pattern ` + word},
 		"a flag":               {"", given("-x", ""), `params.p: "-x" begins with '-': a program would take it for a flag; write flags in args`},
 		"a flag of a mapping":  {"", given("-x", ".*"), `params.p.default: "-x" begins with '-'`},
-		"control character":    {"", given("a\x1bb", ""), `params.p: "a\x1bb" holds a control character`},
+		"control character":    {"", given("a\x1bb", ""), `params.p: "a\x1bb" has control characters`},
 		"a preset's pattern":   {"sglang", given("80", ""), `params.nccl_port: "80" does not match its pattern `},
 		"a preset's, unfixed":  {"comfyui", catalog.ParamEntry{Fixed: ptr(false)}, "params.main.fixed: false needs a pattern: the preset does not say which values a spawn may give"},
 		"a preset's and both":  {"comfyui", catalog.ParamEntry{Fixed: ptr(true), Pattern: ptr("a")}, "params.main.pattern: contradicts fixed"},
