@@ -91,13 +91,22 @@ func contents(t *testing.T, deb string) {
 	require.Equal(t, "/etc/hive/hive.yaml", strings.TrimSpace(string(conffiles)))
 }
 
-// What was unpacked is a hive that starts a worker, with the configuration that is
-// in the package: it asks for a token.
+// What was unpacked is a hive that starts a worker, with the configuration that is in the
+// package, but for the place of its socket: root needs that, or a token.
 func runs(t *testing.T, deb string) {
 	root := t.TempDir()
 	output(t, "dpkg-deb", "-x", deb, root)
 	ctx := context.Background()
-	y, err := yard.NewFrom(filepath.Join(root, "usr/bin/hive"), 4, filepath.Join(root, "etc/hive/hive.yaml"), "")
+	socket := filepath.Join(t.TempDir(), "sock")
+	config := filepath.Join(root, "etc/hive/hive.yaml")
+	text, err := os.ReadFile(config)
+	require.NoError(t, err)
+	packaged := `socket: {path: /run/hive/hive.sock, mode: "0660", group: hive}`
+	require.Contains(t, string(text), "\n"+packaged+"\n")
+	ours := fmt.Sprintf(`socket: {path: %q, mode: "0660", group: "%d"}`, socket, os.Getegid())
+	require.NoError(t, os.WriteFile(config, []byte(strings.Replace(string(text), packaged, ours, 1)), 0o600))
+
+	y, err := yard.NewFrom(filepath.Join(root, "usr/bin/hive"), 4, config, "")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, y.Clear()) })
 	h, err := y.Start(ctx)
@@ -105,10 +114,13 @@ func runs(t *testing.T, deb string) {
 	t.Cleanup(h.Kill)
 	status, err := h.Get(ctx, "/v1/hive", nil)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusUnauthorized, status)
+	require.Equal(t, http.StatusUnauthorized, status, "over TCP the user who runs hive is not recognised")
+	info, err := os.Stat(socket)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o660), info.Mode().Perm())
 
 	hivectl := filepath.Join(root, "usr/bin/hivectl")
-	flags := []string{"--addr", "http://" + y.API, "--token-file", filepath.Join(y.Dir, "data", "token")}
+	flags := []string{"--addr", "unix:" + socket}
 	var job struct{ State string }
 	require.NoError(t, json.Unmarshal([]byte(output(t, hivectl, append(flags, "up", "cpu", "-o", "json")...)), &job))
 	require.Equal(t, "succeeded", job.State)

@@ -59,7 +59,6 @@ func installed(m *machine) {
 workers:
   - name: probe
     command: [/opt/hive-boot/probe, worker, "{{.Host}}:{{.Port}}"]
-    user: hive-worker
     ready: {path: /}
   - name: root
     command: [/opt/hive-boot/probe, worker, "{{.Host}}:{{.Port}}"]
@@ -90,6 +89,7 @@ func users(m *machine) {
 	said, err = as("--clear-groups")
 	require.Error(m, err)
 	require.Contains(m, said, "permission denied")
+	require.Contains(m, m.do(here+"/probe", "get", "http://127.0.0.1:7835/v1/workers"), `"code":"unauthorized"`, "not even root, over TCP")
 }
 
 // worker returns the PID, as the machine counts, and the URL of the only worker of a type.
@@ -131,8 +131,10 @@ func workers(m *machine) {
 		if runtime.GOARCH == "amd64" {
 			require.Equal(m, "ok", got["run a 32-bit helper"], typ)
 		}
-		if typ == "root" { // others have no_new_privs from hive, or not
+		if typ == "root" {
 			require.Equal(m, "ok", got["run a setuid helper"])
+		} else { // hive sees to that
+			require.Equal(m, "it runs as user "+user, got["run a setuid helper"])
 		}
 		require.Contains(m, []string{"ok", "no such device or address", "no such device"}, got["open a GPU"], typ)
 		for what, why := range map[string]string{
