@@ -43,7 +43,7 @@ func (a Address) Wildcard() bool {
 
 // Includes reports whether listening on a leaves nothing to listen on for b.
 func (a Address) Includes(b Address) bool {
-	if a == b {
+	if a.Socket == b.Socket && a.TCP == b.TCP && (!a.Wildcard() || a.V6Only == b.V6Only) { // of one address V6Only says nothing
 		return a.Socket != "" || a.TCP.Port() != 0
 	}
 	if !a.Wildcard() || b.Socket != "" || a.TCP.Port() != b.TCP.Port() || a.TCP.Port() == 0 {

@@ -86,6 +86,8 @@ func TestPassedSockets(t *testing.T) {
 func TestIncludes(t *testing.T) {
 	v6only := addr("[::]:1")
 	v6only.V6Only = true
+	loopback := addr("[::1]:1")
+	loopback.V6Only = true // as a socket unit has it
 	for _, tc := range []struct {
 		a, b config.Address
 		want bool
@@ -95,6 +97,8 @@ func TestIncludes(t *testing.T) {
 		{addr("[::]:1"), addr("[::1]:1"), true},
 		{addr("[::]:1"), addr("127.0.0.1:2"), false},
 		{v6only, addr("[::1]:1"), true},
+		{loopback, addr("[::1]:1"), true},
+		{addr("[::1]:1"), loopback, true},
 		{v6only, addr("127.0.0.1:1"), false},
 		{v6only, addr("[::]:1"), false},
 		{addr("[::]:1"), v6only, true},
