@@ -52,7 +52,7 @@ func asDocumented(t *testing.T) map[string]string {
 var shells = regexp.MustCompile(`(^|/)(sh|bash|dash|ash|zsh|ksh|python[0-9.]*|perl|ruby|node|env)$`)
 
 // people are users and groups of examples, who are not on this machine.
-var people = strings.NewReplacer("alice", "1000", "prometheus]", "1001]", "gpu-admins", "1002", "students", "1003")
+var people = strings.NewReplacer("alice", "1000", "prometheus]", "1001]", "gpu-admins", "1002", "students", "1003", "group: hive", "group: 0", "[staff]", "[1004]")
 
 // An example is read as a recipe: what it lets a caller choose does no harm, whoever
 // the caller is.
