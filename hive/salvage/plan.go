@@ -225,9 +225,12 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 	return observe(ctx, k, found, what.States)
 }
 
-// ownerOf returns whose a directory is.
+// ownerOf returns whose a directory is; of one that is not there, whose it would be.
 func ownerOf(dir string) (uint32, error) {
 	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return uint32(os.Geteuid()), nil
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -355,8 +355,6 @@ func (s *site) refusals() {
 		require.Equal(s, "[ERROR] operation '"+name+"' is not supported by a hive (send it to the queen)", v.Lines[len(v.Lines)-1])
 	}
 	s.refused(http.StatusBadRequest, "unknown_operation", "dance", nil)
-	s.refused(http.StatusForbidden, "forbidden", "worker_install", object{"worker_id": "llama-server"})
-	s.refused(http.StatusForbidden, "forbidden", "worker_remove", object{"worker_id": "llama-server"})
 	for _, id := range []string{"", "../x", "/etc/passwd", ".hidden", "a/b", "a b", strings.Repeat("x", 64)} {
 		s.trusted().refused(http.StatusBadRequest, "bad_request", "worker_install", object{"worker_id": id})
 		s.trusted().refused(http.StatusBadRequest, "bad_request", "worker_remove", object{"worker_id": id})

@@ -73,7 +73,7 @@ func TestToken(t *testing.T) {
 	}})
 	r := hivectl(t, addr, "ps")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "hint: give a token")
+	require.Contains(t, r.stderr, "give a token (--token-file FILE)")
 
 	require.NoError(t, os.WriteFile(path, []byte("s3cret\n"), 0o600))
 	require.Zero(t, hivectl(t, addr, "ps", "--token-file", path).code)

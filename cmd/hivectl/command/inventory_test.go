@@ -33,7 +33,7 @@ func TestLeases(t *testing.T) {
 	require.Equal(t, "PORT  KIND  STATE  HOLDER  PID  AGE    LEASE\n8080  ttl   held   me      -    25h0m  l-1\n", r.stdout)
 	require.Equal(t, "8080\n", hivectl(t, addr, "leases", "list", "-q").stdout)
 	r = hivectl(t, addr, "leases", "get", "8080")
-	require.Contains(t, r.stdout, "kind      ttl\nstate     held\nworker    -\nowner     me\npid       -\n")
+	require.Contains(t, r.stdout, "kind      ttl\nstate     held\nworker    -\nowner     me\nby        -\npid       -\n")
 	require.Equal(t, lease+"\n", hivectl(t, addr, "leases", "get", "8080", "-o", "json").stdout)
 	require.Equal(t, 3, hivectl(t, addr, "leases", "get", "8081").code)
 	for _, bad := range []string{"0", "65536", "x", "", "-1"} {

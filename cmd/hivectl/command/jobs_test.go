@@ -37,7 +37,7 @@ func TestJobsList(t *testing.T) {
 	}})
 	r := hivectl(t, addr, "jobs", "list", "--state", "failed", "--operation", "worker_stop", "--limit", "1", "--after", "job-9")
 	require.Equal(t, "state=failed&operation=worker_stop&limit=1&after=job-9", query)
-	require.Equal(t, "JOB    OPERATION    STATE   AGE   ERROR\njob-2  worker_stop  failed  1h0m  c: m\n", r.stdout)
+	require.Equal(t, "JOB    OPERATION    STATE   AGE   BY  ERROR\njob-2  worker_stop  failed  1h0m  -   c: m\n", r.stdout)
 	require.Equal(t, "more: hivectl jobs list --after job-2\n", r.stderr)
 	r = hivectl(t, addr, "jobs", "list", "-o", "json")
 	require.Equal(t, result{0, page + "\n", ""}, r)

@@ -69,7 +69,7 @@ func TestWatchOfAPage(t *testing.T) {
 		return answer(`{"jobs":[{"job_id":"` + id + `","operation":"worker_stop","state":"failed","error":null,"created_at":"2026-01-02T11:00:00.000Z"}],"next":"` + id + `"}`)
 	}
 	r := hivectl(t, changing(t, "/v1/jobs", page("job-1"), page("job-2")), "jobs", "list", "--limit", "1", "-w")
-	require.Equal(t, result{0, "JOB    OPERATION    STATE   AGE   ERROR\njob-1  worker_stop  failed  1h0m  -\njob-2  worker_stop  failed  1h0m  -\n", ""}, r)
+	require.Equal(t, result{0, "JOB    OPERATION    STATE   AGE   BY  ERROR\njob-1  worker_stop  failed  1h0m  -   -\njob-2  worker_stop  failed  1h0m  -   -\n", ""}, r)
 }
 
 // A daemon that is not there at the beginning, or refuses, is said at once.
