@@ -39,7 +39,7 @@ func prepareDataDir(dir string) error {
 		return fmt.Errorf("the data directory %s is open to others (mode %04o) and holds things that are not hive's; "+
 			"choose a directory of its own with --data-dir, or chmod 700 it", dir, info.Mode().Perm())
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory, which needs its x
 		return fmt.Errorf("close the data directory to others: %w%s", err, remedy(err))
 	}
 	return nil

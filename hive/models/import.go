@@ -20,7 +20,7 @@ import (
 func ImportID(file string) string {
 	name := filepath.Base(file)
 	plain := strings.Map(func(r rune) rune {
-		if r < 0x80 && plainByte(byte(r)) {
+		if r < 0x80 && plainByte(byte(r)) { //nolint:gosec // it is below 0x80
 			return r
 		}
 		return '-'
@@ -80,7 +80,7 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 
 // openSource opens a regular file.
 func openSource(file string) (*os.File, fs.FileInfo, error) {
-	f, err := os.Open(file)
+	f, err := os.Open(file) //nolint:gosec // who runs hivectl names it, and has his own rights
 	if err != nil {
 		return nil, nil, err
 	}
@@ -112,7 +112,7 @@ func (l *Library) take(ctx context.Context, source *os.File, info fs.FileInfo, t
 	if free, err := l.opts.Free(filepath.Dir(to)); err == nil && free-l.opts.Reserve < info.Size() {
 		return "", fmt.Errorf("%w: it has %d bytes, and %d can be written to %s", ErrDiskFull, info.Size(), max(0, free-l.opts.Reserve), l.opts.Dir)
 	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // in the directory of models, and made by this open
 	if err != nil {
 		return "", err
 	}

@@ -213,7 +213,7 @@ func (c *child) clone(f *files, leaf *os.File, dir string) (pid, pidfd int, err 
 		attr.Sys.UseCgroupFD = true
 		attr.Sys.CgroupFD = int(leaf.Fd())
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr)
+	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr) //nolint:gosec // programs of the configuration are what it is for
 	runtime.KeepAlive(leaf)
 	return pid, pidfd, err
 }

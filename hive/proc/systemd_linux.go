@@ -72,8 +72,8 @@ func showUnit(ctx context.Context, name string, user bool) (map[string]string, e
 	}
 	limited, cancel := context.WithTimeout(ctx, systemctlLimit)
 	defer cancel()
-	cmd := exec.CommandContext(limited, program, args...)
-	cmd.WaitDelay = systemctlLimit / 4 // somebody else may have its output open
+	cmd := exec.CommandContext(limited, program, args...) //nolint:gosec // systemctl, with arguments of ours
+	cmd.WaitDelay = systemctlLimit / 4                    // somebody else may have its output open
 	cmd.Env = append(Environ(os.Environ(), nil), "LC_ALL=C")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -49,14 +49,14 @@ func (l *loader) findFile() (path string, doc []byte, err error) {
 		named, source = flag.Value.String(), "--config"
 	}
 	if named != "" || source == "--config" {
-		doc, err := os.ReadFile(named)
+		doc, err := os.ReadFile(named) //nolint:gosec // the operator names it, by --config or HIVE_CONFIG
 		if err != nil {
 			return "", nil, &Error{Source: source, Reason: err.Error()}
 		}
 		return named, doc, nil
 	}
 	for _, path := range l.searchPath() {
-		doc, err := os.ReadFile(path)
+		doc, err := os.ReadFile(path) //nolint:gosec // one of the places of the configuration
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

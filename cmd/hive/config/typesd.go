@@ -72,7 +72,7 @@ func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
 	if err := checkTypeFile(path, d); err != nil {
 		return e, err
 	}
-	doc, err := os.ReadFile(path)
+	doc, err := os.ReadFile(path) //nolint:gosec // a file of hive's own directory types.d
 	if err != nil {
 		return e, &Error{Source: path, Reason: err.Error()}
 	}
