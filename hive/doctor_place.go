@@ -183,14 +183,14 @@ func checkDescriptors(f *facts) Checkup {
 	if f.Descriptors.Err != nil {
 		return unseen(name, f.Descriptors.Err)
 	}
-	l, need := f.Descriptors.Value, uint64(fdsPerWorker*f.Range.Len()+fdsBesides)
+	l, need := f.Descriptors.Value, uint64(fdsPerWorker*f.Range.Len()+fdsBesides) //nolint:gosec // a range has 65,535 ports at most
 	switch {
 	case l.Max == proc.Unlimited:
 		return fine(name, "no limit, %d in use", l.Used)
 	case l.Max >= need:
 		return fine(name, "%d allowed, %d in use; a full range needs %d", l.Max, l.Used, need)
 	}
-	workers := max(int(l.Max)-fdsBesides, 0) / fdsPerWorker
+	workers := max(int(l.Max)-fdsBesides, 0) / fdsPerWorker //nolint:gosec // less than need
 	return care(name, fmt.Sprintf("%d allowed, %d in use; a full range of %d ports needs %d", l.Max, l.Used, f.Range.Len(), need),
 		fmt.Sprintf("from about %d workers on, new ones fail with \"too many open files\"", workers),
 		fmt.Sprintf("`LimitNOFILE=%d` in the systemd unit, or `ulimit -n %d` before hive is started", need, need))
@@ -215,7 +215,7 @@ func checkTasks(f *facts) Checkup {
 	switch {
 	case left(least) < tasksToSpare:
 		return care(name, found, "a worker with many threads does not start, or ends when it makes one more", do)
-	case least.Max < uint64(f.Range.Len()+tasksBesides):
+	case least.Max < uint64(f.Range.Len()+tasksBesides): //nolint:gosec // a range has 65,535 ports at most
 		return care(name, found, fmt.Sprintf("the range of %d ports cannot be filled even with one thread a worker", f.Range.Len()), do)
 	}
 	return fine(name, "%s", found)

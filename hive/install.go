@@ -84,7 +84,7 @@ func (h *Hive) runRemove(ctx context.Context, j *job, op Remove) (any, error) {
 		return nil, err
 	}
 	path := h.typeFile(op.WorkerID)
-	before, err := os.ReadFile(path)
+	before, err := os.ReadFile(path) //nolint:gosec // a file of hive's own directory types.d
 	if err != nil {
 		return nil, typeFailure("read "+path, err)
 	}
@@ -178,7 +178,7 @@ func (h *Hive) writeType(e catalog.Entry) (undo func() error, err error) {
 	} else if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	before, err := os.ReadFile(path)
+	before, err := os.ReadFile(path) //nolint:gosec // a file of hive's own directory types.d
 	undo = func() error { return putFile(path, before) }
 	if errors.Is(err, fs.ErrNotExist) {
 		undo = func() error { return errors.Join(os.Remove(path), store.SyncDir(filepath.Dir(path))) }

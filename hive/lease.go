@@ -73,7 +73,7 @@ func DecodeLease(body []byte) (LeaseRequest, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Ports = int(ports)
+	r.Ports = int(ports) //nolint:gosec // bounded by number
 	if r.Owner, err = f.text("owner"); err == nil {
 		err = checkOwner(r.Owner)
 	}
@@ -114,7 +114,7 @@ func (f fields) holder() (Holder, error) {
 	if err != nil {
 		return h, err
 	}
-	h.PID = int(pid)
+	h.PID = int(pid) //nolint:gosec // bounded by number
 	switch {
 	case h.PID != 0 && text != "":
 		return h, badField("ttl", "cannot be given with pid: the lease lives as long as the process, or as it is renewed")

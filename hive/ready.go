@@ -276,8 +276,8 @@ func (w *worker) firstToServe(ctx context.Context, spec store.Spec, ports []uint
 			return nil
 		})
 	}
-	_ = asked.Wait() // none fails
-	return uint16(found.Load())
+	_ = asked.Wait()            // none fails
+	return uint16(found.Load()) //nolint:gosec // a port was stored
 }
 
 // servesOn reports whether the worker gives the expected answer on another port.

@@ -307,7 +307,7 @@ func (h *Hive) adopt(led *ledger) Recovery {
 		switch f.verdict {
 		case proc.Alive:
 			// All at once would be a burst of probes just when clients come back.
-			h.takeBack(f, rand.N(time.Duration(len(led.found))*time.Millisecond+firstLook))
+			h.takeBack(f, rand.N(time.Duration(len(led.found))*time.Millisecond+firstLook)) //nolint:gosec // a moment, no secret
 		case proc.Dead:
 			if f.again {
 				h.startLater(f.rec)
@@ -371,7 +371,7 @@ func (h *Hive) decideRestarts(led *ledger) {
 		if booted {
 			before = nil
 		}
-		wait, again := retry(f.rec.Spec.Restart, before, f.rec.ReadyAt != nil, out.exit, now, rand.Float64())
+		wait, again := retry(f.rec.Spec.Restart, before, f.rec.ReadyAt != nil, out.exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
 		if !again {
 			continue
 		}

@@ -338,7 +338,7 @@ func (w *worker) conclude(ctx context.Context, out outcome, rest remains) bool {
 		if _, ok := w.h.types().Type(rec.Type); !ok || w.moves(out) || w.inherited.Load() { // a wait would not bring its type back
 			policy.Policy = store.RestartNever
 		}
-		wait, again := retry(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64())
+		wait, again := retry(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
 		if again && w.h.spawnable() {
 			return w.backOff(out, now, wait)
 		}

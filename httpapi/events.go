@@ -194,7 +194,7 @@ func (s *sender) send(f *follower) error {
 				return err
 			}
 		case <-tick.C:
-			s.WriteString(": keep-alive\n\n")
+			_, _ = s.WriteString(": keep-alive\n\n") // a buffer takes everything
 			if s.skipped > 0 {
 				s.place(s.skipped)
 			}

@@ -34,7 +34,7 @@ func (s *Server) heartbeats(w http.ResponseWriter, r *http.Request, p wire.Follo
 		if err != nil {
 			return err
 		}
-		st.Write(text)
+		_, _ = st.Write(text) // a buffer takes everything
 		if st.flush() != nil {
 			return nil // it has gone
 		}

@@ -62,7 +62,7 @@ func (l *logSender) pending(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read log: %w", err)
 		}
-		l.out.Write(block)
+		_, _ = l.out.Write(block) // a buffer takes everything
 		if l.out.flush() != nil {
 			return ctx.Err() // the client has gone, or the server closes
 		}

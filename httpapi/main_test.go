@@ -196,7 +196,7 @@ func (r *rig) send(method, path, body string, header ...string) (*http.Response,
 	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
 	require.NoError(r, err)
 	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+		req.Header.Set(header[i], header[i+1]) //nolint:gosec // pairs
 	}
 	resp, err := r.client.Do(req)
 	require.NoError(r, err)
@@ -259,7 +259,7 @@ func (r *rig) open(path string, header ...string) *http.Response {
 	req, err := http.NewRequest(http.MethodGet, r.url+path, nil)
 	require.NoError(r, err)
 	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+		req.Header.Set(header[i], header[i+1]) //nolint:gosec // pairs
 	}
 	resp, err := r.client.Do(req)
 	require.NoError(r, err)

@@ -27,7 +27,7 @@ func newClaim(stateID string) (*claim, error) {
 	if err == nil {
 		return &claim{fd: fd}, nil
 	}
-	unix.Close(fd)
+	_ = unix.Close(fd) // it was never bound
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, ErrClaimed
 	}

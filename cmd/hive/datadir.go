@@ -55,7 +55,7 @@ func closeToOthers(dir string, mode fs.FileMode) error {
 		return fmt.Errorf("others may write to the data directory %s (mode %04o), and what is in it decides what hive runs; "+
 			"see that all of it is hive's, then run: chmod 700 %[1]s", dir, mode.Perm())
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory, which needs its x
 		return fmt.Errorf("close the data directory to others: %w%s", err, remedy(err))
 	}
 	return nil

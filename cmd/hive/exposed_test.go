@@ -152,7 +152,7 @@ func onlyIn(t *testing.T, dir, file, text string) {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
-		doc, err := os.ReadFile(path)
+		doc, err := os.ReadFile(path) //nolint:gosec // nobody changes the tree of a test
 		if err == nil && strings.Contains(string(doc), text) {
 			found = append(found, path)
 		}
@@ -255,7 +255,7 @@ func TestTLSAndItsRenewal(t *testing.T) {
 	require.NoError(t, resp.Body.Close())
 	require.Contains(t, string(failed), "at "+p.url, "the last lines of its log")
 
-	old := &tls.Config{RootCAs: first.Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	old := &tls.Config{RootCAs: first.Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // it is to be refused
 	_, err = tls.Dial("tcp", strings.TrimPrefix(p.url, "https://"), old)
 	require.ErrorContains(t, err, "protocol version")
 

@@ -23,7 +23,7 @@ import (
 func ImportID(file string) string {
 	name := filepath.Base(file)
 	plain := strings.Map(func(r rune) rune {
-		if r < 0x80 && plainByte(byte(r)) {
+		if r < 0x80 && plainByte(byte(r)) { //nolint:gosec // it is below 0x80
 			return r
 		}
 		return '-'
@@ -115,7 +115,7 @@ func (l *Library) take(ctx context.Context, source *os.File, info fs.FileInfo, t
 	if free, err := l.opts.Free(filepath.Dir(to)); err == nil && free-l.opts.Reserve < info.Size() {
 		return "", fmt.Errorf("%w: it has %d bytes, and %d can be written to %s", ErrDiskFull, info.Size(), max(0, free-l.opts.Reserve), l.opts.Dir)
 	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // in the directory of models, and made by this open
 	if err != nil {
 		return "", err
 	}

@@ -45,8 +45,8 @@ func Ask(ctx context.Context, argv, env []string) ([]byte, error) {
 	defer runtime.UnlockOSThread()
 	out := &head{most: askMost}
 	// Not ended by ctx: os/exec knows how to kill one process only.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
-	cmd.Env = append([]string{}, env...) // nil would be hive's own
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...) //nolint:gosec // programs of the configuration are what it is for
+	cmd.Env = append([]string{}, env...)                                         // nil would be hive's own
 	cmd.Stdout, cmd.Stderr = out, out
 	// A session of its own, so that the reaper takes what it leaves behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}

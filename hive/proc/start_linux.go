@@ -240,7 +240,7 @@ func (c *child) clone(f *files, leaf *os.File) (pid, pidfd int, err error) {
 		attr.Sys.UseCgroupFD = true
 		attr.Sys.CgroupFD = int(leaf.Fd())
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr)
+	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr) //nolint:gosec // programs of the configuration are what it is for
 	runtime.KeepAlive(leaf)
 	return pid, pidfd, err
 }

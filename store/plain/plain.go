@@ -44,7 +44,7 @@ func text(s string, most int) string {
 		end := len(b)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			b = appendHex(append(b, `\x`...), uint32(s[i]), 2)
+			b = appendHex(append(b, `\x`...), rune(s[i]), 2)
 		case Hidden(r):
 			b = Escape(b, r)
 		default:
@@ -121,15 +121,15 @@ func Escape(b []byte, r rune) []byte {
 	case i >= 0:
 		return append(b, '\\', "nrt"[i])
 	case r < utf8.RuneSelf:
-		return appendHex(append(b, `\x`...), uint32(r), 2)
+		return appendHex(append(b, `\x`...), r, 2)
 	case r <= 0xffff:
-		return appendHex(append(b, `\u`...), uint32(r), 4)
+		return appendHex(append(b, `\u`...), r, 4)
 	}
-	return appendHex(append(b, `\U`...), uint32(r), 8)
+	return appendHex(append(b, `\U`...), r, 8)
 }
 
-func appendHex(b []byte, n uint32, digits int) []byte {
-	text := strconv.FormatUint(uint64(n), 16)
+func appendHex(b []byte, r rune, digits int) []byte {
+	text := strconv.FormatInt(int64(r), 16)
 	for range digits - len(text) {
 		b = append(b, '0')
 	}
