@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net"
 	"unsafe"
 
@@ -36,7 +37,7 @@ func peerGroups(fd int) []uint32 {
 	for {
 		n, err := getPeerGroups(fd, groups)
 		switch {
-		case err == unix.ERANGE && n > len(groups) && n <= 1<<16: // NGROUPS_MAX
+		case errors.Is(err, unix.ERANGE) && n > len(groups) && n <= 1<<16: // NGROUPS_MAX
 			groups = make([]uint32, n)
 		case err != nil || n > len(groups):
 			return nil
@@ -48,7 +49,7 @@ func peerGroups(fd int) []uint32 {
 
 // getPeerGroups fills groups and returns how many there are, also with ERANGE.
 func getPeerGroups(fd int, groups []uint32) (int, error) {
-	size := uint32(len(groups) * 4)
+	size := uint32(len(groups) * 4) //nolint:gosec // at most NGROUPS_MAX
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
 		uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // the kernel's interface
 	if errno != 0 {

@@ -75,5 +75,5 @@ func maxConnections(listeners int) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return most
 	}
-	return int(min(most, max(lim.Cur/4/uint64(listeners), 8)))
+	return int(min(most, max(lim.Cur/4/uint64(listeners), 8))) //nolint:gosec // hive has a few listeners
 }

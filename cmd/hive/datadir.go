@@ -101,7 +101,7 @@ func letPass(dir, models, user string) error {
 	if err := os.Chown(dir, -1, int(cred.GID)); err != nil {
 		return err
 	}
-	return os.Chmod(dir, 0o710)
+	return os.Chmod(dir, 0o710) //nolint:gosec // the group of workers passes through to the models
 }
 
 // remedy is what to do when the data directory cannot be written, as the end of

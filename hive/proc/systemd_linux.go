@@ -72,7 +72,7 @@ func showUnit(ctx context.Context, name string, user bool) (map[string]string, e
 	}
 	limited, cancel := context.WithTimeout(ctx, systemctlLimit)
 	defer cancel()
-	cmd := exec.CommandContext(limited, program, args...)
+	cmd := exec.CommandContext(limited, program, args...)                             //nolint:gosec // systemctl, with arguments of ours
 	cmd.WaitDelay = systemctlLimit / 4                                                // somebody else may have its output open
 	cmd.Env = Environ(os.Environ(), []string{"DBUS_SESSION_BUS_ADDRESS", "LC_ALL=C"}) // a user's manager may be found by it only
 	var stderr bytes.Buffer

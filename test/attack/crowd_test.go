@@ -86,7 +86,7 @@ func take(request string) (*net.TCPConn, error) {
 	conn := plain
 	_ = plain.SetDeadline(time.Now().Add(5 * time.Second))
 	if request == deafHTTP2 {
-		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // a certificate that the test has made
 	}
 	_, err = conn.Write([]byte(request))
 	return plain.(*net.TCPConn), err

@@ -29,7 +29,7 @@ type accessKeys struct {
 
 // checkAccess makes the policy, but for what entries allow.
 func (l *loader) checkAccess(s *settings, c *Config) error {
-	p := &access.Policy{Mode: access.Mode(c.Auth), OwnUID: uint32(l.opts.UID), NoTCPRoot: !s.Access.TCPRoot}
+	p := &access.Policy{Mode: c.Auth, OwnUID: uint32(l.opts.UID), NoTCPRoot: !s.Access.TCPRoot} //nolint:gosec // a uid, which is 32 bits wide
 	var err error
 	if s.Access.Admin == nil {
 		if p.Admin.GIDs, err = defaultAdmins(c.Socket.GID); err != nil {
@@ -51,7 +51,7 @@ func (l *loader) checkAccess(s *settings, c *Config) error {
 // open it is meant to use it.
 func defaultAdmins(socketGID int) (gids []uint32, err error) {
 	if socketGID >= 0 {
-		gids = append(gids, uint32(socketGID))
+		gids = append(gids, uint32(socketGID)) //nolint:gosec // a gid, which is 32 bits wide
 	}
 	g, err := user.LookupGroup(adminGroup)
 	if errors.As(err, new(user.UnknownGroupError)) {

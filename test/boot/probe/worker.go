@@ -74,7 +74,7 @@ func tries() map[string]func() error {
 		"take packets":         func() error { return socket(unix.AF_PACKET) },
 		"use the kernel's AES": func() error { return socket(unix.AF_ALG) },
 		"run in real time": func() error {
-			return number(unix.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&struct{ priority int32 }{1})))
+			return number(unix.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&struct{ priority int32 }{1}))) //nolint:gosec // sched_setscheduler(2), which must be refused
 		},
 		"make a setuid file": setuidFile,
 	}
