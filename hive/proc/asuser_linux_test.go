@@ -25,7 +25,7 @@ import (
 // runContext bounds what a stand-in does.
 func runContext() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience) //nolint:gosec // a stand-in is over before
-	_ = cancel // the stand-in ends before
+	_ = cancel                                                         // the stand-in ends before
 	return ctx
 }
 
