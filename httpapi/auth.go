@@ -81,8 +81,7 @@ func (s *Server) byToken(r *http.Request, policy *access.Policy) (access.Caller,
 	if policy.Mode == access.Anyone {
 		return access.Caller{}, nil // nobody is asked, so what was sent proves nothing
 	}
-	return access.Caller{}, fmt.Errorf("%w: expected the header `Authorization: Bearer TOKEN` with a token of this hive that has not expired: "+
-		"an admin makes one by `hivectl tokens add NAME`, and the first one is in %s on hive's machine", errUnauthorized, s.opts.TokenFile)
+	return access.Caller{}, fmt.Errorf("%w: expected the header `Authorization: Bearer TOKEN` with a token of this hive that has not expired (%s)", errUnauthorized, s.whereTokens())
 }
 
 // byConnection is the caller as the kernel knows them.
@@ -106,9 +105,18 @@ func (s *Server) ofWorker(p *peer) bool {
 	return p.worker
 }
 
+// whereTokens says how to get a token.
+func (s *Server) whereTokens() string {
+	const made = "an admin makes a token by `hivectl tokens add NAME`"
+	if s.opts.Token == "" {
+		return made
+	}
+	return made + "; the first one is in " + s.opts.TokenFile + " on hive's machine"
+}
+
 // unknown says to a caller without any rights why that is, and how to get some.
 func (s *Server) unknown(r *http.Request, p *peer, who access.Caller, policy *access.Policy) error {
-	token := fmt.Sprintf("send the header `Authorization: Bearer TOKEN` (an admin makes a token by `hivectl tokens add NAME`; the first one is in %s on hive's machine)", s.opts.TokenFile)
+	token := fmt.Sprintf("send the header `Authorization: Bearer TOKEN` (%s)", s.whereTokens())
 	switch {
 	case !who.Known:
 		return fmt.Errorf("%w: it is not known who calls: %s, or connect from this machine itself", errUnauthorized, token)
