@@ -20,8 +20,8 @@ func TestTwoOnOneVolume(t *testing.T) {
 	auto := first.autostarted()
 	second := start(t, options{volume: volume, env: withTypes})
 	require.Equal(t, 1, second.ended())
-	require.Contains(t, second.said(), "hive: open the state file: state file /var/lib/hive/hive.db is held by a process that cannot be seen from here: "+
-		"is a hive already running on this directory, in another container perhaps?\n")
+	require.Contains(t, second.said(), "hive: unix:/var/lib/hive/control.sock is held by another program that cannot be seen from here; "+
+		"a hive runs on /var/lib/hive; stop that one, or choose another directory with --data-dir\n")
 
 	now := first.autostarted()
 	require.Equal(t, auto.WorkerID, now.WorkerID)
@@ -54,12 +54,12 @@ func TestReadOnlyVolume(t *testing.T) {
 	require.Equal(t, 2, strings.Count(b.said(), "mount it so that it can be written"), b.said())
 }
 
-// A volume belongs to root at first, whoever hive runs as.
+// A volume belongs to the image's user at first, whoever hive runs as.
 func TestVolumeOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	b := start(t, options{user: "1000:1000"})
 	require.Equal(t, 1, b.ended())
-	require.Contains(t, b.said(), "hive: write to the data directory /var/lib/hive: permission denied; give it to the user that hive runs as (uid 1000)")
+	require.Contains(t, b.said(), "hive: make the data directory: /var/lib/hive belongs to uid 65532 (mode 0755), who could change what hive does as 1000; run as root: chown 1000 /var/lib/hive (")
 }
 
 func TestFullVolume(t *testing.T) {

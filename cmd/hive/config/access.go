@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/user"
 	"slices"
 	"strconv"
@@ -54,7 +55,7 @@ func defaultAdmins(socketGID int) (gids []uint32, err error) {
 		gids = append(gids, uint32(socketGID)) //nolint:gosec // a gid, which is 32 bits wide
 	}
 	g, err := user.LookupGroup(adminGroup)
-	if errors.As(err, new(user.UnknownGroupError)) {
+	if errors.As(err, new(user.UnknownGroupError)) || errors.Is(err, fs.ErrNotExist) { // an image without /etc/group
 		return gids, nil
 	}
 	if err != nil {
