@@ -513,7 +513,7 @@ func (w *worker) uid() (uint32, bool) {
 		return 0, false
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
+	if p := w.process(); !ok || p == nil || p.PID() != id.PID || p.Ended() { // it may have been of another with its PID
 		return 0, false
 	}
 	return st.Uid, true

@@ -90,16 +90,15 @@ func (f *finder) look(pid int) Living {
 		return Living{}
 	}
 	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
-	if env[StampHook] != "" {
-		return Living{}
-	}
 	l := Living{PID: pid, Parent: st.parent, Start: st.start, Leader: st.session == pid, UID: ownerOf(pid)}
 	at := ""
 	if f.h.mount != "" {
 		at, _ = f.h.of(pid)
 	}
-	f.byLog(&l, &st)
-	f.byStamp(&l, &st, env)
+	if env[StampHook] == "" { // a command has the log of its worker
+		f.byLog(&l, &st)
+		f.byStamp(&l, &st, env)
+	}
 	f.byCgroup(&l, at)
 	if again, err := readStat(pid); l.WorkerID == "" || err != nil || again.start != st.start {
 		return Living{}

@@ -120,6 +120,9 @@ func Sweep(context.Context, string, store.Secret) ([]Stray, error) { return nil,
 // FindLiving returns ErrUnsupported.
 func FindLiving(context.Context, Search) ([]Living, error) { return nil, ErrUnsupported }
 
+// OneUser returns false.
+func OneUser(uint32) bool { return false }
+
 // Judge returns Unknown and ErrUnsupported.
 func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
 

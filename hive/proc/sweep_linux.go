@@ -57,10 +57,10 @@ func (s *sweeper) look(pid int) Stray {
 		return Stray{}
 	}
 	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
-	if strings.HasPrefix(env[StampHook], hookMarks(s.stateID)) {
+	stray := Stray{PID: pid, Start: st.start, UID: ownerOf(pid)}
+	if mark := env[StampHook]; strings.HasPrefix(mark, hookMarks(s.stateID)) && proven(env[StampProof], proveCommand(s.secret, mark, stray.UID)) {
 		return Stray{} // see EndCommands
 	}
-	stray := Stray{PID: pid, Start: st.start, UID: ownerOf(pid)}
 	s.byStamp(&stray, &st, env)
 	leaf, ok := s.leafOf(pid)
 	if strings.HasPrefix(leaf, hookLeaf) {

@@ -108,6 +108,10 @@ func ownerOf(pid int) uint32 {
 	return NoUser
 }
 
+// OneUser reports whether a uid, as the kernel gives it for a socket, is one user's, and
+// not that of every user whom this user namespace has no number for.
+func OneUser(uid uint32) bool { return uid != NoUser && !anybody(uid) }
+
 // anybody reports whether a uid stands for every user that this user namespace has no
 // number for (overflowuid, user_namespaces(7)), and not for one user alone.
 func anybody(uid uint32) bool {

@@ -201,7 +201,7 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 			continue
 		}
 		if err := store.Unclaimed(l.StateID); err != nil {
-			return nil, fmt.Errorf("state id %s, which %s (pid %d) has in its stamps: %w: these are that hive's workers; stop it first", l.StateID, l.Program, l.PID, err)
+			return nil, fmt.Errorf("state id %q, which %q (pid %d) has in its stamps: %w: these are that hive's workers; stop it first", l.StateID, l.Program, l.PID, err)
 		}
 		if l.UID == owner {
 			what.States = append(what.States, l.StateID)
@@ -220,9 +220,12 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 	return observe(ctx, k, found, what.States)
 }
 
-// ownerOf returns whose a directory is.
+// ownerOf returns whose a directory is; whose it would be if it is not there.
 func ownerOf(dir string) (uint32, error) {
 	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return uint32(os.Geteuid()), nil
+	}
 	if err != nil {
 		return 0, err
 	}
