@@ -98,8 +98,12 @@ func takenBy(t *testing.T, to netip.AddrPort, listening []*porttest.Socket) uint
 // A wildcard address is every address of its family.
 func TestAcceptingOnAWildcardAddress(t *testing.T) {
 	socks := []sockets.Socket{
-		{Local: at("127.0.0.1", 9), Inode: 1}, {Local: at("192.0.2.7", 9), Inode: 2}, {Local: at("::1", 9), Inode: 3},
-		{Local: at("::", 9), Inode: 4}, {Local: at("::", 9), Inode: 5, V6Only: true}, {Local: at("::ffff:192.0.2.8", 9), Inode: 6},
+		{Local: at("127.0.0.1", 9), Inode: 1},
+		{Local: at("192.0.2.7", 9), Inode: 2},
+		{Local: at("::1", 9), Inode: 3},
+		{Local: at("::", 9), Inode: 4},
+		{Local: at("::", 9), Inode: 5, V6Only: true},
+		{Local: at("::ffff:192.0.2.8", 9), Inode: 6},
 	}
 	inodes := func(addr string) (list []uint64) {
 		for _, s := range sockets.Accepting(socks, netip.MustParseAddr(addr)) {

@@ -115,7 +115,9 @@ func (t *Tree) Stop(context.Context, store.Stop) ([]Member, error) { return nil,
 func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return nil, ErrUnsupported }
 
 // Sweep returns ErrUnsupported.
-func Sweep(context.Context, string, store.Secret) ([]Stray, error) { return nil, ErrUnsupported }
+func Sweep(context.Context, string, store.Secret, []uint32) ([]Stray, error) {
+	return nil, ErrUnsupported
+}
 
 // FindLiving returns ErrUnsupported.
 func FindLiving(context.Context, Search) ([]Living, error) { return nil, ErrUnsupported }

@@ -190,7 +190,7 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	what := proc.Search{Logs: filepath.Join(p.DataDir, "logs"), States: k.states(), Secrets: k.secrets(), Owner: owner}
+	what := proc.Search{Logs: filepath.Join(p.DataDir, "logs"), States: k.states(), Secrets: k.secrets(), Owner: owner, Users: k.users()}
 	found, err := proc.FindLiving(ctx, what)
 	if err != nil {
 		return nil, err
