@@ -224,7 +224,7 @@ func (w *worker) whoListens(ctx context.Context, socks []sockets.Socket) (whose,
 	// Another user's process without CAP_SYS_PTRACE. The port was proved free
 	// before the gate opened; one listener of the worker's own user is most
 	// likely the worker.
-	if uid, ok := w.uid(); ok && len(socks) == 1 && socks[0].UID == uid {
+	if uid, ok := w.uid(); ok && len(socks) == 1 && socks[0].UID == uid && proc.OneUser(uid) {
 		return weaklyOurs, "", nil
 	}
 	w.h.cfg.Log.WithError(err).WithField("worker", w.id()).Debug("cannot see who listens")

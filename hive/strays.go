@@ -44,7 +44,11 @@ func (h *Hive) sweep(ctx context.Context) {
 }
 
 func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
-	all, err := proc.Sweep(ctx, h.store.Meta().StateID, h.store.Secret())
+	owners, err := h.workerUsers()
+	if err != nil {
+		return nil, err
+	}
+	all, err := proc.Sweep(ctx, h.store.Meta().StateID, h.store.Secret(), owners)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +71,22 @@ func (h *Hive) strays(ctx context.Context) ([]proc.Stray, error) {
 		return nil
 	})
 	return strays, err
+}
+
+// workerUsers returns the users as whom recorded workers were started.
+func (h *Hive) workerUsers() (uids []uint32, err error) {
+	err = h.store.View(func(tx *store.Tx) error {
+		for rec, err := range tx.Workers() {
+			if err != nil {
+				return err
+			}
+			if uid := userOf(rec); !slices.Contains(uids, uid) {
+				uids = append(uids, uid)
+			}
+		}
+		return nil
+	})
+	return uids, err
 }
 
 // straysAgain looks a second time, and returns only those that were seen before:

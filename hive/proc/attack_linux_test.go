@@ -74,7 +74,7 @@ func requireStranger(t *testing.T, tree *proc.Tree, secret store.Secret, name st
 		m, ok := memberOf(t, &rest, pid)
 		require.False(t, ok, "%s: it is a member by its %s", name, m.Proof)
 	}
-	strays, err := proc.Sweep(t.Context(), tree.StateID, secret)
+	strays, err := proc.Sweep(t.Context(), tree.StateID, secret, []uint32{tree.UID})
 	require.NoError(t, err)
 	for _, s := range strays {
 		require.False(t, s.PID == pid && (!s.Unproven || s.UID == tree.UID), "%s: it is an orphan: %+v", name, s)
@@ -141,6 +141,7 @@ func forgedMembership(t *testing.T, user string, secret, grouped bool) {
 	child := filepath.Join(dir, "child")
 	attack(t, "parent", idsOf(tree), func(c *exec.Cmd) { c.Stdout = log }, child, "bare")
 	pids["a child of one"] = announced(t, child)
+	killLater(t, pids["a child of one"])
 	announced(t, withLog)
 	requireStrangers(t, tree, spec.Secret, pids)
 }
@@ -220,14 +221,14 @@ func TestStampsInTheCgroupOfAnotherWorker(t *testing.T) {
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	for _, grouped := range []bool{true, false} {
 		t.Run(fmt.Sprintf("cgroup %t", grouped), func(t *testing.T) {
-			spec := newSpec(t, "sleep", first)
-			if grouped {
-				spec = withCgroup(t, spec)
+			spec := withCgroup(t, newSpec(t, "sleep", first))
+			if !grouped {
+				spec.Cgroup = ""
 			}
 			_, tree := run(t, spec)
 			announced(t, first)
-			thief := withCgroup(t, newSpec(t, "sleep", second))
-			thief.Log, thief.StateID, thief.Secret = spec.Log, spec.StateID, spec.Secret
+			thief := newSpec(t, "sleep", second)
+			thief.Log, thief.StateID, thief.Secret, thief.Cgroup = spec.Log, spec.StateID, spec.Secret, thief.WorkerID
 			thief.LeaseID, thief.Env = spec.LeaseID, append(thief.Env, stampsOf(tree)...)
 			p, other := run(t, thief)
 			require.NotEmpty(t, other.Cgroup)
@@ -270,7 +271,7 @@ func TestForgedCgroup(t *testing.T) {
 	require.Contains(t, string(path), "/cpu-8080-abcdef\n")
 	at := strings.TrimSpace(string(path[strings.Index(string(path), "0::")+3:]))
 
-	strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret)
+	strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, nil)
 	require.NoError(t, err)
 	require.Empty(t, strays)
 	found, err := proc.FindLiving(t.Context(), proc.Search{States: []string{spec.StateID}, Owner: uint32(os.Geteuid())})
@@ -362,13 +363,12 @@ func endless(args []string) int {
 	return 1
 }
 
-// [measured] Any user's process can have an environment of 64 GiB. hive read it whole.
+// [measured] Any process can have an environment of 64 GiB. hive read it whole.
 func TestAnEndlessEnvironment(t *testing.T) {
-	needRoot(t)
 	file := filepath.Join(openDir(t), "ready")
 	spec := newSpec(t, "sleep")
 	_, tree := run(t, spec)
-	pid := attack(t, "endless", nil, nil, file)
+	pid := stranger(t, func(c *exec.Cmd) { c.Args, c.Env = append(c.Args, file), []string{modeVar + "=endless"} }) // of the worker's user
 	if !awaitOrEnd(t, file, pid) {
 		skip(t, "this kernel does not let a process say where its environment is (CONFIG_CHECKPOINT_RESTORE)")
 	}

@@ -355,7 +355,7 @@ func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none)
 	require.True(t, running(pid), "only the main process is the kernel's to kill")
-	strays, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret)
+	strays, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret, nil)
 	require.NoError(t, err)
 	require.Empty(t, strays, "commands are not the sweep's")
 	await(t, "the end of the main process", func() bool { return len(commandMembers(t, cmd)) == 1 })

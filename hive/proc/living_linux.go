@@ -35,7 +35,10 @@ func FindLiving(ctx context.Context, what Search) ([]Living, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find workers: %w", err)
 	}
-	f := &finder{Search: what, logs: logsIn(what.Logs), roots: map[string]bool{}}
+	f := &finder{Search: what, logs: logsIn(what.Logs), roots: map[string]bool{}, users: newUsers(append(what.Users, what.Owner)...)}
+	for _, log := range f.logs {
+		f.users.uids[log.owner] = true
+	}
 	f.h, _ = findHierarchy() // without one there is nothing to find in it
 	if f.h.mount != "" {
 		f.own, _ = f.h.of(os.Getpid())
@@ -62,6 +65,7 @@ type finder struct {
 	own   string // cgroup of this process
 	logs  map[file]log
 	roots map[string]bool
+	users users
 }
 
 // log is one of a worker, and whose it is: its worker's user's.
@@ -89,17 +93,19 @@ func (f *finder) look(pid int) Living {
 	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
 		return Living{}
 	}
-	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
-	if env[StampHook] != "" {
-		return Living{}
+	var env map[string]string
+	if f.users.may(&st) {
+		env = environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
 	}
 	l := Living{PID: pid, Parent: st.parent, Start: st.start, Leader: st.session == pid, UID: ownerOf(pid)}
 	at := ""
 	if f.h.mount != "" {
 		at, _ = f.h.of(pid)
 	}
-	f.byLog(&l, &st)
-	f.byStamp(&l, &st, env)
+	if env[StampHook] == "" { // a command has the log of its worker
+		f.byLog(&l, &st)
+		f.byStamp(&l, &st, env)
+	}
 	f.byCgroup(&l, at)
 	if again, err := readStat(pid); l.WorkerID == "" || err != nil || again.start != st.start {
 		return Living{}

@@ -52,6 +52,7 @@ type survey struct {
 	leases  map[lease]int
 	hooks   map[string]int // by mark of a command, or the beginning of many
 	mains   map[int]int    // by PID, living main processes only
+	users   users          // whose stamps may count
 	// roots are processes proven earlier, from which descent counts too.
 	roots map[procKey]int
 	// zombies are looked at too: what they have used counts until they are reaped.
@@ -70,6 +71,7 @@ func newSurvey(trees []*Tree) *survey {
 	s := &survey{
 		trees: trees, cgroups: map[string]int{}, logs: map[file]int{},
 		leases: map[lease]int{}, hooks: map[string]int{}, mains: map[int]int{}, roots: map[procKey]int{},
+		users: newUsers(uint32(os.Geteuid())),
 	}
 	if h, err := findHierarchy(); err == nil {
 		s.h = h
@@ -84,6 +86,7 @@ func newSurvey(trees []*Tree) *survey {
 				s.logs[f] = i
 			}
 		}
+		s.users.add(t)
 		if t.LeaseID != "" {
 			s.leases[lease{t.StateID, t.LeaseID}] = i
 		}
@@ -177,14 +180,13 @@ func (s *survey) look(pid int) fact {
 
 // prove looks for a proof that the process carries itself, strongest first.
 func (s *survey) prove(st *stat) (int, string) {
-	at := s.cgroupOf(st.pid)
-	if i, ok := s.byCgroup(at); ok {
+	if i, ok := s.byCgroup(st.pid); ok {
 		return i, ProofCgroup
 	}
-	if w, ok := s.byLog(st.living()); ok && s.vouched(w, st, at) {
+	if w, ok := s.byLog(st.living()); ok && s.vouched(w, st) {
 		return w.tree, ProofLog
 	}
-	if w, ok := s.byStamp(st); ok && s.vouched(w, st, at) {
+	if w, ok := s.byStamp(st); ok && s.vouched(w, st) {
 		return w.tree, ProofStamp
 	}
 	// A session keeps the number of its first process for as long as anybody is
@@ -199,18 +201,12 @@ func (s *survey) prove(st *stat) (int, string) {
 	return -1, ""
 }
 
-// cgroupOf returns the cgroup of a process relative to the mount; empty: it is not
-// known, or nothing depends on it.
-func (s *survey) cgroupOf(pid int) string {
-	if s.h.mount == "" || len(s.cgroups)+len(s.logs)+len(s.leases)+len(s.hooks) == 0 {
-		return ""
+func (s *survey) byCgroup(pid int) (int, bool) {
+	if len(s.cgroups) == 0 {
+		return 0, false
 	}
-	p, _ := s.h.of(pid)
-	return p
-}
-
-func (s *survey) byCgroup(p string) (int, bool) {
-	if p == "" {
+	p, ok := s.h.of(pid)
+	if !ok {
 		return 0, false
 	}
 	for ; ; p = path.Dir(p) {
@@ -240,7 +236,7 @@ func (s *survey) byLog(pid int) (word, bool) {
 }
 
 func (s *survey) byStamp(st *stat) (word, bool) {
-	if len(s.leases) == 0 && len(s.hooks) == 0 {
+	if len(s.leases) == 0 && len(s.hooks) == 0 || !s.users.may(st) {
 		return word{}, false
 	}
 	env := environ(st.living(), StampState, StampLease, StampHook, StampProof)

@@ -315,7 +315,7 @@ func TestSweep(t *testing.T) {
 	stamped := stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, stampsOf(gone)...) })
 	unproven := stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, idsOf(gone)...) })
 	stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, idsOf(gone)[0], stampsOf(gone)[1], stampsOf(tree)[3]) })
-	strays, err := proc.Sweep(t.Context(), tree.StateID, spec.Secret)
+	strays, err := proc.Sweep(t.Context(), tree.StateID, spec.Secret, nil)
 	require.NoError(t, err)
 	got := map[int]proc.Stray{}
 	for _, s := range strays {
@@ -329,7 +329,7 @@ func TestSweep(t *testing.T) {
 		stamped:  {PID: stamped, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, UID: tree.UID, Program: program},
 		unproven: {PID: unproven, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, Unproven: true, UID: tree.UID, Program: program},
 	}, got)
-	none, err := proc.Sweep(t.Context(), "another-state-id", spec.Secret)
+	none, err := proc.Sweep(t.Context(), "another-state-id", spec.Secret, nil)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }

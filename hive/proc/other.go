@@ -131,10 +131,15 @@ func (t *Tree) Stop(context.Context, store.Stop) ([]Member, error) { return nil,
 func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return nil, ErrUnsupported }
 
 // Sweep returns ErrUnsupported.
-func Sweep(context.Context, string, store.Secret) ([]Stray, error) { return nil, ErrUnsupported }
+func Sweep(context.Context, string, store.Secret, []uint32) ([]Stray, error) {
+	return nil, ErrUnsupported
+}
 
 // FindLiving returns ErrUnsupported.
 func FindLiving(context.Context, Search) ([]Living, error) { return nil, ErrUnsupported }
+
+// OneUser returns false.
+func OneUser(uint32) bool { return false }
 
 // Judge returns Unknown and ErrUnsupported.
 func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }

@@ -13,15 +13,16 @@ import (
 )
 
 // Sweep returns every process that has a mark of this hive on it: the stamps of its
-// state id, proven by the state's secret for the process's own user, or a place in a
-// cgroup root of that name that hive's user or root has made. It does not say whether
+// state id, proven by the state's secret for the process's own user, which is one of
+// owners or hive's, or a place in a cgroup root of that name that hive's user or root
+// has made. It does not say whether
 // a record exists; the caller compares. Stamps without any proof are returned too
 // (Stray.Unproven): hives have given such. It reads /proc once, with at most four
 // readers. Processes that have neither mark, because they overwrote their
 // environment and there is no cgroup, are found only through the log of a known
 // worker: see SurveyMembers. Commands are left out: those of this hive are known,
 // and those of one that was killed are ended by EndCommands.
-func Sweep(ctx context.Context, stateID string, secret store.Secret) ([]Stray, error) {
+func Sweep(ctx context.Context, stateID string, secret store.Secret, owners []uint32) ([]Stray, error) {
 	if stateID == "" {
 		return nil, nil
 	}
@@ -29,7 +30,7 @@ func Sweep(ctx context.Context, stateID string, secret store.Secret) ([]Stray, e
 	if err != nil {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
-	s := &sweeper{stateID: stateID, secret: secret}
+	s := &sweeper{stateID: stateID, secret: secret, users: newUsers(append([]uint32{uint32(os.Geteuid())}, owners...)...)}
 	s.h, _ = findHierarchy() // without one nobody is in a cgroup of hive's
 	self := os.Getpid()
 	strays := make([]Stray, len(all))
@@ -48,6 +49,7 @@ type sweeper struct {
 	h       hierarchy
 	stateID string
 	secret  store.Secret
+	users   users
 }
 
 // look returns PID 0 for a process without a mark.
@@ -56,11 +58,14 @@ func (s *sweeper) look(pid int) Stray {
 	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
 		return Stray{}
 	}
-	env := environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
-	if strings.HasPrefix(env[StampHook], hookMarks(s.stateID)) {
-		return Stray{} // see EndCommands
+	var env map[string]string
+	if s.users.may(&st) {
+		env = environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
 	}
 	stray := Stray{PID: pid, Start: st.start, UID: ownerOf(pid)}
+	if mark := env[StampHook]; strings.HasPrefix(mark, hookMarks(s.stateID)) && proven(env[StampProof], proveCommand(s.secret, mark, stray.UID)) {
+		return Stray{} // see EndCommands
+	}
 	s.byStamp(&stray, &st, env)
 	leaf, ok := s.leafOf(pid)
 	if strings.HasPrefix(leaf, hookLeaf) {

@@ -149,8 +149,10 @@ type Search struct {
 	Logs    string                  // directory of logs, WORKER.log each
 	States  []string                // state ids
 	Secrets map[string]store.Secret // by state id, as far as they are known
-	// Owner is whose the states are: hive's user.
+	// Owner is whose the states are: hive's user. Users are those of workers, besides
+	// whose the logs are.
 	Owner uint32
+	Users []uint32
 }
 
 // Ownership says whose a socket is. The zero value is OwnerUnknown.

@@ -215,7 +215,7 @@ func TestTreeOfAnotherUser(t *testing.T) {
 			m, ok := memberOf(t, tree, pid)
 			require.True(t, ok)
 			require.Equal(t, map[bool]string{true: proc.ProofCgroup, false: proc.ProofStamp}[c.grouped], m.Proof)
-			strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret)
+			strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, []uint32{tree.UID})
 			require.NoError(t, err)
 			require.Len(t, strays, 2)
 			left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 100 * time.Millisecond})

@@ -29,8 +29,7 @@ type word struct {
 	secret bool
 }
 
-// vouched reports whether a process's word that it is of a tree counts. at is its
-// cgroup; empty: it is not known.
+// vouched reports whether a process's word that it is of a tree counts.
 //
 // It counts from a process of the worker's user, in each of its four uids: a program
 // that has changed one of them (setuid) has its environment from somebody else. In a
@@ -38,9 +37,9 @@ type word struct {
 // only the worker's user can open; a stamp with its proof) counts besides from the
 // processes of the session that hive made, whatever user they have taken on, and a
 // proven stamp from one of hive's own user. With a cgroup such a process is in it.
-func (s *survey) vouched(w word, st *stat, at string) bool {
+func (s *survey) vouched(w word, st *stat) bool {
 	t := s.trees[w.tree]
-	if s.elsewhere(t, at) {
+	if s.elsewhere(t, st.pid) {
 		return false
 	}
 	uid := ownerOf(st.pid)
@@ -56,10 +55,40 @@ func (s *survey) vouched(w word, st *stat, at string) bool {
 	return t.Identity.PID != 0 && st.session == t.Identity.PID && st.start >= t.Identity.StartTicks
 }
 
+// users are those whose processes are asked for their stamps. A stranger's environment is
+// not read: that takes a lock of the stranger's memory, which it can hold on to.
+type users struct {
+	uids     map[uint32]bool
+	sessions map[int]bool // made by hive, whatever user their processes have taken on
+	all      bool
+}
+
+func newUsers(uids ...uint32) users {
+	u := users{uids: map[uint32]bool{}, sessions: map[int]bool{}}
+	for _, uid := range uids {
+		u.uids[uid] = uid != NoUser
+	}
+	return u
+}
+
+func (u *users) add(t *Tree) {
+	u.all = u.all || t.hook != "" && t.UID == NoUser // of commands that nothing is recorded of
+	u.uids[t.UID] = t.UID != NoUser
+	u.sessions[t.Identity.PID] = t.Identity.PID != 0
+}
+
+func (u *users) may(st *stat) bool {
+	return u.all || u.sessions[st.session] || u.uids[ownerOf(st.pid)]
+}
+
 // elsewhere reports whether a process is in the cgroup of another worker or command, of
 // this hive or another. That of a worker in which this hive itself runs says nothing,
 // nor does one of the same name where it was when hive was started in another cgroup.
-func (s *survey) elsewhere(t *Tree, at string) bool {
+func (s *survey) elsewhere(t *Tree, pid int) bool {
+	if s.h.mount == "" {
+		return false
+	}
+	at, _ := s.h.of(pid)
 	leaf := leafIn(at)
 	if leaf == "" || leaf == t.Cgroup || within(s.own, leaf) {
 		return false
@@ -107,6 +136,10 @@ func ownerOf(pid int) uint32 {
 	}
 	return NoUser
 }
+
+// OneUser reports whether a uid, as the kernel gives it for a socket, is one user's, and
+// not that of every user whom this user namespace has no number for.
+func OneUser(uid uint32) bool { return uid != NoUser && !anybody(uid) }
 
 // anybody reports whether a uid stands for every user that this user namespace has no
 // number for (overflowuid, user_namespaces(7)), and not for one user alone.

@@ -71,6 +71,18 @@ func (k *known) secrets() map[string]store.Secret {
 	return all
 }
 
+// users returns as whom the workers were started, as far as their records say it.
+func (k *known) users() (uids []uint32) {
+	for _, versions := range k.workers() {
+		for _, v := range versions {
+			if uid := v.Record.StampUID; uid != nil && !slices.Contains(uids, *uid) {
+				uids = append(uids, *uid)
+			}
+		}
+	}
+	return uids
+}
+
 // distinct returns the records without doubles.
 func distinct[T ~string | ~[]byte](versions []store.Version[T]) map[string]bool {
 	set := map[string]bool{}

@@ -195,7 +195,7 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	what := proc.Search{Logs: filepath.Join(p.DataDir, "logs"), States: k.states(), Secrets: k.secrets(), Owner: owner}
+	what := proc.Search{Logs: filepath.Join(p.DataDir, "logs"), States: k.states(), Secrets: k.secrets(), Owner: owner, Users: k.users()}
 	found, err := proc.FindLiving(ctx, what)
 	if err != nil {
 		return nil, err
@@ -206,7 +206,7 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 			continue
 		}
 		if err := store.Unclaimed(l.StateID); err != nil {
-			return nil, fmt.Errorf("state id %s, which %s (pid %d) has in its stamps: %w: these are that hive's workers; stop it first", l.StateID, l.Program, l.PID, err)
+			return nil, fmt.Errorf("state id %q, which %q (pid %d) has in its stamps: %w: these are that hive's workers; stop it first", l.StateID, l.Program, l.PID, err)
 		}
 		if l.UID == owner {
 			what.States = append(what.States, l.StateID)
