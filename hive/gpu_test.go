@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/machine"
+	testprogram "rbeehive/test/program"
 )
 
 // An nvidia-smi in hive's PATH tells of the GPUs and, while somebody listens, of who
@@ -24,7 +25,7 @@ pmon) echo '# gpu pid type sm mem enc dec command'; cat ` + dir + `/pmon 2>/dev/
 esac
 exit 0
 `
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o700))
+	require.NoError(t, testprogram.Write(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o700))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	r := newRig(t, 2)
 	r.open()

@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
+	testprogram "rbeehive/test/program"
 )
 
 // inPath puts a program into a PATH of its own.
@@ -21,7 +22,7 @@ func inPath(t *testing.T, name string) (path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, name)
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho 'version: 7 (x)'\n"), 0o700))
+	require.NoError(t, testprogram.Write(path, []byte("#!/bin/sh\necho 'version: 7 (x)'\n"), 0o700))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	return path
 }
@@ -125,7 +126,7 @@ func TestInstalledIsListedFromMemory(t *testing.T) {
 	require.Equal(t, first, get())
 	require.Equal(t, path, first.Path)
 	require.Equal(t, "7 (x)", *first.Version)
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho 'version: 18 (x)'\n"), 0o700))
+	require.NoError(t, testprogram.Write(path, []byte("#!/bin/sh\necho 'version: 18 (x)'\n"), 0o700))
 	second := get()
 	require.NotEqual(t, first.SHA256, second.SHA256)
 	require.Equal(t, first.Size+1, second.Size)

@@ -15,6 +15,7 @@ import (
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
 	"rbeehive/test/hub"
+	testprogram "rbeehive/test/program"
 )
 
 // copyFile makes the state file a copy, as a restored backup is.
@@ -187,13 +188,13 @@ func TestAFailedNewStartLeavesOneDeadWorker(t *testing.T) {
 	t.Parallel()
 	prog := filepath.Join(t.TempDir(), "prog")
 	e := fault("x")
-	require.NoError(t, os.WriteFile(prog, fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", e.Command[0]), 0o700))
+	require.NoError(t, testprogram.Write(prog, fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", e.Command[0]), 0o700))
 	e.Command[0] = prog
 	r := newRig(t, 2, e)
 	r.open()
 	w := r.spawn("x")
 	r.stopWorker(w.WorkerID)
-	require.NoError(t, os.WriteFile(prog, []byte("\x00no program"), 0o700))
+	require.NoError(t, testprogram.Write(prog, []byte("\x00no program"), 0o700))
 	job := r.do(map[string]any{"operation": "worker_restart", "worker_id": w.WorkerID})
 	require.Equal(t, store.JobFailed, job.State)
 	require.Len(t, r.h.Workers(), 1)

@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
+	testprogram "rbeehive/test/program"
 )
 
 func envOf(t *testing.T, pid int) map[string]string {
@@ -119,7 +120,7 @@ func TestAWorkerOfAnotherUser(t *testing.T) {
 	program := filepath.Join(entry.Dir, "web") // the test's own binary is where only root gets to
 	text, err := os.ReadFile(entry.Command[0])
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(program, text, 0o755))
+	require.NoError(t, testprogram.Write(program, text, 0o755))
 	entry.Command[0] = program
 	unknown := fault("unknown")
 	unknown.User = "no-such-user-here"

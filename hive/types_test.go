@@ -11,6 +11,7 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	testprogram "rbeehive/test/program"
 )
 
 // view returns one type of a list.
@@ -76,7 +77,7 @@ func TestTypesAskNobodyUnlessToldTo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "vllm")
-	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.3\n"), 0o700))
+	require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.3\n"), 0o700))
 	r := newRig(t, 1, catalog.Entry{Name: "x", Preset: "vllm", Program: program}, catalog.Entry{Name: "web", Command: []string{program}})
 	r.open()
 	view(t, r.h.Types(t.Context(), false), "x")
@@ -99,7 +100,7 @@ func TestTypesAskNobodyUnlessToldTo(t *testing.T) {
 	require.Equal(t, "1.2.3", ask())
 	require.Equal(t, "1.2.3", ask())
 	require.Equal(t, "ran\n", ran(), "the answer is remembered")
-	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.4 of another\necho 1.2.4\n"), 0o700))
+	require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.4 of another\necho 1.2.4\n"), 0o700))
 	require.Equal(t, "1.2.4", ask())
 	require.Equal(t, "ran\nran\n", ran(), "not for another file")
 }
@@ -114,12 +115,12 @@ func TestProgramsThatDoNotTellTheirVersion(t *testing.T) {
 	} {
 		program := filepath.Join(dir, name)
 		if script != "" {
-			require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+			require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
 		}
 		entries = append(entries, catalog.Entry{Name: name, Preset: "vllm", Program: program})
 	}
 	long := filepath.Join(dir, "long")
-	require.NoError(t, os.WriteFile(long, []byte("#!/bin/sh\nprintf 'version: \\033[2J%0200d\\n' 1\n"), 0o700))
+	require.NoError(t, testprogram.Write(long, []byte("#!/bin/sh\nprintf 'version: \\033[2J%0200d\\n' 1\n"), 0o700))
 	entries = append(entries, catalog.Entry{Name: "long", Preset: "llama-server", Program: long})
 	r := newRig(t, 1, entries...)
 	r.open()

@@ -16,6 +16,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/store"
+	testprogram "rbeehive/test/program"
 )
 
 // outsider is a user who has nothing: not in the user database, and no groups.
@@ -47,13 +48,13 @@ func publicSelf(t *testing.T, dir string) string {
 	text, err := os.ReadFile(self)
 	require.NoError(t, err)
 	program := filepath.Join(dir, "web")
-	require.NoError(t, os.WriteFile(program, text, 0o755))
+	require.NoError(t, testprogram.Write(program, text, 0o755))
 	return program
 }
 
 func script(t *testing.T, path, text string) string {
 	t.Helper()
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	require.NoError(t, testprogram.Write(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
 	return path
 }
 

@@ -25,6 +25,7 @@ import (
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 	"rbeehive/test/hub"
+	"rbeehive/test/program"
 )
 
 // failedJob makes a job fail, or be cancelled, with one code.
@@ -199,7 +200,7 @@ func failCancelled(t *testing.T) wire.Job {
 // entryOfNoProgram has a program that the kernel does not execute.
 func entryOfNoProgram(t *testing.T) catalog.Entry {
 	path := filepath.Join(t.TempDir(), "program")
-	require.NoError(t, os.WriteFile(path, []byte("\x7fELF no more"), 0o700))
+	require.NoError(t, program.Write(path, []byte("\x7fELF no more"), 0o700))
 	return catalog.Entry{Name: "garbage", Command: []string{path}}
 }
 

@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
+	testprogram "rbeehive/test/program"
 )
 
 func TestTypeDetailShape(t *testing.T) {
@@ -64,7 +64,7 @@ func TestTypeDetailShape(t *testing.T) {
 func TestTypes(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "llama-server")
-	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho 'version: 1 (a)'\n"), 0o700))
+	require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\necho 'version: 1 (a)'\n"), 0o700))
 	r := newRig(t, rigOptions{}, catalog.Entry{Name: "llama", Preset: "llama-server", Program: program, Env: []string{"KEY=s3cret"}})
 	find := func(list wire.Types, name string) wire.TypeSummary {
 		for _, typ := range list.Types {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	testprogram "rbeehive/test/program"
 	"rbeehive/test/yard"
 )
 
@@ -209,7 +210,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) fails(at string) {
 	m.t.Helper()
 	script := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>%s/asked\n[ \"$1\" != %s ]\n", m.bin, at)
-	require.NoError(m.t, os.WriteFile(filepath.Join(m.bin, "systemctl"), []byte(script), 0o700))
+	require.NoError(m.t, testprogram.Write(filepath.Join(m.bin, "systemctl"), []byte(script), 0o700))
 }
 
 // asked is what systemctl was asked for since the last time.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	main "rbeehive/cmd/hive"
+	"rbeehive/test/program"
 )
 
 // outsider is a user who has nothing: not in the user database, and no groups.
@@ -82,7 +83,7 @@ func TestWorkersOfTheirOwnUser(t *testing.T) {
 	s.exe = filepath.Join(dir, "hive")
 	b, err := os.ReadFile(os.Args[0])
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(s.exe, b, 0o755))
+	require.NoError(t, program.Write(s.exe, b, 0o755))
 	state := filepath.Join(dir, "state")
 	s.env = append(s.env, "HIVE_DATA_DIR="+state, "AWS_SECRET_ACCESS_KEY=s3cret")
 	p := s.start(t)

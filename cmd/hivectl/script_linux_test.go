@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rbeehive/test/hub"
+	testprogram "rbeehive/test/program"
 )
 
 // scriptLimit is how long all scripts together may take.
@@ -167,7 +168,7 @@ func foulSquatter(ts *testscript.TestScript, port string) {
 		ts.Check(err)
 		raw, err := os.ReadFile(program)
 		ts.Check(err)
-		ts.Check(os.WriteFile(foul, raw, 0o700))
+		ts.Check(testprogram.Write(foul, raw, 0o700))
 	}
 	cmd := exec.Command(foul, "worker", "--port", port)
 	ts.Check(cmd.Start())

@@ -18,6 +18,7 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	testprogram "rbeehive/test/program"
 )
 
 // attacker is a user of this machine who has nothing to do with hive or its workers.
@@ -199,7 +200,7 @@ func TestForgedThroughASetUserIDProgram(t *testing.T) {
 	program := filepath.Join(dir, "setuid")
 	b, err := os.ReadFile(self(t))
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(program, b, 0o755))
+	require.NoError(t, testprogram.Write(program, b, 0o755))
 	require.NoError(t, os.Chmod(program, 0o755|os.ModeSetuid))
 	file, ready := filepath.Join(dir, "ready"), filepath.Join(dir, "become")
 	spec := newSpec(t, "sleep", file)

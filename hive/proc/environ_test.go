@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/program"
 )
 
 func TestEnviron(t *testing.T) {
@@ -52,7 +53,7 @@ func TestLookPath(t *testing.T) {
 	dir := t.TempDir()
 	prog := filepath.Join(dir, "bin", "prog")
 	require.NoError(t, os.Mkdir(filepath.Dir(prog), 0o700))
-	require.NoError(t, os.WriteFile(prog, []byte("#!/bin/sh\n"), 0o700))
+	require.NoError(t, program.Write(prog, []byte("#!/bin/sh\n"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "plain"), nil, 0o600))
 	t.Setenv("PATH", filepath.Dir(prog))
 

@@ -18,6 +18,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive/proc"
+	"rbeehive/test/program"
 )
 
 func TestCapEff(t *testing.T) {
@@ -107,7 +108,7 @@ func TestTaskLimitsUp(t *testing.T) {
 func systemctl(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+	require.NoError(t, program.Write(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
 	t.Setenv("PATH", dir)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/program"
 )
 
 // The program of a process is whatever its user likes.
@@ -18,7 +19,7 @@ func TestTheProgramOfAProcessIsPlainText(t *testing.T) {
 	foul := filepath.Join(dir, "\x1b]0;x\x07\u202e")
 	raw, err := os.ReadFile("/bin/sleep")
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(foul, raw, 0o700))
+	require.NoError(t, program.Write(foul, raw, 0o700))
 	log, err := os.Create(filepath.Join(logs, "cpu-1-aaaaaa.log"))
 	require.NoError(t, err)
 	defer log.Close()

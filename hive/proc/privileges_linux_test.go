@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/program"
 )
 
 // rights is what /proc says of a process: no_new_privs, and which sets of
@@ -75,7 +76,7 @@ func TestSetuidProgramGivesNothing(t *testing.T) {
 	require.NoError(t, err)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(id, b, 0o755))
+	require.NoError(t, program.Write(id, b, 0o755))
 	require.NoError(t, os.Chmod(id, 0o755|os.ModeSetuid))
 	asked := func(set *bool) string {
 		spec := newSpec(t, "")

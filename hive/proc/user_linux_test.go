@@ -18,6 +18,7 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/program"
 )
 
 // startAs is a hive at another place, or that is not root.
@@ -149,7 +150,7 @@ func TestStartAsAnotherUserFromAPrivateDirectory(t *testing.T) {
 	hive := filepath.Join(private, "hive")
 	b, err := os.ReadFile(self(t))
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(hive, b, 0o755))
+	require.NoError(t, program.Write(hive, b, 0o755))
 	as := func(cwd, user, dir string, argv ...string) string {
 		cmd := exec.Command(hive, append([]string{user, dir}, argv...)...)
 		cmd.Env = []string{modeVar + "=start-as", "GORACE=atexit_sleep_ms=0"}

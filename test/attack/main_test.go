@@ -24,6 +24,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	testprogram "rbeehive/test/program"
 )
 
 // levelVar says what this binary is: first nothing, then init of the namespaces,
@@ -128,7 +130,7 @@ func build(place string) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(bin, "attacker"), self, 0o755)
+	return testprogram.Write(filepath.Join(bin, "attacker"), self, 0o755)
 }
 
 // exitCannot is how init says that this system does not let it.

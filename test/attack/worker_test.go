@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/program"
 )
 
 // environ is the environment of a worker, by name.
@@ -94,7 +95,7 @@ func TestAWorkerThatWasTakenOver(t *testing.T) {
 	helper := s.write("bin/helper", "") // set-user-ID, as su and mount are
 	id, err := os.ReadFile("/usr/bin/id")
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(helper, id, 0o755))
+	require.NoError(t, program.Write(helper, id, 0o755))
 	require.NoError(t, os.Chmod(helper, os.ModeSetuid|0o755))
 	s.start()
 	w := s.up("taken", "taken")

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	testprogram "rbeehive/test/program"
 	"rbeehive/test/yard"
 )
 
@@ -68,7 +69,7 @@ func seclude(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Join("/srv", dir), 0o755))
 	}
 	// A copy: the users of the workers cannot enter the directory of this one.
-	require.NoError(t, os.WriteFile("/srv/bin/standin", self, 0o755))
+	require.NoError(t, testprogram.Write("/srv/bin/standin", self, 0o755))
 	for _, program := range []string{"bin/llama-server", "vllm/bin/vllm", "bin/docker", "app/venv/bin/gunicorn", "bin/node", "bin/redis-server", "bin/celery"} {
 		require.NoError(t, os.Symlink("/srv/bin/standin", filepath.Join("/srv", program)))
 	}

@@ -212,7 +212,7 @@ func give(dir, owner string) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(path, uid, uid)
+		return os.Lchown(path, uid, uid) //nolint:gosec // of a volume that the test has made
 	})
 }
 
