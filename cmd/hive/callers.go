@@ -14,7 +14,7 @@ import (
 // callers is what the banner says about how hive is reached.
 type callers struct {
 	listen    string // what was asked for; empty: the URL says it
-	tokenFile string // empty: no token is asked for
+	tokenFile string // empty: there is none
 	local     string // what hivectl on this machine takes as --addr; empty: nothing
 }
 
@@ -42,7 +42,7 @@ func (d *daemon) warnOfCallers() {
 		d.log.WithField("listen", d.listening()).Warn("the token and all answers cross the network in the clear; give a certificate (tls), or listen on loopback behind a reverse proxy")
 	}
 	if c.Socket.Mode&0o006 != 0 {
-		d.log.WithField("socket", c.ControlSocket()).Warn("every user of this machine may call hive over its unix sockets, without a token: socket.mode lets others in")
+		d.log.WithField("socket", c.ControlSocket()).Warn("every user of this machine may connect to hive's unix sockets (socket.mode): what they may do there is what access says")
 	}
 	if c.TLS != nil {
 		d.warnOfCertificate(c.TLS)

@@ -148,8 +148,7 @@ type ClientInterface interface {
 
 	// GetBackup The state file, consistent, while the hive runs.
 	//
-	// Only over a unix socket or with the token: where neither is asked for it is 403
-	// `forbidden`. It is a file that `hivectl db restore` takes. 507 `disk_full`: there is
+	// For admins. It is a file that `hivectl db restore` takes. 507 `disk_full`: there is
 	// no room for the copy that is made first. An answer whose connection breaks off was
 	// cut; `hivectl db backup` checks what it got.
 	//
@@ -567,8 +566,7 @@ func (c *Client) RunAudit(ctx context.Context, params *RunAuditParams, reqEditor
 
 // GetBackup The state file, consistent, while the hive runs.
 //
-// Only over a unix socket or with the token: where neither is asked for it is 403
-// `forbidden`. It is a file that `hivectl db restore` takes. 507 `disk_full`: there is
+// For admins. It is a file that `hivectl db restore` takes. 507 `disk_full`: there is
 // no room for the copy that is made first. An answer whose connection breaks off was
 // cut; `hivectl db backup` checks what it got.
 //
