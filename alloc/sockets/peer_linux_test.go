@@ -125,7 +125,9 @@ func TestPeerOfAClientThatHasGone(t *testing.T) {
 // port: the row with its addresses is established and is not its.
 func TestPeerOfIsNotWhoHasGotThePort(t *testing.T) {
 	ln := listenOn(t, "tcp4", "127.0.0.1:0")
-	first := dialAs(t, os.Geteuid(), net.Dialer{}, ln.Addr().String())
+	// An address of its own: no other connection of this machine takes the port meanwhile.
+	own := &net.TCPAddr{IP: net.IPv4(127, 126, 0, 1)}
+	first := dialAs(t, os.Geteuid(), net.Dialer{LocalAddr: own, Control: reuse}, ln.Addr().String())
 	from := first.LocalAddr()
 	_, err := first.Write([]byte("request"))
 	require.NoError(t, err)
