@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"rbeehive/hive"
+	"rbeehive/hive/catalog"
+
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -108,6 +111,31 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, 1000))))
 		require.GreaterOrEqual(t, len(d.LastLines(soon(t), "w", 100)), d.next-before)
 	})
+}
+
+// The whole way: a worker of another user stretches its log and ends. Its last words are
+// in the error, on both sides of the hole, without what they would do to a terminal.
+func TestAWorkerOfAnotherUserStretchesItsLog(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		skip(t, "only root starts workers as other users")
+	}
+	r := newRig(t, 1, catalog.Entry{Name: "hog", User: "nobody", Command: []string{
+		"/bin/sh", "-c", `echo first; truncate -s 8T /proc/self/fd/1 || echo no; printf '\033[31mlast\033[0m \033]0;x\007\n'; exit 3`, "{{.Port}}",
+	}})
+	r.open()
+	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "hog"})
+	require.Equal(t, hive.CodeExitedEarly, job.Error.Code, "%+v", job.Error)
+	require.Equal(t, []string{"first", `last \x1b]0;x\x07`}, job.Error.Log)
+	w := r.h.Workers()[0]
+	fi, err := os.Stat(w.Log)
+	require.NoError(t, err)
+	require.Greater(t, fi.Size(), int64(huge))
+	require.EqualValues(t, 65534, fi.Sys().(*syscall.Stat_t).Uid, "it is its own")
+	log, err := r.h.OpenLog(soon(t), w.WorkerID, 2)
+	require.NoError(t, err)
+	defer log.Close()
+	require.Regexp(t, `^[^\n]*last[^\n]*\n--- hive: (exited|ended) [^\n]*\n$`, restOf(t, log))
 }
 
 // Rotation neither copies a hole nor counts it.

@@ -12,8 +12,8 @@ import (
 	"rbeehive/store/plain"
 )
 
-// holeCost is what a hole takes, in bytes, of what a search may look through: a log of
-// many small ones ends it too.
+// holeCost is what zeros take, in bytes, of what a search may look through, however many
+// there are: a log of many small holes ends it too.
 const holeCost = 4 << 10
 
 // seekLines goes to where the last lines begin; below 0: to where all begins.
@@ -59,18 +59,17 @@ func (r *LogReader) back(ctx context.Context, spans []piece, lines int, most int
 				return err
 			}
 			r.pos = from
-			if onlyZeros(part) {
-				if r.pos, most = max(r.pastHole(from), span.begin), most-holeCost; most <= 0 {
-					return nil
-				}
-				continue
-			}
+			text := bytes.TrimLeft(part, "\x00")
+			most -= int64(len(text) + min(len(part)-len(text), holeCost))
 			var begin int
 			if begin, lines, ended = countBack(part, lines, ended); lines == 0 {
 				r.pos = from + int64(begin)
 				return nil
 			}
-			if most -= int64(len(part)); most <= 0 {
+			if len(text) == 0 {
+				r.pos = max(r.pastHole(from), span.begin)
+			}
+			if most <= 0 {
 				return nil
 			}
 		}
@@ -95,8 +94,6 @@ func countBack(part []byte, lines int, ended bool) (begin, left int, stillEnded 
 	}
 	return 0, lines, ended
 }
-
-func onlyZeros(p []byte) bool { return len(bytes.TrimLeft(p, "\x00")) == 0 }
 
 // pastHole goes back over the hole before a place; the place itself if there is none.
 func (r *LogReader) pastHole(pos int64) int64 {
@@ -143,12 +140,16 @@ func (l *logs) lastLines(ctx context.Context, rec store.Worker, n int) []string 
 	if err != nil || r.back(ctx, all, math.MaxInt, most) != nil {
 		return lines
 	}
+	inside := r.pos > all[0].begin // in the middle of a line, or at the beginning of one
 	var raw []byte
 	for block, err := range r.Rest(ctx) {
 		raw = append(raw, block...)
 		if err != nil || len(raw) >= most { // what could be read will do, and more than that is of now
 			break
 		}
+	}
+	if _, rest, whole := bytes.Cut(raw, []byte("\n")); inside && whole && len(rest) > 0 {
+		raw = rest
 	}
 	for line := range strings.Lines(string(raw)) {
 		line = strings.Trim(strings.TrimRight(line, "\r\n"), "\x00") // what is left at the edge of a hole

@@ -165,12 +165,14 @@ func logOf(path string) (log file, owner uint32, ok bool) {
 	return file{dev: uint64(st.Dev), ino: st.Ino}, st.Uid, true //nolint:unconvert // Dev is 32 bits wide on some architectures
 }
 
+// fileOf says which file a path leads to. It asks no server for that: a process may have
+// a file of a mount open whose server, another process or machine, does not answer.
 func fileOf(path string) (file, bool) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st); err != nil {
 		return file{}, false
 	}
-	return file{dev: uint64(st.Dev), ino: st.Ino}, true //nolint:unconvert // Dev is 32 bits wide on some architectures
+	return file{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}, true
 }
 
 // programOf names a process for a person, as plain text: both names are whatever its
