@@ -168,7 +168,7 @@ func TestAHungMountHoldsNobodyUp(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		found, err := proc.FindLiving(ctx, logs, nil)
+		found, err := proc.FindLiving(ctx, proc.Search{Logs: logs})
 		if err != nil || len(found) != 1 || found[0].PID != mine.Process.Pid {
 			t.Errorf("FindLiving: %v, %v", found, err)
 		}
