@@ -22,7 +22,8 @@ import (
 // fuseServer answers for a file system in user space (fuse(4)) with one file, until it
 // hangs.
 type fuseServer struct {
-	fd int
+	fd    int
+	ended chan struct{}
 
 	mu      sync.Mutex
 	hung    bool
@@ -39,7 +40,7 @@ func fuseFile(t *testing.T) (*os.File, *fuseServer) {
 	if err != nil {
 		skip(t, "there is no /dev/fuse: "+err.Error())
 	}
-	s := &fuseServer{fd: fd}
+	s := &fuseServer{fd: fd, ended: make(chan struct{})}
 	at := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(at, nil, 0o600))
 	var f *os.File
@@ -65,7 +66,10 @@ func fuseFile(t *testing.T) (*os.File, *fuseServer) {
 		_ = unix.Close(fd)
 		skip(t, "mount a file system of one's own: "+err.Error())
 	}
-	t.Cleanup(func() { require.NoError(t, f.Close()) }) // the last one: the server ends
+	t.Cleanup(func() {
+		require.NoError(t, f.Close()) // the last one: the server is told
+		<-s.ended
+	})
 	return f, s
 }
 
@@ -81,6 +85,7 @@ func (s *fuseServer) hang(hung bool) {
 }
 
 func (s *fuseServer) serve() {
+	defer close(s.ended)
 	defer unix.Close(s.fd)
 	for {
 		request := make([]byte, 256<<10)
