@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -192,35 +192,38 @@ func gainedRights(pid int) bool {
 // takes a quarter of the stack's limit, which is 2 MiB as a rule, and never more than 6.
 const maxEnviron = 6 << 20
 
-// environ returns the value of each wanted variable in the process's environment as it
-// is in its memory now.
+// stampPrefix begins the name of each stamp.
+const stampPrefix = "RBEEHIVE_"
+
+// environ returns the value of each wanted stamp in the process's environment as it is
+// in its memory now. It searches rather than splits: an environment of millions of
+// variables takes no longer than reading it.
 func environ(pid int, names ...string) map[string]string {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	var buf bytes.Buffer
+	buf.Grow(16 << 10)
+	_, _ = buf.ReadFrom(io.LimitReader(f, maxEnviron)) // what there is before an error counts
 	var out map[string]string
-	r := bufio.NewReaderSize(io.LimitReader(f, maxEnviron), 16<<10)
-	for {
-		kv, err := r.ReadSlice(0)
-		if errors.Is(err, bufio.ErrBufferFull) { // not one of hive's
-			for errors.Is(err, bufio.ErrBufferFull) {
-				_, err = r.ReadSlice(0)
-			}
-			kv = nil
-		}
-		kv = bytes.TrimSuffix(kv, []byte{0})
-		for _, name := range names {
-			if len(kv) > len(name) && kv[len(name)] == '=' && string(kv[:len(name)]) == name {
-				if out == nil {
-					out = make(map[string]string, len(names))
-				}
-				out[name] = string(kv[len(name)+1:])
-			}
-		}
-		if err != nil {
+	text := buf.Bytes()
+	for at := 0; ; at += len(stampPrefix) {
+		next := bytes.Index(text[at:], []byte(stampPrefix))
+		if next < 0 {
 			return out
+		}
+		if at += next; at > 0 && text[at-1] != 0 {
+			continue // within another
+		}
+		kv, _, _ := bytes.Cut(text[at:], []byte{0})
+		name, value, found := bytes.Cut(kv, []byte("="))
+		if found && slices.Contains(names, string(name)) {
+			if out == nil {
+				out = make(map[string]string, len(names))
+			}
+			out[string(name)] = string(value)
 		}
 	}
 }
