@@ -277,11 +277,11 @@ func TestTheHolderIsGoneAndSomebodyStillListens(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, freed)
 	require.NoError(t, listener.Close())
-	freed, err = r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
-	if !errors.Is(err, hive.ErrNotFound) { // else the review came first
-		require.NoError(t, err)
-		require.True(t, freed)
-	}
+	// A child that another test has forked may have the listener until it executes.
+	r.eventually("it is released", func() bool {
+		freed, err := r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
+		return freed || errors.Is(err, hive.ErrNotFound) // the review came first
+	})
 	require.Empty(t, r.leases())
 }
 
