@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"strings"
 
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 	"rbeehive/store"
 )
 
@@ -15,7 +15,7 @@ import (
 // introduced itself in an earlier run: after an upgrade of hive she would not know that
 // it is back.
 func (h *Hive) findQueens() error {
-	h.queens = queen.New(queen.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, Forgotten: h.forgetQueen})
+	h.queens = rbee.New(rbee.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, Forgotten: h.forgetQueen})
 	if err := h.queens.Configure(h.cfg.QueenURL); err != nil {
 		return fmt.Errorf("hive: queen URL %q: %w", h.cfg.QueenURL, err)
 	}
@@ -61,11 +61,11 @@ func (h *Hive) announce() {
 // It blocks for a commit if the queen is another one. Errors: an *InputError of kind
 // ErrBadRequest, and those of the state file.
 func (h *Hive) MeetQueen(ctx context.Context, text string) error {
-	clean, err := queen.Clean(text)
+	clean, err := rbee.Clean(text)
 	if err != nil {
 		return &InputError{Kind: ErrBadRequest, Field: "queen_url", Detail: err.Error()}
 	}
-	if own, err := queen.Clean(h.settings().QueenURL); err == nil && own == clean {
+	if own, err := rbee.Clean(h.settings().QueenURL); err == nil && own == clean {
 		return nil // the configured one, who is told anyway
 	}
 	var met string

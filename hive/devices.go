@@ -4,12 +4,12 @@ import (
 	"context"
 	"os"
 
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/proc"
 )
 
-func (h *Hive) newInventory() *machine.Inventory {
-	return machine.New(machine.Options{
+func (h *Hive) newInventory() *hardware.Inventory {
+	return hardware.New(hardware.Options{
 		Ask: func(ctx context.Context, argv []string) ([]byte, error) {
 			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
 		},
@@ -21,7 +21,7 @@ func (h *Hive) newInventory() *machine.Inventory {
 // Devices returns what this machine has to run models on: GPUs, then the CPU. The
 // first call waits for a look at them, a few seconds at most; later ones answer with
 // what is known. Errors: ctx's, and ErrClosed.
-func (h *Hive) Devices(ctx context.Context) ([]machine.Device, error) {
+func (h *Hive) Devices(ctx context.Context) ([]hardware.Device, error) {
 	devices, err := h.devices.Devices(ctx)
 	if err != nil && ctx.Err() == nil {
 		return nil, ErrClosed

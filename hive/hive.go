@@ -17,10 +17,10 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 	"rbeehive/store"
 )
 
@@ -61,9 +61,9 @@ type Hive struct {
 	volatile volatile
 	logs     *logs
 	metrics  *metrics
-	devices  *machine.Inventory
+	devices  *hardware.Inventory
 	beats    *telemetry
-	queens   *queen.Announcer
+	queens   *rbee.Announcer
 
 	serving  atomic.Bool
 	draining atomic.Bool   // no new jobs: all workers are being stopped

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -53,7 +53,7 @@ type WorkerUse struct {
 type telemetry struct {
 	h     *Hive
 	every time.Duration
-	gpus  atomic.Pointer[machine.Account]
+	gpus  atomic.Pointer[hardware.Account]
 
 	mu        sync.Mutex
 	listeners map[chan *Heartbeat]bool
@@ -196,7 +196,7 @@ func (h *Hive) measurable() (recs []store.Worker, trees []*proc.Tree) {
 	return recs, trees
 }
 
-func useOf(rec store.Worker, u proc.Usage, gpus *machine.Account, now time.Time) WorkerUse {
+func useOf(rec store.Worker, u proc.Usage, gpus *hardware.Account, now time.Time) WorkerUse {
 	w := WorkerUse{
 		WorkerID: rec.WorkerID, Type: rec.Type, Port: rec.Port, Model: cmp.Or(rec.Asked.Model, rec.Spec.Model),
 		Ready: rec.State == store.WorkerReady, Uptime: max(0, now.Sub(rec.StartedAt)), RSS: u.RSS,

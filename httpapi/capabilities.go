@@ -5,7 +5,7 @@ import (
 	"net/http"
 
 	"rbeehive/hive/access"
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/httpapi/wire"
 )
 
@@ -26,7 +26,7 @@ func (s *Server) capabilities(w http.ResponseWriter, r *http.Request, queenURL *
 	return writeJSON(w, http.StatusOK, shape)
 }
 
-func deviceShape(d machine.Device) wire.Device {
+func deviceShape(d hardware.Device) wire.Device {
 	return wire.Device{
 		ID: d.ID, Name: d.Name, DeviceType: string(d.Kind), VRAMGB: d.MemoryMiB / 1024, ComputeCapability: orNull(d.ComputeCapability),
 	}

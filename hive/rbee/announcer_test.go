@@ -1,4 +1,4 @@
-package queen_test
+package rbee_test
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -88,13 +88,13 @@ func (c *court) urls() (urls []string) {
 
 // announce runs test with an announcer that runs, in time that only passes when
 // everybody waits.
-func announce(t *testing.T, test func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration))) {
+func announce(t *testing.T, test func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &court{status: 200, begun: time.Now()}
 		log := logrus.New()
 		log.SetOutput(io.Discard)
-		a := queen.New(queen.Options{HiveID: "box", HiveURL: "http://box.lan:7835", Transport: c, Log: log, Forgotten: func(url string) { c.forgotten = append(c.forgotten, url) }})
+		a := rbee.New(rbee.Options{HiveID: "box", HiveURL: "http://box.lan:7835", Transport: c, Log: log, Forgotten: func(url string) { c.forgotten = append(c.forgotten, url) }})
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		running.Go(func() { a.Run(ctx) })
@@ -107,7 +107,7 @@ func announce(t *testing.T, test func(t *testing.T, a *queen.Announcer, c *court
 const s = time.Second
 
 func TestTheQueenIsToldOnce(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 		pass(time.Hour)
 		require.Empty(t, c.took(), "no queen, no word")
 		require.NoError(t, a.Configure("http://Queen.lan:7833/"))
@@ -125,7 +125,7 @@ func TestTheQueenIsToldOnce(t *testing.T) {
 func TestSheIsTriedUntilSheHears(t *testing.T) {
 	for name, status := range map[string]int{"refuses": 0, "errs": 500, "does not know it": 404, "sends it elsewhere": 307} {
 		t.Run(name, func(t *testing.T) {
-			announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+			announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 				c.behave(status, false)
 				require.NoError(t, a.Configure("http://queen.lan:7833"))
 				pass(200 * s)
@@ -140,7 +140,7 @@ func TestSheIsTriedUntilSheHears(t *testing.T) {
 }
 
 func TestSheHangs(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 		c.behave(0, true)
 		require.NoError(t, a.Configure("http://queen.lan:7833"))
 		pass(30 * s)
@@ -150,7 +150,7 @@ func TestSheHangs(t *testing.T) {
 
 // After two minutes without a listener she has forgotten the hive.
 func TestSheIsToldAgainWhenNobodyListens(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 		require.NoError(t, a.Configure("http://queen.lan:7833"))
 		pass(300 * s)
 		require.Equal(t, []time.Duration{0, 120 * s, 240 * s}, c.took(), "nobody ever came")
@@ -175,7 +175,7 @@ func TestSheIsToldAgainWhenNobodyListens(t *testing.T) {
 }
 
 func TestAnotherQueen(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 		a.Listeners(1)
 		require.NoError(t, a.Configure("http://one.lan:7833"))
 		require.NoError(t, a.Meet("https://two.lan/rbee"))
@@ -195,7 +195,7 @@ func TestAnotherQueen(t *testing.T) {
 
 // One that only came and has gone is not called for ever, the configured one is.
 func TestAQueenThatWentIsForgotten(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 		c.behave(0, false)
 		require.NoError(t, a.Configure("http://one.lan"))
 		require.NoError(t, a.Meet("http://two.lan"))
@@ -213,7 +213,7 @@ func TestAQueenThatWentIsForgotten(t *testing.T) {
 
 // A queen that is replaced while she hangs is let go of at once.
 func TestAHangingQueenIsReplaced(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *court, pass func(time.Duration)) {
 		c.behave(0, true)
 		require.NoError(t, a.Configure("http://one.lan"))
 		pass(s)
@@ -227,13 +227,13 @@ func TestAHangingQueenIsReplaced(t *testing.T) {
 
 func TestWhatIsNoQueen(t *testing.T) {
 	log := logrus.New()
-	a := queen.New(queen.Options{Log: log})
+	a := rbee.New(rbee.Options{Log: log})
 	for _, text := range []string{
 		"queen.lan:7833", "ftp://queen.lan", "http://", "http://:80", "unix:/run/q", "http://u:p@queen.lan", "http://q.lan/?x=1", "http://q.lan?", "http://q.lan/#f",
 		"http://q.lan/%zz", "http://q.lan/\n", "//q.lan", "http://q.lan/" + string(bytes.Repeat([]byte("a"), 2048)),
 	} {
-		require.ErrorIs(t, a.Meet(text), queen.ErrURL, text)
-		require.ErrorIs(t, a.Configure(text), queen.ErrURL, text)
+		require.ErrorIs(t, a.Meet(text), rbee.ErrURL, text)
+		require.ErrorIs(t, a.Configure(text), rbee.ErrURL, text)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestOverTheNetwork(t *testing.T) {
 	defer server.Close()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	a := queen.New(queen.Options{HiveID: "box", HiveURL: "http://127.0.0.1:1", Log: log})
+	a := rbee.New(rbee.Options{HiveID: "box", HiveURL: "http://127.0.0.1:1", Log: log})
 	require.NoError(t, a.Configure(server.URL))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

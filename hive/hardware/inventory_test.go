@@ -1,4 +1,4 @@
-package machine_test
+package hardware_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -65,12 +65,12 @@ func (s *smi) set(f func()) {
 	f()
 }
 
-func (s *smi) inventory(t *testing.T, root string) *machine.Inventory {
+func (s *smi) inventory(t *testing.T, root string) *hardware.Inventory {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	t.Cleanup(s.begun.Wait)
-	return machine.New(machine.Options{
+	return hardware.New(hardware.Options{
 		Ask: s.ask, Root: root, Limit: 2 * time.Second, Log: log,
 		Go: func(f func()) bool { s.begun.Go(f); return true },
 		Find: func(name string) (string, error) {
@@ -94,37 +94,37 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func gpus(t *testing.T, inv *machine.Inventory) (list []machine.Device) {
+func gpus(t *testing.T, inv *hardware.Inventory) (list []hardware.Device) {
 	t.Helper()
 	all, err := inv.Devices(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, machine.CPU, all[len(all)-1].Kind)
+	require.Equal(t, hardware.CPU, all[len(all)-1].Kind)
 	return all[:len(all)-1]
 }
 
 func TestNVIDIA(t *testing.T) {
 	const query = "--query-gpu"
 	full := query + "=index,uuid,name,memory.total,compute_cap"
-	gpu := func(id, name string, mib uint64, capability string) machine.Device {
-		return machine.Device{ID: id, Name: name, Kind: machine.GPU, MemoryMiB: mib, ComputeCapability: capability}
+	gpu := func(id, name string, mib uint64, capability string) hardware.Device {
+		return hardware.Device{ID: id, Name: name, Kind: hardware.GPU, MemoryMiB: mib, ComputeCapability: capability}
 	}
 	for name, tt := range map[string]struct {
 		answers map[string]string
-		want    []machine.Device
+		want    []hardware.Device
 	}{
-		"two": {map[string]string{query: "two.txt"}, []machine.Device{
+		"two": {map[string]string{query: "two.txt"}, []hardware.Device{
 			gpu("GPU-0", "NVIDIA GeForce RTX 3090", 24576, "8.6"), gpu("GPU-1", "NVIDIA A100-SXM4-40GB", 40960, "8.0"),
 		}},
-		"a driver without compute_cap":   {map[string]string{full: "", query: "driver470.txt"}, []machine.Device{gpu("GPU-0", "Tesla T4", 15109, "")}},
-		"one that says so and exits 0":   {map[string]string{full: "driver470-refuses.txt", query: "driver470.txt"}, []machine.Device{}},
-		"what cannot be told":            {map[string]string{query: "unknown.txt"}, []machine.Device{gpu("GPU-0", "NVIDIA GB10", 0, "12.1"), gpu("GPU-1", "GeForce GTX 780", 0, ""), gpu("GPU-2", "NVIDIA GPU", 0, "")}},
-		"a name with commas":             {map[string]string{query: "commas.txt"}, []machine.Device{gpu("GPU-0", "Board, with commas, Rev. 2", 49140, "8.9")}},
-		"warnings and instances (MIG)":   {map[string]string{query: "mig.txt"}, []machine.Device{gpu("GPU-0", "NVIDIA A100-SXM4-40GB", 40960, "8.0")}},
-		"a driver that does not answer":  {map[string]string{query: ""}, []machine.Device{}},
-		"words instead of a table":       {map[string]string{query: "no-driver.txt"}, []machine.Device{}},
-		"a driver without GPUs":          {map[string]string{query: "none.txt"}, []machine.Device{}},
-		"a table of something else":      {map[string]string{query: "pmon550.txt"}, []machine.Device{}},
-		"no nvidia-smi on this machine ": {nil, []machine.Device{}},
+		"a driver without compute_cap":   {map[string]string{full: "", query: "driver470.txt"}, []hardware.Device{gpu("GPU-0", "Tesla T4", 15109, "")}},
+		"one that says so and exits 0":   {map[string]string{full: "driver470-refuses.txt", query: "driver470.txt"}, []hardware.Device{}},
+		"what cannot be told":            {map[string]string{query: "unknown.txt"}, []hardware.Device{gpu("GPU-0", "NVIDIA GB10", 0, "12.1"), gpu("GPU-1", "GeForce GTX 780", 0, ""), gpu("GPU-2", "NVIDIA GPU", 0, "")}},
+		"a name with commas":             {map[string]string{query: "commas.txt"}, []hardware.Device{gpu("GPU-0", "Board, with commas, Rev. 2", 49140, "8.9")}},
+		"warnings and instances (MIG)":   {map[string]string{query: "mig.txt"}, []hardware.Device{gpu("GPU-0", "NVIDIA A100-SXM4-40GB", 40960, "8.0")}},
+		"a driver that does not answer":  {map[string]string{query: ""}, []hardware.Device{}},
+		"words instead of a table":       {map[string]string{query: "no-driver.txt"}, []hardware.Device{}},
+		"a driver without GPUs":          {map[string]string{query: "none.txt"}, []hardware.Device{}},
+		"a table of something else":      {map[string]string{query: "pmon550.txt"}, []hardware.Device{}},
+		"no nvidia-smi on this machine ": {nil, []hardware.Device{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &smi{answers: tt.answers}
@@ -151,9 +151,9 @@ func TestAMD(t *testing.T) {
 	}
 	s := &smi{answers: map[string]string{"--query-gpu": "two.txt"}}
 	list := gpus(t, s.inventory(t, tree(t, files)))
-	require.Equal(t, []machine.Device{
-		{ID: "GPU-2", Name: "AMD Instinct MI210", Kind: machine.GPU, MemoryMiB: 65520},
-		{ID: "GPU-3", Name: "AMD GPU 0x744c", Kind: machine.GPU, MemoryMiB: 24560},
+	require.Equal(t, []hardware.Device{
+		{ID: "GPU-2", Name: "AMD Instinct MI210", Kind: hardware.GPU, MemoryMiB: 65520},
+		{ID: "GPU-3", Name: "AMD GPU 0x744c", Kind: hardware.GPU, MemoryMiB: 24560},
 	}, list[2:], "they follow those of NVIDIA")
 }
 
@@ -281,19 +281,19 @@ func TestUses(t *testing.T) {
 	inv := s.inventory(t, t.TempDir())
 	uses, err := inv.Uses(t.Context())
 	require.NoError(t, err)
-	of := func(pids ...int) machine.Use { return uses.Of(pids) }
-	require.Equal(t, machine.Use{Percent: 86}, of(7175), "of the GPU that it uses most")
+	of := func(pids ...int) hardware.Use { return uses.Of(pids) }
+	require.Equal(t, hardware.Use{Percent: 86}, of(7175), "of the GPU that it uses most")
 	require.Zero(t, of(2988))
-	require.Equal(t, machine.Use{MemoryMiB: 3172}, of(4711), "GPUs that are not known have no size")
+	require.Equal(t, hardware.Use{MemoryMiB: 3172}, of(4711), "GPUs that are not known have no size")
 	require.Zero(t, of(4712))
 
 	s.set(func() { s.answers["--query-compute-apps"] = "apps-two.txt"; s.answers["pmon"] = "pmon418.txt" })
 	uses, err = inv.Uses(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, machine.Use{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711), "two instances of one GPU count its memory once")
-	require.Equal(t, machine.Use{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711, 4712), "so do two processes")
+	require.Equal(t, hardware.Use{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711), "two instances of one GPU count its memory once")
+	require.Equal(t, hardware.Use{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711, 4712), "so do two processes")
 	require.InDelta(t, 99, of(13532).Percent, 0)
-	require.Equal(t, machine.Use{Percent: 99, MemoryMiB: 3172, TotalMiB: 65536}, of(4711, 13532, 1))
+	require.Equal(t, hardware.Use{Percent: 99, MemoryMiB: 3172, TotalMiB: 65536}, of(4711, 13532, 1))
 
 	s.set(func() { s.answers["pmon"] = "" })
 	uses, err = inv.Uses(t.Context())
@@ -319,7 +319,7 @@ func FuzzTables(f *testing.F) {
 		answer := func(context.Context, []string) ([]byte, error) { return []byte(text), nil }
 		var begun sync.WaitGroup
 		defer begun.Wait()
-		inv := machine.New(machine.Options{
+		inv := hardware.New(hardware.Options{
 			Ask: answer, Root: "/nonexistent", Find: func(string) (string, error) { return "/x", nil },
 			Go: func(f func()) bool { begun.Go(f); return true },
 		})

@@ -1,4 +1,4 @@
-// Package machine says what this machine has to run models on: GPUs, processors and
+// Package hardware says what this machine has to run models on: GPUs, processors and
 // memory, and what processes use of the GPUs.
 //
 // NVIDIA's GPUs are known from nvidia-smi, whose text is the only interface that
@@ -17,4 +17,4 @@
 //   - nvidia-smi speaks of processes by the numbers of its own PID namespace. A hive in
 //     a container without the host's sees GPUs, and no use of them.
 //   - An AMD GPU has no compute capability, and the use of one by process is not known.
-package machine
+package hardware

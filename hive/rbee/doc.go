@@ -1,4 +1,4 @@
-// Package queen announces a hive to queens, rbee's schedulers: a queen subscribes to
+// Package rbee announces a hive to queens, rbee's schedulers: a queen subscribes to
 // the hive's telemetry when it has been told that there is one.
 //
 // There are at most two queens at a time: the configured one, and the last that has
@@ -14,4 +14,4 @@
 //   - An announcement is one POST with a fixed body to a URL that a caller can name
 //     (Meet). Who may do that is for the caller of this package to decide. No redirect
 //     is followed, no proxy used, and nothing of the answer but its status looked at.
-package queen
+package rbee
