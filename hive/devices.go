@@ -10,11 +10,11 @@ import (
 
 func (h *Hive) newInventory() *hardware.Inventory {
 	return hardware.New(hardware.Options{
-		Ask: func(ctx context.Context, argv []string) ([]byte, error) {
+		Run: func(ctx context.Context, argv []string) ([]byte, error) {
 			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
 		},
-		Find: func(name string) (string, error) { return proc.LookPath(name, "") },
-		Go:   h.spawnGoroutine, Log: h.cfg.Log,
+		LookPath: func(name string) (string, error) { return proc.LookPath(name, "") },
+		Go:       h.spawnGoroutine, Log: h.cfg.Log,
 	})
 }
 

@@ -26,7 +26,7 @@ type Condition string
 // The conditions.
 const (
 	ConditionOK      Condition = "ok"
-	ConditionCare    Condition = "care"    // somebody should do something
+	ConditionWarning Condition = "warning" // somebody should do something
 	ConditionUnknown Condition = "unknown" // it cannot be seen from here
 )
 

@@ -29,8 +29,8 @@ func fine(name, format string, args ...any) Checkup {
 	return Checkup{Name: name, Condition: ConditionOK, Found: fmt.Sprintf(format, args...)}
 }
 
-func care(name, found, means, do string) Checkup {
-	return Checkup{Name: name, Condition: ConditionCare, Found: found, Means: means, Do: do}
+func warning(name, found, means, do string) Checkup {
+	return Checkup{Name: name, Condition: ConditionWarning, Found: found, Means: means, Do: do}
 }
 
 func unknown(name, found, means, do string) Checkup {
@@ -105,7 +105,7 @@ func checkRange(f *facts) Checkup {
 		for p := range exposed {
 			reserved[p] = reserved[p] || exposed[p]
 		}
-		return care(name,
+		return warning(name,
 			fmt.Sprintf("%s are also ports of outgoing connections (ip_local_port_range %s)", overlap, local.Range),
 			"any program's outgoing connection can have such a port just when a worker needs it: hive passes it over, or the worker cannot bind it",
 			"`sysctl -w net.ipv4.ip_local_reserved_ports="+reserved.text()+"`, and the same setting in a file in /etc/sysctl.d to keep it")
@@ -125,7 +125,7 @@ func checkPorts(f *facts) Checkup {
 	if s.Free+s.Draining > 0 {
 		return fine(name, "%s", found)
 	}
-	return care(name, found, "no port can be given out: the next worker fails with ports_exhausted",
+	return warning(name, found, "no port can be given out: the next worker fails with ports_exhausted",
 		"stop a worker, or widen `ports.range` in hive.yaml and start hive again (workers keep running)")
 }
 
@@ -149,7 +149,7 @@ func checkSquatters(f *facts) Checkup {
 	if len(who) == 0 {
 		return fine(name, "nobody else is on %s", f.Range)
 	}
-	return care(name, listed(who), "hive passes these ports over: workers get others, and who asks for one of these gets port_unavailable",
+	return warning(name, listed(who), "hive passes these ports over: workers get others, and who asks for one of these gets port_unavailable",
 		"end them; or if they are to stay, add `"+ports.text()+"` to `ports.reserved` in hive.yaml")
 }
 
@@ -165,7 +165,7 @@ func checkDraining(f *facts) Checkup {
 	case s.Free > 0:
 		return fine(name, "%s for old connections to run out, handed out last", counted(s.Draining, "port waits", "ports wait"))
 	}
-	return care(name, fmt.Sprintf("%s for old connections to run out, and no other is free", counted(s.Draining, "port waits", "ports wait")),
+	return warning(name, fmt.Sprintf("%s for old connections to run out, and no other is free", counted(s.Draining, "port waits", "ports wait")),
 		"the next worker gets one of them; a server that does not set SO_REUSEADDR cannot bind it",
 		"wait a minute, the kernel forgets them; or widen `ports.range` in hive.yaml")
 }
@@ -199,7 +199,7 @@ func checkQuarantined(f *facts) Checkup {
 	if len(held) == 0 {
 		return fine(name, "no port is kept back")
 	}
-	return care(name, listed(held),
+	return warning(name, listed(held),
 		"the worker has ended, and on its port somebody can still be reached or something of it could not be ended",
 		fmt.Sprintf("end what is left; `hivectl describe WORKER` names it. The port is free when nobody was found twice, which is looked at every %s", f.Review))
 }
@@ -223,7 +223,7 @@ func checkUnverified(f *facts) Checkup {
 	if len(kept) == 0 {
 		return fine(name, "the holder of every lease is known")
 	}
-	return care(name, listed(kept),
+	return warning(name, listed(kept),
 		"hive cannot tell whether that process is still the worker: it keeps the port, does not touch the process, and refuses to stop it",
 		fmt.Sprintf("remove the reason; hive looks again every %s. If the process is not wanted, end it by hand", f.Review))
 }
@@ -244,7 +244,7 @@ func checkMembers(f *facts) Checkup {
 	if len(who) == 0 {
 		return fine(name, "every process with this hive's mark has a record")
 	}
-	return care(name, listed(who),
+	return warning(name, listed(who),
 		"these have this hive's mark and belong to no live worker: a worker left them behind, or the state file was restored; hive leaves them alone",
 		"look at them, and end those that are not wanted: `ps -fp "+strings.Join(pids[:min(len(pids), listedAtMost)], ",")+"`")
 }
@@ -259,7 +259,7 @@ func checkFile(f *facts) Checkup {
 			"whether every record is whole is not known yet; what hive goes by was verified when it started", "ask again in a moment")
 	case x.Err != nil:
 		first, _, _ := strings.Cut(x.Err.Error(), "\n")
-		return care(name, fmt.Sprintf("%s, found %s", first, f.since(x.At)),
+		return warning(name, fmt.Sprintf("%s, found %s", first, f.since(x.At)),
 			"the state file is damaged, and what hive does by it may be wrong",
 			"stop hive (workers keep running), `hivectl db check --data-dir "+f.DataDir+"` says all that is wrong, `hivectl db salvage --data-dir "+f.DataDir+"` mends it")
 	}
@@ -272,7 +272,7 @@ func checkFile(f *facts) Checkup {
 	}
 	if f.BackupFault != nil && f.BackupEvery > 0 {
 		why, _, _ := strings.Cut(f.BackupFault.Error(), "\n")
-		return care(name, fmt.Sprintf("%s, whole when checked %s; %s; the next one could not be made: %s", size, f.since(x.At), backup, why),
+		return warning(name, fmt.Sprintf("%s, whole when checked %s; %s; the next one could not be made: %s", size, f.since(x.At), backup, why),
 			"what happens from now on is lost with the file", "mend what the error says; `hivectl db backup DEST` makes one elsewhere")
 	}
 	return fine(name, "%s, whole when checked %s; %s", size, f.since(x.At), backup)
@@ -289,9 +289,9 @@ func checkDisk(f *facts) Checkup {
 	case f.Admits.Err != nil:
 		return unseen(name, f.Admits.Err)
 	case !f.Admits.Value:
-		return care(name, free+": full", "new jobs are refused with disk_full; stops are still carried out", do)
+		return warning(name, free+": full", "new jobs are refused with disk_full; stops are still carried out", do)
 	case f.DiskFree.Err == nil && f.DiskFree.Value < lowDisk:
-		return care(name, free, "when it is full, new jobs are refused with disk_full and workers cannot write their logs", do)
+		return warning(name, free, "when it is full, new jobs are refused with disk_full and workers cannot write their logs", do)
 	}
 	return fine(name, "%s", free)
 }
@@ -301,7 +301,7 @@ func checkOrigin(f *facts) Checkup {
 	if !f.Relocated {
 		return fine(name, "the state file is the one that hive used last time")
 	}
-	return care(name, "the state file was copied or restored, and this is the first start with it",
+	return warning(name, "the state file was copied or restored, and this is the first start with it",
 		"the workers it names may be another hive's: until the next start none is given up, and what a dead one left is not ended",
 		"if they are this hive's, stop hive and start it once more (workers keep running)")
 }
@@ -317,7 +317,7 @@ func checkClock(f *facts) Checkup {
 	d := f.Newest.Value
 	switch ahead := d.At.Sub(f.Now); {
 	case ahead > clockSlack:
-		return care(name, fmt.Sprintf("the clock is %s behind %s, which hive has recorded", ahead.Round(time.Second), d.What), means,
+		return warning(name, fmt.Sprintf("the clock is %s behind %s, which hive has recorded", ahead.Round(time.Second), d.What), means,
 			"set the clock (`timedatectl set-ntp true`); if it is right now, it was ahead before, and this goes by itself")
 	case f.Synchronised.Err != nil:
 		return unknown(name, "ahead of every record; "+f.Synchronised.Err.Error(), "whether the clock is right cannot be seen from here; "+

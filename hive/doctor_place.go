@@ -55,9 +55,9 @@ func checkCgroup(f *facts) Checkup {
 	case f.Cgroups:
 		return fine(name, "each worker has a cgroup of its own")
 	case f.Features.CgroupV2:
-		return care(name, "cgroup v2 can be written now, and could not when hive started", means, "stop hive and start it again (workers keep running)")
+		return warning(name, "cgroup v2 can be written now, and could not when hive started", means, "stop hive and start it again (workers keep running)")
 	}
-	return care(name, "there is no cgroup v2 in which hive may make groups", means,
+	return warning(name, "there is no cgroup v2 in which hive may make groups", means,
 		"run hive as root or as a systemd service with `Delegate=yes`; in a container, mount /sys/fs/cgroup (cgroup v2) so that it can be written")
 }
 
@@ -80,7 +80,7 @@ func checkPtrace(f *facts) Checkup {
 	if ports == "" {
 		return fine(name, "no CAP_SYS_PTRACE, and nothing that it would be needed for")
 	}
-	return care(name, "no CAP_SYS_PTRACE; who holds "+ports+" cannot be seen",
+	return warning(name, "no CAP_SYS_PTRACE; who holds "+ports+" cannot be seen",
 		"processes of other users are closed to hive: it cannot name who has a port, nor prove that such a process is a worker",
 		"run hive as root, or `setcap cap_sys_ptrace+ep` its binary and start it again; of a service: `AmbientCapabilities=CAP_SYS_PTRACE`; in Docker: `--cap-add SYS_PTRACE`")
 }
@@ -99,7 +99,7 @@ func checkHidepid(f *facts) Checkup {
 	case h.Exempt:
 		return fine(name, "/proc is mounted with hidepid=%s, and hive is in the group that sees past it", h.Mode)
 	}
-	return care(name, "/proc is mounted with hidepid="+h.Mode,
+	return warning(name, "/proc is mounted with hidepid="+h.Mode,
 		"hive sees only processes of its own user: it cannot name who has a port, and a worker that runs as another user stays unverified",
 		"give hive the group of the mount's `gid=`, or CAP_SYS_PTRACE, or `mount -o remount,hidepid=off /proc`; of a service: `ProtectProc=default`")
 }
@@ -124,9 +124,9 @@ func checkSystemd(f *facts) Checkup {
 	found := fmt.Sprintf("%s with KillMode=%s, Delegate=%s", u.Name, u.KillMode, map[bool]string{true: "yes", false: "no"}[u.Delegate])
 	switch {
 	case u.KillMode != "process" && u.KillMode != "none":
-		return care(name, found, "when the service is stopped or started again, systemd kills the workers with it", do)
+		return warning(name, found, "when the service is stopped or started again, systemd kills the workers with it", do)
 	case !u.Delegate:
-		return care(name, found, "systemd may take away the cgroups that hive makes for its workers", do)
+		return warning(name, found, "systemd may take away the cgroups that hive makes for its workers", do)
 	}
 	return fine(name, "%s", found)
 }
@@ -156,13 +156,13 @@ func checkInit(f *facts) Checkup {
 	alone := p.Container && p.Parent
 	switch {
 	case p.Self:
-		return care(name, "hive is PID 1 of its container", ends, do)
+		return warning(name, "hive is PID 1 of its container", ends, do)
 	case len(p.Zombies) > 0:
-		return care(name, fmt.Sprintf("PID 1 is %s and does not reap: %s (%s)", p.Program,
+		return warning(name, fmt.Sprintf("PID 1 is %s and does not reap: %s (%s)", p.Program,
 			counted(len(p.Zombies), "process that has ended is still there", "processes that have ended are still there"), pidList(p.Zombies)),
 			"what workers leave while hive is down comes to PID 1, and fills the table of processes", do)
 	case alone && endsWithChild(p.Program):
-		return care(name, "PID 1 is "+p.Program+", which ends with hive", ends, do)
+		return warning(name, "PID 1 is "+p.Program+", which ends with hive", ends, do)
 	case alone && !supervises(p.Program):
 		return unknown(name, "PID 1 is "+p.Program+", and started hive",
 			"if it ends with hive, everything in the container does: workers do not survive hive then", do)
@@ -191,7 +191,7 @@ func checkDescriptors(f *facts) Checkup {
 		return fine(name, "%d allowed, %d in use; a full range needs %d", l.Max, l.Used, need)
 	}
 	workers := max(int(l.Max)-fdsBesides, 0) / fdsPerWorker //nolint:gosec // less than need
-	return care(name, fmt.Sprintf("%d allowed, %d in use; a full range of %d ports needs %d", l.Max, l.Used, f.Range.Len(), need),
+	return warning(name, fmt.Sprintf("%d allowed, %d in use; a full range of %d ports needs %d", l.Max, l.Used, f.Range.Len(), need),
 		fmt.Sprintf("from about %d workers on, new ones fail with \"too many open files\"", workers),
 		fmt.Sprintf("`LimitNOFILE=%d` in the systemd unit, or `ulimit -n %d` before hive is started", need, need))
 }
@@ -214,9 +214,9 @@ func checkTasks(f *facts) Checkup {
 	do := "`TasksMax=infinity` in the systemd unit, `--pids-limit -1` in Docker, or raise the limit that is named"
 	switch {
 	case left(least) < tasksToSpare:
-		return care(name, found, "a worker with many threads does not start, or ends when it makes one more", do)
+		return warning(name, found, "a worker with many threads does not start, or ends when it makes one more", do)
 	case least.Max < uint64(f.Range.Len()+tasksBesides): //nolint:gosec // a range has 65,535 ports at most
-		return care(name, found, fmt.Sprintf("the range of %d ports cannot be filled even with one thread a worker", f.Range.Len()), do)
+		return warning(name, found, fmt.Sprintf("the range of %d ports cannot be filled even with one thread a worker", f.Range.Len()), do)
 	}
 	return fine(name, "%s", found)
 }

@@ -49,7 +49,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 	for _, name := range []string{"ports", "squatters", "quarantined", "unverified", "members", "file", "origin"} {
 		require.Equal(t, hive.ConditionOK, named(t, all, name).Condition, "%+v", named(t, all, name))
 	}
-	require.NotEqual(t, hive.ConditionCare, named(t, all, "clock").Condition, "%+v", named(t, all, "clock"))
+	require.NotEqual(t, hive.ConditionWarning, named(t, all, "clock").Condition, "%+v", named(t, all, "clock"))
 	require.Equal(t, "3 in all, 2 free, 1 leased", named(t, all, "ports").Found)
 	require.Contains(t, named(t, all, "kernel").Found, proc.KernelRelease())
 }
@@ -64,7 +64,7 @@ func TestDoctorNamesASquatter(t *testing.T) {
 	comm, err := os.ReadFile("/proc/self/comm")
 	require.NoError(t, err)
 	c := named(t, r.doctor(), "squatters")
-	require.Equal(t, hive.ConditionCare, c.Condition)
+	require.Equal(t, hive.ConditionWarning, c.Condition)
 	require.Contains(t, c.Found, fmt.Sprintf("%d %s (pid %d", r.port(1), strings.TrimSpace(string(comm)), os.Getpid()))
 	require.Contains(t, c.Do, fmt.Sprintf("`%d` to `ports.reserved`", r.port(1)))
 
@@ -86,7 +86,7 @@ func TestDoctorOnAnUnverifiedWorker(t *testing.T) {
 	require.NoError(t, syscall.Bind(other, &syscall.SockaddrUnix{Name: fmt.Sprintf("@hive-port/%d", w.Port)}))
 	r.open()
 	c := named(t, r.doctor(), "unverified")
-	require.Equal(t, hive.ConditionCare, c.Condition)
+	require.Equal(t, hive.ConditionWarning, c.Condition)
 	require.Equal(t, fmt.Sprintf("%d %s: another hive on this machine claims its port", w.Port, w.WorkerID), c.Found)
 	r.close()
 	require.NoError(t, syscall.Close(other))
@@ -108,7 +108,7 @@ func TestDoctorOnAQuarantinedPort(t *testing.T) {
 	defer l.Close()
 	r.open()
 	c := named(t, r.doctor(), "quarantined")
-	require.Equal(t, hive.ConditionCare, c.Condition, "%+v", c)
+	require.Equal(t, hive.ConditionWarning, c.Condition, "%+v", c)
 	require.Contains(t, c.Found, fmt.Sprintf("%d of %s, held by ", w.Port, w.WorkerID))
 	require.Contains(t, c.Found, fmt.Sprintf("(pid %d", os.Getpid()))
 }
@@ -126,7 +126,7 @@ func TestDoctorOnTheRangeOfOutgoingConnections(t *testing.T) {
 		require.NotEqual(t, hive.ConditionUnknown, c.Condition, "what this machine reserves may cover it: %+v", c)
 		return
 	}
-	require.Equal(t, hive.ConditionCare, c.Condition)
+	require.Equal(t, hive.ConditionWarning, c.Condition)
 	overlap := r.cfg.Ports.Range.String()
 	require.Contains(t, c.Found, overlap+" are also ports of outgoing connections")
 	require.Contains(t, c.Do, "`sysctl -w net.ipv4.ip_local_reserved_ports="+overlap+"`")
@@ -145,7 +145,7 @@ func TestDoctorOnAMemberWithoutRecord(t *testing.T) {
 		_ = cmd.Wait() // it was killed
 	}()
 	c := named(t, r.doctor(), "members")
-	require.Equal(t, hive.ConditionCare, c.Condition)
+	require.Equal(t, hive.ConditionWarning, c.Condition)
 	require.Equal(t, fmt.Sprintf("sleep (pid %d) of cpu-1-gone", cmd.Process.Pid), c.Found)
 	require.Contains(t, c.Do, fmt.Sprintf("`ps -fp %d`", cmd.Process.Pid))
 }
@@ -162,7 +162,7 @@ func TestDoctorOnADamagedFile(t *testing.T) {
 	r.open()
 	r.examined()
 	c := named(t, r.doctor(), "file")
-	require.Equal(t, hive.ConditionCare, c.Condition, "%+v", c)
+	require.Equal(t, hive.ConditionWarning, c.Condition, "%+v", c)
 	require.Contains(t, c.Found, `is held by worker "cpu-1-gone", which has no record`)
 	require.Contains(t, c.Do, "`hivectl db salvage --data-dir "+r.cfg.DataDir+"`")
 	r.close()
@@ -183,7 +183,7 @@ func TestDoctorOnARestoredFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file+".copy", raw, 0o600))
 	require.NoError(t, os.Rename(file+".copy", file))
 	r.open()
-	require.Equal(t, hive.ConditionCare, named(t, r.doctor(), "origin").Condition)
+	require.Equal(t, hive.ConditionWarning, named(t, r.doctor(), "origin").Condition)
 	r.close()
 	r.open()
 	require.Equal(t, hive.ConditionOK, named(t, r.doctor(), "origin").Condition)
@@ -201,7 +201,7 @@ func TestDoctorOnTheClock(t *testing.T) {
 	})
 	r.open()
 	c := named(t, r.doctor(), "clock")
-	require.Equal(t, hive.ConditionCare, c.Condition)
+	require.Equal(t, hive.ConditionWarning, c.Condition)
 	require.Regexp(t, `^the clock is (1h0m0s|59m[0-9]+s) behind event [0-9]+, `, c.Found)
 }
 

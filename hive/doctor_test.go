@@ -137,43 +137,43 @@ func TestDoctorOnPorts(t *testing.T) {
 		return func(f *hive.Facts) { f.Survey.Value.Holders = hs }
 	}
 	try(t, []row{
-		{"half the range", outgoing(9000, 60999), "range", hive.ConditionCare, []string{
+		{"half the range", outgoing(9000, 60999), "range", hive.ConditionWarning, []string{
 			"9000-9999 are also ports of outgoing", "9000-60999", "`sysctl -w net.ipv4.ip_local_reserved_ports=9000-9999`",
 		}},
 		{
 			"what is reserved stays so", outgoing(1024, 65535, alloc.Range{First: 53, Last: 53}, alloc.Range{First: 8090, Last: 9000}, alloc.Range{First: 65535, Last: 65535}),
-			"range", hive.ConditionCare,
+			"range", hive.ConditionWarning,
 			[]string{"8080-8089,9001-9999 are", "=53,8080-9999,65535`"},
 		},
 		{"all reserved", outgoing(1024, 65535, alloc.Range{First: 8080, Last: 9999}), "range", hive.ConditionOK, []string{"keeps outgoing connections away"}},
 		{"a port outside the range", func(f *hive.Facts) {
 			f.Leases.Value = append(f.Leases.Value, store.Lease{Port: 40000, State: store.LeaseHeld})
-		}, "range", hive.ConditionCare, []string{"40000 are", "=40000`"}},
+		}, "range", hive.ConditionWarning, []string{"40000 are", "=40000`"}},
 		{"no sysctl", func(f *hive.Facts) { f.Local = failed[proc.LocalPorts]("open /proc/x: permission denied") }, "range", hive.ConditionUnknown, []string{"permission denied"}},
 
-		{"all leased", func(f *hive.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 0, 1920 }, "ports", hive.ConditionCare, []string{"0 free, 1920 leased", "ports_exhausted"}},
+		{"all leased", func(f *hive.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 0, 1920 }, "ports", hive.ConditionWarning, []string{"0 free, 1920 leased", "ports_exhausted"}},
 		{
 			"a squatter", squatter(sockets.Holder{Port: 8081, Kind: sockets.KindListener, PID: 4711, Program: "python3", User: "bob"}),
-			"squatters", hive.ConditionCare,
+			"squatters", hive.ConditionWarning,
 			[]string{"8081 python3 (pid 4711, user bob)", "port_unavailable", "`8081` to `ports.reserved`"},
 		},
 		{
 			"another hive, and nobody knows", squatter(sockets.Holder{Port: 8081, Kind: sockets.KindHive}, sockets.Holder{Port: 8082, Kind: sockets.KindUnknown}),
-			"squatters", hive.ConditionCare,
+			"squatters", hive.ConditionWarning,
 			[]string{"8081 another hive; 8082 an unknown process", "`8081-8082`"},
 		},
 		{"many", func(f *hive.Facts) {
 			for p := uint16(8100); p < 8120; p++ {
 				f.Survey.Value.Holders = append(f.Survey.Value.Holders, sockets.Holder{Port: p, Kind: sockets.KindBound, PID: int(p), Program: "x"})
 			}
-		}, "squatters", hive.ConditionCare, []string{"8107 x (pid 8107); 12 more\n", "`8100-8119`"}},
+		}, "squatters", hive.ConditionWarning, []string{"8107 x (pid 8107); 12 more\n", "`8100-8119`"}},
 		{"those who may", func(f *hive.Facts) {
 			f.Apart = []alloc.Range{{First: 8081, Last: 8089}}
 			f.Survey.Value.Holders = []sockets.Holder{{Port: 8085, Kind: sockets.KindListener, PID: 3}, {Port: 9001, Kind: "ttl", PID: 4}, {Port: 9002, Kind: sockets.KindConnection, PID: 5}, {Port: 80, Kind: sockets.KindListener, PID: 6}}
 		}, "squatters", hive.ConditionOK, []string{"nobody else is on 8080-9999"}},
 
 		{"some drain", func(f *hive.Facts) { f.Survey.Value.Draining = 3 }, "draining", hive.ConditionOK, []string{"3 ports wait"}},
-		{"only those that drain are left", func(f *hive.Facts) { f.Survey.Value.Free, f.Survey.Value.Draining = 0, 1 }, "draining", hive.ConditionCare, []string{"1 port waits", "SO_REUSEADDR"}},
+		{"only those that drain are left", func(f *hive.Facts) { f.Survey.Value.Free, f.Survey.Value.Draining = 0, 1 }, "draining", hive.ConditionWarning, []string{"1 port waits", "SO_REUSEADDR"}},
 	})
 }
 
@@ -185,19 +185,19 @@ func TestDoctorOnLeases(t *testing.T) {
 		}
 	}
 	try(t, []row{
-		{"quarantined", lease(store.LeaseQuarantined), "quarantined", hive.ConditionCare, []string{"8085 of cpu-8085-abcdef\n", "every 30s"}},
+		{"quarantined", lease(store.LeaseQuarantined), "quarantined", hive.ConditionWarning, []string{"8085 of cpu-8085-abcdef\n", "every 30s"}},
 		{"quarantined, and held", func(f *hive.Facts) {
 			lease(store.LeaseQuarantined)(f)
 			f.Survey.Value.Holders = append(f.Survey.Value.Holders, sockets.Holder{Port: 8085, Kind: "worker", PID: 9, Program: "nc"})
-		}, "quarantined", hive.ConditionCare, []string{"8085 of cpu-8085-abcdef, held by nc (pid 9)\n"}},
-		{"unverified", lease(store.LeaseUnverified), "unverified", hive.ConditionCare, []string{"8085 cpu-8085-abcdef\n", "refuses to stop it", "every 30s"}},
+		}, "quarantined", hive.ConditionWarning, []string{"8085 of cpu-8085-abcdef, held by nc (pid 9)\n"}},
+		{"unverified", lease(store.LeaseUnverified), "unverified", hive.ConditionWarning, []string{"8085 cpu-8085-abcdef\n", "refuses to stop it", "every 30s"}},
 		{"unverified, with the reason", func(f *hive.Facts) {
 			lease(store.LeaseUnverified)(f)
 			f.Reasons["cpu-8085-abcdef"] = "another hive on this machine claims its port"
-		}, "unverified", hive.ConditionCare, []string{"8085 cpu-8085-abcdef: another hive on this machine claims its port\n"}},
+		}, "unverified", hive.ConditionWarning, []string{"8085 cpu-8085-abcdef: another hive on this machine claims its port\n"}},
 		{"strays", func(f *hive.Facts) {
 			f.Strays.Value = []proc.Stray{{PID: 7, Program: "tmux", WorkerID: "cpu-8080-x"}, {PID: 8, Program: "sccache"}}
-		}, "members", hive.ConditionCare, []string{"tmux (pid 7) of cpu-8080-x; sccache (pid 8)\n", "`ps -fp 7,8`"}},
+		}, "members", hive.ConditionWarning, []string{"tmux (pid 7) of cpu-8080-x; sccache (pid 8)\n", "`ps -fp 7,8`"}},
 		{"no strays to be seen", func(f *hive.Facts) { f.Strays = failed[[]proc.Stray]("sweep: no /proc") }, "members", hive.ConditionUnknown, []string{"sweep: no /proc"}},
 	})
 }
@@ -208,18 +208,18 @@ func TestDoctorOnTheFile(t *testing.T) {
 		{"not checked yet", func(f *hive.Facts) { f.Examination = nil }, "file", hive.ConditionUnknown, []string{"not over", "again"}},
 		{"damaged", func(f *hive.Facts) {
 			f.Examination.Err = errors.Join(errors.New("leases/8080: bad checksum"), errors.New("more"))
-		}, "file", hive.ConditionCare, []string{"leases/8080: bad checksum, found 3h ago\n", "`hivectl db salvage --data-dir /var/lib/hive`"}},
+		}, "file", hive.ConditionWarning, []string{"leases/8080: bad checksum, found 3h ago\n", "`hivectl db salvage --data-dir /var/lib/hive`"}},
 		{"no backup", func(f *hive.Facts) { f.Backups.Value = hive.Backups{} }, "file", hive.ConditionOK, []string{"no backup"}},
 		{"no automatic backups", func(f *hive.Facts) { f.BackupEvery = 0 }, "file", hive.ConditionOK, []string{"backup.interval is 0s"}},
-		{"a backup failed", func(f *hive.Facts) { f.BackupFault = errors.New("disk full\nmore") }, "file", hive.ConditionCare, []string{"could not be made: disk full\n", "hivectl db backup"}},
-		{"little room", func(f *hive.Facts) { f.DiskFree.Value = 100 << 20 }, "disk", hive.ConditionCare, []string{"100.0 MiB free for /var/lib/hive\n"}},
-		{"full", func(f *hive.Facts) { f.DiskFree.Value, f.Admits.Value = 512, false }, "disk", hive.ConditionCare, []string{"512 bytes free", "full\n", "disk_full"}},
-		{"the reserve goes on being used", func(f *hive.Facts) { f.Admits.Value = false }, "disk", hive.ConditionCare, []string{"disk_full"}},
+		{"a backup failed", func(f *hive.Facts) { f.BackupFault = errors.New("disk full\nmore") }, "file", hive.ConditionWarning, []string{"could not be made: disk full\n", "hivectl db backup"}},
+		{"little room", func(f *hive.Facts) { f.DiskFree.Value = 100 << 20 }, "disk", hive.ConditionWarning, []string{"100.0 MiB free for /var/lib/hive\n"}},
+		{"full", func(f *hive.Facts) { f.DiskFree.Value, f.Admits.Value = 512, false }, "disk", hive.ConditionWarning, []string{"512 bytes free", "full\n", "disk_full"}},
+		{"the reserve goes on being used", func(f *hive.Facts) { f.Admits.Value = false }, "disk", hive.ConditionWarning, []string{"disk_full"}},
 		{"how much is not known", func(f *hive.Facts) { f.DiskFree = failed[int64]("statfs") }, "disk", hive.ConditionOK, []string{"not known"}},
 		{"broken", func(f *hive.Facts) { f.Admits = failed[bool]("store has failed") }, "disk", hive.ConditionUnknown, []string{"store has failed"}},
-		{"copied", func(f *hive.Facts) { f.Relocated = true }, "origin", hive.ConditionCare, []string{"first start", "once more"}},
+		{"copied", func(f *hive.Facts) { f.Relocated = true }, "origin", hive.ConditionWarning, []string{"first start", "once more"}},
 
-		{"turned back", func(f *hive.Facts) { f.Newest.Value.At = f.Now.Add(90 * time.Minute) }, "clock", hive.ConditionCare, []string{"1h30m0s behind event 7"}},
+		{"turned back", func(f *hive.Facts) { f.Newest.Value.At = f.Now.Add(90 * time.Minute) }, "clock", hive.ConditionWarning, []string{"1h30m0s behind event 7"}},
 		{"read a moment apart", func(f *hive.Facts) { f.Newest.Value.At = f.Now.Add(time.Second) }, "clock", hive.ConditionOK, nil},
 		{"not synchronised", func(f *hive.Facts) { f.Synchronised.Value = false }, "clock", hive.ConditionUnknown, []string{"STA_UNSYNC", "timedatectl"}},
 		{"not allowed to ask", func(f *hive.Facts) { f.Synchronised = failed[bool]("adjtimex: operation not permitted") }, "clock", hive.ConditionUnknown, []string{"not permitted"}},
@@ -234,33 +234,33 @@ func TestDoctorOnThePlace(t *testing.T) {
 			f.Kernel, f.Features.PidfdInode, f.Features.ExitInfo, f.BoundListed.Value = "5.4.0", false, false, false
 		}, "kernel", hive.ConditionOK, []string{"Linux 5.4.0, no pidfd inodes", "start times", "no exit info", "bound ports not listed"}},
 		{"no socket table", func(f *hive.Facts) { f.BoundListed = failed[bool]("sock_diag") }, "kernel", hive.ConditionUnknown, []string{"sock_diag"}},
-		{"no cgroup", func(f *hive.Facts) { f.Cgroups, f.Features.CgroupV2 = false, false }, "cgroup", hive.ConditionCare, []string{"best effort", "Delegate=yes"}},
-		{"a cgroup since", func(f *hive.Facts) { f.Cgroups = false }, "cgroup", hive.ConditionCare, []string{"start it again"}},
+		{"no cgroup", func(f *hive.Facts) { f.Cgroups, f.Features.CgroupV2 = false, false }, "cgroup", hive.ConditionWarning, []string{"best effort", "Delegate=yes"}},
+		{"a cgroup since", func(f *hive.Facts) { f.Cgroups = false }, "cgroup", hive.ConditionWarning, []string{"start it again"}},
 
 		{"not needed", func(f *hive.Facts) { f.Trace.Value = false }, "ptrace", hive.ConditionOK, []string{"nothing that it would be needed for"}},
 		{"a stranger nobody can name", func(f *hive.Facts) {
 			f.Trace.Value = false
 			f.Apart = []alloc.Range{{First: 8085, Last: 8085}} // else it squats, too
 			f.Survey.Value.Holders = []sockets.Holder{{Port: 8085, Kind: sockets.KindListener, User: "www"}}
-		}, "ptrace", hive.ConditionCare, []string{"who holds 8085", "cap_sys_ptrace"}},
+		}, "ptrace", hive.ConditionWarning, []string{"who holds 8085", "cap_sys_ptrace"}},
 		{"capabilities", func(f *hive.Facts) { f.Trace = failed[bool]("no CapEff") }, "ptrace", hive.ConditionUnknown, []string{"no CapEff"}},
 		{"hidepid, seen past", func(f *hive.Facts) { f.Hiding.Value.Mode = "invisible" }, "hidepid", hive.ConditionOK, []string{"hidepid=invisible", "CAP_SYS_PTRACE"}},
 		{"hidepid, by group", func(f *hive.Facts) {
 			f.Hiding.Value = proc.Hiding{Mode: "noaccess", Exempt: true}
 			f.Trace.Value = false
 		}, "hidepid", hive.ConditionOK, []string{"hidepid=noaccess", "group"}},
-		{"hidepid", func(f *hive.Facts) { f.Hiding.Value.Mode, f.Trace.Value = "invisible", false }, "hidepid", hive.ConditionCare, []string{"hidepid=invisible", "ProtectProc"}},
+		{"hidepid", func(f *hive.Facts) { f.Hiding.Value.Mode, f.Trace.Value = "invisible", false }, "hidepid", hive.ConditionWarning, []string{"hidepid=invisible", "ProtectProc"}},
 		{"no mounts", func(f *hive.Facts) { f.Hiding = failed[proc.Hiding]("/proc is not a mount") }, "hidepid", hive.ConditionUnknown, nil},
 
 		{"no unit", func(f *hive.Facts) { f.Unit.Value = proc.Unit{} }, "systemd", hive.ConditionOK, []string{"no unit"}},
 		{"a session", func(f *hive.Facts) { f.Unit.Value = proc.Unit{Name: "session-2.scope"} }, "systemd", hive.ConditionOK, []string{"session-2.scope"}},
 		{
-			"the default", func(f *hive.Facts) { f.Unit.Value.KillMode, f.Unit.Value.Delegate = "control-group", false }, "systemd", hive.ConditionCare,
+			"the default", func(f *hive.Facts) { f.Unit.Value.KillMode, f.Unit.Value.Delegate = "control-group", false }, "systemd", hive.ConditionWarning,
 			[]string{"hive.service with KillMode=control-group, Delegate=no", "kills the workers", "`systemctl edit hive.service`"},
 		},
-		{"mixed kills too", func(f *hive.Facts) { f.Unit.Value.KillMode = "mixed" }, "systemd", hive.ConditionCare, []string{"kills the workers"}},
+		{"mixed kills too", func(f *hive.Facts) { f.Unit.Value.KillMode = "mixed" }, "systemd", hive.ConditionWarning, []string{"kills the workers"}},
 		{"none", func(f *hive.Facts) { f.Unit.Value.KillMode = "none" }, "systemd", hive.ConditionOK, nil},
-		{"not delegated", func(f *hive.Facts) { f.Unit.Value.Delegate = false }, "systemd", hive.ConditionCare, []string{"Delegate=no", "cgroups"}},
+		{"not delegated", func(f *hive.Facts) { f.Unit.Value.Delegate = false }, "systemd", hive.ConditionWarning, []string{"Delegate=no", "cgroups"}},
 		{"nobody to ask", func(f *hive.Facts) {
 			f.Unit = hive.Fact[proc.Unit]{Value: proc.Unit{Name: "hive.service"}, Err: errors.New("systemctl is not there")}
 		}, "systemd", hive.ConditionUnknown, []string{"hive.service; systemctl is not there", "control-group", "KillMode=process"}},
@@ -272,13 +272,13 @@ func TestDoctorOnInit(t *testing.T) {
 	t.Parallel()
 	first := func(p proc.First) func(*hive.Facts) { return func(f *hive.Facts) { f.First.Value = p } }
 	try(t, []row{
-		{"hive itself", first(proc.First{Program: "hive", Self: true, Container: true}), "init", hive.ConditionCare, []string{"hive is PID 1", "do not survive"}},
-		{"docker --init", first(proc.First{Program: "docker-init", Parent: true, Container: true}), "init", hive.ConditionCare, []string{"docker-init, which ends with hive"}},
+		{"hive itself", first(proc.First{Program: "hive", Self: true, Container: true}), "init", hive.ConditionWarning, []string{"hive is PID 1", "do not survive"}},
+		{"docker --init", first(proc.First{Program: "docker-init", Parent: true, Container: true}), "init", hive.ConditionWarning, []string{"docker-init, which ends with hive"}},
 		{"a supervisor", first(proc.First{Program: "supervisord", Parent: true, Container: true}), "init", hive.ConditionOK, []string{"PID 1 is supervisord"}},
 		{"who knows", first(proc.First{Program: "launcher", Parent: true, Container: true}), "init", hive.ConditionUnknown, []string{"launcher", "if it ends"}},
 		{"a container, below a supervisor", first(proc.First{Program: "tini", Container: true}), "init", hive.ConditionOK, nil},
 		{"a machine", first(proc.First{Program: "sh", Parent: true}), "init", hive.ConditionOK, nil},
-		{"a lazy one", first(proc.First{Program: "sleep", Container: true, Zombies: []int{7, 8}}), "init", hive.ConditionCare, []string{"sleep and does not reap: 2 processes", "pid 7; 8"}},
+		{"a lazy one", first(proc.First{Program: "sleep", Container: true, Zombies: []int{7, 8}}), "init", hive.ConditionWarning, []string{"sleep and does not reap: 2 processes", "pid 7; 8"}},
 		{"hidden", func(f *hive.Facts) { f.First = failed[proc.First]("look at PID 1") }, "init", hive.ConditionUnknown, nil},
 	})
 }
@@ -290,17 +290,17 @@ func TestDoctorOnLimits(t *testing.T) {
 		{"none", func(f *hive.Facts) { f.Descriptors.Value.Max = proc.Unlimited }, "descriptors", hive.ConditionOK, []string{"no limit"}},
 		{"enough", func(f *hive.Facts) { f.Descriptors.Value.Max = 4096 }, "descriptors", hive.ConditionOK, nil},
 		{
-			"the usual default", func(f *hive.Facts) { f.Descriptors.Value.Max = 1024 }, "descriptors", hive.ConditionCare,
+			"the usual default", func(f *hive.Facts) { f.Descriptors.Value.Max = 1024 }, "descriptors", hive.ConditionWarning,
 			[]string{"1024 allowed", "1920 ports needs 4096", "384 workers", "LimitNOFILE=4096"},
 		},
-		{"hardly any", func(f *hive.Facts) { f.Descriptors.Value.Max = 64 }, "descriptors", hive.ConditionCare, []string{"about 0 workers"}},
+		{"hardly any", func(f *hive.Facts) { f.Descriptors.Value.Max = 64 }, "descriptors", hive.ConditionWarning, []string{"about 0 workers"}},
 		{"not known", func(f *hive.Facts) { f.Descriptors = failed[proc.Limit]("getrlimit") }, "descriptors", hive.ConditionUnknown, nil},
 
 		{"none", tasks(), "tasks", hive.ConditionOK, []string{"no limit"}},
 		{"systemd's default", tasks(proc.Limit{Max: 4915, Used: 200, Where: "/x/pids.max"}), "tasks", hive.ConditionOK, []string{"4915", "/x/pids.max", "200 in use"}},
-		{"the tightest counts", tasks(proc.Limit{Max: 9000, Used: 10, Where: "a"}, proc.Limit{Max: 9999, Used: 9900, Where: "b"}), "tasks", hive.ConditionCare, []string{"9999", "(b), 9900 in use", "TasksMax"}},
-		{"over it", tasks(proc.Limit{Max: 5, Used: 9, Where: "b"}), "tasks", hive.ConditionCare, []string{"does not start"}},
-		{"a small one", tasks(proc.Limit{Max: 1000, Where: "RLIMIT_NPROC"}), "tasks", hive.ConditionCare, []string{"1000", "RLIMIT_NPROC", "1920 ports cannot be filled"}},
+		{"the tightest counts", tasks(proc.Limit{Max: 9000, Used: 10, Where: "a"}, proc.Limit{Max: 9999, Used: 9900, Where: "b"}), "tasks", hive.ConditionWarning, []string{"9999", "(b), 9900 in use", "TasksMax"}},
+		{"over it", tasks(proc.Limit{Max: 5, Used: 9, Where: "b"}), "tasks", hive.ConditionWarning, []string{"does not start"}},
+		{"a small one", tasks(proc.Limit{Max: 1000, Where: "RLIMIT_NPROC"}), "tasks", hive.ConditionWarning, []string{"1000", "RLIMIT_NPROC", "1920 ports cannot be filled"}},
 		{"not known", func(f *hive.Facts) { f.Tasks = hive.Fact[[]proc.Limit]{Err: fs.ErrPermission} }, "tasks", hive.ConditionUnknown, nil},
 	})
 }

@@ -53,7 +53,7 @@ type WorkerUse struct {
 type telemetry struct {
 	h     *Hive
 	every time.Duration
-	gpus  atomic.Pointer[hardware.Account]
+	gpus  atomic.Pointer[hardware.Usages]
 
 	mu        sync.Mutex
 	listeners map[chan *Heartbeat]bool
@@ -102,7 +102,7 @@ func (t *telemetry) join(beats chan *Heartbeat) bool {
 		t.stop = cancel
 	}
 	t.listeners[beats] = true
-	t.h.queens.Listeners(len(t.listeners))
+	t.h.queens.SetListeners(len(t.listeners))
 	return true
 }
 
@@ -110,7 +110,7 @@ func (t *telemetry) leave(beats chan *Heartbeat) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.listeners, beats)
-	t.h.queens.Listeners(len(t.listeners))
+	t.h.queens.SetListeners(len(t.listeners))
 	if len(t.listeners) == 0 {
 		t.stop()
 		t.stop = nil
@@ -196,7 +196,7 @@ func (h *Hive) measurable() (recs []store.Worker, trees []*proc.Tree) {
 	return recs, trees
 }
 
-func useOf(rec store.Worker, u proc.Usage, gpus *hardware.Account, now time.Time) WorkerUse {
+func useOf(rec store.Worker, u proc.Usage, gpus *hardware.Usages, now time.Time) WorkerUse {
 	w := WorkerUse{
 		WorkerID: rec.WorkerID, Type: rec.Type, Port: rec.Port, Model: cmp.Or(rec.Asked.Model, rec.Spec.Model),
 		Ready: rec.State == store.WorkerReady, Uptime: max(0, now.Sub(rec.StartedAt)), RSS: u.RSS,
@@ -220,7 +220,7 @@ func (t *telemetry) watchGPUs(ctx context.Context) {
 	defer t.gpus.Store(nil)
 	pause := gpuPause
 	for {
-		account, err := t.h.devices.Uses(ctx)
+		account, err := t.h.devices.Usages(ctx)
 		if ctx.Err() != nil {
 			return
 		}

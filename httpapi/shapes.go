@@ -234,8 +234,8 @@ func doctorShape(all []hive.Checkup) wire.Doctor {
 		d.Checks = append(d.Checks, wire.Checkup{
 			Name: c.Name, Status: string(c.Condition), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
 		})
-		if c.Condition == hive.ConditionCare {
-			d.Care++
+		if c.Condition == hive.ConditionWarning {
+			d.Warnings++
 		}
 	}
 	return d

@@ -7,14 +7,14 @@
 //
 // # Guarantees
 //
-//   - Devices never waits longer than Options.Limit, and from the second call on not
-//     at all: it answers with what is known, and has it looked at again meanwhile.
-//   - Nothing is looked at while nobody asks, and one program is run at a time.
-//   - What cannot be known is said as such: Devices leaves it empty or 0, Use is 0.
+//   - Devices blocks for Options.Timeout at most, and from the second call on not at
+//     all: it returns what is known, and refreshes it in the background.
+//   - Nothing is read unless somebody calls, and one program is run at a time.
+//   - What cannot be known is empty or 0, in Devices and in Usage.
 //
 // # Caveats
 //
-//   - nvidia-smi speaks of processes by the numbers of its own PID namespace. A hive in
-//     a container without the host's sees GPUs, and no use of them.
-//   - An AMD GPU has no compute capability, and the use of one by process is not known.
+//   - nvidia-smi names processes by the PIDs of its own namespace. A hive in a container
+//     without the host's PID namespace sees the GPUs, but not who uses them.
+//   - An AMD GPU has no compute capability, and its usage by process is not known.
 package hardware

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// fresh is how old an answer may be without a new look.
-	fresh = 30 * time.Second
-	// longestPause is between looks that fail.
-	longestPause = 10 * time.Minute
+	// maxAge is how old the devices may be before a call refreshes them.
+	maxAge = 30 * time.Second
+	// maxBackoff is the longest pause between refreshes that fail.
+	maxBackoff = 10 * time.Minute
 )
 
 // Kind is what a device is.
@@ -34,43 +34,43 @@ type Device struct {
 	ComputeCapability string // of NVIDIA, as in 8.6; empty: none, or not known
 }
 
-// Program runs a program that only says something and returns what it wrote; argv[0]
-// is a path. It blocks until the program has ended, or ctx has.
-type Program func(ctx context.Context, argv []string) ([]byte, error)
+// Runner runs a program and returns its output; argv[0] is a path. It blocks until the
+// program has ended, or ctx has.
+type Runner func(ctx context.Context, argv []string) ([]byte, error)
 
 // Options is what an Inventory is made from.
 type Options struct {
-	// Ask runs nvidia-smi; required.
-	Ask Program
-	// Find returns the path of a program; required.
-	Find func(name string) (string, error)
+	// Run runs nvidia-smi; required.
+	Run Runner
+	// LookPath returns the path of a program; required.
+	LookPath func(name string) (string, error)
 	// Go runs f beside the caller, and returns false if that is no longer possible.
-	// Required: whoever makes an Inventory waits for what it has begun.
+	// Required: the owner of an Inventory waits for what it has started.
 	Go func(f func()) bool
 	// Root is where proc and sys are; empty: /.
 	Root string
-	// Limit is how long a look may take; 0: 5 s.
-	Limit time.Duration
-	Log   *logrus.Logger
+	// Timeout is how long a refresh may take; 0: 5 s.
+	Timeout time.Duration
+	Log     *logrus.Logger
 }
 
 // Inventory knows the devices. It is safe for concurrent use.
 type Inventory struct {
 	opts Options
 
-	mu      sync.Mutex
-	devices []Device
-	cards   map[string]card // NVIDIA's, by UUID
-	looked  time.Time       // when it was last looked; zero: never
-	looking chan struct{}   // closed at the end of the look under way; nil: there is none
-	pause   time.Duration   // until the next look after one that failed; 0: it did not
-	problem string          // of the last look, so that it is logged once
+	mu          sync.Mutex
+	devices     []Device
+	cards       map[string]card // NVIDIA's, by UUID
+	refreshedAt time.Time       // zero: never
+	refreshing  chan struct{}   // closed at the end of the refresh under way; nil: there is none
+	backoff     time.Duration   // until the next refresh after one that failed; 0: it did not
+	lastProblem string          // of the last refresh, so that it is logged once
 }
 
-// New makes an Inventory that has not looked yet.
+// New makes an Inventory that has read nothing yet.
 func New(opts Options) *Inventory {
-	if opts.Limit == 0 {
-		opts.Limit = 5 * time.Second
+	if opts.Timeout == 0 {
+		opts.Timeout = 5 * time.Second
 	}
 	if opts.Root == "" {
 		opts.Root = "/"
@@ -78,28 +78,28 @@ func New(opts Options) *Inventory {
 	return &Inventory{opts: opts}
 }
 
-// Devices returns the GPUs, then the CPU. The first call blocks for the first look, at
-// most as long as that may take; later ones do not block. Errors: ctx's, and
-// context.Canceled if nothing can be begun any more.
+// Devices returns the GPUs, then the CPU. The first call blocks for the first refresh,
+// Options.Timeout at most; later ones do not block. Errors: ctx's, and context.Canceled
+// if nothing can be started any more.
 func (inv *Inventory) Devices(ctx context.Context) ([]Device, error) {
 	inv.mu.Lock()
 	known := inv.devices
-	if inv.looking == nil && time.Since(inv.looked) >= max(fresh, inv.pause) {
+	if inv.refreshing == nil && time.Since(inv.refreshedAt) >= max(maxAge, inv.backoff) {
 		done := make(chan struct{})
-		if inv.opts.Go(func() { inv.look(done) }) {
-			inv.looking = done
+		if inv.opts.Go(func() { inv.refresh(done) }) {
+			inv.refreshing = done
 		}
 	}
-	looking := inv.looking
+	refreshing := inv.refreshing
 	inv.mu.Unlock()
 	if known != nil {
 		return known, nil
 	}
-	if looking == nil {
+	if refreshing == nil {
 		return nil, context.Canceled
 	}
 	select {
-	case <-looking:
+	case <-refreshing:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -108,9 +108,9 @@ func (inv *Inventory) Devices(ctx context.Context) ([]Device, error) {
 	return inv.devices, nil
 }
 
-// look looks once at everything.
-func (inv *Inventory) look(done chan struct{}) {
-	ctx, cancel := context.WithTimeout(context.Background(), inv.opts.Limit)
+// refresh reads everything once.
+func (inv *Inventory) refresh(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), inv.opts.Timeout)
 	defer cancel()
 	cards, err := inv.queryCards(ctx)
 	amd := amdDevices(inv.opts.Root)
@@ -118,28 +118,28 @@ func (inv *Inventory) look(done chan struct{}) {
 
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	inv.tell(err)
+	inv.logProblem(err)
 	switch {
 	case err == nil:
-		inv.cards, inv.pause = cards, 0
+		inv.cards, inv.backoff = cards, 0
 	case errors.Is(err, context.DeadlineExceeded): // busy, or stuck: the GPUs are what they were
-		inv.pause = min(max(fresh, 2*inv.pause), longestPause)
+		inv.backoff = min(max(maxAge, 2*inv.backoff), maxBackoff)
 	default: // the driver says that it has none
-		inv.cards, inv.pause = nil, min(max(fresh, 2*inv.pause), longestPause)
+		inv.cards, inv.backoff = nil, min(max(maxAge, 2*inv.backoff), maxBackoff)
 	}
-	inv.devices = append(number(inv.cards, amd), cpu)
-	inv.looked, inv.looking = time.Now(), nil
+	inv.devices = append(assignIDs(inv.cards, amd), cpu)
+	inv.refreshedAt, inv.refreshing = time.Now(), nil
 	close(done)
 }
 
-// tell logs a problem when it is a new one. inv.mu is held.
-func (inv *Inventory) tell(err error) {
+// logProblem logs a problem when it is a new one. inv.mu is held.
+func (inv *Inventory) logProblem(err error) {
 	problem := ""
 	if err != nil {
 		problem = err.Error()
 	}
-	if problem != "" && problem != inv.problem && inv.opts.Log != nil {
-		inv.opts.Log.WithError(err).Warn("nvidia-smi gives no account of the GPUs")
+	if problem != "" && problem != inv.lastProblem && inv.opts.Log != nil {
+		inv.opts.Log.WithError(err).Warn("reading the GPUs by nvidia-smi failed")
 	}
-	inv.problem = problem
+	inv.lastProblem = problem
 }

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	attemptLimit = 10 * time.Second
-	steady       = time.Minute     // between tries, after the first ones
-	forgotten    = 2 * time.Minute // without a listener
-	givenUp      = time.Hour       // a queen that only came, and is not reached for so long
-	longestURL   = 2048
+	attemptTimeout = 10 * time.Second
+	steadyInterval = time.Minute     // between tries, after the first ones
+	silenceTimeout = 2 * time.Minute // without a listener
+	giveUpAfter    = time.Hour       // for a queen that only introduced itself
+	maxURLLength   = 2048
 )
 
-// pauses are the times between the first tries: they are after 0, 2, 4, 8 and 16 s.
-func pauses() []time.Duration {
+// initialBackoff is the time between the first tries, which are at 0, 2, 4, 8 and 16 s.
+func initialBackoff() []time.Duration {
 	return []time.Duration{2 * time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}
 }
 
@@ -38,24 +38,24 @@ type Options struct {
 	HiveURL string // where the queen reaches the hive
 	// Transport carries the requests; nil: one without proxy and idle connections.
 	Transport http.RoundTripper
-	// Forgotten is called when the queen that had introduced itself was not reached for
-	// an hour, from a goroutine of Run; nil: nobody wants to know.
-	Forgotten func(url string)
+	// OnDropped is called, from a goroutine of Run, when the queen that had introduced
+	// itself could not be reached for an hour and was dropped; may be nil.
+	OnDropped func(url string)
 	Log       *logrus.Logger // required
 }
 
-// Announcer tells queens of the hive. It is safe for concurrent use.
+// Announcer announces the hive to queens. It is safe for concurrent use.
 type Announcer struct {
 	opts   Options
 	client *http.Client
 	body   []byte
 
-	mu         sync.Mutex
-	configured string
-	met        string
-	changed    chan struct{} // closed when a queen changes
-	listeners  int
-	came       chan struct{} // closed when the number of listeners changes
+	mu               sync.Mutex
+	configured       string
+	introduced       string
+	queensChanged    chan struct{} // closed when a queen changes
+	listeners        int
+	listenersChanged chan struct{} // closed when the number of listeners changes
 }
 
 // New makes an Announcer that knows no queen. Nothing is sent before Run.
@@ -71,18 +71,18 @@ func New(opts Options) *Announcer {
 		panic(err)
 	}
 	return &Announcer{
-		opts: opts, body: body, changed: make(chan struct{}), came: make(chan struct{}),
+		opts: opts, body: body, queensChanged: make(chan struct{}), listenersChanged: make(chan struct{}),
 		client: &http.Client{
-			Transport: opts.Transport, Timeout: attemptLimit,
+			Transport: opts.Transport, Timeout: attemptTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
 }
 
-// Clean returns a queen's URL in one spelling, or ErrURL.
-func Clean(text string) (string, error) {
+// NormalizeURL returns a queen's URL in one spelling, or ErrURL.
+func NormalizeURL(text string) (string, error) {
 	u, err := url.Parse(text)
-	if err != nil || len(text) > longestURL || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+	if err != nil || len(text) > maxURLLength || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
 		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return "", ErrURL
 	}
@@ -90,22 +90,23 @@ func Clean(text string) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// Configure replaces the configured queen; empty: none. One that is told already is
-// not told again. The error is ErrURL; nothing changes then. It does not block.
+// Configure replaces the configured queen; empty: none. The hive does not announce
+// itself again to a queen that it has already. The error is ErrURL; nothing changes
+// then. It does not block.
 func (a *Announcer) Configure(text string) error {
 	return a.set(&a.configured, text)
 }
 
-// Meet replaces the queen that has introduced itself; otherwise as Configure.
-func (a *Announcer) Meet(text string) error {
-	return a.set(&a.met, text)
+// Introduce replaces the queen that has introduced itself; otherwise as Configure.
+func (a *Announcer) Introduce(text string) error {
+	return a.set(&a.introduced, text)
 }
 
 func (a *Announcer) set(slot *string, text string) error {
 	clean := ""
 	if text != "" {
 		var err error
-		if clean, err = Clean(text); err != nil {
+		if clean, err = NormalizeURL(text); err != nil {
 			return err
 		}
 	}
@@ -113,47 +114,47 @@ func (a *Announcer) set(slot *string, text string) error {
 	defer a.mu.Unlock()
 	if *slot != clean {
 		*slot = clean
-		close(a.changed)
-		a.changed = make(chan struct{})
+		close(a.queensChanged)
+		a.queensChanged = make(chan struct{})
 	}
 	return nil
 }
 
-// Listeners tells how many listen to the telemetry now. It does not block.
-func (a *Announcer) Listeners(n int) {
+// SetListeners says how many listen to the telemetry now. It does not block.
+func (a *Announcer) SetListeners(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.listeners = n
-	close(a.came)
-	a.came = make(chan struct{})
+	close(a.listenersChanged)
+	a.listenersChanged = make(chan struct{})
 }
 
-// Run tells the queens of the hive until ctx ends, and waits for what it has begun.
+// Run announces the hive until ctx ends, and waits for what it has started.
 func (a *Announcer) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	told := map[string]context.CancelFunc{}
+	loops := map[string]context.CancelFunc{}
 	defer func() {
-		for _, cancel := range told {
+		for _, cancel := range loops {
 			cancel()
 		}
 	}()
 	for {
 		a.mu.Lock()
-		wanted, changed := map[string]bool{a.configured: true, a.met: true}, a.changed
+		wanted, changed := map[string]bool{a.configured: true, a.introduced: true}, a.queensChanged
 		a.mu.Unlock()
 		delete(wanted, "")
-		for url, cancel := range told {
+		for url, cancel := range loops {
 			if !wanted[url] {
 				cancel()
-				delete(told, url)
+				delete(loops, url)
 			}
 		}
 		for url := range wanted {
-			if told[url] == nil {
-				own, cancel := context.WithCancel(ctx)
-				told[url] = cancel
-				wg.Go(func() { a.attend(own, url) })
+			if loops[url] == nil {
+				loopCtx, cancel := context.WithCancel(ctx)
+				loops[url] = cancel
+				wg.Go(func() { a.announceLoop(loopCtx, url) })
 			}
 		}
 		select {
@@ -164,18 +165,18 @@ func (a *Announcer) Run(ctx context.Context) {
 	}
 }
 
-// attend keeps one queen informed.
-func (a *Announcer) attend(ctx context.Context, url string) {
-	for a.tell(ctx, url) && a.untilForgotten(ctx) {
-		a.opts.Log.WithField("queen_url", url).Info("nobody listens to the telemetry; the queen is told of this hive again")
+// announceLoop announces the hive to one queen, again whenever that has forgotten it.
+func (a *Announcer) announceLoop(ctx context.Context, url string) {
+	for a.announce(ctx, url) && a.waitForSilence(ctx) {
+		a.opts.Log.WithField("queen_url", url).Info("nobody listens to the telemetry; announcing this hive to the queen again")
 	}
 }
 
-// tell tries until the queen has heard, and returns false if ctx ended first or she
-// was given up.
-func (a *Announcer) tell(ctx context.Context, url string) bool {
+// announce tries until the queen has accepted it, and returns false if ctx ended first
+// or the queen was dropped.
+func (a *Announcer) announce(ctx context.Context, url string) bool {
 	log := a.opts.Log.WithFields(logrus.Fields{"queen_url": url, "hive_url": a.opts.HiveURL})
-	begun := time.Now()
+	start := time.Now()
 	for try := 0; ; try++ {
 		err := a.post(ctx, url)
 		if ctx.Err() != nil {
@@ -185,40 +186,40 @@ func (a *Announcer) tell(ctx context.Context, url string) bool {
 			log.Info("announced to the queen")
 			return true
 		}
-		if time.Since(begun) >= givenUp && a.forget(url) {
-			log.WithError(err).Warn("the queen that introduced herself was not reached for an hour and is forgotten")
+		if time.Since(start) >= giveUpAfter && a.dropIntroduced(url) {
+			log.WithError(err).Warn("the queen that introduced itself could not be reached for an hour and is dropped")
 			return false
 		}
-		pause := steady
-		if first := pauses(); try < len(first) {
-			pause = first[try]
+		backoff := steadyInterval
+		if first := initialBackoff(); try < len(first) {
+			backoff = first[try]
 		}
 		level := logrus.DebugLevel
-		if try == 0 || try == len(pauses()) { // not a line each minute for a queen that is switched off
+		if try == 0 || try == len(initialBackoff()) { // not a line each minute for a queen that is switched off
 			level = logrus.WarnLevel
 		}
-		log.WithError(err).WithField("next_try", pause.String()).Log(level, "the queen was not reached; hive goes on without her")
-		if !wait(ctx, pause) {
+		log.WithError(err).WithField("next_try", backoff.String()).Log(level, "announcing to the queen failed; will retry")
+		if !sleep(ctx, backoff) {
 			return false
 		}
 	}
 }
 
-// forget lets go of the queen that had introduced itself, unless it is the configured
-// one too, which is tried for ever.
-func (a *Announcer) forget(url string) bool {
+// dropIntroduced drops the queen that had introduced itself, unless it is the configured
+// one too, which is retried for ever.
+func (a *Announcer) dropIntroduced(url string) bool {
 	a.mu.Lock()
-	gone := a.met == url && a.configured != url
-	if gone {
-		a.met = ""
-		close(a.changed)
-		a.changed = make(chan struct{})
+	dropped := a.introduced == url && a.configured != url
+	if dropped {
+		a.introduced = ""
+		close(a.queensChanged)
+		a.queensChanged = make(chan struct{})
 	}
 	a.mu.Unlock()
-	if gone && a.opts.Forgotten != nil {
-		a.opts.Forgotten(url)
+	if dropped && a.opts.OnDropped != nil {
+		a.opts.OnDropped(url)
 	}
-	return gone
+	return dropped
 }
 
 func (a *Announcer) post(ctx context.Context, url string) error {
@@ -232,37 +233,37 @@ func (a *Announcer) post(ctx context.Context, url string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that she does not see a broken connection
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that it does not see a broken connection
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("POST /v1/hive/ready: expected 200, the status is %d", resp.StatusCode)
+		return fmt.Errorf("POST /v1/hive/ready: status %d, expected 200", resp.StatusCode)
 	}
 	return nil
 }
 
-// untilForgotten returns true when nobody has listened for two minutes on end, and
-// false when ctx ended.
-func (a *Announcer) untilForgotten(ctx context.Context) bool {
-	timer := time.NewTimer(forgotten)
+// waitForSilence returns true when nobody has listened for silenceTimeout, and false when
+// ctx ended.
+func (a *Announcer) waitForSilence(ctx context.Context) bool {
+	timer := time.NewTimer(silenceTimeout)
 	defer timer.Stop()
 	for {
 		a.mu.Lock()
-		listeners, came := a.listeners, a.came
+		listeners, changed := a.listeners, a.listenersChanged
 		a.mu.Unlock()
-		timer.Reset(forgotten)
+		timer.Reset(silenceTimeout)
 		if listeners > 0 {
 			timer.Stop()
 		}
 		select {
 		case <-timer.C:
 			return true
-		case <-came:
+		case <-changed:
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
