@@ -78,6 +78,8 @@ func TestRulesCanFail(t *testing.T) {
 		"cmd/hivectl/command/db": "rbeehive/hive",
 		"hive/salvage":           "rbeehive/hive",
 		"hive/trust":             "rbeehive/hive/proc",
+		"hive/hardware":          "rbeehive/hive/proc",
+		"hive/rbee":              "rbeehive/hive",
 	} {
 		require.NotEmpty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
 	}
