@@ -170,8 +170,8 @@ func (h *Hive) checkToken(n NewToken) error {
 		return badField("name", fmt.Sprintf("%s stands for the token in the data directory; choose another", TokenFile))
 	case n.Rights.Level == access.None:
 		return badField("rights", "is required: read, admin, or types")
-	case len(h.Tokens()) >= store.MostTokens:
-		return &InputError{Kind: ErrConflict, Detail: fmt.Sprintf("there are %d tokens, and no more are possible; revoke some", store.MostTokens)}
+	case len(h.Tokens()) >= store.MaxTokens:
+		return &InputError{Kind: ErrConflict, Detail: fmt.Sprintf("there are %d tokens, and no more are possible; revoke some", store.MaxTokens)}
 	}
 	for _, typ := range n.Rights.Types {
 		if _, ok := h.types().Type(typ); !ok {
