@@ -10,17 +10,6 @@ import (
 	"rbeehive/store"
 )
 
-// checked is the result of hive_check.
-type checked struct {
-	OK    bool        `json:"ok"`
-	Steps []checkStep `json:"steps"`
-}
-
-type checkStep struct {
-	Name   string  `json:"name"`
-	TookMS float64 `json:"took_ms"`
-}
-
 // runCheck carries out hive_check: it does for real what a spawn needs, with
 // the reference worker, and leaves nothing behind.
 func (h *Hive) runCheck(ctx context.Context, j *job) (any, error) {

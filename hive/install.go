@@ -20,18 +20,6 @@ import (
 // worker_install has written, one file each.
 const TypesDir = "types.d"
 
-// Install makes a worker type of a preset or of a program that is on this machine.
-type Install struct{ WorkerID string }
-
-// Remove removes a worker type that Install has made.
-type Remove struct{ WorkerID string }
-
-// Tag implements Operation.
-func (Install) Tag() string { return "worker_install" }
-
-// Tag implements Operation.
-func (Remove) Tag() string { return "worker_remove" }
-
 func (h *Hive) typeFile(name string) string {
 	return filepath.Join(h.cfg.DataDir, TypesDir, name+".yaml")
 }

@@ -15,70 +15,11 @@ import (
 	"rbeehive/hive/proc"
 )
 
-// CatalogList lists the worker types.
-type CatalogList struct{}
-
-// CatalogGet shows one worker type.
-type CatalogGet struct{ WorkerID string }
-
-// InstalledList lists the worker types whose programs are on this machine.
-type InstalledList struct{}
-
-// InstalledGet shows one of them.
-type InstalledGet struct{ WorkerID string }
-
-// Tag implements Operation.
-func (CatalogList) Tag() string { return "worker_catalog_list" }
-
-// Tag implements Operation.
-func (CatalogGet) Tag() string { return "worker_catalog_get" }
-
-// Tag implements Operation.
-func (InstalledList) Tag() string { return "worker_list_installed" }
-
-// Tag implements Operation.
-func (InstalledGet) Tag() string { return "worker_installed_get" }
-
-// typeID reads the worker_id of an operation on worker types. It becomes the name
-// of a file.
-func (f fields) typeID() (string, error) {
-	id, err := f.text("worker_id")
-	switch {
-	case err != nil:
-		return "", err
-	case id == "":
-		return "", badField("worker_id", "is required: the name of a worker type, a preset or a program")
-	case !catalog.ValidName(id):
-		return "", badField("worker_id", fmt.Sprintf("is %q; expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", clip(id)))
-	}
-	return id, nil
-}
-
-// catalogView is a worker type as worker_catalog_list shows it. worker_type is what
-// a spawn takes as worker.
-type catalogView struct {
-	ID          string  `json:"id"`
-	Name        string  `json:"name"`
-	WorkerType  string  `json:"worker_type"`
-	Platform    string  `json:"platform"`
-	Description string  `json:"description"`
-	Source      string  `json:"source"`
-	Preset      *string `json:"preset"`
-	Installed   bool    `json:"installed"`
-	Program     *string `json:"program"`
-	Reason      *string `json:"reason"`
-}
-
 func catalogViewOf(t TypeView) catalogView {
 	return catalogView{
 		ID: t.Name, Name: t.Name, WorkerType: t.Name, Platform: runtime.GOOS, Description: t.Description, Source: t.Source,
 		Preset: orNull(t.Preset), Installed: t.Program != "", Program: orNull(t.Program), Reason: orNull(t.Missing),
 	}
-}
-
-// catalogList is the result of worker_catalog_list.
-type catalogList struct {
-	Workers []catalogView `json:"workers"`
 }
 
 func (h *Hive) listCatalog(ctx context.Context) catalogList {
@@ -95,28 +36,6 @@ func (h *Hive) getCatalog(ctx context.Context, id string) (catalogView, *failure
 		return catalogView{}, fail(CodeNotFound, "%v", err)
 	}
 	return catalogViewOf(t), nil
-}
-
-// installedView is a worker type whose program is here. id to added_at are what
-// rbee's page reads; its size is a number of bytes, its added_at when the type was
-// installed, else when its program was.
-type installedView struct {
-	ID         string  `json:"id"`
-	Name       string  `json:"name"`
-	WorkerType string  `json:"worker_type"`
-	Platform   string  `json:"platform"`
-	Version    *string `json:"version"`
-	Size       int64   `json:"size"`
-	Path       string  `json:"path"`
-	AddedAt    string  `json:"added_at"`
-	SHA256     *string `json:"sha256"`
-	Source     string  `json:"source"`
-	Preset     *string `json:"preset"`
-}
-
-// installedList is the result of worker_list_installed.
-type installedList struct {
-	Workers []installedView `json:"workers"`
 }
 
 func (h *Hive) listInstalled(ctx context.Context) installedList {

@@ -130,19 +130,6 @@ func (f fields) holder() (Holder, error) {
 	return h, nil
 }
 
-// number returns the integer in a field; 0 if it is absent or null.
-func (f fields) number(name string, least, most uint64) (uint64, error) {
-	raw, ok := f[name]
-	if !ok || string(raw) == "null" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(string(raw), 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, badField(name, fmt.Sprintf("is %s; expected an integer from %d to %d", clip(string(raw)), least, most))
-	}
-	return n, nil
-}
-
 func checkOwner(owner string) error {
 	if len(owner) > 128 {
 		return badField("owner", "is longer than 128 bytes")

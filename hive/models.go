@@ -16,64 +16,6 @@ import (
 	"rbeehive/store"
 )
 
-// ModelDownload gets a model from the hub into the catalog.
-type ModelDownload struct{ Model string }
-
-// ModelList lists the models of the catalog.
-type ModelList struct{}
-
-// ModelGet shows one model of the catalog.
-type ModelGet struct{ ID string }
-
-// ModelDelete removes a model that no worker uses, and what came of one that is not whole.
-type ModelDelete struct{ ID string }
-
-// Tag implements Operation.
-func (ModelDownload) Tag() string { return "model_download" }
-
-// Tag implements Operation.
-func (ModelList) Tag() string { return "model_list" }
-
-// Tag implements Operation.
-func (ModelGet) Tag() string { return "model_get" }
-
-// Tag implements Operation.
-func (ModelDelete) Tag() string { return "model_delete" }
-
-// loading says what to do instead of the operations of rbee that load a model into
-// a worker which runs already: there is none such here.
-const loading = "operation '%s' is not supported: a worker has one model from its start to its end; spawn a worker with this model (worker_spawn), or stop it"
-
-// modelID reads a field that names a model.
-func (f fields) modelID(name string) (string, error) {
-	id, err := f.text(name)
-	if err != nil {
-		return "", err
-	}
-	if _, err := models.ParseID(id); err != nil {
-		return "", badField(name, strings.TrimPrefix(err.Error(), models.ErrInvalidID.Error()+": "))
-	}
-	return id, nil
-}
-
-// modelView is a model as clients see it. id, name, size, size_bytes, path, status
-// and loaded are what rbee's page reads.
-type modelView struct {
-	ID        string        `json:"id"`
-	Name      string        `json:"name"`
-	Size      string        `json:"size"` // for a person
-	SizeBytes int64         `json:"size_bytes"`
-	Path      string        `json:"path"`
-	Status    string        `json:"status"`
-	Loaded    bool          `json:"loaded"`
-	Workers   []string      `json:"workers"` // live ones that use it
-	Repo      string        `json:"repo"`
-	File      *string       `json:"file"`
-	Commit    *string       `json:"commit"`
-	Files     []models.File `json:"files"`
-	AddedAt   *string       `json:"added_at"`
-}
-
 func viewOfModel(m models.Model, live []store.Worker) modelView {
 	v := modelView{
 		ID: m.ID, Name: m.Name, Size: models.Bytes(m.Size), SizeBytes: m.Size, Path: m.Path, Status: m.Status,
@@ -106,11 +48,6 @@ func mentions(argv []string, path string) bool {
 		}
 	}
 	return false
-}
-
-// modelList is the result of model_list.
-type modelList struct {
-	Models []modelView `json:"models"`
 }
 
 func (h *Hive) listModels() (modelList, *failure) {
@@ -212,63 +149,6 @@ func modelFailure(err error) *failure {
 		}
 	}
 	return fail(CodeInternal, "%v", err)
-}
-
-// holdModel keeps the model of a worker that is being started from being deleted.
-// Once the worker is live it keeps it itself.
-func (h *Hive) holdModel(typ *catalog.Type, rec store.Worker) (release func()) {
-	if _, release, ok := h.models.Hold(modelOf(typ, rec.Asked.Model)); ok {
-		return release
-	}
-	return func() {}
-}
-
-func modelOf(typ *catalog.Type, asked string) string {
-	if asked != "" {
-		return asked
-	}
-	return typ.Model
-}
-
-// located replaces the id of a model of the catalog by its path, for the program.
-// What a worker is said to have stays the id.
-func (h *Hive) located(typ *catalog.Type, v catalog.Values) catalog.Values {
-	id := modelOf(typ, v.Model)
-	if path, release, ok := h.models.Hold(id); ok {
-		release() // whoever starts a worker holds it longer
-		v.Model, v.ModelID = path, id
-	}
-	return v
-}
-
-// readable finds out whether the user of a worker can read the model of the catalog
-// that it is to have: its program would only say that it cannot be loaded.
-func (h *Hive) readable(ctx context.Context, typ *catalog.Type, rec store.Worker) error {
-	if rec.Spec.User == "" {
-		return nil
-	}
-	id := modelOf(typ, rec.Asked.Model)
-	path, release, ok := h.models.Hold(id)
-	if !ok {
-		return nil
-	}
-	release() // whoever starts a worker holds it longer
-	ctx, cancel := context.WithTimeout(ctx, fileLimit)
-	defer cancel()
-	_, err := proc.AsUser(ctx, rec.Spec.User, func() (struct{}, error) {
-		f, err := os.Open(path) //nolint:gosec // a model, opened with the rights of the worker's user
-		if err == nil {
-			_ = f.Close()
-		}
-		return struct{}{}, err
-	})
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fail(CodeExecFailed, "model %s: user %s, whom the worker runs as, must be able to read it, and to enter the directories it is in: %v", id, rec.Spec.User, err)
-	case err != nil:
-		return fail(CodeExecFailed, "model %s: %v", id, err)
-	}
-	return nil
 }
 
 // tidyModels removes what downloads and deletions have left behind, now and once a day.

@@ -22,32 +22,6 @@ import (
 // spawnTries is how many ports a spawn tries when strangers hold them.
 const spawnTries = 3
 
-// spawned is the result of worker_spawn.
-type spawned struct {
-	WorkerID string   `json:"worker_id"`
-	Name     *string  `json:"name"`
-	Port     uint16   `json:"port"`
-	Ports    []uint16 `json:"ports"`
-	PID      int      `json:"pid"`
-	URL      string   `json:"url"`
-	LeaseID  string   `json:"lease_id"`
-	Status   string   `json:"status"`
-}
-
-func resultOf(rec store.Worker) spawned {
-	s := spawned{
-		WorkerID: rec.WorkerID, Name: orNull(rec.Name), Port: rec.Port, Ports: rec.Ports,
-		URL: URL(rec), LeaseID: rec.LeaseID, Status: "starting",
-	}
-	if rec.Identity != nil {
-		s.PID = rec.Identity.PID
-	}
-	if rec.State == store.WorkerReady {
-		s.Status = "ready"
-	}
-	return s
-}
-
 // runSpawn carries out worker_spawn.
 func (h *Hive) runSpawn(ctx context.Context, j *job, op Spawn) (any, error) {
 	typ, ok := h.types().Type(op.Worker)
@@ -193,55 +167,6 @@ func (h *Hive) newRecord(j *job, typ *catalog.Type, op Spawn) store.Worker {
 		Asked:   store.Asked{Model: op.Model, Device: op.Device, Params: op.Params, Port: cmp.Or(op.Port, typ.Port)},
 		State:   store.WorkerSpawning, Desired: store.DesiredRunning,
 		JobID: j.id(), StartedAt: time.Now().UTC(),
-	}
-}
-
-// prepare makes the spec of a start from what was asked for and the type as it is
-// now, finds the program, and returns the environment.
-func (h *Hive) prepare(ctx context.Context, typ *catalog.Type, rec *store.Worker) (env []string, err error) {
-	if why := typ.Unavailable(); why != "" {
-		return nil, fail(CodeProgramNotFound, "%s", why)
-	}
-	spec, err := typ.Render(h.valuesOf(typ, *rec))
-	if err != nil {
-		return nil, fail(CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
-	}
-	program, err := proc.LookPath(spec.Argv[0], workDir(spec.User, spec.Dir))
-	if err != nil {
-		return nil, fail(CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
-	}
-	spec.Argv[0] = program
-	rec.Spec = spec
-	if err := h.readable(ctx, typ, *rec); err != nil {
-		return nil, err
-	}
-	return environment(ctx, typ, spec.User, spec.Device)
-}
-
-func (h *Hive) values(op Spawn, workerID string, port uint16) catalog.Values {
-	return catalog.Values{
-		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
-		QueenURL: h.settings().QueenURL, HiveURL: h.cfg.URL, Params: op.Params,
-	}
-}
-
-// valuesOf are the values of a new start of a worker: what was asked for, and the
-// ports that it has, however many its type leases by now.
-func (h *Hive) valuesOf(typ *catalog.Type, rec store.Worker) catalog.Values {
-	op := Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
-	v := h.values(op, rec.WorkerID, rec.Port)
-	v.Ports = rec.Ports
-	return h.located(typ, v)
-}
-
-func (h *Hive) procSpec(rec store.Worker, env []string) proc.Spec {
-	cgroup := ""
-	if h.cgroups {
-		cgroup = rec.WorkerID
-	}
-	return proc.Spec{
-		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log, Cgroup: cgroup,
-		StateID: h.store.Meta().StateID, Secret: h.store.Secret(), LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
 	}
 }
 

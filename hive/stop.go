@@ -60,11 +60,6 @@ func (h *Hive) runStop(ctx context.Context, j *job, find func() *worker, missing
 	return stopResult(rec), nil
 }
 
-// stopResult is the result of worker_stop and worker_process_delete.
-func stopResult(rec store.Worker) map[string]any {
-	return map[string]any{"worker_id": rec.WorkerID, "name": orNull(rec.Name), "port": rec.Port, "status": "stopped"}
-}
-
 // requestStop has a supervisor stop the worker and waits until it has ended.
 func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 	if _, err := w.hand(ctx, req); err != nil {
@@ -306,20 +301,6 @@ func (w *worker) endRest(ctx context.Context) remains {
 	return w.endTree(ctx, t)
 }
 
-func describeExit(e store.Exit) string {
-	oom := ""
-	if e.OOM {
-		oom = " (out of memory)"
-	}
-	switch {
-	case e.Signal != "":
-		return "killed by " + e.Signal + oom
-	case e.Code != nil:
-		return "exited with code " + strconv.Itoa(*e.Code) + oom
-	}
-	return "exited, its code is unknown"
-}
-
 // conclude decides what follows the end of a worker's process, and does it. It
 // reports whether there is more to attend to.
 func (w *worker) conclude(ctx context.Context, out outcome, rest remains) bool {
@@ -453,21 +434,6 @@ func (h *Hive) whyQuarantine(ports []uint16, rest remains) string {
 		}
 		if len(snap.Listeners(port)) > 0 {
 			return stillHeld(ctx, snap, ports)
-		}
-	}
-	return ""
-}
-
-// stillHeld says who has one of these ports; empty if nobody has.
-func stillHeld(ctx context.Context, snap *sockets.Snapshot, ports []uint16) string {
-	for _, port := range ports {
-		socks := snap.Listeners(port)
-		switch {
-		case len(socks) == 0:
-		case len(ports) > 1:
-			return fmt.Sprintf("%s still has port %d", describeHolders(ctx, socks), port)
-		default:
-			return describeHolders(ctx, socks) + " still has it"
 		}
 	}
 	return ""

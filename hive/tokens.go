@@ -238,15 +238,3 @@ func renewed(t *store.Token) string {
 	return secret
 }
 
-// texts returns the strings in a field; nil if it is absent or null.
-func (f fields) texts(name string) ([]string, error) {
-	raw, ok := f[name]
-	if !ok || string(raw) == "null" {
-		return nil, nil
-	}
-	var list []string
-	if json.Unmarshal(raw, &list) != nil || slices.Contains(list, "") {
-		return nil, badField(name, "is "+clip(string(raw))+`; expected a list of strings, as in ["llama"]`)
-	}
-	return list, nil
-}

@@ -69,38 +69,6 @@ func (h *Hive) answer(ctx context.Context, op Operation) (a answer, ok bool) {
 	return answer{}, false
 }
 
-// process is one row of worker_process_list. pid, model and device are what
-// rbee's page reads.
-type process struct {
-	PID      int     `json:"pid"`
-	WorkerID string  `json:"worker_id"`
-	Name     *string `json:"name"`
-	Type     string  `json:"type"`
-	Model    *string `json:"model"`
-	Device   *string `json:"device"`
-	Port     uint16  `json:"port"`
-	URL      string  `json:"url"`
-	State    string  `json:"state"`
-}
-
-func processOf(w store.Worker) process {
-	p := process{
-		WorkerID: w.WorkerID, Name: orNull(w.Name), Type: w.Type, Model: orNull(w.Spec.Model), Device: orNull(w.Spec.Device),
-		Port: w.Port, URL: URL(w), State: PublicState(w.State),
-	}
-	if w.Identity != nil {
-		p.PID = w.Identity.PID
-	}
-	return p
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
 // add keeps an answered job and returns its record.
 func (v *volatile) add(rec store.Job, a answer) store.Job {
 	now := time.Now().UTC()

@@ -323,21 +323,6 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, looks int) (over
 // longer shown as ready.
 const missedAnswers = 5
 
-func notReadyBecause(s sighting, rec store.Worker) string {
-	switch s.listener {
-	case nobody:
-		if s.astray != "" {
-			return fmt.Sprintf("it listens on %s, not on %s", s.astray, net.JoinHostPort(rec.Spec.Host, strconv.Itoa(int(rec.Port))))
-		}
-		return fmt.Sprintf("nothing listens on port %d", rec.Port)
-	case ours, weaklyOurs:
-		return s.answer + fmt.Sprintf(" to %s, expected %d", probed(rec).Ready.Path, rec.Spec.Ready.Status)
-	case foreign:
-		return fmt.Sprintf("port %d is held by %s", rec.Port, s.holder)
-	}
-	return fmt.Sprintf("who listens on port %d cannot be seen", rec.Port)
-}
-
 func (w *worker) becomeReady(s sighting) {
 	rec := w.record()
 	m, ok := decide(rec.State, evServes, thenFail)
@@ -450,30 +435,3 @@ func (f *follower) cancel() {
 	f.seen, f.stop = nil, nil
 }
 
-// progress is a string that changes while the worker gets on: bytes of log and
-// CPU time of the whole tree, in tenths of a second.
-func (w *worker) progress(ctx context.Context) string {
-	size := w.h.logs.of(w.record()).length()
-	cpu, err := w.tree().CPUTime(ctx)
-	if err != nil {
-		return "" // not known this time
-	}
-	return strconv.FormatInt(size, 10) + "/" + strconv.FormatInt(int64(cpu/(100*time.Millisecond)), 10)
-}
-
-// uid is the user of the worker's main process.
-func (w *worker) uid() (uint32, bool) {
-	id := w.record().Identity
-	if id == nil { // it has ended meanwhile
-		return 0, false
-	}
-	fi, err := os.Stat("/proc/" + strconv.Itoa(id.PID))
-	if err != nil {
-		return 0, false
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if p := w.process(); !ok || p == nil || p.PID() != id.PID || p.Ended() { // it may have been of another with its PID
-		return 0, false
-	}
-	return st.Uid, true
-}

@@ -1,4 +1,4 @@
-package hive
+package lifecycle
 
 import (
 	"time"
@@ -6,14 +6,14 @@ import (
 	"rbeehive/store"
 )
 
-// retry decides whether a worker that has ended by itself at now is started again,
+// NextStart decides whether a worker that has ended by itself at now is started again,
 // and after which wait. before are the times of its earlier ends by itself; spread
 // is a random number from 0 to 1, so that workers that fell together do not all
 // come back at the same moment. It has no effects.
 //
 // An exit with 0 is a failure unless the worker had been ready: programs such as
 // sd-server exit so when their port is taken.
-func retry(p store.Restart, before []time.Time, wasReady bool, exit *store.Exit, now time.Time, spread float64) (wait time.Duration, again bool) {
+func NextStart(p store.Restart, before []time.Time, wasReady bool, exit *store.Exit, now time.Time, spread float64) (wait time.Duration, again bool) {
 	switch p.Policy {
 	case store.RestartAlways:
 	case store.RestartOnFailure:
@@ -23,7 +23,7 @@ func retry(p store.Restart, before []time.Time, wasReady bool, exit *store.Exit,
 	default:
 		return 0, false
 	}
-	n := len(recent(before, p.Window, now))
+	n := len(Recent(before, p.Window, now))
 	if n >= p.Max {
 		return 0, false
 	}
@@ -39,8 +39,8 @@ func retry(p store.Restart, before []time.Time, wasReady bool, exit *store.Exit,
 	return wait - time.Duration(float64(wait)*spread/5), true
 }
 
-// recent returns the times that lie within window before now.
-func recent(times []time.Time, window time.Duration, now time.Time) []time.Time {
+// Recent returns the times that lie within window before now.
+func Recent(times []time.Time, window time.Duration, now time.Time) []time.Time {
 	n := 0
 	for n < len(times) && now.Sub(times[n]) > window {
 		n++

@@ -1,8 +1,11 @@
-package hive
+package errdefs
 
 import (
 	"errors"
 	"fmt"
+
+	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // Sentinel errors. They are wrapped with detail; test them with errors.Is.
@@ -48,6 +51,31 @@ func (e *InputError) Error() string {
 }
 
 func (e *InputError) Unwrap() error { return e.Kind }
+
+// BadField is a field with a wrong value. detail goes on after the field's name, as in
+// "is 0; expected an integer from 1 to 65535".
+func BadField(name, detail string) error {
+	return &InputError{Kind: ErrBadRequest, Field: name, Detail: detail}
+}
+
+// Causes of a job's context that has ended before the job.
+var (
+	// ErrCancelled: a caller has cancelled the job.
+	ErrCancelled = errors.New("cancelled on request")
+	// ErrClosing: hive closes; the next recovery decides what becomes of the job.
+	ErrClosing = errors.New("hive is closing")
+)
+
+// Failure is why a job has failed, on its way to the job's record.
+type Failure struct{ store.JobError }
+
+func (f *Failure) Error() string { return f.Code + ": " + f.Message }
+
+// Fail makes a Failure with one of the codes below. Its message becomes plain text: names
+// that anybody can choose are in it.
+func Fail(code, format string, args ...any) *Failure {
+	return &Failure{store.JobError{Code: code, Message: plain.Text(fmt.Sprintf(format, args...)), Log: []string{}}}
+}
 
 // The codes of a failed job.
 const (
