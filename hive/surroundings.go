@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/proc"
 	"rbeehive/hive/trust"
 	"rbeehive/store"
@@ -163,7 +164,7 @@ func (h *Hive) command(ctx context.Context, key string, argv []string, rec store
 	if err != nil {
 		return fail(CodeExecFailed, "%s: %v", key, err)
 	}
-	logLine(rec.Log, "%s: %s", key, strings.Join(argv, " "))
+	logs.Printf(rec.Log, "%s: %s", key, strings.Join(argv, " "))
 	res, err := proc.Run(ctx, proc.Command{
 		Argv: append([]string{program}, argv[1:]...), Env: env,
 		Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log,
@@ -178,7 +179,7 @@ func (h *Hive) command(ctx context.Context, key string, argv []string, rec store
 		return fail(CodeExecFailed, "%s: %v", key, err)
 	case res.Exit.Code == nil || *res.Exit.Code != 0:
 		f := fail(CodeExecFailed, "%s %s", key, describeExit(res.Exit))
-		f.Log = h.logs.lastLines(ctx, rec, logTail)
+		f.Log = h.logs.LastLines(ctx, rec.WorkerID, rec.Log, logTail)
 		return f
 	}
 	return nil
@@ -198,7 +199,7 @@ func (w *worker) stopCommand(ctx context.Context, p *proc.Process) {
 		err = w.h.command(ctx, "stop.command", rec.Spec.Stop.Command, rec, env)
 	}
 	if err != nil {
-		logLine(rec.Log, "%v", err)
+		logs.Printf(rec.Log, "%v", err)
 		w.h.cfg.Log.WithError(err).WithField("worker", rec.WorkerID).Warn("the stop command failed; the worker is ended by signals")
 		return
 	}

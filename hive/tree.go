@@ -26,7 +26,7 @@ func (h *Hive) treeOf(rec store.Worker, p *proc.Process) *proc.Tree {
 func (h *Hive) treeOfLease(l store.Lease) *proc.Tree {
 	rec := store.Worker{WorkerID: l.WorkerID, LeaseID: l.LeaseID, Identity: l.Identity, Cgroup: l.Cgroup, StampUID: l.StampUID}
 	if l.Kind == store.LeaseWorker {
-		rec.Log = h.logPath(l.WorkerID)
+		rec.Log = h.logs.Path(l.WorkerID)
 		if known, err := h.Worker(l.WorkerID); err == nil && known.WorkerID == l.WorkerID {
 			rec.Spec.User = known.Spec.User // of a lease that does not say as whom it was
 		}

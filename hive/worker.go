@@ -314,7 +314,7 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, looks int) (over
 		return false, false
 	}
 	f := fail(CodeNotReady, "it does not serve any more (live): %s", why)
-	f.Log = w.h.logs.lastLines(ctx, rec, logTail)
+	f.Log = w.h.logs.LastLines(ctx, rec.WorkerID, rec.Log, logTail)
 	w.reason = becauseLiveness
 	return true, w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f, live: true})
 }
@@ -453,7 +453,7 @@ func (f *follower) cancel() {
 // progress is a string that changes while the worker gets on: bytes of log and
 // CPU time of the whole tree, in tenths of a second.
 func (w *worker) progress(ctx context.Context) string {
-	size := w.h.logs.of(w.record()).length()
+	size := w.h.logs.Written(w.id(), w.record().Log)
 	cpu, err := w.tree().CPUTime(ctx)
 	if err != nil {
 		return "" // not known this time
