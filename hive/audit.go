@@ -39,7 +39,7 @@ func (h *Hive) audit() {
 				h.logUnlessClosing(err, "audit", "")
 			}
 			h.prune(h.ctx)
-			h.pruneLogs(h.ctx)
+			h.pruneLogs()
 		}
 	}
 }

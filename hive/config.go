@@ -11,6 +11,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 )
 
 // Shutdown says what happens to the workers when the daemon stops.
@@ -53,7 +54,7 @@ type Config struct {
 	// WorkersKeep is how long a dead worker's record and log stay, at least
 	// those of the last 50; default 24 h.
 	WorkersKeep time.Duration
-	Logs        LogsConfig
+	Logs        logs.Config // defaults: logs of 64 MiB with 3 rotated files, 2 GiB in all
 	Backup      BackupConfig
 	Models      ModelsConfig
 	// AuditInterval is how often records, processes and listeners are compared; default 30 s.
@@ -85,13 +86,6 @@ type JobsConfig struct {
 	MaxQueued   int           // unfinished jobs beyond it are refused; default 10,000
 	MaxQueueAge time.Duration // a job that waited longer over a restart is expired; default 10 m
 	StreamWait  time.Duration // longest life of an rbee stream of a running job; default 25 s
-}
-
-// LogsConfig bounds the logs of workers. Sizes are in bytes.
-type LogsConfig struct {
-	MaxSize  int64 // a log that is larger is rotated; at least LeastLogSize; default 64 MiB
-	Keep     int   // how many rotated files a log has; default 3
-	MaxTotal int64 // for the logs of all dead workers together; default 2 GiB
 }
 
 // ModelsConfig says where models are, and where they come from.
@@ -168,15 +162,15 @@ func (c *Config) complete() error {
 	case c.Log == nil:
 		return errors.New("hive: no logger given")
 	}
-	if c.Logs.MaxSize != 0 && c.Logs.MaxSize < LeastLogSize || c.Logs.Keep < 0 || c.Logs.MaxTotal < 0 {
-		return fmt.Errorf("hive: logs: %+v: MaxSize must be at least %d, the others not negative", c.Logs, LeastLogSize)
-	}
 	setDefault(&c.HiveID, "localhost")
 	setDefault(&c.Shutdown, ShutdownKeep)
 	setDefault(&c.AuditInterval, 30*time.Second)
 	setDefault(&c.HeartbeatEvery, time.Second)
 	setDefault(&c.Logs.MaxSize, 64<<20)
 	setDefault(&c.Logs.Keep, 3)
+	if err := c.Logs.Validate(); err != nil {
+		return fmt.Errorf("hive: logs: %w", err)
+	}
 	setDefault(&c.Models.Dir, filepath.Join(c.DataDir, "models"))
 	setDefault(&c.Ports.Range, alloc.Range{First: 8080, Last: 9999})
 	setDefault(&c.Ports.Policy, alloc.Lowest)

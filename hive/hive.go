@@ -17,6 +17,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/machine"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
@@ -59,7 +60,7 @@ type Hive struct {
 	feed     feed
 	lines    lines
 	volatile volatile
-	logs     *logs
+	logs     *logs.Dir
 	metrics  *metrics
 	devices  *machine.Inventory
 	beats    *telemetry
@@ -136,7 +137,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		doctors: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
 		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, opening: map[string]opening{}, begun: map[string]bool{},
 		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
-		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
+		logs: logs.New(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
 	}
 	if err := h.countJobs(); err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -190,7 +191,7 @@ func machineID() string {
 // go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
 	h.spawnGoroutine(h.audit)
-	h.spawnGoroutine(h.keepLogs)
+	h.spawnGoroutine(h.rotateLogs)
 	h.spawnGoroutine(h.pruneOften)
 	h.spawnGoroutine(h.backUpOften)
 	h.spawnGoroutine(h.tidyModels)

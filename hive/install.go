@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"rbeehive/hive/catalog"
@@ -199,7 +200,7 @@ func typeFailure(what string, err error) error {
 	if in, ok := errors.AsType[*InputError](err); ok {
 		return fail(CodeConflict, "%s: %s", what, in.Detail)
 	}
-	if noRoom(err) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: %s: %w", store.ErrDiskFull, what, err)
 	}
 	return fail(CodeInternal, "%s: %v", what, err)

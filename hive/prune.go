@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -109,7 +108,7 @@ func (h *Hive) bury(rec store.Worker) bool {
 	})
 	if err == nil && gone {
 		h.forget(rec.WorkerID)
-		h.removeLog(rec)
+		h.logs.Remove(rec.WorkerID)
 	}
 	if err != nil {
 		h.logUnlessClosing(err, "remove a dead worker's record", rec.WorkerID)
@@ -181,10 +180,6 @@ func (h *Hive) oldJobs(b *batch) (old []string, err error) {
 		old = append(old, job.JobID)
 	}
 	return old, nil
-}
-
-func (h *Hive) logPath(workerID string) string {
-	return filepath.Join(h.cfg.DataDir, "logs", workerID+".log")
 }
 
 func sortByEnd(recs []store.Worker) {

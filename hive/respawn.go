@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"rbeehive/alloc"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -55,7 +56,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	if out.exit != nil {
 		rec.Exit = out.exit
 	}
-	logLine(rec.Log, "ended %s: %s; the next start is in %s", now.UTC().Format(time.RFC3339), out.reason, wait.Round(time.Millisecond))
+	logs.Printf(rec.Log, "ended %s: %s; the next start is in %s", now.UTC().Format(time.RFC3339), out.reason, wait.Round(time.Millisecond))
 	err := w.h.settle(func(b *batch) error {
 		if err := b.setHolder(rec); err != nil {
 			return err
@@ -203,7 +204,7 @@ func (w *worker) startAgain(ctx context.Context, out outcome) error {
 		return fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
 	}
 	id := embodied(&rec, gated)
-	logLine(rec.Log, "started again, pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
+	logs.Printf(rec.Log, "started again, pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
 	err = h.settle(func(b *batch) error {
 		if err := b.setHolder(rec); err != nil {
 			return err

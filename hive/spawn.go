@@ -15,6 +15,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -115,7 +116,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 	if rec.WorkerID == "" {
 		rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
 	}
-	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, h.logPath(rec.WorkerID)
+	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, h.logs.Path(rec.WorkerID)
 	env, err := h.prepare(ctx, typ, &rec)
 	if err == nil {
 		err = h.beforeStart(ctx, typ, rec, env)
@@ -125,7 +126,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		dropLog(rec)
 		return nil, err
 	}
-	defer h.logs.starts(rec.WorkerID)()
+	defer h.logs.Claim(rec.WorkerID)()
 	gated, err := proc.Start(h.procSpec(rec, env))
 	if err != nil {
 		res.Abandon()
@@ -133,7 +134,7 @@ func (h *Hive) spawn(ctx context.Context, j *job, typ *catalog.Type, rec store.W
 		return nil, fail(CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
 	}
 	id := embodied(&rec, gated)
-	logLine(rec.Log, "started pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
+	logs.Printf(rec.Log, "started pid %d port %d %s", id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
 	defer h.opens(rec)()
 	if err := h.recordSpawn(ctx, j, res, rec); err != nil {
 		gated.Abort()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rbeehive/alloc/sockets"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -123,7 +124,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) bool {
 // attend to.
 func (w *worker) giveUp(ctx context.Context, f *failure) bool {
 	rec := w.record()
-	f.Log = w.h.logs.lastLines(ctx, rec, logTail)
+	f.Log = w.h.logs.LastLines(ctx, rec.WorkerID, rec.Log, logTail)
 	w.reason = becauseNotReady
 	return w.bringDown(ctx, outcome{then: thenRetry, reason: f.Message, jobID: rec.JobID, failure: f})
 }
@@ -241,7 +242,7 @@ func (w *worker) died(ctx context.Context) bool {
 	if rec.ReadyAt != nil {
 		f = fail(CodeExitedEarly, "%s", describeExit(exit))
 	}
-	f.Log = w.h.logs.lastLines(ctx, rec, logTail)
+	f.Log = w.h.logs.LastLines(ctx, rec.WorkerID, rec.Log, logTail)
 	rest := w.endRest(ctx)
 	if ctx.Err() != nil {
 		return false
@@ -448,5 +449,5 @@ func logExit(rec store.Worker) {
 	if rec.Identity != nil {
 		pid = rec.Identity.PID
 	}
-	logLine(rec.Log, "exited pid %d port %d %s: %s", pid, rec.Port, rec.EndedAt.UTC().Format(time.RFC3339), what)
+	logs.Printf(rec.Log, "exited pid %d port %d %s: %s", pid, rec.Port, rec.EndedAt.UTC().Format(time.RFC3339), what)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/httpapi/wire"
 )
 
@@ -44,7 +44,7 @@ func chatter() int {
 func TestALogIsFollowedOverRotations(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
-	r := newRig(t, rigOptions{logs: hive.LogsConfig{MaxSize: 1 << 20, Keep: 100}},
+	r := newRig(t, rigOptions{logs: logs.Config{MaxSize: 1 << 20, Keep: 100}},
 		catalog.Entry{Name: "chatter", Command: []string{self, "chatter"}})
 	job := r.do(`{"operation":"worker_spawn","worker":"chatter","wait":"started"}`)
 	require.Equal(t, "succeeded", job.State, "%+v", job.Error)

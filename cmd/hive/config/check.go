@@ -17,6 +17,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/queen"
 )
@@ -79,7 +80,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 			Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
 			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
 		},
-		Logs:   hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
+		Logs:   logs.Config{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
 		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
@@ -297,14 +298,14 @@ func (l *loader) checkModels(s *settings, c *Config) error {
 }
 
 func (l *loader) checkLogs(s *settings, _ *Config) error {
-	if s.Logs.MaxSize < hive.LeastLogSize {
-		return l.fail("logs.max_size", "%v: expected at least %v", s.Logs.MaxSize, size(hive.LeastLogSize))
+	if s.Logs.MaxSize < logs.MinSize {
+		return l.fail("logs.max_size", "%v: expected at least %v", s.Logs.MaxSize, size(logs.MinSize))
 	}
 	if s.Logs.Keep < 1 {
 		return l.fail("logs.keep", "%d: expected at least 1", s.Logs.Keep)
 	}
-	if s.Logs.MaxTotal < hive.LeastLogSize {
-		return l.fail("logs.max_total", "%v: expected at least %v", s.Logs.MaxTotal, size(hive.LeastLogSize))
+	if s.Logs.MaxTotal < logs.MinSize {
+		return l.fail("logs.max_total", "%v: expected at least %v", s.Logs.MaxTotal, size(logs.MinSize))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/store/plain"
 )
 
@@ -56,7 +57,7 @@ type Config struct {
 	WorkerUser    string // whom workers run as unless their entry says it; empty: as hive does
 	AuditInterval time.Duration
 	Orphans       hive.Orphans
-	Logs          hive.LogsConfig
+	Logs          logs.Config
 	Backup        hive.BackupConfig
 	Models        hive.ModelsConfig
 	TakeOver      bool

@@ -22,6 +22,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 )
 
 func TestMain(m *testing.M) {
@@ -96,7 +97,7 @@ func TestDefaults(t *testing.T) {
 		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
 		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
-		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30}, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
+		Logs: logs.Config{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30}, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
 		Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
@@ -171,7 +172,7 @@ workers:
 		},
 		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
 		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
-		Logs:     hive.LogsConfig{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
+		Logs:     logs.Config{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
 		Backup:   hive.BackupConfig{Keep: 3},
 		Models:   hive.ModelsConfig{Dir: "/models", Endpoint: "https://mirror.lan/hf"},
 		LogLevel: "debug", LogFormat: "json",
@@ -250,7 +251,7 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 	require.Equal(t, time.Hour, c.Jobs.Retention)
 	require.Equal(t, 2*time.Hour, c.WorkersKeep)
 	require.Equal(t, 5*time.Second, c.AuditInterval)
-	require.Equal(t, hive.LogsConfig{MaxSize: 128 << 10, Keep: 1, MaxTotal: 1 << 40}, c.Logs)
+	require.Equal(t, logs.Config{MaxSize: 128 << 10, Keep: 1, MaxTotal: 1 << 40}, c.Logs)
 }
 
 func TestSizes(t *testing.T) {

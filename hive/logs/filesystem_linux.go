@@ -1,4 +1,4 @@
-package hive
+package logs
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func collapseHead(f *os.File, n int64) error {
 // taken away; 0: it cannot. ext4, xfs and f2fs can; tmpfs, btrfs, zfs and network file
 // systems cannot. The unit is a multiple of what the file system needs.
 func collapseUnit(dir string) int64 {
-	name := filepath.Join(dir, "probe.log.new") // if hive is killed right here it goes as a stray
+	name := filepath.Join(dir, "probe.log.new") // if hive is killed right here it goes as an orphan
 	_ = os.Remove(name)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600) //nolint:gosec // in hive's own directory, and made by this open
 	if err != nil {
@@ -40,8 +40,8 @@ func collapseUnit(dir string) int64 {
 	if unix.Fstatfs(int(f.Fd()), &st) != nil {
 		return 0
 	}
-	unit := max(LeastLogSize, st.Bsize)
-	if unit > 1<<20 || unit%LeastLogSize != 0 {
+	unit := max(MinSize, st.Bsize)
+	if unit > 1<<20 || unit%MinSize != 0 {
 		return 0
 	}
 	second := bytes.Repeat([]byte{2}, int(unit))
@@ -55,38 +55,38 @@ func collapseUnit(dir string) int64 {
 	return unit
 }
 
-// nextData returns the first place from at on that is in no hole (lseek(2), SEEK_DATA,
+// nextData returns the first position from at on that is in no hole (lseek(2), SEEK_DATA,
 // Linux 3.1); below 0 if only a hole is left, or the file ends before. Where the file
 // system does not tell, that is at.
 func nextData(f *os.File, at int64) int64 {
-	place, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+	pos, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
 		return -1
 	}
 	if err != nil {
 		return at
 	}
-	return place
+	return pos
 }
 
-// nextHole returns the first place from at on that is in a hole, the end of the file
+// nextHole returns the first position from at on that is in a hole, the end of the file
 // being one. Where the file system does not tell, that is beyond every file.
 func nextHole(f *os.File, at int64) int64 {
-	place, err := unix.Seek(int(f.Fd()), at, unix.SEEK_HOLE)
+	pos, err := unix.Seek(int(f.Fd()), at, unix.SEEK_HOLE)
 	if err != nil {
 		return math.MaxInt64
 	}
-	return place
+	return pos
 }
 
-// mostHoles bounds the search for holes.
-const mostHoles = 1000
+// maxHoles bounds the search for holes.
+const maxHoles = 1000
 
 // dataIn returns where the first data of a file before end begins, and how much of what
 // is there is data and not a hole. Where the file system does not tell, all of it is.
 func dataIn(f *os.File, end int64) (first, amount int64) {
 	first, at := end, int64(0)
-	for range mostHoles {
+	for range maxHoles {
 		data := nextData(f, at)
 		if data < 0 || data >= end {
 			return first, amount
@@ -106,9 +106,9 @@ func allocated(fi os.FileInfo) int64 {
 	return fi.Size()
 }
 
-// freeIn is what an unprivileged user could still write to the file system of
+// freeSpace is what an unprivileged user could still write to the file system of
 // dir. It is not known of one without a size, which is not limited by one.
-func freeIn(dir string) (free int64, known bool) {
+func freeSpace(dir string) (free int64, known bool) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil || st.Blocks == 0 {
 		return 0, false

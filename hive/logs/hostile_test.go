@@ -1,18 +1,14 @@
-package hive_test
+package logs_test
 
 import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"rbeehive/hive"
-	"rbeehive/hive/catalog"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -29,13 +25,6 @@ func (d *logDir) grow(t *testing.T, size int64) {
 		skip(t, "the file system takes no file of "+time.Duration(size).String())
 	}
 	require.NoError(t, err)
-}
-
-// soon is a context for what must not take long, whatever the log is like.
-func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // room is what the log and all that was moved out of it take on the disk.
@@ -55,33 +44,10 @@ func (d *logDir) room() (bytes int64) {
 // tail is the last lines as somebody gets them who asks for them.
 func (d *logDir) tail(t testing.TB, lines int) string {
 	t.Helper()
-	r, err := d.Open(soon(t), "w", lines)
+	r, err := d.Open(soon(t), "w", d.path, lines)
 	require.NoError(t, err)
 	defer r.Close()
 	return restOf(t, r)
-}
-
-// disks runs a test on the file system of the tests and on a tmpfs, which finds holes
-// in another way.
-func disks(t *testing.T, test func(t *testing.T, dir string)) {
-	name, _, _ := strings.Cut(t.Name(), "/")
-	if os.Getenv(smallDisk) != "" {
-		test(t, mountSmall(t, "tmpfs"))
-		return
-	}
-	t.Run("as it is", func(t *testing.T) { test(t, t.TempDir()) })
-	t.Run("tmpfs", func(t *testing.T) {
-		if os.Geteuid() != 0 {
-			skip(t, "mounting a file system needs root")
-		}
-		self, err := os.Executable()
-		require.NoError(t, err)
-		cmd := exec.CommandContext(t.Context(), self, "-test.run", "^"+name+"$")
-		cmd.Env = append(os.Environ(), smallDisk+"=tmpfs")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS} // the mount goes with the child
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	})
 }
 
 // A worker of another user owns its log, and can make it 8 TiB for nothing: what was
@@ -93,7 +59,7 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		d.grow(t, huge)
 		require.Empty(t, d.tail(t, 1), "nothing but a hole")
 		require.Empty(t, d.tail(t, -1))
-		require.Empty(t, d.LastLines(soon(t), "w", 5))
+		require.Empty(t, d.LastLines(soon(t), "w", d.path, 5))
 
 		require.NoError(t, d.file.Truncate(0))
 		d.write(4 << 10)
@@ -101,7 +67,7 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		require.Equal(t, numbered(d.next-1), d.tail(t, 1), "the hole is at the end")
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, -1))))
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, 1000))))
-		require.Equal(t, []string{strings.TrimSpace(numbered(d.next - 1))}, d.LastLines(soon(t), "w", 1))
+		require.Equal(t, []string{strings.TrimSpace(numbered(d.next - 1))}, d.LastLines(soon(t), "w", d.path, 1))
 
 		before := d.next
 		d.write(4 << 10) // appended, behind the hole
@@ -109,33 +75,8 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		require.Equal(t, upTo(before-3, d.next), sequence(numbersOf(t, d.tail(t, d.next-before+3))), "over the hole")
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, -1))))
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, 1000))))
-		require.GreaterOrEqual(t, len(d.LastLines(soon(t), "w", 100)), d.next-before)
+		require.GreaterOrEqual(t, len(d.LastLines(soon(t), "w", d.path, 100)), d.next-before)
 	})
-}
-
-// The whole way: a worker of another user stretches its log and ends. Its last words are
-// in the error, on both sides of the hole, without what they would do to a terminal.
-func TestAWorkerOfAnotherUserStretchesItsLog(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		skip(t, "only root starts workers as other users")
-	}
-	r := newRig(t, 1, catalog.Entry{Name: "hog", User: "nobody", Command: []string{
-		"/bin/sh", "-c", `echo first; truncate -s 8T /proc/self/fd/1 || echo no; printf '\033[31mlast\033[0m \033]0;x\007\n'; exit 3`, "{{.Port}}",
-	}})
-	r.open()
-	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "hog"})
-	require.Equal(t, hive.CodeExitedEarly, job.Error.Code, "%+v", job.Error)
-	require.Equal(t, []string{"first", `last \x1b]0;x\x07`}, job.Error.Log)
-	w := r.h.Workers()[0]
-	fi, err := os.Stat(w.Log)
-	require.NoError(t, err)
-	require.Greater(t, fi.Size(), int64(huge))
-	require.EqualValues(t, 65534, fi.Sys().(*syscall.Stat_t).Uid, "it is its own")
-	log, err := r.h.OpenLog(soon(t), w.WorkerID, 2)
-	require.NoError(t, err)
-	defer log.Close()
-	require.Regexp(t, `^[^\n]*last[^\n]*\n--- hive: (exited|ended) [^\n]*\n$`, restOf(t, log))
 }
 
 // Rotation neither copies a hole nor counts it.
@@ -148,26 +89,26 @@ func TestRotationOfALogThatIsOneLargeHole(t *testing.T) {
 				d = newLogDir(t, dir, 3)
 			}
 			prepare(d)
-			d.write(leastLog / 2)
+			d.write(minSize / 2)
 			d.grow(t, huge)
-			require.NoError(t, d.Rotate(soon(t), "w"))
+			require.NoError(t, d.RotateLog(soon(t), "w"))
 			require.EqualValues(t, huge, d.size(""), "%s: it is not too large", name)
 			require.EqualValues(t, -1, d.size(".1"))
 
-			d.write(leastLog) // too large now, with a hole in the middle
-			require.NoError(t, d.Rotate(soon(t), "w"))
+			d.write(minSize) // too large now, with a hole in the middle
+			require.NoError(t, d.RotateLog(soon(t), "w"))
 			require.Less(t, d.size(""), int64(huge), name)
-			require.LessOrEqual(t, d.room(), int64(4*leastLog), name)
+			require.LessOrEqual(t, d.room(), int64(4*minSize), name)
 			require.Contains(t, d.tail(t, 2), numbered(d.next-1), name) // hive's own line may be the last
 
-			d.write(3 * leastLog) // with a hole at the end
+			d.write(3 * minSize) // with a hole at the end
 			d.grow(t, huge)
 			for range 3 {
-				require.NoError(t, d.Rotate(soon(t), "w"))
-				d.write(leastLog * 3 / 2)
+				require.NoError(t, d.RotateLog(soon(t), "w"))
+				d.write(minSize * 3 / 2)
 			}
-			require.NoError(t, d.Rotate(soon(t), "w"))
-			require.LessOrEqual(t, d.room(), int64(8*leastLog), name)
+			require.NoError(t, d.RotateLog(soon(t), "w"))
+			require.LessOrEqual(t, d.room(), int64(8*minSize), name)
 			require.Contains(t, d.tail(t, 2), numbered(d.next-1), name)
 			for _, suffix := range []string{"", ".1", ".2", ".3"} {
 				require.NoError(t, errors.Join(os.RemoveAll(d.path+suffix)))
@@ -182,16 +123,16 @@ func TestRotationOfALogWithRoomSetAside(t *testing.T) {
 	for mode, how := range map[string]uint32{"as its size": 0, "beyond its end": unix.FALLOC_FL_KEEP_SIZE} {
 		t.Run(mode, func(t *testing.T) {
 			modes(t, func(t *testing.T, d *logDir) {
-				d.write(leastLog / 2)
+				d.write(minSize / 2)
 				if err := unix.Fallocate(int(d.file.Fd()), how, 0, 64<<20); errors.Is(err, unix.EOPNOTSUPP) {
 					skip(t, "the file system sets no room aside")
 				} else {
 					require.NoError(t, err)
 				}
 				require.Greater(t, d.room(), int64(60<<20))
-				require.NoError(t, d.Rotate(soon(t), "w"))
-				require.LessOrEqual(t, d.room(), int64(4*leastLog))
-				d.write(leastLog / 4)
+				require.NoError(t, d.RotateLog(soon(t), "w"))
+				require.LessOrEqual(t, d.room(), int64(4*minSize))
+				d.write(minSize / 4)
 				require.Equal(t, numbered(d.next-1), d.tail(t, 1))
 				if how != 0 {
 					require.Equal(t, upTo(0, d.next), d.read(-1), "nothing was lost")
@@ -209,16 +150,16 @@ func TestRotationOfALogThatIsStretchedMeanwhile(t *testing.T) {
 		var worker sync.WaitGroup
 		worker.Go(func() {
 			for n := int64(0); ctx.Err() == nil; n++ {
-				_ = d.file.Truncate([]int64{huge, 2 * leastLog, 0, huge / 2}[n%4])
+				_ = d.file.Truncate([]int64{huge, 2 * minSize, 0, huge / 2}[n%4])
 				_, _ = d.file.WriteString(strings.Repeat(numbered(0), 256))
 			}
 		})
 		for range 100 {
-			if err := d.Rotate(ctx, "w"); err != nil {
+			if err := d.RotateLog(ctx, "w"); err != nil {
 				require.NotErrorIs(t, err, context.DeadlineExceeded)
 			}
-			require.LessOrEqual(t, d.room(), int64(100*leastLog))
-			r, err := d.Open(ctx, "w", 3)
+			require.LessOrEqual(t, d.room(), int64(100*minSize))
+			r, err := d.Open(ctx, "w", d.path, 3)
 			require.NoError(t, err)
 			for _, err := range r.Rest(ctx) {
 				require.NoError(t, err)
@@ -239,15 +180,15 @@ func TestTheSearchForLinesHasAnEnd(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NotEmpty(t, d.tail(t, 10))
-	require.NotEmpty(t, d.LastLines(soon(t), "w", 3))
+	require.NotEmpty(t, d.LastLines(soon(t), "w", d.path, 3))
 
 	require.NoError(t, d.file.Truncate(0))
-	_, err := d.file.WriteString(strings.Repeat("x", 100*leastLog))
+	_, err := d.file.WriteString(strings.Repeat("x", 100*minSize))
 	require.NoError(t, err)
 	for _, lines := range []int{1, 1000, -1} {
-		require.Len(t, d.tail(t, lines), 8*leastLog, "%d lines: what rotation leaves, and the newest of it", lines)
+		require.Len(t, d.tail(t, lines), 8*minSize, "%d lines: what rotation leaves, and the newest of it", lines)
 	}
-	line := d.LastLines(soon(t), "w", 20)
+	line := d.LastLines(soon(t), "w", d.path, 20)
 	require.Len(t, line, 1)
 	require.LessOrEqual(t, len(line[0]), 16<<10)
 }
@@ -265,14 +206,14 @@ func reopened(t *testing.T, d *logDir) *os.File {
 func TestReadingALogEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
-	d.write(4 * leastLog)
+	d.write(4 * minSize)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := d.Open(gone, "w", 1000)
+	_, err := d.Open(gone, "w", d.path, 1000)
 	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, d.LastLines(gone, "w", 3))
+	require.Empty(t, d.LastLines(gone, "w", d.path, 3))
 
-	r, err := d.Open(t.Context(), "w", -1)
+	r, err := d.Open(t.Context(), "w", d.path, -1)
 	require.NoError(t, err)
 	defer r.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -295,21 +236,21 @@ func TestReadingALogEndsWithItsContext(t *testing.T) {
 func TestReadingALogThatGoesOn(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
-	d.write(leastLog)
-	r, err := d.Open(t.Context(), "w", -1)
+	d.write(minSize)
+	r, err := d.Open(t.Context(), "w", d.path, -1)
 	require.NoError(t, err)
 	defer r.Close()
 	size, grown := 0, 0
 	for block, err := range r.Rest(soon(t)) {
 		require.NoError(t, err)
 		size += len(block)
-		d.write(leastLog)
-		grown += leastLog
+		d.write(minSize)
+		grown += minSize
 	}
-	require.Equal(t, leastLog, size)
+	require.Equal(t, minSize, size)
 	require.Len(t, restOf(t, r), grown, "the rest is for the next time")
 
-	d.write(leastLog)
+	d.write(minSize)
 	rounds := 0
 	for _, err := range r.Rest(soon(t)) {
 		require.NoError(t, err)
@@ -325,15 +266,15 @@ func TestReadingALogThatGoesOn(t *testing.T) {
 func TestALogWithALease(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
-	d.write(leastLog * 3 / 2)
+	d.write(minSize * 3 / 2)
 	if _, err := unix.FcntlInt(d.file.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		skip(t, "the file system knows no leases: "+err.Error())
 	}
 	begun := time.Now()
-	_, err := d.Open(t.Context(), "w", 1)
+	_, err := d.Open(t.Context(), "w", d.path, 1)
 	require.ErrorContains(t, err, "has a lease on it")
-	require.ErrorContains(t, d.Rotate(t.Context(), "w"), "has a lease on it")
-	require.Empty(t, d.LastLines(t.Context(), "w", 1))
+	require.ErrorContains(t, d.RotateLog(t.Context(), "w"), "has a lease on it")
+	require.Empty(t, d.LastLines(t.Context(), "w", d.path, 1))
 	require.Less(t, time.Since(begun), 5*time.Second, "a lease is broken after 45 s")
 	_, err = unix.FcntlInt(d.file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 	require.NoError(t, err)
@@ -355,18 +296,18 @@ func TestOneLogDoesNotDecideForOthers(t *testing.T) {
 	if err != nil || flags&fsExtents == 0 {
 		skip(t, "the file system has no files without extents")
 	}
-	d.write(3 * leastLog)
-	require.Error(t, d.Rotate(t.Context(), "w"), "it is tried")
+	d.write(3 * minSize)
+	require.Error(t, d.RotateLog(t.Context(), "w"), "it is tried")
 	d.rotate()
-	require.LessOrEqual(t, d.size(""), int64(leastLog))
+	require.LessOrEqual(t, d.size(""), int64(minSize))
 	require.Contains(t, d.tail(t, 2), numbered(d.next-1)) // hive's own line is the last
 
-	other := &logDir{TB: t, Logs: d.Logs, path: strings.Replace(d.path, "w.log", "v.log", 1)}
+	other := &logDir{TB: t, Dir: d.Dir, path: strings.Replace(d.path, "w.log", "v.log", 1)}
 	other.file, err = os.Create(other.path)
 	require.NoError(t, err)
 	defer other.file.Close()
-	other.write(3 * leastLog)
-	require.NoError(t, other.Rotate(t.Context(), "v"))
+	other.write(3 * minSize)
+	require.NoError(t, other.RotateLog(t.Context(), "v"))
 	require.FileExists(t, other.path+".2", "it was not copied and cut, which makes one")
 }
 

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package hive
+package logs
 
 import (
 	"errors"
@@ -20,4 +20,4 @@ func allocated(fi os.FileInfo) int64 { return fi.Size() }
 
 func dataIn(_ *os.File, end int64) (first, amount int64) { return 0, end }
 
-func freeIn(string) (free int64, known bool) { return 0, false }
+func freeSpace(string) (free int64, known bool) { return 0, false }

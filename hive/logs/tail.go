@@ -1,4 +1,4 @@
-package hive
+package logs
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"rbeehive/store"
 	"rbeehive/store/plain"
 )
 
@@ -17,8 +16,8 @@ import (
 const holeCost = 4 << 10
 
 // seekLines goes to where the last lines begin; below 0: to where all begins.
-func (r *LogReader) seekLines(ctx context.Context, lines int) error {
-	all, err := r.spans()
+func (r *Reader) seekLines(ctx context.Context, lines int) error {
+	all, err := r.segments()
 	if err != nil {
 		return err
 	}
@@ -31,45 +30,45 @@ func (r *LogReader) seekLines(ctx context.Context, lines int) error {
 		return nil
 	}
 	rotated := all[len(all)-1].begin - all[0].begin // hive itself has made these
-	return r.back(ctx, all, lines, r.most+rotated)
+	return r.seekBack(ctx, all, lines, r.limit+rotated)
 }
 
 // seekAll goes to the beginning, or where the log has far more than rotation leaves in
 // it, to that much before the end.
-func (r *LogReader) seekAll(all []piece) {
+func (r *Reader) seekAll(all []segment) {
 	live := all[len(all)-1]
 	r.pos = all[0].begin
-	if _, amount := dataIn(r.live, live.end-live.begin); amount > r.most {
-		r.pos = live.end - r.most
+	if _, amount := dataIn(r.live, live.end-live.begin); amount > r.limit {
+		r.pos = live.end - r.limit
 	}
 }
 
-// back goes back from the end of spans over so many lines, and over at most so many
+// seekBack goes back from the end of segments over so many lines, and over at most limit
 // bytes: a line may be as long as its worker likes.
-func (r *LogReader) back(ctx context.Context, spans []piece, lines int, most int64) error {
-	block, ended := make([]byte, min(logBlock, most)), false
-	for _, span := range slices.Backward(spans) {
-		for at := span.end; at > span.begin; at = r.pos {
+func (r *Reader) seekBack(ctx context.Context, segments []segment, lines int, limit int64) error {
+	block, ended := make([]byte, min(readBlock, limit)), false
+	for _, s := range slices.Backward(segments) {
+		for at := s.end; at > s.begin; at = r.pos {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			part := block[:min(at-span.begin, int64(len(block)), most)]
+			part := block[:min(at-s.begin, int64(len(block)), limit)]
 			from := at - int64(len(part))
-			if whole, err := r.fill(part, from); err != nil || !whole { // what is older has just been removed
+			if whole, err := r.readFull(part, from); err != nil || !whole { // what is older has just been removed
 				return err
 			}
 			r.pos = from
 			text := bytes.TrimLeft(part, "\x00")
-			most -= int64(len(text) + min(len(part)-len(text), holeCost))
+			limit -= int64(len(text) + min(len(part)-len(text), holeCost))
 			var begin int
 			if begin, lines, ended = countBack(part, lines, ended); lines == 0 {
 				r.pos = from + int64(begin)
 				return nil
 			}
 			if len(text) == 0 {
-				r.pos = max(r.pastHole(from), span.begin)
+				r.pos = max(r.pastHole(from), s.begin)
 			}
-			if most <= 0 {
+			if limit <= 0 {
 				return nil
 			}
 		}
@@ -95,26 +94,26 @@ func countBack(part []byte, lines int, ended bool) (begin, left int, stillEnded 
 	return 0, lines, ended
 }
 
-// pastHole goes back over the hole before a place; the place itself if there is none.
-func (r *LogReader) pastHole(pos int64) int64 {
-	place := pos
-	_ = r.in(pos-1, func(file *os.File, span piece, from int64) error { // an error comes again when it is read
+// pastHole goes back over the hole before a position; pos itself if there is none.
+func (r *Reader) pastHole(pos int64) int64 {
+	start := pos
+	_ = r.withSegment(pos-1, func(file *os.File, s segment, from int64) error { // an error comes again when it is read
 		if from == pos-1 {
-			place = span.begin + endOfData(file, pos-span.begin)
+			start = s.begin + endOfData(file, pos-s.begin)
 		}
 		return nil
 	})
-	return place
+	return start
 }
 
-// fill reads all of p from a place, holes as the zeros that they are, and reports
+// readFull reads all of p from a position, holes as the zeros that they are, and reports
 // whether it is still there.
-func (r *LogReader) fill(p []byte, from int64) (whole bool, err error) {
+func (r *Reader) readFull(p []byte, from int64) (whole bool, err error) {
 	for len(p) > 0 {
 		n := 0
-		err := r.in(from, func(file *os.File, span piece, at int64) (err error) {
+		err := r.withSegment(from, func(file *os.File, s segment, at int64) (err error) {
 			if at == from {
-				n, err = file.ReadAt(p[:min(int64(len(p)), span.end-at)], at-span.begin)
+				n, err = file.ReadAt(p[:min(int64(len(p)), s.end-at)], at-s.begin)
 			}
 			return noEOF(err)
 		})
@@ -126,25 +125,26 @@ func (r *LogReader) fill(p []byte, from int64) (whole bool, err error) {
 	return true, nil
 }
 
-// lastLines returns up to n last lines of a worker's own output, for the error
-// of a failed start: plain text, without the colours of a terminal.
-func (l *logs) lastLines(ctx context.Context, rec store.Worker, n int) []string {
-	const most = 16 << 10
+// LastLines returns up to n last lines of a worker's own output, for the error of a
+// failed start: plain text, without the colours of a terminal. They come from the last
+// 16 KiB. It does not wait; what cannot be read is left out.
+func (d *Dir) LastLines(ctx context.Context, id, path string, n int) []string {
+	const limit = 16 << 10
 	lines := []string{}
-	r, err := l.open(rec)
+	r, err := d.open(id, path)
 	if err != nil {
 		return lines
 	}
 	defer r.Close()
-	all, err := r.spans()
-	if err != nil || r.back(ctx, all, math.MaxInt, most) != nil {
+	all, err := r.segments()
+	if err != nil || r.seekBack(ctx, all, math.MaxInt, limit) != nil {
 		return lines
 	}
 	inside := r.pos > all[0].begin // in the middle of a line, or at the beginning of one
 	var raw []byte
 	for block, err := range r.Rest(ctx) {
 		raw = append(raw, block...)
-		if err != nil || len(raw) >= most { // what could be read will do, and more than that is of now
+		if err != nil || len(raw) >= limit { // what could be read will do, and more than that is of now
 			break
 		}
 	}
@@ -154,7 +154,7 @@ func (l *logs) lastLines(ctx context.Context, rec store.Worker, n int) []string 
 	for line := range strings.Lines(string(raw)) {
 		line = strings.Trim(strings.TrimRight(line, "\r\n"), "\x00") // what is left at the edge of a hole
 		line = plain.Text(plain.Uncoloured(line))
-		if line != "" && !strings.HasPrefix(line, "--- hive: ") {
+		if line != "" && !strings.HasPrefix(line, linePrefix) {
 			lines = append(lines, line)
 		}
 	}

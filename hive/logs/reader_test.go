@@ -1,4 +1,4 @@
-package hive_test
+package logs_test
 
 import (
 	"fmt"
@@ -10,25 +10,23 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"rbeehive/hive"
 )
 
 func TestTheLastLinesReachIntoRotatedFiles(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, d *logDir) {
-		d.write(leastLog * 3 / 2)
+		d.write(minSize * 3 / 2)
 		d.rotate()
-		d.write(leastLog)
+		d.write(minSize)
 		d.rotate()
-		per := leastLog / 64
+		per := minSize / 64
 		for _, lines := range []int{0, 1, 2, per / 2, per - 1, per, per + 1, 2 * per, d.next - 1, d.next, d.next + 1} {
 			require.Equal(t, upTo(max(0, d.next-lines), d.next), d.read(lines), lines)
 		}
 		require.Equal(t, upTo(0, d.next), d.read(-1))
 		_, err := d.file.WriteString("unfinished")
 		require.NoError(t, err)
-		r, err := d.Open(d.Context(), "w", 2)
+		r, err := d.Open(d.Context(), "w", d.path, 2)
 		require.NoError(t, err)
 		defer r.Close()
 		got, err := io.ReadAll(r)
@@ -71,7 +69,7 @@ func TestLastLines(t *testing.T) {
 					}
 					require.NoError(t, os.WriteFile(name, []byte(part), 0o600))
 				}
-				r, err := d.Open(d.Context(), "w", c.lines)
+				r, err := d.Open(d.Context(), "w", d.path, c.lines)
 				require.NoError(t, err)
 				defer r.Close()
 				got, err := io.ReadAll(r)
@@ -86,34 +84,34 @@ func TestLastLines(t *testing.T) {
 func TestLastLinesOfAFailedStart(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
-	require.Empty(t, d.LastLines(d.Context(), "w", 3))
-	require.Empty(t, d.LastLines(d.Context(), "nobody", 3))
+	require.Empty(t, d.LastLines(d.Context(), "w", d.path, 3))
+	require.Empty(t, d.LastLines(d.Context(), "nobody", d.Path("nobody"), 3))
 	_, err := d.file.WriteString("--- hive: started\n\x1b[1;36mone\x1b[0m\r\n\ntwo\xff\n")
 	require.NoError(t, err)
-	require.Equal(t, []string{"one", `two\xff`}, d.LastLines(d.Context(), "w", 3))
+	require.Equal(t, []string{"one", `two\xff`}, d.LastLines(d.Context(), "w", d.path, 3))
 	require.NoError(t, os.Rename(d.path, d.path+".1"))
 	require.NoError(t, os.WriteFile(d.path, nil, 0o600))
 	d.again(3)
-	require.Equal(t, []string{`two\xff`}, d.LastLines(d.Context(), "w", 1), "the log itself is empty")
+	require.Equal(t, []string{`two\xff`}, d.LastLines(d.Context(), "w", d.path, 1), "the log itself is empty")
 	require.NoError(t, os.WriteFile(d.path, []byte(strings.Repeat("three\n", 10_000)), 0o600))
-	require.Equal(t, []string{"three", "three"}, d.LastLines(d.Context(), "w", 2))
+	require.Equal(t, []string{"three", "three"}, d.LastLines(d.Context(), "w", d.path, 2))
 }
 
 // A reader that is in the middle when the log is rotated, as often as can be.
 func TestReadingWhileTheLogIsRotated(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, d *logDir) {
-		d.write(leastLog / 2)
-		fast, err := d.Open(d.Context(), "w", -1)
+		d.write(minSize / 2)
+		fast, err := d.Open(d.Context(), "w", d.path, -1)
 		require.NoError(t, err)
 		defer fast.Close()
-		slow, err := d.Open(d.Context(), "w", 1)
+		slow, err := d.Open(d.Context(), "w", d.path, 1)
 		require.NoError(t, err)
 		defer slow.Close()
 		var got []int
 		for range 12 {
 			got = append(got, numbersIn(t, fast)...)
-			d.write(leastLog * 3 / 4)
+			d.write(minSize * 3 / 4)
 			d.rotate()
 		}
 		require.Equal(t, upTo(0, d.next), sequence(append(got, numbersIn(t, fast)...)), "each number once and in order")
@@ -127,26 +125,15 @@ func TestReadingWhileTheLogIsRotated(t *testing.T) {
 	})
 }
 
-// restOf is what a log reader yields until the end.
-func restOf(t testing.TB, r *hive.LogReader) string {
-	t.Helper()
-	var b strings.Builder
-	for block, err := range r.Rest(t.Context()) {
-		require.NoError(t, err)
-		b.Write(block)
-	}
-	return b.String()
-}
-
 // Rotated files are removed while they are read, and the log is cut by its worker.
 func TestReadingWhatOthersChange(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
 	for range 3 {
-		d.write(leastLog * 3 / 2)
+		d.write(minSize * 3 / 2)
 		d.rotate()
 	}
-	r, err := d.Open(d.Context(), "w", -1)
+	r, err := d.Open(d.Context(), "w", d.path, -1)
 	require.NoError(t, err)
 	defer r.Close()
 	_, err = io.ReadFull(r, make([]byte, 64))
@@ -161,7 +148,7 @@ func TestReadingWhatOthersChange(t *testing.T) {
 	first := d.next
 	d.write(128)
 	require.Equal(t, upTo(first, d.next), sequence(numbersOf(t, restOf(t, r))), "what comes after a cut is new")
-	d.write(leastLog)
+	d.write(minSize)
 	d.rotate()
 	require.Equal(t, upTo(first+2, d.next), sequence(numbersIn(t, r)))
 }
