@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"rbeehive/hive/doctor"
 	"rbeehive/store"
 )
 
@@ -48,7 +49,7 @@ func (h *Hive) Backup(ctx context.Context, w io.Writer) (int64, error) {
 // little for everything else. Where the system does not say there is room.
 func (h *Hive) roomForCopy() error {
 	free, err := h.store.DiskFree()
-	if need := h.store.Stats().FileBytes + lowDisk; err == nil && free < need {
+	if need := h.store.Stats().FileBytes + doctor.LowDisk; err == nil && free < need {
 		return fmt.Errorf("%w: a copy of the state file needs %d bytes free, there are %d", store.ErrDiskFull, need, free)
 	}
 	return nil

@@ -140,3 +140,6 @@ func (h *Hive) EventBounds() (b store.EventBounds, err error) {
 
 // BackUpIfDue makes an automatic backup if one is due.
 func (h *Hive) BackUpIfDue(now time.Time) error { return h.backUpIfDue(now) }
+
+// Examined reports whether the full check after the start is over.
+func (h *Hive) Examined() bool { return h.examined.Load() != nil }

@@ -17,6 +17,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/doctor"
 	"rbeehive/hive/machine"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
@@ -73,10 +74,10 @@ type Hive struct {
 	done     atomic.Int64 // records judged by recovery
 	total    atomic.Int64
 	recovery atomic.Pointer[Recovery]
-	active   atomic.Int64                // unfinished jobs
-	kept     atomic.Int64                // jobs that have a record
-	examined atomic.Pointer[examination] // the last full check of the file
-	copies   *semaphore.Weighted         // one copy of the file for a caller at a time
+	active   atomic.Int64                       // unfinished jobs
+	kept     atomic.Int64                       // jobs that have a record
+	examined atomic.Pointer[doctor.Examination] // the last full check of the file
+	copies   *semaphore.Weighted                // one copy of the file for a caller at a time
 
 	backupFault atomic.Pointer[error] // why the last automatic backup could not be made; nil, or of nil: it could
 

@@ -16,16 +16,7 @@ import (
 // backup, a copied directory, or a daemon that a worker left behind on
 // purpose. So they are reported and left alone.
 func (h *Hive) sweep(ctx context.Context) {
-	first, err := h.strays(ctx)
-	if len(first) > 0 && err == nil {
-		// A worker that is being spawned right now is recorded a moment later.
-		select {
-		case <-time.After(gatePatience):
-		case <-ctx.Done():
-			return
-		}
-		first, err = h.straysAgain(ctx, first)
-	}
+	found, err := h.lastingStrays(ctx)
 	if ctx.Err() != nil {
 		return
 	}
@@ -34,12 +25,27 @@ func (h *Hive) sweep(ctx context.Context) {
 		return
 	}
 	r := *h.recovery.Load()
-	n := len(first)
+	n := len(found)
 	r.Orphans = &n
 	h.recovery.Store(&r)
-	for _, s := range first {
+	for _, s := range found {
 		h.cfg.Log.WithField("pid", s.PID).WithField("worker", s.WorkerID).WithField("program", s.Program).
 			Warn("a process carries this hive's stamp and has no record; it is left alone")
+	}
+}
+
+// lastingStrays are the processes without a record that are still so after a
+// while: one that is being spawned is recorded a moment after it is made.
+func (h *Hive) lastingStrays(ctx context.Context) ([]proc.Stray, error) {
+	first, err := h.strays(ctx)
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	select {
+	case <-time.After(gatePatience):
+		return h.straysAgain(ctx, first)
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/hive/doctor"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -119,7 +120,7 @@ func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l, nil) }
 func EventShape(e store.Event) wire.Event { return eventShape(e) }
 
 // DoctorShape maps what the doctor found.
-func DoctorShape(all []hive.Checkup) wire.Doctor { return doctorShape(all) }
+func DoctorShape(all []doctor.Checkup) wire.Doctor { return doctorShape(all) }
 
 // TypeDetailShape maps a worker type.
 func TypeDetailShape(t hive.TypeView) wire.TypeDetail { return typeDetailShape(t) }

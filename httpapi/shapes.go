@@ -8,6 +8,7 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/doctor"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -228,13 +229,13 @@ func hiveShape(i hive.Info) wire.Hive {
 	}
 }
 
-func doctorShape(all []hive.Checkup) wire.Doctor {
+func doctorShape(all []doctor.Checkup) wire.Doctor {
 	d := wire.Doctor{Checks: make([]wire.Checkup, 0, len(all))}
 	for _, c := range all {
 		d.Checks = append(d.Checks, wire.Checkup{
-			Name: c.Name, Status: string(c.Condition), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
+			Name: c.Name, Status: string(c.Status), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
 		})
-		if c.Condition == hive.ConditionCare {
+		if c.Status == doctor.Warning {
 			d.Care++
 		}
 	}
