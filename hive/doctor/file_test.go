@@ -2,8 +2,11 @@ package doctor_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/doctor"
 )
@@ -38,5 +41,34 @@ func fileRows() []row {
 		{"not synchronised", func(f *doctor.Facts) { f.Host.Synchronised.Value = false }, "clock", doctor.Unknown, []string{"STA_UNSYNC", "timedatectl"}},
 		{"not allowed to ask", func(f *doctor.Facts) { f.Host.Synchronised = failed[bool]("adjtimex: operation not permitted") }, "clock", doctor.Unknown, []string{"not permitted"}},
 		{"the last records cannot be read", func(f *doctor.Facts) { f.File.Records = failed[[]doctor.Record]("events: damaged") }, "clock", doctor.Unknown, []string{"damaged"}},
+	}
+}
+
+// How long ago something was is said in the largest unit that still tells something.
+func TestAgesOfTheFile(t *testing.T) {
+	t.Parallel()
+	for want, age := range map[string]time.Duration{
+		"0s ago":  -time.Hour, // the clock was turned back since
+		"59s ago": time.Minute - 1,
+		"1m ago":  time.Minute,
+		"59m ago": time.Hour - 1,
+		"1h ago":  time.Hour,
+		"47h ago": 48*time.Hour - 1,
+		"2d ago":  48 * time.Hour,
+	} {
+		f := healthy()
+		f.File.Examination.At = f.Now.Add(-age)
+		require.Contains(t, named(t, doctor.Check(f), "file").Found, "intact when checked "+want+";")
+	}
+}
+
+func TestSizesOfTheFile(t *testing.T) {
+	t.Parallel()
+	for want, size := range map[string]int64{
+		"0 bytes,": 0, "1023 bytes,": 1023, "1.0 KiB,": 1024, "1.5 MiB,": 3 << 19, "2.0 GiB,": 2 << 30, "2048.0 TiB,": 2 << 50,
+	} {
+		f := healthy()
+		f.File.Bytes = size
+		require.True(t, strings.HasPrefix(named(t, doctor.Check(f), "file").Found, want), want)
 	}
 }

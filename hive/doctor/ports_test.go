@@ -53,12 +53,18 @@ func portRows() []row {
 				f.Survey.Value.Holders = append(f.Survey.Value.Holders, sockets.Holder{Port: p, Kind: sockets.KindBound, PID: int(p), Program: "x"})
 			}
 		}, "squatters", doctor.Warning, []string{"8107 x (pid 8107); 12 more\n", "`8100-8119`"}},
+		{"one more than a line has", func(f *doctor.Facts) {
+			for p := uint16(8100); p < 8109; p++ {
+				f.Survey.Value.Holders = append(f.Survey.Value.Holders, sockets.Holder{Port: p, Kind: sockets.KindBound, PID: int(p), Program: "x"})
+			}
+		}, "squatters", doctor.Warning, []string{"8107 x (pid 8107); 8108 x (pid 8108)\n"}},
 		{"those who may", func(f *doctor.Facts) {
 			f.Reserved = []alloc.Range{{First: 8081, Last: 8089}}
 			f.Survey.Value.Holders = []sockets.Holder{{Port: 8085, Kind: sockets.KindListener, PID: 3}, {Port: 9001, Kind: "ttl", PID: 4}, {Port: 9002, Kind: sockets.KindConnection, PID: 5}, {Port: 80, Kind: sockets.KindListener, PID: 6}}
 		}, "squatters", doctor.OK, []string{"no other process holds a port of 8080-9999"}},
 
 		{"some drain", func(f *doctor.Facts) { f.Survey.Value.Draining = 3 }, "draining", doctor.OK, []string{"3 ports wait for old connections to time out; other ports are used first"}},
+		{"some drain, and one is free", func(f *doctor.Facts) { f.Survey.Value.Free, f.Survey.Value.Draining = 1, 1 }, "draining", doctor.OK, []string{"1 port waits"}},
 		{"only those that drain are left", func(f *doctor.Facts) { f.Survey.Value.Free, f.Survey.Value.Draining = 0, 1 }, "draining", doctor.Warning, []string{"1 port waits", "SO_REUSEADDR"}},
 	}
 }
