@@ -15,7 +15,7 @@ type Status string
 // The statuses.
 const (
 	OK      Status = "ok"
-	Warning Status = "care"    // somebody should do something
+	Warning Status = "warning" // somebody should do something
 	Unknown Status = "unknown" // it cannot be seen from here
 )
 
