@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"rbeehive/hive/errdefs"
 	"rbeehive/hive/queen"
 	"rbeehive/store"
 )
@@ -35,23 +36,21 @@ func (h *Hive) findQueens() error {
 
 // forgetQueen takes her out of the state file.
 func (h *Hive) forgetQueen(queenURL string) {
-	err := h.store.Update(h.ctx, func(tx *store.Tx) error {
+	err := h.store.Update(h.run.Context(), func(tx *store.Tx) error {
 		met, err := tx.Queen()
 		if err != nil || met != queenURL { // another has come meanwhile
 			return err
 		}
 		return tx.SetQueen("")
 	})
-	if err != nil {
-		h.logUnlessClosing(err, "forget the queen", queenURL)
-	}
+	h.journal.LogUnlessClosing(err, "forget the queen", queenURL)
 }
 
 // announce tells the queens that the hive is there, until the hive closes. None could
 // do anything with the path of a socket.
 func (h *Hive) announce() {
 	if !strings.HasPrefix(h.cfg.URL, "unix:") {
-		h.queens.Run(h.ctx)
+		h.queens.Run(h.run.Context())
 	}
 }
 
@@ -63,7 +62,7 @@ func (h *Hive) announce() {
 func (h *Hive) MeetQueen(ctx context.Context, text string) error {
 	clean, err := queen.Clean(text)
 	if err != nil {
-		return &InputError{Kind: ErrBadRequest, Field: "queen_url", Detail: err.Error()}
+		return &errdefs.InputError{Kind: errdefs.ErrBadRequest, Field: "queen_url", Detail: err.Error()}
 	}
 	if own, err := queen.Clean(h.settings().QueenURL); err == nil && own == clean {
 		return nil // the configured one, who is told anyway

@@ -136,11 +136,9 @@
 //
 // # Doctor
 //
-// Doctor gathers facts about the hive and the place it runs in, and makes each of
-// its checks from them: functions of the facts alone, in doctor_checks.go (ports,
-// leases, processes, file) and doctor_place.go (kernel, rights, service manager,
-// limits). It does not check the file itself: it tells what the full check after
-// the start has found.
+// Doctor gathers facts about hive's own tables and has package hive/doctor check them,
+// together with those of the machine, which that package gathers itself. It does not
+// check the file: it tells what the full check after the start has found (examine).
 //
 // # Logs
 //

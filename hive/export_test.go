@@ -7,37 +7,17 @@ import (
 	"rbeehive/store"
 )
 
-// DecodeOperation is for fuzzing: decoding without a hive.
-var DecodeOperation = decodeOperation
-
-// Unsent is how many heartbeats are kept for a listener.
-const Unsent = unsent
-
 // RotateLogs looks at the logs of live workers now.
 func (h *Hive) RotateLogs(ctx context.Context) { h.logs.Rotate(ctx, h.logSources()) }
 
 // BeginNothing keeps recovery from beginning what it leaves for later.
-func (h *Hive) BeginNothing() { h.close() }
+func (h *Hive) BeginNothing() { h.run.Close() }
 
 // Prune removes what is old now.
 func (h *Hive) Prune(ctx context.Context) { h.prune(ctx) }
 
-// AwaitLooks waits for the first looks at all workers.
-func (h *Hive) AwaitLooks() { h.awaitLooks() }
-
-// HoldWorkers takes the lock of every worker, as their supervisors do to begin and
-// to rest.
-func (h *Hive) HoldWorkers() (letGo func()) {
-	list := h.stoppable()
-	for _, w := range list {
-		w.mu.Lock()
-	}
-	return func() {
-		for _, w := range list {
-			w.mu.Unlock()
-		}
-	}
-}
+// AwaitFirstProbes waits for the first probes of all workers.
+func (h *Hive) AwaitFirstProbes() { h.supervisor.AwaitFirstProbes(context.Background()) }
 
 // StoredEvents are the events of a job so far.
 func (h *Hive) StoredEvents(id string) (evs []store.Event, err error) {
@@ -46,12 +26,6 @@ func (h *Hive) StoredEvents(id string) (evs []store.Event, err error) {
 		return err
 	})
 	return evs, err
-}
-
-// HoldLock takes the lock of the hive's tables.
-func (h *Hive) HoldLock() (release func()) {
-	h.mu.Lock()
-	return h.mu.Unlock
 }
 
 // HoldWriter keeps the writer of the state file busy.
@@ -72,4 +46,7 @@ func (h *Hive) EventBounds() (b store.EventBounds, err error) {
 }
 
 // BackUpIfDue makes an automatic backup if one is due.
-func (h *Hive) BackUpIfDue(now time.Time) error { return h.backUpIfDue(now) }
+func (h *Hive) BackUpIfDue(now time.Time) error { return h.upkeep.backUpIfDue(now) }
+
+// Examined reports whether the full check after the start is over.
+func (h *Hive) Examined() bool { return h.upkeep.examined.Load() != nil }

@@ -17,6 +17,7 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/hive/logs"
 	"rbeehive/store"
 )
@@ -125,7 +126,7 @@ func TestAWorkerOfAnotherUserStretchesItsLog(t *testing.T) {
 	}})
 	r.open()
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "hog"})
-	require.Equal(t, hive.CodeExitedEarly, job.Error.Code, "%+v", job.Error)
+	require.Equal(t, errdefs.CodeExitedEarly, job.Error.Code, "%+v", job.Error)
 	require.Equal(t, []string{"first", `last \x1b]0;x\x07`}, job.Error.Log)
 	w := r.h.Workers()[0]
 	fi, err := os.Stat(w.Log)
@@ -202,7 +203,7 @@ func TestLogsArePruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 5)
 	r.cfg.AuditInterval = 20 * time.Millisecond
-	r.cfg.Logs = logs.Config{MaxTotal: 600 << 10}
+	r.cfg.LogsMaxTotal = 600 << 10
 	r.open()
 	r.close()
 	r.deadWorker("cpu-new", r.port(2), time.Hour, map[string]int{"": 300})
@@ -243,7 +244,7 @@ func TestLogsGoWithTheRecord(t *testing.T) {
 	r.open()
 	r.eventually("the old one is gone", func() bool { return r.logFiles() == strings.Join(want, " ") })
 	_, err := r.h.OpenLog(r.Context(), "cpu-old", -1)
-	require.ErrorIs(t, err, hive.ErrNotFound)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
 }
 
 // In the first start with a copied file the workers may be somebody else's, and
@@ -280,7 +281,7 @@ func TestTheLogsOfACopyAreLeftAlone(t *testing.T) {
 func TestLogsConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
-	for _, bad := range []logs.Config{{MaxSize: 1}, {MaxSize: -1}, {Keep: -1}, {MaxTotal: -1}} {
+	for _, bad := range []logs.Config{{MaxSize: 1}, {MaxSize: -1}, {Keep: -1}} {
 		cfg := r.cfg
 		cfg.Logs = bad
 		_, err := hive.Open(t.Context(), cfg)

@@ -4,22 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
 	"rbeehive/hive/models"
-	"rbeehive/hive/proc"
+	"rbeehive/hive/operation"
 	"rbeehive/store"
 )
 
-func viewOfModel(m models.Model, live []store.Worker) modelView {
-	v := modelView{
+// modelOperations carries out the operations on models. The work is the library's.
+type modelOperations struct {
+	library *models.Library
+	live    func() []store.Worker // the workers that live
+	journal *journal.Journal
+}
+
+func entryOf(m models.Model, live []store.Worker) operation.ModelEntry {
+	v := operation.ModelEntry{
 		ID: m.ID, Name: m.Name, Size: models.Bytes(m.Size), SizeBytes: m.Size, Path: m.Path, Status: m.Status,
-		Workers: modelUsers(m, live), Repo: m.Repo, File: orNull(m.File), Commit: orNull(m.Commit), Files: append([]models.File{}, m.Files...),
+		Workers: modelUsers(m, live), Repo: m.Repo, File: operation.OrNull(m.File), Commit: operation.OrNull(m.Commit), Files: append([]models.File{}, m.Files...),
 	}
 	v.Loaded = len(v.Workers) > 0
 	if !m.AddedAt.IsZero() {
@@ -50,50 +55,52 @@ func mentions(argv []string, path string) bool {
 	return false
 }
 
-func (h *Hive) listModels() (modelList, *failure) {
-	list, err := h.models.List()
+// ModelList carries out model_list; the result is operation.ModelEntries.
+func (m modelOperations) ModelList(context.Context, operation.ModelList) (any, error) {
+	list, err := m.library.List()
 	if err != nil {
-		return modelList{}, fail(CodeInternal, "%v", err)
+		return nil, errdefs.Fail(errdefs.CodeInternal, "%v", err)
 	}
-	live, views := h.live(), []modelView{}
-	for _, m := range list {
-		views = append(views, viewOfModel(m, live))
+	live, views := m.live(), []operation.ModelEntry{}
+	for _, model := range list {
+		views = append(views, entryOf(model, live))
 	}
-	return modelList{views}, nil
+	return operation.ModelEntries{Models: views}, nil
 }
 
-func (h *Hive) getModel(id string) (modelView, *failure) {
-	m, err := h.models.Get(id)
+// ModelGet carries out model_get; the result is operation.ModelEntry.
+func (m modelOperations) ModelGet(_ context.Context, op operation.ModelGet) (any, error) {
+	model, err := m.library.Get(op.ID)
 	if err != nil {
-		return modelView{}, modelFailure(err)
+		return nil, modelFailure(err)
 	}
-	return viewOfModel(m, h.live()), nil
+	return entryOf(model, m.live()), nil
 }
 
-// runDownload carries out model_download. One that was under way when hive was
-// killed goes on with the next start (settled).
-func (h *Hive) runDownload(ctx context.Context, j *job, op ModelDownload) (any, error) {
-	err := h.write(ctx, op, func(b *batch) error {
-		if err := b.PutJob(j.begin("", b.Now())); err != nil {
+// ModelDownload carries out model_download; the result is operation.ModelEntry. One that
+// was under way when hive was killed goes on with the next start.
+func (m modelOperations) ModelDownload(ctx context.Context, j operation.Job, op operation.ModelDownload) (any, error) {
+	err := m.journal.Commit(ctx, func(b *journal.Batch) error {
+		if err := b.PutJob(j.Begin("", b.Now())); err != nil {
 			return err
 		}
-		return b.event(store.EventState, j.id(), "", "model_download running", map[string]any{"job": store.JobRunning})
+		return b.Event(store.EventState, j.ID(), "", "model_download running", map[string]any{"job": store.JobRunning})
 	})
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.models.Download(ctx, op.Model, func(p models.Progress) { h.tellDownload(j, op.Model, p) })
+	model, err := m.library.Download(ctx, op.Model, func(p models.Progress) { m.recordProgress(j, op.Model, p) })
 	switch {
 	case err == nil:
-		return viewOfModel(m, h.live()), nil
+		return entryOf(model, m.live()), nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
 	return nil, modelFailure(err)
 }
 
-// tellDownload records how far a download is.
-func (h *Hive) tellDownload(j *job, id string, p models.Progress) {
+// recordProgress records how far a download is.
+func (m modelOperations) recordProgress(j operation.Job, id string, p models.Progress) {
 	percent := 0
 	if p.Total > 0 {
 		percent = int(100 * p.Bytes / p.Total)
@@ -108,61 +115,45 @@ func (h *Hive) tellDownload(j *job, id string, p models.Progress) {
 		eta = &seconds
 		message += fmt.Sprintf(", %s/s, %v left", models.Bytes(int64(p.Rate)), p.ETA)
 	}
-	err := h.tidy(func(b *batch) error {
-		return b.event(store.EventProgress, j.id(), "", message, map[string]any{
+	err := m.journal.CommitBestEffort(func(b *journal.Batch) error {
+		return b.Event(store.EventProgress, j.ID(), "", message, map[string]any{
 			"file": p.File, "bytes": p.Bytes, "total": p.Total, "rate_bytes_s": int64(p.Rate), "eta_s": eta,
 		})
 	})
-	if err != nil && !errors.Is(err, store.ErrDiskFull) {
-		h.logUnlessClosing(err, "record the progress of a download", j.id())
+	if !errors.Is(err, store.ErrDiskFull) {
+		m.journal.LogUnlessClosing(err, "record the progress of a download", j.ID())
 	}
 }
 
-// runModelDelete carries out model_delete.
-func (h *Hive) runModelDelete(ctx context.Context, j *job, op ModelDelete) (any, error) {
-	if err := j.finalize(ctx); err != nil {
+// ModelDelete carries out model_delete; the result is operation.Deleted.
+func (m modelOperations) ModelDelete(ctx context.Context, j operation.Job, op operation.ModelDelete) (any, error) {
+	if err := j.Finalize(ctx); err != nil {
 		return nil, err
 	}
-	err := h.models.Delete(op.ID, func(m models.Model) []string { return modelUsers(m, h.live()) })
+	err := m.library.Delete(op.ID, func(model models.Model) []string { return modelUsers(model, m.live()) })
 	if err != nil {
 		return nil, modelFailure(err)
 	}
-	return map[string]any{"id": op.ID, "status": "deleted"}, nil
+	return operation.Deleted{ID: op.ID, Status: "deleted"}, nil
 }
 
 // modelFailure is the failed job for an error of the catalog of models.
-func modelFailure(err error) *failure {
+func modelFailure(err error) *errdefs.Failure {
 	for _, k := range []struct {
 		err  error
 		code string
 	}{
-		{models.ErrDiskFull, CodeDiskFull}, // before those that it may have caused
-		{models.ErrNotFound, CodeNotFound},
-		{models.ErrInUse, CodeModelInUse},
-		{models.ErrAmbiguous, CodeModelAmbiguous},
-		{models.ErrUnauthorized, CodeHubUnauthorized},
-		{models.ErrCorrupt, CodeDownloadCorrupt},
-		{models.ErrUnavailable, CodeDownloadFailed},
+		{models.ErrDiskFull, errdefs.CodeDiskFull}, // before those that it may have caused
+		{models.ErrNotFound, errdefs.CodeNotFound},
+		{models.ErrInUse, errdefs.CodeModelInUse},
+		{models.ErrAmbiguous, errdefs.CodeModelAmbiguous},
+		{models.ErrUnauthorized, errdefs.CodeHubUnauthorized},
+		{models.ErrCorrupt, errdefs.CodeDownloadCorrupt},
+		{models.ErrUnavailable, errdefs.CodeDownloadFailed},
 	} {
 		if errors.Is(err, k.err) {
-			return fail(k.code, "%s", strings.TrimPrefix(err.Error(), k.err.Error()+": "))
+			return errdefs.Fail(k.code, "%s", strings.TrimPrefix(err.Error(), k.err.Error()+": "))
 		}
 	}
-	return fail(CodeInternal, "%v", err)
-}
-
-// tidyModels removes what downloads and deletions have left behind, now and once a day.
-func (h *Hive) tidyModels() {
-	day := time.NewTicker(24 * time.Hour)
-	defer day.Stop()
-	for {
-		if err := h.models.Tidy(h.ctx); err != nil {
-			h.cfg.Log.WithError(err).Warn("rests of downloads could not be removed")
-		}
-		select {
-		case <-day.C:
-		case <-h.ctx.Done():
-			return
-		}
-	}
+	return errdefs.Fail(errdefs.CodeInternal, "%v", err)
 }

@@ -3,10 +3,11 @@ package audit
 import (
 	"cmp"
 	"context"
-	"rbeehive/hive/journal"
-	"rbeehive/store"
 	"slices"
 	"time"
+
+	"rbeehive/hive/journal"
+	"rbeehive/store"
 )
 
 // Report is what an audit has found.

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strconv"
+	"sync"
+
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/lease"
@@ -12,9 +16,6 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/hive/supervisor"
 	"rbeehive/store"
-	"slices"
-	"strconv"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 )

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
+
 	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lease"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
-	"slices"
-	"time"
 )
 
 // Sweep looks for processes that carry a proof of membership and have no
@@ -19,16 +20,7 @@ import (
 // purpose. So they are reported and left alone. It returns how many there are; ok is
 // false if that could not be found out.
 func (a *Auditor) Sweep(ctx context.Context) (n int, ok bool) {
-	first, err := a.orphans(ctx)
-	if len(first) > 0 && err == nil {
-		// A worker that is being spawned right now is recorded a moment later.
-		select {
-		case <-time.After(sweepInterval):
-		case <-ctx.Done():
-			return 0, false
-		}
-		first, err = a.orphansAgain(ctx, first)
-	}
+	found, err := a.LastingOrphans(ctx)
 	if ctx.Err() != nil {
 		return 0, false
 	}
@@ -36,11 +28,27 @@ func (a *Auditor) Sweep(ctx context.Context) (n int, ok bool) {
 		a.log.WithError(err).Warn("the sweep for processes without a record failed")
 		return 0, false
 	}
-	for _, s := range first {
+	for _, s := range found {
 		a.log.WithField("pid", s.PID).WithField("worker", s.WorkerID).WithField("program", s.Program).
 			Warn("a process carries this hive's stamp and has no record; it is left alone")
 	}
-	return len(first), true
+	return len(found), true
+}
+
+// LastingOrphans are the processes that carry this hive's mark, have no living record, and
+// are still so after two seconds: one that is being spawned is recorded a moment after it
+// is made. It blocks for that long only if there are any. Errors: the system's, ctx's.
+func (a *Auditor) LastingOrphans(ctx context.Context) ([]proc.Stray, error) {
+	first, err := a.orphans(ctx)
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	select {
+	case <-time.After(sweepInterval):
+		return a.orphansAgain(ctx, first)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // orphans returns the processes that carry this hive's mark and have no living record.

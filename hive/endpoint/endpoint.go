@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"rbeehive/alloc/sockets"
-	"rbeehive/store"
 	"slices"
 	"strconv"
 	"time"
+
+	"rbeehive/alloc/sockets"
+	"rbeehive/store"
 )
 
 // HTTP is the address, as an http URL, at which a worker that listens on host and port is

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"rbeehive/hive/errdefs"
-	"rbeehive/store/plain"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/store/plain"
 )
 
 // Fields are the members of an operation's JSON object, apart from its tag.

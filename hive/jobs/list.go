@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+
 	"rbeehive/hive/access"
 	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-	"slices"
 )
 
 // Job returns a job as it is now, or errdefs.ErrNotFound.

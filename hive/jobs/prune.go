@@ -2,9 +2,10 @@ package jobs
 
 import (
 	"context"
+	"time"
+
 	"rbeehive/hive/journal"
 	"rbeehive/store"
-	"time"
 )
 
 // Pruning goes in small steps, so that no transaction grows with what is old.

@@ -3,10 +3,11 @@ package jobs
 import (
 	"encoding/json"
 	"errors"
-	"rbeehive/hive/errdefs"
-	"rbeehive/store"
 	"sync"
 	"time"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/store"
 )
 
 // maxQueries is how many answered queries stay readable. rbee's page polls every 2 s and

@@ -51,13 +51,19 @@ type Options struct {
 	Log      *logrus.Logger
 }
 
-// Config bounds the jobs.
+// Config bounds the jobs. The tags are the keys below jobs in the configuration file.
 type Config struct {
-	Retention   time.Duration // how long an ended job stays at most; default 168 h
-	Keep        int           // how many jobs that have ended stay, besides those that just have: beyond it the oldest go; default 10,000
-	MaxQueued   int           // unfinished jobs beyond it are refused; default 10,000
-	MaxQueueAge time.Duration // a job that waited longer over a restart is expired; default 10 m
-	StreamWait  time.Duration // longest life of an rbee stream of a running job; default 25 s
+	// Retention is how long an ended job stays at most; default 168 h.
+	Retention time.Duration `key:"retention"`
+	// Keep is how many jobs that have ended stay, besides those that just have: beyond it
+	// the oldest go; default 10,000.
+	Keep int `key:"keep"`
+	// MaxQueued: unfinished jobs beyond it are refused; default 10,000.
+	MaxQueued int `key:"max_queued"`
+	// MaxQueueAge: a job that waited longer over a restart is expired; default 10 m.
+	MaxQueueAge time.Duration `key:"max_queue_age"`
+	// StreamWait is the longest life of an rbee stream of a running job; default 25 s.
+	StreamWait time.Duration `key:"stream_wait"`
 }
 
 // Queue is the jobs of a hive.
@@ -232,4 +238,10 @@ func (q *Queue) CancelStarts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Alive returns when the table of jobs can be locked.
+func (q *Queue) Alive() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 }

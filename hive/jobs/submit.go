@@ -8,12 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
+
 	"rbeehive/hive/access"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
-	"time"
 
 	"github.com/google/uuid"
 )

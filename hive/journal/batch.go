@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
 	"rbeehive/store"
 	"rbeehive/store/plain"
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+
 	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"iter"
+
 	"rbeehive/store"
 )
 

@@ -3,14 +3,15 @@ package launch
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
+	"time"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
-	"strconv"
-	"strings"
-	"time"
 )
 
 // hookTimeout is how long before_start may take.

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"rbeehive/hive/proc"
-	"rbeehive/hive/trust"
 	"regexp"
 	"strings"
 	"time"
+
+	"rbeehive/hive/proc"
+	"rbeehive/hive/trust"
 )
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

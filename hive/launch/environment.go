@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"os"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/proc"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/proc"

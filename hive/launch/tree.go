@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os"
+
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )

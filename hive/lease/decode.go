@@ -2,11 +2,12 @@ package lease
 
 import (
 	"fmt"
+	"time"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/input"
 	"rbeehive/store/plain"
-	"time"
 )
 
 // Holder says what keeps a lease alive: the process PID, or renewals within TTL.

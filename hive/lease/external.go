@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
@@ -11,7 +13,6 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
-	"time"
 )
 
 // external is a lease that is not a worker's, with what keeps it alive: a process that

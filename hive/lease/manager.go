@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
+
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/access"
@@ -15,7 +17,6 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/hive/run"
 	"rbeehive/store"
-	"time"
 
 	"github.com/google/uuid"
 )

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/proc"

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
@@ -15,7 +16,7 @@ func (m *Manager) Review(ctx context.Context) {
 	for _, ls := range m.unverified() {
 		m.reverify(ls)
 	}
-	held, err := m.unheldLeases()
+	held, err := m.Unheld()
 	if err != nil {
 		m.journal.LogUnlessClosing(err, "read the leases", "")
 		return
@@ -23,11 +24,11 @@ func (m *Manager) Review(ctx context.Context) {
 	m.reviewQuarantine(ctx, held)
 }
 
-// unheldLeases returns the quarantined leases, and those of workers that have
+// Unheld returns the quarantined leases, and those of workers that have
 // ended: worker and lease end in one transaction, so that is a file that was
 // mended by hand. Nobody is known to hold such a port, and it is treated as one
 // on which somebody may still be reached.
-func (m *Manager) unheldLeases() (held []store.Lease, err error) {
+func (m *Manager) Unheld() (held []store.Lease, err error) {
 	err = m.journal.View(func(tx *store.Tx) error {
 		for l, err := range tx.Leases() {
 			if err != nil {

@@ -2,11 +2,12 @@ package lease
 
 import (
 	"fmt"
+	"strconv"
+	"sync"
+
 	"rbeehive/hive/access"
 	"rbeehive/hive/errdefs"
 	"rbeehive/store"
-	"strconv"
-	"sync"
 )
 
 // shares counts the ports that each caller has leased for programs of their own, so

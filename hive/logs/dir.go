@@ -21,12 +21,11 @@ const MinSize = 64 << 10
 type Config struct {
 	MaxSize  int64 // a log that is larger is rotated; at least MinSize
 	Keep     int   // how many rotated files a log has
-	MaxTotal int64 // for the logs of all ended workers together: what Retention.MaxTotal is at first
 }
 
 // Validate returns an error that says what is wrong.
 func (c Config) Validate() error {
-	if c.MaxSize < MinSize || c.Keep < 0 || c.MaxTotal < 0 {
+	if c.MaxSize < MinSize || c.Keep < 0 {
 		return fmt.Errorf("%+v: MaxSize must be at least %d, the others not negative", c, MinSize)
 	}
 	return nil

@@ -34,7 +34,7 @@ type logDir struct {
 const minSize = logs.MinSize
 
 func newLogDir(t testing.TB, dir string, keep int) *logDir {
-	d := &logDir{TB: t, cfg: logs.Config{MaxSize: minSize, MaxTotal: 1 << 30}, path: filepath.Join(dir, "w.log")}
+	d := &logDir{TB: t, cfg: logs.Config{MaxSize: minSize}, path: filepath.Join(dir, "w.log")}
 	d.again(keep)
 	var err error
 	d.file, err = os.OpenFile(d.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)

@@ -5,15 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/input"
 	"rbeehive/hive/models"
 	"rbeehive/store/plain"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 )
 
 // queenOperations are rbee operations that a queen executes, not a hive.

@@ -7,11 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/endpoint"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-	"slices"
 )
 
 // request asks for the readiness path once. seen is who listened on the port at the

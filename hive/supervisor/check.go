@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
 	"rbeehive/alloc"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
-	"time"
 )
 
 // Check carries out hive_check: it does for real what a spawn needs, with the reference

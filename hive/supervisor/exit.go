@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
@@ -12,9 +16,6 @@ import (
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/logs"
 	"rbeehive/store"
-	"slices"
-	"strings"
-	"time"
 )
 
 // socketTableTimeout bounds the reads of the socket table that a decision needs. They

@@ -1,9 +1,10 @@
 package supervisor
 
 import (
+	"time"
+
 	"rbeehive/hive/probe"
 	"rbeehive/store"
-	"time"
 )
 
 // armLiveness arms the next probe of a worker that is ready, if its type asks for such

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
+
 	"rbeehive/alloc"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
@@ -13,8 +16,6 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-	"slices"
-	"time"
 
 	"github.com/google/uuid"
 )

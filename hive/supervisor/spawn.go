@@ -6,6 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
+
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
@@ -15,8 +18,6 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/hive/probe"
 	"rbeehive/store"
-	"strings"
-	"time"
 
 	"github.com/google/uuid"
 )

@@ -3,14 +3,15 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
-	"slices"
-	"strings"
 )
 
 // difference is what a worker's type says now against what it was started as.

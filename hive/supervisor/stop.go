@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
+
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
@@ -14,7 +16,6 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-	"time"
 )
 
 // stopRequest asks a supervisor to stop its worker.

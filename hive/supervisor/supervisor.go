@@ -76,6 +76,7 @@ type Supervisor struct {
 	log       *logrus.Logger
 	registry  *registry
 	limits    limits
+	cgroups   knownCgroups
 
 	restartStaleJob func(ctx context.Context, workerID string)
 }
@@ -149,4 +150,10 @@ func (s *Supervisor) LiveByPID(pid int) (store.Worker, bool) {
 		return w.record(), true
 	}
 	return store.Worker{}, false
+}
+
+// Alive returns when the tables of workers can be locked.
+func (s *Supervisor) Alive() {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
 }

@@ -4,22 +4,23 @@ import (
 	"cmp"
 	"context"
 	"iter"
-	"rbeehive/hive/machine"
-	"rbeehive/hive/proc"
-	"rbeehive/hive/run"
-	"rbeehive/hive/supervisor"
-	"rbeehive/store"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"rbeehive/hive/machine"
+	"rbeehive/hive/proc"
+	"rbeehive/hive/run"
+	"rbeehive/hive/supervisor"
+	"rbeehive/store"
+
 	"github.com/sirupsen/logrus"
 )
 
 const (
-	// maxUnsent is how many heartbeats are kept for a listener that takes none.
-	maxUnsent = 8
+	// MaxUnsent is how many heartbeats are kept for a listener that takes none.
+	MaxUnsent = 8
 	// gpuInterval is between looks at the use of the GPUs, each of which takes about a
 	// second of nvidia-smi.
 	gpuInterval = time.Second
@@ -81,7 +82,7 @@ func New(o Options) *Telemetry { return &Telemetry{o: o, listeners: map[chan *He
 // listens, nothing is looked at. The sequence can be used once.
 func (t *Telemetry) Heartbeats(ctx context.Context) iter.Seq[*Heartbeat] {
 	return func(yield func(*Heartbeat) bool) {
-		beats := make(chan *Heartbeat, maxUnsent)
+		beats := make(chan *Heartbeat, MaxUnsent)
 		if !t.join(beats) {
 			return
 		}

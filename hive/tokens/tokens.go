@@ -8,6 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
@@ -17,11 +23,6 @@ import (
 	"rbeehive/hive/run"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-	"regexp"
-	"slices"
-	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/sirupsen/logrus"
 )

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/input"
 	"rbeehive/hive/operation"
 	"rbeehive/store/plain"
-	"slices"
-	"strings"
 )
 
 // CheckSpawn refuses what the type of a spawn does not take: an *errdefs.InputError.

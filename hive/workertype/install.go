@@ -7,6 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
@@ -14,9 +19,6 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-	"strconv"
-	"strings"
-	"unicode/utf8"
 )
 
 // TypesDir is the directory in the data directory with the worker types that
@@ -198,7 +200,7 @@ func typeFailure(what string, err error) error {
 	if in, ok := errors.AsType[*errdefs.InputError](err); ok {
 		return errdefs.Fail(errdefs.CodeConflict, "%s: %s", what, in.Detail)
 	}
-	if noRoom(err) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: %s: %w", store.ErrDiskFull, what, err)
 	}
 	return errdefs.Fail(errdefs.CodeInternal, "%s: %v", what, err)

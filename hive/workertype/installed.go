@@ -6,12 +6,13 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
-	"rbeehive/hive/errdefs"
-	"rbeehive/hive/operation"
-	"rbeehive/hive/proc"
 	"runtime"
 	"sync"
 	"time"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/proc"
 )
 
 func catalogViewOf(t View) operation.CatalogEntry {
@@ -23,7 +24,7 @@ func catalogViewOf(t View) operation.CatalogEntry {
 
 // CatalogList carries out worker_catalog_list; the result is operation.CatalogEntries.
 func (ts *Types) CatalogList(ctx context.Context, _ operation.CatalogList) (any, error) {
-	list := operation.CatalogEntries{[]operation.CatalogEntry{}}
+	list := operation.CatalogEntries{Workers: []operation.CatalogEntry{}}
 	for _, t := range ts.List(ctx, false) {
 		list.Workers = append(list.Workers, catalogViewOf(t))
 	}
@@ -41,7 +42,7 @@ func (ts *Types) CatalogGet(ctx context.Context, op operation.CatalogGet) (any, 
 
 // InstalledList carries out worker_list_installed; the result is operation.InstalledPrograms.
 func (ts *Types) InstalledList(ctx context.Context, _ operation.InstalledList) (any, error) {
-	list := operation.InstalledPrograms{[]operation.InstalledProgram{}}
+	list := operation.InstalledPrograms{Workers: []operation.InstalledProgram{}}
 	for _, t := range ts.List(ctx, true) {
 		if v, ok := ts.installedViewOf(ctx, t); ok {
 			list.Workers = append(list.Workers, v)

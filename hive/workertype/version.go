@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"rbeehive/hive/catalog"
-	"rbeehive/hive/launch"
-	"rbeehive/hive/proc"
-	"rbeehive/store/plain"
 	"regexp"
 	"strings"
 	"sync"
 	"time"
+
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/launch"
+	"rbeehive/hive/proc"
+	"rbeehive/store/plain"
 
 	"golang.org/x/sync/semaphore"
 )

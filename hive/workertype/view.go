@@ -7,6 +7,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/input"
@@ -14,8 +17,6 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store/plain"
-	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 )

@@ -17,6 +17,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	hivejobs "rbeehive/hive/jobs"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/queen"
@@ -73,15 +74,18 @@ func (l *loader) fail(path, format string, a ...any) error {
 // check makes a Config of the settings, or returns the first mistake.
 func (l *loader) check(s *settings) (*Config, error) {
 	c := &Config{
-		File: l.file, Unread: l.unread, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
-		Shutdown: hive.Shutdown(s.Shutdown), StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
+		File: l.file, Unread: l.unread, HiveID: s.HiveID, AllowedHosts: s.AllowedHosts,
+		Shutdown: hive.Shutdown(s.Shutdown), AuditInterval: s.Audit.Interval,
 		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
-		Jobs: hive.JobsConfig{
-			Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
-			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
+		Logs: logs.Config{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep},
+		Settings: hive.Settings{
+			QueenURL: s.QueenURL, StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, Orphans: hive.Orphans(s.Audit.Orphans), LogsMaxTotal: int64(s.Logs.MaxTotal),
+			Jobs: hivejobs.Config{
+				Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
+				MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
+			},
+			Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 		},
-		Logs:   logs.Config{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
-		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
 		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels, l.checkWorkerUser, l.checkEntries,
