@@ -25,7 +25,7 @@ func (f Fields) Only(what string, names []string, also ...string) error {
 		if !slices.Contains(names, name) && !slices.Contains(also, name) {
 			return &errdefs.InputError{
 				Kind: errdefs.ErrUnknownField, Field: plain.Short(name),
-				Detail: fmt.Sprintf("is not a field of %s (its Fields: %s)", what, strings.Join(names, ", ")),
+				Detail: fmt.Sprintf("is not a field of %s (its fields: %s)", what, strings.Join(names, ", ")),
 			}
 		}
 	}

@@ -205,7 +205,7 @@ func TestPruneSaysWhatItCannotRead(t *testing.T) {
 
 func TestRemoveTakesAllThatWasRotated(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3})
+	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1<<30)
 	files := map[string]int{"": 1, ".1": 1, ".2": 1, ".3": 1, ".4": 1, ".new": 1}
 	s.add("gone", true, files)
 	s.add("other", true, map[string]int{"": 1})
