@@ -19,7 +19,7 @@ import (
 // Fields are the members of an operation's JSON object, apart from its tag.
 type Fields map[string]json.RawMessage
 
-// Only refuses members that are neither Fields of what nor also allowed.
+// Only refuses members that are neither fields of what nor also allowed.
 func (f Fields) Only(what string, names []string, also ...string) error {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if !slices.Contains(names, name) && !slices.Contains(also, name) {

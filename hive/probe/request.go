@@ -16,7 +16,7 @@ import (
 )
 
 // request asks for the readiness path once. seen is who listened on the port at the
-// worker's own address when its owner was looked at; Nobody else is asked. It follows no redirects and uses
+// worker's own address when its owner was looked at; nobody else is asked. It follows no redirects and uses
 // no proxy. It closes its connection first, so that the residue (TIME_WAIT) is on
 // its own side and not on the worker's port.
 func (p *Prober) request(ctx context.Context, spec store.Spec, port uint16, seen []sockets.Socket) (ok bool, answer string) {
