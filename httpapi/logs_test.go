@@ -22,15 +22,19 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// chatterTime is longer than hive takes to look at the sizes of logs again.
-const chatterTime = 4 * time.Second
-
-// chatter is a worker that prints numbered lines for a while and ends.
+// chatter is a worker that prints numbered lines until hive has rotated its log twice, or
+// after 100 MB, and ends.
 func chatter() int {
-	begun := time.Now()
-	for n := 0; time.Since(begun) < chatterTime; n++ {
+	log, err := os.Readlink("/proc/self/fd/1")
+	if err != nil {
+		return 1
+	}
+	for n := range 2_000_000 {
 		if n%100 == 0 {
 			<-time.After(time.Millisecond)
+			if _, err := os.Stat(log + ".2"); err == nil {
+				return 0
+			}
 		}
 		if _, err := fmt.Fprintf(os.Stdout, "line %d %s\n", n, strings.Repeat(".", 50)); err != nil {
 			return 1
