@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"rbeehive/hive/errdefs"
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 	"rbeehive/store"
 )
 
@@ -16,7 +16,7 @@ import (
 // introduced itself in an earlier run: after an upgrade of hive she would not know that
 // it is back.
 func (h *Hive) findQueens() error {
-	h.queens = queen.New(queen.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, Forgotten: h.forgetQueen})
+	h.queens = rbee.New(rbee.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, OnDropped: h.forgetQueen})
 	if err := h.queens.Configure(h.cfg.QueenURL); err != nil {
 		return fmt.Errorf("hive: queen URL %q: %w", h.cfg.QueenURL, err)
 	}
@@ -28,7 +28,7 @@ func (h *Hive) findQueens() error {
 	if err != nil {
 		return err
 	}
-	if err := h.queens.Meet(met); err != nil { // checked when it was written
+	if err := h.queens.Introduce(met); err != nil { // checked when it was written
 		h.cfg.Log.WithError(err).WithField("queen_url", met).Warn("the queen that introduced itself is forgotten")
 	}
 	return nil
@@ -60,11 +60,11 @@ func (h *Hive) announce() {
 // It blocks for a commit if the queen is another one. Errors: an *InputError of kind
 // ErrBadRequest, and those of the state file.
 func (h *Hive) MeetQueen(ctx context.Context, text string) error {
-	clean, err := queen.Clean(text)
+	clean, err := rbee.NormalizeURL(text)
 	if err != nil {
 		return &errdefs.InputError{Kind: errdefs.ErrBadRequest, Field: "queen_url", Detail: err.Error()}
 	}
-	if own, err := queen.Clean(h.settings().QueenURL); err == nil && own == clean {
+	if own, err := rbee.NormalizeURL(h.settings().QueenURL); err == nil && own == clean {
 		return nil // the configured one, who is told anyway
 	}
 	var met string
@@ -78,7 +78,7 @@ func (h *Hive) MeetQueen(ctx context.Context, text string) error {
 	if err != nil {
 		return fmt.Errorf("remember the queen: %w", err)
 	}
-	return h.queens.Meet(clean)
+	return h.queens.Introduce(clean)
 }
 
 // Unreachable says why a queen at queenURL cannot reach a hive at hiveURL; empty: it may.

@@ -18,7 +18,7 @@ import (
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lease"
 	"rbeehive/hive/logs"
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/operation"
 	"rbeehive/hive/telemetry"
 	"rbeehive/hive/tokens"
@@ -165,7 +165,7 @@ func (h *Hive) Heartbeats(ctx context.Context) iter.Seq[*telemetry.Heartbeat] {
 // Devices returns what this machine has to run models on: GPUs, then the CPU. The
 // first call waits for a look at them, a few seconds at most; later ones answer with
 // what is known. Errors: ctx's, and errdefs.ErrClosed.
-func (h *Hive) Devices(ctx context.Context) ([]machine.Device, error) {
+func (h *Hive) Devices(ctx context.Context) ([]hardware.Device, error) {
 	devices, err := h.devices.Devices(ctx)
 	if err != nil && ctx.Err() == nil {
 		return nil, errdefs.ErrClosed

@@ -29,7 +29,7 @@
 //
 // What workers use (telemetry.go) is measured while somebody listens, by one goroutine
 // for all listeners; it is never written. Who listens is also how the hive knows that
-// its queen has not forgotten it (announce.go, hive/queen).
+// its queen has not forgotten it (announce.go, hive/rbee).
 //
 // What to do is decided apart from doing it: decide (machine.go) is the life of a
 // worker, retry (restart.go) its restart policy, following.judge (ready.go) turns

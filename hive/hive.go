@@ -16,15 +16,15 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/audit"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/jobs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lease"
 	"rbeehive/hive/logs"
-	"rbeehive/hive/machine"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 	"rbeehive/hive/run"
 	"rbeehive/hive/supervisor"
 	"rbeehive/hive/telemetry"
@@ -54,8 +54,8 @@ type Hive struct {
 	types      *workertype.Types
 	tokens     *tokens.Set
 	telemetry  *telemetry.Telemetry
-	devices    *machine.Inventory
-	queens     *queen.Announcer
+	devices    *hardware.Inventory
+	queens     *rbee.Announcer
 	metrics    *metrics
 	upkeep     *upkeep
 	autostart  *autostart
@@ -158,7 +158,7 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 	}
 	h.devices = newInventory(h.run, log)
 	h.telemetry = telemetry.New(telemetry.Options{
-		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: h.devices, Listeners: h.queens.Listeners, Log: log,
+		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: h.devices, Listeners: h.queens.SetListeners, Log: log,
 	})
 	h.upkeep, h.autostart = newUpkeep(h), newAutostart(h)
 	return nil
@@ -166,13 +166,13 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 
 // newInventory is what the machine has to run models on, which its own programs are asked
 // for.
-func newInventory(r *run.State, log *logrus.Logger) *machine.Inventory {
-	return machine.New(machine.Options{
-		Ask: func(ctx context.Context, argv []string) ([]byte, error) {
+func newInventory(r *run.State, log *logrus.Logger) *hardware.Inventory {
+	return hardware.New(hardware.Options{
+		Run: func(ctx context.Context, argv []string) ([]byte, error) {
 			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
 		},
-		Find: func(name string) (string, error) { return proc.LookPath(name, "") },
-		Go:   r.Go, Log: log,
+		LookPath: func(name string) (string, error) { return proc.LookPath(name, "") },
+		Go:       r.Go, Log: log,
 	})
 }
 

@@ -20,8 +20,8 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// queen is a small queen: she hears of a hive and listens to its telemetry, as
-// rbee's does. The first word is answered by a 500, so that hive has to say it again.
+// queen is a small queen: it hears of a hive and listens to its telemetry, as rbee's
+// does. The first announcement is answered by a 500, so that hive has to repeat it.
 type queen struct {
 	url   string
 	beats chan string
@@ -94,8 +94,8 @@ func TestCapabilities(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-// The whole of it: she asks what the hive has, is told that it is there (the second
-// time she takes it), and listens.
+// The whole of it: the queen asks what the hive has, is told of it (it accepts the second
+// announcement), and listens.
 func TestAQueenComes(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	r.spawn("cpu")

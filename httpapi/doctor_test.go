@@ -15,11 +15,11 @@ import (
 )
 
 func TestDoctorShape(t *testing.T) {
-	requireJSON(t, `{"checks":[],"care":0}`, httpapi.DoctorShape(nil))
+	requireJSON(t, `{"checks":[],"warnings":0}`, httpapi.DoctorShape(nil))
 	requireJSON(t, `{"checks":[
 		{"name":"ports","status":"ok","found":"3 free","means":null,"do":null},
 		{"name":"squatters","status":"warning","found":"8080 nginx","means":"m","do":"d"},
-		{"name":"clock","status":"unknown","found":"f","means":"m","do":"d"}],"care":1}`,
+		{"name":"clock","status":"unknown","found":"f","means":"m","do":"d"}],"warnings":1}`,
 		httpapi.DoctorShape([]doctor.Checkup{
 			{Name: "ports", Status: doctor.OK, Found: "3 free"},
 			{Name: "squatters", Status: doctor.Warning, Found: "8080 nginx", Means: "m", Do: "d"},
@@ -33,15 +33,15 @@ func TestDoctor(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close()
 	d := decode[wire.Doctor](t, r.get("/v1/doctor", http.StatusOK))
-	cares := 0
+	warnings := 0
 	for _, c := range d.Checks {
 		require.Contains(t, []string{"ok", "warning", "unknown"}, c.Status)
 		require.Equal(t, c.Status == "ok", c.Means == nil && c.Do == nil, "%+v", c)
 		if c.Status == "warning" {
-			cares++
+			warnings++
 		}
 	}
-	require.Equal(t, cares, d.Care)
+	require.Equal(t, warnings, d.Warnings)
 	i := slices.IndexFunc(d.Checks, func(c wire.Checkup) bool { return c.Name == "squatters" })
 	require.GreaterOrEqual(t, i, 0)
 	require.Equal(t, "warning", d.Checks[i].Status)

@@ -67,7 +67,7 @@ func TestHeartbeats(t *testing.T) {
 	require.Equal(t, "localhost", beat.HiveID)
 	require.EqualValues(t, "telemetry", beat.Type)
 	require.WithinDuration(t, time.Now(), time.Time(beat.Timestamp), 20*time.Second)
-	require.Len(t, beat.Workers, 1, "the queen sends requests to whom she finds here")
+	require.Len(t, beat.Workers, 1, "the queen sends requests to those it finds here")
 	use := beat.Workers[0]
 	require.Equal(t, *w.PID, use.PID)
 	require.Equal(t, "cpu", use.Group)
@@ -174,7 +174,7 @@ func (i *impatient) Write(p []byte) (int, error) {
 }
 
 // Other answers have 30 s for each write. A queen that is stopped for a minute is to
-// find her stream when she goes on.
+// find its stream when it goes on.
 func TestAHeartbeatMayTakeForEver(t *testing.T) {
 	r := newRig(t, rigOptions{heartbeats: time.Millisecond, access: anyone()})
 	ctx, cancel := context.WithCancel(t.Context())

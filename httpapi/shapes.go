@@ -238,7 +238,7 @@ func doctorShape(all []doctor.Checkup) wire.Doctor {
 			Name: c.Name, Status: string(c.Status), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
 		})
 		if c.Status == doctor.Warning {
-			d.Care++
+			d.Warnings++
 		}
 	}
 	return d

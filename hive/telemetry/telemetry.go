@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/proc"
 	"rbeehive/hive/run"
 	"rbeehive/hive/supervisor"
@@ -58,7 +58,7 @@ type Options struct {
 	Run       *run.State
 	Every     time.Duration               // between two heartbeats
 	Processes func() []supervisor.Process // of the live workers
-	Devices   *machine.Inventory
+	Devices   *hardware.Inventory
 	Listeners func(n int) // is told how many listen, when that changes
 	Log       *logrus.Logger
 }
@@ -67,7 +67,7 @@ type Options struct {
 // safe for concurrent use.
 type Telemetry struct {
 	o    Options
-	gpus atomic.Pointer[machine.Account]
+	gpus atomic.Pointer[hardware.Usages]
 
 	mu        sync.Mutex // nothing of another package but run's is locked while it is held
 	listeners map[chan *Heartbeat]bool
@@ -198,7 +198,7 @@ func (t *Telemetry) take(ctx context.Context, meter *proc.Meter) (*Heartbeat, er
 	return b, nil
 }
 
-func useOf(rec store.Worker, u proc.Usage, gpus *machine.Account, now time.Time) WorkerUse {
+func useOf(rec store.Worker, u proc.Usage, gpus *hardware.Usages, now time.Time) WorkerUse {
 	w := WorkerUse{
 		WorkerID: rec.WorkerID, Type: rec.Type, Port: rec.Port, Model: cmp.Or(rec.Asked.Model, rec.Spec.Model),
 		Ready: rec.State == store.WorkerReady, Uptime: max(0, now.Sub(rec.StartedAt)), RSS: u.RSS,
@@ -222,7 +222,7 @@ func (t *Telemetry) watchGPUs(ctx context.Context) {
 	defer t.gpus.Store(nil)
 	pause := gpuInterval
 	for {
-		account, err := t.o.Devices.Uses(ctx)
+		account, err := t.o.Devices.Usages(ctx)
 		if ctx.Err() != nil {
 			return
 		}

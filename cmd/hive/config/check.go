@@ -20,7 +20,7 @@ import (
 	hivejobs "rbeehive/hive/jobs"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 )
 
 var (
@@ -127,7 +127,7 @@ func (l *loader) checkNames(s *settings, _ *Config) error {
 	if !hiveIDRE.MatchString(s.HiveID) {
 		return l.fail("hive_id", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", s.HiveID)
 	}
-	if _, err := queen.Clean(s.QueenURL); s.QueenURL != "" && err != nil {
+	if _, err := rbee.NormalizeURL(s.QueenURL); s.QueenURL != "" && err != nil {
 		return l.fail("queen_url", "%q: expected a URL such as http://queen.lan:7833", s.QueenURL)
 	}
 	for i, host := range s.AllowedHosts {

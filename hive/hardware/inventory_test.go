@@ -1,4 +1,4 @@
-package machine_test
+package hardware_test
 
 import (
 	"context"
@@ -16,31 +16,31 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// smi answers in the place of nvidia-smi: by the first argument, with what was
-// recorded in a file, or an error.
+// smi stands in for nvidia-smi: by the first argument, it returns what was recorded in
+// a file, or an error.
 type smi struct {
 	mu      sync.Mutex
-	answers map[string]string // argument up to '=' -> file of testdata/smi; "": exit status 9
+	outputs map[string]string // argument up to '=' -> file of testdata/smi; "": exit status 9
 	hang    bool
-	asked   []string
-	begun   sync.WaitGroup
+	calls   []string
+	running sync.WaitGroup
 }
 
 var errStatus = errors.New("exit status 9")
 
-func (s *smi) ask(ctx context.Context, argv []string) ([]byte, error) {
+func (s *smi) run(ctx context.Context, argv []string) ([]byte, error) {
 	s.mu.Lock()
-	s.asked = append(s.asked, argv[1])
+	s.calls = append(s.calls, argv[1])
 	hang := s.hang
-	file, ok := s.answers[argv[1]]
+	file, ok := s.outputs[argv[1]]
 	if !ok {
 		name, _, _ := strings.Cut(argv[1], "=")
-		file = s.answers[name]
+		file = s.outputs[name]
 	}
 	s.mu.Unlock()
 	if hang {
@@ -56,7 +56,7 @@ func (s *smi) ask(ctx context.Context, argv []string) ([]byte, error) {
 func (s *smi) times() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.asked)
+	return len(s.calls)
 }
 
 func (s *smi) set(f func()) {
@@ -65,16 +65,16 @@ func (s *smi) set(f func()) {
 	f()
 }
 
-func (s *smi) inventory(t *testing.T, root string) *machine.Inventory {
+func (s *smi) inventory(t *testing.T, root string) *hardware.Inventory {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	t.Cleanup(s.begun.Wait)
-	return machine.New(machine.Options{
-		Ask: s.ask, Root: root, Limit: 2 * time.Second, Log: log,
-		Go: func(f func()) bool { s.begun.Go(f); return true },
-		Find: func(name string) (string, error) {
-			if s.answers == nil {
+	t.Cleanup(s.running.Wait)
+	return hardware.New(hardware.Options{
+		Run: s.run, Root: root, Timeout: 2 * time.Second, Log: log,
+		Go: func(f func()) bool { s.running.Go(f); return true },
+		LookPath: func(name string) (string, error) {
+			if s.outputs == nil {
 				return "", os.ErrNotExist
 			}
 			return "/usr/bin/" + name, nil
@@ -94,40 +94,40 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func gpus(t *testing.T, inv *machine.Inventory) (list []machine.Device) {
+func gpus(t *testing.T, inv *hardware.Inventory) (list []hardware.Device) {
 	t.Helper()
 	all, err := inv.Devices(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, machine.CPU, all[len(all)-1].Kind)
+	require.Equal(t, hardware.CPU, all[len(all)-1].Kind)
 	return all[:len(all)-1]
 }
 
 func TestNVIDIA(t *testing.T) {
 	const query = "--query-gpu"
 	full := query + "=index,uuid,name,memory.total,compute_cap"
-	gpu := func(id, name string, mib uint64, capability string) machine.Device {
-		return machine.Device{ID: id, Name: name, Kind: machine.GPU, MemoryMiB: mib, ComputeCapability: capability}
+	gpu := func(id, name string, mib uint64, capability string) hardware.Device {
+		return hardware.Device{ID: id, Name: name, Kind: hardware.GPU, MemoryMiB: mib, ComputeCapability: capability}
 	}
 	for name, tt := range map[string]struct {
-		answers map[string]string
-		want    []machine.Device
+		outputs map[string]string
+		want    []hardware.Device
 	}{
-		"two": {map[string]string{query: "two.txt"}, []machine.Device{
+		"two": {map[string]string{query: "two.txt"}, []hardware.Device{
 			gpu("GPU-0", "NVIDIA GeForce RTX 3090", 24576, "8.6"), gpu("GPU-1", "NVIDIA A100-SXM4-40GB", 40960, "8.0"),
 		}},
-		"a driver without compute_cap":   {map[string]string{full: "", query: "driver470.txt"}, []machine.Device{gpu("GPU-0", "Tesla T4", 15109, "")}},
-		"one that says so and exits 0":   {map[string]string{full: "driver470-refuses.txt", query: "driver470.txt"}, []machine.Device{}},
-		"what cannot be told":            {map[string]string{query: "unknown.txt"}, []machine.Device{gpu("GPU-0", "NVIDIA GB10", 0, "12.1"), gpu("GPU-1", "GeForce GTX 780", 0, ""), gpu("GPU-2", "NVIDIA GPU", 0, "")}},
-		"a name with commas":             {map[string]string{query: "commas.txt"}, []machine.Device{gpu("GPU-0", "Board, with commas, Rev. 2", 49140, "8.9")}},
-		"warnings and instances (MIG)":   {map[string]string{query: "mig.txt"}, []machine.Device{gpu("GPU-0", "NVIDIA A100-SXM4-40GB", 40960, "8.0")}},
-		"a driver that does not answer":  {map[string]string{query: ""}, []machine.Device{}},
-		"words instead of a table":       {map[string]string{query: "no-driver.txt"}, []machine.Device{}},
-		"a driver without GPUs":          {map[string]string{query: "none.txt"}, []machine.Device{}},
-		"a table of something else":      {map[string]string{query: "pmon550.txt"}, []machine.Device{}},
-		"no nvidia-smi on this machine ": {nil, []machine.Device{}},
+		"a driver without compute_cap":   {map[string]string{full: "", query: "driver470.txt"}, []hardware.Device{gpu("GPU-0", "Tesla T4", 15109, "")}},
+		"one that says so and exits 0":   {map[string]string{full: "driver470-refuses.txt", query: "driver470.txt"}, []hardware.Device{}},
+		"what cannot be told":            {map[string]string{query: "unknown.txt"}, []hardware.Device{gpu("GPU-0", "NVIDIA GB10", 0, "12.1"), gpu("GPU-1", "GeForce GTX 780", 0, ""), gpu("GPU-2", "NVIDIA GPU", 0, "")}},
+		"a name with commas":             {map[string]string{query: "commas.txt"}, []hardware.Device{gpu("GPU-0", "Board, with commas, Rev. 2", 49140, "8.9")}},
+		"warnings and instances (MIG)":   {map[string]string{query: "mig.txt"}, []hardware.Device{gpu("GPU-0", "NVIDIA A100-SXM4-40GB", 40960, "8.0")}},
+		"a driver that does not answer":  {map[string]string{query: ""}, []hardware.Device{}},
+		"words instead of a table":       {map[string]string{query: "no-driver.txt"}, []hardware.Device{}},
+		"a driver without GPUs":          {map[string]string{query: "none.txt"}, []hardware.Device{}},
+		"a table of something else":      {map[string]string{query: "pmon550.txt"}, []hardware.Device{}},
+		"no nvidia-smi on this machine ": {nil, []hardware.Device{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &smi{answers: tt.answers}
+			s := &smi{outputs: tt.outputs}
 			require.Equal(t, tt.want, gpus(t, s.inventory(t, t.TempDir())))
 		})
 	}
@@ -149,11 +149,11 @@ func TestAMD(t *testing.T) {
 			files[name] = text
 		}
 	}
-	s := &smi{answers: map[string]string{"--query-gpu": "two.txt"}}
+	s := &smi{outputs: map[string]string{"--query-gpu": "two.txt"}}
 	list := gpus(t, s.inventory(t, tree(t, files)))
-	require.Equal(t, []machine.Device{
-		{ID: "GPU-2", Name: "AMD Instinct MI210", Kind: machine.GPU, MemoryMiB: 65520},
-		{ID: "GPU-3", Name: "AMD GPU 0x744c", Kind: machine.GPU, MemoryMiB: 24560},
+	require.Equal(t, []hardware.Device{
+		{ID: "GPU-2", Name: "AMD Instinct MI210", Kind: hardware.GPU, MemoryMiB: 65520},
+		{ID: "GPU-3", Name: "AMD GPU 0x744c", Kind: hardware.GPU, MemoryMiB: 24560},
 	}, list[2:], "they follow those of NVIDIA")
 }
 
@@ -213,31 +213,31 @@ func TestHere(t *testing.T) {
 	require.Positive(t, all[len(all)-1].MemoryMiB)
 }
 
-// The first answer waits for a driver that hangs, as long as that may take; no later
-// one does, and a GPU that was known is not lost by it.
+// The first call waits for a driver that hangs, up to the timeout; no later one does, and
+// a GPU that was known is not lost by it.
 func TestASlowDriverHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &smi{answers: map[string]string{"--query-gpu": "two.txt"}, hang: true}
+		s := &smi{outputs: map[string]string{"--query-gpu": "two.txt"}, hang: true}
 		inv := s.inventory(t, t.TempDir())
-		begun := time.Now()
+		start := time.Now()
 		require.Empty(t, gpus(t, inv))
-		require.Equal(t, 2*time.Second, time.Since(begun))
+		require.Equal(t, 2*time.Second, time.Since(start))
 
 		s.set(func() { s.hang = false })
 		time.Sleep(31 * time.Second)
-		gpus(t, inv) // has it looked at again
+		gpus(t, inv) // starts a refresh
 		synctest.Wait()
 		require.Len(t, gpus(t, inv), 2)
 
 		s.set(func() { s.hang = true })
 		time.Sleep(31 * time.Second)
-		begun = time.Now()
+		start = time.Now()
 		require.Len(t, gpus(t, inv), 2)
-		require.Zero(t, time.Since(begun))
+		require.Zero(t, time.Since(start))
 		time.Sleep(3 * time.Second)
 		require.Len(t, gpus(t, inv), 2, "busy is not gone")
 
-		s.set(func() { s.hang, s.answers = false, map[string]string{"--query-gpu": ""} })
+		s.set(func() { s.hang, s.outputs = false, map[string]string{"--query-gpu": ""} })
 		time.Sleep(2 * time.Minute)
 		gpus(t, inv)
 		synctest.Wait()
@@ -245,9 +245,9 @@ func TestASlowDriverHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-func TestNobodyAsksNobodyLooks(t *testing.T) {
+func TestNoRefreshWithoutACaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &smi{answers: map[string]string{"--query-gpu": "two.txt"}}
+		s := &smi{outputs: map[string]string{"--query-gpu": "two.txt"}}
 		inv := s.inventory(t, t.TempDir())
 		require.Zero(t, s.times())
 		for range 10 {
@@ -262,9 +262,9 @@ func TestNobodyAsksNobodyLooks(t *testing.T) {
 	})
 }
 
-func TestAnImpatientCaller(t *testing.T) {
+func TestDevicesEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &smi{answers: map[string]string{}, hang: true}
+		s := &smi{outputs: map[string]string{}, hang: true}
 		inv := s.inventory(t, t.TempDir())
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -274,38 +274,38 @@ func TestAnImpatientCaller(t *testing.T) {
 }
 
 func TestUses(t *testing.T) {
-	s := &smi{answers: map[string]string{"--query-gpu": "two.txt", "--query-compute-apps": "apps.txt", "pmon": "pmon550.txt"}}
+	s := &smi{outputs: map[string]string{"--query-gpu": "two.txt", "--query-compute-apps": "apps.txt", "pmon": "pmon550.txt"}}
 	data, err := os.ReadFile("testdata/smi/two.txt")
 	require.NoError(t, err)
 	require.Contains(t, string(data), "GPU-0bd3a9c7")
 	inv := s.inventory(t, t.TempDir())
-	uses, err := inv.Uses(t.Context())
+	uses, err := inv.Usages(t.Context())
 	require.NoError(t, err)
-	of := func(pids ...int) machine.Use { return uses.Of(pids) }
-	require.Equal(t, machine.Use{Percent: 86}, of(7175), "of the GPU that it uses most")
+	of := func(pids ...int) hardware.Usage { return uses.Of(pids) }
+	require.Equal(t, hardware.Usage{Percent: 86}, of(7175), "of the GPU that it uses most")
 	require.Zero(t, of(2988))
-	require.Equal(t, machine.Use{MemoryMiB: 3172}, of(4711), "GPUs that are not known have no size")
+	require.Equal(t, hardware.Usage{MemoryMiB: 3172}, of(4711), "GPUs that are not known have no size")
 	require.Zero(t, of(4712))
 
-	s.set(func() { s.answers["--query-compute-apps"] = "apps-two.txt"; s.answers["pmon"] = "pmon418.txt" })
-	uses, err = inv.Uses(t.Context())
+	s.set(func() { s.outputs["--query-compute-apps"] = "apps-two.txt"; s.outputs["pmon"] = "pmon418.txt" })
+	uses, err = inv.Usages(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, machine.Use{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711), "two instances of one GPU count its memory once")
-	require.Equal(t, machine.Use{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711, 4712), "so do two processes")
+	require.Equal(t, hardware.Usage{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711), "two instances of one GPU count its memory once")
+	require.Equal(t, hardware.Usage{MemoryMiB: 3172, TotalMiB: 24576 + 40960}, of(4711, 4712), "so do two processes")
 	require.InDelta(t, 99, of(13532).Percent, 0)
-	require.Equal(t, machine.Use{Percent: 99, MemoryMiB: 3172, TotalMiB: 65536}, of(4711, 13532, 1))
+	require.Equal(t, hardware.Usage{Percent: 99, MemoryMiB: 3172, TotalMiB: 65536}, of(4711, 13532, 1))
 
-	s.set(func() { s.answers["pmon"] = "" })
-	uses, err = inv.Uses(t.Context())
+	s.set(func() { s.outputs["pmon"] = "" })
+	uses, err = inv.Usages(t.Context())
 	require.NoError(t, err, "memory is known")
 	require.Equal(t, uint64(3172), of(4711).MemoryMiB)
-	s.set(func() { s.answers["--query-compute-apps"] = "" })
-	_, err = inv.Uses(t.Context())
+	s.set(func() { s.outputs["--query-compute-apps"] = "" })
+	_, err = inv.Usages(t.Context())
 	require.ErrorIs(t, err, errStatus)
 }
 
 func TestUsesWithoutDriver(t *testing.T) {
-	uses, err := (&smi{}).inventory(t, t.TempDir()).Uses(t.Context())
+	uses, err := (&smi{}).inventory(t, t.TempDir()).Usages(t.Context())
 	require.NoError(t, err)
 	require.Nil(t, uses)
 	require.Zero(t, uses.Of([]int{1}))
@@ -316,14 +316,14 @@ func FuzzTables(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		answer := func(context.Context, []string) ([]byte, error) { return []byte(text), nil }
-		var begun sync.WaitGroup
-		defer begun.Wait()
-		inv := machine.New(machine.Options{
-			Ask: answer, Root: "/nonexistent", Find: func(string) (string, error) { return "/x", nil },
-			Go: func(f func()) bool { begun.Go(f); return true },
+		run := func(context.Context, []string) ([]byte, error) { return []byte(text), nil }
+		var start sync.WaitGroup
+		defer start.Wait()
+		inv := hardware.New(hardware.Options{
+			Run: run, Root: "/nonexistent", LookPath: func(string) (string, error) { return "/x", nil },
+			Go: func(f func()) bool { start.Go(f); return true },
 		})
-		uses, err := inv.Uses(t.Context())
+		uses, err := inv.Usages(t.Context())
 		require.NoError(t, err)
 		for pid := range 10 {
 			u := uses.Of([]int{pid, 2 * pid})

@@ -1,4 +1,4 @@
-package machine
+package hardware
 
 import (
 	"cmp"
@@ -21,21 +21,21 @@ type card struct {
 	capability string
 }
 
-// errNoTable: what nvidia-smi wrote is not what it was asked for.
-var errNoTable = errors.New("nvidia-smi wrote something else than the table that it was asked for")
+// errNoTable: nvidia-smi did not write the table that it was asked for.
+var errNoTable = errors.New("unexpected output of nvidia-smi")
 
 // queryCards returns the GPUs of NVIDIA by UUID: none where there is no nvidia-smi.
 func (inv *Inventory) queryCards(ctx context.Context) (map[string]card, error) {
-	smi, err := inv.opts.Find("nvidia-smi")
+	smi, err := inv.opts.LookPath("nvidia-smi")
 	if err != nil {
-		return nil, nil //nolint:nilerr // no driver is no mistake
+		return nil, nil //nolint:nilerr // no driver is no error
 	}
 	// Drivers before 510 know no compute_cap, and refuse the whole query.
-	out, err := inv.opts.Ask(ctx, []string{smi, "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"})
+	out, err := inv.opts.Run(ctx, []string{smi, "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"})
 	fields := 5
 	if err != nil && ctx.Err() == nil {
 		fields = 4
-		out, err = inv.opts.Ask(ctx, []string{smi, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"})
+		out, err = inv.opts.Run(ctx, []string{smi, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("query GPUs: %w", err)
@@ -44,7 +44,7 @@ func (inv *Inventory) queryCards(ctx context.Context) (map[string]card, error) {
 }
 
 // parseCards reads lines such as "0, GPU-5f..., NVIDIA A100-SXM4-40GB, 40960, 8.0".
-// Lines that are something else, such as warnings and MIG instances, are passed over.
+// Other lines, such as warnings and MIG instances, are skipped.
 func parseCards(text string, fields int) (map[string]card, error) {
 	cards := map[string]card{}
 	for line := range strings.Lines(text) {
@@ -58,12 +58,12 @@ func parseCards(text string, fields int) (map[string]card, error) {
 		}
 		// The name is whatever is in the middle: it may have commas.
 		c := card{index: index, uuid: f[1], name: strings.Join(f[2:len(f)-fields+3], ", ")}
-		c.memoryMiB = numberOr0(f[len(f)-fields+3])
+		c.memoryMiB = parseOrZero(f[len(f)-fields+3])
 		if fields == 5 {
 			c.capability = capabilityOf(f[len(f)-1])
 		}
 		c.name = plain.Text(c.name)
-		if unknown(c.name) {
+		if isUnknown(c.name) {
 			c.name = "NVIDIA GPU"
 		}
 		cards[c.uuid] = c
@@ -83,13 +83,13 @@ func splitTrimmed(line string) []string {
 	return f
 }
 
-// unknown reports the words in brackets by which nvidia-smi says that it cannot tell:
+// isUnknown reports whether nvidia-smi does not know the value. It writes then:
 // [N/A], [Not Supported], [Insufficient Permissions], [Unknown Error], [GPU is lost].
-func unknown(field string) bool {
+func isUnknown(field string) bool {
 	return field == "" || strings.HasPrefix(field, "[") || field == "N/A" || field == "-"
 }
 
-func numberOr0(field string) uint64 {
+func parseOrZero(field string) uint64 {
 	n, err := strconv.ParseUint(field, 10, 64)
 	if err != nil {
 		return 0
@@ -108,9 +108,9 @@ func capabilityOf(field string) string {
 	return field
 }
 
-// number gives the GPUs their ids: NVIDIA's have the numbers of nvidia-smi, which are
-// those of a worker's device; AMD's follow.
-func number(cards map[string]card, amd []Device) []Device {
+// assignIDs numbers the GPUs: NVIDIA's as nvidia-smi does, which are the numbers of a
+// worker's device; AMD's follow.
+func assignIDs(cards map[string]card, amd []Device) []Device {
 	devices := make([]Device, 0, len(cards)+len(amd)+1)
 	next := 0
 	for _, c := range slices.SortedFunc(maps.Values(cards), func(a, b card) int { return cmp.Compare(a.index, b.index) }) {

@@ -1,4 +1,4 @@
-package queen_test
+package rbee_test
 
 import (
 	"bytes"
@@ -16,21 +16,21 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"rbeehive/hive/queen"
+	"rbeehive/hive/rbee"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// court is all queens of a test: it answers in the place of the network, so that
-// minutes pass in no time.
-type court struct {
+// fakeQueens are all queens of a test: it stands in for the network, so that minutes pass
+// in no time.
+type fakeQueens struct {
 	mu     sync.Mutex
-	begun  time.Time
+	start  time.Time
 	status int // 0: refuses connections
 	hang   bool
 	calls  []call
 
-	forgotten []string
+	dropped []string
 }
 
 type call struct {
@@ -39,13 +39,13 @@ type call struct {
 	at   time.Duration
 }
 
-func (c *court) RoundTrip(r *http.Request) (*http.Response, error) {
+func (c *fakeQueens) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
-	c.calls = append(c.calls, call{r.Method + " " + r.URL.String(), string(body), time.Since(c.begun)})
+	c.calls = append(c.calls, call{r.Method + " " + r.URL.String(), string(body), time.Since(c.start)})
 	status, hang := c.status, c.hang
 	c.mu.Unlock()
 	if hang {
@@ -59,14 +59,14 @@ func (c *court) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(bytes.NewReader([]byte("x"))), Request: r}, nil
 }
 
-func (c *court) behave(status int, hang bool) {
+func (c *fakeQueens) behave(status int, hang bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status, c.hang = status, hang
 }
 
-// took returns when the calls were, and forgets them.
-func (c *court) took() (at []time.Duration) {
+// takeTimes returns when the calls were, and forgets them.
+func (c *fakeQueens) takeTimes() (at []time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, call := range c.calls {
@@ -76,7 +76,7 @@ func (c *court) took() (at []time.Duration) {
 	return at
 }
 
-func (c *court) urls() (urls []string) {
+func (c *fakeQueens) takeURLs() (urls []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, call := range c.calls {
@@ -88,13 +88,13 @@ func (c *court) urls() (urls []string) {
 
 // announce runs test with an announcer that runs, in time that only passes when
 // everybody waits.
-func announce(t *testing.T, test func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration))) {
+func announce(t *testing.T, test func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &court{status: 200, begun: time.Now()}
+		c := &fakeQueens{status: 200, start: time.Now()}
 		log := logrus.New()
 		log.SetOutput(io.Discard)
-		a := queen.New(queen.Options{HiveID: "box", HiveURL: "http://box.lan:7835", Transport: c, Log: log, Forgotten: func(url string) { c.forgotten = append(c.forgotten, url) }})
+		a := rbee.New(rbee.Options{HiveID: "box", HiveURL: "http://box.lan:7835", Transport: c, Log: log, OnDropped: func(url string) { c.dropped = append(c.dropped, url) }})
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		running.Go(func() { a.Run(ctx) })
@@ -106,138 +106,138 @@ func announce(t *testing.T, test func(t *testing.T, a *queen.Announcer, c *court
 
 const s = time.Second
 
-func TestTheQueenIsToldOnce(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+func TestAnnouncesOnce(t *testing.T) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
 		pass(time.Hour)
-		require.Empty(t, c.took(), "no queen, no word")
+		require.Empty(t, c.takeTimes(), "no queen, no announcement")
 		require.NoError(t, a.Configure("http://Queen.lan:7833/"))
-		a.Listeners(1)
+		a.SetListeners(1)
 		pass(0)
 		require.Equal(t, []call{{"POST http://queen.lan:7833/v1/hive/ready", `{"hive_id":"box","hive_url":"http://box.lan:7835"}`, time.Hour}}, c.calls)
-		c.took()
+		c.takeTimes()
 		require.NoError(t, a.Configure("http://queen.lan:7833"))
-		require.NoError(t, a.Meet("http://queen.lan:7833//"))
+		require.NoError(t, a.Introduce("http://queen.lan:7833//"))
 		pass(24 * time.Hour)
-		require.Empty(t, c.took(), "she does not deduplicate")
+		require.Empty(t, c.takeTimes(), "a queen does not deduplicate")
 	})
 }
 
-func TestSheIsTriedUntilSheHears(t *testing.T) {
+func TestRetriesUntilTheQueenAccepts(t *testing.T) {
 	for name, status := range map[string]int{"refuses": 0, "errs": 500, "does not know it": 404, "sends it elsewhere": 307} {
 		t.Run(name, func(t *testing.T) {
-			announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+			announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
 				c.behave(status, false)
 				require.NoError(t, a.Configure("http://queen.lan:7833"))
 				pass(200 * s)
-				require.Equal(t, []time.Duration{0, 2 * s, 4 * s, 8 * s, 16 * s, 76 * s, 136 * s, 196 * s}, c.took())
+				require.Equal(t, []time.Duration{0, 2 * s, 4 * s, 8 * s, 16 * s, 76 * s, 136 * s, 196 * s}, c.takeTimes())
 				c.behave(202, false)
-				a.Listeners(1)
+				a.SetListeners(1)
 				pass(time.Hour)
-				require.Equal(t, []time.Duration{256 * s}, c.took())
+				require.Equal(t, []time.Duration{256 * s}, c.takeTimes())
 			})
 		})
 	}
 }
 
-func TestSheHangs(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+func TestAHangingQueen(t *testing.T) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
 		c.behave(0, true)
 		require.NoError(t, a.Configure("http://queen.lan:7833"))
 		pass(30 * s)
-		require.Equal(t, []time.Duration{0, 12 * s, 24 * s}, c.took(), "ten seconds each")
+		require.Equal(t, []time.Duration{0, 12 * s, 24 * s}, c.takeTimes(), "ten seconds each")
 	})
 }
 
-// After two minutes without a listener she has forgotten the hive.
-func TestSheIsToldAgainWhenNobodyListens(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+// After two minutes without a listener the queen has forgotten the hive.
+func TestAnnouncesAgainWhenNobodyListens(t *testing.T) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
 		require.NoError(t, a.Configure("http://queen.lan:7833"))
 		pass(300 * s)
-		require.Equal(t, []time.Duration{0, 120 * s, 240 * s}, c.took(), "nobody ever came")
-		a.Listeners(1) // at 300
+		require.Equal(t, []time.Duration{0, 120 * s, 240 * s}, c.takeTimes(), "nobody ever listened")
+		a.SetListeners(1) // at 300
 		pass(time.Hour)
-		require.Empty(t, c.took())
-		a.Listeners(0) // dropped
+		require.Empty(t, c.takeTimes())
+		a.SetListeners(0) // dropped
 		pass(119 * s)
-		a.Listeners(1) // and back in time
+		a.SetListeners(1) // and back in time
 		pass(10 * s)
-		a.Listeners(0)
+		a.SetListeners(0)
 		pass(119 * s)
-		require.Empty(t, c.took())
+		require.Empty(t, c.takeTimes())
 		pass(1 * s)
-		require.Len(t, c.took(), 1)
+		require.Len(t, c.takeTimes(), 1)
 		c.behave(500, false) // restarting
 		pass(120 * s)
-		require.Len(t, c.took(), 1)
+		require.Len(t, c.takeTimes(), 1)
 		pass(16 * s)
-		require.Len(t, c.took(), 4, "tried as at the first time")
+		require.Len(t, c.takeTimes(), 4, "tried as at the first time")
 	})
 }
 
 func TestAnotherQueen(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
-		a.Listeners(1)
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
+		a.SetListeners(1)
 		require.NoError(t, a.Configure("http://one.lan:7833"))
-		require.NoError(t, a.Meet("https://two.lan/rbee"))
+		require.NoError(t, a.Introduce("https://two.lan/rbee"))
 		pass(0)
-		require.ElementsMatch(t, []string{"POST http://one.lan:7833/v1/hive/ready", "POST https://two.lan/rbee/v1/hive/ready"}, c.urls())
+		require.ElementsMatch(t, []string{"POST http://one.lan:7833/v1/hive/ready", "POST https://two.lan/rbee/v1/hive/ready"}, c.takeURLs())
 		require.NoError(t, a.Configure("http://three.lan"))
-		require.NoError(t, a.Meet("http://four.lan"))
+		require.NoError(t, a.Introduce("http://four.lan"))
 		pass(0)
-		require.ElementsMatch(t, []string{"POST http://three.lan/v1/hive/ready", "POST http://four.lan/v1/hive/ready"}, c.urls())
+		require.ElementsMatch(t, []string{"POST http://three.lan/v1/hive/ready", "POST http://four.lan/v1/hive/ready"}, c.takeURLs())
 		require.NoError(t, a.Configure(""))
-		require.NoError(t, a.Meet(""))
-		a.Listeners(0)
+		require.NoError(t, a.Introduce(""))
+		a.SetListeners(0)
 		pass(time.Hour)
-		require.Empty(t, c.urls(), "alone again")
+		require.Empty(t, c.takeURLs(), "alone again")
 	})
 }
 
-// One that only came and has gone is not called for ever, the configured one is.
-func TestAQueenThatWentIsForgotten(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+// One that only introduced itself and has gone is not retried for ever, the configured one is.
+func TestAQueenThatWentIsDropped(t *testing.T) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
 		c.behave(0, false)
 		require.NoError(t, a.Configure("http://one.lan"))
-		require.NoError(t, a.Meet("http://two.lan"))
+		require.NoError(t, a.Introduce("http://two.lan"))
 		pass(2 * time.Hour)
-		require.Equal(t, []string{"http://two.lan"}, c.forgotten)
-		urls := c.urls()
+		require.Equal(t, []string{"http://two.lan"}, c.dropped)
+		urls := c.takeURLs()
 		require.Contains(t, urls, "POST http://two.lan/v1/hive/ready")
 		require.Len(t, urls, 124+65)
 		c.behave(200, false)
-		require.NoError(t, a.Meet("http://two.lan"))
+		require.NoError(t, a.Introduce("http://two.lan"))
 		pass(0)
-		require.Contains(t, c.urls(), "POST http://two.lan/v1/hive/ready", "she is back")
+		require.Contains(t, c.takeURLs(), "POST http://two.lan/v1/hive/ready", "it is back")
 	})
 }
 
-// A queen that is replaced while she hangs is let go of at once.
+// A queen that is replaced while it hangs is dropped without a wait.
 func TestAHangingQueenIsReplaced(t *testing.T) {
-	announce(t, func(t *testing.T, a *queen.Announcer, c *court, pass func(time.Duration)) {
+	announce(t, func(t *testing.T, a *rbee.Announcer, c *fakeQueens, pass func(time.Duration)) {
 		c.behave(0, true)
 		require.NoError(t, a.Configure("http://one.lan"))
 		pass(s)
 		c.behave(200, false)
-		a.Listeners(1)
+		a.SetListeners(1)
 		require.NoError(t, a.Configure("http://two.lan"))
 		pass(time.Hour)
-		require.Equal(t, []string{"POST http://one.lan/v1/hive/ready", "POST http://two.lan/v1/hive/ready"}, c.urls())
+		require.Equal(t, []string{"POST http://one.lan/v1/hive/ready", "POST http://two.lan/v1/hive/ready"}, c.takeURLs())
 	})
 }
 
 func TestWhatIsNoQueen(t *testing.T) {
 	log := logrus.New()
-	a := queen.New(queen.Options{Log: log})
+	a := rbee.New(rbee.Options{Log: log})
 	for _, text := range []string{
 		"queen.lan:7833", "ftp://queen.lan", "http://", "http://:80", "unix:/run/q", "http://u:p@queen.lan", "http://q.lan/?x=1", "http://q.lan?", "http://q.lan/#f",
 		"http://q.lan/%zz", "http://q.lan/\n", "//q.lan", "http://q.lan/" + string(bytes.Repeat([]byte("a"), 2048)),
 	} {
-		require.ErrorIs(t, a.Meet(text), queen.ErrURL, text)
-		require.ErrorIs(t, a.Configure(text), queen.ErrURL, text)
+		require.ErrorIs(t, a.Introduce(text), rbee.ErrURL, text)
+		require.ErrorIs(t, a.Configure(text), rbee.ErrURL, text)
 	}
 }
 
-// Over a real connection, which is closed afterwards (goleak looks).
+// Over a real connection, which is closed afterwards (goleak checks).
 func TestOverTheNetwork(t *testing.T) {
 	heard := make(chan string, 4)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -250,7 +250,7 @@ func TestOverTheNetwork(t *testing.T) {
 	defer server.Close()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	a := queen.New(queen.Options{HiveID: "box", HiveURL: "http://127.0.0.1:1", Log: log})
+	a := rbee.New(rbee.Options{HiveID: "box", HiveURL: "http://127.0.0.1:1", Log: log})
 	require.NoError(t, a.Configure(server.URL))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -1,4 +1,4 @@
-package machine
+package hardware
 
 import (
 	"cmp"
@@ -27,24 +27,24 @@ func amdDevices(root string) (devices []Device) {
 	slices.SortFunc(cards, func(a, b string) int { return cmp.Compare(numbers[a], numbers[b]) })
 	for _, path := range cards {
 		dir := filepath.Join(path, "device")
-		if word(dir, "vendor") != vendorAMD {
+		if readAttr(dir, "vendor") != vendorAMD {
 			continue
 		}
-		size, err := strconv.ParseUint(word(dir, "mem_info_vram_total"), 10, 64)
+		size, err := strconv.ParseUint(readAttr(dir, "mem_info_vram_total"), 10, 64)
 		if err != nil {
 			continue
 		}
-		name := word(dir, "product_name") // only boards that have it in their ROM
+		name := readAttr(dir, "product_name") // only boards that have it in their ROM
 		if name == "" {
-			name = "AMD GPU " + word(dir, "device")
+			name = "AMD GPU " + readAttr(dir, "device")
 		}
 		devices = append(devices, Device{Name: plain.Text(strings.TrimSpace(name)), Kind: GPU, MemoryMiB: size >> 20})
 	}
 	return devices
 }
 
-// word is the content of a small file; empty if it cannot be read.
-func word(dir, name string) string {
+// readAttr returns the content of a small file; empty if it cannot be read.
+func readAttr(dir, name string) string {
 	raw, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return ""

@@ -1,4 +1,4 @@
-package machine
+package hardware
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// cpuDevice is what of the processors and the memory hive and its workers may use.
+// cpuDevice describes the processors and the memory that hive and its workers may use.
 func cpuDevice(root string) Device {
 	limits := ownCgroups(root)
 	cores := limits.cores(runtime.NumCPU()) // those of our affinity, and so of the cpuset
@@ -29,7 +29,7 @@ func totalMemory(root string) uint64 {
 	}
 	for line := range strings.Lines(string(raw)) {
 		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
-			return numberOr0(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB"))) << 10
+			return parseOrZero(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB"))) << 10
 		}
 	}
 	return 0
@@ -39,7 +39,7 @@ func totalMemory(root string) uint64 {
 // that can be seen: a limit of any of them counts.
 type cgroups struct{ unified, cpu, memoryV1 []string }
 
-// ownCgroups finds them by /proc/self/cgroup and /proc/self/mountinfo.
+// ownCgroups finds them in /proc/self/cgroup and /proc/self/mountinfo.
 func ownCgroups(root string) (c cgroups) {
 	mounts := readMounts(root)
 	raw, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
@@ -52,22 +52,22 @@ func ownCgroups(root string) (c cgroups) {
 			continue
 		}
 		if f[0] == "0" && f[1] == "" {
-			c.unified = mounts["cgroup2"].upward(root, f[2])
+			c.unified = mounts["cgroup2"].ancestors(root, f[2])
 		}
 		for controller := range strings.SplitSeq(f[1], ",") {
 			switch controller {
 			case "cpu":
-				c.cpu = mounts["cpu"].upward(root, f[2])
+				c.cpu = mounts["cpu"].ancestors(root, f[2])
 			case "memory":
-				c.memoryV1 = mounts["memory"].upward(root, f[2])
+				c.memoryV1 = mounts["memory"].ancestors(root, f[2])
 			}
 		}
 	}
 	return c
 }
 
-// mount is where a hierarchy is mounted, and which cgroup that shows.
-type mount struct{ at, shows string }
+// mount is where a hierarchy is mounted, and which of its cgroups is visible there.
+type mount struct{ point, subtree string }
 
 // readMounts returns that of cgroup v2, and those of v1 by controller.
 func readMounts(root string) map[string]mount {
@@ -82,7 +82,7 @@ func readMounts(root string) map[string]mount {
 		if !ok || len(f) < 5 || len(kind) < 3 {
 			continue
 		}
-		m := mount{at: f[4], shows: f[3]}
+		m := mount{point: f[4], subtree: f[3]}
 		switch kind[0] {
 		case "cgroup2":
 			mounts["cgroup2"] = m
@@ -97,17 +97,18 @@ func readMounts(root string) map[string]mount {
 	return mounts
 }
 
-// upward returns the directories from that of a cgroup to the mount. A cgroup that the
-// mount does not show is seen from outside of its container: what is mounted is ours.
-func (m mount) upward(root, cgroup string) (dirs []string) {
-	if m.at == "" {
+// ancestors returns the directories from that of a cgroup up to the mount. A path that the
+// mount does not show is one as seen from outside of the container: then the mounted
+// directory is our cgroup.
+func (m mount) ancestors(root, cgroup string) (dirs []string) {
+	if m.point == "" {
 		return nil
 	}
 	below, ok := cgroup, true
-	if m.shows != "/" {
-		below, ok = strings.CutPrefix(cgroup+"/", m.shows+"/")
+	if m.subtree != "/" {
+		below, ok = strings.CutPrefix(cgroup+"/", m.subtree+"/")
 	}
-	top := filepath.Join(root, m.at)
+	top := filepath.Join(root, m.point)
 	if !ok || strings.HasPrefix(below, "/..") {
 		return []string{top}
 	}
@@ -121,16 +122,16 @@ func (m mount) upward(root, cgroup string) (dirs []string) {
 func (c cgroups) cores(all int) int {
 	allowed := float64(all)
 	for _, dir := range c.unified {
-		quota, period, _ := strings.Cut(word(dir, "cpu.max"), " ") // "max 100000"
-		allowed = min(allowed, share(quota, period))
+		quota, period, _ := strings.Cut(readAttr(dir, "cpu.max"), " ") // "max 100000"
+		allowed = min(allowed, quotaRatio(quota, period))
 	}
 	for _, dir := range c.cpu {
-		allowed = min(allowed, share(word(dir, "cpu.cfs_quota_us"), word(dir, "cpu.cfs_period_us"))) // -1: no limit
+		allowed = min(allowed, quotaRatio(readAttr(dir, "cpu.cfs_quota_us"), readAttr(dir, "cpu.cfs_period_us"))) // -1: no limit
 	}
 	return max(1, int(math.Ceil(allowed)))
 }
 
-func share(quota, period string) float64 {
+func quotaRatio(quota, period string) float64 {
 	q, err := strconv.ParseUint(quota, 10, 64)
 	p, err2 := strconv.ParseUint(period, 10, 64)
 	if err != nil || err2 != nil || p == 0 {
@@ -142,15 +143,15 @@ func share(quota, period string) float64 {
 // memory is how many bytes the limits allow of those there are.
 func (c cgroups) memory(all uint64) uint64 {
 	for _, dir := range c.unified {
-		all = atMost(all, word(dir, "memory.max")) // "max": no limit
+		all = minLimit(all, readAttr(dir, "memory.max")) // "max": no limit
 	}
 	for _, dir := range c.memoryV1 {
-		all = atMost(all, word(dir, "memory.limit_in_bytes")) // a number beyond all memory: no limit
+		all = minLimit(all, readAttr(dir, "memory.limit_in_bytes")) // a number beyond all memory: no limit
 	}
 	return all
 }
 
-func atMost(all uint64, limit string) uint64 {
+func minLimit(all uint64, limit string) uint64 {
 	n, err := strconv.ParseUint(limit, 10, 64)
 	if err != nil || n == 0 || all != 0 && n > all {
 		return all
