@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rbeehive/alloc"
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -89,7 +90,7 @@ type facts struct {
 
 	Range       alloc.Range
 	Apart       []alloc.Range // ports that are never leased
-	Local       fact[proc.LocalPorts]
+	Local       fact[host.LocalPorts]
 	Survey      fact[alloc.Survey]
 	Leases      fact[[]store.Lease]
 	Reasons     map[string]string // why a live worker is in its state, by id
@@ -110,11 +111,11 @@ type facts struct {
 	BoundListed  fact[bool] // ports that are bound and not listened on can be seen
 	Cgroups      bool       // each worker gets a cgroup of its own
 	Trace        fact[bool]
-	Hiding       fact[proc.Hiding]
-	Unit         fact[proc.Unit]
-	First        fact[proc.First]
-	Descriptors  fact[proc.Limit]
-	Tasks        fact[[]proc.Limit]
+	Hiding       fact[host.Hiding]
+	Unit         fact[host.Unit]
+	First        fact[host.First]
+	Descriptors  fact[host.Limit]
+	Tasks        fact[[]host.Limit]
 }
 
 // examination is the result of a full check of the state file.
@@ -149,7 +150,7 @@ func (h *Hive) facts(ctx context.Context) *facts {
 	f := &facts{
 		DataDir: h.cfg.DataDir, Review: h.cfg.AuditInterval, Range: h.cfg.Ports.Range, Apart: slices.Clone(h.cfg.Ports.Reserved),
 		Reasons: map[string]string{}, Relocated: h.store.Meta().Relocated, Examination: h.examined.Load(),
-		Kernel: proc.KernelRelease(), Features: proc.FindFeatures(), Cgroups: h.cgroups,
+		Kernel: host.KernelRelease(), Features: proc.FindFeatures(), Cgroups: h.cgroups,
 	}
 	for _, port := range h.cfg.APIPorts {
 		f.Apart = append(f.Apart, alloc.Range{First: port, Last: port})
@@ -161,8 +162,8 @@ func (h *Hive) facts(ctx context.Context) *facts {
 	for _, look := range []func(){
 		func() { f.Survey = got(h.alloc.Survey(ctx)) },
 		func() { f.Strays = got(h.lastingStrays(ctx)) },
-		func() { f.Unit = got(proc.FindUnit(ctx)) },
-		func() { f.First = got(proc.FindFirst(ctx)) },
+		func() { f.Unit = got(host.FindUnit(ctx, managerEnv())) },
+		func() { f.First = got(host.FindFirst(ctx)) },
 		func() { h.fileFacts(ctx, f) },
 		func() {
 			snap, err := h.sockets.Snapshot(ctx, 0)
@@ -171,15 +172,21 @@ func (h *Hive) facts(ctx context.Context) *facts {
 	} {
 		g.Go(func() error { look(); return nil })
 	}
-	f.Local = got(proc.ReadLocalPorts())
-	f.Synchronised = got(proc.ClockSynchronised())
-	f.Trace = got(proc.CanTrace())
-	f.Hiding = got(proc.ProcHiding())
-	f.Descriptors = got(proc.DescriptorLimit())
-	f.Tasks = got(proc.TaskLimits())
+	f.Local = got(host.ReadLocalPorts())
+	f.Synchronised = got(host.ClockSynchronised())
+	f.Trace = got(host.CanTrace())
+	f.Hiding = got(host.ProcHiding())
+	f.Descriptors = got(host.DescriptorLimit())
+	f.Tasks = got(host.TaskLimits())
 	_ = g.Wait()       // the functions return no errors: they are in the facts
 	f.Now = time.Now() // only now: no record is younger, unless the clock was turned back
 	return f
+}
+
+// managerEnv is the environment in which the service manager is asked: a user's may be
+// found by DBUS_SESSION_BUS_ADDRESS only, which workers do not get.
+func managerEnv() []string {
+	return proc.Environ(os.Environ(), []string{"DBUS_SESSION_BUS_ADDRESS"})
 }
 
 // fileFacts looks at the state file and its directory.

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"rbeehive/alloc/sockets"
-	"rbeehive/hive/proc"
+	"rbeehive/hive/host"
 )
 
 // The checks of this file are about the place that hive runs in: the kernel, its
@@ -185,7 +185,7 @@ func checkDescriptors(f *facts) Checkup {
 	}
 	l, need := f.Descriptors.Value, uint64(fdsPerWorker*f.Range.Len()+fdsBesides) //nolint:gosec // a range has 65,535 ports at most
 	switch {
-	case l.Max == proc.Unlimited:
+	case l.Max == host.Unlimited:
 		return fine(name, "no limit, %d in use", l.Used)
 	case l.Max >= need:
 		return fine(name, "%d allowed, %d in use; a full range needs %d", l.Max, l.Used, need)
@@ -205,8 +205,8 @@ func checkTasks(f *facts) Checkup {
 	if len(f.Tasks.Value) == 0 {
 		return fine(name, "no limit on processes and threads")
 	}
-	left := func(l proc.Limit) uint64 { return l.Max - min(l.Used, l.Max) }
-	least := slices.MinFunc(f.Tasks.Value, func(a, b proc.Limit) int { return cmp.Compare(left(a), left(b)) })
+	left := func(l host.Limit) uint64 { return l.Max - min(l.Used, l.Max) }
+	least := slices.MinFunc(f.Tasks.Value, func(a, b host.Limit) int { return cmp.Compare(left(a), left(b)) })
 	found := fmt.Sprintf("%d processes and threads allowed (%s)", least.Max, least.Where)
 	if least.Used > 0 {
 		found += fmt.Sprintf(", %d in use", least.Used)

@@ -13,6 +13,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive"
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -34,7 +35,7 @@ func healthy() *hive.Facts {
 	return &hive.Facts{
 		Now: now, DataDir: "/var/lib/hive", Review: 30 * time.Second,
 		Range: alloc.Range{First: 8080, Last: 9999}, Apart: []alloc.Range{{First: 7835, Last: 7835}},
-		Local: seen(proc.LocalPorts{Range: alloc.Range{First: 32768, Last: 60999}}),
+		Local: seen(host.LocalPorts{Range: alloc.Range{First: 32768, Last: 60999}}),
 		Survey: seen(alloc.Survey{
 			Range: alloc.Range{First: 8080, Last: 9999}, Total: 1920, Free: 1918, Leased: 2,
 			Holders: []sockets.Holder{{Port: 8080, Kind: "worker", PID: 10, Program: "hive"}},
@@ -46,11 +47,11 @@ func healthy() *hive.Facts {
 		Admits: seen(true), DiskFree: seen(int64(41) << 30),
 		Newest: seen(hive.Dated{What: "event 7", At: now.Add(-time.Second)}), Synchronised: seen(true),
 		Kernel: "6.18.2", Features: proc.Features{PidfdInode: true, ExitInfo: true, CgroupV2: true}, BoundListed: seen(true),
-		Cgroups: true, Trace: seen(true), Hiding: seen(proc.Hiding{Mode: "off"}),
-		Unit:        seen(proc.Unit{Name: "hive.service", KillMode: "process", Delegate: true}),
-		First:       seen(proc.First{Program: "systemd"}),
-		Descriptors: seen(proc.Limit{Max: 20000, Used: 12, Where: "RLIMIT_NOFILE"}),
-		Tasks:       seen([]proc.Limit{{Max: 30000, Used: 90, Where: "/sys/fs/cgroup/pids.max"}}),
+		Cgroups: true, Trace: seen(true), Hiding: seen(host.Hiding{Mode: "off"}),
+		Unit:        seen(host.Unit{Name: "hive.service", KillMode: "process", Delegate: true}),
+		First:       seen(host.First{Program: "systemd"}),
+		Descriptors: seen(host.Limit{Max: 20000, Used: 12, Where: "RLIMIT_NOFILE"}),
+		Tasks:       seen([]host.Limit{{Max: 30000, Used: 90, Where: "/sys/fs/cgroup/pids.max"}}),
 	}
 }
 
@@ -130,7 +131,7 @@ func TestDoctorOnPorts(t *testing.T) {
 	t.Parallel()
 	outgoing := func(first, last uint16, reserved ...alloc.Range) func(*hive.Facts) {
 		return func(f *hive.Facts) {
-			f.Local.Value = proc.LocalPorts{Range: alloc.Range{First: first, Last: last}, Reserved: reserved}
+			f.Local.Value = host.LocalPorts{Range: alloc.Range{First: first, Last: last}, Reserved: reserved}
 		}
 	}
 	squatter := func(hs ...sockets.Holder) func(*hive.Facts) {
@@ -149,7 +150,7 @@ func TestDoctorOnPorts(t *testing.T) {
 		{"a port outside the range", func(f *hive.Facts) {
 			f.Leases.Value = append(f.Leases.Value, store.Lease{Port: 40000, State: store.LeaseHeld})
 		}, "range", hive.ConditionCare, []string{"40000 are", "=40000`"}},
-		{"no sysctl", func(f *hive.Facts) { f.Local = failed[proc.LocalPorts]("open /proc/x: permission denied") }, "range", hive.ConditionUnknown, []string{"permission denied"}},
+		{"no sysctl", func(f *hive.Facts) { f.Local = failed[host.LocalPorts]("open /proc/x: permission denied") }, "range", hive.ConditionUnknown, []string{"permission denied"}},
 
 		{"all leased", func(f *hive.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 0, 1920 }, "ports", hive.ConditionCare, []string{"0 free, 1920 leased", "ports_exhausted"}},
 		{
@@ -246,14 +247,14 @@ func TestDoctorOnThePlace(t *testing.T) {
 		{"capabilities", func(f *hive.Facts) { f.Trace = failed[bool]("no CapEff") }, "ptrace", hive.ConditionUnknown, []string{"no CapEff"}},
 		{"hidepid, seen past", func(f *hive.Facts) { f.Hiding.Value.Mode = "invisible" }, "hidepid", hive.ConditionOK, []string{"hidepid=invisible", "CAP_SYS_PTRACE"}},
 		{"hidepid, by group", func(f *hive.Facts) {
-			f.Hiding.Value = proc.Hiding{Mode: "noaccess", Exempt: true}
+			f.Hiding.Value = host.Hiding{Mode: "noaccess", Exempt: true}
 			f.Trace.Value = false
 		}, "hidepid", hive.ConditionOK, []string{"hidepid=noaccess", "group"}},
 		{"hidepid", func(f *hive.Facts) { f.Hiding.Value.Mode, f.Trace.Value = "invisible", false }, "hidepid", hive.ConditionCare, []string{"hidepid=invisible", "ProtectProc"}},
-		{"no mounts", func(f *hive.Facts) { f.Hiding = failed[proc.Hiding]("/proc is not a mount") }, "hidepid", hive.ConditionUnknown, nil},
+		{"no mounts", func(f *hive.Facts) { f.Hiding = failed[host.Hiding]("/proc is not a mount") }, "hidepid", hive.ConditionUnknown, nil},
 
-		{"no unit", func(f *hive.Facts) { f.Unit.Value = proc.Unit{} }, "systemd", hive.ConditionOK, []string{"no unit"}},
-		{"a session", func(f *hive.Facts) { f.Unit.Value = proc.Unit{Name: "session-2.scope"} }, "systemd", hive.ConditionOK, []string{"session-2.scope"}},
+		{"no unit", func(f *hive.Facts) { f.Unit.Value = host.Unit{} }, "systemd", hive.ConditionOK, []string{"no unit"}},
+		{"a session", func(f *hive.Facts) { f.Unit.Value = host.Unit{Name: "session-2.scope"} }, "systemd", hive.ConditionOK, []string{"session-2.scope"}},
 		{
 			"the default", func(f *hive.Facts) { f.Unit.Value.KillMode, f.Unit.Value.Delegate = "control-group", false }, "systemd", hive.ConditionCare,
 			[]string{"hive.service with KillMode=control-group, Delegate=no", "kills the workers", "`systemctl edit hive.service`"},
@@ -262,45 +263,45 @@ func TestDoctorOnThePlace(t *testing.T) {
 		{"none", func(f *hive.Facts) { f.Unit.Value.KillMode = "none" }, "systemd", hive.ConditionOK, nil},
 		{"not delegated", func(f *hive.Facts) { f.Unit.Value.Delegate = false }, "systemd", hive.ConditionCare, []string{"Delegate=no", "cgroups"}},
 		{"nobody to ask", func(f *hive.Facts) {
-			f.Unit = hive.Fact[proc.Unit]{Value: proc.Unit{Name: "hive.service"}, Err: errors.New("systemctl is not there")}
+			f.Unit = hive.Fact[host.Unit]{Value: host.Unit{Name: "hive.service"}, Err: errors.New("systemctl is not there")}
 		}, "systemd", hive.ConditionUnknown, []string{"hive.service; systemctl is not there", "control-group", "KillMode=process"}},
-		{"no cgroups to read", func(f *hive.Facts) { f.Unit = failed[proc.Unit]("no /proc/self/cgroup") }, "systemd", hive.ConditionUnknown, nil},
+		{"no cgroups to read", func(f *hive.Facts) { f.Unit = failed[host.Unit]("no /proc/self/cgroup") }, "systemd", hive.ConditionUnknown, nil},
 	})
 }
 
 func TestDoctorOnInit(t *testing.T) {
 	t.Parallel()
-	first := func(p proc.First) func(*hive.Facts) { return func(f *hive.Facts) { f.First.Value = p } }
+	first := func(p host.First) func(*hive.Facts) { return func(f *hive.Facts) { f.First.Value = p } }
 	try(t, []row{
-		{"hive itself", first(proc.First{Program: "hive", Self: true, Container: true}), "init", hive.ConditionCare, []string{"hive is PID 1", "do not survive"}},
-		{"docker --init", first(proc.First{Program: "docker-init", Parent: true, Container: true}), "init", hive.ConditionCare, []string{"docker-init, which ends with hive"}},
-		{"a supervisor", first(proc.First{Program: "supervisord", Parent: true, Container: true}), "init", hive.ConditionOK, []string{"PID 1 is supervisord"}},
-		{"who knows", first(proc.First{Program: "launcher", Parent: true, Container: true}), "init", hive.ConditionUnknown, []string{"launcher", "if it ends"}},
-		{"a container, below a supervisor", first(proc.First{Program: "tini", Container: true}), "init", hive.ConditionOK, nil},
-		{"a machine", first(proc.First{Program: "sh", Parent: true}), "init", hive.ConditionOK, nil},
-		{"a lazy one", first(proc.First{Program: "sleep", Container: true, Zombies: []int{7, 8}}), "init", hive.ConditionCare, []string{"sleep and does not reap: 2 processes", "pid 7; 8"}},
-		{"hidden", func(f *hive.Facts) { f.First = failed[proc.First]("look at PID 1") }, "init", hive.ConditionUnknown, nil},
+		{"hive itself", first(host.First{Program: "hive", Self: true, Container: true}), "init", hive.ConditionCare, []string{"hive is PID 1", "do not survive"}},
+		{"docker --init", first(host.First{Program: "docker-init", Parent: true, Container: true}), "init", hive.ConditionCare, []string{"docker-init, which ends with hive"}},
+		{"a supervisor", first(host.First{Program: "supervisord", Parent: true, Container: true}), "init", hive.ConditionOK, []string{"PID 1 is supervisord"}},
+		{"who knows", first(host.First{Program: "launcher", Parent: true, Container: true}), "init", hive.ConditionUnknown, []string{"launcher", "if it ends"}},
+		{"a container, below a supervisor", first(host.First{Program: "tini", Container: true}), "init", hive.ConditionOK, nil},
+		{"a machine", first(host.First{Program: "sh", Parent: true}), "init", hive.ConditionOK, nil},
+		{"a lazy one", first(host.First{Program: "sleep", Container: true, Zombies: []int{7, 8}}), "init", hive.ConditionCare, []string{"sleep and does not reap: 2 processes", "pid 7; 8"}},
+		{"hidden", func(f *hive.Facts) { f.First = failed[host.First]("look at PID 1") }, "init", hive.ConditionUnknown, nil},
 	})
 }
 
 func TestDoctorOnLimits(t *testing.T) {
 	t.Parallel()
-	tasks := func(l ...proc.Limit) func(*hive.Facts) { return func(f *hive.Facts) { f.Tasks.Value = l } }
+	tasks := func(l ...host.Limit) func(*hive.Facts) { return func(f *hive.Facts) { f.Tasks.Value = l } }
 	try(t, []row{
-		{"none", func(f *hive.Facts) { f.Descriptors.Value.Max = proc.Unlimited }, "descriptors", hive.ConditionOK, []string{"no limit"}},
+		{"none", func(f *hive.Facts) { f.Descriptors.Value.Max = host.Unlimited }, "descriptors", hive.ConditionOK, []string{"no limit"}},
 		{"enough", func(f *hive.Facts) { f.Descriptors.Value.Max = 4096 }, "descriptors", hive.ConditionOK, nil},
 		{
 			"the usual default", func(f *hive.Facts) { f.Descriptors.Value.Max = 1024 }, "descriptors", hive.ConditionCare,
 			[]string{"1024 allowed", "1920 ports needs 4096", "384 workers", "LimitNOFILE=4096"},
 		},
 		{"hardly any", func(f *hive.Facts) { f.Descriptors.Value.Max = 64 }, "descriptors", hive.ConditionCare, []string{"about 0 workers"}},
-		{"not known", func(f *hive.Facts) { f.Descriptors = failed[proc.Limit]("getrlimit") }, "descriptors", hive.ConditionUnknown, nil},
+		{"not known", func(f *hive.Facts) { f.Descriptors = failed[host.Limit]("getrlimit") }, "descriptors", hive.ConditionUnknown, nil},
 
 		{"none", tasks(), "tasks", hive.ConditionOK, []string{"no limit"}},
-		{"systemd's default", tasks(proc.Limit{Max: 4915, Used: 200, Where: "/x/pids.max"}), "tasks", hive.ConditionOK, []string{"4915", "/x/pids.max", "200 in use"}},
-		{"the tightest counts", tasks(proc.Limit{Max: 9000, Used: 10, Where: "a"}, proc.Limit{Max: 9999, Used: 9900, Where: "b"}), "tasks", hive.ConditionCare, []string{"9999", "(b), 9900 in use", "TasksMax"}},
-		{"over it", tasks(proc.Limit{Max: 5, Used: 9, Where: "b"}), "tasks", hive.ConditionCare, []string{"does not start"}},
-		{"a small one", tasks(proc.Limit{Max: 1000, Where: "RLIMIT_NPROC"}), "tasks", hive.ConditionCare, []string{"1000", "RLIMIT_NPROC", "1920 ports cannot be filled"}},
-		{"not known", func(f *hive.Facts) { f.Tasks = hive.Fact[[]proc.Limit]{Err: fs.ErrPermission} }, "tasks", hive.ConditionUnknown, nil},
+		{"systemd's default", tasks(host.Limit{Max: 4915, Used: 200, Where: "/x/pids.max"}), "tasks", hive.ConditionOK, []string{"4915", "/x/pids.max", "200 in use"}},
+		{"the tightest counts", tasks(host.Limit{Max: 9000, Used: 10, Where: "a"}, host.Limit{Max: 9999, Used: 9900, Where: "b"}), "tasks", hive.ConditionCare, []string{"9999", "(b), 9900 in use", "TasksMax"}},
+		{"over it", tasks(host.Limit{Max: 5, Used: 9, Where: "b"}), "tasks", hive.ConditionCare, []string{"does not start"}},
+		{"a small one", tasks(host.Limit{Max: 1000, Where: "RLIMIT_NPROC"}), "tasks", hive.ConditionCare, []string{"1000", "RLIMIT_NPROC", "1920 ports cannot be filled"}},
+		{"not known", func(f *hive.Facts) { f.Tasks = hive.Fact[[]host.Limit]{Err: fs.ErrPermission} }, "tasks", hive.ConditionUnknown, nil},
 	})
 }
