@@ -121,25 +121,6 @@ func mountOf(root string) string {
 	}
 }
 
-func TestRelative(t *testing.T) {
-	for _, c := range []struct {
-		root, in, want string
-		ok             bool
-	}{
-		{"/", "/a/b", "/a/b", true},
-		{"/docker/x", "/docker/x", "/", true},
-		{"/docker/x", "/docker/x/a", "/a", true},
-		{"/docker/x", "/docker/xy", "", false},
-		{"/docker/x", "/", "", false},
-	} {
-		got, ok := proc.Relative(c.root, c.in)
-		require.Equal(t, c.ok, ok, c)
-		if ok {
-			require.Equal(t, c.want, got, c)
-		}
-	}
-}
-
 // Where there can be no leaf, the worker starts without one.
 func TestStartWithoutCgroup(t *testing.T) {
 	for name, change := range map[string]func(*proc.Spec){

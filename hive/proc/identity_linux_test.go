@@ -261,23 +261,3 @@ func TestExitOfChildren(t *testing.T) {
 		require.ErrorIs(t, unix.Kill(p.PID(), 0), unix.ESRCH, "it has been reaped")
 	}
 }
-
-func TestParseStat(t *testing.T) {
-	const rest = " S 12 34 56 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 7 0 8910 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 256\n"
-	for _, comm := range []string{"a", "a b", ") R 1 (", "x) Z 1 2 3", ""} {
-		got, err := proc.ParseStat([]byte("77 (" + comm + ")" + rest))
-		require.NoError(t, err)
-		require.Equal(t, proc.StatFields{PID: 77, Comm: comm, State: 'S', Parent: 12, Session: 56, Threads: 7, Start: 8910, ExitCode: 256}, got)
-	}
-	for _, bad := range []string{"", "77", "77 (a)", "77 (a) S 1 2", "x (a)" + rest, "77 )a(" + rest} {
-		_, err := proc.ParseStat([]byte(bad))
-		require.Error(t, err, bad)
-	}
-}
-
-func TestOOMCount(t *testing.T) {
-	require.Equal(t, uint64(3), proc.OOMCount("low 0\nhigh 0\nmax 7\noom 4\noom_kill 3\noom_group_kill 0\n"))
-	require.Zero(t, proc.OOMCount("oom 4\noom_kill 0\n"))
-	require.Zero(t, proc.OOMCount(""))
-	require.Zero(t, proc.OOMCount("oom_kill x"))
-}

@@ -1,11 +1,15 @@
-package proc
+package host
 
 import (
+	"errors"
 	"math"
 	"strings"
 
 	"rbeehive/alloc"
 )
+
+// ErrUnsupported: this operating system is not Linux.
+var ErrUnsupported = errors.New("the machine can be examined on Linux only")
 
 // LocalPorts is which ports the kernel gives to outgoing connections.
 type LocalPorts struct {
@@ -19,14 +23,15 @@ type Hiding struct {
 	Exempt bool   // hive is in the group for which nothing is hidden
 }
 
-// First is PID 1 of hive's PID namespace: who gets what hive leaves behind.
+// First is PID 1 of hive's PID namespace, which becomes the parent of every process
+// that hive leaves behind.
 type First struct {
 	Program   string // its comm, at most 15 bytes
 	Self      bool   // it is hive
 	Parent    bool   // it is hive's parent
 	Container bool   // the namespace is not the machine's own
-	// Zombies are children of it that have ended and that it did not reap for the
-	// time of a look.
+	// Zombies are children of it that have ended and that it did not reap within
+	// reapTimeout.
 	Zombies []int
 }
 
@@ -37,7 +42,7 @@ type Unit struct {
 	Delegate bool   // systemd.resource-control(5); of a service only
 }
 
-// Service reports whether the unit is a service, which systemd stops and starts.
+// Service reports whether the unit is a service, which systemd starts and stops.
 func (u Unit) Service() bool { return strings.HasSuffix(u.Name, ".service") }
 
 // Limit is an upper bound that the system sets.
@@ -47,5 +52,5 @@ type Limit struct {
 	Where string // what sets it: "RLIMIT_NOFILE", the path of a pids.max
 }
 
-// Unlimited is the Max of a Limit that is none.
+// Unlimited is the Max of a Limit that does not limit.
 const Unlimited = math.MaxUint64

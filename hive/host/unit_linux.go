@@ -1,4 +1,4 @@
-package proc
+package host
 
 import (
 	"bytes"
@@ -13,14 +13,16 @@ import (
 	"time"
 )
 
-// systemctlLimit is how long systemctl may take: it asks PID 1, which may be
+// systemctlTimeout is how long systemctl may take: it asks PID 1, which may be
 // busy with something else.
-const systemctlLimit = 2 * time.Second
+const systemctlTimeout = 2 * time.Second
 
 // FindUnit finds the systemd unit that hive runs in, and asks systemctl how a
-// service of that name ends. It blocks for 2 s at most. With an error the name
-// is set if it is known: systemctl is not there, or nobody answers it.
-func FindUnit(ctx context.Context) (Unit, error) {
+// service of that name ends. environ is the environment that systemctl gets; it finds
+// the manager of a user by DBUS_SESSION_BUS_ADDRESS or XDG_RUNTIME_DIR in it. FindUnit
+// blocks for systemctlTimeout at most. With an error the name is set if it is known:
+// there is no systemctl, or it gets no answer.
+func FindUnit(ctx context.Context, environ []string) (Unit, error) {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return Unit{}, fmt.Errorf("find the systemd unit: %w", err)
@@ -30,7 +32,7 @@ func FindUnit(ctx context.Context) (Unit, error) {
 	if !u.Service() {
 		return u, nil
 	}
-	properties, err := showUnit(ctx, name, user)
+	properties, err := showUnit(ctx, name, user, environ)
 	if err != nil {
 		return u, err
 	}
@@ -61,7 +63,8 @@ func isUserManager(part string) bool {
 	return strings.HasPrefix(part, "user@") && strings.HasSuffix(part, ".service")
 }
 
-func showUnit(ctx context.Context, name string, user bool) (map[string]string, error) {
+// showUnit asks the manager of the system, or of the user, what it knows of a unit.
+func showUnit(ctx context.Context, name string, user bool, environ []string) (map[string]string, error) {
 	program, err := exec.LookPath("systemctl")
 	if err != nil {
 		return nil, errors.New("systemctl is not there")
@@ -70,11 +73,11 @@ func showUnit(ctx context.Context, name string, user bool) (map[string]string, e
 	if user {
 		args = append([]string{"--user"}, args...)
 	}
-	limited, cancel := context.WithTimeout(ctx, systemctlLimit)
+	limited, cancel := context.WithTimeout(ctx, systemctlTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(limited, program, args...)                             //nolint:gosec // systemctl, with arguments of ours
-	cmd.WaitDelay = systemctlLimit / 4                                                // somebody else may have its output open
-	cmd.Env = Environ(os.Environ(), []string{"DBUS_SESSION_BUS_ADDRESS", "LC_ALL=C"}) // a user's manager may be found by it only
+	cmd := exec.CommandContext(limited, program, args...) //nolint:gosec // systemctl, with arguments of ours
+	cmd.WaitDelay = systemctlTimeout / 4                  // a process that it has started may have its output open
+	cmd.Env = append(slices.Clone(environ), "LC_ALL=C")   // its messages are shown as they are
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -82,7 +85,7 @@ func showUnit(ctx context.Context, name string, user bool) (map[string]string, e
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case limited.Err() != nil:
-		return nil, fmt.Errorf("systemctl did not answer within %s", systemctlLimit)
+		return nil, fmt.Errorf("systemctl did not answer within %s", systemctlTimeout)
 	case err != nil:
 		first, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 		return nil, fmt.Errorf("systemctl: %w: %s", err, first)

@@ -1,11 +1,12 @@
-package proc
+package host
 
-// The pure parts of environment_linux.go and systemd_linux.go.
+// The pure parts.
 var (
 	CapEff       = capEff
 	HidingOf     = hidingOf
 	UnitOf       = unitOf
 	ShowUnit     = showUnit
 	CgroupIn     = cgroupIn
+	BelowRoot    = belowRoot
 	TaskLimitsUp = taskLimitsUp
 )
