@@ -16,7 +16,7 @@ ROLLS  ?= 20
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build package run generate test torture contention chaos listeners upgrade fuzz bench knots image compose-up compose-down lint fmt clean
+.PHONY: all build package run generate test torture contention chaos listeners upgrade fuzz bench knots measure image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -95,6 +95,12 @@ bench: build ## benchmarks with their floors, and a table at the end
 
 knots: ## files that use each other in circles, by package; fails if a circle is too large; ARGS=-v names the files
 	@$(GO) -C tools run ./knots -dir .. $(ARGS)
+
+# Settings whose mentions are counted.
+SETTINGS ?= workers_keep
+
+measure: ## sizes, comments, tests and who writes a worker's state, each beside its target
+	@$(GO) -C tools run ./measure -dir .. $(SETTINGS)
 
 image: build ## the container image "hive"; nothing is pulled
 	docker build -t hive .
