@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	testprogram "rbeehive/test/program"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -132,9 +133,7 @@ func runs(t *testing.T, deb string) {
 // scripts installs, upgrades and removes the package below a directory, with a
 // systemctl that writes down what it was asked for.
 func scripts(t *testing.T, first, second string) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can install packages")
-	}
+	skip.UnlessRoot(t, "only root can install packages")
 	m := newMachine(t)
 	m.dpkg("--install", first)
 	require.Equal(t, []string{"daemon-reload"}, m.asked(), "nothing is started or enabled unasked")
@@ -170,9 +169,7 @@ func scripts(t *testing.T, first, second string) {
 
 // Where there is no systemd the users are made by other means. The whole is the same.
 func withoutSystemd(t *testing.T, deb string) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can install packages")
-	}
+	skip.UnlessRoot(t, "only root can install packages")
 	m := newMachine(t)
 	require.NoError(t, os.RemoveAll(filepath.Join(m.root, "run/systemd")))
 	m.path = m.without("systemd-sysusers")

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/store"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -207,7 +208,7 @@ func TestMigrationKilledAtEachWrite(t *testing.T) {
 			t.Fatalf("killed at %d: %v", n, err)
 		}
 		if strings.Contains(string(out), `"skip"`) {
-			skip(t, string(out))
+			skip.Because(t, string(out))
 		}
 		schemas[requireOldOrNew(t, at, old)]++
 		if err == nil {

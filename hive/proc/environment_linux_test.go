@@ -19,6 +19,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/hive/proc"
 	"rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 func TestCapEff(t *testing.T) {
@@ -206,9 +207,7 @@ func look() (s seen, err error) {
 // seenBy runs a stand-in in another place and returns what it saw.
 func seenBy(t *testing.T, attr *syscall.SysProcAttr, args ...string) (s seen) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "other users and namespaces need root")
-	}
+	skip.UnlessRoot(t, "other users and namespaces need root")
 	cmd := relative("surroundings", args)
 	cmd.SysProcAttr = attr
 	var out, errs bytes.Buffer
@@ -280,9 +279,7 @@ func TestSurroundings(t *testing.T) {
 
 // The ports that a network namespace of its own has set apart.
 func TestReadLocalPortsInANamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		skip(t, "a network namespace needs root")
-	}
+	skip.UnlessRoot(t, "a network namespace needs root")
 	cmd := relative("local-ports", []string{"8000 9000", "8080,8100-8199"})
 	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET
 	out, err := cmd.CombinedOutput()

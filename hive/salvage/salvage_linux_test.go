@@ -22,6 +22,7 @@ import (
 	"rbeehive/hive/salvage"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -333,11 +334,7 @@ func (w *wreck) damaged(t *testing.T, file []byte) bool {
 // has passed the worker's log to one of them: none is taken for a worker, whether the
 // secret can be read or not.
 func TestSalvageTakesNoForgery(t *testing.T) {
-	if os.Geteuid() != 0 {
-		const why = "only root can start a program as another user"
-		require.NotEqual(t, "1", os.Getenv("HIVE_TEST_STRICT"), "would be skipped: "+why)
-		t.Skip(why)
-	}
+	skip.UnlessRoot(t, "only root can start a program as another user")
 	binary := filepath.Join(t.TempDir(), "hive")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "rbeehive/cmd/hive")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

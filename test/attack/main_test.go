@@ -188,12 +188,3 @@ func furnish() error {
 	}
 	return nil
 }
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}

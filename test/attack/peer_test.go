@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/test/skip"
 )
 
 // leaseFor asks for a port for an owner; whether there is a lease of that owner says
@@ -147,7 +149,7 @@ func TestRootOfAnotherUserNamespace(t *testing.T) {
 // fetches images, or whatever URL it is given. It is not hive's user that asks then.
 func TestAWorkerThatFetchesWhatItIsTold(t *testing.T) {
 	if !strings.HasPrefix(filepath.Base(ownCgroup()), "attack-") {
-		skip(t, "a worker is told from its user by its cgroup, and there are no cgroups to be had here")
+		skip.Because(t, "a worker is told from its user by its cgroup, and there are no cgroups to be had here")
 	}
 	entry := "workers: [{name: fetcher, command: [" + binary("server") + ", -port, '{{.Port}}']}]\n"
 	for _, uid := range []int{0, other} {

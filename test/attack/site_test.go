@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
 // patience is how long anything may take that ends a wait by itself.
@@ -44,7 +45,7 @@ type site struct {
 func newSite(t *testing.T, config string) *site {
 	t.Helper()
 	if cannot != "" {
-		skip(t, "%s", cannot)
+		skip.Because(t, cannot)
 	}
 	dir, err := os.MkdirTemp("", "site-")
 	require.NoError(t, err)

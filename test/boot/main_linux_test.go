@@ -26,15 +26,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
-}
-
 // build makes what the machine has in /opt/hive-boot: two versions of the package, and
 // the probe.
 func build(t *testing.T) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/test/contract"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -24,7 +25,7 @@ import (
 func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		skip(t, "python3 is not installed")
+		skip.Because(t, "python3 is not installed")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -72,13 +73,4 @@ func checking(t *testing.T, target string, document *contract.Document) string {
 		transport.CloseIdleConnections()
 	})
 	return server.URL
-}
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

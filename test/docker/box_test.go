@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
 // patience is for what happens at once on a machine at rest.
@@ -45,7 +46,7 @@ type options struct {
 func poolOf(t *testing.T) *dockertest.Pool {
 	t.Helper()
 	if engine.pool == nil {
-		skip(t, "%s", engine.why)
+		skip.Because(t, engine.why)
 	}
 	pool, err := connect()
 	require.NoError(t, err)

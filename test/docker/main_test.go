@@ -200,12 +200,3 @@ func add(w *tar.Writer, name string, mode int64, content []byte) error {
 	_, err := io.Copy(w, bytes.NewReader(content))
 	return err
 }
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}

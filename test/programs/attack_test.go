@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -121,9 +122,7 @@ func TestNginxInADirectoryOfSomebodyElse(t *testing.T) {
 	text, err = os.ReadFile(victim)
 	require.NoError(t, err)
 	require.Equal(t, "mine", string(text))
-	if os.Geteuid() != 0 {
-		skip(t, "a directory of another user's takes root to make")
-	}
+	skip.UnlessRoot(t, "a directory of another user's takes root to make")
 	foreign := filepath.Join(dir, "foreign")
 	require.NoError(t, os.Mkdir(foreign, 0o777))
 	require.NoError(t, os.Symlink(victim, filepath.Join(foreign, "nginx.conf")))

@@ -20,6 +20,7 @@ import (
 
 	"rbeehive/httpapi/wire"
 	testprogram "rbeehive/test/program"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -28,9 +29,7 @@ import (
 // /srv of its own, with stand-ins for the programs.
 func TestExamples(t *testing.T) {
 	if os.Getenv(secludedVar) == "" {
-		if os.Geteuid() != 0 {
-			skip(t, "a network and mounts of one's own need root")
-		}
+		skip.UnlessRoot(t, "a network and mounts of one's own need root")
 		self, err := os.Executable()
 		require.NoError(t, err)
 		cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestExamples$", "-test.v", "-test.timeout=5m")
@@ -38,7 +37,7 @@ func TestExamples(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		if err != nil && cmd.Process == nil {
-			skip(t, "no network and mounts of one's own here: %v", err)
+			skip.Because(t, "no network and mounts of one's own here:", err)
 		}
 		require.NoError(t, err, "%s", out)
 		t.Logf("%s", out)

@@ -56,12 +56,3 @@ func run(m *testing.M) (code int, err error) {
 	}
 	return m.Run(), nil
 }
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}

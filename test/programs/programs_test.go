@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -35,7 +36,7 @@ func TestProgramsFromDebian(t *testing.T) {
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			if _, err := exec.LookPath(c.program); err != nil {
-				skip(t, "%s is not installed: %v", c.program, err)
+				skip.Because(t, c.program, "is not installed:", err)
 			}
 			y, err := yard.NewFrom(os.Getenv(binaryVar), 8, "../../docs/examples/programs.yaml", "")
 			require.NoError(t, err)

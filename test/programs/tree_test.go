@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 	"rbeehive/test/yard"
 )
 
@@ -50,7 +51,7 @@ func newTreeSite(t *testing.T, cgroups bool) *treeSite {
 	case cgroups && !has:
 		t.Skip("there is no cgroup v2 here that can be written") // nothing that CI could install
 	case !cgroups && has:
-		skip(t, "cgroup v2 cannot be hidden from hive here")
+		skip.Because(t, "cgroup v2 cannot be hidden from hive here")
 	}
 	return s
 }
