@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/test/contract"
+	"rbeehive/test/harness"
 	"rbeehive/test/skip"
-	"rbeehive/test/yard"
 )
 
 // A program in another language, which has nothing but the contract, runs a worker
@@ -35,18 +35,16 @@ func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	y, err := yard.New(binary, 3, "[]")
+	hive, err := harness.New(binary, 3, "[]")
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, y.Clear()) })
-	daemon, err := y.Start(ctx)
-	require.NoError(t, err)
-	t.Cleanup(daemon.Kill)
+	t.Cleanup(func() { require.NoError(t, hive.Close(nil)) })
+	require.NoError(t, hive.Start(ctx))
 
-	text, err := daemon.Text(ctx, "/openapi.yaml")
+	text, err := hive.Text(ctx, "/openapi.yaml")
 	require.NoError(t, err)
 	document, err := contract.Load([]byte(text))
 	require.NoError(t, err)
-	proxy := checking(t, "http://"+y.API, document)
+	proxy := checking(t, "http://"+hive.API, document)
 
 	drive := exec.CommandContext(ctx, python, "testdata/drive.py", proxy, "cpu")
 	out, err = drive.CombinedOutput()
@@ -55,7 +53,7 @@ func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	require.NotContains(t, document.Unseen(), "GET /v1/jobs/{id}/events")
 }
 
-// checking is the address of a proxy that fails the test where an answer of the
+// checking is the address of a proxy that fails the test where a response of the
 // target is not as the document says.
 func checking(t *testing.T, target string, document *contract.Document) string {
 	t.Helper()

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 	testprogram "rbeehive/test/program"
 	"rbeehive/test/skip"
-	"rbeehive/test/yard"
 )
 
 // TestExamples runs the files of docs/examples that name fixed ports and paths as
@@ -79,8 +79,8 @@ func seclude(t *testing.T) {
 // and waits until these are ready.
 func example(t *testing.T, file string, n int) *site {
 	t.Helper()
-	y, err := yard.NewFrom(os.Getenv(binaryVar), 0, filepath.Join("../../docs/examples", file), "127.0.0.1:7835")
-	s := newSite(t, y, err)
+	hive, err := harness.NewFrom(os.Getenv(binaryVar), 0, filepath.Join("../../docs/examples", file), "127.0.0.1:7835")
+	s := newSite(t, hive, err)
 	s.await("the workers that start with hive", func() bool { return len(s.ready()) == n })
 	return s
 }

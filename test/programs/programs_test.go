@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 	"rbeehive/test/skip"
-	"rbeehive/test/yard"
 )
 
 // Programs as Debian has them, by their entries in docs/examples/programs.yaml.
@@ -38,10 +38,10 @@ func TestProgramsFromDebian(t *testing.T) {
 			if _, err := exec.LookPath(c.program); err != nil {
 				skip.Because(t, c.program, "is not installed:", err)
 			}
-			y, err := yard.NewFrom(os.Getenv(binaryVar), 8, "../../docs/examples/programs.yaml", "")
+			hive, err := harness.NewFrom(os.Getenv(binaryVar), 8, "../../docs/examples/programs.yaml", "")
 			require.NoError(t, err)
-			t.Setenv("TMPDIR", y.Dir) // of nginx's configuration; the directory goes with the yard
-			s := newSite(t, y, err)
+			t.Setenv("TMPDIR", hive.Dir) // of nginx's configuration; the directory goes with hive
+			s := newSite(t, hive, err)
 			w := s.up(c.kind, "ready")
 			serves := func() {
 				t.Helper()

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 	"rbeehive/test/skip"
-	"rbeehive/test/yard"
 )
 
 // withoutCgroups takes cgroup v2 from hive's sight, as in most containers.
@@ -39,11 +39,11 @@ func newTreeSite(t *testing.T, cgroups bool) *treeSite {
 	for _, kind := range []string{"none", "bare", "stamped", "logged", "heir", "chain"} {
 		fmt.Fprintf(&entries, "\n  - {name: %s, command: ['%s', '{{.Host}}:{{.Port}}', %s, '%s/{{.WorkerID}}'], stop: {grace: 100ms}}", kind, program, kind, dir)
 	}
-	y, err := yard.New(os.Getenv(binaryVar), 16, entries.String())
+	hive, err := harness.New(os.Getenv(binaryVar), 16, entries.String())
 	if err == nil && !cgroups && cgroupsExpected() {
-		y.Wrap = withoutCgroups
+		hive.Wrap = withoutCgroups
 	}
-	s := &treeSite{newSite(t, y, err), dir}
+	s := &treeSite{newSite(t, hive, err), dir}
 	has := s.hasCgroups()
 	switch {
 	case cgroups && !has && cgroupsExpected():
@@ -75,8 +75,7 @@ func cgroupsExpected() bool {
 func (s *site) hasCgroups() bool {
 	s.Helper()
 	var d wire.Doctor
-	_, err := s.hive.Get(s.Context(), "/v1/doctor", &d)
-	require.NoError(s, err)
+	require.NoError(s, s.hive.Get(s.Context(), "/v1/doctor", &d))
 	for _, c := range d.Checks {
 		if c.Name == "cgroup" {
 			return c.Status == "ok"
