@@ -14,8 +14,8 @@ import (
 // heartbeats is how many hive's CPU time is measured over.
 const heartbeats = 10
 
-// telemetry measures what hive uses of a core while somebody listens to what 1, 100 and
-// 1,000 workers use, of these numbers those above there, and up to most.
+// telemetry measures what hive uses of a core while a client listens to the usage of 1, 100
+// and 1,000 workers, as far as these numbers are above there and not above most.
 func (r results) telemetry(ctx context.Context, hive *harness.Instance, there, most int) error {
 	for _, n := range []int{1, 100, 1000} {
 		if n <= there || n > most {
@@ -51,12 +51,12 @@ func listen(ctx context.Context, hive *harness.Instance) (percent float64, size 
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 16<<20)
 	begin, before := time.Time{}, 0
-	for beats := 0; lines.Scan(); {
+	for seen := 0; lines.Scan(); {
 		if len(lines.Text()) > 0 {
 			size = max(size, len(lines.Text()))
 			continue
 		}
-		switch beats++; beats {
+		switch seen++; seen {
 		case 1:
 			begin = time.Now()
 			before, err = cpuTicks(hive.PID())

@@ -23,8 +23,8 @@ import (
 	"rbeehive/test/skip"
 )
 
-// patience is for what happens at once on a machine at rest.
-const patience = 60 * time.Second
+// timeout is for what takes a moment on an idle machine.
+const timeout = 60 * time.Second
 
 // machine is one with a systemd of its own. All of it ends with the test.
 type machine struct {
@@ -137,7 +137,7 @@ func (m *machine) inside(argv ...string) []string {
 
 // run runs a program in the machine and returns what it says.
 func (m *machine) run(argv ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	line := m.inside(argv...)
 	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
@@ -157,8 +157,8 @@ func (m *machine) eventually(what string, cond func() bool) {
 	m.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
-		require.True(m, time.Now().Before(deadline), "waited in vain: %s", what)
+	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
+		require.True(m, time.Now().Before(deadline), "not within %s: %s", timeout, what)
 	}
 }
 
@@ -189,8 +189,8 @@ func (m *machine) mainPID() int {
 	return pid
 }
 
-// stranger is a program of some user of the machine's. It ends when it is told to, and
-// says a number.
+// stranger is a program of some user of the machine's. It ends when it is asked to, and
+// prints a number.
 type stranger struct {
 	*machine
 	argv  []string

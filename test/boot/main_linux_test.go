@@ -1,6 +1,6 @@
-// Package boot_test tries the Debian package where it is meant to be: a machine whose
+// Package boot_test tests the Debian package where it belongs: a machine whose
 // PID 1 is systemd. It boots this machine's own systemd in new namespaces, over a copy of
-// its file system that is thrown away; nothing is downloaded, and nothing outside notices.
+// its file system that is thrown away; nothing is downloaded, and nothing outside is changed.
 package boot_test
 
 import (

@@ -6,8 +6,7 @@
 // not many more descriptors, threads and goroutines than at the start may be left.
 //
 // CI runs 30 s of it (about 35 s in all); by hand, before a release, run 10 minutes
-// (make chaos FOR=10m). It looks at hive only through its API, and at processes through
-// /proc.
+// (make chaos FOR=10m). It asks hive only through its API, and finds processes in /proc.
 package main
 
 import (

@@ -119,7 +119,7 @@ func text(v any) string {
 }
 
 // attributeObserved finds the requests of leases that were observed and that no
-// response had told of: what hive was doing when it was killed.
+// response had named: what hive was doing when it was killed.
 func (r *run) attributeObserved() {
 	for lease, by := range r.history.unknown() {
 		r.mu.Lock()
@@ -133,7 +133,7 @@ func (r *run) attributeObserved() {
 	}
 }
 
-// readOutput looks for what hive itself has called an error.
+// readOutput searches for what hive itself has called an error.
 func (r *run) readOutput() error {
 	raw, err := os.ReadFile(r.hive.Output())
 	for line := range bytes.Lines(raw) {
@@ -146,7 +146,7 @@ func (r *run) readOutput() error {
 	return err
 }
 
-// checkHistory looks for an order of operations on each port, and shows that there is
+// checkHistory searches for an order of operations on each port, and shows that there is
 // none with a forged lease.
 func (r *run) checkHistory() error {
 	begin := time.Now()

@@ -38,7 +38,7 @@ type tenure struct {
 	call, ret moment
 	// The end took effect between these two. Mostly nobody orders an end: a holder
 	// dies, a time runs out, hive gives a worker up. Then from is when the cause
-	// was set, and by is never: what was seen of the port afterwards says the rest.
+	// was set, and by is never: later observations of the port say more.
 	from, by moment
 }
 
@@ -238,7 +238,7 @@ func thin(all []observation) (few []observation) {
 // checkLimit is how long the search for an order may take, for one port.
 const checkLimit = time.Minute
 
-// check returns how many operations it has looked at, and for each port whose
+// check returns how many operations it has checked, and for each port whose
 // history is not possible a description. Ports one by one: the memory of the
 // search is what it costs.
 func (h *history) check() (n int, wrong []string) {
@@ -268,19 +268,19 @@ func explain(ops []porcupine.Operation) string {
 	for _, op := range longest {
 		placed[op]++
 	}
-	var rest []porcupine.Operation
+	var left []porcupine.Operation
 	for _, op := range ops {
 		if placed[op]--; placed[op] < 0 {
-			rest = append(rest, op)
+			left = append(left, op)
 		}
 	}
-	slices.SortFunc(rest, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	slices.SortFunc(left, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
 	const most = 6
 	var b strings.Builder
 	for _, op := range longest[max(0, len(longest)-most):] {
 		fmt.Fprintf(&b, "    in order   %s\n", describe(op))
 	}
-	for _, op := range rest[:min(most, len(rest))] {
+	for _, op := range left[:min(most, len(left))] {
 		fmt.Fprintf(&b, "    not placed %s\n", describe(op))
 	}
 	return strings.TrimRight(b.String(), "\n")

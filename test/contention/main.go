@@ -7,8 +7,7 @@
 // descriptors, threads and goroutines than at the start may be left.
 //
 // CI runs 45 s of it (about 50 s in all); by hand, before a release, run 5 minutes
-// (make contention FOR=5m). It looks at hive only through its API, and at processes
-// through /proc.
+// (make contention FOR=5m). It asks hive only through its API, and finds processes in /proc.
 package main
 
 import (

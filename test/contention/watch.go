@@ -102,7 +102,7 @@ func (r *run) watchLeases(ctx context.Context) {
 	}
 }
 
-// watchProcesses looks for two living workers on one port.
+// watchProcesses searches for two living workers on one port.
 func (r *run) watchProcesses(ctx context.Context) {
 	for harness.Sleep(ctx, processesInterval) {
 		members, err := r.hive.Members()

@@ -20,8 +20,8 @@ import (
 )
 
 // A program in another language, which has nothing but the contract, runs a worker
-// of the daemon as it is shipped. What passes between them is held against the
-// contract as well.
+// of the daemon as it is shipped. What passes between them is checked against
+// the contract as well.
 func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {

@@ -70,7 +70,7 @@ func (p *Program) Progress(format string, args ...any) {
 	if time.Since(p.progress) < progressInterval {
 		return
 	}
-	if !p.progress.IsZero() { // that it has begun was said by Main
+	if !p.progress.IsZero() { // Main has printed the start
 		p.Printf("after %s: %s", time.Since(p.started).Round(time.Second), fmt.Sprintf(format, args...))
 	}
 	p.progress = time.Now()

@@ -10,7 +10,7 @@ import (
 // ErrTimeout says that a condition was not met in time.
 var ErrTimeout = errors.New("condition not met")
 
-// pollInterval is the pause between two looks at a condition.
+// pollInterval is the pause between two checks of a condition.
 const pollInterval = 20 * time.Millisecond
 
 // Eventually waits until check has nothing to object to. It ends early with an error

@@ -6,7 +6,7 @@
 // the processes say. At the end no process and no lease may be left.
 //
 // CI runs 20 s of it (about 25 s in all); by hand run 5 minutes (make listeners
-// FOR=5m). It looks at hive only through its API, and at processes through /proc.
+// FOR=5m). It asks hive only through its API, and finds processes in /proc.
 package main
 
 import (

@@ -18,7 +18,7 @@ import (
 	"rbeehive/test/harness"
 )
 
-// scene is what happens inside. It stands in for testing.T: the process is not a
+// scene is the test inside the namespace. It stands in for testing.T: the process is not a
 // test, it is init.
 type scene struct {
 	dir  string // of this scene
@@ -93,7 +93,7 @@ func (s *scene) before() (r recorded) {
 	s.numbersFrom(7000)
 	r.plain = s.spawn()
 	cmd := s.impostor(9000, false, "", "") // any process will do for a holder
-	s.settle(cmd, 1)
+	s.awaitReady(cmd, 1)
 	r.holder = cmd.pid()
 	require.NoError(s, s.hive.Call(context.Background(), http.MethodPost, "/v1/leases", wire.AcquireLease{PID: r.holder}, &r.lease))
 	session, err := unix.Getsid(r.port.PID)
@@ -102,7 +102,7 @@ func (s *scene) before() (r recorded) {
 	return r
 }
 
-// after has the strangers come, and then hive.
+// after starts the strangers, and then hive.
 func (s *scene) after(r recorded) {
 	strangers := map[string]*other{
 		"the one on the port": s.impostor(r.port.PID, true, strconv.Itoa(int(r.port.Port)), "family"),
@@ -110,9 +110,9 @@ func (s *scene) after(r recorded) {
 		"the holder's heir":   s.impostor(r.holder, false, "", ""),
 	}
 	squatter := strangers["the one on the port"]
-	s.settle(squatter, 2)
-	s.settle(strangers["the one with a PID"], 1)
-	s.settle(strangers["the holder's heir"], 1)
+	s.awaitReady(squatter, 2)
+	s.awaitReady(strangers["the one with a PID"], 1)
+	s.awaitReady(strangers["the holder's heir"], 1)
 	session, err := unix.Getsid(r.port.PID)
 	require.NoError(s, err)
 	require.Equal(s, r.port.PID, session, "the stranger has the session's number")
@@ -134,7 +134,7 @@ func (s *scene) after(r recorded) {
 	next := s.spawn()
 	require.Equal(s, r.port.Port, next.Port)
 	require.Equal(s, "succeeded", s.do(map[string]any{"operation": "worker_stop", "worker_id": next.ID}).State)
-	s.eventually("the sweep has found nobody", func() bool {
+	s.eventually("the sweep has found no process", func() bool {
 		info, err := s.hive.Info(context.Background())
 		return err == nil && info.Recovery.Orphans != nil && *info.Recovery.Orphans == 0
 	})
@@ -213,7 +213,7 @@ func (s *scene) endAndReap(pid int) {
 	require.ErrorIs(s, unix.Kill(pid, 0), unix.ESRCH)
 }
 
-// edit looks at the records, and takes the pidfd's inode out of them if the start
+// edit reads the records, and takes the pidfd's inode out of them if the start
 // time is to be what tells the strangers apart.
 func (s *scene) edit(proof string) {
 	st, err := store.Open(context.Background(), store.Options{Path: filepath.Join(s.hive.Dir, "data", "hive.db")})

@@ -1,9 +1,8 @@
-// Package pidreuse_test has what a record of a process is there for happen for
-// real: the processes that hive has recorded end, and strangers get their numbers,
-// one of them the session and the port of a worker too. hive must neither take
-// them for its own nor signal them.
+// Package pidreuse_test reuses PIDs for real: the processes that hive has recorded end,
+// and strangers get their numbers, one of them the session and the port of a worker too.
+// hive must neither take them for its own nor signal them.
 //
-// A number comes back after tens of thousands of forks, or at once to who writes
+// A number comes back after tens of thousands of forks, or at once after a write of
 // the one before it to /proc/sys/kernel/ns_last_pid. That is done in a new PID
 // namespace, whose init is this test binary: nobody else's numbers are touched,
 // and all processes in it end with it.

@@ -29,7 +29,7 @@ import (
 // /srv of its own, with stand-ins for the programs.
 func TestExamples(t *testing.T) {
 	if os.Getenv(secludedVar) == "" {
-		skip.UnlessRoot(t, "a network and mounts of one's own need root")
+		skip.UnlessRoot(t, "new network and mount namespaces need root")
 		self, err := os.Executable()
 		require.NoError(t, err)
 		cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestExamples$", "-test.v", "-test.timeout=5m")
@@ -37,7 +37,7 @@ func TestExamples(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		if err != nil && cmd.Process == nil {
-			skip.Because(t, "no network and mounts of one's own here:", err)
+			skip.Because(t, "no new network and mount namespaces here:", err)
 		}
 		require.NoError(t, err, "%s", out)
 		t.Logf("%s", out)
@@ -99,7 +99,7 @@ func (s *site) ready() map[string]wire.Worker {
 	return ready
 }
 
-// outliveAndStop kills hive under n workers, takes all down and looks for what is left.
+// outliveAndStop kills hive under n workers, stops all of them and checks that nothing is left.
 func (s *site) outliveAndStop(n int) {
 	s.Helper()
 	before := s.ready()

@@ -74,7 +74,7 @@ func TestProgramsFromDebian(t *testing.T) {
 	}
 }
 
-// adopted requires that hive has taken a ready worker back as it was.
+// adopted requires that hive has adopted a ready worker as it was.
 func (s *site) adopted(was wire.Worker) {
 	s.Helper()
 	now := s.worker(was.WorkerID)

@@ -21,7 +21,7 @@ import (
 	"rbeehive/test/harness"
 )
 
-// timeout is how long anything may take that ends a wait by itself.
+// timeout bounds every wait for a condition.
 const timeout = 30 * time.Second
 
 // site is a hive with its directory and all that it has started.

@@ -5,8 +5,7 @@
 // and no other. At the end every worker must stop on request and leave no lease.
 //
 // CI runs 4 rounds (about 11 s); by hand, before a release, run 20 (make upgrade
-// ROLLS=20, about 30 s). It looks at hive only through its API, and at processes
-// through /proc.
+// ROLLS=20, about 30 s). It asks hive only through its API, and finds processes in /proc.
 package main
 
 import (
