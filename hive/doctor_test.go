@@ -125,7 +125,7 @@ func TestDoctorOnAQuarantinedPort(t *testing.T) {
 
 func TestDoctorOnTheRangeOfOutgoingConnections(t *testing.T) {
 	t.Parallel()
-	local, err := proc.ReadLocalPorts()
+	local, err := host.ReadLocalPorts()
 	require.NoError(t, err)
 	r := newRig(t, 1)
 	// Nothing is started here, so the ports need not be free.

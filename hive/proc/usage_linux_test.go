@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 func TestSpent(t *testing.T) {
@@ -236,7 +237,7 @@ func TestMeterCountsBytes(t *testing.T) {
 	u := measure(t, m, tree)
 	n := written() - before
 	if n == 0 {
-		skip(t, "the temporary directory is not on storage")
+		skip.Because(t, "the temporary directory is not on storage")
 	}
 	require.InDelta(t, n, u.Written, 64<<10)
 }

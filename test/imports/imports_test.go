@@ -42,7 +42,7 @@ var only = map[string][]string{
 // that they may use what is in forClients.
 var clientOnly = []string{"cmd/hivectl"}
 
-// forClients are the shapes of answers, processes (hivectl run starts and identifies
+// forClients are the shapes of responses, processes (hivectl run starts and identifies
 // one), and texts, of which every part makes plain ones in the same way.
 var forClients = []string{"httpapi/client", "httpapi/wire", "hive/proc", "store/plain", "cmd/hivectl"}
 
@@ -75,7 +75,7 @@ func TestImportsPointDown(t *testing.T) {
 			}
 		}
 	}
-	require.GreaterOrEqual(t, seen, 12, "go list named too few packages: this test looks at nothing")
+	require.GreaterOrEqual(t, seen, 12, "go list named too few packages: this test checks nothing")
 }
 
 // TestRulesCanFail shows that each rule refuses what it is there for.
@@ -141,7 +141,7 @@ func TestTheShippedModuleHasNoLibrariesOfTests(t *testing.T) {
 	}
 	text, err := os.ReadFile("../docker/go.mod")
 	require.NoError(t, err)
-	require.Contains(t, string(text), testsOnly[0], "it is there that this is looked for in vain")
+	require.Contains(t, string(text), testsOnly[0], "the libraries are there, so the check above can fail")
 }
 
 // forbidden returns the rule that an import breaks; empty if none.
