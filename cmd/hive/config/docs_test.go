@@ -19,7 +19,7 @@ import (
 	"rbeehive/store"
 )
 
-// documented is the rows of the table in docs/configuration.md that begins with
+// documented is the rows of the table in docs/configuration-reference.md that begins with
 // this head, as cells.
 func documented(t *testing.T, head string) (rows [][]string) {
 	t.Helper()
@@ -45,7 +45,7 @@ func documented(t *testing.T, head string) (rows [][]string) {
 
 // manual is found before a test changes the directory.
 var manual = func() string {
-	path, err := filepath.Abs("../../../docs/configuration.md")
+	path, err := filepath.Abs("../../../docs/configuration-reference.md")
 	if err != nil {
 		panic(err)
 	}
