@@ -20,7 +20,8 @@ import (
 	"rbeehive/test/freeport"
 )
 
-const patience = 30 * time.Second
+// timeout is for what takes a moment on an idle machine.
+const timeout = 30 * time.Second
 
 // skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
 func skip(t *testing.T, format string, args ...any) {
@@ -148,7 +149,7 @@ func (r *reader) start(env ...string) {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // of a tour that was given up
 			}
 			return len(left) == 0
-		}, patience, 10*time.Millisecond)
+		}, timeout, 10*time.Millisecond)
 	})
 }
 
@@ -171,7 +172,7 @@ func (r *reader) do(s step) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	background := strings.Contains(s.command, "&") || strings.Contains(s.command, "kill")
-	for deadline := time.Now().Add(patience); ; <-tick.C {
+	for deadline := time.Now().Add(timeout); ; <-tick.C {
 		printed = jobNotice.ReplaceAllString(r.terminal()[begin:], "")
 		if err = r.match(s, printed); err == nil {
 			break
