@@ -81,7 +81,7 @@ func TestEveryCode(t *testing.T) {
 		require.NoError(t, err, row)
 		listed[row[0]] = append(listed[row[0]], status)
 	}
-	require.Equal(t, httpapi.Codes(), listed, "docs/http.md has other codes than errors.go")
+	require.Equal(t, httpapi.Codes(), listed, "docs/http-reference.md has other codes than errors.go")
 	provoked := map[string][]int{}
 	for code, p := range provocations {
 		provoked[code] = []int{p.status}

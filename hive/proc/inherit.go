@@ -29,7 +29,7 @@ type heirloom struct {
 // heirlooms is the table, which is only read. The first row that has a name decides.
 // What is in none is handed on to a worker of hive's own user, who could read it
 // from hive's own process anyway and may need whatever the shell said that started
-// hive (a virtual environment), and to no other. docs/configuration.md has the same.
+// hive (a virtual environment), and to no other. docs/configuration-reference.md has the same.
 var heirlooms = []heirloom{
 	// hive's own configuration and tokens, the stamps of a hive that runs this one as
 	// a worker, and how systemd talks to hive: a worker that got NOTIFY_SOCKET could
