@@ -213,7 +213,8 @@ func TestRunCancelledEarly(t *testing.T) {
 		_, err := proc.Run(ctx, cmd)
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, before, openFiles(t), "descriptors were left open")
+		// Fewer, if meanwhile the collector has closed one that an earlier test let go of.
+		require.LessOrEqual(t, openFiles(t), before, "descriptors were left open")
 	}
 }
 
