@@ -7,7 +7,8 @@ import (
 	"net/url"
 	"strings"
 
-	"rbeehive/hive/queen"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/rbee"
 	"rbeehive/store"
 )
 
@@ -15,7 +16,7 @@ import (
 // introduced itself in an earlier run: after an upgrade of hive she would not know that
 // it is back.
 func (h *Hive) findQueens() error {
-	h.queens = queen.New(queen.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, Forgotten: h.forgetQueen})
+	h.queens = rbee.New(rbee.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, OnDropped: h.forgetQueen})
 	if err := h.queens.Configure(h.cfg.QueenURL); err != nil {
 		return fmt.Errorf("hive: queen URL %q: %w", h.cfg.QueenURL, err)
 	}
@@ -27,7 +28,7 @@ func (h *Hive) findQueens() error {
 	if err != nil {
 		return err
 	}
-	if err := h.queens.Meet(met); err != nil { // checked when it was written
+	if err := h.queens.Introduce(met); err != nil { // checked when it was written
 		h.cfg.Log.WithError(err).WithField("queen_url", met).Warn("the queen that introduced itself is forgotten")
 	}
 	return nil
@@ -35,23 +36,21 @@ func (h *Hive) findQueens() error {
 
 // forgetQueen takes her out of the state file.
 func (h *Hive) forgetQueen(queenURL string) {
-	err := h.store.Update(h.ctx, func(tx *store.Tx) error {
+	err := h.store.Update(h.run.Context(), func(tx *store.Tx) error {
 		met, err := tx.Queen()
 		if err != nil || met != queenURL { // another has come meanwhile
 			return err
 		}
 		return tx.SetQueen("")
 	})
-	if err != nil {
-		h.logUnlessClosing(err, "forget the queen", queenURL)
-	}
+	h.journal.LogUnlessClosing(err, "forget the queen", queenURL)
 }
 
 // announce tells the queens that the hive is there, until the hive closes. None could
 // do anything with the path of a socket.
 func (h *Hive) announce() {
 	if !strings.HasPrefix(h.cfg.URL, "unix:") {
-		h.queens.Run(h.ctx)
+		h.queens.Run(h.run.Context())
 	}
 }
 
@@ -61,11 +60,11 @@ func (h *Hive) announce() {
 // It blocks for a commit if the queen is another one. Errors: an *InputError of kind
 // ErrBadRequest, and those of the state file.
 func (h *Hive) MeetQueen(ctx context.Context, text string) error {
-	clean, err := queen.Clean(text)
+	clean, err := rbee.NormalizeURL(text)
 	if err != nil {
-		return &InputError{Kind: ErrBadRequest, Field: "queen_url", Detail: err.Error()}
+		return &errdefs.InputError{Kind: errdefs.ErrBadRequest, Field: "queen_url", Detail: err.Error()}
 	}
-	if own, err := queen.Clean(h.settings().QueenURL); err == nil && own == clean {
+	if own, err := rbee.NormalizeURL(h.settings().QueenURL); err == nil && own == clean {
 		return nil // the configured one, who is told anyway
 	}
 	var met string
@@ -79,7 +78,7 @@ func (h *Hive) MeetQueen(ctx context.Context, text string) error {
 	if err != nil {
 		return fmt.Errorf("remember the queen: %w", err)
 	}
-	return h.queens.Meet(clean)
+	return h.queens.Introduce(clean)
 }
 
 // Unreachable says why a queen at queenURL cannot reach a hive at hiveURL; empty: it may.

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 )
@@ -63,7 +64,7 @@ var provocations = map[string]provocation{
 	"shutting_down":    {503, "shutting down", true, provokeShuttingDown},
 	"disk_full":        {507, "disk", false, provokeDiskFull},
 	"invalid_configuration": {409, "hive.yaml:1: listen: what was expected", false, func(t *testing.T) (*http.Response, string) {
-		return reloadWith(t, &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: "hive.yaml:1: listen: what was expected"})
+		return reloadWith(t, &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: "hive.yaml:1: listen: what was expected"})
 	}},
 	"internal": {500, "hive's log says more under request_id the-request", false, func(t *testing.T) (*http.Response, string) {
 		return reloadWith(t, fmt.Errorf("reload: %w", &os.PathError{Op: "open", Path: "/srv/secret", Err: syscall.EIO}))

@@ -149,10 +149,9 @@ func TestALogThatIsAHole(t *testing.T) {
 		gone := make(chan reply, 1)
 		go func() { gone <- get("/v1/workers/holes/logs?tail=1").within(patience).send() }()
 		<-time.After(200 * time.Millisecond)
-		begin := time.Now()
 		require.NoError(t, s.cmd.Process.Signal(unix.SIGTERM))
 		s.await("the end of hive", s.ended)
-		require.Less(t, time.Since(begin), 2*time.Second)
+		require.NotContains(t, s.printed(), "requests were cut off")
 		<-gone
 	})
 }

@@ -240,8 +240,8 @@ func (b *box) up(typ string) wire.Worker {
 	return b.worker(strings.TrimSpace(b.do("/hivectl", "-q", "up", typ)))
 }
 
-// status is what hive says about its start. Its exit code is 1 if anything needs
-// care, such as a worker that was found dead.
+// status is what hive says about its start. Its exit code is 1 if there are issues, such as
+// a worker that was found dead.
 func (b *box) status() wire.Hive {
 	b.Helper()
 	var h wire.Hive

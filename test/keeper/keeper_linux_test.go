@@ -426,7 +426,7 @@ func (s *site) shutdown(w spawned) {
 			_ = conn.Close()
 		}
 		return errors.Is(err, syscall.ECONNREFUSED)
-	}, time.Second, 5*time.Millisecond, "the listener is closed at once")
+	}, patience, 5*time.Millisecond, "the listener is closed") // and first of all: httpapi has a test of that
 	s.end()
 	require.NoError(s, syscall.Kill(w.PID, 0), "the worker goes on")
 	require.Empty(s, s.named("rbee-hive"))

@@ -255,8 +255,8 @@ func TestExitCode(t *testing.T) {
 				s.start()
 			}
 			s.freed(w.Port, nil)
-			exit := s.worker(w.WorkerID).Exit
-			require.NotNil(t, exit)
+			var exit *wire.Exit
+			s.await("what is known of the exit", func() bool { exit = s.worker(w.WorkerID).Exit; return exit != nil })
 			require.Nil(t, exit.Signal)
 			if when == "living" || when == "adopted" && kernelAtLeast(t, 6, 15) {
 				require.NotNil(t, exit.Code, "the kernel knows it")

@@ -17,8 +17,8 @@ import (
 // in the value of the job again.
 func (a *app) await(ctx context.Context, jobID string, w io.Writer) (client.Reply[wire.Job], error) {
 	logShown := false
-	job, err := a.hive.WaitJob(ctx, jobID, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
-		a.outages.over()
+	job, err := a.hive.WaitJob(ctx, jobID, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
+		a.outages.reset()
 		if w == nil {
 			return
 		}
