@@ -14,11 +14,11 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/audit"
 	"rbeehive/hive/errdefs"
+	"rbeehive/hive/hardware"
 	"rbeehive/hive/jobs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lease"
 	"rbeehive/hive/logs"
-	"rbeehive/hive/hardware"
 	"rbeehive/hive/operation"
 	"rbeehive/hive/telemetry"
 	"rbeehive/hive/tokens"
@@ -30,7 +30,7 @@ import (
 
 // Decode reads an operation and checks all that can be known from the body and the worker
 // types. Errors are *errdefs.InputError. It does not block.
-func (h *Hive) Decode(body []byte) (operation.Operation, error) { return newExecutor(h).Decode(body) }
+func (h *Hive) Decode(body []byte) (operation.Operation, error) { return h.jobs.Decode(body) }
 
 // Submit records a job of hive's own and begins it (jobs.Queue.Submit).
 func (h *Hive) Submit(ctx context.Context, op operation.Operation, raw json.RawMessage) (store.Job, error) {
@@ -99,7 +99,7 @@ func (h *Hive) OpenLog(ctx context.Context, ref string, lines int) (*logs.Reader
 	if err != nil {
 		return nil, err
 	}
-	r, err := h.logs.Open(ctx, rec.WorkerID, rec.Log, lines)
+	r, err := h.launcher.Logs.Open(ctx, rec.WorkerID, rec.Log, lines)
 	if errors.Is(err, logs.ErrGone) {
 		err = fmt.Errorf("%w: %w", errdefs.ErrNotFound, err)
 	}
@@ -126,6 +126,9 @@ func (h *Hive) CheckModel(op operation.Operation, trusted bool) error {
 
 // Leases is lease.Manager.List.
 func (h *Hive) Leases() ([]store.Lease, error) { return h.leases.List() }
+
+// LeasesOf is lease.Manager.HeldBy.
+func (h *Hive) LeasesOf(pid int) ([]store.Lease, error) { return h.leases.HeldBy(pid) }
 
 // Lease is lease.Manager.Lease.
 func (h *Hive) Lease(port uint16) (store.Lease, error) { return h.leases.Lease(port) }
@@ -166,7 +169,7 @@ func (h *Hive) Heartbeats(ctx context.Context) iter.Seq[*telemetry.Heartbeat] {
 // first call waits for a look at them, a few seconds at most; later ones answer with
 // what is known. Errors: ctx's, and errdefs.ErrClosed.
 func (h *Hive) Devices(ctx context.Context) ([]hardware.Device, error) {
-	devices, err := h.devices.Devices(ctx)
+	devices, err := h.telemetry.Devices(ctx)
 	if err != nil && ctx.Err() == nil {
 		return nil, errdefs.ErrClosed
 	}

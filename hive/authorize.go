@@ -7,6 +7,7 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/supervisor"
 	"rbeehive/store"
 	"rbeehive/store/plain"
 )
@@ -33,7 +34,7 @@ func (h *Hive) Authorize(by access.Caller, op operation.Operation) (operation.Op
 		}
 		return nil, notAllowed(by, op, "worker", fmt.Sprintf("workers of type %s", plain.Short(s.Worker)))
 	case operation.RightWorker:
-		rec, ok := h.target(row.Target(op))
+		rec, ok := target(h.supervisor, row.Target(op))
 		if !ok || !by.Rights.MayUse(rec.Type) {
 			// One that is not there is refused in the same words: what is not theirs is not
 			// theirs to know.
@@ -48,11 +49,11 @@ func (h *Hive) Authorize(by access.Caller, op operation.Operation) (operation.Op
 }
 
 // target finds the worker that is meant, living or ended, but by PID only a living one.
-func (h *Hive) target(t operation.Target) (store.Worker, bool) {
+func target(workers *supervisor.Supervisor, t operation.Target) (store.Worker, bool) {
 	if t.PID != 0 {
-		return h.supervisor.LiveByPID(t.PID)
+		return workers.LiveByPID(t.PID)
 	}
-	rec, err := h.Worker(t.Ref)
+	rec, err := workers.Worker(t.Ref)
 	return rec, err == nil
 }
 

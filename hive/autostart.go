@@ -8,8 +8,10 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/input"
+	"rbeehive/hive/jobs"
 	"rbeehive/hive/operation"
 	"rbeehive/hive/run"
 	"rbeehive/store"
@@ -20,10 +22,10 @@ import (
 type autostart struct {
 	run      *run.State
 	types    func() *catalog.Catalog
-	parallel func() int                                                                     // how many are started at once
-	missing  func(workerType string) bool                                                   // no worker of the type lives, or is to stay stopped
-	check    func(operation.Spawn) error                                                    // what the type does not take
-	perform  func(context.Context, operation.Operation, json.RawMessage) (store.Job, error) // submits a job and waits for it
+	parallel func() int                   // how many are started at once
+	missing  func(workerType string) bool // no worker of the type lives, or is to stay stopped
+	check    func(operation.Spawn) error  // what the type does not take
+	jobs     *jobs.Queue
 	log      *logrus.Logger
 
 	mu    sync.Mutex      // nothing else is locked while it is held
@@ -33,7 +35,7 @@ type autostart struct {
 func newAutostart(h *Hive) *autostart {
 	return &autostart{
 		run: h.run, types: h.current.types, parallel: func() int { return h.settings().StartParallel }, missing: h.supervisor.Missing,
-		check: h.types.CheckSpawn, perform: h.perform, log: h.cfg.Log, begun: map[string]bool{},
+		check: h.types.CheckSpawn, jobs: h.jobs, log: h.cfg.Log, begun: map[string]bool{},
 	}
 }
 
@@ -92,7 +94,7 @@ func (a *autostart) startOne(typ *catalog.Type) {
 	if err != nil { // a map of strings always encodes
 		return
 	}
-	job, err := a.perform(a.run.Context(), op, raw)
+	job, err := perform(a.run.Context(), a.jobs, op, raw)
 	switch {
 	case a.run.Closing():
 	case err != nil:
@@ -103,25 +105,25 @@ func (a *autostart) startOne(typ *catalog.Type) {
 }
 
 // perform submits a job of hive's own and waits until it has ended.
-func (h *Hive) perform(ctx context.Context, op operation.Operation, raw json.RawMessage) (store.Job, error) {
-	job, err := h.Submit(ctx, op, raw)
+func perform(ctx context.Context, q *jobs.Queue, op operation.Operation, raw json.RawMessage) (store.Job, error) {
+	job, err := q.Submit(ctx, access.Hive(), "", op, raw)
 	if err != nil {
 		return job, err
 	}
-	return h.jobs.Wait(ctx, job.JobID)
+	return q.Wait(ctx, job.JobID)
 }
 
 // restartStale restarts a stale worker by a job, and waits for it.
-func (h *Hive) restartStale(ctx context.Context, workerID string) {
+func restartStale(ctx context.Context, r *run.State, q *jobs.Queue, logger *logrus.Logger, workerID string) {
 	op := operation.RestartWorker{WorkerID: workerID, IfStale: true}
 	raw, err := json.Marshal(map[string]any{"operation": op.Tag(), "worker_id": workerID, "if_stale": true})
 	if err != nil { // strings and a bool always encode
 		return
 	}
-	log := h.cfg.Log.WithField("worker", workerID)
-	job, err := h.perform(ctx, op, raw)
+	log := logger.WithField("worker", workerID)
+	job, err := perform(ctx, q, op, raw)
 	switch {
-	case h.run.Closing():
+	case r.Closing():
 	case err != nil:
 		log.WithError(err).Error("reload: the restart was not taken")
 	case job.Error != nil:

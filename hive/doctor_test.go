@@ -17,6 +17,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive/doctor"
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -60,7 +61,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 	}
 	require.NotEqual(t, doctor.Warning, named(t, all, "clock").Status, "%+v", named(t, all, "clock"))
 	require.Equal(t, "3 in all, 2 free, 1 leased", named(t, all, "ports").Found)
-	require.Contains(t, named(t, all, "kernel").Found, proc.KernelRelease())
+	require.Contains(t, named(t, all, "kernel").Found, host.KernelRelease())
 }
 
 func TestDoctorNamesASquatter(t *testing.T) {
@@ -124,7 +125,7 @@ func TestDoctorOnAQuarantinedPort(t *testing.T) {
 
 func TestDoctorOnTheRangeOfOutgoingConnections(t *testing.T) {
 	t.Parallel()
-	local, err := proc.ReadLocalPorts()
+	local, err := host.ReadLocalPorts()
 	require.NoError(t, err)
 	r := newRig(t, 1)
 	// Nothing is started here, so the ports need not be free.

@@ -8,13 +8,13 @@ import (
 )
 
 // RotateLogs looks at the logs of live workers now.
-func (h *Hive) RotateLogs(ctx context.Context) { h.logs.Rotate(ctx, h.logSources()) }
+func (h *Hive) RotateLogs(ctx context.Context) { h.upkeep.logs.Rotate(ctx, h.upkeep.logSources()) }
 
 // BeginNothing keeps recovery from beginning what it leaves for later.
 func (h *Hive) BeginNothing() { h.run.Close() }
 
 // Prune removes what is old now.
-func (h *Hive) Prune(ctx context.Context) { h.prune(ctx) }
+func (h *Hive) Prune(ctx context.Context) { h.upkeep.prune(ctx) }
 
 // AwaitFirstProbes waits for the first probes of all workers.
 func (h *Hive) AwaitFirstProbes() { h.supervisor.AwaitFirstProbes(context.Background()) }

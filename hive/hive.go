@@ -24,7 +24,6 @@ import (
 	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
-	"rbeehive/hive/rbee"
 	"rbeehive/hive/run"
 	"rbeehive/hive/supervisor"
 	"rbeehive/hive/telemetry"
@@ -44,7 +43,6 @@ type Hive struct {
 	alloc   *alloc.Allocator
 	sockets *sockets.Table
 	current *current
-	logs    *logs.Dir
 
 	launcher   *launch.Launcher
 	supervisor *supervisor.Supervisor
@@ -54,8 +52,7 @@ type Hive struct {
 	types      *workertype.Types
 	tokens     *tokens.Set
 	telemetry  *telemetry.Telemetry
-	devices    *hardware.Inventory
-	queens     *rbee.Announcer
+	queens     *queens
 	metrics    *metrics
 	upkeep     *upkeep
 	autostart  *autostart
@@ -113,10 +110,10 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 func (h *Hive) assemble(library *models.Library) (err error) {
 	meta, log := h.store.Meta(), h.cfg.Log
 	h.journal = journal.New(h.run.Context(), h.store, h.cfg.DataDir, log)
-	h.logs = logs.New(h.cfg.Logs, filepath.Join(h.cfg.DataDir, "logs"), log)
+	logDir := logs.New(h.cfg.Logs, filepath.Join(h.cfg.DataDir, "logs"), log)
 	h.launcher = &launch.Launcher{
 		StateID: meta.StateID, Secret: h.store.Secret(), HiveURL: h.cfg.URL, QueenURL: func() string { return h.settings().QueenURL },
-		Cgroups: h.findCgroups(), Models: library, Logs: h.logs, Closing: h.run.Closing, Log: log,
+		Cgroups: findCgroups(meta.StateID, log), Models: library, Logs: logDir, Closing: h.run.Closing, Log: log,
 	}
 	h.alloc, err = alloc.New(alloc.Options{
 		Range: h.cfg.Ports.Range, Reserved: h.cfg.Ports.Reserved, Never: h.cfg.APIPorts, Policy: h.cfg.Ports.Policy,
@@ -126,8 +123,8 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		return fmt.Errorf("port pool: %w", err)
 	}
 	h.supervisor = supervisor.New(supervisor.Options{
-		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Range: h.cfg.Ports.Range, Logs: h.logs, Launcher: h.launcher,
-		Catalog: h.current.types, Relocated: meta.Relocated, Metrics: h.metrics, Log: log, RestartStale: h.restartStale,
+		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Range: h.cfg.Ports.Range, Logs: logDir, Launcher: h.launcher,
+		Catalog: h.current.types, Relocated: meta.Relocated, Metrics: h.metrics, Log: log, RestartStale: func(ctx context.Context, workerID string) { restartStale(ctx, h.run, h.jobs, log, workerID) },
 	})
 	h.types = workertype.New(workertype.Options{
 		Run: h.run, Journal: h.journal, Launcher: h.launcher, Catalog: h.current.types, Live: h.supervisor.Live,
@@ -153,12 +150,11 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 	if h.tokens, err = tokens.Load(h.run, h.journal, h.current.types, log); err != nil {
 		return err
 	}
-	if err := h.findQueens(); err != nil {
+	if h.queens, err = findQueens(h.cfg, h.run, h.journal); err != nil {
 		return err
 	}
-	h.devices = newInventory(h.run, log)
 	h.telemetry = telemetry.New(telemetry.Options{
-		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: h.devices, Listeners: h.queens.SetListeners, Log: log,
+		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: newInventory(h.run, log), Listeners: h.queens.SetListeners, Log: log,
 	})
 	h.upkeep, h.autostart = newUpkeep(h), newAutostart(h)
 	return nil
@@ -177,13 +173,13 @@ func newInventory(r *run.State, log *logrus.Logger) *hardware.Inventory {
 }
 
 // findCgroups reports whether each worker gets a cgroup of its own.
-func (h *Hive) findCgroups() bool {
-	root, err := proc.CgroupRoot(h.store.Meta().StateID)
+func findCgroups(stateID string, log *logrus.Logger) bool {
+	root, err := proc.CgroupRoot(stateID)
 	if err != nil {
-		h.cfg.Log.WithError(err).Info("workers get no cgroup of their own: stopping one that forks is best effort")
+		log.WithError(err).Info("workers get no cgroup of their own: stopping one that forks is best effort")
 		return false
 	}
-	h.cfg.Log.WithField("cgroup", root).Debug("workers get a cgroup of their own")
+	log.WithField("cgroup", root).Debug("workers get a cgroup of their own")
 	return true
 }
 
@@ -203,7 +199,7 @@ func machineID() string {
 // go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
 	h.upkeep.start()
-	h.run.Go(h.announce)
+	h.run.Go(h.queens.announce)
 	select {
 	case <-ctx.Done():
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rbeehive/alloc"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/jobs"
 	"rbeehive/hive/journal"
@@ -37,9 +38,10 @@ type progress struct {
 // decision is taken only when all of them have looked, and all of it is recorded in one
 // transaction.
 type recovery struct {
+	*Hive
 	workers *supervisor.Recovery
 	leases  *lease.Recovery
-	jobs    *jobs.Recovery
+	pending *jobs.Recovery
 }
 
 // Recover compares the state file with the processes: it adopts the living,
@@ -52,14 +54,14 @@ func (h *Hive) Recover(ctx context.Context) error {
 	if err := h.endCommands(ctx); err != nil {
 		return err
 	}
-	r := &recovery{}
+	r := &recovery{Hive: h}
 	var g errgroup.Group
-	g.Go(func() error { return h.store.View(func(tx *store.Tx) error { return h.load(tx, r) }) })
+	g.Go(func() error { return h.store.View(r.load) })
 	g.Go(func() error { return h.alloc.Rebuild(ctx) })
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("read the state: %w", err)
 	}
-	if err := h.decide(ctx, r); err != nil {
+	if err := r.decide(ctx); err != nil {
 		r.workers.Abort()
 		r.leases.Abort()
 		return err
@@ -71,33 +73,33 @@ func (h *Hive) Recover(ctx context.Context) error {
 	result := Recovery{Took: time.Since(begun), Adopted: c.Adopted, Freed: c.Freed, Restarted: c.Restarted, Unverified: c.Unverified}
 	h.metrics.recovery.Observe(result.Took.Seconds())
 	h.progress.recovery.Store(&result)
-	r.jobs.Resume()
+	r.pending.Resume()
 	h.run.WhenServing(func() { h.run.Go(h.postStartChecks) })
 	h.run.WhenServing(func() { h.run.Go(h.autostart.start) })
 	h.run.Serve()
 	return nil
 }
 
-func (h *Hive) load(tx *store.Tx, r *recovery) (err error) {
-	if r.workers, err = h.supervisor.Load(tx); err != nil {
+func (r *recovery) load(tx *store.Tx) (err error) {
+	if r.workers, err = r.supervisor.Load(tx); err != nil {
 		return err
 	}
-	h.progress.total.Store(int64(r.workers.Len()))
-	if r.jobs, err = h.jobs.Load(tx, h.store.Meta().Relocated); err != nil {
+	r.progress.total.Store(int64(r.workers.Len()))
+	if r.pending, err = r.jobs.Load(tx, r.store.Meta().Relocated); err != nil {
 		return err
 	}
-	r.leases, err = h.leases.Load(tx)
+	r.leases, err = r.Hive.leases.Load(tx)
 	return err
 }
 
 // decide finds out what is true, and records it.
-func (h *Hive) decide(ctx context.Context, r *recovery) error {
+func (r *recovery) decide(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
-	contested := h.contested(limited)
-	r.workers.Verify(limited, contested, func() { h.progress.done.Add(1) })
+	contested := contested(limited, r.alloc)
+	r.workers.Verify(limited, contested, func() { r.progress.done.Add(1) })
 	r.leases.Verify(limited, contested)
-	if err := h.store.View(r.workers.FindLeases); err != nil {
+	if err := r.store.View(r.workers.FindLeases); err != nil {
 		return fmt.Errorf("read the leases: %w", err)
 	}
 	r.workers.EndTrees(limited)
@@ -105,20 +107,20 @@ func (h *Hive) decide(ctx context.Context, r *recovery) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for _, id := range r.jobs.Abandoned() {
+	for _, id := range r.pending.Abandoned() {
 		r.workers.StopWorker(id, "the hive_check that started it was interrupted")
 	}
-	if err := h.recordRecovery(r); err != nil {
+	if err := r.record(); err != nil {
 		return fmt.Errorf("record the recovery: %w", err)
 	}
 	return nil
 }
 
-// recordRecovery writes everything that recovery decided in one transaction.
-func (h *Hive) recordRecovery(r *recovery) error {
+// record writes everything that recovery decided in one transaction.
+func (r *recovery) record() error {
 	free := slices.Concat(r.workers.Freed(), r.leases.Freed())
-	return h.journal.With(func(closure func(*store.Tx) error) error {
-		return h.alloc.ReleaseAll(context.Background(), free, closure)
+	return r.journal.With(func(closure func(*store.Tx) error) error {
+		return r.alloc.ReleaseAll(context.Background(), free, closure)
 	}, func(b *journal.Batch) error {
 		if err := r.leases.Record(b); err != nil {
 			return err
@@ -127,10 +129,10 @@ func (h *Hive) recordRecovery(r *recovery) error {
 			return err
 		}
 		// Behind the workers: how a job has ended depends on what became of its worker.
-		if err := r.jobs.Record(b, r.workers); err != nil {
+		if err := r.pending.Record(b, r.workers); err != nil {
 			return err
 		}
-		return startEvent(b, h.cfg.Version, r.workers.Counts())
+		return startEvent(b, r.cfg.Version, r.workers.Counts())
 	})
 }
 
@@ -153,9 +155,9 @@ func startEvent(b *journal.Batch, version string, c supervisor.Counts) error {
 // contested returns the leased ports that another hive claims. A claim can be
 // held for a moment by a child of a killed hive that has not become the gate
 // yet, so they are asked for again for a while.
-func (h *Hive) contested(ctx context.Context) []uint16 {
+func contested(ctx context.Context, a *alloc.Allocator) []uint16 {
 	for deadline := time.Now().Add(claimTimeout); ; {
-		ports := h.alloc.Contested()
+		ports := a.Contested()
 		if len(ports) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return ports
 		}

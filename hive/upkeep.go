@@ -11,10 +11,15 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"rbeehive/hive/audit"
 	"rbeehive/hive/doctor"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/journal"
 	"rbeehive/hive/lease"
 	"rbeehive/hive/logs"
+	"rbeehive/hive/models"
 	"rbeehive/hive/run"
+	"rbeehive/hive/supervisor"
 	"rbeehive/store"
 )
 
@@ -23,9 +28,19 @@ import (
 type upkeep struct {
 	store    *store.Store
 	run      *run.State
+	journal  *journal.Journal
 	settings func() Settings
 	dataDir  string
-	log      *logrus.Logger
+	started  time.Time
+
+	supervisor *supervisor.Supervisor
+	jobs       *jobs.Queue
+	leases     *lease.Manager
+	auditor    *audit.Auditor
+	logs       *logs.Dir
+	library    *models.Library
+
+	log *logrus.Logger
 
 	rounds      []func()                           // each goes on until the hive closes
 	reloads     *semaphore.Weighted                // one Reload at a time
@@ -37,23 +52,19 @@ type upkeep struct {
 
 func newUpkeep(h *Hive) *upkeep {
 	u := &upkeep{
-		store: h.store, run: h.run, settings: h.settings, dataDir: h.cfg.DataDir, log: h.cfg.Log,
+		store: h.store, run: h.run, journal: h.journal, settings: h.settings, dataDir: h.cfg.DataDir, started: h.progress.started, log: h.cfg.Log,
+		supervisor: h.supervisor, jobs: h.jobs, leases: h.leases, auditor: h.auditor, logs: h.launcher.Logs, library: h.launcher.Models,
 		reloads: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), doctors: semaphore.NewWeighted(1),
 	}
-	library := h.launcher.Models
+	interval := h.cfg.AuditInterval
 	u.rounds = []func(){
-		func() { u.every(h.cfg.AuditInterval, func(ctx context.Context) { h.auditAndPrune(ctx) }) },
-		func() { h.logs.Run(h.run.Context(), h.logSources) },
-		h.jobs.PruneSurplus,
+		func() { u.every(interval, u.auditAndPrune) },
+		func() { u.logs.Run(u.run.Context(), u.logSources) },
+		u.jobs.PruneSurplus,
 		u.backUpOften,
 		func() {
-			tidy := func(ctx context.Context) {
-				if err := library.Tidy(ctx); err != nil && ctx.Err() == nil {
-					u.log.WithError(err).Warn("leftovers of downloads could not be removed")
-				}
-			}
-			tidy(h.run.Context()) // what a killed hive has left
-			u.every(24*time.Hour, tidy)
+			u.tidyModels(u.run.Context()) // what a killed hive has left
+			u.every(24*time.Hour, u.tidyModels)
 		},
 	}
 	return u
@@ -79,34 +90,41 @@ func (u *upkeep) every(interval time.Duration, do func(context.Context)) {
 	}
 }
 
-// auditAndPrune is one round of the audit, and of the removal of what is old.
-func (h *Hive) auditAndPrune(ctx context.Context) {
-	if _, err := h.auditor.Audit(ctx); err != nil {
-		h.journal.LogUnlessClosing(err, "audit", "")
+// tidyModels removes what downloads and deletions have left behind.
+func (u *upkeep) tidyModels(ctx context.Context) {
+	if err := u.library.Tidy(ctx); err != nil && ctx.Err() == nil {
+		u.log.WithError(err).Warn("leftovers of downloads could not be removed")
 	}
-	h.prune(ctx)
-	h.pruneLogs(ctx)
 }
 
-func (h *Hive) prune(ctx context.Context) {
-	if h.supervisor.Prune(ctx, h.settings().WorkersKeep) {
-		h.jobs.Prune(ctx)
+// auditAndPrune is one round of the audit, and of the removal of what is old.
+func (u *upkeep) auditAndPrune(ctx context.Context) {
+	if _, err := u.auditor.Audit(ctx); err != nil {
+		u.journal.LogUnlessClosing(err, "audit", "")
+	}
+	u.prune(ctx)
+	u.pruneLogs(ctx)
+}
+
+func (u *upkeep) prune(ctx context.Context) {
+	if u.supervisor.Prune(ctx, u.settings().WorkersKeep) {
+		u.jobs.Prune(ctx)
 	}
 }
 
 // pruneLogs removes logs without a record, and of those of ended workers what is too
 // much. The logs of quarantined ports stay: by them what is left of a worker is known.
-func (h *Hive) pruneLogs(ctx context.Context) {
-	settings := h.settings()
-	err := h.logs.Prune(ctx, h.logSources, logs.Retention{
+func (u *upkeep) pruneLogs(ctx context.Context) {
+	settings := u.settings()
+	err := u.logs.Prune(ctx, u.logSources, logs.Retention{
 		MaxTotal: settings.LogsMaxTotal, OrphanAge: settings.WorkersKeep,
-		KeepOrphans: h.store.Meta().Relocated, // an older file that was restored does not know all workers
-		Evidence:    func() (map[string]bool, error) { return logsOfEvidence(h.leases) },
+		KeepOrphans: u.store.Meta().Relocated, // an older file that was restored does not know all workers
+		Evidence:    func() (map[string]bool, error) { return logsOfEvidence(u.leases) },
 	})
-	h.journal.LogUnlessClosing(err, "remove old logs", "")
+	u.journal.LogUnlessClosing(err, "remove old logs", "")
 }
 
-func (h *Hive) logSources() []logs.Source { return h.supervisor.LogSources(h.progress.started) }
+func (u *upkeep) logSources() []logs.Source { return u.supervisor.LogSources(u.started) }
 
 // logsOfEvidence returns the ids of the workers that may have left something behind.
 func logsOfEvidence(leases *lease.Manager) (map[string]bool, error) {

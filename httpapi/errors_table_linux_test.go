@@ -21,6 +21,7 @@ import (
 	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
 // provocation makes the real handler answer with one code.
@@ -107,9 +108,7 @@ func TestEveryCode(t *testing.T) {
 
 // provokeForbidden has another user lease a port to a process of root.
 func provokeForbidden(t *testing.T) (*http.Response, string) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can be another user")
-	}
+	skip.UnlessRoot(t, "only root can be another user")
 	body := fmt.Sprintf(`{"pid":%d}`, os.Getppid())
 	conn := dialAs(t, 54321, newRig(t, rigOptions{access: admins(54321)}).serveSocket())
 	_, err := fmt.Fprintf(conn, "POST /v1/leases HTTP/1.1\r\nHost: anything\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -191,7 +190,7 @@ func newSmallDisk(t *testing.T) *smallDisk {
 	dir := t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=16m")
 	if errors.Is(err, syscall.EPERM) {
-		skip(t, "mounting a small disk needs root")
+		skip.Because(t, "mounting a small disk needs root")
 	}
 	require.NoError(t, err)
 	// A child that was forked meanwhile may have copies of our descriptors for a moment.

@@ -20,6 +20,7 @@ import (
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/logs"
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
 // chatter is a worker that prints numbered lines until hive has rotated its log twice, or
@@ -126,7 +127,7 @@ func hugeLog(r *rig) (path, log string) {
 	require.NoError(r, os.WriteFile(log, []byte("one\ntwo\n"), 0o600))
 	err := os.Truncate(log, 8<<40)
 	if errors.Is(err, unix.EFBIG) {
-		skip(r.T, "the file system takes no file of 8 TiB")
+		skip.Because(r.T, "the file system takes no file of 8 TiB")
 	}
 	require.NoError(r, err)
 	r.client.Timeout = 20 * time.Second

@@ -12,6 +12,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/doctor"
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 	"rbeehive/store/plain"
@@ -47,12 +48,12 @@ func healthy() *doctor.Facts {
 		},
 		Host: doctor.Host{
 			Kernel: "6.18.2", Features: proc.Features{PidfdInode: true, ExitInfo: true, CgroupV2: true},
-			LocalPorts:   seen(proc.LocalPorts{Range: alloc.Range{First: 32768, Last: 60999}}),
-			Synchronised: seen(true), Ptrace: seen(true), Hiding: seen(proc.Hiding{Mode: "off"}),
-			Unit:        seen(proc.Unit{Name: "hive.service", KillMode: "process", Delegate: true}),
-			Init:        seen(proc.First{Program: "systemd"}),
-			Descriptors: seen(proc.Limit{Max: 20000, Used: 12, Where: "RLIMIT_NOFILE"}),
-			Tasks:       seen([]proc.Limit{{Max: 30000, Used: 90, Where: "/sys/fs/cgroup/pids.max"}}),
+			LocalPorts:   seen(host.LocalPorts{Range: alloc.Range{First: 32768, Last: 60999}}),
+			Synchronised: seen(true), Ptrace: seen(true), Hiding: seen(host.Hiding{Mode: "off"}),
+			Unit:        seen(host.Unit{Name: "hive.service", KillMode: "process", Delegate: true}),
+			Init:        seen(host.First{Program: "systemd"}),
+			Descriptors: seen(host.Limit{Max: 20000, Used: 12, Where: "RLIMIT_NOFILE"}),
+			Tasks:       seen([]host.Limit{{Max: 30000, Used: 90, Where: "/sys/fs/cgroup/pids.max"}}),
 		},
 	}
 }

@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"context"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 )
 
@@ -12,14 +14,14 @@ import (
 type Host struct {
 	Kernel       string // its release; empty: not known
 	Features     proc.Features
-	LocalPorts   Fact[proc.LocalPorts] // of outgoing connections
+	LocalPorts   Fact[host.LocalPorts] // of outgoing connections
 	Synchronised Fact[bool]            // a time service vouches for the clock
 	Ptrace       Fact[bool]            // hive has CAP_SYS_PTRACE
-	Hiding       Fact[proc.Hiding]
-	Unit         Fact[proc.Unit] // with an error its name may be known all the same
-	Init         Fact[proc.First]
-	Descriptors  Fact[proc.Limit]
-	Tasks        Fact[[]proc.Limit]
+	Hiding       Fact[host.Hiding]
+	Unit         Fact[host.Unit] // with an error its name may be known all the same
+	Init         Fact[host.First]
+	Descriptors  Fact[host.Limit]
+	Tasks        Fact[[]host.Limit]
 }
 
 // ReadHost reads the facts of the machine. It blocks while systemctl is asked, 2 s at
@@ -27,17 +29,23 @@ type Host struct {
 // reaps them shows in a second reading only. What ctx cuts short is a Fact with ctx's
 // error. It is safe for concurrent use.
 func ReadHost(ctx context.Context) Host {
-	var host Host
+	var facts Host
 	var g errgroup.Group // each function writes a field of its own
-	g.Go(func() error { host.Unit = FactOf(proc.FindUnit(ctx)); return nil })
-	g.Go(func() error { host.Init = FactOf(proc.FindFirst(ctx)); return nil })
-	host.Kernel, host.Features = proc.KernelRelease(), proc.FindFeatures()
-	host.LocalPorts = FactOf(proc.ReadLocalPorts())
-	host.Synchronised = FactOf(proc.ClockSynchronised())
-	host.Ptrace = FactOf(proc.CanTrace())
-	host.Hiding = FactOf(proc.ProcHiding())
-	host.Descriptors = FactOf(proc.DescriptorLimit())
-	host.Tasks = FactOf(proc.TaskLimits())
+	g.Go(func() error { facts.Unit = FactOf(host.FindUnit(ctx, managerEnv())); return nil })
+	g.Go(func() error { facts.Init = FactOf(host.FindFirst(ctx)); return nil })
+	facts.Kernel, facts.Features = host.KernelRelease(), proc.FindFeatures()
+	facts.LocalPorts = FactOf(host.ReadLocalPorts())
+	facts.Synchronised = FactOf(host.ClockSynchronised())
+	facts.Ptrace = FactOf(host.CanTrace())
+	facts.Hiding = FactOf(host.ProcHiding())
+	facts.Descriptors = FactOf(host.DescriptorLimit())
+	facts.Tasks = FactOf(host.TaskLimits())
 	_ = g.Wait() // the functions return no errors: those stand in the facts
-	return host
+	return facts
+}
+
+// managerEnv is the environment in which the service manager is asked: a user's may be
+// found by DBUS_SESSION_BUS_ADDRESS only, which workers do not get.
+func managerEnv() []string {
+	return proc.Environ(os.Environ(), []string{"DBUS_SESSION_BUS_ADDRESS"})
 }

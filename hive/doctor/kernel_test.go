@@ -6,7 +6,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/doctor"
-	"rbeehive/hive/proc"
+	"rbeehive/hive/host"
 )
 
 func TestKernel(t *testing.T) { t.Parallel(); evaluate(t, kernelRows()) }
@@ -33,13 +33,13 @@ func kernelRows() []row {
 		{"capabilities", func(f *doctor.Facts) { f.Host.Ptrace = failed[bool]("no CapEff") }, "ptrace", doctor.Unknown, []string{"no CapEff"}},
 		{"hidepid, seen past", func(f *doctor.Facts) { f.Host.Hiding.Value.Mode = "invisible" }, "hidepid", doctor.OK, []string{"hidepid=invisible", "CAP_SYS_PTRACE"}},
 		{"hidepid, by group", func(f *doctor.Facts) {
-			f.Host.Hiding.Value = proc.Hiding{Mode: "noaccess", Exempt: true}
+			f.Host.Hiding.Value = host.Hiding{Mode: "noaccess", Exempt: true}
 			f.Host.Ptrace.Value = false
 		}, "hidepid", doctor.OK, []string{"hidepid=noaccess", "group"}},
 		{"hidepid", func(f *doctor.Facts) { f.Host.Hiding.Value.Mode, f.Host.Ptrace.Value = "invisible", false }, "hidepid", doctor.Warning, []string{"hidepid=invisible", "ProtectProc"}},
 		{"hidepid, by both", func(f *doctor.Facts) {
-			f.Host.Hiding.Value = proc.Hiding{Mode: "invisible", Exempt: true}
+			f.Host.Hiding.Value = host.Hiding{Mode: "invisible", Exempt: true}
 		}, "hidepid", doctor.OK, []string{"group that is exempt"}},
-		{"no mounts", func(f *doctor.Facts) { f.Host.Hiding = failed[proc.Hiding]("/proc is not a mount") }, "hidepid", doctor.Unknown, nil},
+		{"no mounts", func(f *doctor.Facts) { f.Host.Hiding = failed[host.Hiding]("/proc is not a mount") }, "hidepid", doctor.Unknown, nil},
 	}
 }

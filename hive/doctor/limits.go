@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"rbeehive/hive/proc"
+	"rbeehive/hive/host"
 )
 
 const (
@@ -28,7 +28,7 @@ func checkDescriptors(f *Facts) Checkup {
 	}
 	l, need := f.Host.Descriptors.Value, uint64(fdsPerWorker*f.Range.Len()+fdsBesides) //nolint:gosec // a range has 65,535 ports at most
 	switch {
-	case l.Max == proc.Unlimited:
+	case l.Max == host.Unlimited:
 		return ok(name, "no limit, %d in use", l.Used)
 	case l.Max >= need:
 		return ok(name, "%d allowed, %d in use; a full range needs %d", l.Max, l.Used, need)
@@ -49,8 +49,8 @@ func checkTasks(f *Facts) Checkup {
 	if len(f.Host.Tasks.Value) == 0 {
 		return ok(name, "no limit on processes and threads")
 	}
-	left := func(l proc.Limit) uint64 { return l.Max - min(l.Used, l.Max) } // a limit may be lowered below what is in use
-	least := slices.MinFunc(f.Host.Tasks.Value, func(a, b proc.Limit) int { return cmp.Compare(left(a), left(b)) })
+	left := func(l host.Limit) uint64 { return l.Max - min(l.Used, l.Max) } // a limit may be lowered below what is in use
+	least := slices.MinFunc(f.Host.Tasks.Value, func(a, b host.Limit) int { return cmp.Compare(left(a), left(b)) })
 	found := fmt.Sprintf("%d processes and threads allowed (%s)", least.Max, least.Where)
 	if least.Used > 0 {
 		found += fmt.Sprintf(", %d in use", least.Used)

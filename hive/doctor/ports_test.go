@@ -6,7 +6,7 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/doctor"
-	"rbeehive/hive/proc"
+	"rbeehive/hive/host"
 	"rbeehive/store"
 )
 
@@ -15,7 +15,7 @@ func TestPorts(t *testing.T) { t.Parallel(); evaluate(t, portRows()) }
 func portRows() []row {
 	outgoing := func(first, last uint16, reserved ...alloc.Range) func(*doctor.Facts) {
 		return func(f *doctor.Facts) {
-			f.Host.LocalPorts.Value = proc.LocalPorts{Range: alloc.Range{First: first, Last: last}, Reserved: reserved}
+			f.Host.LocalPorts.Value = host.LocalPorts{Range: alloc.Range{First: first, Last: last}, Reserved: reserved}
 		}
 	}
 	squatter := func(hs ...sockets.Holder) func(*doctor.Facts) {
@@ -34,7 +34,7 @@ func portRows() []row {
 		{"a port outside the range", func(f *doctor.Facts) {
 			f.Leases.Value = append(f.Leases.Value, store.Lease{Port: 40000, State: store.LeaseHeld})
 		}, "range", doctor.Warning, []string{"40000 are", "=40000`"}},
-		{"no sysctl", func(f *doctor.Facts) { f.Host.LocalPorts = failed[proc.LocalPorts]("open /proc/x: permission denied") }, "range", doctor.Unknown, []string{"permission denied"}},
+		{"no sysctl", func(f *doctor.Facts) { f.Host.LocalPorts = failed[host.LocalPorts]("open /proc/x: permission denied") }, "range", doctor.Unknown, []string{"permission denied"}},
 
 		{"the last one is free", func(f *doctor.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 1, 1919 }, "ports", doctor.OK, []string{"1 free, 1919 leased"}},
 		{"all leased", func(f *doctor.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 0, 1920 }, "ports", doctor.Warning, []string{"0 free, 1920 leased", "ports_exhausted"}},

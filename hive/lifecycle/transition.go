@@ -18,6 +18,7 @@ const (
 	Unsure                   // whether it lives cannot be told
 	Verified                 // its recorded process lives
 	StopDropped              // it lives, and a stop of a former owner of the state file is void
+	Salvaged                 // its process was found by its stamps, whatever a record says
 )
 
 // Then is what is to follow the end of a worker's process.
@@ -68,6 +69,8 @@ func next(state store.WorkerState, ev Event, then Then) (to store.WorkerState, o
 		return store.WorkerUnverified, live
 	case Verified:
 		return verified(state, then), live && state != store.WorkerBackoff
+	case Salvaged:
+		return store.WorkerRunning, true
 	case StopDropped:
 		return store.WorkerRunning, live && state != store.WorkerBackoff
 	}

@@ -18,7 +18,7 @@ var (
 	allEvents = map[lifecycle.Event]string{
 		lifecycle.Created: "created", lifecycle.Started: "started", lifecycle.Opened: "opened", lifecycle.Listens: "listens",
 		lifecycle.Serves: "serves", lifecycle.Silent: "silent", lifecycle.Ending: "ending", lifecycle.Gone: "gone",
-		lifecycle.Unsure: "unsure", lifecycle.Verified: "verified", lifecycle.StopDropped: "stop dropped",
+		lifecycle.Unsure: "unsure", lifecycle.Verified: "verified", lifecycle.StopDropped: "stop dropped", lifecycle.Salvaged: "salvaged",
 	}
 	allThens = []lifecycle.Then{lifecycle.Fail, lifecycle.Stop, lifecycle.Retry, lifecycle.Start}
 )
@@ -70,6 +70,7 @@ func TestTransitionIsThisTable(t *testing.T) {
 		store.WorkerFailed:  {lifecycle.Started: store.WorkerSpawning},
 	}
 	for _, state := range allStates {
+		table[state][lifecycle.Salvaged] = store.WorkerRunning
 		for ev, name := range allEvents {
 			for _, then := range allThens {
 				t.Run(fmt.Sprintf("%s/%s/%d", state, name, then), func(t *testing.T) {

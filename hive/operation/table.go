@@ -117,6 +117,7 @@ type Row struct {
 	Run    func(context.Context, Executor, Job, Operation) (any, error)
 	Answer func(context.Context, Executor, Operation) (any, error)
 
+	Result     any // a zero value of what the job's result is made of
 	Right      Right
 	AfterCrash AfterCrash // 0 with Answer
 
@@ -147,26 +148,26 @@ func answer[O Operation](do func(Executor, context.Context, O) (any, error)) fun
 }
 
 // looking is the row of an operation that only looks.
-func looking[O Operation](do func(Executor, context.Context, O) (any, error), decode func(input.Fields) (Operation, error), fields ...string) Row {
-	return Row{Fields: fields, Decode: decode, Answer: answer(do), Right: RightRead}
+func looking[O Operation](do func(Executor, context.Context, O) (any, error), result any, decode func(input.Fields) (Operation, error), fields ...string) Row {
+	return Row{Fields: fields, Decode: decode, Answer: answer(do), Result: result, Right: RightRead}
 }
 
 // table has a row for every operation that is carried out here, by its tag.
 var table = map[string]Row{
 	"worker_spawn": {
 		Fields: []string{"worker", "model", "device", "name", "port", "params", "wait"}, Decode: decodeSpawn,
-		Run: run(Executor.Spawn), Right: RightType, AfterCrash: ResultOfWorker, CancelOnDrain: true,
+		Run: run(Executor.Spawn), Result: Spawned{}, Right: RightType, AfterCrash: ResultOfWorker, CancelOnDrain: true,
 		OrderKey: func(op Operation) string { return op.(Spawn).Name }, //nolint:forcetypeassert,errcheck // its row
 	},
 	"worker_stop": {
 		Fields: []string{"worker_id"}, Decode: func(f input.Fields) (Operation, error) { id, err := worker(f); return StopWorker{id}, err },
-		Run: run(Executor.StopWorker), Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true, Stops: true,
+		Run: run(Executor.StopWorker), Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true, Stops: true,
 		Target: func(op Operation) Target { return Target{Ref: op.(StopWorker).WorkerID} }, //nolint:forcetypeassert,errcheck // its row
 		Pin:    func(_ Operation, id string) Operation { return StopWorker{id} },
 	},
 	"worker_restart": {
 		Fields: []string{"worker_id", "if_stale"}, Decode: decodeRestart,
-		Run: run(Executor.RestartWorker), Right: RightWorker, AfterCrash: ResultOfStart, CancelOnDrain: true,
+		Run: run(Executor.RestartWorker), Result: Spawned{}, Right: RightWorker, AfterCrash: ResultOfStart, CancelOnDrain: true,
 		Target: func(op Operation) Target { return Target{Ref: op.(RestartWorker).WorkerID} }, //nolint:forcetypeassert,errcheck // its row
 		Pin: func(op Operation, id string) Operation {
 			return RestartWorker{WorkerID: id, IfStale: op.(RestartWorker).IfStale} //nolint:forcetypeassert,errcheck // its row
@@ -174,39 +175,39 @@ var table = map[string]Row{
 	},
 	"worker_process_delete": {
 		Fields: []string{"pid"}, Decode: func(f input.Fields) (Operation, error) { n, err := pid(f); return ProcessDelete{n}, err },
-		Run: run(Executor.ProcessDelete), Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true,
+		Run: run(Executor.ProcessDelete), Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true,
 		OrderKey: func(Operation) string { return "" },
 		Target:   func(op Operation) Target { return Target{PID: op.(ProcessDelete).PID} }, //nolint:forcetypeassert,errcheck // its row
 	},
 	"hive_check": {
 		Fields: []string{"alias"}, Decode: func(input.Fields) (Operation, error) { return Check{}, nil },
-		Run: run(Executor.Check), Right: RightAdmin, AfterCrash: StopWorkerToo, CancelOnDrain: true,
+		Run: run(Executor.Check), Result: Checked{}, Right: RightAdmin, AfterCrash: StopWorkerToo, CancelOnDrain: true,
 	},
 	"worker_install": {
 		Fields: []string{"worker_id"}, Decode: func(f input.Fields) (Operation, error) { id, err := typeID(f); return Install{id}, err },
-		Run: run(Executor.Install), Right: RightAdmin, AfterCrash: FailInterrupted,
+		Run: run(Executor.Install), Result: InstalledProgram{}, Right: RightAdmin, AfterCrash: FailInterrupted,
 	},
 	"worker_remove": {
 		Fields: []string{"worker_id"}, Decode: func(f input.Fields) (Operation, error) { id, err := typeID(f); return Remove{id}, err },
-		Run: run(Executor.Remove), Right: RightAdmin, AfterCrash: FailInterrupted, UsesReserve: true,
+		Run: run(Executor.Remove), Result: Removed{}, Right: RightAdmin, AfterCrash: FailInterrupted, UsesReserve: true,
 	},
 	"model_download": {
 		Fields: []string{"model"}, Decode: func(f input.Fields) (Operation, error) { id, err := modelID(f, "model"); return ModelDownload{id}, err },
-		Run: run(Executor.ModelDownload), Right: RightAdmin, AfterCrash: GoOn,
+		Run: run(Executor.ModelDownload), Result: ModelEntry{}, Right: RightAdmin, AfterCrash: GoOn,
 	},
 	"model_delete": {
 		Fields: []string{"id"}, Decode: func(f input.Fields) (Operation, error) { id, err := modelID(f, "id"); return ModelDelete{id}, err },
-		Run: run(Executor.ModelDelete), Right: RightAdmin, AfterCrash: FailInterrupted, UsesReserve: true,
+		Run: run(Executor.ModelDelete), Result: Deleted{}, Right: RightAdmin, AfterCrash: FailInterrupted, UsesReserve: true,
 	},
 
-	"worker_process_list":   looking(Executor.ProcessList, func(input.Fields) (Operation, error) { return ProcessList{}, nil }),
-	"worker_process_get":    looking(Executor.ProcessGet, func(f input.Fields) (Operation, error) { n, err := pid(f); return ProcessGet{n}, err }, "pid"),
-	"worker_catalog_list":   looking(Executor.CatalogList, func(input.Fields) (Operation, error) { return CatalogList{}, nil }),
-	"worker_catalog_get":    looking(Executor.CatalogGet, func(f input.Fields) (Operation, error) { id, err := typeID(f); return CatalogGet{id}, err }, "worker_id"),
-	"worker_list_installed": looking(Executor.InstalledList, func(input.Fields) (Operation, error) { return InstalledList{}, nil }),
-	"worker_installed_get":  looking(Executor.InstalledGet, func(f input.Fields) (Operation, error) { id, err := typeID(f); return InstalledGet{id}, err }, "worker_id"),
-	"model_list":            looking(Executor.ModelList, func(input.Fields) (Operation, error) { return ModelList{}, nil }),
-	"model_get":             looking(Executor.ModelGet, func(f input.Fields) (Operation, error) { id, err := modelID(f, "id"); return ModelGet{id}, err }, "id"),
+	"worker_process_list":   looking(Executor.ProcessList, []Process{}, func(input.Fields) (Operation, error) { return ProcessList{}, nil }),
+	"worker_process_get":    looking(Executor.ProcessGet, Process{}, func(f input.Fields) (Operation, error) { n, err := pid(f); return ProcessGet{n}, err }, "pid"),
+	"worker_catalog_list":   looking(Executor.CatalogList, CatalogEntries{}, func(input.Fields) (Operation, error) { return CatalogList{}, nil }),
+	"worker_catalog_get":    looking(Executor.CatalogGet, CatalogEntry{}, func(f input.Fields) (Operation, error) { id, err := typeID(f); return CatalogGet{id}, err }, "worker_id"),
+	"worker_list_installed": looking(Executor.InstalledList, InstalledPrograms{}, func(input.Fields) (Operation, error) { return InstalledList{}, nil }),
+	"worker_installed_get":  looking(Executor.InstalledGet, InstalledProgram{}, func(f input.Fields) (Operation, error) { id, err := typeID(f); return InstalledGet{id}, err }, "worker_id"),
+	"model_list":            looking(Executor.ModelList, ModelEntries{}, func(input.Fields) (Operation, error) { return ModelList{}, nil }),
+	"model_get":             looking(Executor.ModelGet, ModelEntry{}, func(f input.Fields) (Operation, error) { id, err := modelID(f, "id"); return ModelGet{id}, err }, "id"),
 }
 
 // unsupported is the row of what is known and not done here: anybody who may look is

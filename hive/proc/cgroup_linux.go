@@ -9,12 +9,12 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/proc/internal/cgroup"
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 const (
@@ -28,75 +28,20 @@ func rootName(stateID string) string {
 	return rootPrefix + stateID[:min(len(stateID), stateDigits)]
 }
 
-// hierarchy is the cgroup v2 mount, in the unified and in the hybrid layout.
-type hierarchy struct {
-	mount string // where it is mounted
-	root  string // which cgroup the mount shows as its root, as /proc/<pid>/cgroup writes it
-}
-
-// findHierarchy finds it once: reading all mounts at each look at each worker was
-// a fifth of the cost of a recovery.
-func findHierarchy() (hierarchy, error) { return cgroup2.get(readHierarchy) }
-
-func readHierarchy() (hierarchy, error) {
-	mounts, err := procfs.GetMounts()
-	if err != nil {
-		return hierarchy{}, fmt.Errorf("find cgroup v2: %w", err)
+// findCgroupMount finds the cgroup v2 mount. ErrNoCgroup where there is none.
+func findCgroupMount() (procfs.CgroupMount, error) {
+	m, err := procfs.FindCgroupMount()
+	if errors.Is(err, procfs.ErrNoCgroup2) {
+		return m, fmt.Errorf("%w: none is mounted", ErrNoCgroup)
 	}
-	for _, m := range mounts {
-		if m.FSType == "cgroup2" {
-			return hierarchy{mount: unescape(m.MountPoint), root: unescape(m.Root)}, nil
-		}
-	}
-	return hierarchy{}, fmt.Errorf("%w: none is mounted", ErrNoCgroup)
-}
-
-// unescape undoes the octal escapes of proc_pid_mountinfo(5).
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
-// relative turns a path of /proc/<pid>/cgroup into one below the mount. In a
-// container without a cgroup namespace of its own the two differ.
-func (h hierarchy) relative(p string) (string, bool) {
-	if h.root == "/" || h.root == "" {
-		return p, true
-	}
-	if p == h.root {
-		return "/", true
-	}
-	rest, ok := strings.CutPrefix(p, h.root+"/")
-	return "/" + rest, ok
-}
-
-// of returns the cgroup of a process, relative to the mount.
-func (h hierarchy) of(pid int) (string, bool) {
-	p, ok := cgroupOf(pid)
-	if !ok {
-		return "", false
-	}
-	return h.relative(p)
-}
-
-// cgroupOf returns the cgroup v2 path of a process as /proc writes it.
-func cgroupOf(pid int) (string, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return "", false
-	}
-	for line := range strings.Lines(string(b)) {
-		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return p, true
-		}
-	}
-	return "", false
+	return m, err
 }
 
 // rootOf is our root's path below the mount: a child of hive's own cgroup.
-func (h hierarchy) rootOf(stateID string) (string, error) {
-	own, ok := h.of(os.Getpid())
+func rootOf(m procfs.CgroupMount, stateID string) (string, error) {
+	own, ok := m.Of(os.Getpid())
 	if !ok {
-		return "", fmt.Errorf("%w: hive's own is not below the mount at %s", ErrNoCgroup, h.mount)
+		return "", fmt.Errorf("%w: hive's own is not below the mount at %s", ErrNoCgroup, m.Dir)
 	}
 	return path.Join("/", own, rootName(stateID)), nil
 }
@@ -107,27 +52,27 @@ func (h hierarchy) rootOf(stateID string) (string, error) {
 // no cgroup v2, or hive may not make cgroups in it; everything works without.
 // Safe for concurrent use.
 func CgroupRoot(stateID string) (string, error) {
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return "", err
 	}
-	root, err := h.makeRoot(stateID)
+	root, err := makeRoot(m, stateID)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(h.mount, root), nil
+	return filepath.Join(m.Dir, root), nil
 }
 
 // makeRoot returns the root's path below the mount.
-func (h hierarchy) makeRoot(stateID string) (string, error) {
+func makeRoot(m procfs.CgroupMount, stateID string) (string, error) {
 	if stateID == "" {
 		return "", fmt.Errorf("%w: no state id", ErrNoCgroup)
 	}
-	root, err := h.rootOf(stateID)
+	root, err := rootOf(m, stateID)
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(h.mount, root)
+	dir := filepath.Join(m.Dir, root)
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
@@ -145,16 +90,16 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 	if name != path.Base(name) || name == "." || name == ".." || strings.HasPrefix(name, "cgroup.") {
 		return nil, "", fmt.Errorf("%w: %q is no name for a cgroup", ErrNoCgroup, name)
 	}
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return nil, "", err
 	}
-	root, err := h.makeRoot(stateID)
+	root, err := makeRoot(m, stateID)
 	if err != nil {
 		return nil, "", err
 	}
 	rel = path.Join(root, name)
-	full := filepath.Join(h.mount, rel)
+	full := filepath.Join(m.Dir, rel)
 	if err := os.Mkdir(full, 0o750); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
@@ -186,17 +131,17 @@ func cgroupPath(rel string) (string, bool) {
 	if !ok || root == "" {
 		return "", false
 	}
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return "", false
 	}
-	return filepath.Join(h.mount, rel), true
+	return filepath.Join(m.Dir, rel), true
 }
 
 // leafOf returns the leaf of a hive that a process is in, or below, as /proc
 // writes it; empty: none. It reads one file, so that recovery can afford it.
 func leafOf(pid int) string {
-	p, ok := cgroupOf(pid)
+	p, ok := procfs.Cgroup(pid)
 	if !ok {
 		return ""
 	}
@@ -208,106 +153,21 @@ func within(p, cgroup string) bool {
 	return p == cgroup || strings.HasPrefix(p, cgroup+"/")
 }
 
-// populated reports whether a process that is not a zombie is in the cgroup or
-// below it. A cgroup that has been removed has none.
-func populated(dir string) (bool, error) {
-	b, err := os.ReadFile(dir + "/cgroup.events")
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		return false, nil
-	}
-	if err != nil {
-		return true, fmt.Errorf("read %s/cgroup.events: %w", dir, err)
-	}
-	return !slices.Contains(strings.Split(string(b), "\n"), "populated 0"), nil
-}
-
-// cgroupPIDs lists the processes in the cgroup and below it.
-func cgroupPIDs(dir string) []int {
-	var out []int
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return nil // a child cgroup that was removed meanwhile has no processes
-		}
-		b, err := os.ReadFile(p + "/cgroup.procs") //nolint:gosec // there are no symbolic links in a cgroup file system
-		if err != nil {
-			return nil // as above
-		}
-		for field := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-				out = append(out, pid)
-			}
-		}
-		return nil
-	})
-	return out
-}
-
-// cgroupIDs returns the ids (directory inodes) of the cgroup and those below it,
-// as the kernel gives them for a socket.
-func cgroupIDs(dir string) map[uint64]bool {
-	out := make(map[uint64]bool)
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return nil // removed meanwhile
-		}
-		if f, ok := fileOf(p); ok {
-			out[f.ino] = true
-		}
-		return nil
-	})
-	return out
-}
-
-// killCgroup kills all that is in the cgroup and below it, atomically (kernel >=
-// 5.14; fs.ErrNotExist before).
-func killCgroup(dir string) error {
-	f, err := os.OpenFile(dir+"/cgroup.kill", os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString("1")
-	return err
-}
-
-// removeCgroup removes an empty cgroup and those below it. The kernel says EBUSY
-// for a moment after the last process has gone.
-func removeCgroup(ctx context.Context, dir string) error {
-	var dirs []string
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, p)
-		}
-		return nil
-	})
-	for _, d := range slices.Backward(dirs) {
-		err := unix.Rmdir(d)
-		for tries := 0; errors.Is(err, unix.EBUSY) && tries < 50 && ctx.Err() == nil; tries++ {
-			wait(2 * time.Millisecond)
-			err = unix.Rmdir(d)
-		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("remove cgroup %s: %w", d, err)
-		}
-	}
-	return nil
-}
-
 // PruneCgroups removes the empty leaf cgroups below CgroupRoot(stateID), which a
 // kill of hive at the wrong moment leaves behind, and returns how many; then the
 // root itself if nothing is in it, Start makes it again. Call it in recovery and
 // at the end, when nothing is being started: a leaf is empty for a moment before
 // its process is in it. It makes nothing. ErrNoCgroup where there is no cgroup v2.
 func PruneCgroups(stateID string) (int, error) {
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return 0, err
 	}
-	root, err := h.rootOf(stateID)
+	root, err := rootOf(m, stateID)
 	if err != nil {
 		return 0, err
 	}
-	dir := filepath.Join(h.mount, root)
+	dir := filepath.Join(m.Dir, root)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -321,10 +181,10 @@ func PruneCgroups(stateID string) (int, error) {
 		if !e.IsDir() {
 			continue
 		}
-		if busy, err := populated(leaf); err != nil || busy {
+		if busy, err := cgroup.Populated(leaf); err != nil || busy {
 			continue
 		}
-		if removeCgroup(context.Background(), leaf) == nil {
+		if cgroup.Remove(context.Background(), leaf) == nil {
 			removed++
 		}
 	}
@@ -343,9 +203,9 @@ func FindFeatures() Features {
 		f.ExitInfo = unix.IoctlPidfdInfo(fd, &info) == nil && kernelAtLeast(6, 15)
 		closeAll(fd)
 	}
-	if h, err := findHierarchy(); err == nil {
-		own, ok := h.of(os.Getpid())
-		f.CgroupV2 = ok && unix.Access(filepath.Join(h.mount, own), unix.W_OK) == nil
+	if m, err := findCgroupMount(); err == nil {
+		own, ok := m.Of(os.Getpid())
+		f.CgroupV2 = ok && unix.Access(filepath.Join(m.Dir, own), unix.W_OK) == nil
 	}
 	return f
 }
@@ -369,16 +229,16 @@ func kernelAtLeast(major, minor int) bool {
 // workers, so who asks for every connection remembers the answer: an id is never used
 // again in a boot, and a cgroup does not move to another parent.
 func IsWorkersCgroup(id uint64, stateID string, roots []string) bool {
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return false
 	}
-	if own, err := h.rootOf(stateID); err == nil {
+	if own, err := rootOf(m, stateID); err == nil {
 		roots = append(slices.Clone(roots), own)
 	}
 	slices.Sort(roots)
 	for _, root := range slices.Compact(roots) {
-		if cgroupIDs(filepath.Join(h.mount, root))[id] {
+		if cgroup.IDs(filepath.Join(m.Dir, root))[id] {
 			return true
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"slices"
+
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // chaseRounds bounds how often a scan looks for processes younger than itself. On
@@ -19,7 +21,7 @@ func (s *stopper) collect(ctx context.Context) (int, error) {
 			v.roots[key] = 0
 		}
 	}
-	known, err := pids() // before the scan lists them: who is in neither is younger
+	known, err := procfs.PIDs() // before the scan lists them: who is in neither is younger
 	if err != nil {
 		return 0, err
 	}
@@ -48,7 +50,7 @@ func (s *stopper) chase(ctx context.Context, v *survey, known []int) (int, error
 	seen[os.Getpid()] = true
 	added := 0
 	for range chaseRounds {
-		now, err := pids()
+		now, err := procfs.PIDs()
 		if err != nil {
 			return added, err
 		}
@@ -60,8 +62,8 @@ func (s *stopper) chase(ctx context.Context, v *survey, known []int) (int, error
 		for _, pid := range young {
 			seen[pid] = true
 			f := v.look(pid)
-			if f.pid != 0 && f.tree >= 0 && f.proof != "" {
-				added += s.take(v, Member{PID: f.pid, Start: f.start, Proof: f.proof, Program: programOf(&f.stat)})
+			if f.PID != 0 && f.tree >= 0 && f.proof != "" {
+				added += s.take(v, Member{PID: f.PID, Start: f.Start, Proof: f.proof, Program: f.Program()})
 			}
 		}
 	}

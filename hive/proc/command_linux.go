@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"rbeehive/hive/proc/internal/cgroup"
 	"rbeehive/store"
 )
 
@@ -168,8 +169,8 @@ func (t *Tree) endRest(how store.Stop) (rest, left []Member, err error) {
 	defer cancel()
 	dir, grouped := cgroupDir(t.Cgroup)
 	if grouped && !t.Main.alive() {
-		if busy, err := populated(dir); err == nil && !busy {
-			_ = removeCgroup(ctx, dir) // else PruneCgroups does
+		if busy, err := cgroup.Populated(dir); err == nil && !busy {
+			_ = cgroup.Remove(ctx, dir) // else PruneCgroups does
 			return nil, nil, nil
 		}
 	}
@@ -224,15 +225,15 @@ func EndCommands(ctx context.Context, stateID string, secret store.Secret, marks
 
 // hookTrees returns the cgroups of commands.
 func hookTrees(stateID string) []*Tree {
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return nil
 	}
-	root, err := h.rootOf(stateID)
+	root, err := rootOf(m, stateID)
 	if err != nil {
 		return nil
 	}
-	entries, err := os.ReadDir(filepath.Join(h.mount, root))
+	entries, err := os.ReadDir(filepath.Join(m.Dir, root))
 	if err != nil {
 		return nil // there is none: nothing was started in one
 	}

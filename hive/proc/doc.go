@@ -25,9 +25,8 @@
 // be read by hive and processes of that user only. The kernel's facts cannot be forged, so
 // what a member has started is a member whatever user it has.
 //
-// FindFeatures, FindFirst, FindUnit and the other functions of environment_linux.go
-// and systemd_linux.go describe the place hive runs in, for a report to a person.
-// They change nothing, and nothing in this package depends on them.
+// FindFeatures describes what the kernel offers to this package, for a report to a
+// person. What else there is to say of the place that hive runs in is in package host.
 //
 //	spec -> Start -> Gated -> (record Identity) -> Open -> Process -> Done, Exit
 //	recorded Identity -> Adopt -> Process

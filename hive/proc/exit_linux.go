@@ -6,12 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"rbeehive/hive/proc/internal/cgroup"
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
@@ -102,8 +103,8 @@ func infoExit(fd int) (unix.WaitStatus, bool) {
 }
 
 func zombieOf(id store.Identity) bool {
-	s, err := readStat(id.PID)
-	return err == nil && s.start == id.StartTicks && s.zombie()
+	s, err := procfs.ReadStat(id.PID)
+	return err == nil && s.Start == id.StartTicks && s.Zombie()
 }
 
 // zombieExit reads field 52 of a zombie's stat. The kernel writes 0 there for
@@ -115,11 +116,11 @@ func zombieExit(id store.Identity) (unix.WaitStatus, bool) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return 0, false
 	}
-	s, err := readStat(id.PID)
-	if err != nil || s.start != id.StartTicks || !s.zombie() {
+	s, err := procfs.ReadStat(id.PID)
+	if err != nil || s.Start != id.StartTicks || !s.Zombie() {
 		return 0, false
 	}
-	return unix.WaitStatus(s.exitCode), true
+	return unix.WaitStatus(s.ExitCode), true
 }
 
 func exitOf(status unix.WaitStatus) store.Exit {
@@ -140,34 +141,15 @@ func oomKilled(leaf string) bool {
 	if leaf == "" {
 		return false
 	}
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return false
 	}
-	rel, ok := h.relative(leaf)
+	rel, ok := m.Relative(leaf)
 	if !ok {
 		return false
 	}
-	b, err := os.ReadFile(filepath.Join(h.mount, rel, "memory.events"))
-	if err != nil {
-		return false
-	}
-	return oomCount(string(b)) > 0
-}
-
-func oomCount(events string) uint64 {
-	for line := range strings.Lines(events) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if name != "oom_kill" {
-			continue
-		}
-		n, err := strconv.ParseUint(value, 10, 64)
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	return 0
+	return cgroup.OOMKills(filepath.Join(m.Dir, rel)) > 0
 }
 
 // errNotOurs: the process is not a child of this one, or somebody has reaped it.

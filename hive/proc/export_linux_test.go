@@ -4,30 +4,14 @@ import (
 	"context"
 	"time"
 
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
-// StatFields is stat for tests.
-type StatFields struct {
-	PID             int
-	Comm            string
-	State           byte
-	Parent, Session int
-	Threads         int
-	Start           uint64
-	ExitCode        int
-}
-
-// ParseStat is parseStat.
-func ParseStat(b []byte) (StatFields, error) {
-	s, err := parseStat(b)
-	return StatFields{s.pid, s.comm, s.state, s.parent, s.session, s.threads, s.start, s.exitCode}, err
-}
-
 // ParentOf reads a process's parent.
 func ParentOf(pid int) (int, error) {
-	s, err := readStat(pid)
-	return s.parent, err
+	s, err := procfs.ReadStat(pid)
+	return s.Parent, err
 }
 
 // ZombieExit is zombieExit.
@@ -36,14 +20,8 @@ func ZombieExit(id store.Identity) (store.Exit, bool) {
 	return exitOf(status), ok
 }
 
-// OOMCount is oomCount.
-func OOMCount(events string) uint64 { return oomCount(events) }
-
 // CgroupDir is cgroupDir.
 func CgroupDir(rel string) (string, bool) { return cgroupDir(rel) }
-
-// Relative is hierarchy.relative.
-func Relative(root, p string) (string, bool) { return hierarchy{root: root}.relative(p) }
 
 // CommandMembers returns who has the mark of a command, or is in the cgroup of one:
 // a process that is ending has no environment any more.

@@ -20,6 +20,7 @@ import (
 
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 // front does what hivectl run does, without the lease.
@@ -149,7 +150,7 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		skip(t, "no pseudo terminals: "+err.Error())
+		skip.Because(t, "no pseudo terminals: "+err.Error())
 	}
 	require.NoError(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
@@ -158,7 +159,7 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(int(n)), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		master.Close()
-		skip(t, "no pseudo terminals: "+err.Error())
+		skip.Because(t, "no pseudo terminals: "+err.Error())
 	}
 	t.Cleanup(func() { slave.Close(); master.Close() })
 	return master, slave

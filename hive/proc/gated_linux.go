@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc/gate"
+	"rbeehive/hive/proc/internal/cgroup"
 	"rbeehive/store"
 )
 
@@ -158,14 +159,14 @@ func (g *Gated) end(grace time.Duration) {
 	dir, hasCgroup := cgroupDir(g.cgroup)
 	if !g.p.waitDone(grace) {
 		if hasCgroup {
-			_ = killCgroup(dir)
+			_ = cgroup.Kill(dir)
 		}
 		_ = g.p.Signal(unix.SIGKILL)
 		g.p.waitDone(gateGrace)
 	}
 	g.p.Close()
 	if hasCgroup {
-		_ = removeCgroup(context.Background(), dir)
+		_ = cgroup.Remove(context.Background(), dir)
 	}
 }
 

@@ -4,30 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
-// initialPIDNamespace is the inode of the machine's own PID namespace,
-// PROC_PID_INIT_INO in include/linux/proc_ns.h.
-const initialPIDNamespace = 0xEFFFFFFC
-
 // BootID returns /proc/sys/kernel/random/boot_id. PIDs, start times and pidfd
 // inodes mean nothing across two boots. Safe for concurrent use.
-func BootID() (string, error) { return bootID.get(readBootID) }
-
-func readBootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
+func BootID() (string, error) { return procfs.BootID() }
 
 // BootTime returns the time since the machine was booted, time asleep included
 // (CLOCK_BOOTTIME, clock_gettime(2)). Unlike the wall clock nobody sets it.
@@ -41,18 +29,8 @@ func BootTime() time.Duration {
 
 // KernelThread reports whether pid is a thread of the kernel.
 func KernelThread(pid int) bool {
-	s, err := readStat(pid)
-	return err == nil && s.flags&kernelThread != 0
-}
-
-func pidNamespace() (uint64, error) { return ownNamespace.get(readPIDNamespace) }
-
-func readPIDNamespace() (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
-		return 0, fmt.Errorf("read PID namespace: %w", err)
-	}
-	return st.Ino, nil
+	s, err := procfs.ReadStat(pid)
+	return err == nil && s.KernelThread()
 }
 
 // SelfIdentity returns the identity of this process. Safe for concurrent use.
@@ -77,7 +55,7 @@ func Identify(pid int) (store.Identity, error) {
 // readable afterwards proves that /proc/<pid> was that process's.
 func identify(pid, fd int) (store.Identity, error) {
 	id, err := identifyChild(pid, fd)
-	if readable(fd) || gone(err) {
+	if readable(fd) || procfs.Gone(err) {
 		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, ErrGone)
 	}
 	return id, err
@@ -91,17 +69,17 @@ func identifyChild(pid, fd int) (store.Identity, error) {
 	if id.BootID, err = BootID(); err != nil {
 		return store.Identity{}, err
 	}
-	if id.PIDNamespace, err = pidNamespace(); err != nil {
+	if id.PIDNamespace, err = procfs.PIDNamespace(); err != nil {
 		return store.Identity{}, err
 	}
 	if id.PidfdInode, err = pidfdInode(fd); err != nil {
 		return store.Identity{}, err
 	}
-	s, err := readStat(pid)
+	s, err := procfs.ReadStat(pid)
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
 	}
-	id.StartTicks = s.start
+	id.StartTicks = s.Start
 	return id, nil
 }
 
@@ -191,14 +169,14 @@ func judgePidfd(id store.Identity, fd int) (Verdict, error) {
 	// Without an inode the start time decides. It is read after the pidfd was
 	// opened, and counts only if that process still runs afterwards: then the
 	// PID cannot have changed hands in between.
-	s, err := readStat(id.PID)
+	s, err := procfs.ReadStat(id.PID)
 	if readable(fd) {
 		return Dead, ErrGone
 	}
 	if err != nil {
 		return Unknown, err // EACCES, or ENOENT under hidepid: it runs, but may be anybody
 	}
-	if s.start != id.StartTicks {
+	if s.Start != id.StartTicks {
 		return Dead, errors.New("its PID belongs to another process now (start time)")
 	}
 	return Alive, nil
@@ -208,7 +186,7 @@ func judgePidfd(id store.Identity, fd int) (Verdict, error) {
 // container that was restarted has a new namespace with a new init, and its old
 // one is gone with its processes; that is the one case that counts as proof.
 func judgeNamespace(id store.Identity) (Verdict, error) {
-	ns, err := pidNamespace()
+	ns, err := procfs.PIDNamespace()
 	if err != nil {
 		return Unknown, err
 	}
@@ -216,11 +194,11 @@ func judgeNamespace(id store.Identity) (Verdict, error) {
 		return Alive, nil
 	}
 	other := fmt.Errorf("%w (%d, this is %d)", ErrOtherNamespace, id.PIDNamespace, ns)
-	if ns == initialPIDNamespace {
+	if ns == procfs.InitialPIDNamespace {
 		return Unknown, other
 	}
-	first, err := readStat(1)
-	if err != nil || first.start <= id.StartTicks {
+	first, err := procfs.ReadStat(1)
+	if err != nil || first.Start <= id.StartTicks {
 		return Unknown, other
 	}
 	return Dead, errors.New("its PID namespace has ended: this one was made later")

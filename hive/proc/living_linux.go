@@ -1,19 +1,17 @@
 package proc
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
@@ -31,7 +29,7 @@ import (
 // most four readers; what cannot be read says nothing. Commands that hive runs beside
 // workers are left out.
 func FindLiving(ctx context.Context, what Search) ([]Living, error) {
-	all, err := pids()
+	all, err := procfs.PIDs()
 	if err != nil {
 		return nil, fmt.Errorf("find workers: %w", err)
 	}
@@ -39,9 +37,9 @@ func FindLiving(ctx context.Context, what Search) ([]Living, error) {
 	for _, log := range f.logs {
 		f.users.uids[log.owner] = true
 	}
-	f.h, _ = findHierarchy() // without one there is nothing to find in it
-	if f.h.mount != "" {
-		f.own, _ = f.h.of(os.Getpid())
+	f.mount, _ = findCgroupMount() // without one there is nothing to find in it
+	if f.mount.Dir != "" {
+		f.own, _ = f.mount.Of(os.Getpid())
 	}
 	for _, id := range what.States {
 		f.roots[rootName(id)] = true
@@ -61,9 +59,9 @@ func FindLiving(ctx context.Context, what Search) ([]Living, error) {
 
 type finder struct {
 	Search
-	h     hierarchy
+	mount procfs.CgroupMount
 	own   string // cgroup of this process
-	logs  map[file]log
+	logs  map[procfs.FileID]log
 	roots map[string]bool
 	users users
 }
@@ -75,8 +73,8 @@ type log struct {
 }
 
 // logsIn finds which file is whose log.
-func logsIn(dir string) map[file]log {
-	logs := map[file]log{}
+func logsIn(dir string) map[procfs.FileID]log {
+	logs := map[procfs.FileID]log{}
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.log")) // the pattern is well formed
 	for _, path := range paths {
 		if f, owner, ok := logOf(path); ok {
@@ -89,35 +87,35 @@ func logsIn(dir string) map[file]log {
 // look returns a Living without a WorkerID for a process that says nothing, or is not
 // to be believed.
 func (f *finder) look(pid int) Living {
-	st, err := readStat(pid)
-	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
+	st, err := procfs.ReadStat(pid)
+	if err != nil || st.Zombie() || st.KernelThread() {
 		return Living{}
 	}
 	var env map[string]string
 	if f.users.may(&st) {
-		env = environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
+		env = procfs.Environ(st.ReadableID(), stampPrefix, StampState, StampLease, StampWorker, StampHook, StampProof)
 	}
-	l := Living{PID: pid, Parent: st.parent, Start: st.start, Leader: st.session == pid, UID: ownerOf(pid)}
+	l := Living{PID: pid, Parent: st.Parent, Start: st.Start, Leader: st.Session == pid, UID: ownerOf(pid)}
 	at := ""
-	if f.h.mount != "" {
-		at, _ = f.h.of(pid)
+	if f.mount.Dir != "" {
+		at, _ = f.mount.Of(pid)
 	}
 	if env[StampHook] == "" { // a command has the log of its worker
 		f.byLog(&l, &st)
 		f.byStamp(&l, &st, env)
 	}
 	f.byCgroup(&l, at)
-	if again, err := readStat(pid); l.WorkerID == "" || err != nil || again.start != st.start {
+	if again, err := procfs.ReadStat(pid); l.WorkerID == "" || err != nil || again.Start != st.Start {
 		return Living{}
 	}
-	l.Program = programOf(&st)
-	l.Argv, l.Dir = argvOf(st.living()), dirOf(st.living())
+	l.Program = st.Program()
+	l.Argv, l.Dir = procfs.Argv(st.ReadableID()), procfs.WorkDir(st.ReadableID())
 	return l
 }
 
-func (f *finder) byLog(l *Living, st *stat) {
-	for _, fd := range []string{"/fd/1", "/fd/2"} {
-		is, ok := fileOf("/proc/" + strconv.Itoa(st.living()) + fd)
+func (f *finder) byLog(l *Living, st *procfs.Stat) {
+	for _, fd := range []int{1, 2} {
+		is, ok := procfs.OpenFile(st.ReadableID(), fd)
 		if log := f.logs[is]; ok && log.worker != "" && log.owner == l.UID {
 			l.WorkerID, l.Proof = log.worker, ProofLog
 			return
@@ -127,7 +125,7 @@ func (f *finder) byLog(l *Living, st *stat) {
 
 // byStamp takes the stamp for what it says beside a log, and without one if it is
 // to be believed.
-func (f *finder) byStamp(l *Living, st *stat, env map[string]string) {
+func (f *finder) byStamp(l *Living, st *procfs.Stat, env map[string]string) {
 	worker, proof := env[StampWorker], env[StampProof]
 	if worker == "" || l.UID == NoUser || l.Proof == ProofLog && worker != l.WorkerID {
 		return
@@ -140,7 +138,7 @@ func (f *finder) byStamp(l *Living, st *stat, env map[string]string) {
 	case l.Proof == ProofLog:
 	case !slices.Contains(f.States, env[StampState]):
 		return
-	case !l.Proven && (l.UID != f.userOf(worker) || gainedRights(st.living())):
+	case !l.Proven && (l.UID != f.userOf(worker) || procfs.GainedRights(st.ReadableID())):
 		return
 	}
 	l.WorkerID, l.StateID, l.LeaseID = worker, env[StampState], env[StampLease]
@@ -177,7 +175,7 @@ func (f *finder) byCgroup(l *Living, at string) {
 	root, worker := path.Dir(leaf), path.Base(leaf)
 	known := f.roots[path.Base(root)] && !strings.HasPrefix(worker, hookLeaf)
 	switch {
-	case (known || worker == l.WorkerID) && ownedByHive(filepath.Join(f.h.mount, root), f.Owner):
+	case (known || worker == l.WorkerID) && ownedByHive(filepath.Join(f.mount.Dir, root), f.Owner):
 		if worker != l.WorkerID {
 			*l = Living{PID: l.PID, Parent: l.Parent, Start: l.Start, Leader: l.Leader, UID: l.UID}
 		}
@@ -185,37 +183,6 @@ func (f *finder) byCgroup(l *Living, at string) {
 	case worker != l.WorkerID:
 		l.WorkerID = ""
 	}
-}
-
-// maxArgv bounds what is read of a process's arguments: see maxEnviron.
-const maxArgv = 256 << 10
-
-func argvOf(pid int) []string {
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxArgv))
-	if err != nil || len(b) == 0 {
-		return nil
-	}
-	var argv []string
-	for arg := range bytes.SplitSeq(bytes.TrimSuffix(b, []byte{0}), []byte{0}) {
-		argv = append(argv, string(arg))
-	}
-	if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err == nil && !filepath.IsAbs(argv[0]) {
-		argv[0] = strings.TrimSuffix(exe, " (deleted)")
-	}
-	return argv
-}
-
-func dirOf(pid int) string {
-	dir, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd")
-	if err != nil {
-		return ""
-	}
-	return dir
 }
 
 // Judge verifies a recorded process, as Adopt does, and does not follow it.

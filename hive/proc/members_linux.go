@@ -6,10 +6,11 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // readers is how many goroutines read /proc at a time. Each read may hold a
@@ -45,10 +46,10 @@ func SurveyMembers(ctx context.Context, trees []*Tree) (map[int][]Member, error)
 // survey is one pass over /proc.
 type survey struct {
 	trees   []*Tree
-	h       hierarchy
+	mount   procfs.CgroupMount
 	own     string         // cgroup of this process, relative to the mount; empty: not known
 	cgroups map[string]int // by path relative to the mount
-	logs    map[file]int
+	logs    map[procfs.FileID]int
 	leases  map[lease]int
 	hooks   map[string]int // by mark of a command, or the beginning of many
 	mains   map[int]int    // by PID, living main processes only
@@ -69,13 +70,13 @@ type procKey struct {
 
 func newSurvey(trees []*Tree) *survey {
 	s := &survey{
-		trees: trees, cgroups: map[string]int{}, logs: map[file]int{},
+		trees: trees, cgroups: map[string]int{}, logs: map[procfs.FileID]int{},
 		leases: map[lease]int{}, hooks: map[string]int{}, mains: map[int]int{}, roots: map[procKey]int{},
 		users: newUsers(uint32(os.Geteuid())),
 	}
-	if h, err := findHierarchy(); err == nil {
-		s.h = h
-		s.own, _ = h.of(os.Getpid())
+	if m, err := findCgroupMount(); err == nil {
+		s.mount = m
+		s.own, _ = m.Of(os.Getpid())
 	}
 	for i, t := range trees {
 		if _, ok := cgroupDir(t.Cgroup); ok {
@@ -102,7 +103,7 @@ func newSurvey(trees []*Tree) *survey {
 
 // fact is one process of the pass. tree is -1 until a proof is found.
 type fact struct {
-	stat
+	procfs.Stat
 	tree  int
 	proof string
 }
@@ -117,17 +118,17 @@ func (s *survey) run(ctx context.Context) (map[int][]Member, error) {
 	out := make(map[int][]Member)
 	for i := range facts {
 		f := &facts[i]
-		if _, main := s.mains[f.pid]; main || f.tree < 0 {
+		if _, main := s.mains[f.PID]; main || f.tree < 0 {
 			continue
 		}
-		out[f.tree] = append(out[f.tree], Member{PID: f.pid, Start: f.start, Proof: f.proof, Program: programOf(&f.stat)})
+		out[f.tree] = append(out[f.tree], Member{PID: f.PID, Start: f.Start, Proof: f.proof, Program: f.Program()})
 	}
 	return out, nil
 }
 
 // read looks at every process but kernel threads, zombies and ourselves.
 func (s *survey) read(ctx context.Context) ([]fact, error) {
-	all, err := pids()
+	all, err := procfs.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +143,7 @@ func (s *survey) read(ctx context.Context) ([]fact, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(facts, func(f fact) bool { return f.pid == 0 }), nil
+	return slices.DeleteFunc(facts, func(f fact) bool { return f.PID == 0 }), nil
 }
 
 // forEach runs fn for 0..n-1 on at most readers goroutines, counted over all
@@ -164,26 +165,26 @@ func forEach(n int, fn func(int)) {
 
 // look returns a fact with PID 0 for what is no candidate.
 func (s *survey) look(pid int) fact {
-	st, err := readStat(pid)
-	if err != nil || st.zombie() && !s.zombies || st.flags&kernelThread != 0 {
+	st, err := procfs.ReadStat(pid)
+	if err != nil || st.Zombie() && !s.zombies || st.KernelThread() {
 		return fact{}
 	}
 	if i, ok := s.mains[pid]; ok {
-		return fact{stat: st, tree: i}
+		return fact{Stat: st, tree: i}
 	}
 	i, proof := s.prove(&st)
-	if again, err := readStat(pid); i >= 0 && (err != nil || again.start != st.start) {
+	if again, err := procfs.ReadStat(pid); i >= 0 && (err != nil || again.Start != st.Start) {
 		return fact{} // what proves it may have been read of another with its PID
 	}
-	return fact{stat: st, tree: i, proof: proof}
+	return fact{Stat: st, tree: i, proof: proof}
 }
 
 // prove looks for a proof that the process carries itself, strongest first.
-func (s *survey) prove(st *stat) (int, string) {
-	if i, ok := s.byCgroup(st.pid); ok {
+func (s *survey) prove(st *procfs.Stat) (int, string) {
+	if i, ok := s.byCgroup(st.PID); ok {
 		return i, ProofCgroup
 	}
-	if w, ok := s.byLog(st.living()); ok && s.vouched(w, st) {
+	if w, ok := s.byLog(st.ReadableID()); ok && s.vouched(w, st) {
 		return w.tree, ProofLog
 	}
 	if w, ok := s.byStamp(st); ok && s.vouched(w, st) {
@@ -192,10 +193,10 @@ func (s *survey) prove(st *stat) (int, string) {
 	// A session keeps the number of its first process for as long as anybody is
 	// in it, and the number can be given out again after that process has ended:
 	// it says something only while the main process is verified alive.
-	if i, ok := s.mains[st.session]; ok {
+	if i, ok := s.mains[st.Session]; ok {
 		return i, ProofSession
 	}
-	if i, ok := s.roots[procKey{st.pid, st.start}]; ok {
+	if i, ok := s.roots[procKey{st.PID, st.Start}]; ok {
 		return i, ProofDescent
 	}
 	return -1, ""
@@ -205,7 +206,7 @@ func (s *survey) byCgroup(pid int) (int, bool) {
 	if len(s.cgroups) == 0 {
 		return 0, false
 	}
-	p, ok := s.h.of(pid)
+	p, ok := s.mount.Of(pid)
 	if !ok {
 		return 0, false
 	}
@@ -223,8 +224,8 @@ func (s *survey) byLog(pid int) (word, bool) {
 	if len(s.logs) == 0 {
 		return word{}, false
 	}
-	for _, fd := range []string{"/fd/1", "/fd/2"} {
-		f, ok := fileOf("/proc/" + strconv.Itoa(pid) + fd)
+	for _, fd := range []int{1, 2} {
+		f, ok := procfs.OpenFile(pid, fd)
 		if !ok {
 			continue
 		}
@@ -235,11 +236,11 @@ func (s *survey) byLog(pid int) (word, bool) {
 	return word{}, false
 }
 
-func (s *survey) byStamp(st *stat) (word, bool) {
+func (s *survey) byStamp(st *procfs.Stat) (word, bool) {
 	if len(s.leases) == 0 && len(s.hooks) == 0 || !s.users.may(st) {
 		return word{}, false
 	}
-	env := environ(st.living(), StampState, StampLease, StampHook, StampProof)
+	env := procfs.Environ(st.ReadableID(), stampPrefix, StampState, StampLease, StampHook, StampProof)
 	if i, ok := s.leases[lease{env[StampState], env[StampLease]}]; ok && env[StampLease] != "" {
 		return s.stampOf(i, env[StampProof])
 	}
@@ -255,7 +256,7 @@ func (s *survey) stampOf(i int, proof string) (word, bool) {
 }
 
 // byHook finds a command by its mark, or by that of all commands of its hive.
-func (s *survey) byHook(st *stat, mark, proof string) (word, bool) {
+func (s *survey) byHook(st *procfs.Stat, mark, proof string) (word, bool) {
 	if mark == "" {
 		return word{}, false
 	}
@@ -267,7 +268,7 @@ func (s *survey) byHook(st *stat, mark, proof string) (word, bool) {
 	if !ok {
 		return word{}, false
 	}
-	uid := ownerOf(st.pid)
+	uid := ownerOf(st.PID)
 	return word{tree: i, proof: ProofStamp, uid: uid, secret: true}, proven(proof, proveCommand(s.trees[i].secret, mark, uid))
 }
 
@@ -281,7 +282,7 @@ func (s *survey) dropSessions(facts []fact) {
 		delete(s.mains, pid)
 		for j := range facts {
 			f := &facts[j]
-			if f.tree == i && (f.proof == ProofSession || f.proof == "" && f.pid == pid) {
+			if f.tree == i && (f.proof == ProofSession || f.proof == "" && f.PID == pid) {
 				f.tree, f.proof = -1, ""
 			}
 		}
@@ -294,7 +295,7 @@ func (s *survey) descend(facts []fact) {
 	children := make(map[int][]int, len(facts))
 	var queue []int
 	for i := range facts {
-		children[facts[i].parent] = append(children[facts[i].parent], i)
+		children[facts[i].Parent] = append(children[facts[i].Parent], i)
 		if facts[i].tree >= 0 {
 			queue = append(queue, i)
 		}
@@ -302,9 +303,9 @@ func (s *survey) descend(facts []fact) {
 	for len(queue) > 0 {
 		parent := &facts[queue[0]]
 		queue = queue[1:]
-		for _, i := range children[parent.pid] {
+		for _, i := range children[parent.PID] {
 			child := &facts[i]
-			if child.tree >= 0 || child.start < parent.start {
+			if child.tree >= 0 || child.Start < parent.Start {
 				continue
 			}
 			child.tree, child.proof = parent.tree, ProofDescent

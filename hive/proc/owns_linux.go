@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"rbeehive/alloc/sockets"
+	"rbeehive/hive/proc/internal/cgroup"
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // Owns says whose the given sockets are: Ours if each of them belongs to a
@@ -61,14 +63,14 @@ func (t *Tree) whose(ctx context.Context, open []uint64) (Ownership, error) {
 
 // holdersOf finds the processes that have the sockets open, as far as we may see.
 func holdersOf(ctx context.Context, inodes []uint64) (map[uint64][]int, error) {
-	all, err := pids()
+	all, err := procfs.PIDs()
 	if err != nil {
 		return nil, err
 	}
 	var mu sync.Mutex
 	out := make(map[uint64][]int)
 	forEach(len(all), func(i int) {
-		have, err := socketsOf(ctx, all[i])
+		have, err := procfs.SocketInodes(ctx, all[i])
 		if err != nil {
 			return
 		}
@@ -88,7 +90,7 @@ func holdersOf(ctx context.Context, inodes []uint64) (map[uint64][]int, error) {
 func (t *Tree) notByCgroup(socks []sockets.Socket) []uint64 {
 	var ids map[uint64]bool
 	if dir, ok := cgroupDir(t.Cgroup); ok {
-		ids = cgroupIDs(dir)
+		ids = cgroup.IDs(dir)
 	}
 	var open []uint64
 	for _, s := range socks {
@@ -123,7 +125,7 @@ func (t *Tree) notByMembers(ctx context.Context, open []uint64) ([]uint64, error
 			break
 		}
 		have := openBy(ctx, m.PID)
-		if st, err := readStat(m.PID); err == nil && st.start == m.Start {
+		if st, err := procfs.ReadStat(m.PID); err == nil && st.Start == m.Start {
 			open = without(open, have)
 		}
 	}
@@ -132,7 +134,7 @@ func (t *Tree) notByMembers(ctx context.Context, open []uint64) ([]uint64, error
 
 // openBy returns the sockets that a process has open, as far as we may see.
 func openBy(ctx context.Context, pid int) (have map[uint64]bool) {
-	forEach(1, func(int) { have, _ = socketsOf(ctx, pid) })
+	forEach(1, func(int) { have, _ = procfs.SocketInodes(ctx, pid) })
 	return have
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc/gate"
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
@@ -129,23 +129,14 @@ func (p *Process) PID() int { return p.id.PID }
 // UID returns the real user id of the process: who started it, also where it has
 // taken on other rights since. ErrGone when it has ended.
 func (p *Process) UID() (uint32, error) {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.id.PID) + "/status")
+	uids, err := procfs.ReadUIDs(p.id.PID)
 	if !p.alive() { // what was read may be of another process
 		return 0, fmt.Errorf("whose process is %d: %w", p.id.PID, ErrGone)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("whose process is %d: %w", p.id.PID, err)
 	}
-	for line := range strings.Lines(string(status)) {
-		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
-			var uid uint32
-			if _, err := fmt.Sscan(ids, &uid); err != nil {
-				return 0, fmt.Errorf("whose process is %d: read %q: %w", p.id.PID, line, err)
-			}
-			return uid, nil
-		}
-	}
-	return 0, fmt.Errorf("whose process is %d: its status does not say", p.id.PID)
+	return uids.Real, nil
 }
 
 // AtGate reports whether the process is still the gate: the program has not been
@@ -153,12 +144,7 @@ func (p *Process) UID() (uint32, error) {
 // cannot be looked into is taken for the program. The gate is told by its
 // argv[0]: the program may be hive's own binary too.
 func (p *Process) AtGate() bool {
-	var buf [len(gate.Arg0) + 1]byte // no more: a process says itself how long it is
-	b, err := readSmall("/proc/"+strconv.Itoa(p.id.PID)+"/cmdline", buf[:])
-	if err != nil || len(b) <= len(gate.Arg0) {
-		return false
-	}
-	return string(b[:len(gate.Arg0)+1]) == gate.Arg0+"\x00" && p.alive()
+	return procfs.Argv0Is(p.id.PID, gate.Arg0) && p.alive()
 }
 
 // Ended reports whether the process has ended, without waiting for Done, which
@@ -233,8 +219,8 @@ func LastExit(id store.Identity) store.Exit {
 		return unknown
 	}
 	defer closeAll(fd)
-	s, err := readStat(id.PID)
-	if err != nil || s.start != id.StartTicks || !readable(fd) {
+	s, err := procfs.ReadStat(id.PID)
+	if err != nil || s.Start != id.StartTicks || !readable(fd) {
 		return unknown
 	}
 	if inode, err := pidfdInode(fd); err != nil || id.PidfdInode != 0 && inode != id.PidfdInode {

@@ -7,13 +7,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc/gate"
+	"rbeehive/hive/proc/internal/cgroup"
 )
 
 // Start creates the child behind its gate. It forks, and returns when the gate's
@@ -139,11 +139,11 @@ func (c *child) word() byte {
 // fork makes the child, in a new cgroup if there can be one. It takes over our
 // ends of the pipes only if it succeeds.
 func (c *child) fork(f *files) (*Gated, error) {
-	cgroup := ""
+	path := ""
 	var leaf *os.File
 	if c.cgroup != "" {
 		var err error
-		leaf, cgroup, err = newLeaf(c.stateID, c.cgroup)
+		leaf, path, err = newLeaf(c.stateID, c.cgroup)
 		if err != nil && !errors.Is(err, ErrNoCgroup) {
 			return nil, err
 		}
@@ -155,9 +155,9 @@ func (c *child) fork(f *files) (*Gated, error) {
 		// the program runs yet. Without a leaf the worker runs as well. A real error
 		// comes again.
 		p, err = c.forkInto(f, nil)
-		if err != nil || enterLeaf(leaf, p.PID()) != nil {
+		if err != nil || cgroup.Enter(leaf.Name(), p.PID()) != nil {
 			dropLeaf(leaf)
-			leaf, cgroup = nil, ""
+			leaf, path = nil, ""
 		}
 	}
 	if err != nil {
@@ -167,7 +167,7 @@ func (c *child) fork(f *files) (*Gated, error) {
 		leaf.Close()
 	}
 	g := &Gated{
-		p: p, cgroup: cgroup, word: c.word(), uid: c.uid(),
+		p: p, cgroup: path, word: c.word(), uid: c.uid(),
 		open:   os.NewFile(uintptr(f.open), "gate"),
 		report: os.NewFile(uintptr(f.report), "gate report"),
 	}
@@ -178,12 +178,6 @@ func (c *child) fork(f *files) (*Gated, error) {
 		g.user = c.user.Name
 	}
 	return g, nil
-}
-
-// enterLeaf moves a process, which blocks for some milliseconds (the kernel waits for
-// all CPUs).
-func enterLeaf(leaf *os.File, pid int) error {
-	return os.WriteFile(filepath.Join(leaf.Name(), "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 func dropLeaf(leaf *os.File) {

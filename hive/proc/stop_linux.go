@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbeehive/hive/proc/internal/cgroup"
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
@@ -162,11 +164,11 @@ func (s *stopper) mainStrayed() bool {
 	if !s.mainAlive() {
 		return false
 	}
-	h, err := findHierarchy()
+	m, err := findCgroupMount()
 	if err != nil {
 		return true
 	}
-	p, ok := h.of(s.tree.Main.PID())
+	p, ok := m.Of(s.tree.Main.PID())
 	return !ok || !within(p, s.tree.Cgroup)
 }
 
@@ -177,7 +179,7 @@ func (s *stopper) treeEnded() bool {
 	if !s.grouped {
 		return true
 	}
-	busy, err := populated(s.dir)
+	busy, err := cgroup.Populated(s.dir)
 	return err == nil && !busy
 }
 
@@ -210,8 +212,8 @@ func hold(v *survey, m Member) (*heldProcess, bool) {
 	if err != nil {
 		return nil, false
 	}
-	st, err := readStat(m.PID)
-	same := err == nil && st.start == m.Start && !st.zombie()
+	st, err := procfs.ReadStat(m.PID)
+	same := err == nil && st.Start == m.Start && !st.Zombie()
 	if same && m.Proof != ProofDescent {
 		_, proof := v.prove(&st)
 		same = proof != "" && (proof != ProofSession || v.trees[0].Main.alive())
@@ -225,9 +227,9 @@ func hold(v *survey, m Member) (*heldProcess, bool) {
 
 // killGroup kills the cgroup and waits until the kernel says that it is empty.
 func (s *stopper) killGroup(ctx context.Context) ([]Member, error) {
-	err := killCgroup(s.dir)
+	err := cgroup.Kill(s.dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		if busy, err := populated(s.dir); err == nil && busy {
+		if busy, err := cgroup.Populated(s.dir); err == nil && busy {
 			return s.killScanned(ctx) // kernel < 5.14
 		}
 		err = nil
@@ -242,7 +244,7 @@ func (s *stopper) killGroup(ctx context.Context) ([]Member, error) {
 		}
 		wait(time.Millisecond)
 	}
-	if err := removeCgroup(ctx, s.dir); err != nil {
+	if err := cgroup.Remove(ctx, s.dir); err != nil {
 		return s.groupLeft(), err
 	}
 	s.awaitMain(ctx, deadline)
@@ -250,7 +252,7 @@ func (s *stopper) killGroup(ctx context.Context) ([]Member, error) {
 }
 
 func (s *stopper) groupEmpty() bool {
-	busy, err := populated(s.dir)
+	busy, err := cgroup.Populated(s.dir)
 	return err == nil && !busy
 }
 
@@ -271,12 +273,12 @@ func (s *stopper) awaitMain(ctx context.Context, deadline time.Time) {
 
 func (s *stopper) groupLeft() []Member {
 	var out []Member
-	for _, pid := range cgroupPIDs(s.dir) {
-		st, err := readStat(pid)
-		if err != nil || st.zombie() {
+	for _, pid := range cgroup.PIDs(s.dir) {
+		st, err := procfs.ReadStat(pid)
+		if err != nil || st.Zombie() {
 			continue
 		}
-		out = append(out, Member{PID: pid, Start: st.start, Proof: ProofCgroup, Program: programOf(&st)})
+		out = append(out, Member{PID: pid, Start: st.Start, Proof: ProofCgroup, Program: st.Program()})
 	}
 	return out
 }
@@ -333,8 +335,8 @@ func (s *stopper) left() []Member {
 	if s.mainAlive() {
 		id := s.tree.Main.Identity()
 		m := Member{PID: id.PID, Start: id.StartTicks}
-		if st, err := readStat(id.PID); err == nil {
-			m.Program = programOf(&st)
+		if st, err := procfs.ReadStat(id.PID); err == nil {
+			m.Program = st.Program()
 		}
 		out = append(out, m)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"rbeehive/hive/proc/internal/procfs"
 	"rbeehive/store"
 )
 
@@ -26,12 +27,12 @@ func Sweep(ctx context.Context, stateID string, secret store.Secret, owners []ui
 	if stateID == "" {
 		return nil, nil
 	}
-	all, err := pids()
+	all, err := procfs.PIDs()
 	if err != nil {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
 	s := &sweeper{stateID: stateID, secret: secret, users: newUsers(append([]uint32{uint32(os.Geteuid())}, owners...)...)}
-	s.h, _ = findHierarchy() // without one nobody is in a cgroup of hive's
+	s.mount, _ = findCgroupMount() // without one nobody is in a cgroup of hive's
 	self := os.Getpid()
 	strays := make([]Stray, len(all))
 	forEach(len(all), func(i int) {
@@ -46,7 +47,7 @@ func Sweep(ctx context.Context, stateID string, secret store.Secret, owners []ui
 }
 
 type sweeper struct {
-	h       hierarchy
+	mount   procfs.CgroupMount
 	stateID string
 	secret  store.Secret
 	users   users
@@ -54,15 +55,15 @@ type sweeper struct {
 
 // look returns PID 0 for a process without a mark.
 func (s *sweeper) look(pid int) Stray {
-	st, err := readStat(pid)
-	if err != nil || st.zombie() || st.flags&kernelThread != 0 {
+	st, err := procfs.ReadStat(pid)
+	if err != nil || st.Zombie() || st.KernelThread() {
 		return Stray{}
 	}
 	var env map[string]string
 	if s.users.may(&st) {
-		env = environ(st.living(), StampState, StampLease, StampWorker, StampHook, StampProof)
+		env = procfs.Environ(st.ReadableID(), stampPrefix, StampState, StampLease, StampWorker, StampHook, StampProof)
 	}
-	stray := Stray{PID: pid, Start: st.start, UID: ownerOf(pid)}
+	stray := Stray{PID: pid, Start: st.Start, UID: ownerOf(pid)}
 	if mark := env[StampHook]; strings.HasPrefix(mark, hookMarks(s.stateID)) && proven(env[StampProof], proveCommand(s.secret, mark, stray.UID)) {
 		return Stray{} // see EndCommands
 	}
@@ -77,20 +78,20 @@ func (s *sweeper) look(pid int) Stray {
 			stray.WorkerID = leaf
 		}
 	}
-	if again, err := readStat(pid); stray.Proof == "" || err != nil || again.start != st.start {
+	if again, err := procfs.ReadStat(pid); stray.Proof == "" || err != nil || again.Start != st.Start {
 		return Stray{}
 	}
-	stray.Program = programOf(&st)
+	stray.Program = st.Program()
 	return stray
 }
 
-func (s *sweeper) byStamp(stray *Stray, st *stat, env map[string]string) {
+func (s *sweeper) byStamp(stray *Stray, st *procfs.Stat, env map[string]string) {
 	if env[StampState] != s.stateID || stray.UID == NoUser {
 		return
 	}
 	switch proof := env[StampProof]; {
 	case proven(proof, Prove(s.secret, s.stateID, env[StampLease], env[StampWorker], stray.UID)):
-	case proof == "" && !gainedRights(st.living()):
+	case proof == "" && !procfs.GainedRights(st.ReadableID()):
 		stray.Unproven = true
 	default:
 		return
@@ -101,16 +102,16 @@ func (s *sweeper) byStamp(stray *Stray, st *stat, env map[string]string) {
 // leafOf finds a root of the state anywhere in the process's cgroup path: hive may
 // have been started in another cgroup this time.
 func (s *sweeper) leafOf(pid int) (string, bool) {
-	if s.h.mount == "" {
+	if s.mount.Dir == "" {
 		return "", false
 	}
-	p, ok := s.h.of(pid)
+	p, ok := s.mount.Of(pid)
 	if !ok {
 		return "", false
 	}
 	parts := strings.Split(path.Clean(p), "/")
 	i := slices.Index(parts, rootName(s.stateID))
-	if i < 0 || !ownedByHive(filepath.Join(s.h.mount, path.Join(parts[:i+1]...)), uint32(os.Geteuid())) {
+	if i < 0 || !ownedByHive(filepath.Join(s.mount.Dir, path.Join(parts[:i+1]...)), uint32(os.Geteuid())) {
 		return "", false
 	}
 	if i+1 == len(parts) {

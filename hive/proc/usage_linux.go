@@ -1,12 +1,13 @@
 package proc
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 	"time"
+
+	"rbeehive/hive/proc/internal/cgroup"
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // proveEvery is how often a Meter looks for members by all proofs. In between it
@@ -65,7 +66,7 @@ func (m *Meter) Measure(ctx context.Context, trees []*Tree) ([]Usage, error) {
 	for i, t := range trees {
 		g := &gauge{procs: procs[i], at: time.Now()}
 		if dir, ok := cgroupPath(t.Cgroup); ok {
-			g.cpu, err = cgroupCPU(dir)
+			g.cpu, err = cgroup.CPUTime(dir)
 			g.bound = err == nil // else it has been removed
 		}
 		m.compare(&usages[i], m.gauges[t], g)
@@ -118,11 +119,11 @@ func gather(facts []fact, trees []*Tree) ([]Usage, []map[procKey]counters) {
 		if procs[f.tree] == nil {
 			procs[f.tree] = map[procKey]counters{}
 		}
-		procs[f.tree][procKey{f.pid, f.start}] = counters{parent: f.parent, own: f.own, waited: f.waited}
-		if !f.zombie() {
+		procs[f.tree][procKey{f.PID, f.Start}] = counters{parent: f.Parent, own: f.OwnTicks, waited: f.WaitedTicks}
+		if !f.Zombie() {
 			u := &usages[f.tree]
-			u.RSS += f.resident * page
-			u.PIDs = append(u.PIDs, f.pid)
+			u.RSS += f.Resident * page
+			u.PIDs = append(u.PIDs, f.PID)
 		}
 	}
 	return usages, procs
@@ -138,7 +139,7 @@ func (m *Meter) readIO(facts []fact, procs []map[procKey]counters, trees []*Tree
 	found := make([]bytesOf, len(facts))
 	forEach(len(facts), func(i int) {
 		if f := &facts[i]; f.tree >= 0 {
-			found[i].read, found[i].written, found[i].ok = ioOf(f.pid)
+			found[i].read, found[i].written, found[i].ok = procfs.ReadIO(f.PID)
 		}
 	})
 	for i := range facts {
@@ -146,7 +147,7 @@ func (m *Meter) readIO(facts []fact, procs []map[procKey]counters, trees []*Tree
 		if f.tree < 0 {
 			continue
 		}
-		key := procKey{f.pid, f.start}
+		key := procKey{f.PID, f.Start}
 		c := procs[f.tree][key]
 		c.read, c.written, c.readable = found[i].read, found[i].written, found[i].ok
 		if g := m.gauges[trees[f.tree]]; !c.readable && g != nil {
@@ -155,28 +156,6 @@ func (m *Meter) readIO(facts []fact, procs []map[procKey]counters, trees []*Tree
 		}
 		procs[f.tree][key] = c
 	}
-}
-
-// ioOf reads the bytes that a process has had from storage and given to it.
-func ioOf(pid int) (read, written uint64, ok bool) {
-	var buf [smallFile]byte
-	raw, err := readSmall("/proc/"+strconv.Itoa(pid)+"/io", buf[:])
-	if err != nil {
-		return 0, 0, false
-	}
-	for line := range bytes.Lines(raw) {
-		name, value, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(": "))
-		switch string(name) {
-		case "read_bytes":
-			read, err = strconv.ParseUint(string(value), 10, 64)
-		case "write_bytes":
-			written, err = strconv.ParseUint(string(value), 10, 64)
-		}
-		if err != nil {
-			return 0, 0, false
-		}
-	}
-	return read, written, true
 }
 
 // compare fills in what was used between two readings; was is nil at the first.

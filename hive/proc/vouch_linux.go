@@ -1,18 +1,13 @@
 package proc
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"path"
-	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // A cgroup, a session and a parent are facts of the kernel's. A log and stamps are what
@@ -37,22 +32,22 @@ type word struct {
 // only the worker's user can open; a stamp with its proof) counts besides from the
 // processes of the session that hive made, whatever user they have taken on, and a
 // proven stamp from one of hive's own user. With a cgroup such a process is in it.
-func (s *survey) vouched(w word, st *stat) bool {
+func (s *survey) vouched(w word, st *procfs.Stat) bool {
 	t := s.trees[w.tree]
-	if s.elsewhere(t, st.pid) {
+	if s.elsewhere(t, st.PID) {
 		return false
 	}
-	uid := ownerOf(st.pid)
+	uid := ownerOf(st.PID)
 	switch {
 	case uid == w.uid && uid != NoUser:
-		return w.secret || !gainedRights(st.living())
+		return w.secret || !procfs.GainedRights(st.ReadableID())
 	case t.Cgroup != "" || !w.secret:
 		return false
 	case w.proof == ProofStamp && uid == uint32(os.Geteuid()):
 		return true
 	}
 	// While anybody is in a session nobody else gets its number.
-	return t.Identity.PID != 0 && st.session == t.Identity.PID && st.start >= t.Identity.StartTicks
+	return t.Identity.PID != 0 && st.Session == t.Identity.PID && st.Start >= t.Identity.StartTicks
 }
 
 // users are those whose processes are asked for their stamps. A stranger's environment is
@@ -77,18 +72,18 @@ func (u *users) add(t *Tree) {
 	u.sessions[t.Identity.PID] = t.Identity.PID != 0
 }
 
-func (u *users) may(st *stat) bool {
-	return u.all || u.sessions[st.session] || u.uids[ownerOf(st.pid)]
+func (u *users) may(st *procfs.Stat) bool {
+	return u.all || u.sessions[st.Session] || u.uids[ownerOf(st.PID)]
 }
 
 // elsewhere reports whether a process is in the cgroup of another worker or command, of
 // this hive or another. That of a worker in which this hive itself runs says nothing,
 // nor does one of the same name where it was when hive was started in another cgroup.
 func (s *survey) elsewhere(t *Tree, pid int) bool {
-	if s.h.mount == "" {
+	if s.mount.Dir == "" {
 		return false
 	}
-	at, _ := s.h.of(pid)
+	at, _ := s.mount.Of(pid)
 	leaf := leafIn(at)
 	if leaf == "" || leaf == t.Cgroup || within(s.own, leaf) {
 		return false
@@ -114,27 +109,11 @@ func leafIn(cgroup string) string {
 // file system uids are not one, where that cannot be read, and where it may be any of
 // those that this user namespace has no number for.
 func ownerOf(pid int) uint32 {
-	var buf [smallFile]byte
-	status, err := readSmall("/proc/"+strconv.Itoa(pid)+"/status", buf[:])
-	if err != nil {
+	uids, err := procfs.ReadUIDs(pid)
+	if err != nil || !uids.Same() || anybody(uids.Real) {
 		return NoUser
 	}
-	for line := range bytes.Lines(status) {
-		ids, ok := bytes.CutPrefix(line, []byte("Uid:"))
-		if !ok {
-			continue
-		}
-		all := strings.Fields(string(ids))
-		if len(all) != 4 || all[0] != all[1] || all[0] != all[2] || all[0] != all[3] {
-			return NoUser
-		}
-		uid, err := strconv.ParseUint(all[0], 10, 32)
-		if err != nil || anybody(uint32(uid)) {
-			return NoUser
-		}
-		return uint32(uid)
-	}
-	return NoUser
+	return uids.Real
 }
 
 // OneUser reports whether a uid, as the kernel gives it for a socket, is one user's, and
@@ -144,89 +123,12 @@ func OneUser(uid uint32) bool { return uid != NoUser && !anybody(uid) }
 // anybody reports whether a uid stands for every user that this user namespace has no
 // number for (overflowuid, user_namespaces(7)), and not for one user alone.
 func anybody(uid uint32) bool {
-	overflow, err := overflowUID.get(readOverflowUID)
+	overflow, err := procfs.OverflowUID()
 	return err != nil || uid == overflow
 }
 
-// readOverflowUID returns NoUser where every user has a number of its own.
-func readOverflowUID() (uint32, error) {
-	uids, err := os.ReadFile("/proc/self/uid_map")
-	if errors.Is(err, fs.ErrNotExist) { // a kernel without user namespaces
-		return NoUser, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	if all := strings.Fields(string(uids)); len(all) == 3 && all[0] == "0" && all[2] == "4294967295" {
-		return NoUser, nil
-	}
-	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
-	if err != nil {
-		return 0, err
-	}
-	uid, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
-	return uint32(uid), err
-}
-
-// gainedRights reports whether a process has other rights than whoever started it, by a
-// set-user-ID or set-group-ID program or file capabilities (AT_SECURE, getauxval(3)):
-// then its environment is from somebody with less, though its uids may all be root's.
-// What cannot be read counts as gained.
-func gainedRights(pid int) bool {
-	var buf [smallFile]byte
-	aux, err := readSmall("/proc/"+strconv.Itoa(pid)+"/auxv", buf[:])
-	if err != nil {
-		return true
-	}
-	const atSecure = 23
-	for ; len(aux) >= 16; aux = aux[16:] {
-		if binary.NativeEndian.Uint64(aux) == atSecure {
-			return binary.NativeEndian.Uint64(aux[8:]) != 0
-		}
-	}
-	return true // of a 32-bit program
-}
-
-// maxEnviron bounds what is read of a process's environment: a process may say that it
-// lies anywhere in its memory and is as large as that (PR_SET_MM, prctl(2)). execve(2)
-// takes a quarter of the stack's limit, which is 2 MiB as a rule, and never more than 6.
-const maxEnviron = 6 << 20
-
 // stampPrefix begins the name of each stamp.
 const stampPrefix = "RBEEHIVE_"
-
-// environ returns the value of each wanted stamp in the process's environment as it is
-// in its memory now. It searches rather than splits: an environment of millions of
-// variables takes no longer than reading it.
-func environ(pid int, names ...string) map[string]string {
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	var buf bytes.Buffer
-	buf.Grow(16 << 10)
-	_, _ = buf.ReadFrom(io.LimitReader(f, maxEnviron)) // what there is before an error counts
-	var out map[string]string
-	text := buf.Bytes()
-	for at := 0; ; at += len(stampPrefix) {
-		next := bytes.Index(text[at:], []byte(stampPrefix))
-		if next < 0 {
-			return out
-		}
-		if at += next; at > 0 && text[at-1] != 0 {
-			continue // within another
-		}
-		kv, _, _ := bytes.Cut(text[at:], []byte{0})
-		name, value, found := bytes.Cut(kv, []byte("="))
-		if found && slices.Contains(names, string(name)) {
-			if out == nil {
-				out = make(map[string]string, len(names))
-			}
-			out[string(name)] = string(value)
-		}
-	}
-}
 
 // ownedByHive reports whether a cgroup's directory is of hive's user or root: below a
 // directory that is theirs, as the home of a user's services is, others can make cgroups
@@ -234,4 +136,15 @@ func environ(pid int, names ...string) map[string]string {
 func ownedByHive(dir string, owner uint32) bool {
 	var st unix.Stat_t
 	return unix.Lstat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Uid == 0 || st.Uid == owner)
+}
+
+// logOf identifies a worker's log, and says whose it is. A symbolic link or a device that was put in its
+// place would make members of all who have that device open: with a link to
+// /dev/null most of the system's services, and a stop would end them.
+func logOf(path string) (log procfs.FileID, owner uint32, ok bool) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return procfs.FileID{}, NoUser, false
+	}
+	return procfs.FileID{Dev: uint64(st.Dev), Ino: st.Ino}, st.Uid, true //nolint:unconvert // Dev is 32 bits wide on some architectures
 }

@@ -245,3 +245,10 @@ func (t *Telemetry) watchGPUs(ctx context.Context) {
 		}
 	}
 }
+
+// Devices returns what this machine has to run models on: GPUs, then the CPU. The first
+// call waits for a look at them, a few seconds at most; later ones answer with what is
+// known. Errors: ctx's, and that the hive closes.
+func (t *Telemetry) Devices(ctx context.Context) ([]hardware.Device, error) {
+	return t.o.Devices.Devices(ctx)
+}
