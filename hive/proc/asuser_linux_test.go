@@ -24,15 +24,15 @@ import (
 
 // runContext bounds what a stand-in does.
 func runContext() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience) //nolint:gosec // a stand-in is over before
-	_ = cancel                                                         // the stand-in ends before
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout) //nolint:gosec // a stand-in is over before
+	_ = cancel                                                            // the stand-in ends before
 	return ctx
 }
 
 // readAs reads a file as hive reads one of a worker's.
 func readAs(t *testing.T, user, path string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	b, err := proc.AsUser(ctx, user, func() ([]byte, error) {
 		f, err := proc.OpenRegular(path)
@@ -183,7 +183,7 @@ func TestLooksThatHang(t *testing.T) {
 	require.EqualValues(t, 64, begun.Load())
 	close(let)
 	hanging.Wait()
-	require.NoError(t, hang(patience), "there is room for another")
+	require.NoError(t, hang(testTimeout), "there is room for another")
 }
 
 // hangingDir is a hive with a file system below args[0] that never answers, as any

@@ -321,10 +321,10 @@ func TestForgedMarkOfACommand(t *testing.T) {
 	needRoot(t)
 	file := filepath.Join(openDir(t), "ready")
 	cmd := newCommand(t, "sleep")
-	forged := attack(t, "sleep", []string{proc.StampHook + "=" + cmd.StateID + "/" + cmd.Name}, nil, file)
+	forged := attack(t, "sleep", []string{proc.StampCommand + "=" + cmd.StateID + "/" + cmd.Name}, nil, file)
 	announced(t, file)
 	root := stranger(t, func(c *exec.Cmd) {
-		c.Env = append(c.Env, proc.StampHook+"="+cmd.StateID+"/x", proc.StampProof+"="+strings.Repeat("0", 64))
+		c.Env = append(c.Env, proc.StampCommand+"="+cmd.StateID+"/x", proc.StampProof+"="+strings.Repeat("0", 64))
 	})
 	ended, err := proc.EndCommands(t.Context(), cmd.StateID, cmd.Secret, true)
 	require.NoError(t, err)
@@ -375,7 +375,7 @@ func TestAnEndlessEnvironment(t *testing.T) {
 	}
 	began := time.Now()
 	requireStrangers(t, tree, spec.Secret, map[string]int{"endless": pid})
-	require.Less(t, time.Since(began), patience)
+	require.Less(t, time.Since(began), testTimeout)
 	id, err := proc.Identify(pid)
 	require.NoError(t, err)
 	p, _, err := proc.Adopt(id)

@@ -141,8 +141,8 @@ func FindLiving(context.Context, Search) ([]Living, error) { return nil, ErrUnsu
 // OneUser returns false.
 func OneUser(uint32) bool { return false }
 
-// Judge returns Unknown and ErrUnsupported.
-func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
+// Verify returns Unknown and ErrUnsupported.
+func Verify(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
 
 // Run returns ErrUnsupported.
 func Run(context.Context, Command) (Result, error) { return Result{}, ErrUnsupported }

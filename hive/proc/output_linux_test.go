@@ -59,7 +59,7 @@ func TestCommandWithOutputThatGoesOn(t *testing.T) {
 			begun := time.Now()
 			_, err := proc.Run(ctx, cmd)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.Less(t, time.Since(begun), patience)
+			require.Less(t, time.Since(begun), testTimeout)
 			require.False(t, running(announced(t, file)))
 
 			// The same when it ends by itself and leaves somebody behind.
@@ -68,7 +68,7 @@ func TestCommandWithOutputThatGoesOn(t *testing.T) {
 			require.NoError(t, err)
 			pid, err := strconv.Atoi(strings.TrimSpace(string(res.Output)))
 			require.NoError(t, err)
-			require.Len(t, res.Rest, 1)
+			require.Len(t, res.Ended, 1)
 			require.False(t, running(pid))
 		})
 	}

@@ -16,7 +16,7 @@ import (
 	"rbeehive/hive/proc"
 )
 
-func TestSpent(t *testing.T) {
+func TestUsedBetween(t *testing.T) {
 	const main, child, grandchild = 10, 20, 30
 	type readings = []proc.Reading
 	for name, tt := range map[string]struct {
@@ -77,7 +77,7 @@ func TestSpent(t *testing.T) {
 		"a counter that goes back": {readings{{PID: main, Own: 5}}, readings{{PID: main, Own: 4}}, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cpu, read, written := proc.Spent(tt.was, tt.is, 100)
+			cpu, read, written := proc.UsedBetween(tt.was, tt.is, 100)
 			require.Equal(t, []uint64{tt.cpu, tt.read, tt.written}, []uint64{cpu, read, written}, "CPU, read, written")
 		})
 	}

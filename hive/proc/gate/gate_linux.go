@@ -25,7 +25,7 @@ func isPipe(fd int) bool {
 func run() {
 	word := byte(Go)
 	if Waits {
-		word = await()
+		word = awaitByte()
 	}
 	if word != Go && word != GoNoHangup {
 		os.Exit(ExitNotOpened)
@@ -36,10 +36,10 @@ func run() {
 	os.Exit(ExitNotExecuted)
 }
 
-// await waits for hive's word and returns it; 0 for anything but exactly one
+// awaitByte waits for hive's word and returns it; 0 for anything but exactly one
 // byte. A gate that takes end of file for "go" leaves orphans behind when hive is
 // killed.
-func await() byte {
+func awaitByte() byte {
 	var buf [2]byte
 	for {
 		n, err := syscall.Read(WaitFD, buf[:])
@@ -67,7 +67,7 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 	}
 	dropPtrace()
 	if has(what, AnotherUser) {
-		leaveBehind()
+		dropRightsAndKeys()
 	}
 	if has(what, NoNewPrivs) {
 		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
@@ -118,13 +118,13 @@ const (
 	joinSessionKeyring = 1          // KEYCTL_JOIN_SESSION_KEYRING
 )
 
-// leaveBehind drops what of hive's stays with a child that has become another user.
+// dropRightsAndKeys drops what of hive's stays with a child that has become another user.
 // Of the capabilities only the inheritable ones do (capabilities(7)). The keys of the
 // session that hive was started in, whoever's they are, are open to who possesses the
 // session's keyring (keyrings(7)), and that is inherited. A system that has no
 // capabilities or keyrings, or whose filter forbids the calls, answers with an error,
 // as does one where this user has as many keyrings as it may have.
-func leaveBehind() {
+func dropRightsAndKeys() {
 	header := [2]uint32{capabilityVersion3, 0}
 	var none [6]uint32
 	_, _, _ = syscall.RawSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
@@ -144,14 +144,14 @@ func closeOnExec() syscall.Errno {
 		return 0
 	}
 	if fds, ok := openDescriptors(); ok {
-		return markEach(fds)
+		return setCloexecEach(fds)
 	}
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return errno
 	}
 	for fd := uint64(WaitFD); fd < lim.Max && fd < 1<<20; fd++ {
-		_ = mark(int(fd))
+		_ = setCloexec(int(fd))
 	}
 	return 0
 }
@@ -180,16 +180,16 @@ func openDescriptors() ([]int, bool) {
 	return fds, true
 }
 
-func markEach(fds []int) syscall.Errno {
+func setCloexecEach(fds []int) syscall.Errno {
 	for _, fd := range fds {
-		if errno := mark(fd); errno != 0 && errno != syscall.EBADF {
+		if errno := setCloexec(fd); errno != 0 && errno != syscall.EBADF {
 			return errno
 		}
 	}
 	return 0
 }
 
-func mark(fd int) syscall.Errno {
+func setCloexec(fd int) syscall.Errno {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFD, syscall.FD_CLOEXEC)
 	return errno
 }
