@@ -118,7 +118,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// The rest of hive stays what it is: its threads, and whether others may look at it.
+// The rest of hive stays as it is: its threads, and whether others may inspect it.
 func TestRightsAreOneThreads(t *testing.T) {
 	needRoot(t)
 	path := filepath.Join(t.TempDir(), "secret")
@@ -155,9 +155,9 @@ func TestRightsAreOneThreads(t *testing.T) {
 	})
 }
 
-// A look that hangs is not waited for, and not too many hang at once: each keeps a
+// A call that hangs is not waited for, and not too many hang at once: each keeps a
 // thread, and a process that has 10,000 ends.
-func TestLooksThatHang(t *testing.T) {
+func TestAsUserCallsThatHang(t *testing.T) {
 	let := make(chan struct{})
 	var begun atomic.Int32
 	var hanging sync.WaitGroup

@@ -52,8 +52,8 @@ func claims(tree *proc.Tree) map[string][]string {
 	}
 }
 
-// requireStrangers holds processes against all by which hive recognises what is a
-// worker's: none may take one for one, and no signal may reach them.
+// requireStrangers tries everything by which hive recognises the processes of a worker:
+// none may take these for one, and no signal may reach them.
 func requireStrangers(t *testing.T, tree *proc.Tree, secret store.Secret, pids map[string]int) {
 	t.Helper()
 	for name, pid := range pids {
@@ -395,7 +395,7 @@ func awaitOrEnd(t *testing.T, file string, pid int) bool {
 	return err == nil
 }
 
-// The main process has ended, hive has not looked at it again yet, and a stranger has got
+// The main process has ended, hive has not checked it again yet, and a stranger has got
 // its number.
 func TestAListenerWithThePIDOfADeadMain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "port")

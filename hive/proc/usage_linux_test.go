@@ -209,7 +209,7 @@ func TestMeterFindsThoseWhoLeft(t *testing.T) {
 	m := proc.NewMeter()
 	var pids []int
 	await(t, "both", func() bool {
-		m = proc.NewMeter() // looks for all proofs at first
+		m = proc.NewMeter() // whose first scan is by all proofs
 		pids = measure(t, m, tree).PIDs
 		return len(pids) == 2
 	})
@@ -247,7 +247,7 @@ func TestMeasureEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// BenchmarkMeasure is what a heartbeat costs: one look at so many workers of one
+// BenchmarkMeasure is what a heartbeat costs: one measurement of so many workers of one
 // process each. test/bench has the numbers of a whole hive with more.
 func BenchmarkMeasure(b *testing.B) {
 	for _, n := range []int{1, 100} {

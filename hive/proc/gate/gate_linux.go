@@ -13,7 +13,7 @@ func init() {
 	run()
 }
 
-// isPipe keeps a person who runs `exec -a hive-gate hive` from falling in here.
+// isPipe keeps a person who runs `exec -a hive-gate hive` from getting the gate.
 func isPipe(fd int) bool {
 	var st syscall.Stat_t
 	return syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFIFO
@@ -23,24 +23,24 @@ func isPipe(fd int) bool {
 // keeps the main goroutine there until all initialisers have run, so the signal
 // mask set below is the one that execve hands on.
 func run() {
-	word := byte(Go)
+	b := byte(Go)
 	if Waits {
-		word = awaitByte()
+		b = awaitByte()
 	}
-	if word != Go && word != GoNoHangup {
+	if b != Go && b != GoNoHangup {
 		os.Exit(ExitNotOpened)
 	}
-	step, errno := execute(os.Args[1:], word == GoNoHangup)
+	step, errno := execute(os.Args[1:], b == GoNoHangup)
 	report := Report(step, uint32(errno))
 	_, _ = syscall.Write(ReportFD, report[:])
 	os.Exit(ExitNotExecuted)
 }
 
-// awaitByte waits for hive's word and returns it; 0 for anything but exactly one
-// byte. A gate that takes end of file for "go" leaves orphans behind when hive is
-// killed.
+// awaitByte waits for the byte that hive writes and returns it; 0 for anything but
+// exactly one byte. A gate that took end of file for "go" would leave orphans behind when
+// hive is killed.
 func awaitByte() byte {
-	var buf [2]byte
+	var buf [2]byte // a second byte is a mistake, and is noticed
 	for {
 		n, err := syscall.Read(WaitFD, buf[:])
 		if err == syscall.EINTR {
@@ -59,6 +59,8 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 		return StepArguments, syscall.EINVAL
 	}
 	what, dir, args := args[0], args[1], args[2:]
+	// From the descriptors on everything is undone that the program must not inherit; what
+	// the letters take away comes after what needs it.
 	if errno := closeOnExec(); errno != 0 {
 		return StepDescriptors, errno
 	}
@@ -104,7 +106,7 @@ const (
 	capSysPtrace      = 19 // CAP_SYS_PTRACE
 )
 
-// dropPtrace takes the right to look into everybody's processes out of what the
+// dropPtrace takes the right to inspect the processes of all users out of what the
 // program inherits. A hive that is not root has it by AmbientCapabilities= of its
 // unit, to see who holds a port; a worker with it could read every secret on the
 // machine. Who has no such capability, and a kernel without ambient ones, answers
@@ -143,6 +145,7 @@ func closeOnExec() syscall.Errno {
 	if errno == 0 {
 		return 0
 	}
+	// An older kernel, or a sandbox that does not know the call.
 	if fds, ok := openDescriptors(); ok {
 		return setCloexecEach(fds)
 	}
@@ -169,7 +172,7 @@ func openDescriptors() ([]int, bool) {
 	}
 	var fds []int
 	for _, name := range names {
-		fd := 0
+		fd := 0 // package strconv would be one more import
 		for _, c := range []byte(name) {
 			fd = fd*10 + int(c-'0')
 		}

@@ -87,6 +87,7 @@ func readOverflowUID() (uint32, error) {
 	if mapsAll(string(uids)) {
 		return NoUID, nil
 	}
+	// Some users of the machine have no number here, and all show as this one.
 	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
 	if err != nil {
 		return 0, err
