@@ -16,7 +16,7 @@ ROLLS  ?= 20
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build package run generate test torture contention chaos listeners upgrade fuzz bench image compose-up compose-down lint fmt clean
+.PHONY: all build package run generate test torture contention chaos listeners upgrade fuzz bench knots measure image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -55,8 +55,10 @@ ifeq ($(RACE),)
 endif
 	$(GO) vet ./...
 	$(GO) -C test/docker vet ./...
+	$(GO) -C tools vet ./...
 	$(GO) test $(RACE) -shuffle=on -timeout 15m ./...
 	$(GO) -C test/docker test $(RACE) -shuffle=on -timeout 15m ./...
+	$(GO) -C tools test -shuffle=on ./...
 	$(MAKE) torture
 	$(MAKE) contention FOR=45s
 	$(MAKE) chaos FOR=30s
@@ -91,6 +93,15 @@ upgrade: build ## the binary is replaced under 200 serving workers, ROLLS times
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive
 
+knots: ## files that use each other in circles, by package; fails if a circle is too large; ARGS=-v names the files
+	@$(GO) -C tools run ./knots -dir .. $(ARGS)
+
+# Settings whose mentions are counted.
+SETTINGS ?= workers_keep
+
+measure: ## sizes, comments, tests and who writes a worker's state, each beside its target
+	@$(GO) -C tools run ./measure -dir .. $(SETTINGS)
+
 image: build ## the container image "hive"; nothing is pulled
 	docker build -t hive .
 
@@ -106,6 +117,7 @@ compose-down: ## the container goes, its volume stays
 lint:
 	$(TOOL) golangci-lint run ./...
 	cd test/docker && $(GO) tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run ./...
+	cd tools && $(GO) tool golangci-lint run ./...
 	GOOS=darwin $(GO) vet ./cmd/hivectl ./cmd/hive
 
 fmt:

@@ -29,7 +29,7 @@
 //
 // What workers use (telemetry.go) is measured while somebody listens, by one goroutine
 // for all listeners; it is never written. Who listens is also how the hive knows that
-// its queen has not forgotten it (announce.go, hive/queen).
+// its queen has not forgotten it (announce.go, hive/rbee).
 //
 // What to do is decided apart from doing it: decide (machine.go) is the life of a
 // worker, retry (restart.go) its restart policy, following.judge (ready.go) turns
@@ -136,34 +136,15 @@
 //
 // # Doctor
 //
-// Doctor gathers facts about the hive and the place it runs in, and makes each of
-// its checks from them: functions of the facts alone, in doctor_checks.go (ports,
-// leases, processes, file) and doctor_place.go (kernel, rights, service manager,
-// limits). It does not check the file itself: it tells what the full check after
-// the start has found.
+// Doctor gathers facts about hive's own tables and has package hive/doctor check them,
+// together with those of the machine, which that package gathers itself. It does not
+// check the file: it tells what the full check after the start has found (examine).
 //
 // # Logs
 //
-// A worker appends to its log itself, so it needs no pipe and notices nothing when
-// hive dies. Every few seconds the sizes of live workers' logs are looked at, and
-// the head of one that is too large is moved to a rotated file (logs.rotate). The
-// file stays the same, being a proof of membership. Where the file system can take
-// blocks out of the head of a file nothing is lost; else the log is copied and cut,
-// and what is written between the last read and the cut is lost.
-//
-// A place in a log is a number of bytes that does not change when it is rotated.
-// Bytes are copied without holding anybody up; places change under a lock, in one
-// step with the files. A LogReader asks under that lock where its place is now. So
-// it reads everything once and in order, in this hive; what the log was before it
-// was started is found again by the names of the files.
-//
-// A worker of another user owns its log: it can cut it, stretch it to terabytes by a
-// hole, and set room aside, at any time, but not replace it, the directory being
-// hive's. So every read has a context and a bound, holes are passed over
-// (lseek(2), SEEK_DATA) and never copied, and a rotated file is hive's own.
-//
-// The audit bounds the logs of dead workers, but for those of quarantined ports,
-// and removes logs without a record.
+// A worker appends to its log itself. Rotating, reading and pruning are package logs',
+// which hive tells what workers there are. The audit prunes; the logs of quarantined
+// ports stay, and those of workers that may be another hive's are left as they are.
 //
 // # Reload
 //
@@ -227,10 +208,6 @@
 //   - An interrupted stop may be carried out all the same: of a worker that could
 //     not be judged, once it can be.
 //   - Processes without a record are reported and, by default, left alone.
-//   - A hive that is killed between the two last steps of a rotation leaves a piece
-//     in two files. The next start removes one, unless the log was larger than
-//     twice Logs.MaxSize and had to be copied.
-//   - A rotated file may begin and end in the middle of a line.
 //   - Descendants that a worker's process orphans come to hive only if the program
 //     made a proc.Reaper, as cmd/hive does.
 //   - The daemon runs on Linux only; elsewhere the package compiles.

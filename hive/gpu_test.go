@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	testprogram "rbeehive/test/program"
 )
 
@@ -32,7 +32,7 @@ exit 0
 	devices, err := r.h.Devices(t.Context())
 	require.NoError(t, err)
 	require.Len(t, devices, 2)
-	require.Equal(t, machine.Device{ID: "GPU-0", Name: "NVIDIA GeForce RTX 3090", Kind: machine.GPU, MemoryMiB: 24576, ComputeCapability: "8.6"}, devices[0])
+	require.Equal(t, hardware.Device{ID: "GPU-0", Name: "NVIDIA GeForce RTX 3090", Kind: hardware.GPU, MemoryMiB: 24576, ComputeCapability: "8.6"}, devices[0])
 
 	w, idle := r.spawn("cpu", map[string]any{"model": "m"}), r.spawn("cpu", map[string]any{"model": "m"})
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "apps"), fmt.Appendf(nil, "GPU-5f1c, %d, 9216\nGPU-5f1c, 1, 5\n", w.PID), 0o600))

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 )
 
 // A worker that does not listen on its port is looked for on others. Where it
@@ -40,7 +40,7 @@ func TestTheWorkerIsNotLookedForAtAStrangers(t *testing.T) {
 	t.Cleanup(func() { _ = stranger.Close(); <-done })
 
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "lost"})
-	require.Equal(t, hive.CodeNotReady, job.Error.Code, job.Error.Message)
+	require.Equal(t, errdefs.CodeNotReady, job.Error.Code, job.Error.Message)
 	require.Zero(t, asked.Load(), "the stranger was asked")
 }
 
@@ -73,5 +73,5 @@ func TestOtherPortsThatSayNothingDoNotStopTheClock(t *testing.T) {
 	job, err = r.h.WaitJob(ctx, job.JobID)
 	require.NoError(t, err)
 	require.NotNil(t, job.Error, "it is waited for without end")
-	require.Equal(t, hive.CodeNotReady, job.Error.Code, job.Error.Message)
+	require.Equal(t, errdefs.CodeNotReady, job.Error.Code, job.Error.Message)
 }

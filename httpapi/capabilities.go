@@ -5,19 +5,19 @@ import (
 	"net/http"
 
 	"rbeehive/hive/access"
-	"rbeehive/hive/machine"
+	"rbeehive/hive/hardware"
 	"rbeehive/httpapi/wire"
 )
 
-// capabilities are the devices of this machine. A queen that asks says where she is,
-// which is how a hive that was not told learns of her.
+// capabilities are the devices of this machine. A queen that asks may give its URL, which
+// introduces it to a hive that has none configured.
 func (s *Server) capabilities(w http.ResponseWriter, r *http.Request, queenURL *string) error {
 	if err := s.meetQueen(r, orZero(queenURL)); err != nil {
 		return err
 	}
 	devices, err := s.hive.Load().Devices(r.Context())
 	if err != nil {
-		return fmt.Errorf("look at the devices: %w", err)
+		return fmt.Errorf("read the devices: %w", err)
 	}
 	shape := wire.Capabilities{Devices: []wire.Device{}}
 	for _, d := range devices {
@@ -26,15 +26,15 @@ func (s *Server) capabilities(w http.ResponseWriter, r *http.Request, queenURL *
 	return writeJSON(w, http.StatusOK, shape)
 }
 
-func deviceShape(d machine.Device) wire.Device {
+func deviceShape(d hardware.Device) wire.Device {
 	return wire.Device{
 		ID: d.ID, Name: d.Name, DeviceType: string(d.Kind), VRAMGB: d.MemoryMiB / 1024, ComputeCapability: orNull(d.ComputeCapability),
 	}
 }
 
-// meetQueen takes up a queen's URL. It makes hive send a POST there, so it is for
-// admins although the method is GET, and counts as a write: a web page must not name
-// one. What others say is passed over, so that a queen still gets its answer.
+// meetQueen accepts a queen's URL. It makes hive send a POST there, so it is for admins
+// although the method is GET, and counts as a write: a web page must not name one. From
+// others it is ignored, so that a queen still gets its answer.
 func (s *Server) meetQueen(r *http.Request, queenURL string) error {
 	if queenURL == "" {
 		return nil
@@ -42,7 +42,7 @@ func (s *Server) meetQueen(r *http.Request, queenURL string) error {
 	who := callerOf(r)
 	if !who.Rights.May(access.Admin) {
 		s.opts.Log.WithFields(map[string]any{"remote": remote(r), "caller": who.String(), "queen_url": clipped(queenURL)}).
-			Warn("a queen has introduced itself and is passed over: the caller is no admin; give the queen an admin token, or set queen_url")
+			Warn("ignored a queen that introduced itself: the caller is no admin; give the queen an admin token, or set queen_url")
 		return nil
 	}
 	if who.Token == "" {

@@ -14,14 +14,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/tokens"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 )
 
-// queen is a small queen: she hears of a hive and listens to its telemetry, as
-// rbee's does. The first word is answered by a 500, so that hive has to say it again.
+// queen is a small queen: it hears of a hive and listens to its telemetry, as rbee's
+// does. The first announcement is answered by a 500, so that hive has to repeat it.
 type queen struct {
 	url   string
 	beats chan string
@@ -94,8 +94,8 @@ func TestCapabilities(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-// The whole of it: she asks what the hive has, is told that it is there (the second
-// time she takes it), and listens.
+// The whole of it: the queen asks what the hive has, is told of it (it accepts the second
+// announcement), and listens.
 func TestAQueenComes(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	r.spawn("cpu")
@@ -139,7 +139,7 @@ func TestWhoMayNameAQueen(t *testing.T) {
 		return w.Code
 	}
 	require.Equal(t, http.StatusUnauthorized, ask(""))
-	_, reader, err := r.hive.AddToken(t.Context(), access.Hive(), hive.NewToken{Name: "queen", Rights: access.Rights{Level: access.Read}})
+	_, reader, err := r.hive.Tokens().Add(t.Context(), access.Hive(), tokens.Request{Name: "queen", Rights: access.Rights{Level: access.Read}})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, ask(reader))
 	require.Contains(t, logged(), "passed over")

@@ -125,7 +125,7 @@ func jobCodes(t *testing.T) (codes []string) {
 
 func TestEveryJobCode(t *testing.T) {
 	var listed, provoked []string
-	for _, row := range documented(t, "### Why a job failed") {
+	for _, row := range documented(t, "## Why a job failed") {
 		listed = append(listed, row[0])
 	}
 	for code := range failedJobs {
@@ -133,7 +133,7 @@ func TestEveryJobCode(t *testing.T) {
 	}
 	slices.Sort(listed)
 	slices.Sort(provoked)
-	require.Equal(t, jobCodes(t), listed, "docs/http.md has other codes than hive/errors.go")
+	require.Equal(t, jobCodes(t), listed, "docs/http-reference.md has other codes than hive/errors.go")
 	require.Equal(t, listed, provoked, "a code that no job fails with")
 
 	for code, f := range failedJobs {

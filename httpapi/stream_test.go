@@ -90,6 +90,7 @@ func TestStreamOfALoadingWorkerEndsPolitely(t *testing.T) {
 	// The stream outlives the limits of an ordinary request.
 	r := newRig(t, rigOptions{streamWait: 2 * time.Second, limit: time.Second}, entry(t, "never", "--unhealthy"))
 	sub := r.submit(`{"operation":"worker_spawn","worker":"never"}`)
+	r.awaitWorker("never", "loading")
 	v := r.keeper(sub.JobID)
 	require.NoError(t, v.err)
 	require.Equal(t, 1, v.complete)

@@ -49,7 +49,7 @@ func (d *daemon) warnOfCallers() {
 	}
 }
 
-// warnOfQueen is for a queen who would be told an address that she cannot reach.
+// warnOfQueen warns when the queen would be told an address that it cannot reach.
 func (d *daemon) warnOfQueen(queenURL string) {
 	if why := hive.Unreachable(queenURL, d.url); why != "" {
 		d.log.WithFields(logrus.Fields{"queen_url": queenURL, "hive_url": d.url}).Warn(why)

@@ -56,9 +56,9 @@ func (d *daemon) start(ctx context.Context) (reason, error) {
 
 func (d *daemon) open(ctx context.Context) error {
 	h, err := hive.Open(ctx, hive.Config{
-		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, QueenURL: d.cfg.QueenURL,
-		APIPorts: tcpPorts(d.listeners.all()), Ports: d.cfg.Ports, Jobs: d.cfg.Jobs, Catalog: d.catalog, ReloadTypes: d.reloadTypes, Shutdown: d.cfg.Shutdown,
-		StartParallel: d.cfg.StartParallel, WorkersKeep: d.cfg.WorkersKeep, AuditInterval: d.cfg.AuditInterval, Orphans: d.cfg.Orphans, Logs: d.cfg.Logs, Backup: d.cfg.Backup, Models: d.cfg.Models, TakeOver: d.cfg.TakeOver, Log: d.log,
+		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, Settings: d.cfg.Settings,
+		APIPorts: tcpPorts(d.listeners.all()), Ports: d.cfg.Ports, Catalog: d.catalog, ReloadTypes: d.reloadTypes, Shutdown: d.cfg.Shutdown,
+		AuditInterval: d.cfg.AuditInterval, Logs: d.cfg.Logs, Models: d.cfg.Models, TakeOver: d.cfg.TakeOver, Log: d.log,
 	})
 	if err != nil {
 		return err

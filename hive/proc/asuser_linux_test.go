@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 // runContext bounds what a stand-in does.
@@ -221,7 +222,7 @@ func TestWorkingDirectoryThatHangs(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
 		if strings.HasPrefix(string(out), "no ") {
-			skip(t, string(out))
+			skip.Because(t, string(out))
 		}
 		require.Regexp(t, `^true run: working directory: .*: the file system does not answer: context deadline exceeded\nfalse <nil>\n$`, string(out))
 	}

@@ -19,6 +19,7 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 	testprogram "rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 // attacker is a user of this machine who has nothing to do with hive or its workers.
@@ -371,7 +372,7 @@ func TestAnEndlessEnvironment(t *testing.T) {
 	_, tree := run(t, spec)
 	pid := stranger(t, func(c *exec.Cmd) { c.Args, c.Env = append(c.Args, file), []string{modeVar + "=endless"} }) // of the worker's user
 	if !awaitOrEnd(t, file, pid) {
-		skip(t, "this kernel does not let a process say where its environment is (CONFIG_CHECKPOINT_RESTORE)")
+		skip.Because(t, "this kernel does not let a process say where its environment is (CONFIG_CHECKPOINT_RESTORE)")
 	}
 	began := time.Now()
 	requireStrangers(t, tree, spec.Secret, map[string]int{"endless": pid})

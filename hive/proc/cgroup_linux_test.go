@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 func TestCgroupRoot(t *testing.T) {
@@ -22,7 +23,7 @@ func TestCgroupRoot(t *testing.T) {
 	root, err := proc.CgroupRoot(state)
 	if err != nil {
 		require.ErrorIs(t, err, proc.ErrNoCgroup)
-		skip(t, err.Error())
+		skip.Because(t, err.Error())
 	}
 	require.Equal(t, "hive-"+state[:12], filepath.Base(root))
 	again, err := proc.CgroupRoot(state)
@@ -99,7 +100,7 @@ func TestStopOfAMainOutsideItsCgroup(t *testing.T) {
 func TestOnlyLeavesAreResolved(t *testing.T) {
 	root, err := proc.CgroupRoot("abcdefabcdef")
 	if err != nil {
-		skip(t, err.Error())
+		skip.Because(t, err.Error())
 	}
 	t.Cleanup(func() { _, _ = proc.PruneCgroups("abcdefabcdef") })
 	leaf := filepath.Join(root, "leaf")

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 // userVar tells the runner as whom to run.
@@ -159,7 +160,7 @@ func TestRunTimeout(t *testing.T) {
 			if !c.grouped {
 				withoutCgroups(t, cmd)
 			} else if _, err := proc.CgroupRoot(cmd.StateID); err != nil {
-				skip(t, err.Error())
+				skip.Because(t, err.Error())
 			}
 			why := errors.New("before_start has taken more than its 1s")
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -212,7 +213,8 @@ func TestRunCancelledEarly(t *testing.T) {
 		_, err := proc.Run(ctx, cmd)
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, before, openFiles(t), "descriptors were left open")
+		// Fewer, if meanwhile the collector has closed one that an earlier test let go of.
+		require.LessOrEqual(t, openFiles(t), before, "descriptors were left open")
 	}
 }
 
@@ -226,7 +228,7 @@ func TestRunEndsWhatIsLeft(t *testing.T) {
 			if !grouped {
 				withoutCgroups(t, cmd)
 			} else if _, err := proc.CgroupRoot(cmd.StateID); err != nil {
-				skip(t, err.Error())
+				skip.Because(t, err.Error())
 			}
 			res, err := proc.Run(t.Context(), cmd)
 			require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 // fuseServer answers for a file system in user space (fuse(4)) with one file, until it
@@ -33,12 +34,10 @@ type fuseServer struct {
 // fuseFile is that file, open for writing.
 func fuseFile(t *testing.T) (*os.File, *fuseServer) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "mounting a file system needs root")
-	}
+	skip.UnlessRoot(t, "mounting a file system needs root")
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		skip(t, "there is no /dev/fuse: "+err.Error())
+		skip.Because(t, "there is no /dev/fuse: "+err.Error())
 	}
 	s := &fuseServer{fd: fd, ended: make(chan struct{})}
 	at := filepath.Join(t.TempDir(), "file")
@@ -64,7 +63,7 @@ func fuseFile(t *testing.T) (*os.File, *fuseServer) {
 	}()
 	if err := <-done; err != nil {
 		_ = unix.Close(fd)
-		skip(t, "mount a file system of one's own: "+err.Error())
+		skip.Because(t, "mount a file system of one's own: "+err.Error())
 	}
 	t.Cleanup(func() {
 		require.NoError(t, f.Close()) // the last one: the server is told

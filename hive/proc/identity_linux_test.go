@@ -14,6 +14,7 @@ import (
 
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 func TestSelfIdentity(t *testing.T) {
@@ -65,7 +66,7 @@ func TestAdoptVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.id.PidfdInode != 0 && id.PidfdInode == 0 {
-				skip(t, "pidfds have no inodes here")
+				skip.Because(t, "pidfds have no inodes here")
 			}
 			got, verdict, err := proc.Adopt(c.id)
 			require.Equal(t, c.want, verdict, "%v", err)
@@ -212,7 +213,7 @@ func TestExitOfAdopted(t *testing.T) {
 	require.Empty(t, exit.Signal)
 	require.NotZero(t, exit.At)
 	if !proc.FindFeatures().ExitInfo {
-		skip(t, "kernel before 6.15: exit codes of adopted processes depend on init")
+		skip.Because(t, "kernel before 6.15: exit codes of adopted processes depend on init")
 	}
 	require.Equal(t, code(77), exit.Code)
 }

@@ -29,7 +29,8 @@ type inheritRule struct {
 // inheritRules is the table, which is only read. The first row that matches a name
 // decides. What matches none goes to a worker of hive's own user, which could read it
 // from hive's own process anyway and may need whatever the shell that started hive had
-// set (a virtual environment), and to no other. docs/configuration.md has the same table.
+// set (a virtual environment), and to no other. docs/configuration-reference.md has the
+// same table.
 var inheritRules = []inheritRule{
 	// hive's own configuration and tokens, the stamps of a hive that runs this one as
 	// a worker, and how systemd talks to hive: a worker that got NOTIFY_SOCKET could

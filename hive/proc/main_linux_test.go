@@ -37,6 +37,11 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
 		panic(err)
 	}
+	if signal.Ignored(syscall.SIGHUP) {
+		// Under nohup all children would inherit that. What is caught they get at its
+		// default (execve(2)), and here it is ignored still.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	goleak.VerifyTestMain(m)
 }
 

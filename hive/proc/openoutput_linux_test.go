@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 // The stdout of somebody else's process may be anything, and opening it anything but
@@ -64,7 +65,7 @@ func TestStartDoesNotWaitForALease(t *testing.T) {
 	require.NoError(t, err)
 	defer f.Close()
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		skip(t, "the file system knows no leases: "+err.Error())
+		skip.Because(t, "the file system knows no leases: "+err.Error())
 	}
 	begun := time.Now()
 	_, err = proc.Start(spec)

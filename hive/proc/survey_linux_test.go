@@ -15,6 +15,7 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 func memberOf(t *testing.T, tree *proc.Tree, pid int) (proc.Member, bool) {
@@ -290,7 +291,7 @@ func TestOwnsByCgroup(t *testing.T) {
 	ours := snap.Listeners(port)
 	require.Len(t, ours, 1)
 	if ours[0].CgroupID == 0 {
-		skip(t, "this kernel does not say in which cgroup a socket was made (before 5.9)")
+		skip.Because(t, "this kernel does not say in which cgroup a socket was made (before 5.9)")
 	}
 	ports, err := tree.ListenPorts(t.Context(), snap)
 	require.NoError(t, err)

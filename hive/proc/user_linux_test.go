@@ -19,6 +19,7 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 	"rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 // startAs is a hive at another place, or that is not root.
@@ -43,9 +44,7 @@ const anotherUser = "54321:54322"
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root can start programs as another user")
-	}
+	skip.UnlessRoot(t, "only root can start programs as another user")
 }
 
 // openDir is a directory in which everybody may write; t.TempDir is below one
@@ -102,7 +101,7 @@ func TestStartAsANamedUser(t *testing.T) {
 	needRoot(t)
 	cred, err := proc.LookUser("nobody")
 	if err != nil {
-		skip(t, err.Error())
+		skip.Because(t, err.Error())
 	}
 	spec := newSpec(t, "")
 	spec.User, spec.Dir = "nobody", "/"

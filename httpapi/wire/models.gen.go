@@ -124,7 +124,7 @@ type Checked struct {
 type Checkup struct {
 	Name string `json:"name"`
 
-	// Status `ok`, `care` or `unknown`.
+	// Status `ok`, `warning` or `unknown`.
 	//
 	// Example: ok
 	Status string `json:"status"`
@@ -167,8 +167,8 @@ type Device struct {
 type Doctor struct {
 	Checks []Checkup `json:"checks"`
 
-	// Care How many of them have the status `care`.
-	Care int `json:"care"`
+	// Warnings How many of them have the status `warning`.
+	Warnings int `json:"warnings"`
 }
 
 // Event The data of one server-sent event.

@@ -17,5 +17,5 @@ func TestCutAndKilled(t *testing.T) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.NoError(t, play(t.Context(), options{hive: hive, size: 64 << 20, cuts: 20, kills: 5, seed: 1}, t.Output()))
+	require.NoError(t, download(t.Context(), options{hive: hive, size: 64 << 20, cuts: 20, kills: 5, seed: 1}, t.Output()))
 }

@@ -166,7 +166,7 @@ func (a *app) dbBackup() *cobra.Command {
 				open := func() (io.ReadCloser, error) { return a.hive.Backup(cmd.Context()) }
 				s, err = db.Receive(cmd.Context(), open, args[0], force, a.env.Now())
 				if errors.Is(err, client.ErrUnreachable) {
-					return &fault{code: exitUnreachable, text: err.Error(), hint: "say where the hive is with --addr, or make the backup from the file with --data-dir"}
+					return &cliError{code: exitUnreachable, text: err.Error(), hint: "say where the hive is with --addr, or make the backup from the file with --data-dir"}
 				}
 			}
 			if err != nil {

@@ -14,18 +14,18 @@ import (
 const (
 	// doctorWidth is for reading: longer lines are harder, also where there is room.
 	doctorWidth = 80
-	// doctorLeast is what remains for a text beside its labels, however narrow
+	// minTextWidth is what remains for a text beside its labels, however narrow
 	// the terminal.
-	doctorLeast = 24
+	minTextWidth = 24
 )
 
 func (a *app) doctor() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine the hive and the machine: what was found, what it means, what to do",
-		Long: "doctor has the hive examine itself and the machine it runs on. Nothing is changed.\n\n" +
-			"Each check is ok, needs care, or is unknown because it cannot be seen. The exit\n" +
-			"code is 1 if anything needs care, else 0. -q prints the names of those checks.",
+		Short: "Check the hive and the machine: what was found, what it means, what to do",
+		Long: "doctor has the hive check itself and the machine it runs on. Nothing is changed.\n\n" +
+			"The status of each check is ok, warning, or unknown if hive cannot see it. The exit\n" +
+			"code is 1 if there are warnings, else 0. -q prints the names of those checks.",
 		Example: "  hivectl doctor\n  hivectl doctor -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -33,13 +33,13 @@ func (a *app) doctor() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cares := caring(reply.Value.Checks)
+			names := warnings(reply.Value.Checks)
 			err = a.print(view{
 				raw:   reply.Raw,
-				ids:   cares,
+				ids:   names,
 				table: func(w io.Writer) error { return writeLines(w, a.doctorLines(reply.Value.Checks)) },
 			})
-			if err != nil || len(cares) == 0 {
+			if err != nil || len(names) == 0 {
 				return err
 			}
 			return &reported{exitFailed}
@@ -47,19 +47,11 @@ func (a *app) doctor() *cobra.Command {
 	}
 }
 
-// needCare says how many things need care.
-func needCare(n int) string {
-	if n == 1 {
-		return "1 needs care"
-	}
-	return fmt.Sprintf("%d need care", n)
-}
-
-// caring names the checks that need care.
-func caring(checks []wire.Checkup) []string {
+// warnings names the checks with that status.
+func warnings(checks []wire.Checkup) []string {
 	var names []string
 	for _, c := range checks {
-		if c.Status == "care" {
+		if c.Status == "warning" {
 			names = append(names, clean(c.Name))
 		}
 	}
@@ -77,7 +69,7 @@ func (a *app) doctorLines(checks []wire.Checkup) []string {
 	if a.env.Width > 0 {
 		width = min(width, a.env.Width)
 	}
-	width = max(width-status-name-4, doctorLeast)
+	width = max(width-status-name-4, minTextWidth)
 	var lines []string
 	add := func(paint func(string) string, first, second, text string) {
 		for _, part := range wrap(clean(text), width) {
@@ -96,18 +88,18 @@ func (a *app) doctorLines(checks []wire.Checkup) []string {
 			add(asItIs, "", "do", *c.Do)
 		}
 	}
-	return append(lines, "", doctorSum(len(checks), counts["care"], counts["unknown"]))
+	return append(lines, "", doctorSum(len(checks), counts["warning"], counts["unknown"]))
 }
 
-func doctorSum(all, care, unknown int) string {
+func doctorSum(all, warnings, unknown int) string {
 	text := fmt.Sprintf("%d checks: ", all)
-	switch care {
+	switch warnings {
 	case 0:
-		text += "nothing needs care"
+		text += "no warnings"
 	case 1:
-		text += "1 needs care"
+		text += "1 warning"
 	default:
-		text += needCare(care)
+		text += fmt.Sprintf("%d warnings", warnings)
 	}
 	if unknown > 0 {
 		text += fmt.Sprintf(", %d unknown", unknown)
@@ -117,7 +109,7 @@ func doctorSum(all, care, unknown int) string {
 
 // condition is the colour of a check's status.
 func (a *app) condition(status string) func(string) string {
-	colour := map[string]string{"ok": green, "care": red, "unknown": yellow}[status]
+	colour := map[string]string{"ok": green, "warning": red, "unknown": yellow}[status]
 	return func(s string) string { return a.paint(colour, s) }
 }
 

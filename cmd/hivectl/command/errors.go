@@ -21,20 +21,20 @@ const (
 	exitUnreachable = 4
 )
 
-// fault is an error with its exit code and, if there is something to do, a hint.
-type fault struct {
+// cliError is an error with its exit code and, if there is something to do, a hint.
+type cliError struct {
 	code int
 	text string
 	hint string
 }
 
-func (f *fault) Error() string { return f.text }
+func (f *cliError) Error() string { return f.text }
 
-func usage(text, hint string) error { return &fault{code: exitUsage, text: text, hint: hint} }
+func usage(text, hint string) error { return &cliError{code: exitUsage, text: text, hint: hint} }
 
-func failed(text, hint string) error { return &fault{code: exitFailed, text: text, hint: hint} }
+func failed(text, hint string) error { return &cliError{code: exitFailed, text: text, hint: hint} }
 
-func notFound(text, hint string) error { return &fault{code: exitNotFound, text: text, hint: hint} }
+func notFound(text, hint string) error { return &cliError{code: exitNotFound, text: text, hint: hint} }
 
 // reported is a failure whose details are on Stderr already.
 type reported struct{ code int }
@@ -47,10 +47,10 @@ func (a *app) report(err error) int {
 	if errors.As(err, &done) {
 		return done.code
 	}
-	f := judge(err)
+	f := classify(err)
 	hint := f.hint
-	if shut := a.shutSocket(err); shut != "" {
-		hint = "you may not open " + shut + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
+	if denied := a.deniedSocket(err); denied != "" {
+		hint = "you may not open " + denied + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
 	}
 	if hint == "" && f.code == exitUsage && a.command != "" {
 		hint = a.command + " --help"
@@ -62,9 +62,9 @@ func (a *app) report(err error) int {
 	return f.code
 }
 
-// shutSocket is the control socket of a hive that has refused a request over TCP
+// deniedSocket is the control socket of a hive that has refused a request over TCP
 // because this user may not open the socket; empty: that is not so.
-func (a *app) shutSocket(err error) string {
+func (a *app) deniedSocket(err error) string {
 	refused, ok := errors.AsType[*client.Error](err)
 	if !ok || a.hive == nil || refused.Code != "unauthorized" && refused.Code != "forbidden" {
 		return ""
@@ -72,42 +72,42 @@ func (a *app) shutSocket(err error) string {
 	return a.hive.Denied()
 }
 
-// judge finds the exit code and the hint of an error.
-func judge(err error) *fault {
-	var known *fault
+// classify finds the exit code and the hint of an error.
+func classify(err error) *cliError {
+	var known *cliError
 	var refused *client.Error
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.Is(err, context.Canceled):
-		return &fault{code: exitFailed, text: "interrupted"}
+		return &cliError{code: exitFailed, text: "interrupted"}
 	case errors.Is(err, client.ErrAddress):
-		return &fault{code: exitUsage, text: err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR"}
+		return &cliError{code: exitUsage, text: err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return &fault{code: exitUnreachable, text: err.Error(), hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
+		return &cliError{code: exitUnreachable, text: err.Error(), hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return &fault{code: exitUnreachable, text: err.Error(), hint: "what answers there speaks no TLS: try http:// instead of https://"}
+		return &cliError{code: exitUnreachable, text: err.Error(), hint: "what answers there speaks no TLS: try http:// instead of https://"}
 	case errors.Is(err, client.ErrUntrustedListener):
-		return &fault{code: exitUnreachable, text: err.Error(), hint: "find out what that is, and say where the hive is with --addr: its unix socket needs no token, and https:// shows that it is the right one"}
+		return &cliError{code: exitUnreachable, text: err.Error(), hint: "find out what that is, and say where the hive is with --addr: its unix socket needs no token, and https:// shows that it is the right one"}
 	case errors.Is(err, client.ErrProxy):
-		return &fault{code: exitUnreachable, text: err.Error(), hint: "reach hive by https://, or name its host in NO_PROXY"}
+		return &cliError{code: exitUnreachable, text: err.Error(), hint: "reach hive by https://, or name its host in NO_PROXY"}
 	case errors.Is(err, client.ErrUnreachable) && errors.Is(err, fs.ErrPermission):
-		return &fault{code: exitUnreachable, text: err.Error(), hint: "join the group of that socket and log in again (ls -l shows the group), or say where another hive is with --addr"}
+		return &cliError{code: exitUnreachable, text: err.Error(), hint: "join the group of that socket and log in again (ls -l shows the group), or say where another hive is with --addr"}
 	case errors.Is(err, client.ErrUnreachable):
-		return &fault{code: exitUnreachable, text: err.Error(), hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
+		return &cliError{code: exitUnreachable, text: err.Error(), hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
 	case errors.Is(err, client.ErrNotAHive):
-		return &fault{code: exitUnreachable, text: "what answers there is not a hive: " + err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR; a hive with a certificate answers to https:// only"}
+		return &cliError{code: exitUnreachable, text: "what answers there is not a hive: " + err.Error(), hint: "say where the hive is with --addr or HIVE_ADDR; a hive with a certificate answers to https:// only"}
 	case errors.As(err, &refused):
-		return judgeRefusal(refused)
+		return classifyRefusal(refused)
 	}
-	return &fault{code: exitFailed, text: err.Error()}
+	return &cliError{code: exitFailed, text: err.Error()}
 }
 
 // refusalHints say what can be done about a refused request, by the code of the
 // problem+json. The malformed ones have none of their own: the help of the command is.
 var refusalHints = map[string]string{
 	"unknown_worker_type":   "hivectl types list shows what there is",
-	"unknown_operation":     "docs/http.md lists the operations",
+	"unknown_operation":     "docs/http-reference.md lists the operations",
 	"not_found":             "hivectl workers list, leases list and jobs list show what there is",
 	"method_not_allowed":    "this hive is older than hivectl: hivectl status shows its version",
 	"conflict":              "it is not as it was: look at it again, and decide anew",
@@ -125,9 +125,9 @@ var refusalHints = map[string]string{
 	"disk_full":             jobHints["disk_full"],
 }
 
-// judgeRefusal maps the codes of problem+json.
-func judgeRefusal(e *client.Error) *fault {
-	f := &fault{code: exitFailed, text: e.Error(), hint: refusalHints[e.Code]}
+// classifyRefusal maps the codes of problem+json.
+func classifyRefusal(e *client.Error) *cliError {
+	f := &cliError{code: exitFailed, text: e.Error(), hint: refusalHints[e.Code]}
 	switch e.Code {
 	case "bad_request", "unknown_field", "unknown_operation", "too_large":
 		f.code = exitUsage
@@ -146,28 +146,28 @@ func judgeRefusal(e *client.Error) *fault {
 // outages says once per outage that the hive is away or recovering, however
 // many requests notice it. Safe for concurrent use.
 type outages struct {
-	mu   sync.Mutex
-	told bool
+	mu      sync.Mutex
+	noticed bool
 }
 
 // first reports whether this outage has not been told about yet.
 func (o *outages) first() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	told := o.told
-	o.told = true
-	return !told
+	noticed := o.noticed
+	o.noticed = true
+	return !noticed
 }
 
-// over makes the next outage worth a line again.
-func (o *outages) over() {
+// reset makes the next outage worth a line again.
+func (o *outages) reset() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.told = false
+	o.noticed = false
 }
 
-// tellWait tells about an outage.
-func (a *app) tellWait(err error) {
+// noticeWait tells about an outage.
+func (a *app) noticeWait(err error) {
 	if !a.outages.first() {
 		return
 	}

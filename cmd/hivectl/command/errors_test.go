@@ -26,7 +26,7 @@ func TestExitCodes(t *testing.T) {
 		fmt.Errorf("%w: x", client.ErrNotAHive):        4,
 		&client.Error{Status: 502}:                     4,
 	} {
-		code, _ := command.Judge(err)
+		code, _ := command.Classify(err)
 		require.Equal(t, want, code, "%v", err)
 	}
 	for code, want := range map[string]int{
@@ -34,10 +34,10 @@ func TestExitCodes(t *testing.T) {
 		"not_found": 3, "unknown_worker_type": 3, "shutting_down": 4,
 		"recovering": 1, "conflict": 1, "queue_full": 1, "unauthorized": 1, "internal": 1, "disk_full": 1, "new_code": 1,
 	} {
-		got, _ := command.Judge(fmt.Errorf("wrapped: %w", &client.Error{Code: code, Status: 400, RequestID: "req-7"}))
+		got, _ := command.Classify(fmt.Errorf("wrapped: %w", &client.Error{Code: code, Status: 400, RequestID: "req-7"}))
 		require.Equal(t, want, got, code)
 	}
-	_, hint := command.Judge(&client.Error{Code: "internal", RequestID: "req-7"})
+	_, hint := command.Classify(&client.Error{Code: "internal", RequestID: "req-7"})
 	require.Contains(t, hint, "req-7")
 }
 

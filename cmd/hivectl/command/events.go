@@ -30,7 +30,7 @@ func (a *app) events() *cobra.Command {
 			if _, err := a.hive.Hive(cmd.Context()); err != nil {
 				return err
 			}
-			o.OnWait = a.tellWait
+			o.OnWait = a.noticeWait
 			return a.followAll(cmd.Context(), o)
 		},
 	}
@@ -43,7 +43,7 @@ func (a *app) events() *cobra.Command {
 func (a *app) followAll(ctx context.Context, o client.FollowAllOptions) error {
 	for e, err := range a.hive.FollowAll(ctx, o) {
 		if err == nil {
-			a.outages.over()
+			a.outages.reset()
 			err = a.printFeed(e)
 		}
 		if errors.Is(err, context.Canceled) {

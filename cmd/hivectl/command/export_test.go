@@ -16,9 +16,9 @@ func ShellWords(words []string) string { return shellWords(words) }
 // YAMLOf is yamlOf.
 func YAMLOf(raw json.RawMessage) ([]byte, error) { return yamlOf(raw) }
 
-// Judge returns the exit code and the hint of an error.
-func Judge(err error) (code int, hint string) {
-	f := judge(err)
+// Classify returns the exit code and the hint of an error.
+func Classify(err error) (code int, hint string) {
+	f := classify(err)
 	return f.code, f.hint
 }
 

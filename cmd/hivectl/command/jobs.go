@@ -188,8 +188,8 @@ func (a *app) watch(cmd *cobra.Command, id string) (client.Reply[wire.Job], erro
 		return a.await(cmd.Context(), id, a.env.Stdout)
 	}
 	var printErr error
-	job, err := a.hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
-		a.outages.over()
+	job, err := a.hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
+		a.outages.reset()
 		if printErr == nil && !a.quiet {
 			printErr = a.printEvent(e.Raw)
 		}

@@ -228,8 +228,8 @@ func (a *app) pull(ctx context.Context, model string) (client.Reply[wire.Job], e
 		return none, err
 	}
 	bar := &pullBar{w: a.stderr.raw(), width: a.env.Width}
-	job, err := a.hive.WaitJob(ctx, submitted.Value.JobID, client.FollowOptions{OnWait: a.tellWait}, func(e client.Reply[wire.Event]) {
-		a.outages.over()
+	job, err := a.hive.WaitJob(ctx, submitted.Value.JobID, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
+		a.outages.reset()
 		bar.show(e.Value)
 	})
 	bar.end()

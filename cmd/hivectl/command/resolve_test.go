@@ -42,7 +42,7 @@ func TestPick(t *testing.T) {
 	for ref, code := range map[string]int{"cpu": 2, "alp": 2, "": 2, "beta": 3, "pu-8080": 3} {
 		_, err := command.Pick(list, ref)
 		require.Error(t, err, ref)
-		got, _ := command.Judge(err)
+		got, _ := command.Classify(err)
 		require.Equal(t, code, got, ref)
 	}
 	_, err := command.Pick(list, "cpu")

@@ -173,7 +173,7 @@ func (a *app) start(cmd *cobra.Command) error {
 	var err error
 	a.hive, err = a.connect(client.Options{
 		RecoveryWait: recoveryWait,
-		OnRecovering: func(e *client.Error) { a.tellWait(e) },
+		OnRecovering: func(e *client.Error) { a.noticeWait(e) },
 	})
 	return err
 }

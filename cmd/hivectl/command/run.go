@@ -57,7 +57,7 @@ func (a *app) runOnPort() *cobra.Command {
 func (a *app) runProgram(ctx context.Context, req wire.AcquireLease, args []string) error {
 	program, err := proc.LookPath(args[0], "")
 	if err != nil {
-		return &fault{code: exitNoProgram, text: err.Error(), hint: "name a program that is in PATH, or give its path"}
+		return &cliError{code: exitNoProgram, text: err.Error(), hint: "name a program that is in PATH, or give its path"}
 	}
 	if req.Owner == "" {
 		req.Owner = clean(filepath.Base(args[0])) // hive takes nothing else
@@ -145,7 +145,7 @@ func (a *app) giveBack(lease wire.Lease) {
 
 // runFault is why the program does not run, with the exit code that says so.
 func runFault(err error) error {
-	f := *judge(err)
+	f := *classify(err)
 	var exec *proc.ExecError
 	if f.code = exitRunFailed; errors.As(err, &exec) {
 		f.code = exitNotExecutable

@@ -19,15 +19,15 @@ import (
 func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show on one screen what runs, what is wrong, and what to do; exit code 1 if anything is",
-		Long: "status shows what runs, and what needs care: workers that are unhealthy, in backoff,\n" +
+		Short: "Show what runs, what is wrong and what to do, on one screen",
+		Long: "status shows what runs, and lists the issues: workers that are unhealthy, in backoff,\n" +
 			"failed or unverified; leases that are quarantined or unverified; what the last audit\n" +
-			"has found; and the points of hivectl doctor. Each comes with what to do next.\n\n" +
-			"A failed worker needs no care any more once another one has its name or its port. The\n" +
-			"exit code is 0 if nothing needs care, else 1. With -o json it is the answer of\n" +
-			"/v1/hive with workers (numbers by state), ports (the answer of /v1/ports) and care\n" +
-			"(a list of {kind, subject, message, do}) added.\n\n" +
-			"-q prints the id of the hive and looks at nothing else: the exit code is 0 if it serves.",
+			"found; and the warnings of hivectl doctor. Each comes with what to do next.\n\n" +
+			"A failed worker is no issue any more once another one has its name or its port. The\n" +
+			"exit code is 0 if there are no issues, else 1. With -o json it is the response of\n" +
+			"/v1/hive with workers (numbers by state), ports (the response of /v1/ports) and\n" +
+			"issues (a list of {kind, subject, message, do}) added.\n\n" +
+			"-q prints the id of the hive and checks nothing else: the exit code is 0 if it serves.",
 		Example: "  hivectl status\n  hivectl status -o json\n  hivectl status -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,16 +38,16 @@ func (a *app) status() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cares := s.cares()
-			raw, err := s.raw(cares)
+			issues := s.issues()
+			raw, err := s.raw(issues)
 			if err != nil {
 				return err
 			}
 			err = a.print(view{
 				raw:   raw,
-				table: func(w io.Writer) error { return writeLines(w, a.statusLines(s, cares)) },
+				table: func(w io.Writer) error { return writeLines(w, a.statusLines(s, issues)) },
 			})
-			if err != nil || len(cares) == 0 {
+			if err != nil || len(issues) == 0 {
 				return err
 			}
 			return &reported{exitFailed}
@@ -65,7 +65,7 @@ func (a *app) statusQuiet(ctx context.Context) error {
 	return a.print(view{ids: []string{hive.Value.HiveID}})
 }
 
-// survey is all that status looks at.
+// survey is all that status reads.
 type survey struct {
 	hive    client.Reply[wire.Hive]
 	workers client.Reply[wire.Workers]
@@ -75,8 +75,8 @@ type survey struct {
 	doctor  client.Reply[wire.Doctor]
 }
 
-// survey asks for everything side by side: doctor takes a moment. The hive itself
-// goes first, so that one which is away or recovers is told about once.
+// survey requests everything in parallel: doctor takes a moment. The hive itself goes
+// first, so that one that is away or recovering is reported once.
 func (a *app) survey(ctx context.Context) (*survey, error) {
 	var s survey
 	var err error
@@ -96,30 +96,30 @@ func (a *app) survey(ctx context.Context) (*survey, error) {
 }
 
 // raw is the answer of /v1/hive, as it was sent, with what status adds to it.
-func (s *survey) raw(cares []careFor) (json.RawMessage, error) {
+func (s *survey) raw(issues []issue) (json.RawMessage, error) {
 	counts := map[string]int{}
 	for _, w := range s.workers.Value.Workers {
 		counts[w.State]++
 	}
-	if cares == nil {
-		cares = []careFor{}
+	if issues == nil {
+		issues = []issue{}
 	}
 	added, err := json.Marshal(struct {
 		Workers map[string]int  `json:"workers"`
 		Ports   json.RawMessage `json:"ports"`
-		Care    []careFor       `json:"care"`
-	}{counts, s.ports.Raw, cares})
+		Issues  []issue         `json:"issues"`
+	}{counts, s.ports.Raw, issues})
 	if err != nil {
 		return nil, fmt.Errorf("encode the status: %w", err)
 	}
 	return slices.Concat(bytes.TrimSuffix(s.hive.Raw, []byte("}")), []byte(","), added[1:]), nil
 }
 
-// caresShown bounds how many of a kind are shown to a person: it is one screen.
-const caresShown = 6
+// maxIssuesShown is how many of a kind are shown to a person: it is one screen.
+const maxIssuesShown = 6
 
-// statusLines writes the numbers, and below them what needs care and what to do.
-func (a *app) statusLines(s *survey, cares []careFor) []string {
+// statusLines writes the numbers, and below them the issues and what to do.
+func (a *app) statusLines(s *survey, issues []issue) []string {
 	h := s.hive.Value
 	var lines []string
 	for _, f := range [][2]string{
@@ -132,25 +132,32 @@ func (a *app) statusLines(s *survey, cares []careFor) []string {
 	} {
 		lines = append(lines, a.labelled(asItIs, f[0], f[1])...)
 	}
-	if len(cares) == 0 {
-		return append(lines, a.labelled(a.condition("ok"), "care", "nothing needs care")...)
+	if len(issues) == 0 {
+		return append(lines, a.labelled(a.condition("ok"), "issues", "none")...)
 	}
-	lines = append(lines, "", needCare(len(cares)))
+	lines = append(lines, "", issueCount(len(issues)))
 	shown := map[string]int{}
-	for _, c := range cares {
-		if shown[c.Kind]++; shown[c.Kind] > caresShown {
+	for _, c := range issues {
+		if shown[c.Kind]++; shown[c.Kind] > maxIssuesShown {
 			continue
 		}
-		lines = append(lines, a.labelled(a.condition("care"), c.Kind, c.Subject+": "+c.Message)...)
+		lines = append(lines, a.labelled(a.condition("warning"), c.Kind, c.Subject+": "+c.Message)...)
 		lines = append(lines, a.labelled(asItIs, "  do", c.Do)...)
 	}
-	for _, k := range careKinds {
-		if more := shown[k.name] - caresShown; more > 0 {
-			lines = append(lines, a.labelled(a.condition("care"), k.name, fmt.Sprintf("%d more", more))...)
+	for _, k := range issueKinds {
+		if more := shown[k.name] - maxIssuesShown; more > 0 {
+			lines = append(lines, a.labelled(a.condition("warning"), k.name, fmt.Sprintf("%d more", more))...)
 			lines = append(lines, a.labelled(asItIs, "  do", k.all)...)
 		}
 	}
 	return lines
+}
+
+func issueCount(n int) string {
+	if n == 1 {
+		return "1 issue"
+	}
+	return fmt.Sprintf("%d issues", n)
 }
 
 // labelled is a text beside its label, wrapped where a terminal is narrower.
@@ -158,7 +165,7 @@ func (a *app) labelled(paint func(string) string, label, text string) []string {
 	const left = len("recovery") + gap
 	width := len(text)
 	if a.env.Width > 0 {
-		width = max(a.env.Width-left, doctorLeast)
+		width = max(a.env.Width-left, minTextWidth)
 	}
 	var lines []string
 	for _, part := range wrap(clean(text), width) {

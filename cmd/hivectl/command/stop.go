@@ -117,7 +117,7 @@ func (a *app) summary(names []string, results []stopped, did string) error {
 	case len(names) == 1:
 		return failures[0]
 	}
-	return &fault{code: judge(failures[0]).code, text: fmt.Sprintf("%d of %d workers were not %s", len(failures), len(names), did)}
+	return &cliError{code: classify(failures[0]).code, text: fmt.Sprintf("%d of %d workers were not %s", len(failures), len(names), did)}
 }
 
 // reportOne prints the failure of one worker among many.

@@ -66,7 +66,7 @@ func TestNothingHiddenReachesTheTerminal(t *testing.T) {
 	for route, body := range map[string]string{
 		"GET /v1/hive": hiveJSON, "GET /v1/ports": portsJSON, "GET /v1/leases": `{"leases":[` + lease + `],"next":""}`, "GET /v1/leases/8080": lease,
 		"GET /v1/workers": `{"workers":[` + because(worker("w-1", "web", "failed", 8080), "why") + `],"next":""}`, "POST /v1/audit": findings, "GET /v1/audit": findings,
-		"GET /v1/doctor": `{"checks":[` + okJSON + `,` + careJSON + `],"care":1}`, "GET /v1/types": typesJSON, "GET /v1/types/chat": typeJSON,
+		"GET /v1/doctor": `{"checks":[` + okJSON + `,` + warningJSON + `],"warnings":1}`, "GET /v1/types": typesJSON, "GET /v1/types/chat": typeJSON,
 		"GET /v1/jobs": `{"jobs":[` + job + `],"next":"job-1"}`, "GET /v1/jobs/job-1": job, "POST /v1/reload": planJSON,
 	} {
 		routes[route] = answer(foul(t, body))

@@ -108,7 +108,7 @@ func (a *app) explain(ctx context.Context, name string, q client.TypeQuery) erro
 			table: func(w io.Writer) error { return a.writeFields(w, a.explainFields(t)) },
 		})
 	}
-	why := &fault{code: exitFailed, text: clean(t.Name + ": " + *t.NoCommand)}
+	why := &cliError{code: exitFailed, text: clean(t.Name + ": " + *t.NoCommand)}
 	if t.NeedsModel && t.Model == nil && q.Model == "" {
 		why.code, why.hint = exitUsage, "give one with --model"
 	}

@@ -51,12 +51,12 @@ func (a *app) watchList(ctx context.Context, l listing, fetch func(context.Conte
 			next, err := fetch(ctx)
 			switch {
 			case err == nil:
-				a.outages.over()
+				a.outages.reset()
 				l, away = next, false
 			case ctx.Err() != nil:
 				return nil
 			case client.Away(err):
-				a.tellWait(err) // a line below the table, until the next one is drawn
+				a.noticeWait(err) // a line below the table, until the next one is drawn
 				soiled()
 			default:
 				return err

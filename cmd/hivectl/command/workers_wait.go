@@ -98,14 +98,14 @@ func (a *app) waitFor(ctx context.Context, worker wire.Worker, goal string, time
 		reply, err := a.hive.Worker(ctx, worker.WorkerID)
 		switch {
 		case err == nil:
-			a.outages.over()
+			a.outages.reset()
 			state = reply.Value.State
 			if done, err := reached(reply.Value, goal); done || err != nil {
 				return reply, err
 			}
 		case ctx.Err() != nil:
 		case client.Away(err):
-			a.tellWait(err)
+			a.noticeWait(err)
 		default:
 			return reply, err
 		}

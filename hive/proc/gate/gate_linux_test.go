@@ -14,17 +14,10 @@ import (
 	"go.uber.org/goleak"
 
 	"rbeehive/hive/proc/gate"
+	"rbeehive/test/skip"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
-}
 
 // pass runs binary as the gate, writes opener to it and returns what gate and program
 // wrote, the report and the exit code.
@@ -61,7 +54,7 @@ func pass(t *testing.T, binary, opener string, env []string, argv ...string) (ou
 func TestNothingHeavyStartsBeforeTheGate(t *testing.T) {
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		skip(t, "no go command to build cmd/hive with")
+		skip.Because(t, "no go command to build cmd/hive with")
 	}
 	binary := filepath.Join(t.TempDir(), "hive")
 	build := exec.Command(goTool, "build", "-o", binary, "rbeehive/cmd/hive")
@@ -129,9 +122,7 @@ func TestOpeningBytes(t *testing.T) {
 // A hive that is not root gets CAP_SYS_PTRACE from its unit; a worker must not.
 // Another ambient capability (here CAP_NET_BIND_SERVICE) is for the workers.
 func TestWorkersDoNotInheritPtrace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can give a process ambient capabilities")
-	}
+	skip.UnlessRoot(t, "only root can give a process ambient capabilities")
 	const bind, ptrace = 10, 19
 	waitR, waitW, err := os.Pipe()
 	require.NoError(t, err)

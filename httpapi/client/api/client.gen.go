@@ -184,7 +184,7 @@ type ClientInterface interface {
 	//
 	// An event `heartbeat` without `id` about every second: there is nothing to resume. A
 	// client that is slow loses the oldest and stays connected. Workers are in it while they
-	// are ready, because a queen sends requests to those that she finds here. Nothing is
+	// are ready, because a queen sends requests to those that it finds here. Nothing is
 	// measured while nobody listens, so all rates are since the heartbeat before, and 0 in the
 	// first of a process.
 	//
@@ -642,7 +642,7 @@ func (c *Client) FollowHive(ctx context.Context, params *FollowHiveParams, reqEd
 //
 // An event `heartbeat` without `id` about every second: there is nothing to resume. A
 // client that is slow loses the oldest and stays connected. Workers are in it while they
-// are ready, because a queen sends requests to those that she finds here. Nothing is
+// are ready, because a queen sends requests to those that it finds here. Nothing is
 // measured while nobody listens, so all rates are since the heartbeat before, and 0 in the
 // first of a process.
 //
