@@ -76,9 +76,9 @@ func requireStranger(t *testing.T, tree *proc.Tree, secret store.Secret, name st
 		m, ok := memberOf(t, &rest, pid)
 		require.False(t, ok, "%s: it is a member by its %s", name, m.Proof)
 	}
-	strays, err := proc.Sweep(t.Context(), tree.StateID, secret, []uint32{tree.UID})
+	orphans, err := proc.Sweep(t.Context(), tree.StateID, secret, []uint32{tree.UID})
 	require.NoError(t, err)
-	for _, s := range strays {
+	for _, s := range orphans {
 		require.False(t, s.PID == pid && (!s.Unproven || s.UID == tree.UID), "%s: it is an orphan: %+v", name, s)
 	}
 	logs := filepath.Dir(tree.Log)
@@ -273,9 +273,9 @@ func TestForgedCgroup(t *testing.T) {
 	require.Contains(t, string(path), "/cpu-8080-abcdef\n")
 	at := strings.TrimSpace(string(path[strings.Index(string(path), "0::")+3:]))
 
-	strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, nil)
+	orphans, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, nil)
 	require.NoError(t, err)
-	require.Empty(t, strays)
+	require.Empty(t, orphans)
 	found, err := proc.FindLiving(t.Context(), proc.Search{States: []string{spec.StateID}, Owner: uint32(os.Geteuid())})
 	require.NoError(t, err)
 	require.Empty(t, found)

@@ -10,7 +10,7 @@ var children = childSet{pids: make(map[int]int)}
 type childSet struct {
 	// fork is held for reading from before a fork until the child is in pids, and
 	// for writing while the reaper decides: else a child that dies at once would be
-	// taken for an orphan, and its exit code would be lost.
+	// taken for an inherited one, and its exit code would be lost.
 	fork sync.RWMutex
 
 	mu   sync.Mutex

@@ -1,6 +1,6 @@
 // Package proc starts, recognises, follows and ends the operating-system
-// processes of workers, so that a kill -9 of hive at any moment leaves neither an
-// orphan without a record nor a stranger that is taken for a worker.
+// processes of workers, so that a kill -9 of hive at any moment leaves neither a
+// process without a record nor a stranger that is taken for a worker.
 //
 // # Model
 //
@@ -75,7 +75,7 @@
 //     a child of Ask that has not been reaped.
 //   - A process is called Dead only on proof; what cannot be decided is Unknown.
 //   - A process of another user that neither hive nor a worker has started is no
-//     member, no stray, no living worker and no command, whatever it does.
+//     member, no orphan, no living worker and no command, whatever it does.
 //   - An exit code is the kernel's or unknown, never made up.
 //   - A worker with a cgroup is gone as a whole when Tree.Stop returns that nothing is
 //     left.

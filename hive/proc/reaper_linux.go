@@ -25,12 +25,13 @@ type Reaper struct {
 	once sync.Once
 }
 
-// NewReaper sets PR_SET_CHILD_SUBREAPER and reaps orphans from then on; log, which
-// may be nil, is called with the PID of each, from the reaper's goroutine.
+// NewReaper sets PR_SET_CHILD_SUBREAPER and reaps the children that hive inherits from
+// then on; log, which may be nil, is called with the PID of each, from the reaper's
+// goroutine.
 // Children that Start made are left to their watchers, and those in hive's own
 // session (os/exec) to whoever started them: nothing is reaped (WNOWAIT) until it
-// is clear whose a child is. Descendants that are in hive's session and were
-// orphaned are therefore not reaped. There can be one Reaper at a time.
+// is clear whose a child is. Children in hive's session that were inherited are therefore
+// not reaped. There can be one Reaper at a time.
 func NewReaper(log func(pid int)) (*Reaper, error) {
 	if log == nil {
 		log = func(int) {}
@@ -92,8 +93,8 @@ func (r *Reaper) run(sigchld <-chan os.Signal) {
 	}
 }
 
-// reap reaps all orphans. It returns true when a child of somebody else that has ended
-// is still there.
+// reap reaps all inherited children that have ended. It returns true when a child that
+// is not its own to reap has ended and is still there.
 func (r *Reaper) reap() bool {
 	for {
 		pid, ok := r.reapFirst()
@@ -120,7 +121,7 @@ func (r *Reaper) reapFirst() (pid int, ok bool) {
 	if pid == 0 {
 		return 0, false
 	}
-	if !isOrphan(pid) {
+	if !hasNoWaiter(pid) {
 		return 0, true
 	}
 	return pid, reapZombie(pid)
@@ -145,7 +146,7 @@ func (r *Reaper) reapOne(pid int) (reaped, foreign bool) {
 	if endedChild(unix.P_PID, pid) == 0 {
 		return false, false
 	}
-	if !isOrphan(pid) {
+	if !hasNoWaiter(pid) {
 		return false, !children.has(pid)
 	}
 	return reapZombie(pid), false
@@ -166,8 +167,8 @@ func endedChild(idType, id int) int {
 	}
 }
 
-// isOrphan reports a child that nobody in this process waits for.
-func isOrphan(pid int) bool {
+// hasNoWaiter reports a child that nothing in this process waits for: it was inherited.
+func hasNoWaiter(pid int) bool {
 	if children.has(pid) {
 		return false
 	}

@@ -1,7 +1,8 @@
 package proc
 
-// Stray is a process with a mark of this hive on it.
-type Stray struct {
+// Orphan is a process that carries a mark of this hive. It is one only if no record has
+// it, which the caller knows.
+type Orphan struct {
 	PID     int
 	Start   uint64 // clock ticks since boot
 	LeaseID string // from the stamp; empty without one

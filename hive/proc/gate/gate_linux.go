@@ -37,8 +37,8 @@ func run() {
 }
 
 // awaitByte waits for the byte that hive writes and returns it; 0 for anything but
-// exactly one byte. A gate that took end of file for "go" would leave orphans behind when
-// hive is killed.
+// exactly one byte. A gate that took end of file for "go" would run programs without a record
+// when hive is killed.
 func awaitByte() byte {
 	var buf [2]byte // a second byte is a mistake, and is noticed
 	for {
