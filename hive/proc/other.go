@@ -18,7 +18,7 @@ type Gated struct{}
 // Process is a process that is being followed; there is none on this system.
 type Process struct{}
 
-// Reaper reaps orphans; there is none on this system.
+// Reaper reaps inherited children; there is none on this system.
 type Reaper struct{}
 
 // Start returns ErrUnsupported.
@@ -131,7 +131,7 @@ func (t *Tree) Stop(context.Context, store.Stop) ([]Member, error) { return nil,
 func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return nil, ErrUnsupported }
 
 // Sweep returns ErrUnsupported.
-func Sweep(context.Context, string, store.Secret, []uint32) ([]Stray, error) {
+func Sweep(context.Context, string, store.Secret, []uint32) ([]Orphan, error) {
 	return nil, ErrUnsupported
 }
 
@@ -141,8 +141,8 @@ func FindLiving(context.Context, Search) ([]Living, error) { return nil, ErrUnsu
 // OneUser returns false.
 func OneUser(uint32) bool { return false }
 
-// Judge returns Unknown and ErrUnsupported.
-func Judge(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
+// Verify returns Unknown and ErrUnsupported.
+func Verify(store.Identity) (Verdict, error) { return Unknown, ErrUnsupported }
 
 // Run returns ErrUnsupported.
 func Run(context.Context, Command) (Result, error) { return Result{}, ErrUnsupported }

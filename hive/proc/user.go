@@ -37,8 +37,7 @@ func NoNewPrivs(user string, asked *bool) (bool, error) {
 	return c.unprivileged(), err
 }
 
-// unprivileged reports whether what hive starts as this user has fewer rights than
-// hive.
+// unprivileged reports whether a program of this user has fewer rights than hive.
 func (c Credential) unprivileged() bool { return c.Other() && c.UID != 0 }
 
 // LookUser reads a user from the system's user database. name is a user's name;

@@ -71,6 +71,7 @@ func Argv(pid int) []string {
 		return nil
 	}
 	argv := SplitArgv(b)
+	// Relative to a directory that the process may have left since.
 	if exe, err := os.Readlink(path(pid, "exe")); err == nil && !filepath.IsAbs(argv[0]) {
 		argv[0] = strings.TrimSuffix(exe, " (deleted)")
 	}
