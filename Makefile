@@ -16,7 +16,7 @@ ROLLS  ?= 20
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build package run generate test torture contention chaos listeners upgrade fuzz bench knots measure image compose-up compose-down lint fmt clean
+.PHONY: all build package run generate check test torture contention chaos listeners upgrade fuzz bench knots measure image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -47,6 +47,16 @@ generate: ## shapes, router and the client's requests, from httpapi/openapi.yaml
 	@for dir in $(dir $(GENERATED)); do \
 		$(GO) run ./httpapi/internal/prepare <$(CONTRACT) | $(TOOL) oapi-codegen -config $${dir}oapi-codegen.yaml /dev/stdin || exit 1; \
 	done
+
+# Tests that are long by what they test (they wait out a grace of 16 s, or install packages) are
+# left out, and the race detector. What is left mostly waits, so more of it runs at once
+# than there are cores. Tests that build hive and run it would be taken from go's cache when
+# only hive has changed: none are.
+check: ## what to run while working: vet, the tests that are not long, lint; under two minutes
+	@test "$$HIVE_TEST_STRICT" != 1 || { echo "make check leaves tests out; the strict run is make test"; exit 1; }
+	$(GO) vet ./...
+	$(GO) test -short -count=1 -vet=off -p 4 -parallel 4 -timeout 5m ./...
+	$(TOOL) golangci-lint run ./...
 
 test: ## the whole test suite
 ifeq ($(RACE),)

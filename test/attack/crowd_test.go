@@ -108,6 +108,9 @@ func established(conn *net.TCPConn) (yes bool) {
 // Who has no business with hive cannot keep out those who have, whatever he does with
 // all the connections that he can get.
 func TestACrowdWithoutALogin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: asks 80 times against each of the crowds")
+	}
 	for manner, request := range manners() {
 		t.Run("to lock root out "+manner, func(t *testing.T) {
 			s := newSite(t, "")

@@ -31,6 +31,9 @@ func (s *site) stamps(w wire.Worker) []string {
 // Whoever looks like a process of a worker gets what is meant for the worker: hive
 // says that it is ready and gives its address to everybody, and asks it.
 func TestAPortOfAWorkerThatLoads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches six impostors")
+	}
 	for how, args := range map[string][]string{
 		"with its stamps": nil, "as a child, without stamps, of who has them": {"-child"},
 		"with its stamps, on all addresses": {"-host", "0.0.0.0"},
