@@ -53,12 +53,14 @@ func asUser[T any](ctx context.Context, user *Credential, do func() (T, error)) 
 		err   error
 	}
 	var none T
+	// The place is given back by the goroutine, whenever do returns: AsUser may have
+	// returned long before.
 	select {
 	case asUserCalls.places <- struct{}{}:
 	case <-ctx.Done():
 		return none, fmt.Errorf("%w: %w", ErrHangs, context.Cause(ctx))
 	}
-	answered := make(chan answer, 1) // AsUser may have returned by then
+	answered := make(chan answer, 1)
 	go func() {
 		defer func() { <-asUserCalls.places }()
 		var a answer
@@ -149,7 +151,8 @@ func OpenRegular(path string) (*os.File, error) {
 	fail := func(err error) (*os.File, error) { return nil, &os.PathError{Op: "open", Path: path, Err: err} }
 	how := &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, how)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // EPERM: a container's filter that does not know it
+	// EPERM is also what a container's filter says to a call that it does not know.
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		fd, err = unix.Open(path, flags, 0)
 	}
 	if err != nil {

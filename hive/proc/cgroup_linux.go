@@ -229,6 +229,7 @@ func IsWorkersCgroup(id uint64, stateID string, roots []string) bool {
 	if err != nil {
 		return false
 	}
+	// Workers that an earlier hive started in another cgroup are below the others.
 	if own, err := rootOf(m, stateID); err == nil {
 		roots = append(slices.Clone(roots), own)
 	}

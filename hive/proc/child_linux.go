@@ -40,6 +40,7 @@ func (s *Spec) child() (*child, error) {
 	if err := c.check(s.User, s.NoNewPrivs); err != nil {
 		return nil, err
 	}
+	// The proof is for the user as whom the child runs, which check has found out.
 	if !s.Foreground {
 		c.env = s.stamped(c.uid())
 	}

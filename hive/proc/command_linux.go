@@ -119,6 +119,7 @@ func readOutput(g *Gated) (read func() []byte) {
 	if g.output == nil {
 		return func() []byte { return nil }
 	}
+	// All of it is read, though little is kept: a full pipe would hold the command up.
 	out := &prefixBuffer{max: maxOutput}
 	done := make(chan struct{})
 	go func() {
@@ -143,6 +144,8 @@ func commandError(ctx context.Context, endedEarly bool, res *Result, stopErr err
 	if len(res.Left) > 0 {
 		stopErr = errors.Join(leftError(res.Left), stopErr)
 	}
+	// Why the command was ended comes first; that something is left of it may be a
+	// consequence.
 	switch {
 	case err == nil:
 		return stopErr

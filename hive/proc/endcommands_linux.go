@@ -27,14 +27,16 @@ func EndCommands(ctx context.Context, stateID string, secret store.Secret, marks
 	if len(trees) == 0 {
 		return nil, nil
 	}
+	// A process in a cgroup is the cgroup's, so the marks find only those outside.
 	found, err := SurveyMembers(ctx, trees)
 	if err != nil {
 		return nil, fmt.Errorf("end commands: %w", err)
 	}
 	var left []Member
 	for i, t := range trees {
+		// An empty cgroup is not skipped: Stop removes it.
 		if len(found[i]) == 0 && t.Cgroup == "" {
-			continue // but an empty cgroup is to be removed
+			continue
 		}
 		ended = append(ended, found[i]...)
 		still, err := t.Stop(ctx, store.Stop{})

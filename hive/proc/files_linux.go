@@ -92,7 +92,8 @@ func (f *files) openOutput(user *Credential) error {
 	}
 	f.read, f.log = pipe[0], pipe[1]
 	f.std = [3]int{f.null, f.log, f.log}
-	if user != nil { // for /dev/stderr, as with a log
+	// Like a log, so that the program can open it as /dev/stderr.
+	if user != nil {
 		if err := unix.Fchown(f.log, int(user.UID), int(user.GID)); err != nil {
 			return fmt.Errorf("give the output to user %s: %w", user.Name, err)
 		}

@@ -74,6 +74,7 @@ func identifyChild(pid, fd int) (store.Identity, error) {
 	if id.PidfdInode, err = pidfdInode(fd); err != nil {
 		return store.Identity{}, err
 	}
+	// Needed beside the inode: it dates the process's session, and its namespace.
 	s, err := procfs.ReadStat(pid)
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, err)

@@ -145,7 +145,8 @@ func Inheritance(other bool, extra []string) (inherited, removed []string) {
 		how := inheritRules[i].mode(other)
 		for _, name := range inheritRules[i].names {
 			switch {
-			case how != inheritNever && !hasEffect(name, i, other): // a later entry says it
+			// It would only repeat what a later entry says.
+			case how != inheritNever && !hasEffect(name, i, other):
 			case how == inheritAlways:
 				inherited = append(inherited, name)
 			case how == inheritNever || !named(name):
@@ -208,6 +209,8 @@ func inherit(inherited, extra []string, other bool) []string {
 	vars.set(KeepEnv, "1")
 	for _, kv := range extra {
 		name, value, set := strings.Cut(kv, "=")
+		// The stamps are hive's to set. Anything else can be set; what is never inherited
+		// cannot be passed through.
 		switch {
 		case name == "" || strings.HasPrefix(name, "RBEEHIVE_"):
 		case set:

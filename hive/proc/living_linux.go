@@ -97,6 +97,7 @@ func (f *finder) examine(pid int) Living {
 	if err != nil || st.Zombie() || st.KernelThread() {
 		return Living{}
 	}
+	// A stranger's environment is not read: see claimants.
 	var env map[string]string
 	if f.claimants.has(&st) {
 		env = procfs.Environ(st.ReadableID(), stampPrefix, StampState, StampLease, StampWorker, StampCommand, StampProof)
@@ -106,11 +107,13 @@ func (f *finder) examine(pid int) Living {
 	if f.mount.Dir != "" {
 		at, _ = f.mount.Of(pid)
 	}
-	if env[StampCommand] == "" { // a command has the log of its worker
+	// A command has the log of its worker, and is none of its processes.
+	if env[StampCommand] == "" {
 		f.byLog(&l, &st)
 		f.byStamp(&l, &st, env)
 	}
-	f.byCgroup(&l, at) // last: it overrules what the process says itself
+	// Last, because the cgroup overrules what the process claims.
+	f.byCgroup(&l, at)
 	if again, err := procfs.ReadStat(pid); l.WorkerID == "" || err != nil || again.Start != st.Start {
 		return Living{}
 	}
@@ -137,6 +140,8 @@ func (f *finder) byStamp(l *Living, st *procfs.Stat, env map[string]string) {
 	if worker == "" || l.UID == NoUser || l.Proof == ProofLog && worker != l.WorkerID {
 		return
 	}
+	// Stamps of a state that is not searched for say nothing by themselves; beside a log
+	// they still tell the lease.
 	secret, known := f.Secrets[env[StampState]]
 	l.Proven = proven(proof, Prove(secret, env[StampState], env[StampLease], worker, l.UID))
 	switch {

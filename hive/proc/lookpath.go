@@ -23,6 +23,7 @@ func LookPath(program, dir string) (string, error) {
 		return lookInPath(program)
 	}
 	file := program
+	// Relative to the directory in which the program will run, not to hive's own.
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(dir, file)
 	}

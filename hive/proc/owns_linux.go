@@ -47,6 +47,8 @@ func (t *Tree) findForeign(ctx context.Context, open []uint64) (Ownership, error
 	if err != nil {
 		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
 	}
+	// The tree is asked again after the others: a socket may have passed to a member
+	// meanwhile.
 	open, err = t.exceptMembers(ctx, t.exceptMain(ctx, open))
 	if err != nil {
 		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
@@ -160,6 +162,8 @@ func (t *Tree) ListenPorts(ctx context.Context, snap *sockets.Snapshot) ([]uint1
 			grouped = grouped || s.CgroupID != 0
 		}
 	}
+	// Without the kernel's word on cgroups a member's socket is found only by its
+	// descriptors.
 	rest := t.exceptMain(ctx, t.exceptCgroup(listening))
 	if _, ok := cgroupDir(t.Cgroup); !ok || !grouped {
 		var err error

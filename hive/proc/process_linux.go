@@ -172,6 +172,8 @@ func (p *Process) Exit() store.Exit {
 // Signal sends sig to the process through its pidfd, so it cannot reach another
 // one. It returns ErrGone when the process has ended, also after Close.
 func (p *Process) Signal(sig syscall.Signal) error {
+	// Control keeps the pidfd open meanwhile, also against Close: its number could
+	// otherwise be another file's.
 	var sent error
 	err := p.conn.Control(func(fd uintptr) {
 		if hasEnded(int(fd)) {

@@ -44,6 +44,7 @@ func NewReaper(log func(pid int)) (*Reaper, error) {
 		children.detach()
 		return nil, fmt.Errorf("reap: become subreaper: %w", err)
 	}
+	// Signals are lost while one is pending. That is enough: each round reaps all.
 	sigchld := make(chan os.Signal, 1)
 	signal.Notify(sigchld, unix.SIGCHLD)
 	r.wg.Go(func() {

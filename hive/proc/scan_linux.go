@@ -23,13 +23,15 @@ const maxNewbornRounds = 50
 // scan surveys the tree once, takes a pidfd of every member that is new, and returns how
 // many were found, including those that had ended before their pidfd could be opened.
 func (s *stopper) scan(ctx context.Context) (int, error) {
+	// Members that are still under a pidfd go on proving what descends from them.
 	v := newSurvey([]*Tree{s.tree})
 	for key, m := range s.tracked {
 		if !hasEnded(m.fd) {
 			v.proven[key] = 0
 		}
 	}
-	known, err := procfs.PIDs() // before the survey lists them: a process in neither list is younger
+	// Listed before the survey lists them: a process in neither list is younger than both.
+	known, err := procfs.PIDs()
 	if err != nil {
 		return 0, err
 	}
@@ -66,7 +68,8 @@ func (s *stopper) scanNewborn(ctx context.Context, v *survey, known []int) (int,
 		if len(young) == 0 || ctx.Err() != nil {
 			return added, ctx.Err()
 		}
-		slices.Reverse(young) // the youngest is the likeliest to be still there
+		// The youngest is the likeliest to be still there.
+		slices.Reverse(young)
 		for _, pid := range young {
 			seen[pid] = true
 			c := v.examine(pid)
@@ -85,6 +88,7 @@ func (s *stopper) track(v *survey, m Member) int {
 	if s.tracked[key] != nil {
 		return 0
 	}
+	// Remembered even if it has ended: it is what Stop returns of a chain that got away.
 	s.lastFound = m
 	t, ok := openMember(v, m)
 	if !ok {

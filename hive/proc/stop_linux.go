@@ -132,7 +132,7 @@ func (s *stopper) awaitTree(ctx context.Context, grace time.Duration, all bool) 
 		case <-ctx.Done():
 			return false, ctx.Err()
 		case <-done:
-			done = nil // closed for good: it would be chosen again and again
+			done = nil // else it would be chosen again and again
 			grace = min(grace, afterMainTimeout)
 		case <-tick.C:
 		}
@@ -219,6 +219,7 @@ func (s *stopper) killCgroup(ctx context.Context) ([]Member, error) {
 		}
 		sleep(time.Millisecond)
 	}
+	// A cgroup that can be removed is empty: this is the proof.
 	if err := cgroup.Remove(ctx, s.dir); err != nil {
 		return s.cgroupLeft(), err
 	}
@@ -267,6 +268,7 @@ func (s *stopper) killMembers(ctx context.Context) ([]Member, error) {
 	if err := s.freeze(ctx, deadline); err != nil {
 		return s.livingMembers(), err
 	}
+	// Two clean scans, because a process can be forked behind the back of one.
 	s.newcomerSignal = unix.SIGKILL
 	clean := 0
 	for first := true; clean < 2; first = false {
@@ -328,6 +330,8 @@ func (s *stopper) freeze(ctx context.Context, deadline time.Time) error {
 		if s.mainAlive() {
 			_ = s.tree.Main.Signal(unix.SIGSTOP)
 		}
+		// A member that was forked before its parent stopped is found by the next scan, and
+		// stopped by it (newcomerSignal).
 		s.signalMembers(unix.SIGSTOP)
 		added, err := s.scan(ctx)
 		if err != nil {

@@ -108,6 +108,7 @@ func (s *survey) run(ctx context.Context) (map[int][]Member, error) {
 	out := make(map[int][]Member)
 	for i := range all {
 		c := &all[i]
+		// The main process proves others, and is no member itself.
 		if _, main := s.mains[c.PID]; main || c.tree < 0 {
 			continue
 		}
@@ -122,6 +123,7 @@ func (s *survey) read(ctx context.Context) ([]candidate, error) {
 	if err != nil {
 		return nil, err
 	}
+	// hive itself is no worker's member, whatever it was started with.
 	self := os.Getpid()
 	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == self })
 	all := make([]candidate, len(pids))

@@ -72,7 +72,8 @@ func (s *sweeper) examine(pid int) Orphan {
 	if strings.HasPrefix(leaf, commandLeaf) {
 		return Orphan{}
 	}
-	if ok { // the cgroup is the stronger proof, and needs none of the stamps
+	// The cgroup is the stronger proof, and needs none of the stamps.
+	if ok {
 		o.Proof, o.Unproven = ProofCgroup, false
 		if o.WorkerID == "" {
 			o.WorkerID = leaf

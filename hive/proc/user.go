@@ -50,6 +50,7 @@ func LookUser(name string) (Credential, error) {
 	if uid, gid, ok := strings.Cut(name, ":"); ok {
 		return numericUser(name, uid, gid)
 	}
+	// A number is a uid, even if some user should have it for a name.
 	var u *user.User
 	var err error
 	if uid, ok := parseID(name); ok {
@@ -78,6 +79,7 @@ func credentialOf(u *user.User) (Credential, error) {
 	if !okUID || !okGID {
 		return Credential{}, fmt.Errorf("%w: %q has the uid %q and the gid %q", ErrUnknownUser, u.Username, u.Uid, u.Gid)
 	}
+	// With all supplementary groups, as after a login.
 	ids, err := u.GroupIds()
 	if err != nil {
 		return Credential{}, fmt.Errorf("groups of user %q: %w", u.Username, err)

@@ -30,6 +30,7 @@ func run() {
 	if b != Go && b != GoNoHangup {
 		os.Exit(ExitNotOpened)
 	}
+	// If the program was executed, this does not return.
 	step, errno := execute(os.Args[1:], b == GoNoHangup)
 	report := Report(step, uint32(errno))
 	_, _ = syscall.Write(ReportFD, report[:])
@@ -59,8 +60,7 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 		return StepArguments, syscall.EINVAL
 	}
 	what, dir, args := args[0], args[1], args[2:]
-	// From the descriptors on everything is undone that the program must not inherit; what
-	// the letters take away comes after what needs it.
+	// Everything is undone here that the program must not inherit of hive.
 	if errno := closeOnExec(); errno != 0 {
 		return StepDescriptors, errno
 	}

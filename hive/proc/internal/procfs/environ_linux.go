@@ -43,8 +43,9 @@ func SearchEnviron(text []byte, prefix string, names ...string) map[string]strin
 		if next < 0 {
 			return out
 		}
+		// Within the name or value of another variable it is none.
 		if at += next; at > 0 && text[at-1] != 0 {
-			continue // within the name or value of another
+			continue
 		}
 		kv, _, _ := bytes.Cut(text[at:], []byte{0})
 		name, value, found := bytes.Cut(kv, []byte("="))

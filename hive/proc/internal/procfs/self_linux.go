@@ -110,6 +110,7 @@ func Children() []int {
 	if err != nil {
 		return nil
 	}
+	// A child is listed with the thread that has made it.
 	var out []int
 	for _, task := range tasks {
 		b, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
