@@ -13,7 +13,7 @@ import (
 )
 
 // findQueens makes the announcer of the configured queen and of the one that has
-// introduced itself in an earlier run: after an upgrade of hive she would not know that
+// introduced itself in an earlier run: after an upgrade of hive that one would not know that
 // it is back.
 func (h *Hive) findQueens() error {
 	h.queens = rbee.New(rbee.Options{HiveID: h.cfg.HiveID, HiveURL: h.cfg.URL, Log: h.cfg.Log, OnDropped: h.forgetQueen})
@@ -28,14 +28,16 @@ func (h *Hive) findQueens() error {
 	if err != nil {
 		return err
 	}
+	// No reason to refuse the start: a queen that is there introduces itself again.
 	if err := h.queens.Introduce(met); err != nil { // checked when it was written
 		h.cfg.Log.WithError(err).WithField("queen_url", met).Warn("the queen that introduced itself is forgotten")
 	}
 	return nil
 }
 
-// forgetQueen takes her out of the state file.
+// forgetQueen takes a queen out of the state file.
 func (h *Hive) forgetQueen(queenURL string) {
+	// Compared in the transaction: another may have introduced itself since.
 	err := h.store.Update(h.run.Context(), func(tx *store.Tx) error {
 		met, err := tx.Queen()
 		if err != nil || met != queenURL { // another has come meanwhile
@@ -64,6 +66,7 @@ func (h *Hive) MeetQueen(ctx context.Context, text string) error {
 	if err != nil {
 		return &errdefs.InputError{Kind: errdefs.ErrBadRequest, Field: "queen_url", Detail: err.Error()}
 	}
+	// Else hive would be announced to it twice, and a queen does not notice that.
 	if own, err := rbee.NormalizeURL(h.settings().QueenURL); err == nil && own == clean {
 		return nil // the configured one, who is told anyway
 	}
@@ -72,12 +75,14 @@ func (h *Hive) MeetQueen(ctx context.Context, text string) error {
 		met, err = tx.Queen()
 		return err
 	})
+	// A queen names itself in each request for capabilities, which must not cost a commit each time.
 	if err == nil && met != clean {
 		err = h.store.Update(ctx, func(tx *store.Tx) error { return tx.SetQueen(clean) })
 	}
 	if err != nil {
 		return fmt.Errorf("remember the queen: %w", err)
 	}
+	// Recorded first: should hive be killed now, the next one announces itself.
 	return h.queens.Introduce(clean)
 }
 
@@ -91,6 +96,7 @@ func Unreachable(queenURL, hiveURL string) string {
 		return "hive listens on a socket only; give it an address as well (listen), or say how it is reached (advertise)"
 	}
 	u, err := url.Parse(hiveURL)
+	// The queen would look for this hive on its own machine.
 	if err == nil && loopbackHost(u.Hostname()) && !loopbackHost(q.Hostname()) {
 		return "the queen is on another machine and would be told a loopback address; say how hive is reached from there (advertise)"
 	}

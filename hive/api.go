@@ -167,6 +167,7 @@ func (h *Hive) Heartbeats(ctx context.Context) iter.Seq[*telemetry.Heartbeat] {
 // what is known. Errors: ctx's, and errdefs.ErrClosed.
 func (h *Hive) Devices(ctx context.Context) ([]hardware.Device, error) {
 	devices, err := h.devices.Devices(ctx)
+	// hive looks, not the caller: if ctx has not ended, hive is closing.
 	if err != nil && ctx.Err() == nil {
 		return nil, errdefs.ErrClosed
 	}

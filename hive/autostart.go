@@ -43,11 +43,13 @@ func (a *autostart) start() {
 	var g errgroup.Group
 	g.SetLimit(a.parallel())
 	for _, typ := range a.types().Types() {
+		// begin last: it takes the type, which end gives back.
 		if !typ.Autostart || !a.missing(typ.Name) || !a.begin(typ.Name) {
 			continue
 		}
 		g.Go(func() error {
 			defer a.end(typ.Name)
+			// While it waited for its turn hive may have been told to stop all workers.
 			if a.run.Accepting() {
 				a.startOne(typ)
 			}
@@ -94,6 +96,7 @@ func (a *autostart) startOne(typ *catalog.Type) {
 	}
 	job, err := a.perform(a.run.Context(), op, raw)
 	switch {
+	// Not worth a log line: the next start of hive tries again.
 	case a.run.Closing():
 	case err != nil:
 		log.WithError(err).Error("autostart: the spawn was not taken")
@@ -113,6 +116,7 @@ func (h *Hive) perform(ctx context.Context, op operation.Operation, raw json.Raw
 
 // restartStale restarts a stale worker by a job, and waits for it.
 func (h *Hive) restartStale(ctx context.Context, workerID string) {
+	// IfStale: after a restart on request that came first there is no need for another.
 	op := operation.RestartWorker{WorkerID: workerID, IfStale: true}
 	raw, err := json.Marshal(map[string]any{"operation": op.Tag(), "worker_id": workerID, "if_stale": true})
 	if err != nil { // strings and a bool always encode

@@ -49,6 +49,7 @@ type recovery struct {
 // table; the hive serves when it returns nil.
 func (h *Hive) Recover(ctx context.Context) error {
 	begun := time.Now()
+	// First, since commands of this run would be ended, too.
 	if err := h.endCommands(ctx); err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 		return fmt.Errorf("read the state: %w", err)
 	}
 	if err := h.decide(ctx, r); err != nil {
+		// The processes go on; only their pidfds are given back.
 		r.workers.Abort()
 		r.leases.Abort()
 		return err
@@ -71,9 +73,11 @@ func (h *Hive) Recover(ctx context.Context) error {
 	result := Recovery{Took: time.Since(begun), Adopted: c.Adopted, Freed: c.Freed, Restarted: c.Restarted, Unverified: c.Unverified}
 	h.metrics.recovery.Observe(result.Took.Seconds())
 	h.progress.recovery.Store(&result)
+	// Put aside until Serve: jobs need all workers in the tables.
 	r.jobs.Resume()
 	h.run.WhenServing(func() { h.run.Go(h.postStartChecks) })
 	h.run.WhenServing(func() { h.run.Go(h.autostart.start) })
+	// Begins what was put aside, then lets callers in.
 	h.run.Serve()
 	return nil
 }
@@ -94,6 +98,7 @@ func (h *Hive) load(tx *store.Tx, r *recovery) (err error) {
 func (h *Hive) decide(ctx context.Context, r *recovery) error {
 	limited, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
+	// While another hive claims its port, whose worker it is cannot be told.
 	contested := h.contested(limited)
 	r.workers.Verify(limited, contested, func() { h.progress.done.Add(1) })
 	r.leases.Verify(limited, contested)
@@ -102,9 +107,11 @@ func (h *Hive) decide(ctx context.Context, r *recovery) error {
 	}
 	r.workers.EndTrees(limited)
 	r.workers.DecideRestarts()
+	// Only ctx: when limited is over, workers are unverified; when the caller gives up, nothing is recorded.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	// Before the transaction, which is to hold both the end of the job and the stop of its worker.
 	for _, id := range r.jobs.Abandoned() {
 		r.workers.StopWorker(id, "the hive_check that started it was interrupted")
 	}
@@ -116,6 +123,7 @@ func (h *Hive) decide(ctx context.Context, r *recovery) error {
 
 // recordRecovery writes everything that recovery decided in one transaction.
 func (h *Hive) recordRecovery(r *recovery) error {
+	// By the allocator: the ports become free with this commit.
 	free := slices.Concat(r.workers.Freed(), r.leases.Freed())
 	return h.journal.With(func(closure func(*store.Tx) error) error {
 		return h.alloc.ReleaseAll(context.Background(), free, closure)
@@ -159,6 +167,7 @@ func (h *Hive) contested(ctx context.Context) []uint16 {
 		if len(ports) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return ports
 		}
+		// There is nothing to wait on: the kernel does not tell when a socket goes.
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -176,6 +185,7 @@ func (h *Hive) endCommands(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
+	// No reason to refuse the start: commands have no lease.
 	if err != nil {
 		h.cfg.Log.WithError(err).Warn("what a killed hive's commands have left behind could not be ended wholly")
 	}

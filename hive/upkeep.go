@@ -47,6 +47,7 @@ func newUpkeep(h *Hive) *upkeep {
 		h.jobs.PruneSurplus,
 		u.backUpOften,
 		func() {
+			// Not in Open: the directory may be large, and its disk slow.
 			tidy := func(ctx context.Context) {
 				if err := library.Tidy(ctx); err != nil && ctx.Err() == nil {
 					u.log.WithError(err).Warn("leftovers of downloads could not be removed")
@@ -89,6 +90,7 @@ func (h *Hive) auditAndPrune(ctx context.Context) {
 }
 
 func (h *Hive) prune(ctx context.Context) {
+	// Workers first: of events those are pruned whose job and worker are gone.
 	if h.supervisor.Prune(ctx, h.settings().WorkersKeep) {
 		h.jobs.Prune(ctx)
 	}
@@ -97,6 +99,7 @@ func (h *Hive) prune(ctx context.Context) {
 // pruneLogs removes logs without a record, and of those of ended workers what is too
 // much. The logs of quarantined ports stay: by them what is left of a worker is known.
 func (h *Hive) pruneLogs(ctx context.Context) {
+	// Asked once: a reload in between must not mix old and new.
 	settings := h.settings()
 	err := h.logs.Prune(ctx, h.logSources, logs.Retention{
 		MaxTotal: settings.LogsMaxTotal, OrphanAge: settings.WorkersKeep,
