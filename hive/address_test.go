@@ -13,8 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
+	"rbeehive/hive/audit"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -48,7 +49,7 @@ func TestAStrangerOnAnotherAddress(t *testing.T) {
 				found := r.audit()
 				require.Len(t, found, 1, "%+v", found)
 				f := found[0]
-				require.Equal(t, []any{hive.FindingBeside, w.Port, w.WorkerID, os.Getpid(), sightings}, []any{f.Code, f.Port, f.WorkerID, f.PID, f.Sightings})
+				require.Equal(t, []any{audit.FindingBeside, w.Port, w.WorkerID, os.Getpid(), sightings}, []any{f.Code, f.Port, f.WorkerID, f.PID, f.Sightings})
 				require.Contains(t, f.Message, fmt.Sprintf("(pid %d, user %s) listens on %s, beside worker %s on 127.0.0.1:%d",
 					os.Getpid(), userName(t), net.JoinHostPort(host, strconv.Itoa(int(w.Port))), w.WorkerID, w.Port))
 			}
@@ -122,12 +123,15 @@ func TestAStrangerOnAnotherAddressIsNotBlamed(t *testing.T) {
 	asked(t, "::1", r.port(0))
 	require.NoError(t, os.WriteFile(end, nil, 0o600))
 	done := r.wait(job.JobID)
-	require.Equal(t, hive.CodeExitedEarly, done.Error.Code, done.Error.Message)
+	require.Equal(t, errdefs.CodeExitedEarly, done.Error.Code, done.Error.Message)
 	require.NotContains(t, done.Error.Message, "held by")
 }
 
 // A worker that listens on another address than its own is told so.
 func TestAWorkerOnAnotherAddress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for a timeout of 3 s twice")
+	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -155,7 +159,7 @@ func TestAStrangerOnTheOtherLocalhost(t *testing.T) {
 	r.open()
 	w := r.spawn("plain")
 	asked(t, "::1", w.Port)
-	require.Equal(t, hive.FindingShared, r.audit()[0].Code)
+	require.Equal(t, audit.FindingShared, r.audit()[0].Code)
 	r.audit()
 	r.eventually("it is unhealthy", func() bool { return r.state(w.WorkerID) == store.WorkerUnhealthy })
 	require.Contains(t, r.worker(w.WorkerID).Reason, fmt.Sprintf("(pid %d, ", os.Getpid()))

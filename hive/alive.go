@@ -13,12 +13,12 @@ import (
 // the hive is stuck, also beyond the end of ctx; who wants to know when that is too
 // long must wait for it in another goroutine. Safe for concurrent use until Close.
 func (h *Hive) Alive(ctx context.Context) error {
-	h.mu.Lock()
-	closing := h.ctx.Err() != nil
-	h.mu.Unlock()
-	if closing {
+	h.supervisor.Alive()
+	h.jobs.Alive()
+	if h.run.Closing() {
 		return nil // what it ends with is waited for elsewhere
 	}
+	// Through the writer: a commit that hangs shows nowhere else.
 	err := h.store.Update(ctx, func(*store.Tx) error { return nil })
 	if errors.Is(err, store.ErrDiskFull) {
 		return nil // it has answered

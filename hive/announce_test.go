@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 )
 
 // newQueen returns her URL and what she hears.
@@ -52,7 +53,7 @@ func TestTheHiveIsAnnounced(t *testing.T) {
 	require.NoError(t, r.h.MeetQueen(ctx, met+"/"))
 	r.eventually("the one that came", func() bool { return len(byMeeting()) == 1 })
 	err := r.h.MeetQueen(ctx, "queen:7833")
-	require.ErrorIs(t, err, hive.ErrBadRequest)
+	require.ErrorIs(t, err, errdefs.ErrBadRequest)
 	require.ErrorContains(t, err, "queen_url: expected the URL of a queen")
 
 	plan, err := r.h.Reload(ctx, hive.ReloadConfig{Catalog: r.cfg.Catalog, Settings: hive.Settings{QueenURL: other}}, true)
@@ -60,7 +61,7 @@ func TestTheHiveIsAnnounced(t *testing.T) {
 	require.True(t, plan.Applies("queen_url"))
 	require.Empty(t, byReload(), "a dry run")
 	_, err = r.h.Reload(ctx, hive.ReloadConfig{Catalog: r.cfg.Catalog, Settings: hive.Settings{QueenURL: "nonsense"}}, false)
-	require.ErrorIs(t, err, hive.ErrInvalidConfiguration)
+	require.ErrorIs(t, err, errdefs.ErrInvalidConfiguration)
 	_, err = r.h.Reload(ctx, hive.ReloadConfig{Catalog: r.cfg.Catalog, Settings: hive.Settings{QueenURL: other}}, false)
 	require.NoError(t, err)
 	r.eventually("the new one", func() bool { return len(byReload()) == 1 })

@@ -8,8 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/operation"
 )
 
 // refused decodes a spawn that must not be taken, and requires that the field is named.
@@ -19,8 +20,8 @@ func (r *rig) refused(field string, op map[string]any) {
 	raw, err := json.Marshal(op)
 	require.NoError(r, err)
 	_, err = r.h.Decode(raw)
-	require.ErrorIs(r, err, hive.ErrBadRequest, "%s", raw)
-	var input *hive.InputError
+	require.ErrorIs(r, err, errdefs.ErrBadRequest, "%s", raw)
+	var input *errdefs.InputError
 	require.ErrorAs(r, err, &input)
 	require.Equal(r, field, input.Field, "%v", err)
 }
@@ -47,13 +48,13 @@ func TestNobodyNamesTheScriptOfAPreset(t *testing.T) {
 			// Nobody has said where the script is: there is nothing to be named.
 			op["operation"] = "worker_spawn"
 			job := r.do(op)
-			require.Equal(t, hive.CodeProgramNotFound, job.Error.Code)
+			require.Equal(t, errdefs.CodeProgramNotFound, job.Error.Code)
 			require.Contains(t, job.Error.Message, "no script is configured for "+preset)
 			require.Empty(t, job.Error.Log)
 
 			r.refused("params.main", map[string]any{"worker": "my-" + preset, "model": "m", "params": map[string]string{"main": file}})
-			_, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "my-" + preset, Model: "m", Params: map[string]string{"main": file}}, false)
-			require.ErrorIs(t, err, hive.ErrBadRequest, "nor does a question look for the file")
+			_, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "my-" + preset, Model: "m", Params: map[string]string{"main": file}}, false)
+			require.ErrorIs(t, err, errdefs.ErrBadRequest, "nor does a question look for the file")
 		}
 	}
 	r.refused("params.base_directory", map[string]any{"worker": "my-comfyui", "params": map[string]string{"base_directory": dir}})
@@ -75,7 +76,7 @@ func TestAnOldWorkersParameters(t *testing.T) {
 	r.types(entry(catalog.ParamEntry{Fixed: ref(true)}))
 	r.open()
 	job := r.do(map[string]any{"operation": "worker_restart", "worker_id": w.WorkerID})
-	require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+	require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 	require.Contains(t, job.Error.Message, `parameter not allowed by worker type x: p is fixed: only the configuration sets it`)
 	require.True(t, alive(w.PID), "the restart fails before the worker is touched")
 }
@@ -92,8 +93,8 @@ func TestNoModelIsAFlag(t *testing.T) {
 	r.refused("", map[string]any{"worker": "own", "model": "m"})
 	_, err := r.h.Decode([]byte(`{"operation":"worker_spawn","worker":"own","model":"m","name":"n"}`))
 	require.NoError(t, err)
-	_, err = r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "tabby", Model: "x/--trust-remote"}, false)
-	require.ErrorIs(t, err, hive.ErrBadRequest)
+	_, err = r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "tabby", Model: "x/--trust-remote"}, false)
+	require.ErrorIs(t, err, errdefs.ErrBadRequest)
 }
 
 func TestPrivilegedPorts(t *testing.T) {
@@ -107,7 +108,7 @@ func TestPrivilegedPorts(t *testing.T) {
 			r.refused("port", map[string]any{"worker": worker, "port": port})
 		}
 	}
-	for _, s := range []hive.Spawn{{Worker: "web", Port: 80}, {Worker: "web", Port: 1024}, {Worker: "web"}, {Worker: "row", Port: 1020}, {Worker: "any", Port: 1024}, {Worker: "cpu", Port: 65535}} {
+	for _, s := range []operation.Spawn{{Worker: "web", Port: 80}, {Worker: "web", Port: 1024}, {Worker: "web"}, {Worker: "row", Port: 1020}, {Worker: "any", Port: 1024}, {Worker: "cpu", Port: 65535}} {
 		raw, err := json.Marshal(map[string]any{"operation": "worker_spawn", "worker": s.Worker, "port": s.Port})
 		require.NoError(t, err)
 		if s.Port == 0 {
@@ -133,7 +134,7 @@ func TestModelsOfStrangers(t *testing.T) {
 		catalog.Entry{Name: "here", Preset: "vllm"})
 	r.open()
 	check := func(worker, model string, trusted bool) error {
-		return r.h.CheckModel(hive.Spawn{Worker: worker, Model: model}, trusted)
+		return r.h.CheckModel(operation.Spawn{Worker: worker, Model: model}, trusted)
 	}
 	for _, model := range []string{"", "/srv/models/default", "other/repo", "other/repo:Q4_K_M", "other/repo:q4.gguf", "llama3", "llama3:8b", "o-_.1/r-_.2"} {
 		require.NoError(t, check("v", model, false), model)
@@ -144,8 +145,8 @@ func TestModelsOfStrangers(t *testing.T) {
 		"Org/repo", "org/repo", "ORG/repo:q4", "qwen", "Qwen", "weights:q4", // in the worker's own directory: a program may take that first
 	} {
 		err := check("v", model, false)
-		require.ErrorIs(t, err, hive.ErrForbidden, model)
-		var input *hive.InputError
+		require.ErrorIs(t, err, errdefs.ErrForbidden, model)
+		var input *errdefs.InputError
 		require.ErrorAs(t, err, &input)
 		require.Equal(t, "model", input.Field)
 		require.NoError(t, check("v", model, true), model)
@@ -154,9 +155,9 @@ func TestModelsOfStrangers(t *testing.T) {
 	require.ErrorContains(t, check("v", "org/repo", false), "which is also a path in the worker's directory")
 	require.ErrorContains(t, check("gone", "org/repo", false), "which might be a path: open ")
 	require.NoError(t, check("here", "org/repo", false))
-	require.ErrorIs(t, check("here", "testdata/x", false), hive.ErrForbidden, "without dir it is hive's own directory")
+	require.ErrorIs(t, check("here", "testdata/x", false), errdefs.ErrForbidden, "without dir it is hive's own directory")
 	require.NoError(t, check("nobody", "/etc/shadow", false), "which is another error")
-	for _, op := range []hive.Operation{hive.Check{}, hive.StopWorker{WorkerID: "x"}, hive.ModelDownload{Model: "org/m"}} {
+	for _, op := range []operation.Operation{operation.Check{}, operation.StopWorker{WorkerID: "x"}, operation.ModelDownload{Model: "org/m"}} {
 		require.NoError(t, r.h.CheckModel(op, false))
 	}
 }
@@ -168,9 +169,9 @@ func TestModelsOfTheCatalogAreEverybodys(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "org"), 0o700))
 	r, _, _ := newModelRig(t, 1000, catalog.Entry{Name: "l", Preset: "llama-server", Dir: dir})
 	r.open()
-	spawn := hive.Spawn{Worker: "l", Model: "org/name:m.gguf"}
-	require.ErrorIs(t, r.h.CheckModel(spawn, false), hive.ErrForbidden)
+	spawn := operation.Spawn{Worker: "l", Model: "org/name:m.gguf"}
+	require.ErrorIs(t, r.h.CheckModel(spawn, false), errdefs.ErrForbidden)
 	m := r.model(download("org/name:m.gguf"))
 	require.NoError(t, r.h.CheckModel(spawn, false))
-	require.ErrorIs(t, r.h.CheckModel(hive.Spawn{Worker: "l", Model: m.Path}, false), hive.ErrForbidden)
+	require.ErrorIs(t, r.h.CheckModel(operation.Spawn{Worker: "l", Model: m.Path}, false), errdefs.ErrForbidden)
 }

@@ -13,13 +13,15 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/audit"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
 // audit audits once and returns the findings.
-func (r *rig) audit() []hive.Finding {
+func (r *rig) audit() []audit.Finding {
 	r.Helper()
 	report, err := r.h.Audit(r.Context())
 	require.NoError(r, err)
@@ -27,13 +29,13 @@ func (r *rig) audit() []hive.Finding {
 }
 
 // finding is the one with this code; an empty one if there is none.
-func finding(found []hive.Finding, code string) hive.Finding {
+func finding(found []audit.Finding, code string) audit.Finding {
 	for _, f := range found {
 		if f.Code == code {
 			return f
 		}
 	}
-	return hive.Finding{}
+	return audit.Finding{}
 }
 
 // quietRig audits only when told to.
@@ -72,14 +74,14 @@ func TestAStrangerSharesTheWorkersPort(t *testing.T) {
 	r.open()
 	w := r.spawn("shared")
 	srv := stranger(t, "127.0.0.1", w.Port, true)
-	first := finding(r.audit(), hive.FindingShared)
+	first := finding(r.audit(), audit.FindingShared)
 	require.Equal(t, 1, first.Sightings)
 	require.Equal(t, w.WorkerID, first.WorkerID)
 	require.Equal(t, os.Getpid(), first.PID)
 	require.Contains(t, first.Message, "beside worker "+w.WorkerID)
 	require.Equal(t, store.WorkerReady, r.state(w.WorkerID), "once may be a moment between two states")
 
-	second := finding(r.audit(), hive.FindingShared)
+	second := finding(r.audit(), audit.FindingShared)
 	require.Equal(t, 2, second.Sightings)
 	require.Equal(t, first.Since, second.Since)
 	r.eventually("it is not shown as ready any more", func() bool { return r.state(w.WorkerID) == store.WorkerUnhealthy })
@@ -102,14 +104,14 @@ func TestAWorkerStopsListening(t *testing.T) {
 	r.open()
 	w := r.spawn("tired")
 	require.NoError(t, os.WriteFile(closing, nil, 0o600))
-	r.eventually("it is seen", func() bool { return finding(r.audit(), hive.FindingNotListening).Sightings >= 2 })
+	r.eventually("it is seen", func() bool { return finding(r.audit(), audit.FindingNotListening).Sightings >= 2 })
 	r.eventually("it is unhealthy", func() bool { return r.state(w.WorkerID) == store.WorkerUnhealthy })
 	rec, err := r.h.Worker(w.WorkerID)
 	require.NoError(t, err)
 	require.Equal(t, "nothing listens on port "+strconv.Itoa(int(w.Port)), rec.Reason)
 
 	stranger(t, "127.0.0.1", w.Port, false)
-	f := finding(r.audit(), hive.FindingForeign)
+	f := finding(r.audit(), audit.FindingForeign)
 	require.Equal(t, os.Getpid(), f.PID)
 	require.Equal(t, store.WorkerUnhealthy, r.state(w.WorkerID), "a stranger's 200 does not make it ready")
 	r.close()
@@ -124,12 +126,12 @@ func TestAWorkerListensOnAPortItHasNoLeaseFor(t *testing.T) {
 	r.types(portUserEntry(t, "greedy", "--extra", strconv.Itoa(int(r.port(2)))))
 	r.open()
 	w := r.spawn("greedy")
-	f := finding(r.audit(), hive.FindingUnleased)
+	f := finding(r.audit(), audit.FindingUnleased)
 	require.Equal(t, []any{r.port(2), w.WorkerID, w.PID}, []any{f.Port, f.WorkerID, f.PID})
 	require.Equal(t, store.WorkerReady, r.state(w.WorkerID), "it serves on its own port all the same")
 	require.Equal(t, r.port(1), r.spawn("cpu").Port)
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu"})
-	require.Equal(t, hive.CodePortsExhausted, job.Error.Code, "and nobody is given that port")
+	require.Equal(t, errdefs.CodePortsExhausted, job.Error.Code, "and nobody is given that port")
 }
 
 func TestQuarantinedAndContestedAreFindings(t *testing.T) {
@@ -140,7 +142,7 @@ func TestQuarantinedAndContestedAreFindings(t *testing.T) {
 	listener := listenOn(t, l.Port)
 	_, err := r.h.ReleaseLease(access.Hive(), l.Port, l.LeaseID)
 	require.NoError(t, err)
-	f := finding(r.audit(), hive.FindingQuarantined)
+	f := finding(r.audit(), audit.FindingQuarantined)
 	require.Equal(t, l.Port, f.Port)
 	require.Contains(t, f.Message, "still has it")
 	require.NoError(t, listener.Close())
@@ -172,7 +174,7 @@ func TestMembersWithoutARecord(t *testing.T) {
 			})
 			var pids []int
 			for _, f := range r.audit() {
-				require.Equal(t, hive.FindingNoRecord, f.Code)
+				require.Equal(t, audit.FindingNoRecord, f.Code)
 				pids = append(pids, f.PID)
 			}
 			require.ElementsMatch(t, []int{p.Pid, unknown.Pid}, pids)
@@ -201,7 +203,7 @@ func TestALeaseOfAWorkerThatHasEnded(t *testing.T) {
 	}))
 	require.NoError(t, st.Close())
 	r.open()
-	require.Equal(t, rec.Port, finding(r.audit(), hive.FindingNoHolder).Port)
+	require.Equal(t, rec.Port, finding(r.audit(), audit.FindingNoHolder).Port)
 	require.Len(t, r.leases(), 1)
 	r.audit()
 	require.Empty(t, r.leases(), "freed when nobody was found on it twice")

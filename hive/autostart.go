@@ -3,27 +3,55 @@ package hive
 import (
 	"context"
 	"encoding/json"
+	"sync"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/input"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/run"
 	"rbeehive/store"
 )
 
-// autostart starts a worker of each type that asks for it and has none, at most
-// StartParallel at once: each until it is ready or has failed. It returns when all
-// have been tried or the hive closes.
-func (h *Hive) autostart() {
+// autostart starts workers of the types that ask for it. It acts only by jobs, which
+// anybody can see.
+type autostart struct {
+	run      *run.State
+	types    func() *catalog.Catalog
+	parallel func() int                   // how many are started at once
+	missing  func(workerType string) bool // no worker of the type lives, or is to stay stopped
+	check    func(operation.Spawn) error  // what the type does not take
+	jobs     *jobs.Queue
+	log      *logrus.Logger
+
+	mu    sync.Mutex      // nothing else is locked while it is held
+	begun map[string]bool // types whose autostart is under way
+}
+
+func newAutostart(h *Hive) *autostart {
+	return &autostart{
+		run: h.run, types: h.current.types, parallel: func() int { return h.settings().StartParallel }, missing: h.supervisor.Missing,
+		check: h.types.CheckSpawn, jobs: h.jobs, log: h.cfg.Log, begun: map[string]bool{},
+	}
+}
+
+// start starts a worker of each type that asks for it and has none, each until it is
+// ready or has failed. It returns when all have been tried or the hive closes.
+func (a *autostart) start() {
 	var g errgroup.Group
-	g.SetLimit(h.settings().StartParallel)
-	for _, typ := range h.types().Types() {
-		if !typ.Autostart || !h.missing(typ.Name) || !h.beginAutostart(typ.Name) {
+	g.SetLimit(a.parallel())
+	for _, typ := range a.types().Types() {
+		if !typ.Autostart || !a.missing(typ.Name) || !a.begin(typ.Name) {
 			continue
 		}
 		g.Go(func() error {
-			defer h.endAutostart(typ.Name)
-			if h.spawnable() {
-				h.autostartOne(typ)
+			defer a.end(typ.Name)
+			if a.run.Accepting() {
+				a.startOne(typ)
 			}
 			return nil
 		})
@@ -31,59 +59,34 @@ func (h *Hive) autostart() {
 	_ = g.Wait() // the functions return no errors: each job says what became of it
 }
 
-// beginAutostart notes that a type is being started, and reports whether it was
-// not already: a reload may come while the start of hive still has it in hand.
-func (h *Hive) beginAutostart(typ string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.begun[typ] {
+// begin notes that a type is being started, and reports whether it was not already: a
+// reload may come while the start of hive is still at it.
+func (a *autostart) begin(workerType string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.begun[workerType] {
 		return false
 	}
-	h.begun[typ] = true
+	a.begun[workerType] = true
 	return true
 }
 
-func (h *Hive) endAutostart(typ string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.begun, typ)
+func (a *autostart) end(workerType string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.begun, workerType)
 }
 
-// missing reports whether no worker of a type lives, and the last one was not
-// stopped on request: such a one stays stopped until somebody starts it.
-func (h *Hive) missing(typ string) bool {
-	for _, rec := range h.live() {
-		if rec.Type == typ {
-			return false
-		}
-	}
-	last, ok := h.lastOf(typ)
-	return !ok || last.Desired != store.DesiredStopped
-}
-
-// lastOf returns the worker of a type that ended last, if there is one.
-func (h *Hive) lastOf(typ string) (store.Worker, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i := len(h.dead) - 1; i >= 0; i-- {
-		if h.dead[i].Type == typ {
-			return h.dead[i], true
-		}
-	}
-	return store.Worker{}, false
-}
-
-// autostartOne submits the spawn of a type's worker and waits for its job. The
-// worker has the type's name if that is a name for workers, and with it a port
-// that stays the same.
-func (h *Hive) autostartOne(typ *catalog.Type) {
-	op := Spawn{Worker: typ.Name, Wait: WaitReady}
+// startOne submits the spawn of a type's worker and waits for its job. The worker has the
+// type's name if that is a name for workers, and with it a port that stays the same.
+func (a *autostart) startOne(typ *catalog.Type) {
+	op := operation.Spawn{Worker: typ.Name, Wait: operation.WaitReady}
 	request := map[string]string{"operation": op.Tag(), "worker": typ.Name}
-	if workerName(typ.Name) == nil {
+	if input.WorkerName(typ.Name) == nil {
 		op.Name, request["name"] = typ.Name, typ.Name
 	}
-	log := h.cfg.Log.WithField("type", typ.Name)
-	if err := h.checkSpawn(op); err != nil {
+	log := a.log.WithField("type", typ.Name)
+	if err := a.check(op); err != nil {
 		log.WithError(err).Error("autostart: the entry cannot be started as it is")
 		return
 	}
@@ -91,15 +94,39 @@ func (h *Hive) autostartOne(typ *catalog.Type) {
 	if err != nil { // a map of strings always encodes
 		return
 	}
-	job, err := h.Submit(h.ctx, op, raw)
-	if err == nil {
-		job, err = h.WaitJob(h.ctx, job.JobID)
-	}
+	job, err := perform(a.run.Context(), a.jobs, op, raw)
 	switch {
-	case h.ctx.Err() != nil || context.Cause(h.ctx) != nil:
+	case a.run.Closing():
 	case err != nil:
 		log.WithError(err).Error("autostart: the spawn was not taken")
 	case job.Error != nil:
 		log.WithField("job", job.JobID).WithField("code", job.Error.Code).Error("autostart: " + job.Error.Message)
+	}
+}
+
+// perform submits a job of hive's own and waits until it has ended.
+func perform(ctx context.Context, q *jobs.Queue, op operation.Operation, raw json.RawMessage) (store.Job, error) {
+	job, err := q.Submit(ctx, access.Hive(), "", op, raw)
+	if err != nil {
+		return job, err
+	}
+	return q.Wait(ctx, job.JobID)
+}
+
+// restartStale restarts a stale worker by a job, and waits for it.
+func restartStale(ctx context.Context, r *run.State, q *jobs.Queue, logger *logrus.Logger, workerID string) {
+	op := operation.RestartWorker{WorkerID: workerID, IfStale: true}
+	raw, err := json.Marshal(map[string]any{"operation": op.Tag(), "worker_id": workerID, "if_stale": true})
+	if err != nil { // strings and a bool always encode
+		return
+	}
+	log := logger.WithField("worker", workerID)
+	job, err := perform(ctx, q, op, raw)
+	switch {
+	case r.Closing():
+	case err != nil:
+		log.WithError(err).Error("reload: the restart was not taken")
+	case job.Error != nil:
+		log.WithField("job", job.JobID).WithField("code", job.Error.Code).Error("reload: the worker was not restarted: " + job.Error.Message)
 	}
 }

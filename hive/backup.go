@@ -2,83 +2,64 @@ package hive
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"rbeehive/hive/doctor"
 	"rbeehive/store"
 )
 
-// BackupConfig is how the state file is backed up while hive runs.
-type BackupConfig struct {
-	Interval time.Duration // between two automatic backups; 0: none are made
-	Keep     int           // how many of them stay; default 7
-}
-
 const (
-	// backupLook is how often it is looked whether a backup is due.
-	backupLook = time.Minute
+	// backupCheckInterval is how often it is checked whether a backup is due.
+	backupCheckInterval = time.Minute
 	// backupPrefix begins the names of automatic backups: only these are pruned.
 	backupPrefix = "hive-auto-"
-	// backupLeftover is how old what a killed hive left unfinished must be to go.
-	backupLeftover = time.Hour
+	// backupLeftoverAge is how old what a killed hive left unfinished must be to go.
+	backupLeftoverAge = time.Hour
 )
-
-// Backup writes a consistent copy of the state file to w, and returns its length.
-// One at a time is made; others wait. It needs the file's length of space on the
-// disk for as long as it takes. Errors: store.ErrDiskFull, ctx's, w's, and those of
-// store.Backup.
-func (h *Hive) Backup(ctx context.Context, w io.Writer) (int64, error) {
-	if err := h.copies.Acquire(ctx, 1); err != nil {
-		return 0, err
-	}
-	defer h.copies.Release(1)
-	if err := h.roomForCopy(); err != nil {
-		return 0, err
-	}
-	return h.store.Backup(w)
-}
 
 // roomForCopy returns store.ErrDiskFull if a copy of the file would leave too
 // little for everything else. Where the system does not say there is room.
-func (h *Hive) roomForCopy() error {
-	free, err := h.store.DiskFree()
-	if need := h.store.Stats().FileBytes + lowDisk; err == nil && free < need {
+func (u *upkeep) roomForCopy() error {
+	free, err := u.store.DiskFree()
+	// A copy that fills the disk would have hive refuse new jobs.
+	if need := u.store.Stats().FileBytes + doctor.LowDisk; err == nil && free < need {
 		return fmt.Errorf("%w: a copy of the state file needs %d bytes free, there are %d", store.ErrDiskFull, need, free)
 	}
 	return nil
 }
 
 // backUpOften makes automatic backups until the hive closes.
-func (h *Hive) backUpOften() {
+func (u *upkeep) backUpOften() {
 	for {
-		wait := backupLook
-		if interval := h.settings().Backup.Interval; interval > 0 {
+		// Asked each time: a reload may have changed it.
+		wait := backupCheckInterval
+		if interval := u.settings().Backup.Interval; interval > 0 {
 			wait = min(wait, interval)
 		}
 		select {
-		case <-h.ctx.Done():
+		case <-u.run.Context().Done():
 			return
 		case <-time.After(wait):
 		}
-		err := h.backUpIfDue(time.Now())
-		if err != nil && h.ctx.Err() == nil {
-			h.cfg.Log.WithError(err).Warn("no backup of the state file could be made; it is tried again")
+		err := u.backUpIfDue(time.Now())
+		if err != nil && !u.run.Closing() {
+			u.log.WithError(err).Warn("no backup of the state file could be made; it is tried again")
 		}
-		h.backupFault.Store(&err)
+		// Also when it is nil: the doctor must not complain of an earlier fault.
+		u.backupFault.Store(&err)
 	}
 }
 
 // backUpIfDue makes a backup if the newest is old enough and something has changed
 // since, and removes the oldest. One that would not be whole is not made, and the
 // ones before it stay.
-func (h *Hive) backUpIfDue(now time.Time) error {
-	cfg, dir := h.settings().Backup, filepath.Join(h.cfg.DataDir, "backups")
+func (u *upkeep) backUpIfDue(now time.Time) error {
+	cfg, dir := u.settings().Backup, filepath.Join(u.dataDir, "backups")
 	if cfg.Interval <= 0 {
 		return nil
 	}
@@ -88,21 +69,23 @@ func (h *Hive) backUpIfDue(now time.Time) error {
 	}
 	if len(made) > 0 {
 		newest := made[len(made)-1]
-		if now.Sub(newest.at) < cfg.Interval || h.sameAs(newest.path) {
+		// A copy of the same state would only push out an older one.
+		if now.Sub(newest.at) < cfg.Interval || u.sameAs(newest.path) {
 			return nil
 		}
 	}
-	if err := h.roomForCopy(); err != nil {
+	if err := u.roomForCopy(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, backupPrefix+now.UTC().Format(store.StampFormat)+".db")
-	if err := h.store.BackupTo(h.ctx, path); err != nil {
+	if err := u.store.BackupTo(u.run.Context(), path); err != nil {
 		return err
 	}
 	made = append(made, autoBackup{path, now})
+	// Only now that the new one is whole and on the disk.
 	for _, old := range made[:max(0, len(made)-cfg.Keep)] {
 		if err := os.Remove(old.path); err != nil {
 			return err
@@ -112,9 +95,9 @@ func (h *Hive) backUpIfDue(now time.Time) error {
 }
 
 // sameAs reports whether nothing was written since the backup was made.
-func (h *Hive) sameAs(path string) bool {
+func (u *upkeep) sameAs(path string) bool {
 	was, errWas := store.TransactionOf(path)
-	is, errIs := h.store.Transaction()
+	is, errIs := u.store.Transaction()
 	return errWas == nil && errIs == nil && was == is
 }
 
@@ -137,6 +120,7 @@ func autoBackups(dir string, now time.Time) (list []autoBackup, err error) {
 		if err != nil || !e.Type().IsRegular() {
 			continue // somebody else's
 		}
+		// The zero time makes it the oldest.
 		if at.After(now) {
 			at = time.Time{}
 		}
@@ -156,7 +140,7 @@ func removeUnfinished(dir string, now time.Time) error {
 	}
 	for _, path := range paths {
 		info, err := os.Lstat(path)
-		if err != nil || now.Sub(info.ModTime()) < backupLeftover {
+		if err != nil || now.Sub(info.ModTime()) < backupLeftoverAge {
 			continue
 		}
 		if err := os.Remove(path); err != nil {

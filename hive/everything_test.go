@@ -12,6 +12,9 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/lease"
 	"rbeehive/store"
 )
 
@@ -30,16 +33,16 @@ func TestAReaderThatFallsBehindThePruningIsCut(t *testing.T) {
 		return nil
 	})
 	r.open()
-	slow := r.everything(hive.Start{})
-	quick := r.everything(hive.Start{After: old})
+	slow := r.everything(journal.Start{})
+	quick := r.everything(journal.Start{After: old})
 	require.EqualValues(t, 1, slow.next().Seq)
 	require.EqualValues(t, old+1, quick.next().Seq)
 	r.h.Prune(t.Context())
-	require.EqualValues(t, old+1, r.everything(hive.Start{Oldest: true}).next().Seq, "the oldest that is kept")
+	require.EqualValues(t, old+1, r.everything(journal.Start{Oldest: true}).next().Seq, "the oldest that is kept")
 
-	events, _, _, err := r.h.Events(t.Context(), hive.Start{After: old - 1})
+	events, _, _, err := r.h.Events(t.Context(), journal.Start{After: old - 1})
 	require.Nil(t, events)
-	require.ErrorIs(t, err, hive.ErrEventsGone)
+	require.ErrorIs(t, err, errdefs.ErrEventsGone)
 	require.ErrorContains(t, err, fmt.Sprintf("one can go on after %d", old))
 	r.submit(map[string]any{"operation": "infer"})
 	require.EqualValues(t, old+2, quick.next().Seq, "who has read them misses nothing")
@@ -47,7 +50,7 @@ func TestAReaderThatFallsBehindThePruningIsCut(t *testing.T) {
 		require.EqualValues(t, n+2, slow.next().Seq)
 	}
 	_, err, _ = slow.pull()
-	require.ErrorIs(t, err, hive.ErrEventsGone)
+	require.ErrorIs(t, err, errdefs.ErrEventsGone)
 }
 
 // reader reads everything, one event after the other.
@@ -57,7 +60,7 @@ type reader struct {
 }
 
 // everything begins to read.
-func (r *rig) everything(start hive.Start) *reader {
+func (r *rig) everything(start journal.Start) *reader {
 	r.Helper()
 	events, _, _, err := r.h.Events(r.Context(), start)
 	require.NoError(r, err)
@@ -101,12 +104,12 @@ func TestTheStoryOfALease(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3)
 	r.open()
-	feed := r.everything(hive.Start{Latest: true})
+	feed := r.everything(journal.Start{Latest: true})
 	l := r.lease(byTTL(time.Minute))
-	_, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID}) // is no event
+	_, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID}) // is no event
 	require.NoError(t, err)
 	p := program(t)
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: p.Pid}})
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{PID: p.Pid}})
 	require.NoError(t, err)
 	squatter := listenOn(t, l.Port)
 	require.NoError(t, p.Kill())
@@ -125,7 +128,7 @@ func TestTheStoryOfALease(t *testing.T) {
 	require.NoError(t, gone.Kill())
 	r.eventually("it is gone", func() bool { return !alive(gone.Pid) })
 	r.open()
-	feed = r.everything(hive.Start{Oldest: true})
+	feed = r.everything(journal.Start{Oldest: true})
 	require.Equal(t, []string{"process held", "process free"}, feed.leaseStory(left.LeaseID, "free"))
 	started := feed.next()
 	require.Equal(t, "hive started: 0 adopted, 0 freed", started.Message, "the last of what a start has found")

@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive"
+	"rbeehive/hive/audit"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -104,7 +105,7 @@ func TestAForgedStampMakesNoWorker(t *testing.T) {
 			require.Nil(t, lost.ReadyAt)
 			require.Contains(t, lost.Reason, "(pid "+strconv.Itoa(thief.Pid)+", user 12345)")
 			for range 2 {
-				require.Empty(t, finding(r.audit(), hive.FindingNoRecord), "it is no orphan")
+				require.Empty(t, finding(r.audit(), audit.FindingNoRecord), "it is no orphan")
 			}
 			require.True(t, alive(thief.Pid), "it was signalled")
 			require.NoFileExists(t, asked, "it got a request")
@@ -131,7 +132,7 @@ func TestAForgedStampIsNotEndedWithTheWorker(t *testing.T) {
 	r.eventually("its end", func() bool { return !alive(w.Identity.PID) })
 	r.open()
 	require.Zero(t, r.h.Info().Recovery.Unverified, "nobody is left of it")
-	require.Empty(t, finding(r.audit(), hive.FindingQuarantined))
+	require.Empty(t, finding(r.audit(), audit.FindingQuarantined))
 	require.True(t, alive(forged.Pid))
 }
 
@@ -161,7 +162,7 @@ func TestWorkersOfAHiveWithoutProofs(t *testing.T) {
 	forged := attack(t, ids, "--wait-for", "/nonexistent")
 	r.open()
 	require.Equal(t, 1, r.h.Info().Recovery.Adopted)
-	require.Empty(t, finding(r.audit(), hive.FindingNoRecord))
+	require.Empty(t, finding(r.audit(), audit.FindingNoRecord))
 	r.close()
 	kill9(t, w.Identity.PID)
 	r.eventually("its end", func() bool { return !alive(w.Identity.PID) })

@@ -22,6 +22,9 @@ import (
 	"rbeehive/alloc"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/lease"
+	"rbeehive/hive/operation"
 )
 
 // decodingHive is a hive that decodes and does nothing else.
@@ -75,7 +78,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("the same value in another form is another operation:\n%s", diff)
 		}
 		checkOperation(t, op)
-		if s, ok := op.(hive.Spawn); ok {
+		if s, ok := op.(operation.Spawn); ok {
 			again, err := h.Decode(spawnBody(t, s))
 			if err != nil {
 				t.Fatalf("what was decoded is refused: %v", err)
@@ -110,7 +113,7 @@ var operationSeeds = []string{
 // sentence checks a refusal.
 func sentence(t *testing.T, err error) {
 	t.Helper()
-	input, ok := errors.AsType[*hive.InputError](err)
+	input, ok := errors.AsType[*errdefs.InputError](err)
 	if !ok {
 		t.Fatalf("%T is no *InputError: %v", err, err)
 	}
@@ -134,7 +137,7 @@ func notShown(r rune) bool {
 var shownName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // checkOperation checks what is promised about the fields of a decoded operation.
-func checkOperation(t *testing.T, op hive.Operation) {
+func checkOperation(t *testing.T, op operation.Operation) {
 	t.Helper()
 	if !regexp.MustCompile(`^[a-z_]{1,64}$`).MatchString(op.Tag()) {
 		t.Fatalf("tag %q", op.Tag())
@@ -145,33 +148,33 @@ func checkOperation(t *testing.T, op hive.Operation) {
 		}
 	}
 	switch op := op.(type) {
-	case hive.Spawn:
+	case operation.Spawn:
 		words := append(slices.Collect(maps.Values(op.Params)), op.Worker, op.Model, op.Device, op.Name)
 		for _, v := range words {
 			if strings.HasPrefix(v, "-") || strings.ContainsFunc(v, unicode.IsControl) || len(v) > 4096 || !utf8.ValidString(v) {
 				t.Fatalf("a field is %q", v)
 			}
 		}
-		if op.Worker == "" || op.Name != "" && !shownName.MatchString(op.Name) || op.Wait != hive.WaitReady && op.Wait != hive.WaitStarted {
+		if op.Worker == "" || op.Name != "" && !shownName.MatchString(op.Name) || op.Wait != operation.WaitReady && op.Wait != operation.WaitStarted {
 			t.Fatalf("%+v", op)
 		}
-	case hive.StopWorker:
+	case operation.StopWorker:
 		if op.WorkerID == "" {
 			t.Fatal("no worker_id")
 		}
-	case hive.RestartWorker:
+	case operation.RestartWorker:
 		if op.WorkerID == "" {
 			t.Fatal("no worker_id")
 		}
-	case hive.ProcessGet:
+	case operation.ProcessGet:
 		pid(op.PID)
-	case hive.ProcessDelete:
+	case operation.ProcessDelete:
 		pid(op.PID)
 	}
 }
 
 // spawnBody is the request for s, with every field that is set.
-func spawnBody(t *testing.T, s hive.Spawn) []byte {
+func spawnBody(t *testing.T, s operation.Spawn) []byte {
 	t.Helper()
 	m := map[string]any{"operation": s.Tag(), "worker": s.Worker, "wait": s.Wait, "model": s.Model, "device": s.Device, "name": s.Name}
 	if s.Port != 0 {
@@ -253,16 +256,16 @@ func FuzzDecodeLease(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		lease, err := hive.DecodeLease(body)
+		request, err := lease.DecodeRequest(body)
 		if err != nil {
 			sentence(t, err)
 		} else {
-			checkLease(t, lease)
-			if same, err := hive.DecodeLease(reshape(t, body)); err != nil || same != lease {
-				t.Fatalf("%+v is in another form %+v: %v", lease, same, err)
+			checkLease(t, request)
+			if same, err := lease.DecodeRequest(reshape(t, body)); err != nil || same != request {
+				t.Fatalf("%+v is in another form %+v: %v", request, same, err)
 			}
 		}
-		renewal, err := hive.DecodeRenewal(body)
+		renewal, err := lease.DecodeRenewal(body)
 		if err != nil {
 			sentence(t, err)
 			return
@@ -271,13 +274,13 @@ func FuzzDecodeLease(f *testing.F) {
 			t.Fatal("a renewal without lease_id")
 		}
 		checkHolder(t, renewal.Holder)
-		if same, err := hive.DecodeRenewal(reshape(t, body)); err != nil || same != renewal {
+		if same, err := lease.DecodeRenewal(reshape(t, body)); err != nil || same != renewal {
 			t.Fatalf("%+v is in another form %+v: %v", renewal, same, err)
 		}
 	})
 }
 
-func checkLease(t *testing.T, l hive.LeaseRequest) {
+func checkLease(t *testing.T, l lease.Request) {
 	t.Helper()
 	checkHolder(t, l.Holder)
 	if (l.PID == 0) == (l.TTL == 0) || l.Ports < 0 || l.Ports > catalog.MostPorts ||
@@ -286,7 +289,7 @@ func checkLease(t *testing.T, l hive.LeaseRequest) {
 	}
 }
 
-func checkHolder(t *testing.T, h hive.Holder) {
+func checkHolder(t *testing.T, h lease.Holder) {
 	t.Helper()
 	if h.PID < 0 || h.PID > 1<<22 || h.PID != 0 && h.TTL != 0 || h.PID == 0 && h.StartTime != 0 ||
 		h.TTL != 0 && (h.TTL < time.Second || h.TTL > 24*time.Hour) {

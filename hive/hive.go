@@ -7,102 +7,66 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
+	"github.com/sirupsen/logrus"
 
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
+	"rbeehive/hive/audit"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/hardware"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/launch"
+	"rbeehive/hive/lease"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
-	"rbeehive/hive/rbee"
+	"rbeehive/hive/run"
+	"rbeehive/hive/supervisor"
+	"rbeehive/hive/telemetry"
+	"rbeehive/hive/tokens"
+	"rbeehive/hive/workertype"
 	"rbeehive/store"
-)
-
-// Bounds of what goes on at once. They are about two cores: more at once would
-// only make each take longer.
-const (
-	checksAtOnce = 4
-	spawnsAtOnce = 8
-	looksAtOnce  = 16
 )
 
 // Hive is the daemon: Open, Recover, Run, Close, in this order. Its other
 // methods are safe for concurrent use between Open and Close. The program that
 // holds it makes a proc.Reaper, which a process has only once.
 type Hive struct {
-	cfg      Config
-	store    *store.Store
-	alloc    *alloc.Allocator
-	sockets  *sockets.Table
-	catalog  atomic.Pointer[catalog.Catalog]
-	tuning   atomic.Pointer[Settings]
-	reloads  *semaphore.Weighted // one Reload at a time
-	renewals *semaphore.Weighted // see restartStale
-	cgroups  bool                // each worker gets a cgroup of its own
-	started  time.Time
-	spawns   *semaphore.Weighted
-	looks    *semaphore.Weighted
-	checks   *semaphore.Weighted // hive_check jobs under way
-	doctors  *semaphore.Weighted // one Doctor at a time
-	versions *versions
-	sums     sums
-	installs sync.Mutex // one installation or removal at a time
-	models   *models.Library
-	tokens   tokens
-	callers  callers
-	feed     feed
-	lines    lines
-	volatile volatile
-	logs     *logs
-	metrics  *metrics
-	devices  *hardware.Inventory
-	beats    *telemetry
-	queens   *rbee.Announcer
+	cfg     Config
+	store   *store.Store
+	run     *run.State
+	journal *journal.Journal
+	alloc   *alloc.Allocator
+	sockets *sockets.Table
+	current *current
 
-	serving  atomic.Bool
-	draining atomic.Bool   // no new jobs: all workers are being stopped
-	broken   chan struct{} // closed when the hive must end
-	breaking sync.Once
-	fault    error        // why; set before broken is closed
-	done     atomic.Int64 // records judged by recovery
-	total    atomic.Int64
-	recovery atomic.Pointer[Recovery]
-	active   atomic.Int64                // unfinished jobs
-	kept     atomic.Int64                // jobs that have a record
-	examined atomic.Pointer[examination] // the last full check of the file
-	copies   *semaphore.Weighted         // one copy of the file for a caller at a time
-
-	backupFault atomic.Pointer[error] // why the last automatic backup could not be made; nil, or of nil: it could
-
-	ctx   context.Context // ends at Close; supervisors and jobs live in it
-	close context.CancelFunc
-	wg    sync.WaitGroup
-
-	mu      sync.Mutex
-	jobs    map[string]*job
-	workers map[string]*worker
-	names   map[string]*worker // the live workers that have one
-	dead    []store.Worker     // workers that have ended, oldest first
-	shares  shares             // how many ports each caller has leased; it has a mutex of its own
-	lessees map[string]*lessee // leases that are not workers', by lease id
-	claimed map[string]string  // worker names of spawns under way -> job id
-	opening map[string]opening // workers between their record and their program, by lease id
-	begun   map[string]bool    // types whose autostart is under way
-	running bool               // recovery is over and what it left has been begun
-	resume  []func()           // what recovery leaves to be begun once the hive serves
-
-	pruning sync.Mutex    // one prune at a time
-	prunes  chan struct{} // holds one token when there are too many ended jobs
-
-	auditor auditor
-	quiet   map[string]int // reviews in a row in which nobody was found on a quarantined lease; auditor.turn guards it
+	launcher   *launch.Launcher
+	supervisor *supervisor.Supervisor
+	jobs       *jobs.Queue
+	leases     *lease.Manager
+	auditor    *audit.Auditor
+	types      *workertype.Types
+	tokens     *tokens.Set
+	telemetry  *telemetry.Telemetry
+	queens     *queens
+	metrics    *metrics
+	upkeep     *upkeep
+	autostart  *autostart
+	progress   progress
 }
+
+// current is what a reload can change, as it is now.
+type current struct {
+	catalog  atomic.Pointer[catalog.Catalog]
+	settings atomic.Pointer[Settings]
+}
+
+// types is the catalog as it is now. What must not mix two of them asks once.
+func (c *current) types() *catalog.Catalog { return c.catalog.Load() }
 
 // Open opens the state in cfg.DataDir and migrates it. It does not look at
 // processes yet: that is Recover. It blocks for up to 5 s if another process
@@ -111,6 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
+	// Before the file is opened: a mistake in the configuration must not come after a migration.
 	library, err := models.New(models.Options{
 		Dir: cfg.Models.Dir, Endpoint: cfg.Models.Endpoint, Token: cfg.Models.Token, Free: cfg.Models.Free, UserAgent: "hive/" + cmp.Or(cfg.Version, "dev"),
 	})
@@ -130,53 +95,103 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hive{
-		cfg: cfg, store: st, models: library, sockets: sockets.NewTable(), started: time.Now().UTC(),
-		spawns: semaphore.NewWeighted(spawnsAtOnce), looks: semaphore.NewWeighted(looksAtOnce), checks: semaphore.NewWeighted(checksAtOnce), versions: newVersions(),
-		doctors: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), reloads: semaphore.NewWeighted(1), renewals: semaphore.NewWeighted(renewalsAtOnce),
-		jobs: map[string]*job{}, workers: map[string]*worker{}, names: map[string]*worker{}, lessees: map[string]*lessee{}, claimed: map[string]string{}, opening: map[string]opening{}, begun: map[string]bool{},
-		feed: feed{topics: map[string]*topic{}}, lines: lines{jobs: map[string][]*job{}}, broken: make(chan struct{}), prunes: make(chan struct{}, 1),
-		logs: newLogs(cfg.Logs, filepath.Join(cfg.DataDir, "logs"), cfg.Log), metrics: newMetrics(),
-	}
-	if err := h.countJobs(); err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
-	if err := h.loadTokens(); err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
-	h.catalog.Store(cfg.Catalog)
-	settings := cfg.settings()
-	settings.complete()
-	h.tuning.Store(&settings)
-	h.ctx, h.close = context.WithCancel(context.Background())
-	h.alloc, err = alloc.New(alloc.Options{
-		Range: cfg.Ports.Range, Reserved: cfg.Ports.Reserved, Never: cfg.APIPorts, Policy: cfg.Ports.Policy,
-		Fixed: cfg.Catalog.FixedPorts(), Quarantine: cfg.Ports.Quarantine, Store: st, Sockets: h.sockets,
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("port pool: %w", err), h.Close())
-	}
-	if err := h.findQueens(); err != nil {
+	h := &Hive{cfg: cfg, store: st, run: run.New(), sockets: sockets.NewTable(), current: &current{}, metrics: newMetrics()}
+	// Tells workers of an earlier run from those of this one (logSources).
+	h.progress.started = time.Now().UTC()
+	h.current.catalog.Store(cfg.Catalog)
+	settings := cfg.Settings
+	h.current.settings.Store(&settings)
+	// Close copes with a hive that is only half made.
+	if err := h.assemble(library); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	h.devices, h.beats = h.newInventory(), newTelemetry(h)
-	h.findCgroups()
 	return h, nil
 }
 
-func (h *Hive) findCgroups() {
-	root, err := proc.CgroupRoot(h.store.Meta().StateID)
-	h.cgroups = err == nil
-	if err != nil {
-		h.cfg.Log.WithError(err).Info("workers get no cgroup of their own: stopping one that forks is best effort")
-		return
+// assemble makes the parts of a hive from its configuration and its state file. Each
+// part is given what it needs of the ones before it, and none knows Hive.
+func (h *Hive) assemble(library *models.Library) (err error) {
+	meta, log := h.store.Meta(), h.cfg.Log
+	h.journal = journal.New(h.run.Context(), h.store, h.cfg.DataDir, log)
+	logDir := logs.New(h.cfg.Logs, filepath.Join(h.cfg.DataDir, "logs"), log)
+	h.launcher = &launch.Launcher{
+		StateID: meta.StateID, Secret: h.store.Secret(), HiveURL: h.cfg.URL, QueenURL: func() string { return h.settings().QueenURL },
+		Cgroups: findCgroups(meta.StateID, log), Models: library, Logs: logDir, Closing: h.run.Closing, Log: log,
 	}
-	h.cfg.Log.WithField("cgroup", root).Debug("workers get a cgroup of their own")
+	h.alloc, err = alloc.New(alloc.Options{
+		Range: h.cfg.Ports.Range, Reserved: h.cfg.Ports.Reserved, Never: h.cfg.APIPorts, Policy: h.cfg.Ports.Policy,
+		Fixed: h.cfg.Catalog.FixedPorts(), Quarantine: h.cfg.Ports.Quarantine, Store: h.store, Sockets: h.sockets,
+	})
+	if err != nil {
+		return fmt.Errorf("port pool: %w", err)
+	}
+	h.supervisor = supervisor.New(supervisor.Options{
+		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Range: h.cfg.Ports.Range, Logs: logDir, Launcher: h.launcher,
+		Catalog: h.current.types, Relocated: meta.Relocated, Metrics: h.metrics, Log: log, RestartStale: func(ctx context.Context, workerID string) { restartStale(ctx, h.run, h.jobs, log, workerID) },
+	})
+	h.types = workertype.New(workertype.Options{
+		Run: h.run, Journal: h.journal, Launcher: h.launcher, Catalog: h.current.types, Live: h.supervisor.Live,
+		DataDir: h.cfg.DataDir, Version: h.cfg.Version, FirstPort: h.cfg.Ports.Range.First, Reload: h.cfg.ReloadTypes,
+	})
+	// The executor needs the parts that were made above.
+	h.jobs, err = jobs.New(jobs.Options{
+		Run: h.run, Journal: h.journal, Workers: h.supervisor, Metrics: h.metrics, DataDir: h.cfg.DataDir, Log: log,
+		Config: func() jobs.Config { return h.settings().Jobs }, Executor: newExecutor(h),
+	})
+	if err != nil {
+		return err
+	}
+	h.leases = lease.New(lease.Options{
+		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Workers: h.supervisor,
+		PerUser: h.cfg.Ports.PerUser, Tree: h.supervisor.TreeOfLease,
+	})
+	h.auditor = audit.New(audit.Options{
+		Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Range: h.cfg.Ports.Range, Workers: h.supervisor,
+		StateID: meta.StateID, Secret: h.store.Secret(), Relocated: meta.Relocated, Log: log,
+		Review:      func(ctx context.Context) { h.supervisor.Review(ctx); h.leases.Review(ctx) },
+		KillOrphans: func() bool { return h.settings().Orphans == OrphansKill },
+	})
+	// Not in Recover: who calls is asked even while the answer is "recovering".
+	if h.tokens, err = tokens.Load(h.run, h.journal, h.current.types, log); err != nil {
+		return err
+	}
+	if h.queens, err = findQueens(h.cfg, h.run, h.journal); err != nil {
+		return err
+	}
+	h.telemetry = telemetry.New(telemetry.Options{
+		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: newInventory(h.run, log), Listeners: h.queens.SetListeners, Log: log,
+	})
+	h.upkeep, h.autostart = newUpkeep(h), newAutostart(h)
+	return nil
+}
+
+// newInventory is what the machine has to run models on, which its own programs are asked
+// for.
+func newInventory(r *run.State, log *logrus.Logger) *hardware.Inventory {
+	return hardware.New(hardware.Options{
+		Run: func(ctx context.Context, argv []string) ([]byte, error) {
+			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
+		},
+		LookPath: func(name string) (string, error) { return proc.LookPath(name, "") },
+		Go:       r.Go, Log: log,
+	})
+}
+
+// findCgroups reports whether each worker gets a cgroup of its own.
+func findCgroups(stateID string, log *logrus.Logger) bool {
+	root, err := proc.CgroupRoot(stateID)
+	if err != nil {
+		log.WithError(err).Info("workers get no cgroup of their own: stopping one that forks is best effort")
+		return false
+	}
+	log.WithField("cgroup", root).Debug("workers get a cgroup of their own")
+	return true
 }
 
 // machineID is empty where the machine has none (a container from scratch).
 func machineID() string {
 	raw, err := os.ReadFile("/etc/machine-id")
+	// Container images often have an empty one, which tells no machines apart.
 	if err != nil || len(raw) < 32 {
 		return ""
 	}
@@ -184,36 +199,20 @@ func machineID() string {
 }
 
 // Run serves until ctx ends or the state file can no longer be trusted: it
-// judges again what could not be judged, rotates logs that have become too
+// verifies again what could not be verified, rotates logs that have become too
 // large, backs up the state file, prunes what is old, and tells the queen that the
 // hive is there. It returns nil when ctx ended. Workers and jobs
 // go on until Close.
 func (h *Hive) Run(ctx context.Context) error {
-	h.spawnGoroutine(h.audit)
-	h.spawnGoroutine(h.keepLogs)
-	h.spawnGoroutine(h.pruneOften)
-	h.spawnGoroutine(h.backUpOften)
-	h.spawnGoroutine(h.tidyModels)
-	h.spawnGoroutine(h.announce)
+	h.upkeep.start()
+	h.run.Go(h.queens.announce)
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-h.store.Failed():
 		return fmt.Errorf("the state file can no longer be trusted, starting again finds out what it holds: %w", h.store.Err())
-	case <-h.broken:
-		return fmt.Errorf("what has happened cannot be recorded, starting again finds out what is true: %w", h.fault)
-	}
-}
-
-// begin starts what recovery has left for later. Nobody is served before it: a
-// client that waits for a job of the last run must find it under way.
-func (h *Hive) begin() {
-	h.mu.Lock()
-	todo := h.resume
-	h.resume, h.running = nil, true
-	h.mu.Unlock()
-	for _, f := range todo {
-		f()
+	case <-h.journal.Broken():
+		return fmt.Errorf("what has happened cannot be recorded, starting again finds out what is true: %w", h.journal.Err())
 	}
 }
 
@@ -222,178 +221,38 @@ func (h *Hive) begin() {
 // takes, or until ctx ends. The errors of those that could not be stopped are
 // joined; workers that cannot be verified are left alone.
 func (h *Hive) StopWorkers(ctx context.Context) error {
-	h.draining.Store(true)
-	if err := h.cancelSpawns(ctx); err != nil {
+	// Else a job that begins now could start a worker that StopAll does not see.
+	h.run.Drain()
+	// A cancelled spawn undoes what it has begun, and until then StopAll may not see its worker.
+	if err := h.jobs.CancelStarts(ctx); err != nil {
 		return err
 	}
-	var g errgroup.Group
-	var mu sync.Mutex
-	var errs []error
-	for _, w := range h.stoppable() {
-		g.Go(func() error {
-			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers", all: true})
-			if err == nil && w.failure != nil && w.failure.Code == CodeStopIncomplete {
-				err = w.failure
-			}
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, fmt.Errorf("%s: %w", w.id(), err))
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // the functions return no errors: all workers are tried
-	return errors.Join(errs...)
+	return h.supervisor.StopAll(ctx)
 }
-
-// types is the catalog as it is now. What must not mix two of them asks once.
-func (h *Hive) types() *catalog.Catalog { return h.catalog.Load() }
 
 // settings is what can be changed while the hive runs, as it is now.
-func (h *Hive) settings() Settings { return *h.tuning.Load() }
-
-// spawnable reports whether workers may be started.
-func (h *Hive) spawnable() bool { return h.ctx.Err() == nil && !h.draining.Load() }
-
-// stoppable returns the live workers that can be stopped: those whose process is
-// verified, and those that wait for their next start.
-func (h *Hive) stoppable() (list []*worker) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, w := range h.workers {
-		if w.process() != nil || w.record().State == store.WorkerBackoff {
-			list = append(list, w)
-		}
-	}
-	return list
-}
-
-// signallable returns the live workers whose process is verified.
-func (h *Hive) signallable() (list []*worker) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, w := range h.workers {
-		if w.process() != nil {
-			list = append(list, w)
-		}
-	}
-	return list
-}
-
-// cancelSpawns cancels the jobs that start workers and waits until they have
-// ended what they had begun.
-func (h *Hive) cancelSpawns(ctx context.Context) error {
-	h.mu.Lock()
-	var list []*job
-	for _, j := range h.jobs {
-		switch j.op.(type) {
-		case Spawn, Check, RestartWorker:
-			list = append(list, j)
-		}
-	}
-	h.mu.Unlock()
-	for _, j := range list {
-		j.cancel(errCancelled)
-	}
-	for _, j := range list {
-		select {
-		case <-j.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
+func (h *Hive) settings() Settings { return *h.current.settings.Load() }
 
 // Close lets go of the workers, which keep running, and closes the state file.
-// Unfinished jobs are settled by the next recovery.
+// What becomes of unfinished jobs is decided by the next recovery.
 func (h *Hive) Close() error {
-	h.serving.Store(false)
-	h.mu.Lock()
-	h.close()
-	h.mu.Unlock()
-	h.wg.Wait()
-	h.models.Close()
-	h.letGoOfLessees()
-	procs := h.signallable()
-	for _, w := range procs {
-		w.process().Close() // only now: a stop under way needed it
+	// First all goroutines end: a stop under way still uses what is closed below.
+	h.run.Close()
+	h.run.Wait()
+	// The parts are nil if Open failed half-way.
+	if h.launcher != nil {
+		h.launcher.Models.Close()
 	}
-	if len(procs) == 0 {
+	if h.leases != nil {
+		h.leases.Close()
+	}
+	if h.supervisor != nil && !h.supervisor.Close() {
 		_, _ = proc.PruneCgroups(h.store.Meta().StateID) // tidiness: the next recovery manages with what is left
 	}
 	var errs []error
 	if h.alloc != nil {
+		// The claims before the file: who opens that next must not find the ports claimed.
 		errs = append(errs, h.alloc.Close())
 	}
 	return errors.Join(append(errs, h.store.Close())...)
-}
-
-// spawnGoroutine runs f in a goroutine that Close waits for; it does nothing
-// and returns false once the hive closes. Lock order: worker.mu and lessee.mu
-// before Hive.mu.
-func (h *Hive) spawnGoroutine(f func()) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ctx.Err() != nil {
-		return false
-	}
-	h.wg.Go(f)
-	return true
-}
-
-// Status tells how far the daemon is. It does not block.
-func (h *Hive) Status() Status {
-	return Status{Serving: h.serving.Load(), Done: int(h.done.Load()), Total: int(h.total.Load())}
-}
-
-// Info describes the hive. It does not block.
-func (h *Hive) Info() Info {
-	i := Info{HiveID: h.cfg.HiveID, Version: h.cfg.Version, StateID: h.store.Meta().StateID, StartedAt: h.started}
-	if len(h.cfg.APIPorts) > 0 {
-		i.APIPort = h.cfg.APIPorts[0]
-	}
-	if r := h.recovery.Load(); r != nil {
-		i.Recovery = *r
-	}
-	return i
-}
-
-// Leases returns all leases by port.
-func (h *Hive) Leases() (leases []store.Lease, err error) {
-	err = h.store.View(func(tx *store.Tx) error {
-		for l, err := range tx.Leases() {
-			if err != nil {
-				return err
-			}
-			leases = append(leases, l)
-		}
-		return nil
-	})
-	return leases, err
-}
-
-// Lease returns the lease of a port, or ErrNotFound.
-func (h *Hive) Lease(port uint16) (l store.Lease, err error) {
-	err = h.store.View(func(tx *store.Tx) error {
-		l, err = tx.Lease(port)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return l, fmt.Errorf("lease of port %d: %w", port, ErrNotFound)
-	}
-	return l, err
-}
-
-// Ports looks at the whole port range. It blocks for the read of the socket table.
-func (h *Hive) Ports(ctx context.Context) (PortsView, error) { return h.alloc.Survey(ctx) }
-
-// logUnlessClosing reports an error of the state file, except those that only
-// say that the hive is closing or has failed already.
-func (h *Hive) logUnlessClosing(err error, doing, id string) {
-	if h.ctx.Err() != nil || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed) {
-		return
-	}
-	h.cfg.Log.WithError(err).WithField("id", id).Error("could not " + doing)
 }

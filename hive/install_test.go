@@ -11,8 +11,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/workertype"
 	"rbeehive/store"
 	testprogram "rbeehive/test/program"
 )
@@ -31,11 +33,11 @@ func inPath(t *testing.T, name string) (path string) {
 // back what a removal has taken away.
 func TestInstallIsUndone(t *testing.T) {
 	path := inPath(t, "llama-server")
-	refuse := error(&hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: "no, thanks"})
+	refuse := error(&errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: "no, thanks"})
 	r := newRig(t, 3)
 	r.cfg.ReloadTypes = func(context.Context) error { return refuse }
 	r.open()
-	dir := filepath.Join(r.cfg.DataDir, hive.TypesDir)
+	dir := filepath.Join(r.cfg.DataDir, workertype.TypesDir)
 	file := filepath.Join(dir, "llama-server.yaml")
 	install := map[string]any{"operation": "worker_install", "worker_id": "llama-server"}
 	remove := map[string]any{"operation": "worker_remove", "worker_id": "llama-server"}
@@ -43,7 +45,7 @@ func TestInstallIsUndone(t *testing.T) {
 		t.Helper()
 		job := r.do(op)
 		require.Equal(t, store.JobFailed, job.State)
-		require.Equal(t, hive.CodeConflict, job.Error.Code, job.Error.Message)
+		require.Equal(t, errdefs.CodeConflict, job.Error.Code, job.Error.Message)
 		require.Contains(t, job.Error.Message, "no, thanks")
 	}
 	failed(install)
@@ -63,7 +65,7 @@ func TestInstallIsUndone(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(raw), "name: \"llama-server\"\npreset: \"llama-server\"\n")
 
-	refuse = &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: "no, thanks"}
+	refuse = &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: "no, thanks"}
 	failed(remove)
 	requireFile(t, file, string(raw))
 	refuse = nil
@@ -84,9 +86,9 @@ func TestInstallWithoutReload(t *testing.T) {
 	r.open()
 	for _, name := range []string{"worker_install", "worker_remove"} {
 		job := r.do(map[string]any{"operation": name, "worker_id": "reference"})
-		require.Equal(t, hive.CodeUnsupportedOperation, job.Error.Code)
+		require.Equal(t, errdefs.CodeUnsupportedOperation, job.Error.Code)
 	}
-	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, hive.TypesDir))
+	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, workertype.TypesDir))
 }
 
 // What is listed is written nowhere, and a hash is that of the file as it is now.
@@ -99,11 +101,11 @@ func TestPresetsOfScriptsAreNotInstalled(t *testing.T) {
 	r.open()
 	for _, preset := range []string{"comfyui", "tabbyapi"} {
 		job := r.do(map[string]any{"operation": "worker_install", "worker_id": preset})
-		require.Equal(t, hive.CodeUnsupportedOperation, job.Error.Code)
+		require.Equal(t, errdefs.CodeUnsupportedOperation, job.Error.Code)
 		require.Contains(t, job.Error.Message, "no script is configured for "+preset)
 		require.NotContains(t, catalog.Offered(), preset)
 	}
-	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, hive.TypesDir))
+	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, workertype.TypesDir))
 }
 
 func TestInstalledIsListedFromMemory(t *testing.T) {
@@ -134,7 +136,7 @@ func TestInstalledIsListedFromMemory(t *testing.T) {
 	for _, op := range []string{"worker_catalog_list", "worker_list_installed"} {
 		require.Equal(t, store.JobSucceeded, r.do(map[string]any{"operation": op}).State)
 	}
-	jobs, _, err := r.h.Jobs(hive.JobFilter{})
+	jobs, _, err := r.h.Jobs(jobs.Filter{})
 	require.NoError(t, err)
 	require.Empty(t, jobs)
 }
@@ -163,9 +165,9 @@ func TestInstallAfterAKill(t *testing.T) {
 	r.open()
 	job, err := r.h.WaitJob(t.Context(), "job-remove")
 	require.NoError(t, err)
-	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+	require.Equal(t, errdefs.CodeInterrupted, job.Error.Code)
 	job, err = r.h.WaitJob(t.Context(), "job-install")
 	require.NoError(t, err)
 	require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
-	require.FileExists(t, filepath.Join(r.cfg.DataDir, hive.TypesDir, "llama-server.yaml"))
+	require.FileExists(t, filepath.Join(r.cfg.DataDir, workertype.TypesDir, "llama-server.yaml"))
 }

@@ -10,8 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/operation"
 	"rbeehive/store"
 )
 
@@ -22,51 +24,51 @@ func TestDecodeRefuses(t *testing.T) {
 		kind error
 		text string
 	}{
-		``:                      {hive.ErrBadRequest, "the body is empty"},
-		`[]`:                    {hive.ErrBadRequest, "not a JSON object"},
-		`{"operation":`:         {hive.ErrBadRequest, "ends in the middle"},
-		`{"operation":"x"} {}`:  {hive.ErrBadRequest, "something follows"},
-		`{}`:                    {hive.ErrBadRequest, "operation: is required"},
-		`{"operation":5}`:       {hive.ErrBadRequest, "operation: is 5; expected a string"},
-		`{"operation":"dance"}`: {hive.ErrUnknownOperation, `unknown operation "dance" (known: hive_check,`},
-		`{"operation":"hive_check","hive_id":"other"}`:                                            {hive.ErrBadRequest, `hive_id: is "other", but this hive is "localhost"`},
-		`{"operation":"hive_check","operation":"hive_check"}`:                                     {hive.ErrBadRequest, "is there twice"},
-		`{"operation":"worker_spawn"}`:                                                            {hive.ErrBadRequest, "worker: is required"},
-		`{"operation":"worker_spawn","worker":"nope"}`:                                            {hive.ErrUnknownWorkerType, `no worker type "nope" (known: comfyui, cpu, cuda,`},
-		`{"operation":"worker_spawn","worker":"cpu","modle":"m"}`:                                 {hive.ErrUnknownField, "modle: is not a field of worker_spawn"},
-		`{"operation":"worker_spawn","worker":"cpu","model":"-m"}`:                                {hive.ErrBadRequest, "may not begin with '-'"},
-		`{"operation":"worker_spawn","worker":"cpu","model":"a\u0007"}`:                           {hive.ErrBadRequest, "control characters"},
-		`{"operation":"worker_spawn","worker":"cpu","model":"a\u202e"}`:                           {hive.ErrBadRequest, `model: has \u202e, which is invisible`},
-		`{"operation":"worker_spawn","worker":"cpu","device":"0\u200b"}`:                          {hive.ErrBadRequest, `device: has \u200b`},
-		`{"operation":"worker_spawn","worker":"cpu","params":{"a":"\udb40\udc41"}}`:               {hive.ErrBadRequest, `params.a: has \U000e0041`},
-		`{"operation":"worker_spawn","worker":"cpu","name":"Not OK"}`:                             {hive.ErrBadRequest, "name: is"},
-		`{"operation":"worker_spawn","worker":"cpu","port":70000}`:                                {hive.ErrBadRequest, "port: is 70000; expected an integer from 1 to 65535"},
-		`{"operation":"worker_spawn","worker":"cpu","port":"8080"}`:                               {hive.ErrBadRequest, "port: is"},
-		`{"operation":"worker_spawn","worker":"cpu","device":-1}`:                                 {hive.ErrBadRequest, "device: is -1"},
-		`{"operation":"worker_spawn","worker":"cpu","device":1.5}`:                                {hive.ErrBadRequest, "device: is 1.5"},
-		`{"operation":"worker_spawn","worker":"cpu","params":{"A":"b"}}`:                          {hive.ErrBadRequest, "params.A: expected a key"},
-		`{"operation":"worker_spawn","worker":"cpu","params":{"a":1}}`:                            {hive.ErrBadRequest, "params: expected an object of strings"},
-		`{"operation":"worker_spawn","worker":"cpu","params":{"unknown":"1"}}`:                    {hive.ErrBadRequest, `"unknown"`},
-		`{"operation":"worker_spawn","worker":"cpu","wait":"never"}`:                              {hive.ErrBadRequest, "wait: is \"never\"; expected ready or started"},
-		`{"operation":"worker_spawn","worker":"cpu","params":{"a":"1","a":"2"}}`:                  {hive.ErrBadRequest, "params.a: is there twice"},
-		`{"operation":"worker_spawn","worker":"cpu","model":[` + "\n" + `]}`:                      {hive.ErrBadRequest, `model: is [\n]; expected a string`},
-		`{"operation":"hive_check","a\nb":1}`:                                                     {hive.ErrUnknownField, `a\nb: is not a field`},
-		`{"operation":"rhai_script_a b"}`:                                                         {hive.ErrUnknownOperation, `unknown operation "rhai_script_a b"`},
-		`{"operation":"worker_stop"}`:                                                             {hive.ErrBadRequest, "worker_id: is required"},
-		`{"operation":"worker_process_delete","pid":0}`:                                           {hive.ErrBadRequest, "pid: is 0"},
-		`{"operation":"worker_process_delete","pid":4294967295}`:                                  {hive.ErrBadRequest, "pid: is 4294967295"},
-		`{"operation":"worker_process_get"}`:                                                      {hive.ErrBadRequest, "pid: is required"},
-		`{"operation":"worker_spawn","worker":"cpu","model":"` + strings.Repeat("x", 5000) + `"}`: {hive.ErrBadRequest, "longer than"},
+		``:                      {errdefs.ErrBadRequest, "the body is empty"},
+		`[]`:                    {errdefs.ErrBadRequest, "not a JSON object"},
+		`{"operation":`:         {errdefs.ErrBadRequest, "ends in the middle"},
+		`{"operation":"x"} {}`:  {errdefs.ErrBadRequest, "something follows"},
+		`{}`:                    {errdefs.ErrBadRequest, "operation: is required"},
+		`{"operation":5}`:       {errdefs.ErrBadRequest, "operation: is 5; expected a string"},
+		`{"operation":"dance"}`: {errdefs.ErrUnknownOperation, `unknown operation "dance" (known: hive_check,`},
+		`{"operation":"hive_check","hive_id":"other"}`:                                            {errdefs.ErrBadRequest, `hive_id: is "other", but this hive is "localhost"`},
+		`{"operation":"hive_check","operation":"hive_check"}`:                                     {errdefs.ErrBadRequest, "is there twice"},
+		`{"operation":"worker_spawn"}`:                                                            {errdefs.ErrBadRequest, "worker: is required"},
+		`{"operation":"worker_spawn","worker":"nope"}`:                                            {errdefs.ErrUnknownWorkerType, `no worker type "nope" (known: comfyui, cpu, cuda,`},
+		`{"operation":"worker_spawn","worker":"cpu","modle":"m"}`:                                 {errdefs.ErrUnknownField, "modle: is not a field of worker_spawn"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"-m"}`:                                {errdefs.ErrBadRequest, "may not begin with '-'"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"a\u0007"}`:                           {errdefs.ErrBadRequest, "control characters"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"a\u202e"}`:                           {errdefs.ErrBadRequest, `model: has \u202e, which is invisible`},
+		`{"operation":"worker_spawn","worker":"cpu","device":"0\u200b"}`:                          {errdefs.ErrBadRequest, `device: has \u200b`},
+		`{"operation":"worker_spawn","worker":"cpu","params":{"a":"\udb40\udc41"}}`:               {errdefs.ErrBadRequest, `params.a: has \U000e0041`},
+		`{"operation":"worker_spawn","worker":"cpu","name":"Not OK"}`:                             {errdefs.ErrBadRequest, "name: is"},
+		`{"operation":"worker_spawn","worker":"cpu","port":70000}`:                                {errdefs.ErrBadRequest, "port: is 70000; expected an integer from 1 to 65535"},
+		`{"operation":"worker_spawn","worker":"cpu","port":"8080"}`:                               {errdefs.ErrBadRequest, "port: is"},
+		`{"operation":"worker_spawn","worker":"cpu","device":-1}`:                                 {errdefs.ErrBadRequest, "device: is -1"},
+		`{"operation":"worker_spawn","worker":"cpu","device":1.5}`:                                {errdefs.ErrBadRequest, "device: is 1.5"},
+		`{"operation":"worker_spawn","worker":"cpu","params":{"A":"b"}}`:                          {errdefs.ErrBadRequest, "params.A: expected a key"},
+		`{"operation":"worker_spawn","worker":"cpu","params":{"a":1}}`:                            {errdefs.ErrBadRequest, "params: expected an object of strings"},
+		`{"operation":"worker_spawn","worker":"cpu","params":{"unknown":"1"}}`:                    {errdefs.ErrBadRequest, `"unknown"`},
+		`{"operation":"worker_spawn","worker":"cpu","wait":"never"}`:                              {errdefs.ErrBadRequest, "wait: is \"never\"; expected ready or started"},
+		`{"operation":"worker_spawn","worker":"cpu","params":{"a":"1","a":"2"}}`:                  {errdefs.ErrBadRequest, "params.a: is there twice"},
+		`{"operation":"worker_spawn","worker":"cpu","model":[` + "\n" + `]}`:                      {errdefs.ErrBadRequest, `model: is [\n]; expected a string`},
+		`{"operation":"hive_check","a\nb":1}`:                                                     {errdefs.ErrUnknownField, `a\nb: is not a field`},
+		`{"operation":"rhai_script_a b"}`:                                                         {errdefs.ErrUnknownOperation, `unknown operation "rhai_script_a b"`},
+		`{"operation":"worker_stop"}`:                                                             {errdefs.ErrBadRequest, "worker_id: is required"},
+		`{"operation":"worker_process_delete","pid":0}`:                                           {errdefs.ErrBadRequest, "pid: is 0"},
+		`{"operation":"worker_process_delete","pid":4294967295}`:                                  {errdefs.ErrBadRequest, "pid: is 4294967295"},
+		`{"operation":"worker_process_get"}`:                                                      {errdefs.ErrBadRequest, "pid: is required"},
+		`{"operation":"worker_spawn","worker":"cpu","model":"` + strings.Repeat("x", 5000) + `"}`: {errdefs.ErrBadRequest, "longer than"},
 	} {
 		_, err := r.h.Decode([]byte(body))
 		require.ErrorIs(t, err, want.kind, body)
 		require.ErrorContains(t, err, want.text, body)
-		var input *hive.InputError
+		var input *errdefs.InputError
 		require.ErrorAs(t, err, &input, body)
 	}
 	op, err := r.h.Decode([]byte(`{"operation":"worker_spawn","hive_id":"localhost","worker":"cpu","model":"m","device":"0,1","name":"a-1","port":8080,"params":null,"wait":"started"}`))
 	require.NoError(t, err)
-	require.Equal(t, hive.Spawn{Worker: "cpu", Model: "m", Device: "0,1", Name: "a-1", Port: 8080, Wait: hive.WaitStarted}, op)
+	require.Equal(t, operation.Spawn{Worker: "cpu", Model: "m", Device: "0,1", Name: "a-1", Port: 8080, Wait: operation.WaitStarted}, op)
 	require.Empty(t, r.leases(), "refused requests change nothing")
 }
 
@@ -79,7 +81,7 @@ func TestOperationsOfOthersFail(t *testing.T) {
 		"model_load":         "spawn a worker with this model",
 	} {
 		job := r.do(map[string]any{"operation": tag, "whatever": 1})
-		require.Equal(t, hive.CodeUnsupportedOperation, job.Error.Code)
+		require.Equal(t, errdefs.CodeUnsupportedOperation, job.Error.Code)
 		require.Contains(t, job.Error.Message, text)
 	}
 }
@@ -122,28 +124,28 @@ func TestJobEventsFollowAndReplay(t *testing.T) {
 	r.open()
 	require.Equal(t, live[0], r.events(job.JobID, 0), "replay after a restart")
 	_, err := r.h.JobEvents(t.Context(), "job-unknown", 0)
-	require.ErrorIs(t, err, hive.ErrNotFound)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
 }
 
 // rbee's page polls worker_process_list every 2 s: nothing of it is written.
 func TestListingsAreNotWritten(t *testing.T) {
 	r := newRig(t, 1)
 	r.open()
-	before, _, err := r.h.Jobs(hive.JobFilter{})
+	before, _, err := r.h.Jobs(jobs.Filter{})
 	require.NoError(t, err)
 	job := r.do(map[string]any{"operation": "worker_process_list"})
 	require.JSONEq(t, `[]`, string(job.Result))
 	evs := r.events(job.JobID, 0)
 	require.Len(t, evs, 2)
 	require.Equal(t, store.EventEnd, evs[1].Type)
-	after, _, err := r.h.Jobs(hive.JobFilter{})
+	after, _, err := r.h.Jobs(jobs.Filter{})
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	for range 1100 {
 		r.do(map[string]any{"operation": "worker_process_list"})
 	}
 	_, err = r.h.Job(job.JobID)
-	require.ErrorIs(t, err, hive.ErrNotFound, "old ones are forgotten")
+	require.ErrorIs(t, err, errdefs.ErrNotFound, "old ones are forgotten")
 }
 
 func TestJobsArePagedNewestFirst(t *testing.T) {
@@ -155,7 +157,7 @@ func TestJobsArePagedNewestFirst(t *testing.T) {
 	}
 	var got []string
 	for after, pages := "", 0; ; pages++ {
-		page, next, err := r.h.Jobs(hive.JobFilter{Limit: 2, After: after, State: store.JobFailed, Operation: "infer"})
+		page, next, err := r.h.Jobs(jobs.Filter{Limit: 2, After: after, State: store.JobFailed, Operation: "infer"})
 		require.NoError(t, err)
 		for _, j := range page {
 			got = append(got, j.JobID)
@@ -167,7 +169,7 @@ func TestJobsArePagedNewestFirst(t *testing.T) {
 		after = next
 	}
 	require.Equal(t, want, got)
-	none, _, err := r.h.Jobs(hive.JobFilter{State: store.JobSucceeded})
+	none, _, err := r.h.Jobs(jobs.Filter{State: store.JobSucceeded})
 	require.NoError(t, err)
 	require.Empty(t, none)
 }
@@ -183,7 +185,7 @@ func TestQueueIsBounded(t *testing.T) {
 	op, err := r.h.Decode(raw)
 	require.NoError(t, err)
 	_, err = r.h.Submit(t.Context(), op, raw)
-	require.ErrorIs(t, err, hive.ErrQueueFull)
+	require.ErrorIs(t, err, errdefs.ErrQueueFull)
 	for _, j := range []store.Job{one, two} {
 		_, err = r.h.Cancel(t.Context(), access.Hive(), j.JobID)
 		require.NoError(t, err)

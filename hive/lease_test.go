@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/alloc"
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/lease"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -40,13 +41,13 @@ func programWith(t *testing.T, env []string) *os.Process {
 	return cmd.Process
 }
 
-func byPID(pid int) hive.LeaseRequest { return hive.LeaseRequest{Holder: hive.Holder{PID: pid}} }
+func byPID(pid int) lease.Request { return lease.Request{Holder: lease.Holder{PID: pid}} }
 
-func byTTL(ttl time.Duration) hive.LeaseRequest {
-	return hive.LeaseRequest{Holder: hive.Holder{TTL: ttl}}
+func byTTL(ttl time.Duration) lease.Request {
+	return lease.Request{Holder: lease.Holder{TTL: ttl}}
 }
 
-func (r *rig) lease(req hive.LeaseRequest) store.Lease {
+func (r *rig) lease(req lease.Request) store.Lease {
 	r.Helper()
 	l, err := r.h.AcquireLease(r.Context(), access.Hive(), req)
 	require.NoError(r, err)
@@ -106,14 +107,14 @@ func TestATTLLeaseRunsOutUnlessItIsRenewed(t *testing.T) {
 	expires := r.h.ExpiresAt(kept.LeaseID)
 	require.WithinDuration(t, time.Now().Add(time.Second), *expires, time.Second)
 	r.eventually("the one that nobody renews is freed", func() bool {
-		_, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, hive.LeaseRenewal{LeaseID: kept.LeaseID})
+		_, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, lease.Renewal{LeaseID: kept.LeaseID})
 		require.NoError(t, err)
 		return len(r.leases()) == 1
 	})
 	require.Equal(t, kept.Port, r.leases()[0].Port)
-	_, err := r.h.RenewLease(t.Context(), access.Hive(), left.Port, hive.LeaseRenewal{LeaseID: left.LeaseID})
-	require.ErrorIs(t, err, hive.ErrNotFound)
-	longer, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, hive.LeaseRenewal{LeaseID: kept.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
+	_, err := r.h.RenewLease(t.Context(), access.Hive(), left.Port, lease.Renewal{LeaseID: left.LeaseID})
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
+	longer, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, lease.Renewal{LeaseID: kept.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
 	require.NoError(t, err)
 	require.Equal(t, time.Hour, longer.TTL)
 	require.WithinDuration(t, time.Now().Add(time.Hour), *r.h.ExpiresAt(kept.LeaseID), time.Minute)
@@ -126,21 +127,21 @@ func TestALeaseIsBoundToAnotherProcess(t *testing.T) {
 	r.open()
 	first, second := program(t), program(t)
 	l := r.lease(byPID(first.Pid))
-	bound, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: second.Pid}})
+	bound, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{PID: second.Pid}})
 	require.NoError(t, err)
 	require.Equal(t, second.Pid, bound.Identity.PID)
 	require.NoError(t, first.Kill())
 	r.eventually("the first is gone", func() bool { return !alive(first.Pid) })
 	r.never("the lease of the second", 100*time.Millisecond, func() bool { return len(r.leases()) != 1 })
 
-	ttl, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
+	ttl, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
 	require.NoError(t, err)
 	require.Equal(t, store.LeaseTTL, ttl.Kind)
 	require.NoError(t, second.Kill())
 	r.eventually("the second is gone", func() bool { return !alive(second.Pid) })
 	r.never("the lease is nobody's process's", 100*time.Millisecond, func() bool { return len(r.leases()) != 1 })
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{PID: second.Pid}})
-	require.ErrorIs(t, err, hive.ErrBadRequest)
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{PID: second.Pid}})
+	require.ErrorIs(t, err, errdefs.ErrBadRequest)
 	require.Equal(t, store.LeaseTTL, r.leases()[0].Kind, "a refused renewal changes nothing")
 }
 
@@ -156,17 +157,17 @@ func TestWhoCannotHoldALease(t *testing.T) {
 	id, err := proc.Identify(other.Pid)
 	require.NoError(t, err)
 	for name, c := range map[string]struct {
-		holder hive.Holder
+		holder lease.Holder
 		want   string
 	}{
-		"init":           {hive.Holder{PID: 1}, "pid: is 1; init cannot hold a lease"},
-		"hive":           {hive.Holder{PID: os.Getpid()}, "which is hive itself"},
-		"a worker":       {hive.Holder{PID: w.PID}, "which is worker " + w.WorkerID},
-		"nobody":         {hive.Holder{PID: gone.Pid}, "no such process runs where hive can see it"},
-		"another's time": {hive.Holder{PID: other.Pid, StartTime: id.StartTicks + 1}, "start_time: is "},
+		"init":           {lease.Holder{PID: 1}, "pid: is 1; init cannot hold a lease"},
+		"hive":           {lease.Holder{PID: os.Getpid()}, "which is hive itself"},
+		"a worker":       {lease.Holder{PID: w.PID}, "which is worker " + w.WorkerID},
+		"nobody":         {lease.Holder{PID: gone.Pid}, "no such process runs where hive can see it"},
+		"another's time": {lease.Holder{PID: other.Pid, StartTime: id.StartTicks + 1}, "start_time: is "},
 	} {
-		_, err := r.h.AcquireLease(t.Context(), access.Hive(), hive.LeaseRequest{Holder: c.holder})
-		require.ErrorIs(t, err, hive.ErrBadRequest, name)
+		_, err := r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: c.holder})
+		require.ErrorIs(t, err, errdefs.ErrBadRequest, name)
 		require.ErrorContains(t, err, c.want)
 	}
 	if k := kernelThread(); k != 0 {
@@ -174,23 +175,23 @@ func TestWhoCannotHoldALease(t *testing.T) {
 		require.ErrorContains(t, err, "a thread of the kernel")
 	}
 	require.Len(t, r.leases(), 1, "nothing was leased")
-	l, err := r.h.AcquireLease(t.Context(), access.Hive(), hive.LeaseRequest{Holder: hive.Holder{PID: other.Pid, StartTime: id.StartTicks}})
+	l, err := r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{PID: other.Pid, StartTime: id.StartTicks}})
 	require.NoError(t, err)
 
 	for _, port := range []uint16{w.Port, l.Port} {
 		_, err = r.h.ReleaseLease(access.Hive(), port, "another")
-		require.ErrorIs(t, err, hive.ErrConflict)
-		_, err = r.h.RenewLease(t.Context(), access.Hive(), port, hive.LeaseRenewal{LeaseID: w.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
-		require.ErrorIs(t, err, hive.ErrConflict, "the lease of a worker is not to be had")
+		require.ErrorIs(t, err, errdefs.ErrConflict)
+		_, err = r.h.RenewLease(t.Context(), access.Hive(), port, lease.Renewal{LeaseID: w.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
+		require.ErrorIs(t, err, errdefs.ErrConflict, "the lease of a worker is not to be had")
 	}
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID})
-	require.ErrorIs(t, err, hive.ErrBadRequest, "there is nothing to renew")
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID})
+	require.ErrorIs(t, err, errdefs.ErrBadRequest, "there is nothing to renew")
 	_, err = r.h.ReleaseLease(access.Hive(), r.port(2), l.LeaseID)
-	require.ErrorIs(t, err, hive.ErrNotFound)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
 	require.Len(t, r.leases(), 2)
 	require.True(t, alive(w.PID) && alive(other.Pid))
 
-	_, err = r.h.AcquireLease(t.Context(), access.Hive(), hive.LeaseRequest{Holder: hive.Holder{TTL: time.Hour}, Port: w.Port})
+	_, err = r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{TTL: time.Hour}, Port: w.Port})
 	require.ErrorIs(t, err, alloc.ErrUnavailable)
 	r.lease(byTTL(time.Hour))
 	_, err = r.h.AcquireLease(t.Context(), access.Hive(), byTTL(time.Hour))
@@ -228,25 +229,25 @@ func TestDecodeLeases(t *testing.T) {
 		`{"ttl": "30s", "owner": "a\u2066"}`: `owner: has \u2066, which is invisible`,
 		`{"ttl": "30s", "hive_id": "x"}`:     `hive_id: is not a field of a lease (its fields: pid, start_time, ttl, port, ports, owner)`,
 	} {
-		_, err := hive.DecodeLease([]byte(body))
+		_, err := lease.DecodeRequest([]byte(body))
 		require.ErrorContains(t, err, want, body)
-		var in *hive.InputError
+		var in *errdefs.InputError
 		require.ErrorAs(t, err, &in)
 	}
-	got, err := hive.DecodeLease([]byte(`{"pid": 7, "start_time": 99, "port": 8188, "ports": 2, "owner": "bob"}`))
+	got, err := lease.DecodeRequest([]byte(`{"pid": 7, "start_time": 99, "port": 8188, "ports": 2, "owner": "bob"}`))
 	require.NoError(t, err)
-	require.Equal(t, hive.LeaseRequest{Holder: hive.Holder{PID: 7, StartTime: 99}, Port: 8188, Ports: 2, Owner: "bob"}, got)
+	require.Equal(t, lease.Request{Holder: lease.Holder{PID: 7, StartTime: 99}, Port: 8188, Ports: 2, Owner: "bob"}, got)
 	for body, want := range map[string]string{
 		`{"pid": 7}`:                    `lease_id: is required`,
 		`{"lease_id": "l", "port": 1}`:  `port: is not a field of a renewal`,
 		`{"lease_id": "l", "ttl": "x"}`: `ttl: is "x"; expected a duration`,
 	} {
-		_, err := hive.DecodeRenewal([]byte(body))
+		_, err := lease.DecodeRenewal([]byte(body))
 		require.ErrorContains(t, err, want, body)
 	}
-	renewal, err := hive.DecodeRenewal([]byte(`{"lease_id": "l"}`))
+	renewal, err := lease.DecodeRenewal([]byte(`{"lease_id": "l"}`))
 	require.NoError(t, err)
-	require.Equal(t, hive.LeaseRenewal{LeaseID: "l"}, renewal)
+	require.Equal(t, lease.Renewal{LeaseID: "l"}, renewal)
 }
 
 // At the end of a lease somebody may still listen: then the port is nobody's.
@@ -265,8 +266,8 @@ func TestTheHolderIsGoneAndSomebodyStillListens(t *testing.T) {
 	freed, err := r.h.ReleaseLease(access.Hive(), l.Port, l.LeaseID)
 	require.NoError(t, err)
 	require.False(t, freed, "somebody still listens")
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: hive.Holder{TTL: time.Hour}})
-	require.ErrorIs(t, err, hive.ErrConflict)
+	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
+	require.ErrorIs(t, err, errdefs.ErrConflict)
 	require.ErrorContains(t, err, "has ended and the port is quarantined")
 	require.NoError(t, listener.Close())
 	r.eventually("nobody was found on it twice", func() bool { return len(r.leases()) == 0 })
@@ -280,7 +281,7 @@ func TestTheHolderIsGoneAndSomebodyStillListens(t *testing.T) {
 	// A child that another test has forked may have the listener until it executes.
 	r.eventually("it is released", func() bool {
 		freed, err := r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
-		return freed || errors.Is(err, hive.ErrNotFound) // the review came first
+		return freed || errors.Is(err, errdefs.ErrNotFound) // the review came first
 	})
 	require.Empty(t, r.leases())
 }
@@ -342,7 +343,7 @@ func TestHoldersAreNeverSignalled(t *testing.T) {
 	p := program(t)
 	r.lease(byPID(p.Pid))
 	job := r.do(map[string]any{"operation": "worker_process_delete", "pid": p.Pid})
-	require.Equal(t, hive.CodeNotFound, job.Error.Code)
+	require.Equal(t, errdefs.CodeNotFound, job.Error.Code)
 	require.NoError(t, r.h.StopWorkers(t.Context()))
 	r.close()
 	require.NoError(t, p.Signal(syscall.Signal(0)))
@@ -362,23 +363,23 @@ func TestLeaseOfSomebodyElsesProcess(t *testing.T) {
 		return access.Caller{Known: true, UID: uid, Rights: access.Rights{Level: access.Admin}}
 	}
 	_, err := r.h.AcquireLease(t.Context(), as(other), byPID(program(t).Pid))
-	require.ErrorIs(t, err, hive.ErrForbidden)
-	var in *hive.InputError
+	require.ErrorIs(t, err, errdefs.ErrForbidden)
+	var in *errdefs.InputError
 	require.ErrorAs(t, err, &in)
 	require.Equal(t, "pid", in.Field)
 	require.Contains(t, in.Detail, "a process of the user with uid "+strconv.Itoa(int(own))+"; the caller has uid "+strconv.Itoa(int(other)))
 	require.Empty(t, r.leases())
 	token := access.Caller{Token: "ci", Rights: access.Rights{Level: access.Operate}}
 	_, err = r.h.AcquireLease(t.Context(), token, byPID(program(t).Pid))
-	require.ErrorIs(t, err, hive.ErrForbidden, "of a token it is not known whose processes are theirs")
+	require.ErrorIs(t, err, errdefs.ErrForbidden, "of a token it is not known whose processes are theirs")
 
 	for _, by := range []access.Caller{as(own), as(0)} {
 		_, err := r.h.AcquireLease(t.Context(), by, byPID(program(t).Pid))
 		require.NoError(t, err)
 	}
 	l := r.lease(byPID(program(t).Pid))
-	_, err = r.h.RenewLease(t.Context(), as(other), l.Port, hive.LeaseRenewal{LeaseID: l.LeaseID, Holder: byPID(program(t).Pid).Holder})
-	require.ErrorIs(t, err, hive.ErrForbidden)
+	_, err = r.h.RenewLease(t.Context(), as(other), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: byPID(program(t).Pid).Holder})
+	require.ErrorIs(t, err, errdefs.ErrForbidden)
 	after, err := r.h.Lease(l.Port)
 	require.NoError(t, err)
 	require.Equal(t, l.Identity, after.Identity, "it has the holder it had")

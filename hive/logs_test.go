@@ -1,15 +1,12 @@
 package hive_test
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,39 +17,56 @@ import (
 
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/logs"
 	"rbeehive/store"
 )
 
-// writer is a worker that prints numbered lines, each with one write, and then
-// does nothing. After so many lines it rests for a millisecond; 0: it never does.
-func writer(lines, restAfter int) catalog.Entry {
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	return catalog.Entry{
-		Name: "writer", Command: []string{self, "writer", strconv.Itoa(lines), strconv.Itoa(restAfter)},
-		Stop: catalog.StopEntry{Signal: []string{"SIGKILL"}},
-	}
+// printer is a worker that prints so many numbered lines, and as many again once there
+// is a file of that name.
+func printer(lines int, gate string) catalog.Entry {
+	script := fmt.Sprintf(`seq -f 'line %%09.0f' 1 %[1]d; while ! [ -e %[2]s ]; do sleep 0.02; done; seq -f 'line %%09.0f' %[3]d %[4]d; exec sleep 1000`,
+		lines, gate, lines+1, 2*lines)
+	return catalog.Entry{Name: "printer", Command: []string{"/bin/sh", "-c", script}, Stop: catalog.StopEntry{Signal: []string{"SIGKILL"}}}
 }
 
-func writerMain(args []string) int {
-	lines, errLines := strconv.Atoi(args[0])
-	restAfter, errRest := strconv.Atoi(args[1])
-	if err := errors.Join(errLines, errRest); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
+// printed is what the printer has printed with its line n as the last.
+func printed(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "line %09d\n", i+1)
 	}
-	for n := range lines {
-		if restAfter > 0 && n%restAfter == 0 {
-			<-time.After(time.Millisecond)
-		}
-		if _, err := os.Stdout.WriteString(numbered(n)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+	return b.String()
+}
+
+// readLog returns all that is kept of a worker's log, without hive's own lines.
+func (r *rig) readLog(id string) string {
+	r.Helper()
+	log, err := r.h.OpenLog(r.Context(), id, -1)
+	require.NoError(r, err)
+	defer log.Close()
+	var raw, text strings.Builder
+	for block, err := range log.Rest(r.Context()) {
+		require.NoError(r, err)
+		raw.Write(block)
+	}
+	for line := range strings.Lines(raw.String()) {
+		if !strings.HasPrefix(line, "--- hive: ") {
+			text.WriteString(line)
 		}
 	}
-	select {} // until it is killed
+	return text.String()
+}
+
+// awaitLine waits until the printer has printed its line n, while its log is rotated.
+func (r *rig) awaitLine(id string, n int) {
+	r.Helper()
+	last := fmt.Sprintf("line %09d\n", n)
+	r.eventually(last, func() bool {
+		r.h.RotateLogs(r.Context())
+		return strings.HasSuffix(r.readLog(id), last)
+	})
+	r.h.RotateLogs(r.Context())
 }
 
 // collapses reports whether the file system can take blocks out of the head of a
@@ -66,137 +80,70 @@ func collapses(t *testing.T, dir string) bool {
 	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, 64<<10) == nil
 }
 
-// A worker writes as fast as it can while its log is rotated and hive is
-// restarted. Somebody follows it all the time, over the restart from its first line.
+// A worker's log is rotated and hive is restarted: the worker is adopted, since its
+// output is still the same file, and the log goes on.
 func TestTheLogOfALivingWorkerIsRotated(t *testing.T) {
 	t.Parallel()
-	const lines = 300_000
-	for mode, restAfter := range map[string]int{"as it is": 0, "copied and cut": 200} {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, 1, writer(lines, restAfter))
-			r.cfg.Logs = hive.LogsConfig{MaxSize: 2 << 20, Keep: 100}
-			whole := mode == "as it is" && collapses(t, r.cfg.DataDir)
-			open := func() {
-				r.open()
-				if mode != "as it is" {
-					r.h.CopyLogs()
-				}
-			}
-			open()
-			w := r.spawn("writer", map[string]any{"wait": "started"})
-			log := filepath.Join(r.cfg.DataDir, "logs", w.WorkerID+".log")
-			r.followLog(w.WorkerID, whole, func(n int) bool { return n < lines/3 })
-			r.close()
-			open()
-			numbers := r.followLog(w.WorkerID, whole, func(n int) bool { return n < lines-1 })
-			rec, err := r.h.Worker(w.WorkerID)
-			require.NoError(t, err)
-			require.Equal(t, store.WorkerRunning, rec.State, "it was adopted")
+	const lines = 20_000
+	gate := filepath.Join(t.TempDir(), "gate")
+	r := newRig(t, 1, printer(lines, gate))
+	r.cfg.Logs = logs.Config{MaxSize: logs.MinSize, Keep: 100}
+	whole := collapses(t, r.cfg.DataDir)
+	r.open()
+	w := r.spawn("printer", map[string]any{"wait": "started"})
+	log := filepath.Join(r.cfg.DataDir, "logs", w.WorkerID+".log")
+	r.awaitLine(w.WorkerID, lines)
+	r.close()
+	r.open()
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	r.awaitLine(w.WorkerID, 2*lines)
+	rec, err := r.h.Worker(w.WorkerID)
+	require.NoError(t, err)
+	require.Equal(t, store.WorkerRunning, rec.State, "it was adopted")
 
-			fd, err := os.Stat(fmt.Sprintf("/proc/%d/fd/1", w.PID))
-			require.NoError(t, err)
-			now, err := os.Lstat(log)
-			require.NoError(t, err)
-			require.True(t, os.SameFile(fd, now), "the proof of membership is as it was")
-			require.LessOrEqual(t, now.Size(), r.cfg.Logs.MaxSize)
-			require.FileExists(t, log+".1")
-			t.Logf("%d of %d lines, without any loss: %v", len(numbers), lines, whole)
-			if whole {
-				require.Equal(t, upTo(0, lines), sequence(numbers))
-			} else {
-				require.True(t, slices.IsSorted(numbers) && len(slices.Compact(numbers)) == len(numbers), "in order and none twice")
-				require.NotEmpty(t, numbers) // how many are lost depends on how soon hive gets to look
-			}
-			all, err := r.h.OpenLog(r.Context(), w.WorkerID, -1)
-			require.NoError(t, err)
-			defer all.Close()
-			kept := numbersIn(t, all)
-			if whole {
-				require.Equal(t, upTo(0, lines), sequence(kept))
-			}
-			require.Equal(t, lines-1, kept[len(kept)-1])
-			seen := map[int]bool{}
-			for _, n := range numbers {
-				seen[n] = true
-			}
-			require.False(t, slices.ContainsFunc(kept, func(n int) bool { return !seen[n] }), "who followed it has seen all that is kept")
-		})
+	fd, err := os.Stat(fmt.Sprintf("/proc/%d/fd/1", w.PID))
+	require.NoError(t, err)
+	now, err := os.Lstat(log)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(fd, now), "the proof of membership is as it was")
+	require.LessOrEqual(t, now.Size(), r.cfg.Logs.MaxSize)
+	require.FileExists(t, log+".1")
+	t.Logf("without any loss: %v", whole)
+	if whole { // else how much is lost depends on how soon hive gets to look
+		require.True(t, printed(2*lines) == r.readLog(w.WorkerID), "each line once and in order")
 	}
 }
 
-// followLog rotates the log and reads it until a number is the last. Where the log
-// is copied and cut, hive may come too late for all of it, and a line is torn.
-func (r *rig) followLog(id string, whole bool, goOn func(number int) bool) (numbers []int) {
-	r.Helper()
-	log, err := r.h.OpenLog(r.Context(), id, -1)
-	require.NoError(r, err)
+// The whole way: a worker of another user stretches its log and ends. Its last words are
+// in the error, on both sides of the hole, without what they would do to a terminal.
+func TestAWorkerOfAnotherUserStretchesItsLog(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		skip(t, "only root starts workers as other users")
+	}
+	r := newRig(t, 1, catalog.Entry{Name: "hog", User: "nobody", Command: []string{
+		"/bin/sh", "-c", `echo first; truncate -s 8T /proc/self/fd/1 || echo no; printf '\033[31mlast\033[0m \033]0;x\007\n'; exit 3`, "{{.Port}}",
+	}})
+	r.open()
+	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "hog"})
+	require.Equal(t, errdefs.CodeExitedEarly, job.Error.Code, "%+v", job.Error)
+	require.Equal(t, []string{"first", `last \x1b]0;x\x07`}, job.Error.Log)
+	w := r.h.Workers()[0]
+	fi, err := os.Stat(w.Log)
+	require.NoError(t, err)
+	require.Greater(t, fi.Size(), int64(8<<40))
+	require.EqualValues(t, 65534, fi.Sys().(*syscall.Stat_t).Uid, "it is its own")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	log, err := r.h.OpenLog(ctx, w.WorkerID, 2)
+	require.NoError(t, err)
 	defer log.Close()
-	lines := bufio.NewReaderSize(endless{r, log}, 1<<16)
-	for {
-		line, err := lines.ReadString('\n')
-		require.NoError(r, err)
-		n, ok := 0, false
-		if whole {
-			n, ok = numberOf(r, line)
-		} else if _, err := fmt.Sscanf(line, "line %d", &n); err == nil {
-			ok = line == numbered(n)
-		}
-		if !ok {
-			continue
-		}
-		if numbers = append(numbers, n); !goOn(n) {
-			r.h.RotateLogs(r.Context())
-			return numbers
-		}
+	var tail strings.Builder
+	for block, err := range log.Rest(ctx) {
+		require.NoError(t, err)
+		tail.Write(block)
 	}
-}
-
-// endless reads a log that goes on, and rotates it at its end.
-type endless struct {
-	*rig
-	log *hive.LogReader
-}
-
-func (e endless) Read(p []byte) (int, error) {
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
-		n, err := e.log.Read(p)
-		if !errors.Is(err, io.EOF) {
-			return n, err
-		}
-		e.h.RotateLogs(e.Context())
-	}
-	return 0, io.ErrNoProgress
-}
-
-// smallDisk is set for the test as a child that has mounts of its own.
-const smallDisk = "HIVE_TEST_SMALL_DISK"
-
-// A disk that is full, or nearly: hive lives with it, and keeps the newest.
-func TestLogsOnAFullDisk(t *testing.T) {
-	if kind := os.Getenv(smallDisk); kind != "" {
-		onAFullDisk(t, mountSmall(t, kind))
-		return
-	}
-	for _, kind := range []string{"tmpfs", "ext4"} {
-		t.Run(kind, func(t *testing.T) {
-			if os.Geteuid() != 0 {
-				skip(t, "mounting a small file system needs root")
-			}
-			if _, err := exec.LookPath("mkfs.ext4"); kind == "ext4" && err != nil {
-				skip(t, "mkfs.ext4 is not installed")
-			}
-			self, err := os.Executable()
-			require.NoError(t, err)
-			cmd := exec.CommandContext(t.Context(), self, "-test.run", "^TestLogsOnAFullDisk$", "-test.v")
-			cmd.Env = append(os.Environ(), smallDisk+"="+kind)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS} // the mount goes with the child
-			out, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			require.Contains(t, string(out), "PASS")
-			t.Logf("%s", out)
-		})
-	}
+	require.Regexp(t, `^[^\n]*last[^\n]*\n--- hive: (exited|ended) [^\n]*\n$`, tail.String())
 }
 
 // skip skips with a reason; it is a failure where nothing may be skipped.
@@ -208,130 +155,136 @@ func skip(t *testing.T, reason string) {
 	t.Skip(reason)
 }
 
-func mountSmall(t *testing.T, kind string) string {
-	t.Helper()
-	dir := t.TempDir()
-	at := filepath.Join(dir, "disk")
-	require.NoError(t, os.Mkdir(at, 0o700))
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(at, unix.MNT_DETACH)) })
-	if kind == "tmpfs" {
-		require.NoError(t, unix.Mount(kind, at, kind, 0, "size=32m"))
-		return at
+// deadWorker records a worker that ended so long ago, with files of so many KiB.
+func (r *rig) deadWorker(id string, port uint16, age time.Duration, files map[string]int) store.Worker {
+	r.Helper()
+	ended := time.Now().Add(-age).UTC()
+	rec := store.Worker{
+		WorkerID: id, Type: "cpu", Port: port, Ports: []uint16{port}, LeaseID: "lease-of-" + id,
+		State: store.WorkerFailed, Desired: store.DesiredRunning, StartedAt: ended.Add(-time.Minute), EndedAt: &ended,
+		Spec: store.Spec{Argv: []string{"/bin/true"}, Host: "127.0.0.1"}, Log: filepath.Join(r.cfg.DataDir, "logs", id+".log"),
 	}
-	image := filepath.Join(dir, "image")
-	require.NoError(t, os.WriteFile(image, nil, 0o600))
-	require.NoError(t, os.Truncate(image, 48<<20))
-	for _, argv := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, at}} {
-		out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
-		require.NoError(t, err, "%s", out)
+	r.edit(func(tx *store.Tx) error { return tx.PutWorker(rec) })
+	for suffix, kib := range files {
+		require.NoError(r, os.WriteFile(rec.Log+suffix, []byte(strings.Repeat(strings.Repeat(".", 63)+"\n", kib*16)), 0o600))
 	}
-	return at
+	return rec
 }
 
-func onAFullDisk(t *testing.T, dir string) {
-	d := newLogDir(t, dir, 3)
-	filler := filepath.Join(dir, "filler")
-	onANearlyFullDisk(t, d, filler)
-	onAWhollyFullDisk(t, d, filler)
-
-	require.NoError(t, os.Remove(filler))
-	_, err := d.file.WriteString("\n")
-	require.NoError(t, err)
-	first := d.next
-	for range 2 {
-		d.write(leastLog * 3 / 2)
-		d.rotate()
-	}
-	require.Positive(t, d.size(".1"), "room that comes back is used")
-	require.Equal(t, upTo(first, d.next), d.read(d.next-first))
+// quarantine keeps the port of a dead worker for as long as the test listens on it.
+func (r *rig) quarantine(rec store.Worker) {
+	r.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", rec.Port))
+	require.NoError(r, err)
+	r.Cleanup(func() { l.Close() })
+	r.edit(func(tx *store.Tx) error {
+		return tx.PutLease(store.Lease{
+			Port: rec.Port, LeaseID: rec.LeaseID, Kind: store.LeaseWorker, WorkerID: rec.WorkerID,
+			State: store.LeaseQuarantined, AcquiredAt: rec.StartedAt,
+		})
+	})
 }
 
-// There is no room for a copy, but for the oldest that would go anyhow.
-func onANearlyFullDisk(t *testing.T, d *logDir, filler string) {
-	t.Logf("blocks can be taken out of the head of a file: %v", d.Collapses())
-	for range 3 {
-		d.write(leastLog * 3 / 2)
-		d.rotate()
+// logFiles returns the names in logs/, without "cpu-" and ".log".
+func (r *rig) logFiles() string {
+	r.Helper()
+	entries, err := os.ReadDir(filepath.Join(r.cfg.DataDir, "logs"))
+	require.NoError(r, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.Replace(strings.TrimPrefix(e.Name(), "cpu-"), ".log", "", 1))
 	}
-	const spare = 16 << 20
-	require.Positive(t, d.size(".3"))
-	before := d.numbers(-1)
-	fill(t, filler, spare+leastLog*7/4)
-	d.write(leastLog * 3 / 2)
-	d.rotate()
-	after := d.numbers(-1)
-	require.Equal(t, upTo(after[0], d.next), sequence(after), "nothing is missing")
-	require.Greater(t, after[0], before[0])
-	require.Positive(t, d.size(".3"), "only the oldest was given up")
+	return strings.Join(names, " ")
 }
 
-// There is no room at all: the older are given up, then the log is cut.
-func onAWhollyFullDisk(t *testing.T, d *logDir, filler string) {
-	reader, err := d.Open(d.Context(), "w", 0)
-	require.NoError(t, err)
-	defer reader.Close()
-	fill(t, filler, 4<<20)
-	d.write(leastLog * 5 / 2)
-	d.rotate()
-	cut := func() {
-		t.Helper()
-		require.Less(t, d.size(""), int64(2*leastLog))
-		for _, suffix := range []string{".1", ".2", ".3", ".new"} {
-			require.EqualValues(t, -1, d.size(suffix), suffix)
-		}
-		raw, err := os.ReadFile(d.path)
-		require.NoError(t, err)
-		require.Regexp(t, `(?m)^--- hive: log cut [0-9T:Z-]{20}: [0-9]+ bytes are gone, there was no room to keep them$`, string(raw))
+// The audit prunes logs: those of no worker that are old, and of dead workers what is more
+// than logs.max_total, the oldest first. Those of quarantined ports stay.
+func TestLogsArePruned(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 5)
+	r.cfg.AuditInterval = 20 * time.Millisecond
+	r.cfg.LogsMaxTotal = 600 << 10
+	r.open()
+	r.close()
+	r.deadWorker("cpu-new", r.port(2), time.Hour, map[string]int{"": 300})
+	r.quarantine(r.deadWorker("cpu-mid", r.port(1), 3*time.Hour, map[string]int{"": 300, ".1": 200}))
+	r.deadWorker("cpu-late", r.port(4), 2*time.Hour, map[string]int{"": 100})
+	r.deadWorker("cpu-old", r.port(0), 4*time.Hour, map[string]int{"": 100, ".1": 400})
+	r.quarantine(store.Worker{WorkerID: "cpu-lost", Port: r.port(3), LeaseID: "lease-of-lost", StartedAt: time.Now().UTC()})
+	for name, age := range map[string]time.Duration{
+		"cpu-young.log": 23 * time.Hour, "cpu-gone.log": 25 * time.Hour, "cpu-gone.log.1": 25 * time.Hour, "cpu-lost.log": 25 * time.Hour, "notes.txt": 25 * time.Hour,
+	} {
+		path, at := filepath.Join(r.cfg.DataDir, "logs", name), time.Now().Add(-age)
+		require.NoError(t, os.WriteFile(path, []byte("x\n"), 0o600))
+		require.NoError(t, os.Chtimes(path, at, at))
 	}
-	cut()
-	if d.Collapses() {
-		require.Equal(t, sequence([]int{d.next - 1}), sequence(d.numbers(2)), "the newest were kept")
-	}
-
-	// The worker has filled the rest.
-	fill(t, filler, leastLog*2)
-	for err = nil; err == nil; {
-		_, err = d.file.WriteString(numbered(d.next))
-		if err == nil {
-			d.next++
-		}
-	}
-	require.ErrorIs(t, err, syscall.ENOSPC)
-	d.rotate()
-	cut()
-	raw, err := io.ReadAll(reader)
-	require.NoError(t, err)
-	last := -1
-	for line := range strings.Lines(string(raw)) {
-		n := -1 // where something is gone, and where the disk was full, a line is torn
-		if _, err := fmt.Sscanf(line, "line %d", &n); err == nil && line == numbered(n) {
-			require.Greater(t, n, last, "who follows it sees nothing twice")
-			last = n
-		}
-	}
-	require.Equal(t, d.Collapses(), last >= 0, "what was kept is read, and no more")
+	r.open()
+	kept := "lost mid new young notes.txt"
+	r.eventually("it is pruned", func() bool { return r.logFiles() == kept })
+	r.never("more is", 100*time.Millisecond, func() bool { return r.logFiles() != kept })
+	require.Len(t, r.h.Workers(), 4, "the records stay")
+	require.Len(t, r.leases(), 2)
 }
 
-// fill takes all that is left of the disk but that many bytes.
-func fill(t *testing.T, name string, leave int64) {
-	t.Helper()
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	require.NoError(t, err)
-	defer f.Close()
-	for block := make([]byte, 64<<10); len(block) > 0; {
-		_, err := f.Write(block)
-		switch {
-		case errors.Is(err, unix.ENOSPC):
-			block = block[:len(block)/2]
-		case err != nil:
-			require.NoError(t, err)
-		}
+// A record goes with all its files.
+func TestLogsGoWithTheRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.cfg.AuditInterval = 20 * time.Millisecond
+	r.open()
+	r.close()
+	const kept = 50 // whatever their age
+	var want []string
+	for i := range kept {
+		id := fmt.Sprintf("cpu-%02d", i)
+		r.deadWorker(id, r.port(0), time.Hour, map[string]int{"": 1})
+		want = append(want, id[4:])
 	}
-	if err := f.Sync(); !errors.Is(err, unix.ENOSPC) {
-		require.NoError(t, err)
-	}
-	info, err := f.Stat()
+	r.deadWorker("cpu-old", r.port(0), 100*time.Hour, map[string]int{"": 1, ".1": 1, ".2": 1, ".3": 1, ".4": 1, ".new": 1})
+	r.open()
+	r.eventually("the old one is gone", func() bool { return r.logFiles() == strings.Join(want, " ") })
+	_, err := r.h.OpenLog(r.Context(), "cpu-old", -1)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
+}
+
+// In the first start with a copied file the workers may be somebody else's, and
+// so are their logs.
+func TestTheLogsOfACopyAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, printer(10_000, "/"))
+	r.open()
+	w := r.spawn("printer", map[string]any{"wait": "started"})
+	r.awaitLine(w.WorkerID, 20_000)
+	r.close()
+	file := filepath.Join(r.cfg.DataDir, "hive.db")
+	raw, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.NoError(t, f.Truncate(info.Size()-leave))
-	require.NoError(t, f.Sync())
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.WriteFile(file, raw, 0o600)) // another inode
+	orphan, old := filepath.Join(r.cfg.DataDir, "logs", "cpu-orphan.log"), time.Now().Add(-25*time.Hour)
+	require.NoError(t, os.WriteFile(orphan, nil, 0o600))
+	require.NoError(t, os.Chtimes(orphan, old, old))
+	r.cfg.Logs = logs.Config{MaxSize: logs.MinSize}
+	r.cfg.AuditInterval = 20 * time.Millisecond
+	r.open()
+	r.h.RotateLogs(t.Context())
+	r.never("they are changed", 200*time.Millisecond, func() bool {
+		return strings.Contains(r.logFiles(), ".1") || !strings.Contains(r.logFiles(), "orphan")
+	})
+	r.close()
+	r.open()
+	r.eventually("once it was started again they are its own", func() bool {
+		return strings.Contains(r.logFiles(), ".1") && !strings.Contains(r.logFiles(), "orphan")
+	})
+}
+
+func TestLogsConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	for _, bad := range []logs.Config{{MaxSize: 1}, {MaxSize: -1}, {Keep: -1}} {
+		cfg := r.cfg
+		cfg.Logs = bad
+		_, err := hive.Open(t.Context(), cfg)
+		require.ErrorContains(t, err, "hive: logs: ")
+	}
 }

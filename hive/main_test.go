@@ -28,12 +28,9 @@ import (
 	"rbeehive/test/freeport"
 )
 
-// TestMain is the reference worker, or one that prints, when it is started as one,
-// and a stand-in for a real program when it is started under that program's name.
+// TestMain is the reference worker when it is started as one, and a stand-in for a real
+// program when it is started under that program's name.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "writer" {
-		os.Exit(writerMain(os.Args[2:]))
-	}
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}

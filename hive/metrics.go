@@ -7,17 +7,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rbeehive/hive/audit"
+	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/supervisor"
 	"rbeehive/store"
-)
-
-// The labels of hive_worker_restarts_total: why a worker was started again.
-const (
-	becauseExited    = "exited"    // its process ended by itself
-	becauseNotReady  = "not_ready" // it was given up before it was ready
-	becauseLiveness  = "liveness"  // it was ready and served no longer
-	becauseRequested = "requested" // worker_restart
-	becauseReload    = "reload"    // it was stale, and its type says reload: restart
-	becauseRecovery  = "recovery"  // it was not alive when hive was started
 )
 
 // otherOperation is the label of jobs that are not carried out here.
@@ -59,12 +53,11 @@ func newMetrics() *metrics {
 		}, []string{"operation", "state"}),
 		operations: []string{otherOperation},
 	}
-	for _, until := range []WaitFor{WaitStarted, WaitReady} {
+	// All series from the start: the first increment of one that appears with it is lost to rate().
+	for _, until := range []operation.WaitFor{operation.WaitStarted, operation.WaitReady} {
 		m.spawns.WithLabelValues(string(until))
 	}
-	for tag := range decoders {
-		m.operations = append(m.operations, tag)
-	}
+	m.operations = append(m.operations, operation.Tags()...)
 	for _, op := range m.operations {
 		for _, state := range []store.JobState{store.JobSucceeded, store.JobFailed, store.JobCancelled} {
 			m.ended.WithLabelValues(op, string(state))
@@ -73,14 +66,19 @@ func newMetrics() *metrics {
 	return m
 }
 
-// spawned takes up that a start of a worker, begun then, got so far.
-func (m *metrics) spawned(until WaitFor, begun time.Time) {
+// Spawned implements supervisor.Metrics.
+func (m *metrics) Spawned(until operation.WaitFor, begun time.Time) {
 	m.spawns.WithLabelValues(string(until)).Observe(time.Since(begun).Seconds())
 }
 
-func (m *metrics) restarted(typ, reason string) { m.restarts.WithLabelValues(typ, reason).Inc() }
+// Restarted implements supervisor.Metrics.
+func (m *metrics) Restarted(workerType string, reason supervisor.Reason) {
+	m.restarts.WithLabelValues(workerType, string(reason)).Inc()
+}
 
-func (m *metrics) jobEnded(operation string, state store.JobState) {
+// JobEnded implements jobs.Metrics.
+func (m *metrics) JobEnded(operation string, state store.JobState) {
+	// A queen's operations, which all fail here, share one label.
 	if !slices.Contains(m.operations, operation) {
 		operation = otherOperation
 	}
@@ -160,10 +158,12 @@ func counter(out chan<- prometheus.Metric, d *prometheus.Desc, n float64) {
 }
 
 func (c *collector) collectPorts(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(c.h.ctx, scrapeLimit)
+	// Collect gets no context; it must not outlast the hive.
+	ctx, cancel := context.WithTimeout(c.h.run.Context(), scrapeLimit)
 	defer cancel()
 	s, err := c.h.alloc.Tally(ctx)
 	if err != nil {
+		// An error, and not a series less: that would pass for a hive without ports.
 		out <- prometheus.NewInvalidMetric(c.ports, err)
 		return
 	}
@@ -202,19 +202,20 @@ func (c *collector) collectLeases(out chan<- prometheus.Metric) {
 // that were and still have a worker.
 func (c *collector) collectWorkers(out chan<- prometheus.Metric) {
 	workers := map[pair]int{}
-	for _, typ := range c.h.types().Types() {
+	for _, typ := range c.h.current.types().Types() {
 		for _, state := range []store.WorkerState{
 			store.WorkerRunning, store.WorkerLoading, store.WorkerReady, store.WorkerUnhealthy, store.WorkerStopping,
 			store.WorkerStopped, store.WorkerFailed, store.WorkerBackoff, store.WorkerUnverified,
 		} {
-			workers[pair{typ.Name, PublicState(state)}] = 0
+			workers[pair{typ.Name, lifecycle.PublicState(state)}] = 0
 		}
-		for _, reason := range []string{becauseExited, becauseNotReady, becauseLiveness, becauseRequested, becauseReload, becauseRecovery} {
-			c.h.metrics.restarts.WithLabelValues(typ.Name, reason) // there from now on
+		// All series from the start, as in newMetrics; a reload can bring new types.
+		for _, reason := range supervisor.Reasons() {
+			c.h.metrics.restarts.WithLabelValues(typ.Name, string(reason)) // there from now on
 		}
 	}
 	for _, w := range c.h.Workers() {
-		workers[pair{w.Type, PublicState(w.State)}]++
+		workers[pair{w.Type, lifecycle.PublicState(w.State)}]++
 	}
 	for k, n := range workers {
 		gauge(out, c.workers, float64(n), k.a, k.b)
@@ -222,23 +223,15 @@ func (c *collector) collectWorkers(out chan<- prometheus.Metric) {
 }
 
 func (c *collector) collectJobs(out chan<- prometheus.Metric) {
-	jobs := map[store.JobState]int{store.JobQueued: 0, store.JobRunning: 0}
-	c.h.mu.Lock()
-	for _, j := range c.h.jobs {
-		jobs[j.record().State]++
-	}
-	c.h.mu.Unlock()
-	for state, n := range jobs {
-		if !state.Ended() {
-			gauge(out, c.jobs, float64(n), string(state))
-		}
+	for state, n := range c.h.jobs.Unfinished() {
+		gauge(out, c.jobs, float64(n), string(state))
 	}
 }
 
 func (c *collector) collectAudit(out chan<- prometheus.Metric) {
 	report := c.h.LastAudit()
 	codes := map[string]int{}
-	for _, code := range FindingCodes() {
+	for _, code := range audit.FindingCodes() {
 		codes[code] = 0 // a series that is not there cannot be alarmed on
 	}
 	for _, f := range report.Findings {

@@ -12,9 +12,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/operation"
 	"rbeehive/store"
 	"rbeehive/test/hub"
 )
@@ -75,7 +77,7 @@ func TestModelIsDownloadedSpawnedAndDeleted(t *testing.T) {
 	require.Equal(t, f.Size, m.Size)
 	require.Equal(t, []modelResult{m}, r.models())
 	require.False(t, m.Loaded)
-	jobs, _, err := r.h.Jobs(hive.JobFilter{})
+	jobs, _, err := r.h.Jobs(jobs.Filter{})
 	require.NoError(t, err)
 	require.Len(t, jobs, 1, "to list is not recorded")
 
@@ -85,7 +87,7 @@ func TestModelIsDownloadedSpawnedAndDeleted(t *testing.T) {
 	require.Equal(t, "org/name:m.gguf", rec.Spec.Model, "what was asked for")
 	require.Equal(t, "org/name:m.gguf", rec.Asked.Model)
 	require.Equal(t, []string{"--model", m.Path, "--worker-id", "org/name:m.gguf"}, rec.Spec.Argv[4:])
-	info, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "echo", Model: "org/name:m.gguf"}, false)
+	info, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "echo", Model: "org/name:m.gguf"}, false)
 	require.NoError(t, err)
 	require.Equal(t, m.Path, info.Plan.Spec.Argv[5])
 
@@ -94,20 +96,20 @@ func TestModelIsDownloadedSpawnedAndDeleted(t *testing.T) {
 	require.Equal(t, []string{w.WorkerID}, m.Workers)
 	remove := map[string]any{"operation": "model_delete", "id": "org/name:m.gguf"}
 	job := r.do(remove)
-	require.Equal(t, hive.CodeModelInUse, job.Error.Code)
+	require.Equal(t, errdefs.CodeModelInUse, job.Error.Code)
 	require.Contains(t, job.Error.Message, w.WorkerID)
 	r.close()
 	r.open()
-	require.Equal(t, hive.CodeModelInUse, r.do(remove).Error.Code, "an adopted worker uses it too")
+	require.Equal(t, errdefs.CodeModelInUse, r.do(remove).Error.Code, "an adopted worker uses it too")
 	r.stopWorker(w.WorkerID)
 
 	byPath := r.spawn("echo", map[string]any{"model": m.Path})
-	require.Equal(t, hive.CodeModelInUse, r.do(remove).Error.Code)
+	require.Equal(t, errdefs.CodeModelInUse, r.do(remove).Error.Code)
 	r.stopWorker(byPath.WorkerID)
 	require.Equal(t, store.JobSucceeded, r.do(remove).State)
 	require.Empty(t, r.models())
-	require.Equal(t, hive.CodeNotFound, r.do(remove).Error.Code)
-	require.Equal(t, hive.CodeNotFound, r.do(map[string]any{"operation": "model_get", "id": "org/name:m.gguf"}).Error.Code)
+	require.Equal(t, errdefs.CodeNotFound, r.do(remove).Error.Code)
+	require.Equal(t, errdefs.CodeNotFound, r.do(map[string]any{"operation": "model_get", "id": "org/name:m.gguf"}).Error.Code)
 }
 
 func TestModelFailures(t *testing.T) {
@@ -124,19 +126,19 @@ func TestModelFailures(t *testing.T) {
 		require.Contains(t, job.Error.Message, says)
 		require.Empty(t, r.models())
 	}
-	failed("org/two", hive.CodeModelAmbiguous, "a.gguf, b.gguf")
-	failed("org/none", hive.CodeNotFound, "no repository org/none")
+	failed("org/two", errdefs.CodeModelAmbiguous, "a.gguf, b.gguf")
+	failed("org/none", errdefs.CodeNotFound, "no repository org/none")
 	server.Misbehave(hub.Faults{Token: "x"})
-	failed("org/name", hive.CodeHubUnauthorized, "HF_TOKEN")
+	failed("org/name", errdefs.CodeHubUnauthorized, "HF_TOKEN")
 	server.Misbehave(hub.Faults{WrongContent: true})
-	failed("org/name", hive.CodeDownloadCorrupt, "has the hash")
+	failed("org/name", errdefs.CodeDownloadCorrupt, "has the hash")
 	server.Misbehave(hub.Faults{LinkedETag: strings.Repeat("0", 64)})
-	failed("org/name", hive.CodeDownloadCorrupt, "has changed")
+	failed("org/name", errdefs.CodeDownloadCorrupt, "has changed")
 	server.Misbehave(hub.Faults{WrongLength: 5})
-	failed("org/name", hive.CodeDownloadCorrupt, "bytes")
+	failed("org/name", errdefs.CodeDownloadCorrupt, "bytes")
 	server.Misbehave(hub.Faults{})
 	free = 1000
-	failed("org/name", hive.CodeDiskFull, "free some space")
+	failed("org/name", errdefs.CodeDiskFull, "free some space")
 	_, err := os.Stat(filepath.Join(r.cfg.DataDir, "models", ".partial"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
@@ -149,8 +151,8 @@ func TestWrongModelIDsAreRefused(t *testing.T) {
 			raw, err := json.Marshal(op)
 			require.NoError(t, err)
 			_, err = r.h.Decode(raw)
-			require.ErrorIs(t, err, hive.ErrBadRequest, "%s", raw)
-			var in *hive.InputError
+			require.ErrorIs(t, err, errdefs.ErrBadRequest, "%s", raw)
+			var in *errdefs.InputError
 			require.True(t, errors.As(err, &in))
 			require.Contains(t, []string{"model", "id"}, in.Field)
 		}

@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/alloc"
-	"rbeehive/hive"
+	"rbeehive/hive/endpoint"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -141,12 +142,12 @@ func TestThePortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 				require.False(t, w.Port == r.port(0) && w.ReadyAt != nil, "the stranger's port is never a worker's")
 			}
 			if name == "takes the next port" && done.State == store.JobFailed {
-				require.Equal(t, hive.CodeWrongPort, done.Error.Code, "its own port was not free when it was looked for")
+				require.Equal(t, errdefs.CodeWrongPort, done.Error.Code, "its own port was not free when it was looked for")
 				return
 			}
 			require.Equal(t, store.JobSucceeded, done.State, "%+v", done.Error)
 			require.Len(t, ready, 1)
-			body := get(t, hive.URL(ready[0]))
+			body := get(t, endpoint.URL(ready[0]))
 			require.Contains(t, body, "port-user "+strconv.Itoa(ready[0].Identity.PID))
 			require.NoError(t, srv.Close())
 		})
@@ -175,7 +176,7 @@ func TestTheAskedForPortIsTakenBeforeTheWorkerBinds(t *testing.T) {
 	require.NoError(t, os.WriteFile(start, nil, 0o600))
 	done, err := r.h.WaitJob(t.Context(), job.JobID)
 	require.NoError(t, err)
-	require.Equal(t, hive.CodeForeignListener, done.Error.Code)
+	require.Equal(t, errdefs.CodeForeignListener, done.Error.Code)
 	// Whichever comes first: that it exits with 0, or that the stranger is seen.
 	require.Regexp(t, fmt.Sprintf(`^(exited with code 0 before it was ready: )?port %d is held by `, r.port(1)), done.Error.Message)
 	require.Len(t, r.h.Workers(), 1)
@@ -191,7 +192,7 @@ func TestEntriesWithPorts(t *testing.T) {
 	require.Equal(t, r.port(1), r.spawn("cpu").Port, "the fixed port is not for others")
 	require.Equal(t, r.port(0), r.spawn("fixed").Port)
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "fixed"})
-	require.Equal(t, hive.CodePortUnavailable, job.Error.Code)
+	require.Equal(t, errdefs.CodePortUnavailable, job.Error.Code)
 	require.Contains(t, job.Error.Message, "leased to worker fixed-")
 
 	two := r.spawn("pair")
@@ -206,7 +207,7 @@ func TestEntriesWithPorts(t *testing.T) {
 	w, err := r.h.Worker(two.WorkerID)
 	require.NoError(t, err)
 	require.Equal(t, ports, w.Ports)
-	require.Contains(t, get(t, hive.URL(w)), "port-user")
+	require.Contains(t, get(t, endpoint.URL(w)), "port-user")
 	require.Equal(t, r.port(4), r.spawn("cpu").Port)
 
 	r.close()
@@ -215,7 +216,7 @@ func TestEntriesWithPorts(t *testing.T) {
 	r.stopWorker(two.WorkerID)
 	require.Equal(t, r.port(2), r.spawn("pair").Port, "both are free again")
 	job = r.do(map[string]any{"operation": "worker_spawn", "worker": "pair", "port": r.port(4)})
-	require.Equal(t, hive.CodePortUnavailable, job.Error.Code)
+	require.Equal(t, errdefs.CodePortUnavailable, job.Error.Code)
 
 	// Killed while hive is down: both ports are freed, in one transaction.
 	two = r.spawnedPair()
@@ -290,6 +291,6 @@ func TestTheRangeIsChangedUnderWorkers(t *testing.T) {
 	r.spawn("cpu")
 	r.stopWorker(w.WorkerID)
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu"})
-	require.Equal(t, hive.CodePortsExhausted, job.Error.Code, "the old port is not given out again")
+	require.Equal(t, errdefs.CodePortsExhausted, job.Error.Code, "the old port is not given out again")
 	require.True(t, strings.Contains(job.Error.Message, r.cfg.Ports.Range.String()))
 }

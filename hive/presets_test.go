@@ -15,8 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -170,7 +170,7 @@ func TestAWrongDeviceIsRefused(t *testing.T) {
 	r := newRig(t, 1)
 	r.open()
 	_, err := r.h.Decode([]byte(`{"operation": "worker_spawn", "worker": "vllm", "model": "m", "device": "cuda:0"}`))
-	require.ErrorIs(t, err, hive.ErrBadRequest)
+	require.ErrorIs(t, err, errdefs.ErrBadRequest)
 	require.EqualError(t, err, `device: unknown device "cuda:0" of worker type vllm: expected numbers as in 0 or 0,1, names as in GPU-8f1c..., or cpu`)
 	_, err = r.h.Decode([]byte(`{"operation": "worker_spawn", "worker": "llama-server"}`))
 	require.EqualError(t, err, `model: a model is required: the command of worker type llama-server uses {{.Model}}`)
@@ -222,7 +222,7 @@ func TestTwoCopiesOfAPreset(t *testing.T) {
 		r.spawn("x", in(one))
 		r.spawn("x", in(two))
 		job := r.do(map[string]any{"operation": "worker_spawn", "worker": "x", "params": in(one)["params"]})
-		require.Equal(t, hive.CodeExitedEarly, job.Error.Code)
+		require.Equal(t, errdefs.CodeExitedEarly, job.Error.Code)
 	})
 }
 
@@ -235,7 +235,7 @@ func TestStandInsRefuseForeignFlags(t *testing.T) {
 	r := newRig(t, 1, e)
 	r.open()
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "x", "model": "m"})
-	require.Equal(t, hive.CodeExitedEarly, job.Error.Code)
+	require.Equal(t, errdefs.CodeExitedEarly, job.Error.Code)
 	require.Equal(t, []string{"error: unknown argument: --served-model-name"}, job.Error.Log)
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
-	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -37,7 +37,7 @@ func TestPruning(t *testing.T) {
 	r.open()
 	r.eventually("the old job is gone", func() bool { _, err := r.h.Job("job-0"); return err != nil })
 	_, err := r.h.Job("job-0")
-	require.ErrorIs(t, err, hive.ErrNotFound)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
 	_, err = r.h.Job("job-1")
 	require.NoError(t, err, "it ended a moment ago")
 	r.close()

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 	"rbeehive/test/freeport"
 )
@@ -51,7 +51,7 @@ func TestRestartAdoptsTheLivingAndFreesTheDead(t *testing.T) {
 
 	require.Equal(t, two.Port, r.spawn("cpu").Port, "the dead worker's port is leased again")
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu", "name": "third"})
-	require.Equal(t, hive.CodeNameInUse, job.Error.Code, "an adopted worker keeps its name")
+	require.Equal(t, errdefs.CodeNameInUse, job.Error.Code, "an adopted worker keeps its name")
 	kill9(t, one.PID)
 	r.eventually("the death of an adopted worker is seen", func() bool { return len(r.leases()) == 2 })
 	r.stopWorker(three.WorkerID)
@@ -191,7 +191,7 @@ func TestUnverifiedIsKept(t *testing.T) {
 	require.Equal(t, 1, r.h.Info().Recovery.Unverified)
 	require.Equal(t, store.LeaseUnverified, r.leases()[0].State)
 	job := r.do(map[string]any{"operation": "worker_stop", "worker_id": w.WorkerID})
-	require.Equal(t, hive.CodeStopIncomplete, job.Error.Code)
+	require.Equal(t, errdefs.CodeStopIncomplete, job.Error.Code)
 	require.Contains(t, job.Error.Message, "not touched")
 	require.True(t, alive(w.PID))
 	r.never("reviews leave it alone", 300*time.Millisecond, func() bool { return r.leases()[0].State != store.LeaseUnverified })

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/supervisor"
 	"rbeehive/store"
 )
 
@@ -74,8 +76,8 @@ const (
 	ActionCurrent Action = "current" // it is not stale any more: its type is again what it was started as
 )
 
-// reviewPatience is how long a reload waits for supervisors that are busy.
-const reviewPatience = 2 * time.Second
+// compareTimeout is how long a reload waits for supervisors that are busy.
+const compareTimeout = 2 * time.Second
 
 // Reload replaces the worker types and what else can be changed while the hive
 // runs, and says what that changes; with dryRun it only says so. Running workers
@@ -85,45 +87,49 @@ const reviewPatience = 2 * time.Second
 // whole.
 //
 // One reload runs at a time, others wait. It blocks for the looks at the workers
-// it concerns, a few seconds at most. Errors: ErrRecovering, ErrClosed, and ctx's
+// it concerns, a few seconds at most. Errors: errdefs.ErrRecovering, errdefs.ErrClosed, and ctx's
 // while it waits; nothing is changed then.
 func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan, error) {
 	if next.Catalog == nil {
 		return Plan{}, errors.New("hive: no catalog of worker types given")
 	}
-	if err := h.reloads.Acquire(ctx, 1); err != nil {
+	if err := h.upkeep.reloads.Acquire(ctx, 1); err != nil {
 		return Plan{}, err
 	}
-	defer h.reloads.Release(1)
+	defer h.upkeep.reloads.Release(1)
 	switch {
-	case !h.spawnable():
-		return Plan{}, ErrClosed
-	case !h.serving.Load():
-		return Plan{}, ErrRecovering
+	case !h.run.Accepting():
+		return Plan{}, errdefs.ErrClosed
+	case !h.run.Serving():
+		return Plan{}, errdefs.ErrRecovering
 	}
+	// Before the plan: a key that was left out equals its default.
 	next.Settings.complete()
 	plan := h.planReload(next)
 	plan.DryRun = dryRun
 	if dryRun {
 		return plan, nil
 	}
+	// The only step that can fail comes first, so that a reload is made wholly or not at all.
 	if err := h.queens.Configure(next.Settings.QueenURL); err != nil {
-		return Plan{}, &InputError{Kind: ErrInvalidConfiguration, Field: "queen_url", Detail: err.Error()}
+		return Plan{}, &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Field: "queen_url", Detail: err.Error()}
 	}
-	h.tuning.Store(&next.Settings)
+	h.current.settings.Store(&next.Settings)
+	// Before the catalog: a port that a new type promises must not be given to others in between.
 	h.alloc.SetFixed(next.Catalog.FixedPorts())
-	h.catalog.Store(next.Catalog)
-	h.tellReloaded(plan)
-	h.reviewAll(plan.Workers)
+	h.current.catalog.Store(next.Catalog)
+	h.recordReload(plan)
+	// After the catalog, with which supervisors compare.
+	h.compareAll(plan.Workers)
 	if len(plan.Autostart) > 0 {
-		h.spawnGoroutine(h.autostart)
+		h.run.Go(h.autostart.start)
 	}
 	return plan, nil
 }
 
-// tellReloaded writes the event of a reload. That it cannot be written is no reason
+// recordReload writes the event of a reload. That it cannot be written is no reason
 // to refuse the reload.
-func (h *Hive) tellReloaded(p Plan) {
+func (h *Hive) recordReload(p Plan) {
 	types := []string{}
 	for _, t := range p.Types {
 		types = append(types, t.Name)
@@ -133,31 +139,29 @@ func (h *Hive) tellReloaded(p Plan) {
 		message = fmt.Sprintf("configuration reloaded: %d types and %d settings have changed, %d settings wait for the next start of hive",
 			len(types), len(p.Applied), len(p.NeedStart))
 	}
-	err := h.tidy(func(b *batch) error {
-		return b.event(store.EventState, "", "", message, map[string]any{
+	err := h.journal.CommitBestEffort(func(b *journal.Batch) error {
+		return b.Event(store.EventState, "", "", message, map[string]any{
 			"hive": "reloaded", "types": types, "applied": p.Applied, "need_start": p.NeedStart,
 		})
 	})
-	if err != nil {
-		h.logUnlessClosing(err, "record a reload", "")
-	}
+	h.journal.LogUnlessClosing(err, "record a reload", "")
 }
 
 func (h *Hive) planReload(next ReloadConfig) Plan {
 	plan := Plan{
-		Types: typeChanges(h.types(), next.Catalog), Workers: []WorkerChange{}, Autostart: []string{},
+		Types: typeChanges(h.current.types(), next.Catalog), Workers: []WorkerChange{}, Autostart: []string{},
 		Applied:   append(h.settings().changes(next.Settings), next.Applied...),
 		NeedStart: append([]string{}, next.NeedStart...),
 	}
 	slices.Sort(plan.Applied)
 	slices.Sort(plan.NeedStart)
-	for _, w := range h.judgeable() {
-		if c, ok := w.changeBy(next.Catalog); ok {
-			plan.Workers = append(plan.Workers, c)
+	for _, c := range h.supervisor.Changes(next.Catalog) {
+		if !c.Recorded {
+			plan.Workers = append(plan.Workers, workerChange(c))
 		}
 	}
 	for _, typ := range next.Catalog.Types() {
-		if typ.Autostart && h.missing(typ.Name) {
+		if typ.Autostart && h.supervisor.Missing(typ.Name) {
 			plan.Autostart = append(plan.Autostart, typ.Name)
 		}
 	}
@@ -188,42 +192,25 @@ func typeChanges(old, next *catalog.Catalog) []TypeChange {
 	return changes
 }
 
-// judgeable returns the live workers that a reload may concern, by port: those
-// that have a verified process, or wait for their next start, and are to live.
-func (h *Hive) judgeable() []*worker {
-	list := slices.DeleteFunc(h.stoppable(), func(w *worker) bool {
-		rec := w.record()
-		return rec.State == store.WorkerUnverified || rec.State.Ended() || rec.Desired == store.DesiredStopped
-	})
-	slices.SortFunc(list, func(a, b *worker) int { return byPort(a.record(), b.record()) })
-	return list
+func workerChange(c supervisor.Change) WorkerChange {
+	w := WorkerChange{WorkerID: c.Worker.WorkerID, Name: c.Worker.Name, Type: c.Worker.Type, Port: c.Worker.Port, Action: ActionCurrent, Reason: c.Why}
+	switch {
+	case c.Restart:
+		w.Action = ActionRestart
+	case c.Stale:
+		w.Action = ActionStale
+	}
+	return w
 }
 
-// changeBy says what becomes of a worker with other types, if anything does.
-func (w *worker) changeBy(next *catalog.Catalog) (WorkerChange, bool) {
-	rec := w.record()
-	d := w.differs(next)
-	c := WorkerChange{WorkerID: rec.WorkerID, Name: rec.Name, Type: rec.Type, Port: rec.Port, Action: ActionStale}
-	if typ, ok := next.Type(rec.Type); d.stale && ok && typ.Reload && !w.inherited.Load() {
-		c.Action = ActionRestart
-	}
-	if !d.stale {
-		c.Action, c.Reason = ActionCurrent, "its type is what it was started as"
-		return c, rec.Stale
-	}
-	c.Reason = d.why(rec.Type)
-	return c, c.Action == ActionRestart || !rec.Stale || !slices.Equal(d.keys, rec.Changed)
-}
-
-// reviewAll has the supervisors of these workers look at their types.
-func (h *Hive) reviewAll(changes []WorkerChange) {
-	ctx, cancel := context.WithTimeout(h.ctx, reviewPatience)
+// compareAll has the supervisors of these workers compare them with their types.
+func (h *Hive) compareAll(changes []WorkerChange) {
+	// Not the caller's context: the reload has been made, whether or not they still wait.
+	ctx, cancel := context.WithTimeout(h.run.Context(), compareTimeout)
 	defer cancel()
-	var wg sync.WaitGroup
+	var ids []string
 	for _, c := range changes {
-		if w := h.liveWorker(c.WorkerID); w != nil {
-			wg.Go(func() { w.review(ctx) })
-		}
+		ids = append(ids, c.WorkerID)
 	}
-	wg.Wait()
+	h.supervisor.Compare(ctx, ids)
 }

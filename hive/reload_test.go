@@ -16,6 +16,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -89,7 +90,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	require.False(t, r.worker(res.WorkerID).Stale)
 	require.NotContains(t, r.story(res.WorkerID), "stale")
 	_, err = r.h.Decode([]byte(`{"operation": "worker_spawn", "worker": "new"}`))
-	require.ErrorIs(t, err, hive.ErrUnknownWorkerType)
+	require.ErrorIs(t, err, errdefs.ErrUnknownWorkerType)
 	r.spawn("old")
 	require.Len(t, r.h.Workers(), 2, "nothing was started or restarted")
 }
@@ -116,7 +117,7 @@ func TestTypesAreAddedChangedAndRemoved(t *testing.T) {
 	t.Run("what is not configured any more cannot be started again", func(t *testing.T) {
 		job := r.do(map[string]any{"operation": "worker_restart", "worker_id": gone.WorkerID})
 		require.Equal(t, store.JobFailed, job.State)
-		require.Equal(t, hive.CodeProgramNotFound, job.Error.Code)
+		require.Equal(t, errdefs.CodeProgramNotFound, job.Error.Code)
 		require.Contains(t, job.Error.Message, `"gone" is no longer configured`)
 		require.Equal(t, gone.PID, r.worker(gone.WorkerID).Identity.PID, "and is not ended for it")
 	})
@@ -140,7 +141,7 @@ func TestAStaleWorkerIsRestartedOnRequest(t *testing.T) {
 
 	r.reload(catalog.Entry{Name: "web", Command: []string{"/nonexistent/web", "{{.Port}}"}})
 	job := r.do(map[string]any{"operation": "worker_restart", "worker_id": res.WorkerID})
-	require.Equal(t, hive.CodeProgramNotFound, job.Error.Code)
+	require.Equal(t, errdefs.CodeProgramNotFound, job.Error.Code)
 	require.Equal(t, res.PID, r.worker(res.WorkerID).Identity.PID, "a mistake in the file does not cost the worker that runs")
 
 	r.reload(with("web", nil, "--model", "two"))
@@ -153,12 +154,12 @@ func TestAStaleWorkerIsRestartedOnRequest(t *testing.T) {
 	require.Contains(t, rec.Spec.Argv, "two")
 
 	_, err := r.h.Decode([]byte(`{"operation": "worker_restart", "worker_id": "x", "if_stale": "yes"}`))
-	require.ErrorIs(t, err, hive.ErrBadRequest)
+	require.ErrorIs(t, err, errdefs.ErrBadRequest)
 	require.ErrorContains(t, err, "if_stale: is \"yes\"; expected true or false")
 
 	r.stopWorker(res.WorkerID)
 	job = r.do(map[string]any{"operation": "worker_restart", "worker_id": res.WorkerID, "if_stale": true})
-	require.Equal(t, hive.CodeNotFound, job.Error.Code, "what was stopped stays so")
+	require.Equal(t, errdefs.CodeNotFound, job.Error.Code, "what was stopped stays so")
 }
 
 func TestReloadRestart(t *testing.T) {
@@ -328,7 +329,7 @@ func TestSettingsAreSwapped(t *testing.T) {
 	op, err := r.h.Decode(raw)
 	require.NoError(t, err)
 	_, err = r.h.Submit(t.Context(), op, raw)
-	require.ErrorIs(t, err, hive.ErrQueueFull)
+	require.ErrorIs(t, err, errdefs.ErrQueueFull)
 	_, err = r.h.Cancel(t.Context(), access.Hive(), job.JobID)
 	require.NoError(t, err)
 }
@@ -339,12 +340,12 @@ func TestReloadWhenItCannotBe(t *testing.T) {
 	h, err := hive.Open(t.Context(), r.cfg)
 	require.NoError(t, err)
 	_, err = h.Reload(t.Context(), r.next(), false)
-	require.ErrorIs(t, err, hive.ErrRecovering)
+	require.ErrorIs(t, err, errdefs.ErrRecovering)
 	_, err = h.Reload(t.Context(), hive.ReloadConfig{}, false)
 	require.ErrorContains(t, err, "no catalog")
 	require.NoError(t, h.Close())
 	_, err = h.Reload(t.Context(), r.next(), false)
-	require.ErrorIs(t, err, hive.ErrClosed)
+	require.ErrorIs(t, err, errdefs.ErrClosed)
 }
 
 // A start is by the old types or by the new ones, never by half of each: model

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 	"rbeehive/test/hub"
 	testprogram "rbeehive/test/program"
@@ -86,7 +86,7 @@ func TestACopiedFileBeginsNothing(t *testing.T) {
 	r.open()
 	job := r.wait(rec.JobID)
 	require.Equal(t, store.JobFailed, job.State)
-	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+	require.Equal(t, errdefs.CodeInterrupted, job.Error.Code)
 	require.Empty(t, r.h.Workers())
 	require.Empty(t, r.leases())
 }
@@ -106,7 +106,7 @@ func TestACopiedFileDownloadsNothing(t *testing.T) {
 	r.open()
 	job = r.wait(job.JobID)
 	require.Equal(t, store.JobFailed, job.State)
-	require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+	require.Equal(t, errdefs.CodeInterrupted, job.Error.Code)
 	require.Empty(t, r.models())
 }
 

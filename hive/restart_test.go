@@ -7,14 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -101,7 +100,7 @@ func TestACrashLoopEnds(t *testing.T) {
 	r.open()
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "crash"})
 	require.Equal(t, store.JobFailed, job.State)
-	require.Equal(t, hive.CodeExitedEarly, job.Error.Code)
+	require.Equal(t, errdefs.CodeExitedEarly, job.Error.Code)
 	require.Equal(t, "exited with code 3 before it was ready; given up after 3 new starts within 1m0s (restart.max)", job.Error.Message)
 	require.Contains(t, strings.Join(job.Error.Log, "\n"), "exiting with code 3")
 	w := r.h.Workers()[0]
@@ -143,7 +142,7 @@ func TestBackoffCanBeStopped(t *testing.T) {
 	require.Equal(t, w.NextTry.UnixMilli(), r.worker("c").NextTry.UnixMilli())
 	done, err := r.h.Job(job.JobID)
 	require.NoError(t, err)
-	require.Equal(t, hive.CodeInterrupted, done.Error.Code)
+	require.Equal(t, errdefs.CodeInterrupted, done.Error.Code)
 	r.stopWorker("c")
 	require.Equal(t, store.WorkerStopped, r.worker("c").State)
 	require.Empty(t, r.leaseOf(w.WorkerID))
@@ -199,10 +198,10 @@ func TestRestartOnRequest(t *testing.T) {
 	r.stopWorker("a")
 	r.spawn("cpu", map[string]any{"port": first.Port})
 	job = r.do(map[string]any{"operation": "worker_restart", "worker_id": "a"})
-	require.Equal(t, hive.CodePortUnavailable, job.Error.Code)
+	require.Equal(t, errdefs.CodePortUnavailable, job.Error.Code)
 	require.Equal(t, store.WorkerStopped, r.worker("a").State)
 	job = r.do(map[string]any{"operation": "worker_restart", "worker_id": "nobody"})
-	require.Equal(t, hive.CodeNotFound, job.Error.Code)
+	require.Equal(t, errdefs.CodeNotFound, job.Error.Code)
 	r.stopWorker(other.WorkerID)
 }
 
@@ -339,6 +338,9 @@ func TestAutostart(t *testing.T) {
 // Audits go on while workers end and are started again: neither sees a process
 // that is gone as one that is there.
 func TestAuditsWhileWorkersAreStartedAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: starts 300 processes")
+	}
 	t.Parallel()
 	crash := fault("crash", "--exit-code", "3")
 	crash.Restart = catalog.RestartEntry{Policy: "always", Max: ref(1000), Window: ref(time.Second), Backoff: ref(time.Millisecond), MaxBackoff: ref(time.Millisecond)}
@@ -359,33 +361,5 @@ func TestAuditsWhileWorkersAreStartedAgain(t *testing.T) {
 	for restarts() < 300 {
 		_, err := r.h.Audit(t.Context())
 		require.NoError(t, err)
-	}
-}
-
-// What follows a start waits for the looks at all workers. A supervisor begins
-// under its worker's lock and then needs the hive's: the hive's is never held while
-// a worker's is waited for.
-func TestTheHiveAnswersWhileAStartIsAwaited(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 1, fault("serve"))
-	r.open()
-	r.spawn("serve")
-	letGo := sync.OnceFunc(r.h.HoldWorkers())
-	defer letGo()
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	defer letGo()
-	waiting.Go(r.h.AwaitLooks)
-	answered := make(chan struct{})
-	waiting.Go(func() {
-		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
-			r.h.Workers()
-		}
-		close(answered)
-	})
-	select {
-	case <-answered:
-	case <-time.After(10 * time.Second):
-		t.Error("the hive's lock is held by who waits for a worker's")
 	}
 }

@@ -20,6 +20,9 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/operation"
 	"rbeehive/store"
 )
 
@@ -93,7 +96,7 @@ func TestStopWorkersWhileSpawning(t *testing.T) {
 	op, err := r.h.Decode([]byte(`{"operation":"hive_check"}`))
 	require.NoError(t, err)
 	_, err = r.h.Submit(t.Context(), op, []byte(`{"operation":"hive_check"}`))
-	require.ErrorIs(t, err, hive.ErrClosed)
+	require.ErrorIs(t, err, errdefs.ErrClosed)
 }
 
 // A restart comes while a cancelled spawn waits for its worker to end.
@@ -115,7 +118,7 @@ func TestCancelledSpawnDoesNotSucceedAfterARestart(t *testing.T) {
 	rec, err := r.h.Job(job.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobFailed, rec.State)
-	require.Equal(t, hive.CodeInterrupted, rec.Error.Code)
+	require.Equal(t, errdefs.CodeInterrupted, rec.Error.Code)
 	r.eventually("the stop goes on", func() bool { return len(r.leases()) == 0 })
 }
 
@@ -131,6 +134,9 @@ func (r *rig) logHas(text string) bool {
 // A copied or restored file may name somebody else's workers: the first start
 // with it ends nothing but on request.
 func TestNothingIsEndedInTheFirstStartWithACopiedFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches for 3 s twice that nothing happens")
+	}
 	t.Parallel()
 	r := newRig(t, 2, fault("stubborn", "--ignore-term"))
 	r.open()
@@ -169,7 +175,7 @@ func TestStopWorkersAgainstSubmitters(t *testing.T) {
 			wg.Go(func() {
 				for {
 					if _, err := r.h.Submit(t.Context(), op, raw); err != nil {
-						if !errors.Is(err, hive.ErrClosed) {
+						if !errors.Is(err, errdefs.ErrClosed) {
 							t.Error(err)
 						}
 						return
@@ -181,8 +187,8 @@ func TestStopWorkersAgainstSubmitters(t *testing.T) {
 		require.NoError(t, r.h.StopWorkers(t.Context()))
 		wg.Wait()
 		r.eventually("those admitted last are cancelled", func() bool {
-			busy, _, err := r.h.Jobs(hive.JobFilter{State: store.JobQueued})
-			more, _, err2 := r.h.Jobs(hive.JobFilter{State: store.JobRunning})
+			busy, _, err := r.h.Jobs(jobs.Filter{State: store.JobQueued})
+			more, _, err2 := r.h.Jobs(jobs.Filter{State: store.JobRunning})
 			return err == nil && err2 == nil && len(busy)+len(more) == 0
 		})
 		require.Empty(t, r.processes())
@@ -208,7 +214,7 @@ func TestARequestedStopIsNotForgotten(t *testing.T) {
 	require.Equal(t, 1, r.h.Info().Recovery.Unverified)
 	rec, err := r.h.Job(job.JobID)
 	require.NoError(t, err)
-	require.Equal(t, hive.CodeInterrupted, rec.Error.Code)
+	require.Equal(t, errdefs.CodeInterrupted, rec.Error.Code)
 	require.NoError(t, syscall.Close(other))
 	r.eventually("it is stopped after all", func() bool { return r.h.Workers()[0].State == store.WorkerStopped })
 	require.Empty(t, r.leases())
@@ -229,7 +235,7 @@ func TestCancelledCheckLeavesNothing(t *testing.T) {
 			return false
 		})
 		if _, err := r.h.Cancel(t.Context(), access.Hive(), job.JobID); err != nil {
-			require.ErrorIs(t, err, hive.ErrConflict, "it was quicker")
+			require.ErrorIs(t, err, errdefs.ErrConflict, "it was quicker")
 		}
 		rec, err := r.h.Job(job.JobID)
 		require.NoError(t, err)
@@ -261,7 +267,7 @@ func TestAnInterruptedChecksWorkerIsStoppedForCertain(t *testing.T) {
 	r.edit(func(tx *store.Tx) error {
 		job, err := tx.Job("job-0")
 		require.NoError(t, err)
-		require.Equal(t, hive.CodeInterrupted, job.Error.Code)
+		require.Equal(t, errdefs.CodeInterrupted, job.Error.Code)
 		rec, err := tx.Worker(w.WorkerID)
 		require.NoError(t, err)
 		require.Equal(t, store.WorkerStopping, rec.State)
@@ -278,6 +284,9 @@ func TestAnInterruptedChecksWorkerIsStoppedForCertain(t *testing.T) {
 // What a dead worker left behind cannot be ended within the time of a recovery:
 // it is not forgotten, and no other worker's port suffers for it.
 func TestTheRestThatRecoveryCannotEndIsEndedLater(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for the end of a recovery and of a grace of 16 s")
+	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -340,7 +349,7 @@ func TestFullDisk(t *testing.T) {
 	r.eventually("a death is recorded on a full disk", func() bool { return r.h.Workers()[1].State == store.WorkerFailed })
 	require.NoError(t, os.Remove(full))
 	r.eventually("there is room again", func() bool {
-		_, err := r.h.Submit(t.Context(), hive.Check{}, []byte(`{"operation":"hive_check"}`))
+		_, err := r.h.Submit(t.Context(), operation.Check{}, []byte(`{"operation":"hive_check"}`))
 		return err == nil
 	})
 	require.NoError(t, r.h.StopWorkers(t.Context()))

@@ -12,9 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
 
@@ -56,7 +56,7 @@ func TestPortsExhausted(t *testing.T) {
 	r.spawn("cpu")
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu"})
 	require.Equal(t, store.JobFailed, job.State)
-	require.Equal(t, hive.CodePortsExhausted, job.Error.Code)
+	require.Equal(t, errdefs.CodePortsExhausted, job.Error.Code)
 	require.Contains(t, job.Error.Message, "no ports available (all "+r.cfg.Ports.Range.String()+" in use)")
 	r.stopWorker(first.WorkerID)
 	require.Equal(t, first.Port, r.spawn("cpu").Port)
@@ -82,14 +82,14 @@ func TestFailedStarts(t *testing.T) {
 		message string
 		log     string
 	}{
-		{fault("crash", "--exit-code", "3"), hive.CodeExitedEarly, "exited with code 3 before it was ready", "exiting with code 3"},
-		{fault("leaves", "--no-listen", "--exit-after", "300ms"), hive.CodeExitedEarly, "exited with code 0", ""},
-		{fault("mute", "--no-listen"), hive.CodeNotReady, "nothing listens on port", ""},
-		{fault("sick", "--unhealthy"), hive.CodeNotReady, "503 Service Unavailable to /health, expected 200", ""},
-		{fault("offset", "--listen-offset", "1"), hive.CodeWrongPort, "instead of its port", ""},
-		{catalog.Entry{Name: "missing", Command: []string{"/nonexistent/llama-server", "{{.Port}}"}}, hive.CodeProgramNotFound, "/nonexistent/llama-server", ""},
-		{catalog.Entry{Name: "unpathed", Command: []string{"no-such-program-here"}}, hive.CodeProgramNotFound, "no-such-program-here", ""},
-		{catalog.Entry{Name: "shout", Command: []string{"sh", "-c", "echo first; echo last >&2; exit 7"}}, hive.CodeExitedEarly, "exited with code 7", "last"},
+		{fault("crash", "--exit-code", "3"), errdefs.CodeExitedEarly, "exited with code 3 before it was ready", "exiting with code 3"},
+		{fault("leaves", "--no-listen", "--exit-after", "300ms"), errdefs.CodeExitedEarly, "exited with code 0", ""},
+		{fault("mute", "--no-listen"), errdefs.CodeNotReady, "nothing listens on port", ""},
+		{fault("sick", "--unhealthy"), errdefs.CodeNotReady, "503 Service Unavailable to /health, expected 200", ""},
+		{fault("offset", "--listen-offset", "1"), errdefs.CodeWrongPort, "instead of its port", ""},
+		{catalog.Entry{Name: "missing", Command: []string{"/nonexistent/llama-server", "{{.Port}}"}}, errdefs.CodeProgramNotFound, "/nonexistent/llama-server", ""},
+		{catalog.Entry{Name: "unpathed", Command: []string{"no-such-program-here"}}, errdefs.CodeProgramNotFound, "no-such-program-here", ""},
+		{catalog.Entry{Name: "shout", Command: []string{"sh", "-c", "echo first; echo last >&2; exit 7"}}, errdefs.CodeExitedEarly, "exited with code 7", "last"},
 	} {
 		t.Run(c.entry.Name, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +114,7 @@ func TestUnavailableType(t *testing.T) {
 	r := newRig(t, 1)
 	r.open()
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cuda", "model": "m"})
-	require.Equal(t, hive.CodeProgramNotFound, job.Error.Code)
+	require.Equal(t, errdefs.CodeProgramNotFound, job.Error.Code)
 	require.Contains(t, job.Error.Message, "no worker program is configured")
 }
 
@@ -147,7 +147,7 @@ func TestForeignListenerIsNeverAWorker(t *testing.T) {
 	job, err = r.h.WaitJob(ctx, job.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobFailed, job.State)
-	require.Equal(t, hive.CodeNotReady, job.Error.Code, "the next port is free, so only the silent program is to blame")
+	require.Equal(t, errdefs.CodeNotReady, job.Error.Code, "the next port is free, so only the silent program is to blame")
 	for _, w := range r.h.Workers() {
 		require.NotEqual(t, store.WorkerReady, w.State)
 		require.Nil(t, w.ReadyAt)
@@ -175,9 +175,9 @@ func TestCancelledSpawnLeavesNothing(t *testing.T) {
 	require.False(t, alive(pid))
 	require.Empty(t, r.leases())
 	_, err = r.h.Cancel(t.Context(), access.Hive(), job.JobID)
-	require.ErrorIs(t, err, hive.ErrConflict)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
 	_, err = r.h.Cancel(t.Context(), access.Hive(), "job-unknown")
-	require.ErrorIs(t, err, hive.ErrNotFound)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
 }
 
 func TestNames(t *testing.T) {
@@ -186,7 +186,7 @@ func TestNames(t *testing.T) {
 	r.open()
 	named := r.spawn("cpu", map[string]any{"name": "embed"})
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu", "name": "embed"})
-	require.Equal(t, hive.CodeNameInUse, job.Error.Code)
+	require.Equal(t, errdefs.CodeNameInUse, job.Error.Code)
 	w, err := r.h.Worker("embed")
 	require.NoError(t, err)
 	require.Equal(t, named.WorkerID, w.WorkerID)
@@ -202,9 +202,9 @@ func TestOnlyWorkersAreSignalled(t *testing.T) {
 	w := r.spawn("cpu")
 	for _, pid := range []int{os.Getpid(), 1, 1 << 22} {
 		job := r.do(map[string]any{"operation": "worker_process_delete", "pid": pid})
-		require.Equal(t, hive.CodeNotFound, job.Error.Code)
+		require.Equal(t, errdefs.CodeNotFound, job.Error.Code)
 		job = r.do(map[string]any{"operation": "worker_process_get", "pid": pid})
-		require.Equal(t, hive.CodeNotFound, job.Error.Code)
+		require.Equal(t, errdefs.CodeNotFound, job.Error.Code)
 	}
 	job := r.do(map[string]any{"operation": "worker_process_get", "pid": w.PID})
 	require.Equal(t, store.JobSucceeded, job.State)
@@ -228,7 +228,7 @@ func TestHiveCheck(t *testing.T) {
 	full.open()
 	full.spawn("cpu")
 	job = full.do(map[string]any{"operation": "hive_check"})
-	require.Equal(t, hive.CodePortsExhausted, job.Error.Code)
+	require.Equal(t, errdefs.CodePortsExhausted, job.Error.Code)
 	require.Contains(t, job.Error.Message, "port probe: ")
 }
 

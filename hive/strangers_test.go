@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 )
 
 // A worker that does not listen on its port is looked for on others. Where it
@@ -40,7 +40,7 @@ func TestTheWorkerIsNotLookedForAtAStrangers(t *testing.T) {
 	t.Cleanup(func() { _ = stranger.Close(); <-done })
 
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "lost"})
-	require.Equal(t, hive.CodeNotReady, job.Error.Code, job.Error.Message)
+	require.Equal(t, errdefs.CodeNotReady, job.Error.Code, job.Error.Message)
 	require.Zero(t, asked.Load(), "the stranger was asked")
 }
 
@@ -59,6 +59,9 @@ func silentMain() int {
 // To ask all other ports of a worker takes no longer than to ask one: else each look
 // would be taken for a time in which hive stood still, and none of them counts.
 func TestOtherPortsThatSayNothingDoNotStopTheClock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for the looks at ports that say nothing")
+	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -73,5 +76,5 @@ func TestOtherPortsThatSayNothingDoNotStopTheClock(t *testing.T) {
 	job, err = r.h.WaitJob(ctx, job.JobID)
 	require.NoError(t, err)
 	require.NotNil(t, job.Error, "it is waited for without end")
-	require.Equal(t, hive.CodeNotReady, job.Error.Code, job.Error.Message)
+	require.Equal(t, errdefs.CodeNotReady, job.Error.Code, job.Error.Message)
 }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 	testprogram "rbeehive/test/program"
 )
@@ -57,7 +57,7 @@ func TestDirAndEnvFile(t *testing.T) {
 	for text, want := range map[string]string{"A=1\n1A=s3cret\n": "env:2: expected NAME=value", "RBEEHIVE_STATE=s3cret\n": "env:1: expected NAME=value"} {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		job = r.do(map[string]any{"operation": "worker_spawn", "worker": "web"})
-		require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+		require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 		require.Contains(t, job.Error.Message, want)
 		require.NotContains(t, job.Error.Message, "s3cret")
 	}
@@ -99,7 +99,7 @@ func TestEnvFileThatIsNotBelieved(t *testing.T) {
 	r.open()
 	for name, want := range wants {
 		job := r.do(map[string]any{"operation": "worker_spawn", "worker": name})
-		require.Equal(t, hive.CodeExecFailed, job.Error.Code, name)
+		require.Equal(t, errdefs.CodeExecFailed, job.Error.Code, name)
 		require.Contains(t, job.Error.Message, fmt.Sprintf("env_file of worker type %q: ", name))
 		require.Contains(t, job.Error.Message, want)
 		require.NotContains(t, job.Error.Message, "s3cret")
@@ -139,7 +139,7 @@ func TestAWorkerOfAnotherUser(t *testing.T) {
 	r.stopWorker("a")
 	require.False(t, alive(w.PID))
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "unknown"})
-	require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+	require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 	require.Contains(t, job.Error.Message, `user of worker type "unknown": `)
 }
 
@@ -162,13 +162,13 @@ func TestBeforeStart(t *testing.T) {
 
 	code(9)
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "web"})
-	require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+	require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 	require.Equal(t, "before_start exited with code 9", job.Error.Message)
 	require.Contains(t, strings.Join(job.Error.Log, "\n"), "prepared")
 	require.Len(t, r.leases(), 1, "nothing is leased")
 	require.Len(t, r.h.Workers(), 1)
 	job = r.do(map[string]any{"operation": "worker_restart", "worker_id": w.WorkerID})
-	require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+	require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 	require.Equal(t, store.WorkerFailed, r.worker(w.WorkerID).State)
 	require.Empty(t, r.leases())
 }

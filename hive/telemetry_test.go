@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/reference"
+	"rbeehive/hive/telemetry"
 )
 
 // burnerMain is a reference worker that uses a core, and has a child that uses another.
@@ -45,12 +45,12 @@ func burner(t *testing.T) catalog.Entry {
 }
 
 // beats listens; next returns the next heartbeat.
-func (r *rig) beats() (next func() *hive.Heartbeat) {
+func (r *rig) beats() (next func() *telemetry.Heartbeat) {
 	r.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	pull, stop := iter.Pull(r.h.Heartbeats(ctx))
 	r.Cleanup(func() { cancel(); stop() })
-	return func() *hive.Heartbeat {
+	return func() *telemetry.Heartbeat {
 		r.Helper()
 		b, ok := pull()
 		require.True(r, ok, "no heartbeat")
@@ -59,7 +59,7 @@ func (r *rig) beats() (next func() *hive.Heartbeat) {
 }
 
 // of is a worker's part of a heartbeat; nil if it is not in it.
-func of(b *hive.Heartbeat, id string) *hive.WorkerUse {
+func of(b *telemetry.Heartbeat, id string) *telemetry.WorkerUse {
 	for i := range b.Workers {
 		if b.Workers[i].WorkerID == id {
 			return &b.Workers[i]
@@ -105,7 +105,7 @@ func TestHeartbeatsSayWhatWorkersUse(t *testing.T) {
 	r.open()
 	w := r.spawn("burner", map[string]any{"model": "org/some model"})
 	next := r.beats()
-	var first *hive.Heartbeat
+	var first *telemetry.Heartbeat
 	for first == nil || of(first, w.WorkerID).CPUPercent == 0 { // the first of all has no rates
 		first = next()
 	}
@@ -164,13 +164,13 @@ func TestASlowListenerLosesTheOldest(t *testing.T) {
 	slow, fast := r.beats(), r.beats()
 	at := slow().At // it is in the middle of the first one, as a client that reads slowly
 	var seen []time.Time
-	for range 10 * hive.Unsent {
+	for range 10 * telemetry.MaxUnsent {
 		seen = append(seen, fast().At)
 	}
 	late := slow()
 	require.True(t, late.At.After(at))
-	require.True(t, late.At.After(seen[len(seen)-1-2*hive.Unsent]), "it gets the newest, not what it missed")
-	for range hive.Unsent {
+	require.True(t, late.At.After(seen[len(seen)-1-2*telemetry.MaxUnsent]), "it gets the newest, not what it missed")
+	for range telemetry.MaxUnsent {
 		b := slow()
 		require.True(t, b.At.After(late.At), "in order")
 		late = b

@@ -10,9 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/jobs"
 	"rbeehive/store"
 )
 
@@ -58,7 +59,7 @@ func TestJobsOnOneWorkerKeepTheirOrder(t *testing.T) {
 		require.False(t, job.State.Ended(), "%s: %+v", job.Operation, job.Error)
 	}
 	require.NoError(t, os.WriteFile(gate, nil, 0o600))
-	require.Equal(t, hive.CodeCancelled, r.wait(spawn.JobID).Error.Code, "a stop does not wait until it is ready")
+	require.Equal(t, errdefs.CodeCancelled, r.wait(spawn.JobID).Error.Code, "a stop does not wait until it is ready")
 	require.Equal(t, store.JobSucceeded, r.wait(stop.JobID).State)
 	last := r.wait(again.JobID)
 	require.Equal(t, store.JobSucceeded, last.State, "%+v", last.Error)
@@ -105,7 +106,7 @@ func TestALongLineOfJobs(t *testing.T) {
 	for _, id := range ids {
 		job := r.wait(id)
 		if job.State == store.JobFailed {
-			require.Equal(t, hive.CodeNameInUse, job.Error.Code)
+			require.Equal(t, errdefs.CodeNameInUse, job.Error.Code)
 			failed++
 		}
 		waits += len(r.waits(id))
@@ -209,7 +210,7 @@ func TestCancelledSpawnsLeaveNothing(t *testing.T) {
 			}
 			continue
 		}
-		require.ErrorIs(t, err, hive.ErrConflict)
+		require.ErrorIs(t, err, errdefs.ErrConflict)
 		if r.wait(job.JobID).State == store.JobSucceeded {
 			r.stopWorker("a")
 		}
@@ -250,7 +251,7 @@ func TestIdempotencyKeys(t *testing.T) {
 	}
 	require.Len(t, r.leases(), 1, "one worker")
 	_, err = once("k", json.RawMessage(`{"operation":"worker_spawn","worker":"cpu","model":"m"}`))
-	require.ErrorIs(t, err, hive.ErrConflict)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
 	require.ErrorContains(t, err, ids[0])
 	second, err := once("k2", raw)
 	require.NoError(t, err)
@@ -267,6 +268,9 @@ func TestIdempotencyKeys(t *testing.T) {
 }
 
 func TestJobsBeyondKeepArePruned(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: commits 200 jobs one after the other")
+	}
 	t.Parallel()
 	r := newRig(t, 2)
 	r.cfg.Jobs.Keep = 100
@@ -276,14 +280,14 @@ func TestJobsBeyondKeepArePruned(t *testing.T) {
 		ids = append(ids, r.do(map[string]any{"operation": "infer"}).JobID)
 	}
 	count := func() int {
-		jobs, _, err := r.h.Jobs(hive.JobFilter{Limit: 1000})
+		jobs, _, err := r.h.Jobs(jobs.Filter{Limit: 1000})
 		require.NoError(t, err)
 		return len(jobs)
 	}
 	r.eventually("about 100 are left", func() bool { return count() < 100+64 })
 	require.GreaterOrEqual(t, count(), 100)
 	_, err := r.h.Job(ids[0])
-	require.ErrorIs(t, err, hive.ErrNotFound, "the oldest went")
+	require.ErrorIs(t, err, errdefs.ErrNotFound, "the oldest went")
 	_, err = r.h.Job(ids[199])
 	require.NoError(t, err)
 }
@@ -299,8 +303,8 @@ func TestCancelWhileBeforeStartRuns(t *testing.T) {
 	job, err := r.h.Cancel(t.Context(), access.Hive(), spawn.JobID)
 	require.NoError(t, err)
 	require.Equal(t, store.JobCancelled, job.State)
-	require.Equal(t, hive.CodeCancelled, job.Error.Code)
-	require.Equal(t, hive.CodeNotFound, r.wait(stop.JobID).Error.Code)
+	require.Equal(t, errdefs.CodeCancelled, job.Error.Code)
+	require.Equal(t, errdefs.CodeNotFound, r.wait(stop.JobID).Error.Code)
 	require.Empty(t, r.leases())
 	require.Empty(t, r.logFiles())
 }

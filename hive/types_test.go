@@ -9,13 +9,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/workertype"
 	testprogram "rbeehive/test/program"
 )
 
 // view returns one type of a list.
-func view(t *testing.T, list []hive.TypeView, name string) hive.TypeView {
+func view(t *testing.T, list []workertype.View, name string) workertype.View {
 	t.Helper()
 	for _, v := range list {
 		if v.Name == name {
@@ -23,7 +25,7 @@ func view(t *testing.T, list []hive.TypeView, name string) hive.TypeView {
 		}
 	}
 	require.Failf(t, "no such type", "%s", name)
-	return hive.TypeView{}
+	return workertype.View{}
 }
 
 // A preset is a type without any configuration: it is found in PATH, tells its
@@ -42,10 +44,10 @@ func TestPresetsByTheirOwnNames(t *testing.T) {
 	}
 	// A program that takes more than two seconds to tell, which it may on a busy
 	// machine, is asked again the next time.
-	var types []hive.TypeView
+	var types []workertype.View
 	r.eventually("all have told their versions", func() bool {
 		types = r.h.Types(t.Context(), true)
-		return !slices.ContainsFunc(types, func(v hive.TypeView) bool { return v.Version == "" && versions[v.Name] != "" })
+		return !slices.ContainsFunc(types, func(v workertype.View) bool { return v.Version == "" && versions[v.Name] != "" })
 	})
 	require.Len(t, types, 14)
 	for name, version := range versions {
@@ -81,9 +83,9 @@ func TestTypesAskNobodyUnlessToldTo(t *testing.T) {
 	r := newRig(t, 1, catalog.Entry{Name: "x", Preset: "vllm", Program: program}, catalog.Entry{Name: "web", Command: []string{program}})
 	r.open()
 	view(t, r.h.Types(t.Context(), false), "x")
-	_, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "m"}, false)
+	_, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "x", Model: "m"}, false)
 	require.NoError(t, err)
-	_, err = r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "web"}, true)
+	_, err = r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "web"}, true)
 	require.NoError(t, err)
 	require.NoFileExists(t, filepath.Join(dir, "ran"), "nothing was asked; and a program without a preset is never")
 
@@ -93,7 +95,7 @@ func TestTypesAskNobodyUnlessToldTo(t *testing.T) {
 		return string(text)
 	}
 	ask := func() string {
-		v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "m"}, true)
+		v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "x", Model: "m"}, true)
 		require.NoError(t, err)
 		return v.Version
 	}
@@ -144,7 +146,7 @@ func TestTypeInfo(t *testing.T) {
 	e.Args = []string{"--max-model-len", "{{.Params.ctx}}"}
 	r := newRig(t, 2, e)
 	r.open()
-	v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "org/m", Device: "0,1", Name: "chat", Port: 18188, Params: map[string]string{"ctx": "8192"}}, false)
+	v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "x", Model: "org/m", Device: "0,1", Name: "chat", Port: 18188, Params: map[string]string{"ctx": "8192"}}, false)
 	require.NoError(t, err)
 	require.Empty(t, v.NoPlan)
 	require.True(t, v.NeedsModel)
@@ -164,8 +166,8 @@ func TestTypeInfo(t *testing.T) {
 	require.Equal(t, catalog.Variable{Name: "CUDA_VISIBLE_DEVICES", Value: "0,1", From: catalog.FromDevice}, env["CUDA_VISIBLE_DEVICES"])
 	require.Equal(t, catalog.Variable{Name: "HF_TOKEN", From: catalog.FromEnvironment}, env["HF_TOKEN"])
 	require.Equal(t, catalog.Variable{Name: "SPT_NOENV", From: catalog.FromEntry}, env["SPT_NOENV"])
-	require.Equal(t, catalog.Variable{Name: "RBEEHIVE_STATE", Value: r.h.Info().StateID, From: hive.FromHive}, env["RBEEHIVE_STATE"])
-	require.Equal(t, hive.FromSpawn, env["RBEEHIVE_LEASE"].From)
+	require.Equal(t, catalog.Variable{Name: "RBEEHIVE_STATE", Value: r.h.Info().StateID, From: workertype.FromHive}, env["RBEEHIVE_STATE"])
+	require.Equal(t, workertype.FromSpawn, env["RBEEHIVE_LEASE"].From)
 	require.Contains(t, v.Plan.Removed, "PORT")
 	require.NotContains(t, v.Plan.Removed, "VLLM_PORT", "the entry sets it")
 	require.Empty(t, r.leases())
@@ -173,7 +175,7 @@ func TestTypeInfo(t *testing.T) {
 
 	// The plan is what a spawn does.
 	res := r.spawn("x", map[string]any{"model": "org/m", "device": "0,1", "name": "chat", "params": map[string]string{"ctx": "8192"}})
-	again, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "x", Model: "org/m", Device: "0,1", Name: "chat", Port: res.Port, Params: map[string]string{"ctx": "8192"}}, false)
+	again, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "x", Model: "org/m", Device: "0,1", Name: "chat", Port: res.Port, Params: map[string]string{"ctx": "8192"}}, false)
 	require.NoError(t, err)
 	self := report(t, res.URL)
 	require.Equal(t, self.Args, again.Plan.Spec.Argv)
@@ -192,12 +194,12 @@ func TestTypeInfoThatHasNoPlan(t *testing.T) {
 		"llama-server": "a model is required: the command of worker type llama-server uses {{.Model}}",
 		"cuda":         "no worker program is configured for cuda; add an entry to hive.yaml, for example: workers: [{name: cuda, preset: llama-server}]",
 	} {
-		v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: name}, true)
+		v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: name}, true)
 		require.NoError(t, err)
 		require.Nil(t, v.Plan)
 		require.Equal(t, want, v.NoPlan)
 	}
-	v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "cpu"}, false)
+	v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "cpu"}, false)
 	require.NoError(t, err)
 	require.Equal(t, r.port(0), v.Plan.Port, "an example")
 	require.Equal(t, v.Plan.Spec.Argv[len(v.Plan.Spec.Argv)-1], v.Plan.WorkerID)
@@ -207,10 +209,10 @@ func TestTypeInfoRefusesWhatASpawnWould(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.open()
-	_, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "nobody"}, false)
-	require.ErrorIs(t, err, hive.ErrNotFound)
+	_, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "nobody"}, false)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
 	require.ErrorContains(t, err, "known: comfyui, cpu, cuda,")
-	for want, s := range map[string]hive.Spawn{
+	for want, s := range map[string]operation.Spawn{
 		`model: is "-x"; it may not begin with '-'`: {Model: "-x"},
 		`device: has control characters`:            {Model: "m", Device: "0\n"},
 		`device: unknown device "gpu" of`:           {Model: "m", Device: "gpu"},
@@ -222,7 +224,7 @@ func TestTypeInfoRefusesWhatASpawnWould(t *testing.T) {
 	} {
 		s.Worker = "sglang"
 		_, err := r.h.TypeInfo(t.Context(), s, false)
-		require.ErrorIs(t, err, hive.ErrBadRequest, want)
+		require.ErrorIs(t, err, errdefs.ErrBadRequest, want)
 		require.ErrorContains(t, err, want)
 	}
 }

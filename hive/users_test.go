@@ -13,8 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/operation"
 	"rbeehive/store"
 	testprogram "rbeehive/test/program"
 )
@@ -97,7 +98,7 @@ func TestWhatRunsAsTheUserOfAnEntry(t *testing.T) {
 		require.Equal(t, 3, strings.Count(log, "\n"+want), "%s: before_start, the worker, stop.command: %s", typ, log)
 		require.NotContains(t, log, "s3cret\n")
 	}
-	v, err := r.h.TypeInfo(t.Context(), hive.Spawn{Worker: "v", Model: "m"}, true)
+	v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "v", Model: "m"}, true)
 	require.NoError(t, err)
 	require.Equal(t, "1.2.3", v.Version)
 	require.Equal(t, []string{outsider, "/"}, []string{v.User, v.Dir})
@@ -218,7 +219,7 @@ func TestEnvFileOfAnotherUser(t *testing.T) {
 		job := spawn()
 		require.Less(t, time.Since(begun), 10*time.Second)
 		require.NotNil(t, job.Error, name)
-		require.Equal(t, hive.CodeExecFailed, job.Error.Code, name)
+		require.Equal(t, errdefs.CodeExecFailed, job.Error.Code, name)
 		require.Contains(t, job.Error.Message, `env_file of worker type "web": `, name)
 		require.Contains(t, job.Error.Message, c.want, name)
 		require.NotContains(t, job.Error.Message, "s3cret", name)
@@ -304,7 +305,7 @@ func TestModelThatTheUserCannotRead(t *testing.T) {
 	m := r.model(download("org/name:m.gguf"))
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "web", "model": m.ID})
 	require.NotNil(t, job.Error)
-	require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+	require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 	require.Equal(t, "model org/name:m.gguf: user "+outsider+", whom the worker runs as, must be able to read it, and to enter the directories it is in: open "+m.Path+": permission denied", job.Error.Message)
 	require.Empty(t, r.leases())
 	// As the data directory is for the group of worker_user.
@@ -316,6 +317,9 @@ func TestModelThatTheUserCannotRead(t *testing.T) {
 // Whoever owns a program can have its execution wait, as by a lease of the file; that
 // must not take one of the few places for spawns for good.
 func TestProgramThatIsNotExecuted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits the 30 s in which a program has to be executed")
+	}
 	t.Parallel()
 	const breakTime = "/proc/sys/fs/lease-break-time"
 	text, err := os.ReadFile(breakTime)
@@ -335,7 +339,7 @@ func TestProgramThatIsNotExecuted(t *testing.T) {
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "web"})
 	require.Less(t, time.Since(begun), 40*time.Second)
 	require.NotNil(t, job.Error)
-	require.Equal(t, hive.CodeExecFailed, job.Error.Code)
+	require.Equal(t, errdefs.CodeExecFailed, job.Error.Code)
 	require.Equal(t, "not executed within 30s", job.Error.Message)
 	require.Empty(t, r.leases())
 	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)

@@ -2,16 +2,13 @@ package hive
 
 import (
 	"time"
-
-	"rbeehive/alloc"
-	"rbeehive/store"
 )
 
 // Status is how far the daemon is.
 type Status struct {
 	Serving bool // recovery is done
-	Done    int  // records judged so far
-	Total   int  // records to judge
+	Done    int  // records verified so far
+	Total   int  // records to verify
 }
 
 // Recovery is what the last recovery did. Adopted, Freed and Restarted count workers.
@@ -36,13 +33,19 @@ type Info struct {
 	Recovery  Recovery
 }
 
-// JobFilter selects jobs. The zero value selects all.
-type JobFilter struct {
-	State     store.JobState
-	Operation string
-	Limit     int    // at most this many; 0: 100
-	After     string // job id of the last job of the page before
+// Status tells how far the daemon is. It does not block.
+func (h *Hive) Status() Status {
+	return Status{Serving: h.run.Serving(), Done: int(h.progress.done.Load()), Total: int(h.progress.total.Load())}
 }
 
-// PortsView is the port range, looked at when asked: the counts sum to Total.
-type PortsView = alloc.Survey
+// Info describes the hive. It does not block.
+func (h *Hive) Info() Info {
+	i := Info{HiveID: h.cfg.HiveID, Version: h.cfg.Version, StateID: h.store.Meta().StateID, StartedAt: h.progress.started}
+	if len(h.cfg.APIPorts) > 0 {
+		i.APIPort = h.cfg.APIPorts[0]
+	}
+	if r := h.progress.recovery.Load(); r != nil {
+		i.Recovery = *r
+	}
+	return i
+}

@@ -18,6 +18,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
 // Users who are nobody on this machine.
@@ -41,9 +42,7 @@ func allPolicy() *access.Policy {
 // inode does, which root may change (fchown(2)).
 func (r *rig) as(uid int) *rig {
 	r.Helper()
-	if os.Geteuid() != 0 {
-		skip(r.T, "only root can be another user")
-	}
+	skip.UnlessRoot(r.T, "only root can be another user")
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		return c.Control(func(fd uintptr) { err = unix.Fchown(int(fd), uid, uid) })
 	}}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"rbeehive/hive"
+	"rbeehive/hive/audit"
 	"rbeehive/httpapi/wire"
 )
 
@@ -28,7 +28,7 @@ func (s *Server) runAudit(w http.ResponseWriter, r *http.Request, p wire.RunAudi
 	return writeJSON(w, http.StatusOK, auditShape(report))
 }
 
-func auditShape(r hive.AuditReport) wire.Audit {
+func auditShape(r audit.Report) wire.Audit {
 	shape := wire.Audit{At: orNullTime(&r.At), TookMS: r.Took.Milliseconds(), Runs: r.Runs, Findings: []wire.Finding{}}
 	for _, f := range r.Findings {
 		shape.Findings = append(shape.Findings, wire.Finding{

@@ -13,8 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/tokens"
 )
 
 // guard finds out who calls and what they may do, and refuses who may do nothing. A
@@ -66,7 +67,7 @@ func (s *Server) byToken(r *http.Request, policy *access.Policy) (access.Caller,
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	if strings.EqualFold(scheme, "Bearer") {
 		if s.opts.Token != "" && subtle.ConstantTimeCompare(sum[:], s.fileToken[:]) == 1 {
-			return access.Caller{Token: hive.TokenFile, Rights: access.Rights{Level: access.Admin}}, nil
+			return access.Caller{Token: tokens.FileName, Rights: access.Rights{Level: access.Admin}}, nil
 		}
 		h := s.hive.Load()
 		if h == nil && policy.Mode != access.Anyone {
@@ -158,7 +159,7 @@ func (s *Server) needs(level access.Level, next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if who := callerOf(r); !who.Rights.May(level) {
-			s.refuse(w, r, &hive.InputError{Kind: hive.ErrForbidden, Detail: fmt.Sprintf(
+			s.refuse(w, r, &errdefs.InputError{Kind: errdefs.ErrForbidden, Detail: fmt.Sprintf(
 				"%s may not do this: it needs the right %q, and theirs is %q", who, level, who.Rights)})
 			return
 		}

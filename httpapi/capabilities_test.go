@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/tokens"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 )
@@ -139,7 +139,7 @@ func TestWhoMayNameAQueen(t *testing.T) {
 		return w.Code
 	}
 	require.Equal(t, http.StatusUnauthorized, ask(""))
-	_, reader, err := r.hive.AddToken(t.Context(), access.Hive(), hive.NewToken{Name: "queen", Rights: access.Rights{Level: access.Read}})
+	_, reader, err := r.hive.Tokens().Add(t.Context(), access.Hive(), tokens.Request{Name: "queen", Rights: access.Rights{Level: access.Read}})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, ask(reader))
 	require.Contains(t, logged(), "passed over")

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi"
 	"rbeehive/test/contract"
 )
@@ -80,7 +81,7 @@ func TestTheRestOfTheContract(t *testing.T) {
 		Log:    log, Shutdown: func() { asked <- struct{}{} },
 		Reload: func(_ context.Context, dryRun bool) (hive.Plan, error) {
 			if !dryRun {
-				return hive.Plan{}, &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: "hive.yaml:1: x"}
+				return hive.Plan{}, &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: "hive.yaml:1: x"}
 			}
 			return hive.Plan{DryRun: true, Types: []hive.TypeChange{{Name: "web", Change: hive.TypeChanged}}}, nil
 		},

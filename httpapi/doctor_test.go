@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
+	"rbeehive/hive/doctor"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 )
@@ -20,10 +20,10 @@ func TestDoctorShape(t *testing.T) {
 		{"name":"ports","status":"ok","found":"3 free","means":null,"do":null},
 		{"name":"squatters","status":"warning","found":"8080 nginx","means":"m","do":"d"},
 		{"name":"clock","status":"unknown","found":"f","means":"m","do":"d"}],"warnings":1}`,
-		httpapi.DoctorShape([]hive.Checkup{
-			{Name: "ports", Condition: hive.ConditionOK, Found: "3 free"},
-			{Name: "squatters", Condition: hive.ConditionWarning, Found: "8080 nginx", Means: "m", Do: "d"},
-			{Name: "clock", Condition: hive.ConditionUnknown, Found: "f", Means: "m", Do: "d"},
+		httpapi.DoctorShape([]doctor.Checkup{
+			{Name: "ports", Status: doctor.OK, Found: "3 free"},
+			{Name: "squatters", Status: doctor.Warning, Found: "8080 nginx", Means: "m", Do: "d"},
+			{Name: "clock", Status: doctor.Unknown, Found: "f", Means: "m", Do: "d"},
 		}))
 }
 

@@ -7,7 +7,7 @@ import (
 	"net/http"
 
 	"rbeehive/alloc"
-	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 	"rbeehive/store/plain"
@@ -37,27 +37,27 @@ var internal = kind{status: http.StatusInternalServerError, code: "internal"}
 // scripts compare them. The first row that matches counts.
 func kinds() []kind {
 	return []kind{
-		{hive.ErrUnknownField, http.StatusBadRequest, "unknown_field"},
-		{hive.ErrUnknownOperation, http.StatusBadRequest, "unknown_operation"},
-		{hive.ErrUnknownWorkerType, http.StatusBadRequest, "unknown_worker_type"},
-		{hive.ErrBadRequest, http.StatusBadRequest, "bad_request"},
-		{hive.ErrNotFound, http.StatusNotFound, "not_found"},
+		{errdefs.ErrUnknownField, http.StatusBadRequest, "unknown_field"},
+		{errdefs.ErrUnknownOperation, http.StatusBadRequest, "unknown_operation"},
+		{errdefs.ErrUnknownWorkerType, http.StatusBadRequest, "unknown_worker_type"},
+		{errdefs.ErrBadRequest, http.StatusBadRequest, "bad_request"},
+		{errdefs.ErrNotFound, http.StatusNotFound, "not_found"},
 		{store.ErrNotFound, http.StatusNotFound, "not_found"},
 		{errNoRoute, http.StatusNotFound, "not_found"},
 		{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
-		{hive.ErrConflict, http.StatusConflict, "conflict"},
-		{hive.ErrEventsGone, http.StatusGone, "events_gone"},
-		{hive.ErrInvalidConfiguration, http.StatusConflict, "invalid_configuration"},
+		{errdefs.ErrConflict, http.StatusConflict, "conflict"},
+		{errdefs.ErrEventsGone, http.StatusGone, "events_gone"},
+		{errdefs.ErrInvalidConfiguration, http.StatusConflict, "invalid_configuration"},
 		{alloc.ErrExhausted, http.StatusConflict, "ports_exhausted"},
 		{alloc.ErrUnavailable, http.StatusConflict, "port_unavailable"},
 		{errUnauthorized, http.StatusUnauthorized, "unauthorized"},
-		{hive.ErrForbidden, http.StatusForbidden, "forbidden"},
+		{errdefs.ErrForbidden, http.StatusForbidden, "forbidden"},
 		{errForbiddenHost, http.StatusForbidden, "forbidden_host"},
 		{errCrossOrigin, http.StatusForbidden, "cross_origin"},
-		{hive.ErrQueueFull, http.StatusTooManyRequests, "queue_full"},
+		{errdefs.ErrQueueFull, http.StatusTooManyRequests, "queue_full"},
 		{store.ErrDiskFull, http.StatusInsufficientStorage, "disk_full"},
-		{hive.ErrRecovering, http.StatusServiceUnavailable, "recovering"},
-		{hive.ErrClosed, http.StatusServiceUnavailable, "shutting_down"},
+		{errdefs.ErrRecovering, http.StatusServiceUnavailable, "recovering"},
+		{errdefs.ErrClosed, http.StatusServiceUnavailable, "shutting_down"},
 		{store.ErrClosed, http.StatusServiceUnavailable, "shutting_down"},
 		{errShuttingDown, http.StatusServiceUnavailable, "shutting_down"},
 	}
@@ -86,7 +86,7 @@ func detail(err error, k kind, requestID string) string {
 	}
 	// Only the mistake itself: what our layers wrapped around it is of no use
 	// to the one who made it.
-	if in, ok := errors.AsType[*hive.InputError](err); ok {
+	if in, ok := errors.AsType[*errdefs.InputError](err); ok {
 		return shown(in.Error())
 	}
 	return shown(err.Error())
@@ -101,7 +101,7 @@ func shown(text string) string { return plain.Clip(text, mostDetail) }
 
 // badField is the error for a wrong query parameter, header or path element.
 func badField(field, expected string) error {
-	return &hive.InputError{Kind: hive.ErrBadRequest, Field: field, Detail: expected}
+	return &errdefs.InputError{Kind: errdefs.ErrBadRequest, Field: field, Detail: expected}
 }
 
 // fail answers a request with err as a problem (RFC 9457), and logs it if it is

@@ -18,8 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
 // provocation makes the real handler answer with one code.
@@ -63,7 +65,7 @@ var provocations = map[string]provocation{
 	"shutting_down":    {503, "shutting down", true, provokeShuttingDown},
 	"disk_full":        {507, "disk", false, provokeDiskFull},
 	"invalid_configuration": {409, "hive.yaml:1: listen: what was expected", false, func(t *testing.T) (*http.Response, string) {
-		return reloadWith(t, &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: "hive.yaml:1: listen: what was expected"})
+		return reloadWith(t, &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: "hive.yaml:1: listen: what was expected"})
 	}},
 	"internal": {500, "hive's log says more under request_id the-request", false, func(t *testing.T) (*http.Response, string) {
 		return reloadWith(t, fmt.Errorf("reload: %w", &os.PathError{Op: "open", Path: "/srv/secret", Err: syscall.EIO}))
@@ -79,7 +81,7 @@ func TestEveryCode(t *testing.T) {
 		require.NoError(t, err, row)
 		listed[row[0]] = append(listed[row[0]], status)
 	}
-	require.Equal(t, httpapi.Codes(), listed, "docs/http.md has other codes than errors.go")
+	require.Equal(t, httpapi.Codes(), listed, "docs/http-reference.md has other codes than errors.go")
 	provoked := map[string][]int{}
 	for code, p := range provocations {
 		provoked[code] = []int{p.status}
@@ -106,9 +108,7 @@ func TestEveryCode(t *testing.T) {
 
 // provokeForbidden has another user lease a port to a process of root.
 func provokeForbidden(t *testing.T) (*http.Response, string) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can be another user")
-	}
+	skip.UnlessRoot(t, "only root can be another user")
 	body := fmt.Sprintf(`{"pid":%d}`, os.Getppid())
 	conn := dialAs(t, 54321, newRig(t, rigOptions{access: admins(54321)}).serveSocket())
 	_, err := fmt.Fprintf(conn, "POST /v1/leases HTTP/1.1\r\nHost: anything\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -190,7 +190,7 @@ func newSmallDisk(t *testing.T) *smallDisk {
 	dir := t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=16m")
 	if errors.Is(err, syscall.EPERM) {
-		skip(t, "mounting a small disk needs root")
+		skip.Because(t, "mounting a small disk needs root")
 	}
 	require.NoError(t, err)
 	// A child that was forked meanwhile may have copies of our descriptors for a moment.

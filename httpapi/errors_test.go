@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/alloc"
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
@@ -28,21 +28,21 @@ func TestErrorTable(t *testing.T) {
 		status int
 		code   string
 	}{
-		{hive.ErrBadRequest, 400, "bad_request"},
-		{hive.ErrUnknownField, 400, "unknown_field"},
-		{hive.ErrUnknownOperation, 400, "unknown_operation"},
-		{hive.ErrUnknownWorkerType, 400, "unknown_worker_type"},
+		{errdefs.ErrBadRequest, 400, "bad_request"},
+		{errdefs.ErrUnknownField, 400, "unknown_field"},
+		{errdefs.ErrUnknownOperation, 400, "unknown_operation"},
+		{errdefs.ErrUnknownWorkerType, 400, "unknown_worker_type"},
 		{&http.MaxBytesError{Limit: 1}, 413, "too_large"},
-		{hive.ErrQueueFull, 429, "queue_full"},
-		{hive.ErrNotFound, 404, "not_found"},
+		{errdefs.ErrQueueFull, 429, "queue_full"},
+		{errdefs.ErrNotFound, 404, "not_found"},
 		{store.ErrNotFound, 404, "not_found"},
-		{hive.ErrConflict, 409, "conflict"},
-		{hive.ErrInvalidConfiguration, 409, "invalid_configuration"},
+		{errdefs.ErrConflict, 409, "conflict"},
+		{errdefs.ErrInvalidConfiguration, 409, "invalid_configuration"},
 		{alloc.ErrExhausted, 409, "ports_exhausted"},
 		{&alloc.UnavailableError{Port: 8080}, 409, "port_unavailable"},
 		{store.ErrDiskFull, 507, "disk_full"},
-		{hive.ErrRecovering, 503, "recovering"},
-		{hive.ErrClosed, 503, "shutting_down"},
+		{errdefs.ErrRecovering, 503, "recovering"},
+		{errdefs.ErrClosed, 503, "shutting_down"},
 		{store.ErrClosed, 503, "shutting_down"},
 		{store.ErrFailed, 500, "internal"},
 		{errors.New("anything"), 500, "internal"},
@@ -57,7 +57,7 @@ func TestErrorTable(t *testing.T) {
 }
 
 func TestInputErrorNamesTheField(t *testing.T) {
-	err := fmt.Errorf("layers: %w", &hive.InputError{Kind: hive.ErrUnknownField, Field: "mdl", Detail: "is not a field"})
+	err := fmt.Errorf("layers: %w", &errdefs.InputError{Kind: errdefs.ErrUnknownField, Field: "mdl", Detail: "is not a field"})
 	p := failWith(t, quietServer(), err)
 	require.Equal(t, "mdl: is not a field", p.Detail)
 	require.Equal(t, "unknown_field", p.Code)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tmaxmax/go-sse"
 
-	"rbeehive/hive"
+	"rbeehive/hive/journal"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -116,22 +116,22 @@ func (s *Server) allEvents(w http.ResponseWriter, r *http.Request, p wire.Follow
 
 // feedStart is where a stream of everything begins. Absent is not 0: who has seen
 // nothing is told if something was removed, who does not say begins with what is kept.
-func feedStart(p wire.FollowHiveParams) (hive.Start, error) {
+func feedStart(p wire.FollowHiveParams) (journal.Start, error) {
 	after, field, expected := orZero(p.LastEventID), "Last-Event-ID", "the number of an event is expected"
 	if after == "" {
 		after, field, expected = orZero(p.After), "after", expected+", or latest"
 		if after == "latest" {
-			return hive.Start{Latest: true}, nil
+			return journal.Start{Latest: true}, nil
 		}
 	}
 	if after == "" {
-		return hive.Start{Oldest: true}, nil
+		return journal.Start{Oldest: true}, nil
 	}
 	var seq wire.Seq
 	if seq.Bind(after) != nil {
-		return hive.Start{}, badField(field, expected)
+		return journal.Start{}, badField(field, expected)
 	}
-	return hive.Start{After: uint64(seq)}, nil
+	return journal.Start{After: uint64(seq)}, nil
 }
 
 // eventTypes reads ?type=, types of events separated by commas; nil is all.

@@ -10,7 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"rbeehive/hive"
+	"rbeehive/hive/doctor"
+	"rbeehive/hive/workertype"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -119,10 +120,10 @@ func LeaseShape(l store.Lease) wire.Lease { return leaseShape(l, nil) }
 func EventShape(e store.Event) wire.Event { return eventShape(e) }
 
 // DoctorShape maps what the doctor found.
-func DoctorShape(all []hive.Checkup) wire.Doctor { return doctorShape(all) }
+func DoctorShape(all []doctor.Checkup) wire.Doctor { return doctorShape(all) }
 
 // TypeDetailShape maps a worker type.
-func TypeDetailShape(t hive.TypeView) wire.TypeDetail { return typeDetailShape(t) }
+func TypeDetailShape(t workertype.View) wire.TypeDetail { return typeDetailShape(t) }
 
 // MustJSON is v as the API writes it, without the newline.
 func MustJSON(v any) string {

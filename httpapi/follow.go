@@ -21,7 +21,7 @@ type follower struct {
 }
 
 // follow begins to read the events of a job after its event number after. The
-// caller must call stop. An unknown job is hive.ErrNotFound.
+// caller must call stop. An unknown job is errdefs.ErrNotFound.
 func (s *Server) follow(r *http.Request, id string, after uint64) (*follower, error) {
 	return s.followWith(r, func(ctx context.Context) (iter.Seq2[store.Event, error], error) {
 		return s.hive.Load().JobEvents(ctx, id, after)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/hive/telemetry"
 	"rbeehive/httpapi/wire"
 )
 
@@ -45,11 +46,11 @@ func (s *Server) heartbeats(w http.ResponseWriter, r *http.Request, p wire.Follo
 // pulse is the last heartbeat as it is sent: encoded once for all who listen.
 type pulse struct {
 	mu    sync.Mutex
-	of    *hive.Heartbeat
+	of    *telemetry.Heartbeat
 	texts map[bool][]byte // by whether workers that are not ready are in it
 }
 
-func (p *pulse) text(beat *hive.Heartbeat, info hive.Info, all bool) ([]byte, error) {
+func (p *pulse) text(beat *telemetry.Heartbeat, info hive.Info, all bool) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.of != beat {
@@ -67,7 +68,7 @@ func (p *pulse) text(beat *hive.Heartbeat, info hive.Info, all bool) ([]byte, er
 	return text, nil
 }
 
-func heartbeatShape(beat *hive.Heartbeat, info hive.Info, all bool) wire.Heartbeat {
+func heartbeatShape(beat *telemetry.Heartbeat, info hive.Info, all bool) wire.Heartbeat {
 	hostname, err := os.Hostname()
 	if err != nil {
 		hostname = "localhost"
@@ -87,7 +88,7 @@ func heartbeatShape(beat *hive.Heartbeat, info hive.Info, all bool) wire.Heartbe
 	return shape
 }
 
-func workerUseShape(u hive.WorkerUse) wire.WorkerUse {
+func workerUseShape(u telemetry.WorkerUse) wire.WorkerUse {
 	return wire.WorkerUse{
 		PID: u.PID, Group: u.Type, Instance: strconv.Itoa(int(u.Port)), Model: orNull(u.Model),
 		CPUPercent: u.CPUPercent, RSSMB: u.RSS / megabyte, UptimeS: int64(u.Uptime / time.Second),

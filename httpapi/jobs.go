@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"rbeehive/hive"
+	"rbeehive/hive/jobs"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -106,7 +106,7 @@ func (s *Server) listJobs(w http.ResponseWriter, p wire.ListJobsParams) error {
 	if err != nil {
 		return err
 	}
-	jobs, next, err := s.hive.Load().Jobs(hive.JobFilter{
+	jobs, next, err := s.hive.Load().Jobs(jobs.Filter{
 		State: state, Operation: orZero(p.Operation), Limit: cmp.Or(int(orZero(p.Limit)), jobsPage), After: orZero(p.After),
 	})
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"rbeehive/hive"
+	"rbeehive/hive/lease"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -27,7 +27,7 @@ func (s *Server) acquireLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req, err := hive.DecodeLease(body)
+	req, err := lease.DecodeRequest(body)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Server) renewLease(w http.ResponseWriter, r *http.Request, port wire.Po
 	if err != nil {
 		return err
 	}
-	renewal, err := hive.DecodeRenewal(body)
+	renewal, err := lease.DecodeRenewal(body)
 	if err != nil {
 		return err
 	}

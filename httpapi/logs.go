@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/hive/logs"
 	"rbeehive/httpapi/wire"
 )
 
@@ -51,7 +52,7 @@ func workerGone(h *hive.Hive, id string) bool {
 
 // logSender sends a log.
 type logSender struct {
-	log *hive.LogReader
+	log *logs.Reader
 	out *stream
 }
 

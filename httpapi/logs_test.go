@@ -17,20 +17,25 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
-// chatterTime is longer than hive takes to look at the sizes of logs again.
-const chatterTime = 4 * time.Second
-
-// chatter is a worker that prints numbered lines for a while and ends.
+// chatter is a worker that prints numbered lines until hive has rotated its log twice, or
+// after 100 MB, and ends.
 func chatter() int {
-	begun := time.Now()
-	for n := 0; time.Since(begun) < chatterTime; n++ {
+	log, err := os.Readlink("/proc/self/fd/1")
+	if err != nil {
+		return 1
+	}
+	for n := range 2_000_000 {
 		if n%100 == 0 {
 			<-time.After(time.Millisecond)
+			if _, err := os.Stat(log + ".2"); err == nil {
+				return 0
+			}
 		}
 		if _, err := fmt.Fprintf(os.Stdout, "line %d %s\n", n, strings.Repeat(".", 50)); err != nil {
 			return 1
@@ -44,7 +49,7 @@ func chatter() int {
 func TestALogIsFollowedOverRotations(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
-	r := newRig(t, rigOptions{logs: hive.LogsConfig{MaxSize: 1 << 20, Keep: 100}},
+	r := newRig(t, rigOptions{logs: logs.Config{MaxSize: 1 << 20, Keep: 100}},
 		catalog.Entry{Name: "chatter", Command: []string{self, "chatter"}})
 	job := r.do(`{"operation":"worker_spawn","worker":"chatter","wait":"started"}`)
 	require.Equal(t, "succeeded", job.State, "%+v", job.Error)
@@ -122,7 +127,7 @@ func hugeLog(r *rig) (path, log string) {
 	require.NoError(r, os.WriteFile(log, []byte("one\ntwo\n"), 0o600))
 	err := os.Truncate(log, 8<<40)
 	if errors.Is(err, unix.EFBIG) {
-		skip(r.T, "the file system takes no file of 8 TiB")
+		skip.Because(r.T, "the file system takes no file of 8 TiB")
 	}
 	require.NoError(r, err)
 	r.client.Timeout = 20 * time.Second

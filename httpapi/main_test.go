@@ -21,6 +21,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/proc"
 	"rbeehive/hive/reference"
 	"rbeehive/httpapi"
@@ -102,7 +103,7 @@ func (n narrow) Accept() (net.Conn, error) {
 // rigOptions are what most tests leave at zero.
 type rigOptions struct {
 	streamWait time.Duration
-	logs       hive.LogsConfig
+	logs       logs.Config
 	models     hive.ModelsConfig
 	jsonLog    bool
 	limit      time.Duration // of reading and writing a request; 0: the server's own

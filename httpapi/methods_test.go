@@ -18,11 +18,11 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// documented returns the first column of the tables in a section of docs/http.md,
+// documented returns the first column of the tables in a section of docs/http-reference.md,
 // and the second.
 func documented(t *testing.T, section string) (rows [][2]string) {
 	t.Helper()
-	raw, err := os.ReadFile("../docs/http.md")
+	raw, err := os.ReadFile("../docs/http-reference.md")
 	require.NoError(t, err)
 	_, text, found := strings.Cut(string(raw), "\n"+section+"\n")
 	require.True(t, found, section)

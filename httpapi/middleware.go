@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 )
 
 // middleware wraps the router from outside: mux runs its own middleware neither
@@ -32,8 +33,8 @@ func (s *Server) gate(next http.Handler) http.Handler {
 	})
 }
 
-// recoveringError is hive.ErrRecovering with the progress as its text.
+// recoveringError is errdefs.ErrRecovering with the progress as its text.
 type recoveringError string
 
 func (e recoveringError) Error() string { return string(e) }
-func (e recoveringError) Unwrap() error { return hive.ErrRecovering }
+func (e recoveringError) Unwrap() error { return errdefs.ErrRecovering }

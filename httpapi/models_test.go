@@ -1,8 +1,10 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +20,22 @@ func TestRbeeFollowsADownload(t *testing.T) {
 	server := hub.Start()
 	t.Cleanup(server.Close)
 	server.Add("org/one", hub.File{Path: "m.gguf", Size: 1 << 20, Seed: 1, LFS: true})
-	server.Misbehave(hub.Faults{Rate: 1 << 20})
+	goOn := make(chan struct{})
+	enough := sync.OnceFunc(func() { close(goOn) })
+	server.Misbehave(hub.Faults{Hang: true, GoOn: goOn})
 	r := newRig(t, rigOptions{streamWait: 100 * time.Millisecond, models: hive.ModelsConfig{Endpoint: server.URL}})
 	read := func(operation string) string {
 		resp := r.open(r.submit(operation).SSEURL)
 		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return string(text)
+		var text strings.Builder
+		lines := bufio.NewScanner(io.TeeReader(resp.Body, &text))
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "of 1.0 MB") {
+				enough() // of the download has been seen
+			}
+		}
+		require.NoError(t, lines.Err())
+		return text.String()
 	}
 	text := read(`{"operation":"model_download","hive_id":"localhost","model":"org/one"}`)
 	require.True(t, strings.HasSuffix(text, "data: [DONE]\n\n"), text)

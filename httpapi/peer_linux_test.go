@@ -13,16 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/access"
+	"rbeehive/test/skip"
 )
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipping is an error here: %s", why)
-	}
-	t.Skip(why)
-}
 
 // serveSocket serves r's hive on a unix socket too.
 func (r *rig) serveSocket() (path string) {
@@ -75,9 +67,7 @@ func admins(uids ...uint32) *access.Policy {
 
 // A caller over the socket is known, and may lease to processes of their own.
 func TestLeaseOverTheSocketKnowsTheCaller(t *testing.T) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can be another user")
-	}
+	skip.UnlessRoot(t, "only root can be another user")
 	r := newRig(t, rigOptions{access: admins(54321)})
 	path := r.serveSocket()
 	post := func(conn net.Conn) string {

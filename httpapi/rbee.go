@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 	"rbeehive/store/plain"
 )
@@ -177,11 +178,11 @@ func (t *rbeeText) end(state store.JobState, jobErr *store.JobError) {
 
 func errorText(e *store.JobError) string {
 	if e == nil {
-		return hive.CodeInternal + ": no cause was recorded"
+		return errdefs.CodeInternal + ": no cause was recorded"
 	}
 	// The keeper's users know this sentence from rbee; it names the operation
 	// and says where to send it, so a code adds nothing.
-	if e.Code == hive.CodeUnsupportedOperation {
+	if e.Code == errdefs.CodeUnsupportedOperation {
 		return e.Message
 	}
 	return e.Code + ": " + e.Message

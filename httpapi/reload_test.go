@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 	"rbeehive/httpapi"
 )
 
@@ -51,7 +52,7 @@ func TestReload(t *testing.T) {
 	code, _ = send(http.MethodGet, "/v1/reload")
 	require.Equal(t, http.StatusMethodNotAllowed, code)
 
-	fault = &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: `hive.yaml:2: ports: unknown key "rnage"`}
+	fault = &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: `hive.yaml:2: ports: unknown key "rnage"`}
 	code, body = send(http.MethodPost, "/v1/reload")
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, body, `"detail":"hive.yaml:2: ports: unknown key \"rnage\"","code":"invalid_configuration"`)

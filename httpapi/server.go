@@ -62,8 +62,8 @@ type Options struct {
 	Shutdown func()
 	// Reload is called by POST /v1/reload: it reads the configuration afresh and
 	// has the hive take it over, or with dryRun only say what that would change. A
-	// mistake in the configuration is a *hive.InputError of kind
-	// hive.ErrInvalidConfiguration. Nil: the route does not exist.
+	// mistake in the configuration is a *errdefs.InputError of kind
+	// errdefs.ErrInvalidConfiguration. Nil: the route does not exist.
 	Reload func(ctx context.Context, dryRun bool) (hive.Plan, error)
 }
 

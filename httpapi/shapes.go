@@ -8,6 +8,9 @@ import (
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/doctor"
+	"rbeehive/hive/endpoint"
+	"rbeehive/hive/lifecycle"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -125,8 +128,8 @@ func workerShape(w store.Worker) wire.Worker {
 		Port:      w.Port,
 		Ports:     orEmpty(w.Ports),
 		PID:       workerPID(w),
-		URL:       hive.URL(w),
-		State:     hive.PublicState(w.State),
+		URL:       endpoint.URL(w),
+		State:     lifecycle.PublicState(w.State),
 		Reason:    orNull(w.Reason),
 		Stale:     w.Stale,
 		Desired:   string(w.Desired),
@@ -147,7 +150,7 @@ func spawnedShape(w store.Worker) wire.Spawned {
 		Port:     w.Port,
 		Ports:    orEmpty(w.Ports),
 		PID:      workerPID(w),
-		URL:      hive.URL(w),
+		URL:      endpoint.URL(w),
 		LeaseID:  workerLease(w),
 		Status:   "starting",
 	}
@@ -228,13 +231,13 @@ func hiveShape(i hive.Info) wire.Hive {
 	}
 }
 
-func doctorShape(all []hive.Checkup) wire.Doctor {
+func doctorShape(all []doctor.Checkup) wire.Doctor {
 	d := wire.Doctor{Checks: make([]wire.Checkup, 0, len(all))}
 	for _, c := range all {
 		d.Checks = append(d.Checks, wire.Checkup{
-			Name: c.Name, Status: string(c.Condition), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
+			Name: c.Name, Status: string(c.Status), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
 		})
-		if c.Condition == hive.ConditionWarning {
+		if c.Status == doctor.Warning {
 			d.Warnings++
 		}
 	}

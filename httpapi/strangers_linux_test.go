@@ -15,14 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi"
+	"rbeehive/test/skip"
 )
 
 // dialTCPAs connects as another user.
 func dialTCPAs(t *testing.T, uid int, addr string) net.Conn {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root can be another user")
-	}
+	skip.UnlessRoot(t, "only root can be another user")
 	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		return c.Control(func(fd uintptr) { err = unix.Fchown(int(fd), uid, uid) })
 	}}

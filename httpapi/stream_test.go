@@ -90,6 +90,7 @@ func TestStreamOfALoadingWorkerEndsPolitely(t *testing.T) {
 	// The stream outlives the limits of an ordinary request.
 	r := newRig(t, rigOptions{streamWait: 2 * time.Second, limit: time.Second}, entry(t, "never", "--unhealthy"))
 	sub := r.submit(`{"operation":"worker_spawn","worker":"never"}`)
+	r.awaitWorker("never", "loading")
 	v := r.keeper(sub.JobID)
 	require.NoError(t, v.err)
 	require.Equal(t, 1, v.complete)
@@ -108,6 +109,9 @@ func TestStreamOfALoadingWorkerEndsPolitely(t *testing.T) {
 // Anything else has not happened yet after that time, so it is no success; and
 // the text keeps people from submitting it twice.
 func TestStreamOfAnUnfinishedStopIsNoSuccess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for a grace of 5 s")
+	}
 	stubborn := entry(t, "stubborn", "--ignore-term")
 	grace := 5 * time.Second
 	stubborn.Stop.Grace = &grace

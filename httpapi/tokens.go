@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"time"
 
-	"rbeehive/hive"
+	"rbeehive/hive/tokens"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -15,7 +15,7 @@ func (s *Server) getVersion(w http.ResponseWriter) error {
 
 func (s *Server) listTokens(w http.ResponseWriter) error {
 	page := wire.Tokens{Tokens: []wire.Token{}}
-	for _, t := range s.hive.Load().Tokens() {
+	for _, t := range s.hive.Load().Tokens().List() {
 		page.Tokens = append(page.Tokens, tokenShape(t))
 	}
 	return writeJSON(w, http.StatusOK, page)
@@ -33,11 +33,11 @@ func (s *Server) addToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	wanted, err := hive.DecodeToken(body)
+	wanted, err := tokens.Decode(body)
 	if err != nil {
 		return err
 	}
-	t, secret, err := s.hive.Load().AddToken(r.Context(), callerOf(r), wanted)
+	t, secret, err := s.hive.Load().Tokens().Add(r.Context(), callerOf(r), wanted)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (s *Server) addToken(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) rotateToken(w http.ResponseWriter, r *http.Request, name string) error {
-	t, secret, err := s.hive.Load().RotateToken(r.Context(), callerOf(r), name)
+	t, secret, err := s.hive.Load().Tokens().Rotate(r.Context(), callerOf(r), name)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *Server) rotateToken(w http.ResponseWriter, r *http.Request, name string
 }
 
 func (s *Server) revokeToken(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := s.hive.Load().RevokeToken(r.Context(), callerOf(r), name); err != nil {
+	if err := s.hive.Load().Tokens().Revoke(r.Context(), callerOf(r), name); err != nil {
 		return err
 	}
 	s.endSessions(r, name)

@@ -6,8 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"rbeehive/hive"
 	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/operation"
 	"rbeehive/httpapi/wire"
 )
 
@@ -32,7 +33,7 @@ func (s *Server) getType(w http.ResponseWriter, r *http.Request, name string, p 
 	if err := s.mayRun(r, bool(orZero(p.Version))); err != nil {
 		return err
 	}
-	t, err := s.hive.Load().TypeInfo(r.Context(), hive.Spawn{
+	t, err := s.hive.Load().TypeInfo(r.Context(), operation.Spawn{
 		Worker: name, Model: orZero(p.Model), Device: orZero(p.Device), Name: orZero(p.WorkerName), Port: uint16(orZero(p.Port)), Params: params,
 	}, bool(orZero(p.Version)))
 	if err != nil {
@@ -45,7 +46,7 @@ func (s *Server) getType(w http.ResponseWriter, r *http.Request, name string, p 
 // them.
 func (s *Server) mayRun(r *http.Request, version bool) error {
 	if who := callerOf(r); version && !who.Rights.May(access.Admin) {
-		return &hive.InputError{Kind: hive.ErrForbidden, Field: "version", Detail: fmt.Sprintf("%s may not have programs run to tell their version; that is for admins", who)}
+		return &errdefs.InputError{Kind: errdefs.ErrForbidden, Field: "version", Detail: fmt.Sprintf("%s may not have programs run to tell their version; that is for admins", who)}
 	}
 	return nil
 }

@@ -1,13 +1,14 @@
 package httpapi
 
 import (
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/endpoint"
+	"rbeehive/hive/workertype"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
 
-func typeSummaryShape(t hive.TypeView) wire.TypeSummary {
+func typeSummaryShape(t workertype.View) wire.TypeSummary {
 	return wire.TypeSummary{
 		Name:        t.Name,
 		Source:      t.Source,
@@ -21,7 +22,7 @@ func typeSummaryShape(t hive.TypeView) wire.TypeSummary {
 	}
 }
 
-func typeDetailShape(t hive.TypeView) wire.TypeDetail {
+func typeDetailShape(t workertype.View) wire.TypeDetail {
 	d := wire.TypeDetail{
 		Name:        t.Name,
 		Source:      t.Source,
@@ -75,7 +76,7 @@ func typeDetailShape(t hive.TypeView) wire.TypeDetail {
 func variableShape(v catalog.Variable) wire.Variable {
 	shape := wire.Variable{Name: v.Name, From: string(v.From)}
 	switch v.From {
-	case hive.FromHive, catalog.FromPreset, catalog.FromDevice:
+	case workertype.FromHive, catalog.FromPreset, catalog.FromDevice:
 		shape.Value = &v.Value
 	}
 	return shape
@@ -90,7 +91,7 @@ func liveShape(spec store.Spec, port uint16) *wire.TypeLive {
 		l.Action = "restart"
 	}
 	if spec.Live.Path != "" {
-		url := hive.URL(store.Worker{Spec: spec, Port: port}) + spec.Live.Path
+		url := endpoint.URL(store.Worker{Spec: spec, Port: port}) + spec.Live.Path
 		l.URL = &url
 	}
 	return l
@@ -108,7 +109,7 @@ func readyShape(spec store.Spec, port uint16) *wire.TypeReady {
 		Status: spec.Ready.Status, StallMS: spec.Ready.Stall.Milliseconds(), TimeoutMS: spec.Ready.Timeout.Milliseconds(),
 	}
 	if spec.Ready.Path != "" {
-		url := hive.URL(store.Worker{Spec: spec, Port: port}) + spec.Ready.Path
+		url := endpoint.URL(store.Worker{Spec: spec, Port: port}) + spec.Ready.Path
 		r.URL = &url
 	}
 	return r

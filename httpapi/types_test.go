@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/workertype"
 	"rbeehive/httpapi"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
@@ -17,10 +17,10 @@ import (
 )
 
 func TestTypeDetailShape(t *testing.T) {
-	view := hive.TypeView{
+	view := workertype.View{
 		Name: "chat", Source: catalog.SourceConfiguration, Preset: "vllm", Description: "d", Model: "org/m",
 		Params: map[string]catalog.Param{"ctx": {Default: "1", Pattern: "[0-9]+"}, "main": {Default: "/m.py", Fixed: true}}, NeedsModel: true, Template: []string{"vllm", "{{.Port}}"}, Program: "/b/vllm", Version: "1.0",
-		Plan: &hive.SpawnPlan{
+		Plan: &workertype.Plan{
 			Plan: catalog.Plan{
 				Spec: store.Spec{
 					Argv: []string{"/b/vllm", "8080"}, Host: "0.0.0.0",
@@ -30,11 +30,11 @@ func TestTypeDetailShape(t *testing.T) {
 				Env: []catalog.Variable{
 					{Name: "A", Value: "", From: catalog.FromDevice},
 					{Name: "B", Value: "1", From: catalog.FromPreset},
-					{Name: "C", Value: "1", From: hive.FromHive},
+					{Name: "C", Value: "1", From: workertype.FromHive},
 					// Whatever they held, it would not be shown.
 					{Name: "D", Value: "s3cret", From: catalog.FromEntry},
 					{Name: "E", Value: "s3cret", From: catalog.FromEnvironment},
-					{Name: "F", Value: "x", From: hive.FromSpawn},
+					{Name: "F", Value: "x", From: workertype.FromSpawn},
 				},
 			},
 			Port: 8080, WorkerID: "chat-8080-xxxxxx", NoNewPrivs: true, Inherited: []string{"*"}, Removed: []string{"PORT"},
@@ -58,7 +58,7 @@ func TestTypeDetailShape(t *testing.T) {
 	requireJSON(t, `{"name":"cuda","source":"built-in","preset":null,"description":"","installed":false,"program":null,"version":null,"reason":"none",
 		"model":null,"device":null,"params":{},"parameters":{},"needs_model":false,"template":[],"command":null,"no_command":"nothing","worker_id":null,"host":null,"port":null,
 		"env":[],"inherited":[],"removed":[],"no_new_privileges":null,"ready":null,"stop":null,"autostart":false,"dir":null,"user":null,"env_file":null,"before_start":[],"live":null,"restart":null}`,
-		httpapi.TypeDetailShape(hive.TypeView{Name: "cuda", Source: catalog.SourceBuiltin, Missing: "none", NoPlan: "nothing"}))
+		httpapi.TypeDetailShape(workertype.View{Name: "cuda", Source: catalog.SourceBuiltin, Missing: "none", NoPlan: "nothing"}))
 }
 
 func TestTypes(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +15,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rbeehive/test/harness"
 	testprogram "rbeehive/test/program"
-	"rbeehive/test/yard"
+	"rbeehive/test/skip"
 )
 
 // build makes the package by the Makefile, and returns its path.
@@ -50,6 +50,9 @@ func output(t *testing.T, program string, args ...string) string {
 }
 
 func TestPackage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: builds two packages, and installs them")
+	}
 	deb := build(t, "1.0.0")
 	t.Run("contents", func(t *testing.T) { contents(t, deb) })
 	t.Run("runs", func(t *testing.T) { runs(t, deb) })
@@ -107,15 +110,11 @@ func runs(t *testing.T, deb string) {
 	ours := fmt.Sprintf(`socket: {path: %q, mode: "0660", group: "%d"}`, socket, os.Getegid())
 	require.NoError(t, os.WriteFile(config, []byte(strings.Replace(string(text), packaged, ours, 1)), 0o600))
 
-	y, err := yard.NewFrom(filepath.Join(root, "usr/bin/hive"), 4, config, "")
+	hive, err := harness.NewFrom(filepath.Join(root, "usr/bin/hive"), 4, config, "")
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, y.Clear()) })
-	h, err := y.Start(ctx)
-	require.NoError(t, err)
-	t.Cleanup(h.Kill)
-	status, err := h.Get(ctx, "/v1/hive", nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusUnauthorized, status, "over TCP the user who runs hive is not recognised")
+	t.Cleanup(func() { require.NoError(t, hive.Close(nil)) })
+	require.NoError(t, hive.Start(ctx))
+	require.Equal(t, "unauthorized", harness.Code(hive.Get(ctx, "/v1/hive", nil)), "over TCP the user who runs hive is not recognised")
 	info, err := os.Stat(socket)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o660), info.Mode().Perm())
@@ -126,15 +125,13 @@ func runs(t *testing.T, deb string) {
 	require.NoError(t, json.Unmarshal([]byte(output(t, hivectl, append(flags, "up", "cpu", "-o", "json")...)), &job))
 	require.Equal(t, "succeeded", job.State)
 	output(t, hivectl, append(flags, "down")...)
-	require.NoError(t, h.Term())
+	require.NoError(t, hive.Term())
 }
 
 // scripts installs, upgrades and removes the package below a directory, with a
 // systemctl that writes down what it was asked for.
 func scripts(t *testing.T, first, second string) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can install packages")
-	}
+	skip.UnlessRoot(t, "only root can install packages")
 	m := newMachine(t)
 	m.dpkg("--install", first)
 	require.Equal(t, []string{"daemon-reload"}, m.asked(), "nothing is started or enabled unasked")
@@ -170,9 +167,7 @@ func scripts(t *testing.T, first, second string) {
 
 // Where there is no systemd the users are made by other means. The whole is the same.
 func withoutSystemd(t *testing.T, deb string) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can install packages")
-	}
+	skip.UnlessRoot(t, "only root can install packages")
 	m := newMachine(t)
 	require.NoError(t, os.RemoveAll(filepath.Join(m.root, "run/systemd")))
 	m.path = m.without("systemd-sysusers")

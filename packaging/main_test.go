@@ -2,9 +2,10 @@
 package packaging_test
 
 import (
-	"os"
 	"os/exec"
 	"testing"
+
+	"rbeehive/test/skip"
 )
 
 // need returns the path of a program, and skips the test where it is not.
@@ -12,15 +13,7 @@ func need(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		skip(t, program+" is not in PATH")
+		skip.Because(t, program+" is not in PATH")
 	}
 	return path
-}
-
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
 }

@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/store"
 	"rbeehive/store/storetest"
+	"rbeehive/test/skip"
 )
 
 func TestCommitErrorStopsTheStore(t *testing.T) {
@@ -82,7 +83,7 @@ func TestRealEIOAtEachFdatasync(t *testing.T) {
 			var report eioReport
 			require.NoError(t, json.Unmarshal(runChild(t, "eio", path, c.nth), &report))
 			if report.Skip != "" {
-				skip(t, report.Skip)
+				skip.Because(t, report.Skip)
 			}
 			require.Equal(t, eioReport{Failed: true, EIO: true, Closed: true, LaterFailed: true}, report)
 			storetest.Check(t, path)

@@ -19,12 +19,3 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
-
-// skip skips with a reason; it is a failure where nothing may be skipped.
-func skip(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipped, which HIVE_TEST_STRICT=1 forbids: %s", reason)
-	}
-	t.Skip(reason)
-}

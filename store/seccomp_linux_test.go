@@ -86,27 +86,37 @@ type response struct {
 
 // answerTraps continues when a signal, which Go's scheduler sends at any time, ends its own
 // wait (EINTR) or the call that it is asked about (ENOENT): that one is then asked about
-// again. If it ended, the next call would wait for ever.
+// again. If it ended, or did not answer one, that call would wait for ever.
 func answerTraps(fd uintptr, answer func(call int) unix.Errno) {
-	again := func(errno unix.Errno) bool { return errno == unix.EINTR || errno == unix.ENOENT }
 	for call := 1; ; call++ {
 		var n notification
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); errno != 0 { //nolint:gosec // as seccomp_unotify(2) takes it
-			if !again(errno) {
-				return
-			}
+		switch errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); errno {
+		case 0:
+		case unix.ENOENT: // it was interrupted before it was received
 			call--
 			continue
+		default:
+			return
 		}
 		r := response{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 		if errno := answer(call); errno != 0 {
 			r = response{id: n.id, err: -int32(errno)}
 		}
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r))); errno != 0 { //nolint:gosec // as seccomp_unotify(2) takes it
-			if !again(errno) {
-				return
-			}
+		switch errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)); errno {
+		case 0:
+		case unix.ENOENT:
 			call--
+		default:
+			return
+		}
+	}
+}
+
+// ioctl is ioctl(2) as seccomp_unotify(2) takes it, again after each signal.
+func ioctl(fd, request uintptr, arg unsafe.Pointer) unix.Errno {
+	for {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, request, uintptr(arg)); errno != unix.EINTR {
+			return errno
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 // fullReport is what the child saw on the small disk.
@@ -32,6 +33,9 @@ type fullReport struct {
 // by pages, ext4 late and with a journal; without extents it cannot allocate
 // ahead, so that the free space has to stand for it.
 func TestFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: fills three file systems")
+	}
 	for _, kind := range []string{"tmpfs", "ext4", "ext4 without extents"} {
 		t.Run(kind, func(t *testing.T) {
 			var r fullReport
@@ -72,11 +76,9 @@ func TestDiskFree(t *testing.T) {
 // onSmallDisk runs a child with a mount of its own, and decodes what it says.
 func onSmallDisk(t *testing.T, child, kind string, report any) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "mounting a small file system needs root")
-	}
+	skip.UnlessRoot(t, "mounting a small file system needs root")
 	if _, err := exec.LookPath("mkfs.ext4"); strings.HasPrefix(kind, "ext4") && err != nil {
-		skip(t, "mkfs.ext4 is not installed")
+		skip.Because(t, "mkfs.ext4 is not installed")
 	}
 	cmd := childCommand(t, child, kind, t.TempDir())
 	cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS // the mount goes with the child

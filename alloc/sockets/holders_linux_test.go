@@ -17,6 +17,7 @@ import (
 
 	"rbeehive/alloc/internal/porttest"
 	"rbeehive/alloc/sockets"
+	"rbeehive/test/skip"
 )
 
 func TestHoldersNamesProcesses(t *testing.T) {
@@ -107,7 +108,7 @@ func TestOwnedBy(t *testing.T) {
 
 func TestOwnedByWithoutPermissionIsNotNo(t *testing.T) {
 	if os.Getuid() != 0 {
-		porttest.Skip(t, "needs root to run a process as another user")
+		skip.Because(t, "needs root to run a process as another user")
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleEnv+"=owned-by")

@@ -13,6 +13,7 @@ import (
 
 	"rbeehive/alloc/internal/porttest"
 	"rbeehive/alloc/sockets"
+	"rbeehive/test/skip"
 )
 
 // tables are the two sources; each test of what is seen runs on both.
@@ -78,7 +79,7 @@ func TestSnapshotShowsBothReusePortListeners(t *testing.T) {
 func TestSnapshotShowsBoundSockets(t *testing.T) {
 	table := sockets.NewTable()
 	if !fresh(t, table).BoundKnown {
-		porttest.Skip(t, "kernel older than 6.8 does not list bound sockets")
+		skip.Because(t, "kernel older than 6.8 does not list bound sockets")
 	}
 	port := porttest.Free(t, 1)
 	s := porttest.Bind(t, at("127.0.0.1", port), porttest.Options{ReuseAddr: true, ReusePort: true})

@@ -17,6 +17,7 @@ import (
 	main "rbeehive/cmd/hive"
 	"rbeehive/cmd/hive/config"
 	hiveclient "rbeehive/httpapi/client"
+	"rbeehive/test/skip"
 )
 
 // hiveAt asks the hive at a unix socket who it is, as hivectl does: net/http alone has no
@@ -173,7 +174,7 @@ func TestFileSystemWithoutSockets(t *testing.T) {
 	const dir, sysfs = "/sys", 0x62656572 // SYSFS_MAGIC: it lets nobody make files
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); os.Geteuid() != 0 || err != nil || fs.Type != sysfs {
-		skip(t, "needs root, and sysfs at "+dir)
+		skip.Because(t, "needs root, and sysfs at "+dir)
 	}
 	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -198,7 +199,7 @@ func ipv6(t *testing.T) {
 	t.Helper()
 	ln, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
-		skip(t, "needs IPv6: "+err.Error())
+		skip.Because(t, "needs IPv6: "+err.Error())
 	}
 	require.NoError(t, ln.Close())
 }

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"syscall"
 
-	"rbeehive/hive"
 	"rbeehive/hive/proc"
 	"rbeehive/hive/trust"
+	"rbeehive/hive/workertype"
 )
 
 // prepareDataDir makes the state directory, mode 0700: it holds logs of
@@ -67,7 +67,7 @@ func checkContent(dir string) error {
 	for _, part := range []struct {
 		name  string
 		check func(string) error
-	}{{"hive.db", trust.File}, {hive.TypesDir, trust.Dir}, {"logs", trust.Dir}, {"backups", trust.Dir}, {"models", trust.Dir}} {
+	}{{"hive.db", trust.File}, {workertype.TypesDir, trust.Dir}, {"logs", trust.Dir}, {"backups", trust.Dir}, {"models", trust.Dir}} {
 		if err := part.check(filepath.Join(dir, part.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("look into the data directory: %w", err)
 		}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"rbeehive/hive"
-	"rbeehive/hive/proc"
+	"rbeehive/hive/host"
 )
 
 // reason is why hive stops.
@@ -56,9 +56,9 @@ func (d *daemon) start(ctx context.Context) (reason, error) {
 
 func (d *daemon) open(ctx context.Context) error {
 	h, err := hive.Open(ctx, hive.Config{
-		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, QueenURL: d.cfg.QueenURL,
-		APIPorts: tcpPorts(d.listeners.all()), Ports: d.cfg.Ports, Jobs: d.cfg.Jobs, Catalog: d.catalog, ReloadTypes: d.reloadTypes, Shutdown: d.cfg.Shutdown,
-		StartParallel: d.cfg.StartParallel, WorkersKeep: d.cfg.WorkersKeep, AuditInterval: d.cfg.AuditInterval, Orphans: d.cfg.Orphans, Logs: d.cfg.Logs, Backup: d.cfg.Backup, Models: d.cfg.Models, TakeOver: d.cfg.TakeOver, Log: d.log,
+		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, Settings: d.cfg.Settings,
+		APIPorts: tcpPorts(d.listeners.all()), Ports: d.cfg.Ports, Catalog: d.catalog, ReloadTypes: d.reloadTypes, Shutdown: d.cfg.Shutdown,
+		AuditInterval: d.cfg.AuditInterval, Logs: d.cfg.Logs, Models: d.cfg.Models, TakeOver: d.cfg.TakeOver, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -229,7 +229,7 @@ func (d *daemon) sayHello(ctx context.Context) {
 	b := banner{
 		hiveID: d.cfg.HiveID, url: d.url, callers: d.callers(), file: d.cfg.File, dataDir: d.cfg.DataDir,
 		recovery: d.hive.Info().Recovery, ports: survey,
-		workers: d.hive.Workers(), types: d.catalog.Types(), alone: proc.IsInit(),
+		workers: d.hive.Workers(), types: d.catalog.Types(), alone: host.IsInit(),
 	}
 	if err := b.writeTo(d.out); err != nil {
 		d.log.WithError(err).Warn("the banner could not be printed")
@@ -241,7 +241,7 @@ func (d *daemon) sayGoodbye(left int, recovered bool) {
 	switch {
 	case !recovered:
 		fmt.Fprintln(d.out, "hive stopped before recovery was done; workers keep running, and starting hive again takes them back")
-	case left == 0 || proc.IsInit():
+	case left == 0 || host.IsInit():
 		fmt.Fprintln(d.out, "hive stopped; "+fate(left))
 	default:
 		fmt.Fprintf(d.out, "hive stopped; %s, and starting hive again takes %s back\n", keepRunning(left), itOrThem(left))
@@ -250,7 +250,7 @@ func (d *daemon) sayGoodbye(left int, recovered bool) {
 
 // warnOfPlace says what is lost where hive runs, and what is not safe.
 func (d *daemon) warnOfPlace() {
-	if proc.IsInit() {
+	if host.IsInit() {
 		d.log.Warn("hive is PID 1 of its container: its workers end with it, also when it crashes or is upgraded, and their ports are freed at the next start; " +
 			"to keep them run hive under an init that stays, or outside the container (docs/docker.md)")
 	}
@@ -261,7 +261,7 @@ func (d *daemon) warnOfPlace() {
 
 // fate is what becomes of n workers when hive ends.
 func fate(n int) string {
-	if n == 0 || !proc.IsInit() {
+	if n == 0 || !host.IsInit() {
 		return keepRunning(n)
 	}
 	if n == 1 {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/alloc/sockets"
+	"rbeehive/test/skip"
 )
 
 // hand gives hive listeners, as a service manager does: it keeps them open itself.
@@ -195,7 +196,7 @@ func TestRivalForThePort(t *testing.T) {
 	snap, err := sockets.NewTable().Snapshot(t.Context(), 0)
 	require.NoError(t, err)
 	if !snap.BoundKnown {
-		skip(t, "needs Linux 6.8, which lists sockets that are only bound")
+		skip.Because(t, "needs Linux 6.8, which lists sockets that are only bound")
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
+	"rbeehive/hive/errdefs"
 )
 
 // hearHangups reloads at each SIGHUP until ctx ends. A mistake is one line in the
@@ -27,7 +28,7 @@ func (d *daemon) hearHangups(ctx context.Context) {
 // reload reads the configuration afresh: the same flags and variables, and the same
 // file as the start; if that found none, none. What can be changed while hive runs is
 // taken over, the rest is named in the plan. A mistake in the configuration is a
-// *hive.InputError with the line that hive would print at its start. Then, and
+// *errdefs.InputError with the line that hive would print at its start. Then, and
 // with dryRun, nothing is changed. It blocks as Hive.Reload does.
 func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	d.reloading.Lock()
@@ -71,7 +72,7 @@ func (d *daemon) takeOver(ctx context.Context, load func() (*config.Config, erro
 		return hive.Plan{}, invalid(err)
 	}
 	plan, err := d.hive.Reload(ctx, hive.ReloadConfig{
-		Catalog: types, Settings: next.Settings(), Applied: d.inForce.OfProgram(next), NeedStart: d.cfg.NeedStart(next),
+		Catalog: types, Settings: next.Settings, Applied: d.inForce.OfProgram(next), NeedStart: d.cfg.NeedStart(next),
 	}, dryRun)
 	if err != nil || dryRun {
 		return plan, err
@@ -103,7 +104,7 @@ func (d *daemon) warnOfShadowed(cfg *config.Config) {
 }
 
 func invalid(err error) error {
-	return &hive.InputError{Kind: hive.ErrInvalidConfiguration, Detail: oneLine(err)}
+	return &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Detail: oneLine(err)}
 }
 
 // tell logs what a reload has changed. What waits for a start is a warning: who

@@ -15,15 +15,6 @@ import (
 	"rbeehive/cmd/hive/config"
 )
 
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipping is an error here: %s", why)
-	}
-	t.Skip(why)
-}
-
 // shortDir is a directory whose path leaves room for a socket in sockaddr_un.
 func shortDir(t *testing.T) string {
 	t.Helper()

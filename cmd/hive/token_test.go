@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	main "rbeehive/cmd/hive"
+	"rbeehive/test/skip"
 )
 
 func TestTokenIsMadeOnce(t *testing.T) {
@@ -118,9 +119,7 @@ func TestTokenThatIsRefused(t *testing.T) {
 }
 
 func TestTokenOfSomebodyElse(t *testing.T) {
-	if os.Geteuid() != 0 {
-		skip(t, "only root can give a file away")
-	}
+	skip.UnlessRoot(t, "only root can give a file away")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "token")
 	write(t, path, "secret-of-another")

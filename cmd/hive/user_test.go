@@ -13,6 +13,7 @@ import (
 
 	main "rbeehive/cmd/hive"
 	"rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 // outsider is a user who has nothing: not in the user database, and no groups.
@@ -20,9 +21,7 @@ const outsider = "54321:54322"
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root starts workers as another user, and gives files away")
-	}
+	skip.UnlessRoot(t, "only root starts workers as another user, and gives files away")
 }
 
 // publicDir is one that everybody may enter; t.TempDir is not.

@@ -21,9 +21,6 @@ import (
 	testprogram "rbeehive/test/program"
 )
 
-// scriptLimit is how long all scripts together may take.
-const scriptLimit = 4 * time.Minute
-
 // TestScripts runs testdata/script/*.txtar: the real hivectl against a real
 // hive with real workers. Besides testscript's own commands a script has
 //
@@ -41,7 +38,8 @@ const scriptLimit = 4 * time.Minute
 //	squat PORT foul     so does a process whose name is the sequence that sets a terminal's title
 //	fetch PATH FILE     FILE is what the API answers to GET PATH
 //	tty WxH FILE RE CMD.. runs CMD on a terminal of W columns and H rows, types Ctrl-C
-//	                    when RE matches what is shown (-: never); FILE is that, and "exit CODE"
+//	                    when RE matches what is shown (-: never); FILE is that as it comes,
+//	                    and "exit CODE" at the end
 //
 // At its end, however it went, no hive and no worker of the script is left.
 func TestScripts(t *testing.T) {
@@ -49,7 +47,6 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Deadline:            time.Now().Add(scriptLimit),
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freerange": freeRange,

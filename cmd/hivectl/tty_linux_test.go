@@ -41,7 +41,8 @@ func ttyCmd(ts *testscript.TestScript, neg bool, args []string) {
 	defer terminal.Close()
 	limit := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	defer limit.Stop()
-	seen, err := readTerminal(terminal, enough)
+	file := ts.MkAbs(args[1])
+	seen, err := readTerminal(terminal, enough, func(seen []byte) error { return os.WriteFile(file, seen, 0o600) })
 	ts.Check(err)
 	_ = cmd.Wait() // its code is in the file
 	if args[2] != "-" && !enough.MatchString(seen) {
@@ -49,18 +50,21 @@ func ttyCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("never showed %q", args[2])
 	}
 	seen += fmt.Sprintf("\nexit %d\n", cmd.ProcessState.ExitCode())
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(seen), 0o600))
+	ts.Check(os.WriteFile(file, []byte(seen), 0o600))
 }
 
-// readTerminal reads until the other side is closed, and types Ctrl-C once, when what
-// was shown matches.
-func readTerminal(terminal *os.File, enough *regexp.Regexp) (string, error) {
+// readTerminal reads until the other side is closed, shows what it has seen so far, and
+// types Ctrl-C once, when that matches.
+func readTerminal(terminal *os.File, enough *regexp.Regexp, show func([]byte) error) (string, error) {
 	var seen []byte
 	buf := make([]byte, 4096)
 	typed := false
 	for {
 		n, err := terminal.Read(buf)
 		seen = append(seen, buf[:n]...)
+		if err := show(seen); err != nil {
+			return "", err
+		}
 		// EIO is how Linux says that nobody has the other side open any more.
 		if errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
 			return string(seen), nil

@@ -239,3 +239,6 @@ func (t *Type) parse(command []string, program string, more []string) (key strin
 	}
 	return "", nil
 }
+
+// Names returns the names of all worker types, sorted.
+func (c *Catalog) Names() []string { return slices.Sorted(maps.Keys(c.types)) }

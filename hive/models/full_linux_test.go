@@ -12,25 +12,16 @@ import (
 
 	"rbeehive/hive/models"
 	"rbeehive/test/hub"
+	"rbeehive/test/skip"
 )
 
 const smallDisk = "HIVE_TEST_SMALL_DISK" // this process has mounts of its own
-
-func skip(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipped, which HIVE_TEST_STRICT=1 forbids: %s", reason)
-	}
-	t.Skip(reason)
-}
 
 // A disk that is full although it did not look so: writes fail, as they do when
 // somebody else is faster.
 func TestWritesToAFullDisk(t *testing.T) {
 	if os.Getenv(smallDisk) == "" {
-		if os.Geteuid() != 0 {
-			skip(t, "mounting a small file system needs root")
-		}
+		skip.UnlessRoot(t, "mounting a small file system needs root")
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWritesToAFullDisk$")
 		cmd.Env = append(os.Environ(), smallDisk+"=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

@@ -13,6 +13,7 @@ import (
 
 	"rbeehive/hive/models"
 	"rbeehive/hive/trust"
+	"rbeehive/test/skip"
 )
 
 func TestImport(t *testing.T) {
@@ -95,14 +96,7 @@ const stranger = 54321
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "only root can give files away"
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
+	skip.UnlessRoot(t, "only root can give files away")
 }
 
 // A file of a third user's is copied: with a link to it that user could change the

@@ -38,7 +38,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{T: t, hub: hub.Start(), dir: filepath.Join(t.TempDir(), "models")}
 	t.Cleanup(r.hub.Close)
 	r.opts = models.Options{
-		Dir: r.dir, Endpoint: r.hub.URL, RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond, Stall: 10 * time.Second, Tries: 6,
+		Dir: r.dir, Endpoint: r.hub.URL, RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond, Stall: time.Minute, Tries: 6,
 	}
 	r.open()
 	return r
@@ -193,7 +193,7 @@ func TestCancelAndGoOn(t *testing.T) {
 	r := newRig(t)
 	f := hub.File{Path: "m.gguf", Size: 8 * mib, Seed: 3, LFS: true}
 	r.hub.Add("org/name", f)
-	r.hub.Misbehave(hub.Faults{Rate: 8 * mib})
+	r.hub.Misbehave(hub.Faults{Hang: true})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
 	done := make(chan error, 1)
@@ -230,32 +230,39 @@ func TestJoin(t *testing.T) {
 	r := newRig(t)
 	f := hub.File{Path: "m.gguf", Size: 4 * mib, Seed: 3, LFS: true}
 	r.hub.Add("org/name", f)
-	r.hub.Misbehave(hub.Faults{Rate: 8 * mib})
+	goOn := make(chan struct{}) // nothing is complete before all have heard how far it is
+	r.hub.Misbehave(hub.Faults{Hang: true, GoOn: goOn})
 	impatient, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	got := make([]models.Model, 4)
-	var told atomic.Int32
-	for i := range got {
-		ctx := t.Context()
-		if i == 0 {
-			ctx = impatient
-		}
-		wg.Go(func() {
-			got[i], _ = r.lib.Download(ctx, "org/name", func(p models.Progress) {
-				if p.Total == f.Size {
-					told.Add(1)
-				}
-			})
-		})
+	var heard atomic.Int32
+	var patient sync.WaitGroup
+	join := func(ctx context.Context) (models.Model, error) {
+		return r.lib.Download(ctx, "org/name", sayOnce(&heard, f.Size))
 	}
-	require.Eventually(t, func() bool { return told.Load() >= 4 }, 20*time.Second, time.Millisecond)
+	left := make(chan error, 1)
+	go func() { _, err := join(impatient); left <- err }()
+	got := make([]models.Model, 3)
+	for i := range got {
+		patient.Go(func() { got[i], _ = join(t.Context()) })
+	}
+	require.Eventually(t, func() bool { return heard.Load() == 4 }, time.Minute, time.Millisecond)
 	cancel()
-	wg.Wait()
-	require.Empty(t, got[0].ID)
-	require.NotEmpty(t, got[1].ID)
-	require.Equal(t, got[1], got[2])
-	require.Equal(t, got[1], got[3])
+	require.ErrorIs(t, <-left, context.Canceled)
+	close(goOn)
+	patient.Wait()
+	require.NotEmpty(t, got[0].ID)
+	require.Equal(t, got[0], got[1])
+	require.Equal(t, got[0], got[2])
 	require.LessOrEqual(t, r.hub.Sent(), f.Size)
+}
+
+// sayOnce counts its caller when that hears of progress with so much in all.
+func sayOnce(heard *atomic.Int32, total int64) func(models.Progress) {
+	var once sync.Once
+	return func(p models.Progress) {
+		if p.Total == total {
+			once.Do(func() { heard.Add(1) })
+		}
+	}
 }
 
 func TestDeleteAndHold(t *testing.T) {

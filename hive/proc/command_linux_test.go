@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 // userVar tells the runner as whom to run.
@@ -97,7 +98,7 @@ func TestRunToTheEnd(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.want, proc.ExitCode(res.Exit))
 			require.Positive(t, res.Took)
-			require.Empty(t, res.Rest)
+			require.Empty(t, res.Ended)
 			require.Empty(t, res.Left)
 		})
 	}
@@ -159,7 +160,7 @@ func TestRunTimeout(t *testing.T) {
 			if !c.grouped {
 				withoutCgroups(t, cmd)
 			} else if _, err := proc.CgroupRoot(cmd.StateID); err != nil {
-				skip(t, err.Error())
+				skip.Because(t, err.Error())
 			}
 			why := errors.New("before_start has taken more than its 1s")
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -176,7 +177,7 @@ func TestRunTimeout(t *testing.T) {
 			pid := <-grandchild
 			require.False(t, running(pid))
 			var rest []int
-			for _, m := range res.Rest {
+			for _, m := range res.Ended {
 				rest = append(rest, m.PID)
 			}
 			require.Contains(t, rest, pid)
@@ -212,7 +213,8 @@ func TestRunCancelledEarly(t *testing.T) {
 		_, err := proc.Run(ctx, cmd)
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, before, openFiles(t), "descriptors were left open")
+		// Fewer, if meanwhile the collector has closed one that an earlier test let go of.
+		require.LessOrEqual(t, openFiles(t), before, "descriptors were left open")
 	}
 }
 
@@ -226,15 +228,15 @@ func TestRunEndsWhatIsLeft(t *testing.T) {
 			if !grouped {
 				withoutCgroups(t, cmd)
 			} else if _, err := proc.CgroupRoot(cmd.StateID); err != nil {
-				skip(t, err.Error())
+				skip.Because(t, err.Error())
 			}
 			res, err := proc.Run(t.Context(), cmd)
 			require.NoError(t, err)
 			require.Equal(t, code(0), res.Exit.Code)
 			pid := announced(t, file)
 			require.False(t, running(pid))
-			require.Len(t, res.Rest, 1)
-			require.Equal(t, pid, res.Rest[0].PID)
+			require.Len(t, res.Ended, 1)
+			require.Equal(t, pid, res.Ended[0].PID)
 		})
 	}
 }
@@ -257,7 +259,7 @@ func TestRunOnTheLogOfAWorker(t *testing.T) {
 	res, err := proc.Run(ctx, cmd)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, "SIGKILL", res.Exit.Signal)
-	require.Empty(t, res.Rest)
+	require.Empty(t, res.Ended)
 	require.True(t, running(p.PID()), "the worker was ended")
 }
 
@@ -355,9 +357,9 @@ func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none)
 	require.True(t, running(pid), "only the main process is the kernel's to kill")
-	strays, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret, nil)
+	orphans, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret, nil)
 	require.NoError(t, err)
-	require.Empty(t, strays, "commands are not the sweep's")
+	require.Empty(t, orphans, "commands are not the sweep's")
 	await(t, "the end of the main process", func() bool { return len(commandMembers(t, cmd)) == 1 })
 	ended, err := proc.EndCommands(t.Context(), cmd.StateID, cmd.Secret, true)
 	require.NoError(t, err)

@@ -3,12 +3,10 @@ package proc
 import (
 	"context"
 	"fmt"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/prometheus/procfs"
+	"rbeehive/hive/proc/internal/cgroup"
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // CPUTime is the CPU time that the tree has used. With a cgroup it is read from
@@ -17,41 +15,24 @@ import (
 // which reads all of /proc. Safe for concurrent use.
 func (t *Tree) CPUTime(ctx context.Context) (time.Duration, error) {
 	if dir, ok := cgroupDir(t.Cgroup); ok {
-		return cgroupCPU(dir)
+		used, err := cgroup.CPUTime(dir)
+		if err != nil {
+			return 0, fmt.Errorf("CPU time: %w", err)
+		}
+		return used, nil
 	}
 	members, err := t.memberPIDs(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("CPU time: %w", err)
 	}
-	var seconds float64
+	// What members used that have ended meanwhile is not counted.
+	var ticks uint64
 	for pid := range members {
-		p, err := procfs.NewProc(pid)
-		if err != nil {
-			continue // it has ended meanwhile
-		}
-		if stat, err := p.Stat(); err == nil {
-			seconds += stat.CPUTime()
+		if st, err := procfs.ReadStat(pid); err == nil {
+			ticks += st.OwnTicks
 		}
 	}
-	return time.Duration(seconds * float64(time.Second)), nil
-}
-
-func cgroupCPU(dir string) (time.Duration, error) {
-	var buf [smallFile]byte // usage_usec is the first line
-	raw, err := readSmall(filepath.Join(dir, "cpu.stat"), buf[:])
-	if err != nil {
-		return 0, fmt.Errorf("CPU time: %w", err)
-	}
-	for line := range strings.Lines(string(raw)) {
-		if v, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			usec, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("CPU time: %w", err)
-			}
-			return time.Duration(usec) * time.Microsecond, nil
-		}
-	}
-	return 0, fmt.Errorf("CPU time: no usage_usec in %s", dir)
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
 // memberPIDs returns the processes of the tree with the main process.

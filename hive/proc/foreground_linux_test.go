@@ -20,6 +20,7 @@ import (
 
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 // front does what hivectl run does, without the lease.
@@ -149,7 +150,7 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		skip(t, "no pseudo terminals: "+err.Error())
+		skip.Because(t, "no pseudo terminals: "+err.Error())
 	}
 	require.NoError(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
@@ -158,7 +159,7 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(int(n)), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		master.Close()
-		skip(t, "no pseudo terminals: "+err.Error())
+		skip.Because(t, "no pseudo terminals: "+err.Error())
 	}
 	t.Cleanup(func() { slave.Close(); master.Close() })
 	return master, slave
@@ -228,9 +229,6 @@ func TestNohup(t *testing.T) {
 	needGate(t)
 	for trap, ignored := range map[string]string{`trap "" HUP INT QUIT USR1`: "0000000000000001", `trap "" INT QUIT USR1`: "0000000000000000"} {
 		t.Run(trap, func(t *testing.T) {
-			if signal.Ignored(syscall.SIGHUP) {
-				skip(t, "these tests run under nohup themselves")
-			}
 			cmd := exec.Command("/bin/sh", "-c", trap+`; exec "$0" "$@"`, self(t), filepath.Join(t.TempDir(), "identity"), "/bin/cat", "/proc/self/status")
 			cmd.Env = append(os.Environ(), modeVar+"=front")
 			out, err := cmd.CombinedOutput()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc"
+	"rbeehive/test/skip"
 )
 
 // fuseServer answers for a file system in user space (fuse(4)) with one file, until it
@@ -33,12 +34,10 @@ type fuseServer struct {
 // fuseFile is that file, open for writing.
 func fuseFile(t *testing.T) (*os.File, *fuseServer) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "mounting a file system needs root")
-	}
+	skip.UnlessRoot(t, "mounting a file system needs root")
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		skip(t, "there is no /dev/fuse: "+err.Error())
+		skip.Because(t, "there is no /dev/fuse: "+err.Error())
 	}
 	s := &fuseServer{fd: fd, ended: make(chan struct{})}
 	at := filepath.Join(t.TempDir(), "file")
@@ -64,7 +63,7 @@ func fuseFile(t *testing.T) (*os.File, *fuseServer) {
 	}()
 	if err := <-done; err != nil {
 		_ = unix.Close(fd)
-		skip(t, "mount a file system of one's own: "+err.Error())
+		skip.Because(t, "mount a file system of one's own: "+err.Error())
 	}
 	t.Cleanup(func() {
 		require.NoError(t, f.Close()) // the last one: the server is told
@@ -145,12 +144,12 @@ func (s *fuseServer) answer(request []byte) {
 	reply := binary.NativeEndian.AppendUint32(nil, uint32(16+len(body)))
 	reply = binary.NativeEndian.AppendUint32(reply, uint32(-int32(failed)))
 	reply = append(append(reply, request[8:16]...), body...) // the number of the request
-	_, _ = unix.Write(s.fd, reply)                           // who asked may be gone
+	_, _ = unix.Write(s.fd, reply)                           // the process that asked may have ended
 }
 
 // A process whose stdout is on a mount that does not answer, as any user's may be, is
-// looked at without waiting for it.
-func TestAHungMountHoldsNobodyUp(t *testing.T) {
+// examined without waiting for it.
+func TestAHungMountDelaysNoSurvey(t *testing.T) {
 	f, server := fuseFile(t)
 	cmd := exec.CommandContext(t.Context(), "sleep", "600")
 	cmd.Stdout, cmd.Stderr = f, f

@@ -14,6 +14,7 @@ import (
 
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 func TestSelfIdentity(t *testing.T) {
@@ -65,7 +66,7 @@ func TestAdoptVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.id.PidfdInode != 0 && id.PidfdInode == 0 {
-				skip(t, "pidfds have no inodes here")
+				skip.Because(t, "pidfds have no inodes here")
 			}
 			got, verdict, err := proc.Adopt(c.id)
 			require.Equal(t, c.want, verdict, "%v", err)
@@ -212,7 +213,7 @@ func TestExitOfAdopted(t *testing.T) {
 	require.Empty(t, exit.Signal)
 	require.NotZero(t, exit.At)
 	if !proc.FindFeatures().ExitInfo {
-		skip(t, "kernel before 6.15: exit codes of adopted processes depend on init")
+		skip.Because(t, "kernel before 6.15: exit codes of adopted processes depend on init")
 	}
 	require.Equal(t, code(77), exit.Code)
 }
@@ -260,24 +261,4 @@ func TestExitOfChildren(t *testing.T) {
 		require.False(t, exit.OOM)
 		require.ErrorIs(t, unix.Kill(p.PID(), 0), unix.ESRCH, "it has been reaped")
 	}
-}
-
-func TestParseStat(t *testing.T) {
-	const rest = " S 12 34 56 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 7 0 8910 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 256\n"
-	for _, comm := range []string{"a", "a b", ") R 1 (", "x) Z 1 2 3", ""} {
-		got, err := proc.ParseStat([]byte("77 (" + comm + ")" + rest))
-		require.NoError(t, err)
-		require.Equal(t, proc.StatFields{PID: 77, Comm: comm, State: 'S', Parent: 12, Session: 56, Threads: 7, Start: 8910, ExitCode: 256}, got)
-	}
-	for _, bad := range []string{"", "77", "77 (a)", "77 (a) S 1 2", "x (a)" + rest, "77 )a(" + rest} {
-		_, err := proc.ParseStat([]byte(bad))
-		require.Error(t, err, bad)
-	}
-}
-
-func TestOOMCount(t *testing.T) {
-	require.Equal(t, uint64(3), proc.OOMCount("low 0\nhigh 0\nmax 7\noom 4\noom_kill 3\noom_group_kill 0\n"))
-	require.Zero(t, proc.OOMCount("oom 4\noom_kill 0\n"))
-	require.Zero(t, proc.OOMCount(""))
-	require.Zero(t, proc.OOMCount("oom_kill x"))
 }

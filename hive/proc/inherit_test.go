@@ -95,9 +95,9 @@ func TestInheritance(t *testing.T) {
 	}
 }
 
-// docs/configuration.md has every name of the table, in the column where it belongs.
+// docs/configuration-reference.md has every name of the table, in the column where it belongs.
 func TestDocumentedInheritance(t *testing.T) {
-	raw, err := os.ReadFile("../../docs/configuration.md")
+	raw, err := os.ReadFile("../../docs/configuration-reference.md")
 	require.NoError(t, err)
 	_, table, found := strings.Cut(string(raw), "| of hive's environment | to workers of hive's own user | to those of another |\n|---|---|---|\n")
 	require.True(t, found, "the table is not there")
@@ -114,5 +114,5 @@ func TestDocumentedInheritance(t *testing.T) {
 		}
 		documented = append(documented, append(names, strings.TrimSpace(cells[1]), strings.TrimSpace(cells[2])))
 	}
-	require.Empty(t, cmp.Diff(proc.Heirlooms(), documented))
+	require.Empty(t, cmp.Diff(proc.InheritRules(), documented))
 }

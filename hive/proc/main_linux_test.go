@@ -37,6 +37,11 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
 		panic(err)
 	}
+	if signal.Ignored(syscall.SIGHUP) {
+		// Under nohup all children would inherit that. What is caught they get at its
+		// default (execve(2)), and here it is ignored still.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -80,10 +85,6 @@ func worker(mode string, args []string) int {
 		return killedAtGate(args)
 	case "signals", "limit": // args[0] takes the output
 		return through(mode, args[0])
-	case "surroundings": // args: see surroundings; writes what it sees to stdout
-		return surroundings(args)
-	case "local-ports": // args are the two sysctls; writes what is read to stdout
-		return localPorts(args)
 	case "asker": // asks a program that never answers; args as announce, of that program
 		_, err := proc.Ask(context.Background(), append([]string{os.Args[0]}, args...), []string{modeVar + "=stubborn"})
 		fmt.Fprintln(os.Stderr, err)

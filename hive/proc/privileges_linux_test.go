@@ -15,6 +15,7 @@ import (
 
 	"rbeehive/hive/proc"
 	"rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 // rights is what /proc says of a process: no_new_privs, and which sets of
@@ -88,7 +89,7 @@ func TestSetuidProgramGivesNothing(t *testing.T) {
 	}
 	no := false
 	if got := asked(&no); got != "0" {
-		skip(t, "setuid programs do nothing in "+dir+": id -u says "+got)
+		skip.Because(t, "setuid programs do nothing in "+dir+": id -u says "+got)
 	}
 	require.Equal(t, "54321", asked(nil))
 }
@@ -142,7 +143,7 @@ func TestKeysOfTheSessionStayBehind(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	if strings.HasPrefix(string(out), "no keyrings") {
-		skip(t, string(out))
+		skip.Because(t, string(out))
 	}
 	require.Equal(t, "\"secret\" <nil> <nil>\n\"\" permission denied <nil>\n", string(out))
 }

@@ -19,6 +19,7 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 	"rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 // startAs is a hive at another place, or that is not root.
@@ -43,9 +44,7 @@ const anotherUser = "54321:54322"
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root can start programs as another user")
-	}
+	skip.UnlessRoot(t, "only root can start programs as another user")
 }
 
 // openDir is a directory in which everybody may write; t.TempDir is below one
@@ -102,7 +101,7 @@ func TestStartAsANamedUser(t *testing.T) {
 	needRoot(t)
 	cred, err := proc.LookUser("nobody")
 	if err != nil {
-		skip(t, err.Error())
+		skip.Because(t, err.Error())
 	}
 	spec := newSpec(t, "")
 	spec.User, spec.Dir = "nobody", "/"
@@ -216,9 +215,9 @@ func TestTreeOfAnotherUser(t *testing.T) {
 			m, ok := memberOf(t, tree, pid)
 			require.True(t, ok)
 			require.Equal(t, map[bool]string{true: proc.ProofCgroup, false: proc.ProofStamp}[c.grouped], m.Proof)
-			strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, []uint32{tree.UID})
+			orphans, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, []uint32{tree.UID})
 			require.NoError(t, err)
-			require.Len(t, strays, 2)
+			require.Len(t, orphans, 2)
 			left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 100 * time.Millisecond})
 			require.NoError(t, err)
 			require.Empty(t, left)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -199,7 +200,8 @@ func revived(w store.Worker, g *group) store.Worker {
 	w.Cgroup = cmp.Or(first.Cgroup, w.Cgroup)
 	w.StampUID = stampUID(first, w.StampUID)
 	if !same || w.State.Ended() || w.State == store.WorkerBackoff {
-		w.State, w.Reason, w.Desired = store.WorkerRunning, "", store.DesiredRunning
+		lifecycle.Transition(&w, lifecycle.Salvaged, lifecycle.Fail)
+		w.Reason, w.Desired = "", store.DesiredRunning
 		w.Exit, w.EndedAt, w.ReadyAt, w.NextTry = nil, nil, nil, nil
 	}
 	return w
@@ -232,7 +234,7 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 	}
 	w = store.Worker{
 		WorkerID: id, Type: m[1], Port: uint16(port), LeaseID: cmp.Or(first.LeaseID, "salvaged-"+id),
-		Identity: g.main, Cgroup: first.Cgroup, State: store.WorkerRunning, Desired: store.DesiredRunning,
+		Identity: g.main, Cgroup: first.Cgroup, Desired: store.DesiredRunning,
 		Log: filepath.Join(d.logs, id+".log"), StartedAt: g.started,
 		Spec: store.Spec{
 			Argv: first.Argv, Dir: first.Dir, Host: "127.0.0.1",
@@ -240,6 +242,7 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 			Restart: store.Restart{Policy: store.RestartNever},
 		},
 	}
+	lifecycle.Transition(&w, lifecycle.Salvaged, lifecycle.Fail)
 	if w.StartedAt.IsZero() {
 		w.StartedAt = d.now
 	}
@@ -282,7 +285,8 @@ func (d *decision) keepRecord(v store.Version[store.Worker]) {
 		d.judged = append(d.judged, fmt.Sprintf("%s (port %d, %s)", w.WorkerID, w.Port, v.Source))
 		return
 	}
-	w.State, w.Identity, w.Cgroup, w.NextTry = store.WorkerFailed, nil, "", nil
+	lifecycle.Transition(&w, lifecycle.Gone, lifecycle.Fail)
+	w.Identity, w.Cgroup, w.NextTry = nil, "", nil
 	w.Reason = "it was not running any more when the state file was salvaged"
 	w.EndedAt = &d.now
 	d.content.Workers = append(d.content.Workers, w)
@@ -348,7 +352,7 @@ func (d *decision) otherLeases() {
 		case l.State == store.LeaseQuarantined:
 		case l.Kind == store.LeaseTTL:
 		case l.Kind == store.LeaseProcess && l.Identity != nil:
-			if verdict, _ := proc.Judge(*l.Identity); verdict == proc.Dead {
+			if verdict, _ := proc.Verify(*l.Identity); verdict == proc.Dead {
 				continue
 			}
 		default:

@@ -3,7 +3,6 @@ package salvage_test
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -22,7 +21,8 @@ import (
 	"rbeehive/hive/salvage"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
+	"rbeehive/test/skip"
 )
 
 // fleet is how many workers live when the file is damaged.
@@ -32,7 +32,7 @@ const fleet = 20
 // state file as it was left.
 type wreck struct {
 	*testing.T
-	yard *yard.Yard
+	hive *harness.Instance
 	data string
 	file []byte
 	live map[string]wire.Worker
@@ -50,13 +50,13 @@ func newWreck(t *testing.T) *wreck {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	// bare has no stamps, as programs that overwrite their environment.
-	y, err := yard.New(binary, fleet+10, `[{name: bare, command: ["/usr/bin/env", "-i", "`+binary+`", "worker", "--port", "{{.Port}}"]}]`)
+	hive, err := harness.New(binary, fleet+10, `[{name: bare, command: ["/usr/bin/env", "-i", "`+binary+`", "worker", "--port", "{{.Port}}"]}]`)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		endAll(t, binary) // bare has no mark of the yard either
-		require.NoError(t, y.Clear())
+		endAll(t, binary) // bare has no mark of the instance either
+		require.NoError(t, hive.Close(nil))
 	})
-	w := &wreck{T: t, yard: y, data: filepath.Join(y.Dir, "data")}
+	w := &wreck{T: t, hive: hive, data: filepath.Join(hive.Dir, "data")}
 
 	h := w.start()
 	old := w.spawn(h, 12, "old")
@@ -69,9 +69,7 @@ func newWreck(t *testing.T) *wreck {
 		w.stop(h, id)
 	}
 	var lease wire.Lease
-	status, err := h.Call(t.Context(), http.MethodPost, "/v1/leases", map[string]any{"ttl": "1h", "owner": "somebody"}, &lease)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, status)
+	require.NoError(t, h.Call(t.Context(), http.MethodPost, "/v1/leases", map[string]any{"ttl": "1h", "owner": "somebody"}, &lease))
 	w.hold = lease
 	w.spawn(h, fleet-5, "new")
 	w.spawnOf(h, "bare", 1, "bare")
@@ -103,33 +101,29 @@ func endAll(t *testing.T, binary string) {
 
 func (w *wreck) db() string { return filepath.Join(w.data, "hive.db") }
 
-func (w *wreck) start() *yard.Daemon {
+func (w *wreck) start() *harness.Instance {
 	w.Helper()
-	h, err := w.yard.Start(w.Context())
-	require.NoError(w, err)
-	return h
+	require.NoError(w, w.hive.Start(w.Context()))
+	return w.hive
 }
 
 // spawn starts n workers with names and returns their ids.
-func (w *wreck) spawn(h *yard.Daemon, n int, name string) []string {
+func (w *wreck) spawn(h *harness.Instance, n int, name string) []string {
 	w.Helper()
 	return w.spawnOf(h, "cpu", n, name)
 }
 
-func (w *wreck) spawnOf(h *yard.Daemon, typ string, n int, name string) []string {
+func (w *wreck) spawnOf(h *harness.Instance, typ string, n int, name string) []string {
 	w.Helper()
 	ids := make([]string, n)
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			var job wire.Job
-			_, err := h.Call(w.Context(), http.MethodPost, "/v1/jobs?wait=50s",
-				map[string]any{"operation": "worker_spawn", "worker": typ, "name": fmt.Sprintf("%s-%d", name, i)}, &job)
-			var result struct {
-				WorkerID string `json:"worker_id"`
-			}
-			if err == nil && job.State == "succeeded" && json.Unmarshal(job.Result, &result) == nil {
-				ids[i] = result.WorkerID
+			op := harness.Spawn(typ)
+			op["name"] = fmt.Sprintf("%s-%d", name, i)
+			var spawned wire.Spawned
+			if h.Succeed(w.Context(), op, &spawned) == nil {
+				ids[i] = spawned.WorkerID
 			}
 		})
 	}
@@ -138,12 +132,9 @@ func (w *wreck) spawnOf(h *yard.Daemon, typ string, n int, name string) []string
 	return ids
 }
 
-func (w *wreck) stop(h *yard.Daemon, id string) {
+func (w *wreck) stop(h *harness.Instance, id string) {
 	w.Helper()
-	var job wire.Job
-	_, err := h.Call(w.Context(), http.MethodPost, "/v1/jobs?wait=50s", map[string]any{"operation": "worker_stop", "worker_id": id}, &job)
-	require.NoError(w, err)
-	require.EqualValues(w, "succeeded", job.State)
+	require.NoError(w, h.Succeed(w.Context(), harness.Stop(id), nil))
 }
 
 // salvaged salvages a damaged file, starts hive on it and looks at all that it says.
@@ -176,7 +167,7 @@ func (w *wreck) salvaged(t *testing.T, file []byte) *salvage.Plan {
 }
 
 // requireTheSame: every worker was adopted, none restarted, no PID changed.
-func (w *wreck) requireTheSame(t *testing.T, h *yard.Daemon) {
+func (w *wreck) requireTheSame(t *testing.T, h *harness.Instance) {
 	t.Helper()
 	info, err := h.Info(t.Context())
 	require.NoError(t, err)
@@ -194,7 +185,7 @@ func (w *wreck) requireTheSame(t *testing.T, h *yard.Daemon) {
 		require.Zero(t, is.Restarts, id)
 		if was.Type != "bare" { // it does not say which lease it has
 			require.Equal(t, was.LeaseID, is.LeaseID, id)
-			require.True(t, yard.IsWorker(*is.PID, id), id)
+			require.True(t, harness.IsWorker(*is.PID, id), id)
 		}
 	}
 }
@@ -202,7 +193,7 @@ func (w *wreck) requireTheSame(t *testing.T, h *yard.Daemon) {
 // requirePortsOnce: each living worker has its lease, and nobody else has one but
 // who had it before. It reports whether the lease of a program that hive did not
 // start is there too: of that one nothing is left where its record is lost.
-func (w *wreck) requirePortsOnce(t *testing.T, h *yard.Daemon) (held bool) {
+func (w *wreck) requirePortsOnce(t *testing.T, h *harness.Instance) (held bool) {
 	t.Helper()
 	leases, err := h.Leases(t.Context())
 	require.NoError(t, err)
@@ -230,7 +221,7 @@ func (w *wreck) requirePortsOnce(t *testing.T, h *yard.Daemon) (held bool) {
 }
 
 // requireNoneTwice: a new worker gets a port that nobody has.
-func (w *wreck) requireNoneTwice(t *testing.T, h *yard.Daemon) {
+func (w *wreck) requireNoneTwice(t *testing.T, h *harness.Instance) {
 	t.Helper()
 	id := w.spawn(h, 1, "later")[0]
 	now, err := h.Live(t.Context())
@@ -244,6 +235,9 @@ func (w *wreck) requireNoneTwice(t *testing.T, h *yard.Daemon) {
 // TestSalvage is the promise: whatever 4 KiB of the file are lost, or all of it, hive
 // takes every living worker back.
 func TestSalvage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: salvages a file for each of its pages")
+	}
 	w := newWreck(t)
 	random := rand.New(rand.NewPCG(7, 8))
 	pages := len(w.file) / 4096
@@ -333,20 +327,16 @@ func (w *wreck) damaged(t *testing.T, file []byte) bool {
 // has passed the worker's log to one of them: none is taken for a worker, whether the
 // secret can be read or not.
 func TestSalvageTakesNoForgery(t *testing.T) {
-	if os.Geteuid() != 0 {
-		const why = "only root can start a program as another user"
-		require.NotEqual(t, "1", os.Getenv("HIVE_TEST_STRICT"), "would be skipped: "+why)
-		t.Skip(why)
-	}
+	skip.UnlessRoot(t, "only root can start a program as another user")
 	binary := filepath.Join(t.TempDir(), "hive")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "rbeehive/cmd/hive")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	y, err := yard.New(binary, 4, "[]")
+	hive, err := harness.New(binary, 4, "[]")
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, y.Clear()) })
-	w := &wreck{T: t, yard: y, data: filepath.Join(y.Dir, "data")}
+	t.Cleanup(func() { require.NoError(t, hive.Close(nil)) })
+	w := &wreck{T: t, hive: hive, data: filepath.Join(hive.Dir, "data")}
 	h := w.start()
 	id := w.spawn(h, 1, "x")[0]
 	live, err := h.Live(t.Context())
@@ -396,7 +386,7 @@ func TestSalvageTakesNoForgery(t *testing.T) {
 		}
 	}
 	require.NoError(t, syscall.Kill(*worker.PID, syscall.SIGKILL))
-	require.Eventually(t, func() bool { return !yard.IsWorker(*worker.PID, id) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !harness.IsWorker(*worker.PID, id) }, 20*time.Second, time.Millisecond)
 	p := plan(known)
 	require.Empty(t, p.Living)
 	require.Equal(t, apart, p.Apart)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/trust"
+	"rbeehive/test/skip"
 )
 
 // questionsVar makes the test binary answer questions instead of testing: it is then
@@ -98,7 +99,7 @@ func asked(t *testing.T, attr *syscall.SysProcAttr, questions ...question) []str
 	cmd.Env = []string{questionsVar + "=" + string(text), "GORACE=atexit_sleep_ms=0"}
 	out, err := cmd.Output()
 	if errors.Is(err, syscall.EPERM) {
-		skip(t, "not allowed here: "+err.Error())
+		skip.Because(t, "not allowed here: "+err.Error())
 	}
 	require.NoError(t, err)
 	var answers []string
@@ -112,17 +113,7 @@ const stranger = 54321
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root can give files away")
-	}
-}
-
-func skip(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
+	skip.UnlessRoot(t, "only root can give files away")
 }
 
 // openDir is a directory that everybody may enter and nobody else write to; t.TempDir

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/trust"
+	"rbeehive/test/skip"
 )
 
 func TestWhatIsBelieved(t *testing.T) {
@@ -195,7 +196,7 @@ func TestACL(t *testing.T) {
 		acl = binary.LittleEndian.AppendUint32(acl, e[2])
 	}
 	if err := unix.Setxattr(file, "system.posix_acl_access", acl, 0); err != nil {
-		skip(t, "the file system has no ACLs: "+err.Error())
+		skip.Because(t, "the file system has no ACLs: "+err.Error())
 	}
 	require.ErrorIs(t, trust.File(file), trust.ErrUntrusted)
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/client"
+	"rbeehive/test/skip"
 )
 
 // roleEnv makes this test binary one of the programs that the tests start.
@@ -131,14 +132,7 @@ func startSquatter(t *testing.T, network, addr string) squatter {
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "needs root to be another user"
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipping is an error here: %s", why)
-	}
-	t.Skip(why)
+	skip.UnlessRoot(t, "needs root to be another user")
 }
 
 // asUser runs f with the file system uid of another user, whose the sockets that it

@@ -32,6 +32,9 @@ func Text(s string) string { return text(s, math.MaxInt) }
 // and no escape is cut.
 func Clip(s string, limit int) string { return text(s, limit) }
 
+// Short is Clip for a value in the middle of a message: one line of 80 bytes at most.
+func Short(s string) string { return Clip(s, 80) }
+
 func text(s string, limit int) string {
 	i := first(s)
 	if i < 0 && len(s) <= limit {

@@ -26,12 +26,12 @@ type ask struct {
 	Header             map[string]string // "Host" is the request's
 	At                 string            // host:port, that behind mapped, or the path of a unix socket; empty: api
 	TLS                bool
-	Patience           time.Duration // zero: 20 s; what has come until then is the answer
+	Timeout            time.Duration // zero: 20 s; what has come by then is the response
 }
 
 // reply is what came of it.
 type reply struct {
-	Status int // 0: no answer
+	Status int // 0: no response
 	Body   string
 	Err    string
 	Took   time.Duration
@@ -74,19 +74,19 @@ func (a ask) with(name, value string) ask {
 
 func (a ask) at(where string) ask { a.At = where; return a }
 
-func (a ask) within(patience time.Duration) ask { a.Patience = patience; return a }
+func (a ask) within(timeout time.Duration) ask { a.Timeout = timeout; return a }
 
 // send sends it from this process.
 func (a ask) send() (r reply) {
 	begin := time.Now()
 	defer func() { r.Took = time.Since(begin) }()
-	if a.Patience == 0 {
-		a.Patience = 20 * time.Second
+	if a.Timeout == 0 {
+		a.Timeout = 20 * time.Second
 	}
 	if a.At == "" {
 		a.At = api
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), a.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), a.Timeout)
 	defer cancel()
 	network := "tcp"
 	if strings.HasPrefix(a.At, "/") {

@@ -13,11 +13,11 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// want is what somebody wants who has no business with this hive.
+// want is something that a caller without any rights wants.
 type want struct {
 	name string
 	ask  ask
-	// got looks at what root sees: whether he has got it. nil: what is answered says it.
+	// got checks, as root, whether the caller has got it. nil: the response says it.
 	got func(s *site) bool
 }
 
@@ -37,7 +37,7 @@ func wants(victim wire.Worker) []want {
 		{"an audit that repairs", ask{Method: http.MethodPost, Path: "/v1/audit?repair=1"}, nil},
 		{"programs that are run for their versions", get("/v1/types?version=1"), nil},
 		{"the command line of a type", get("/v1/types/cpu?model=x"), nil},
-		{"an examination of the machine", get("/v1/doctor").within(patience), nil},
+		{"an examination of the machine", get("/v1/doctor").within(timeout), nil},
 		{"everything that happens", get("/v1/events").within(time.Second), nil},
 		{"what workers use", get("/v1/heartbeats/stream").within(time.Second), nil},
 		{"the devices of the machine", get("/capabilities"), nil},
@@ -57,7 +57,7 @@ func wants(victim wire.Worker) []want {
 	}
 }
 
-// getsNothing has somebody try all wants, and requires that he gets nothing.
+// getsNothing tries all wants as a caller, and requires that each is refused.
 func (p person) getsNothing(victim wire.Worker) {
 	p.Helper()
 	all := wants(victim)
@@ -76,7 +76,7 @@ func (p person) getsNothing(victim wire.Worker) {
 	}
 }
 
-// What anybody of the machine may ask for: that there is a hive, and what it speaks.
+// What every user of the machine may ask for: that there is a hive, and its API version.
 func (p person) getsWhatIsPublic() {
 	p.Helper()
 	for _, path := range []string{"/health", "/docs", "/openapi.json"} {
@@ -84,8 +84,8 @@ func (p person) getsWhatIsPublic() {
 	}
 }
 
-// Root's hive with its default settings: root needs no token, and nobody else gets
-// anything.
+// Root's hive with its default settings: root needs no token, and nobody else has any
+// rights.
 func TestAnotherUserOfTheMachine(t *testing.T) {
 	s := newSite(t, "workers: []\n").start()
 	victim := s.up("cpu", "victim")
@@ -98,7 +98,7 @@ func TestAnotherUserOfTheMachine(t *testing.T) {
 	s.await("the end of hive", s.ended)
 }
 
-// A user's own hive: it is the user's, and root's, and of nobody else.
+// A user's own hive obeys that user and root, and nobody else.
 func TestAnotherUserOfAUsersOwnHive(t *testing.T) {
 	s := newSite(t, "workers: []\n")
 	s.uid, s.data = other, s.homeOf(s.neighbour(), "mine")+"/data"

@@ -60,7 +60,7 @@ func newCgroup() (dir *os.File, drop func()) {
 	}
 }
 
-// removeCgroup removes a cgroup in which nobody is any more, with those below it.
+// removeCgroup removes an empty cgroup, with those below it.
 func removeCgroup(path string) {
 	var dirs []string
 	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {

@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// nginx stands in for nginx, which is not everywhere: it reads the configuration as
+// nginx stands in for nginx, which is not always installed: it reads the configuration as
 // nginx does, makes the files that are named in it, and serves where it says. It is
 // started as `nginx -e stderr -c FILE`.
 func nginx(args []string) int {
@@ -81,8 +81,8 @@ func directives(text []byte) (all [][]string) {
 	return all
 }
 
-// The examples are recipes: what a spawn may set in them is not code, and names no
-// file, for whoever may start workers.
+// The examples are copied: what a spawn may set in them is neither code nor the name of
+// a file, whoever may start workers.
 func TestParametersOfTheExamples(t *testing.T) {
 	files, err := filepath.Glob("../../docs/examples/*.yaml")
 	require.NoError(t, err)

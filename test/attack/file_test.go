@@ -26,7 +26,7 @@ func (s *site) plantedType() string {
 func (s *site) marker() string { return filepath.Join(s.dir, "home", "ran") }
 
 // ran reports whether the planted program has been run by a hive that has just been
-// started, or told to read its files again.
+// started, or asked to read its files again.
 func (s *site) ran() bool {
 	s.Helper()
 	if !s.serves() {
@@ -35,7 +35,7 @@ func (s *site) ran() bool {
 	if get("/v1/types/evil").send().Status != 200 {
 		return ownerOf(s.marker()) >= 0
 	}
-	s.within(patience/4, func() bool { return ownerOf(s.marker()) >= 0 })
+	s.within(timeout/4, func() bool { return ownerOf(s.marker()) >= 0 })
 	return true
 }
 
@@ -78,7 +78,7 @@ func (s *site) open(name string, gid int, mode os.FileMode) string {
 	return path
 }
 
-// Who writes hive's configuration has the rights of hive.
+// Whoever can write hive's configuration has hive's rights.
 func TestAConfigurationOfTheirs(t *testing.T) {
 	t.Run("as a check of the test: root's own is run", func(t *testing.T) {
 		s := newSite(t, "")
@@ -142,7 +142,7 @@ func TestAConfigurationOfTheirs(t *testing.T) {
 			s.stranger().sh("rm -f $1/hive.yaml", dir)
 			s.plant(dir + "/hive.yaml")
 		},
-		// Each file and the directory it is in are root's: but which file it is, they say.
+		// Each file and its directory are root's, but which file it is they decide.
 		"by a link to a file of root's that was never meant for it": func(s *site) {
 			dir := s.homeOf(s.stranger(), "theirs")
 			s.homeOf(s.root(), "elsewhere")
@@ -185,12 +185,12 @@ func TestAConfigurationOfTheirs(t *testing.T) {
 	})
 }
 
-// A reload reads what the start has read, and only if it is still as it may be.
+// A reload reads the file that the start has read, and only if it can still be trusted.
 func TestAConfigurationOfTheirsAtAReload(t *testing.T) {
 	reload := func(s *site) bool {
 		post("/v1/reload", nil).send()
 		require.NoError(s, s.cmd.Process.Signal(syscall.SIGHUP))
-		s.within(patience/20, func() bool { return ownerOf(s.marker()) >= 0 })
+		s.within(timeout/20, func() bool { return ownerOf(s.marker()) >= 0 })
 		return s.ran()
 	}
 	t.Run("their program run by root, put where root stood at the start", func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestAConfigurationOfTheirsAtAReload(t *testing.T) {
 	})
 }
 
-// What is in the data directory is hive's word, and with it hive's rights.
+// Whoever can write to the data directory has hive's rights.
 func TestADataDirectoryOfTheirs(t *testing.T) {
 	const plant = `umask 077; mkdir -p $1/types.d; printf %s "$2" >$1/types.d/evil.yaml`
 	for which, put := range map[string]func(s *site){
@@ -268,7 +268,7 @@ func TestADataDirectoryOfTheirs(t *testing.T) {
 	})
 }
 
-// LD_PRELOAD in the environment of a worker is code in it.
+// LD_PRELOAD in the environment of a worker is code that the worker runs.
 func TestAnEnvFileOfTheirs(t *testing.T) {
 	for which, put := range map[string]func(s *site) string{
 		"that belongs to them":       func(s *site) string { return s.homeOf(s.stranger(), "theirs") + "/env" },

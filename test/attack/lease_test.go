@@ -21,7 +21,7 @@ func letThemIn(uids ...int) string {
 	return "workers: [{name: cpu, allow: {users: [" + list + "]}}]\n"
 }
 
-// Who may use a hive with others leaves something for them.
+// A user who shares a hive with others cannot use up everything.
 func TestWhoMayLease(t *testing.T) {
 	s := newSite(t, letThemIn(stranger, other)+"ports: {range: 8080-9999}\n").start()
 	t.Run("somebody else's lease", func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestWhoMayLease(t *testing.T) {
 	t.Run("a lease on a process of somebody else's", func(t *testing.T) {
 		s := s.in(t)
 		a := s.neighbour().start(s.neighbour().command("server", "-port", "20600"))
-		a.hears("ready")
+		a.awaitLine("ready")
 		s.stranger().do(post("/v1/leases", map[string]any{"pid": a.cmd.Process.Pid, "owner": "not theirs"}))
 		require.Empty(t, s.leasesOf("not theirs"))
 		r := s.neighbour().do(post("/v1/leases", map[string]any{"pid": a.cmd.Process.Pid, "owner": "its own"}))

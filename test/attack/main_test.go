@@ -1,15 +1,15 @@
 //go:build linux
 
-// Package attack_test attacks hive as somebody who may not do what he wants: another
-// user of the machine, a web page, a client in the network, a worker. Each subtest is
-// named after what that one wants, and looks at the outcome (whose file is there, who
-// has the port, what became of the worker), not at the words of an error. Where
-// nothing happens because something else is broken a test would pass for a wrong
-// reason; so who may is seen to succeed first.
+// Package attack_test attacks hive as somebody without the right to do it: another user
+// of the machine, a web page, a client in the network, a worker. Each subtest is named
+// after what the attacker wants, and checks the outcome (whose file is there, who has
+// the port, what became of the worker), not the text of an error. An attack that failed
+// because something else is broken would pass for the wrong reason; so the same action
+// by somebody who has the right is seen to succeed first.
 //
 // The binaries are the real ones. Everything runs in network, PID and mount namespaces
-// of its own, so that hive has its default port and range, an attacker finds no
-// process but those of the test, and all of them end with it. That takes root.
+// of its own, so that hive has its default port and range, an attacker finds only the
+// processes of the test, and all of them end with it. That takes root.
 package attack_test
 
 import (
@@ -35,7 +35,7 @@ const levelVar = "ATTACK_LEVEL"
 // placeVar is the directory with the binaries, where all else is made too.
 const placeVar = "ATTACK_PLACE"
 
-// cannot is why nothing can be attacked here; empty: it can.
+// cannot is why the tests cannot run here; empty: they can.
 var cannot string
 
 func TestMain(m *testing.M) {
@@ -98,7 +98,7 @@ func outside(m *testing.M) (code int, err error) {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == exitCannot, errors.Is(err, fs.ErrPermission), errors.Is(err, unix.ENOSYS):
-		cannot = "there are no namespaces to be had: " + err.Error()
+		cannot = "no namespaces can be made: " + err.Error()
 		return m.Run(), nil
 	case errors.As(err, &exit):
 		return exit.ExitCode(), nil
@@ -136,8 +136,8 @@ func build(place string) error {
 // exitCannot is how init says that this system does not let it.
 const exitCannot = 77
 
-// asInit is process 1 of the namespaces: it makes them fit to live in, runs the
-// tests, and reaps what nobody else does. With its end all others end.
+// asInit is process 1 of the namespaces: it prepares them, runs the tests, and reaps
+// what nobody else does. With its end all others end.
 func asInit() (int, error) {
 	if err := furnish(); err != nil {
 		fmt.Fprintln(os.Stderr, "attack:", err)
@@ -187,13 +187,4 @@ func furnish() error {
 		return fmt.Errorf("bring lo up: %w", err)
 	}
 	return nil
-}
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
 }

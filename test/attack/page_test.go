@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A page of somebody else's in the browser of who may do anything: what it has the
-// browser send comes from root, and has no effect.
+// A foreign page in root's browser: what it has the browser send comes from root, and
+// has no effect.
 func TestAWebPageInRootsBrowser(t *testing.T) {
 	s := newSite(t, "workers: []\n")
 	asked := s.dir + "/home/asked"
@@ -26,7 +26,7 @@ func TestAWebPageInRootsBrowser(t *testing.T) {
 			"an examination of the machine":      get("/v1/doctor"),
 			"a stream of events that stays open": get("/v1/events").within(time.Second),
 			"a log":                              get("/v1/workers/victim/logs"),
-			"the devices, told to a queen":       get("/capabilities?queen_url=http://127.0.0.1:9"),
+			"the devices, sent to a queen":       get("/capabilities?queen_url=http://127.0.0.1:9"),
 			"the leases":                         get("/v1/leases"),
 			"a worker":                           operate("worker_spawn", map[string]any{"worker": "cpu"}),
 			"the end of hive":                    {Method: http.MethodPost, Path: "/v1/shutdown"},
@@ -63,5 +63,5 @@ func TestAWebPageInRootsBrowser(t *testing.T) {
 	for _, site := range []string{"same-origin", "none"} {
 		require.Equal(t, http.StatusOK, s.root().do(get("/v1/types?version=1").with("Sec-Fetch-Site", site)).Status)
 	}
-	require.Equal(t, 0, ownerOf(asked), "the program is asked by who may")
+	require.Equal(t, 0, ownerOf(asked), "root's own page may ask the program")
 }

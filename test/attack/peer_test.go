@@ -16,10 +16,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/test/skip"
 )
 
-// leaseFor asks for a port for an owner; whether there is a lease of that owner says
-// whether the request has counted.
+// leaseFor asks for a port for an owner; if the owner has a lease then, the request was
+// accepted.
 func leaseFor(owner string) ask {
 	return post("/v1/leases", map[string]any{"ttl": "1h", "owner": owner})
 }
@@ -30,7 +32,7 @@ func raw(a ask, id string) string {
 }
 
 // notTaken requires that a request for an owner, which is also its id, was refused
-// and has had no effect. Whose connection was reset may never be heard.
+// and has had no effect. A request whose connection was reset may never be read.
 func (s *site) notTaken(owner string) {
 	s.Helper()
 	var line string
@@ -39,10 +41,10 @@ func (s *site) notTaken(owner string) {
 		line, _, _ = strings.Cut(after, "\n")
 		return found
 	})
-	if line != "" { // the client has gone, and with it perhaps the effect, but not what hive thought of it
+	if line != "" { // the client has gone, and the effect perhaps with it, but not hive's decision
 		require.Regexp(s, `status=40[13]\b`, line)
 	}
-	require.Empty(s, s.leasesOf(owner), "the request has counted")
+	require.Empty(s, s.leasesOf(owner), "the request was accepted")
 }
 
 // frozen stops hive for as long as fn takes.
@@ -66,12 +68,12 @@ func TestACallerWhoIsNotThereAnyMore(t *testing.T) {
 	// leave has somebody send a request for a lease from a new port and leave.
 	leave := func(p person, how, owner string) {
 		a := p.start(p.command("leaver", how, itoa(port), raw(leaseFor(owner), owner)))
-		a.hears("sent")
+		a.awaitLine("sent")
 		if how != "half" && how != "stay" {
 			p.await("the end of the attacker", a.ended)
 		}
 	}
-	// Whether a request counts whose client has gone is a race: it is tried some times.
+	// Whether the request of a client that has gone is accepted is a race: it is tried several times.
 	const tries = 3
 	for _, how := range []string{"close", "exit", "reset", "half"} {
 		t.Run("to be taken for root by a request before the connection's end by "+how, func(t *testing.T) {
@@ -100,7 +102,7 @@ func TestACallerWhoIsNotThereAnyMore(t *testing.T) {
 			owner := fmt.Sprintf("next-%d", n)
 			s.frozen(func() {
 				leave(s.stranger(), "reset", owner)
-				s.root().start(s.root().command("leaver", "stay", itoa(port), "")).hears("sent")
+				s.root().start(s.root().command("leaver", "stay", itoa(port), "")).awaitLine("sent")
 			})
 			s.notTaken(owner)
 		}
@@ -110,7 +112,7 @@ func TestACallerWhoIsNotThereAnyMore(t *testing.T) {
 	s.await("the lease of root, who is there", func() bool { return len(s.leasesOf("root")) == 1 })
 }
 
-// 65534 is what the kernel says of everybody it has no number for here: of all users
+// 65534 is what the kernel reports for every user without a number here: for all users
 // of the machine, where hive runs in a user namespace as in a rootless container.
 func TestTheNumberOfNobody(t *testing.T) {
 	const nobody = 65534
@@ -124,7 +126,7 @@ func TestTheNumberOfNobody(t *testing.T) {
 	require.Empty(t, s.leasesOf("stranger"))
 }
 
-// Nobody becomes root by a user namespace of his own: it counts who he is outside.
+// Nobody becomes root by making a user namespace: the user outside of it counts.
 func TestRootOfAnotherUserNamespace(t *testing.T) {
 	s := newSite(t, "workers: []\n").start()
 	inside := s.root().command("/bin/sh", "-c", "id -u; exec "+binary("asker"))
@@ -147,7 +149,7 @@ func TestRootOfAnotherUserNamespace(t *testing.T) {
 // fetches images, or whatever URL it is given. It is not hive's user that asks then.
 func TestAWorkerThatFetchesWhatItIsTold(t *testing.T) {
 	if !strings.HasPrefix(filepath.Base(ownCgroup()), "attack-") {
-		skip(t, "a worker is told from its user by its cgroup, and there are no cgroups to be had here")
+		skip.Because(t, "a worker is told from its user by its cgroup, and no cgroups can be made here")
 	}
 	entry := "workers: [{name: fetcher, command: [" + binary("server") + ", -port, '{{.Port}}']}]\n"
 	for _, uid := range []int{0, other} {
@@ -196,7 +198,7 @@ func (s *site) inLeaf(pid int) bool {
 	})
 }
 
-// A proxy that root runs hands on what others ask. It says so, as a rule.
+// A proxy that root runs passes on the requests of others. As a rule it says so.
 func TestARequestThatRootHandsOn(t *testing.T) {
 	s := newSite(t, "workers: []\n").start()
 	for _, name := range []string{
@@ -213,7 +215,7 @@ func TestARequestThatRootHandsOn(t *testing.T) {
 	require.Equal(t, http.StatusCreated, s.root().do(leaseFor("root").with("X-Other", "10.1.2.3")).Status)
 }
 
-// Who somebody is does not depend on the address that he takes.
+// Who a caller is does not depend on the address that the caller uses.
 func TestOtherAddressesOfTheMachine(t *testing.T) {
 	six, both := "['127.0.0.1:7835', '[::1]:7835']", "':7835'"
 	for _, way := range []struct{ listen, at string }{
@@ -236,7 +238,7 @@ func TestOtherAddressesOfTheMachine(t *testing.T) {
 	}
 }
 
-// The control socket is for who may open it, whatever is said of addresses.
+// The control socket is for those who may open it, whatever the addresses are set to.
 func TestTheControlSocket(t *testing.T) {
 	s := newSite(t, "workers: []\n").start()
 	socket := s.data + "/control.sock"
@@ -245,7 +247,7 @@ func TestTheControlSocket(t *testing.T) {
 	require.Empty(t, s.leasesOf("theirs"))
 }
 
-// A socket that everybody may open is a way to reach hive, and not a right.
+// A socket that everybody may open lets callers reach hive, and gives no rights.
 func TestASocketThatEverybodyMayOpen(t *testing.T) {
 	s := newSite(t, "")
 	socket := s.dir + "/open.sock"

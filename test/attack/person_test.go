@@ -21,13 +21,13 @@ import (
 )
 
 // Users without a name, a home, or a group that anybody else has. 65534 would not do:
-// it is also what the kernel says of a user that it has no number for.
+// the kernel also reports it for a user without a number.
 const (
 	stranger = 54321
 	other    = 54322
 )
 
-// person is somebody on this machine.
+// person is a user of this machine.
 type person struct {
 	*site
 	uid int
@@ -41,7 +41,7 @@ func binary(name string) string                        { return filepath.Join(pl
 func (p person) do(a ask) reply                        { return p.ask(a)[0] }
 func (p person) job(op string, f map[string]any) reply { return p.do(operate(op, f)) }
 
-// command is a program that this one runs: one of programs by its name, or any by
+// command is a program that this user runs: one of programs by its name, or any by
 // its path. Nobody but root has groups, or can get more rights than the user's.
 func (p person) command(name string, args ...string) *exec.Cmd {
 	if programs()[name] != nil {
@@ -153,8 +153,8 @@ func (a *actor) lines() []string {
 	return slices.Clone(a.said)
 }
 
-// hears waits for a line that begins so, and returns the rest of it.
-func (a *actor) hears(prefix string) (rest string) {
+// awaitLine waits for a line that begins so, and returns the rest of it.
+func (a *actor) awaitLine(prefix string) (rest string) {
 	a.Helper()
 	a.await("the attacker says "+prefix, func() bool {
 		for _, line := range a.lines() {

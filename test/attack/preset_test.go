@@ -28,8 +28,8 @@ const scripted = `workers:
   - {name: tabby, preset: tabbyapi, params: {main: MAIN}}
 `
 
-// A preset without an entry is tried, and one whose entry names the file; by a
-// stranger, and by who may start workers, which does not mean that he may be root.
+// Presets without an entry and those whose entry names the file; tried by a stranger,
+// and by a user who may start workers, which does not make that user root.
 func TestAFileThatTheCallerNames(t *testing.T) {
 	s := newSite(t, "")
 	own := s.script("main.py", `id -u > `+s.dir+`/own; sleep 60`)
@@ -46,7 +46,7 @@ func TestAFileThatTheCallerNames(t *testing.T) {
 	s.await("the entry's own file is run", func() bool { return ownerOf(s.dir+"/own") == 0 })
 
 	for _, typ := range []string{"comfyui", "comfy", "tabbyapi", "tabby"} {
-		for caller, uid := range map[string]int{"a stranger": stranger, "who may start workers": 0} {
+		for caller, uid := range map[string]int{"a stranger": stranger, "a user who may start workers": 0} {
 			try := func(t *testing.T, wait, param, value string) reply {
 				fields := map[string]any{"worker": typ, "wait": wait, "params": map[string]string{param: value}}
 				if strings.HasPrefix(typ, "tabby") {
@@ -56,7 +56,7 @@ func TestAFileThatTheCallerNames(t *testing.T) {
 			}
 			t.Run("a file of theirs run with hive's rights by "+typ+" for "+caller, func(t *testing.T) {
 				r := try(t, "started", "main", evil)
-				ran := strings.Contains(r.Body, `"succeeded"`) && s.within(patience, func() bool { return ownerOf(marker) >= 0 })
+				ran := strings.Contains(r.Body, `"succeeded"`) && s.within(timeout, func() bool { return ownerOf(marker) >= 0 })
 				require.False(t, ran, "%s", r)
 				_ = os.Remove(marker)
 			})
@@ -86,8 +86,8 @@ func running(text string) (lines []string) {
 	return lines
 }
 
-// What a caller says stays the value of a flag: in no command of any preset does it
-// become one, or the path of something else than a model, whoever the caller is.
+// What a caller passes stays the value of a flag: in no command of any preset does it
+// become a flag, or the path of something else than a model, whoever the caller is.
 func TestAFlagThatTheCallerNames(t *testing.T) {
 	s := newSite(t, "")
 	s.script("python", interpreter)
@@ -128,7 +128,7 @@ func (s *site) argv(typ, key, value string) []string {
 	s.Helper()
 	query := url.Values{"model": {"x.gguf"}}
 	query.Set(key, value)
-	r := get("/v1/types/" + typ + "?" + query.Encode()).within(patience).send()
+	r := get("/v1/types/" + typ + "?" + query.Encode()).within(timeout).send()
 	var detail wire.TypeDetail
 	if r.Status != 200 {
 		return nil
@@ -150,8 +150,8 @@ func flagsIn(argv []string, value string) []string {
 	return flags
 }
 
-// A version is asked of a program by running it: of the entry's user's program as
-// that user, whoever asks, and not at all for who may not.
+// Asking for a version runs the program: as the entry's user, whoever asks, and not at
+// all for callers without the right.
 func TestAProgramOfTheEntrysUser(t *testing.T) {
 	s := newSite(t, "")
 	home := s.homeOf(s.stranger(), "theirs")
@@ -163,13 +163,13 @@ func TestAProgramOfTheEntrysUser(t *testing.T) {
 		"the list of types": get("/v1/types?version=1"), "one type": get("/v1/types/theirs?version=1"),
 		"rbee's list": operate("worker_list_installed", nil), "one of rbee's list": operate("worker_installed_get", map[string]any{"worker_id": "theirs"}),
 	} {
-		t.Run("their program run as root by a look at "+what, func(t *testing.T) {
+		t.Run("their program run as root by a request for "+what, func(t *testing.T) {
 			s := s.in(t)
 			s.stranger().sh(`rm -f $1/marker; touch -d @$2 $1/llama-server`, home, itoa(int(time.Now().UnixNano()%1e9))) // not what it was
 			r := s.root().do(a)
 			require.NotEqual(t, 0, ownerOf(marker), "%s", r)
 		})
-		t.Run("a program run for a stranger by a look at "+what, func(t *testing.T) {
+		t.Run("a program run for a stranger by a request for "+what, func(t *testing.T) {
 			s := s.in(t)
 			s.stranger().sh(`rm -f $1/marker; touch -d @$2 $1/llama-server`, home, itoa(int(time.Now().UnixNano()%1e9)))
 			r := s.stranger().do(a)
@@ -178,8 +178,8 @@ func TestAProgramOfTheEntrysUser(t *testing.T) {
 	}
 }
 
-// Commands and files of an entry with a user are for that user: he can put others in
-// their place.
+// Commands and files of an entry with a user are used as that user, who can replace
+// them.
 func TestWhatAnEntrysUserCanReplace(t *testing.T) {
 	s := newSite(t, "")
 	home := s.homeOf(s.stranger(), "theirs")

@@ -20,9 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is a program that serves, as a worker or in the place of one, and does what
-// it is asked to: a model server that fetches what stands in a request, or one whose
-// model has taken it over.
+// server serves, as a worker or in the place of one, and does what it is asked to: a
+// model server that fetches the URL in a request, or one that was taken over.
 func server(args []string) int {
 	fs := flag.NewFlagSet("server", flag.ExitOnError)
 	host := fs.String("host", "127.0.0.1", "")
@@ -93,12 +92,12 @@ func status(err error) int {
 	return 1
 }
 
-// squatter listens on an address, and prints what it gets from whoever comes. It takes
-// them when it is told to, at once or later, and can leave the port to others then.
+// squatter listens on an address, and prints what its clients send. It accepts them at
+// once or when it is asked to, and can leave the port to others then.
 func squatter(args []string) int {
 	fs := flag.NewFlagSet("squatter", flag.ExitOnError)
-	later := fs.Bool("later", false, "take nobody until a line comes on stdin")
-	vanish := fs.Bool("vanish", false, "close the listener once somebody has come")
+	later := fs.Bool("later", false, "accept nobody until a line comes on stdin")
+	vanish := fs.Bool("vanish", false, "close the listener after the first client")
 	wait := fs.Bool("wait", false, "try until the address is free")
 	_ = fs.Parse(args) // it ends the program
 	l, err := net.Listen("tcp", fs.Arg(0))
@@ -146,7 +145,7 @@ func leaver(args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	d := net.Dialer{LocalAddr: local, Timeout: patience, Control: reuse}
+	d := net.Dialer{LocalAddr: local, Timeout: timeout, Control: reuse}
 	conn, err := d.Dial("tcp", api)
 	if err != nil {
 		fmt.Println(err)
@@ -166,10 +165,10 @@ func leaver(args []string) int {
 		tcp.Close()
 	case "half":
 		_ = tcp.CloseWrite()
-		<-time.After(patience)
+		<-time.After(timeout)
 	case "exit":
 	case "stay":
-		<-time.After(patience)
+		<-time.After(timeout)
 	}
 	return 0
 }

@@ -17,12 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
-// patience is how long anything may take that ends a wait by itself.
-const patience = 20 * time.Second
+// timeout bounds every wait for a condition.
+const timeout = 20 * time.Second
 
-// site is a hive, the directory it lives in, and all who are there.
+// site is a hive, its directory, and everybody who attacks it.
 type site struct {
 	*testing.T
 	dir    string // of root, which everybody may enter
@@ -44,7 +45,7 @@ type site struct {
 func newSite(t *testing.T, config string) *site {
 	t.Helper()
 	if cannot != "" {
-		skip(t, "%s", cannot)
+		skip.Because(t, cannot)
 	}
 	dir, err := os.MkdirTemp("", "site-")
 	require.NoError(t, err)
@@ -169,7 +170,7 @@ func (s *site) printed() string {
 // await waits for a condition; what is for the failure.
 func (s *site) await(what string, condition func() bool) {
 	s.Helper()
-	require.True(s, s.within(patience, condition), "%s: not within %s", what, patience)
+	require.True(s, s.within(timeout, condition), "%s: not within %s", what, timeout)
 }
 
 // within waits for a condition for so long, and reports whether it came true.
@@ -184,10 +185,10 @@ func (s *site) within(limit time.Duration, condition func() bool) bool {
 	}
 }
 
-// pause lies between two looks.
+// pause lies between two checks of a condition.
 func pause() { <-time.After(5 * time.Millisecond) }
 
-// ok has a request answered, which somebody may send who may do anything.
+// ok sends a request as root, which must succeed.
 func (s *site) ok(a ask, into any) {
 	s.Helper()
 	r := a.send()
@@ -214,7 +215,7 @@ func (s *site) up(kind, name string) (w wire.Worker) {
 	return w
 }
 
-// jobState is the state in the answer to an operation; empty: it was not taken.
+// jobState is the state in the response to an operation; empty: it was not accepted.
 func (s *site) jobState(r reply) string {
 	s.Helper()
 	var job wire.Job
@@ -261,7 +262,7 @@ func ownerOf(path string) int {
 	return int(st.Uid)
 }
 
-// clear ends everybody but the tests and init, and removes what is left of cgroups.
+// clear ends all processes but the tests and init, and removes the cgroups.
 func (s *site) clear() {
 	if s.Failed() && s.cmd != nil {
 		out, _ := os.ReadFile(s.out)
@@ -270,7 +271,7 @@ func (s *site) clear() {
 	if s.cmd != nil {
 		s.crash()
 	}
-	left := s.within(patience, func() bool {
+	left := s.within(timeout, func() bool {
 		others := strangersHere()
 		for _, pid := range others {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -292,7 +293,7 @@ func (s *site) clear() {
 }
 
 // strangersHere is every living process of this PID namespace but its init and the
-// tests. In any other namespace than the one that init has made it is nobody.
+// tests; none in any other namespace than the one that init has made.
 func strangersHere() (pids []int) {
 	self, _ := os.Readlink("/proc/self/exe")
 	init, _ := os.Readlink("/proc/1/exe")

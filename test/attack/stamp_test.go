@@ -28,9 +28,12 @@ func (s *site) stamps(w wire.Worker) []string {
 	return []string{"RBEEHIVE_STATE=" + info.StateID, "RBEEHIVE_LEASE=" + *w.LeaseID, "RBEEHIVE_WORKER=" + w.WorkerID}
 }
 
-// Whoever looks like a process of a worker gets what is meant for the worker: hive
-// says that it is ready and gives its address to everybody, and asks it.
+// A process that passes for a worker's would get what is meant for the worker: hive
+// would call it ready, give its address to everybody, and send it requests.
 func TestAPortOfAWorkerThatLoads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches six impostors")
+	}
 	for how, args := range map[string][]string{
 		"with its stamps": nil, "as a child, without stamps, of who has them": {"-child"},
 		"with its stamps, on all addresses": {"-host", "0.0.0.0"},
@@ -46,8 +49,8 @@ func TestAPortOfAWorkerThatLoads(t *testing.T) {
 				impostor := s.stranger().command("server", append([]string{"-port", itoa(int(w.Port))}, args...)...)
 				impostor.Env = append(impostor.Env, s.stamps(*w)...)
 				a := s.stranger().start(impostor)
-				a.hears("ready")
-				taken := s.within(patience/13, func() bool {
+				a.awaitLine("ready")
+				taken := s.within(timeout/13, func() bool {
 					now := s.worker("slow")
 					return now.State == "ready" || strings.Contains(strings.Join(a.lines(), "\n"), "asked by")
 				})
@@ -64,8 +67,8 @@ func TestAPortOfAWorkerThatLoads(t *testing.T) {
 	})
 }
 
-// A damaged state file is made anew from what lives: a worker of hive's is known by
-// more than what it says of itself.
+// A damaged state file is rebuilt from the processes that live: hive knows its workers
+// by more than what they say of themselves.
 func TestSalvageOfAWorkerThatNeverWas(t *testing.T) {
 	s := newSite(t, "workers: []\n").start()
 	w := s.up("cpu", "victim")
@@ -75,7 +78,7 @@ func TestSalvageOfAWorkerThatNeverWas(t *testing.T) {
 	fake := s.stranger().command("server", "-port", "8099")
 	fake.SysProcAttr.Setsid = true // as a worker's main process
 	fake.Env = append(fake.Env, stamps...)
-	s.stranger().start(fake).hears("ready")
+	s.stranger().start(fake).awaitLine("ready")
 	require.NoError(t, s.cmd.Process.Kill())
 	_ = s.cmd.Wait() // killed
 	require.NoError(t, os.Truncate(s.data+"/hive.db", 4096))

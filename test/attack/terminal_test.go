@@ -35,8 +35,8 @@ func namer(args []string) int {
 	return 0
 }
 
-// names are of processes, at most 15 bytes: what a terminal does on them, and what it
-// shows as something else.
+// names are names of processes, at most 15 bytes, by the effect that they would have on
+// a terminal or its reader.
 func names() map[string]string {
 	return map[string]string{
 		"clear the screen":             "\x1b[2J\x1b[Hroot#",
@@ -51,8 +51,8 @@ func names() map[string]string {
 	}
 }
 
-// clean requires that text has nothing in it that a terminal acts on, or shows in
-// another order or not at all.
+// clean requires that text has nothing in it that a terminal interprets, reorders or
+// hides.
 func clean(t *testing.T, what, text string) {
 	t.Helper()
 	for i, r := range text {
@@ -66,7 +66,7 @@ func TestTheNameOfAProcess(t *testing.T) {
 		t.Run("to have root's terminal do something: "+effect, func(t *testing.T) {
 			s := newSite(t, "ports: {range: 8080-8089}\naudit: {interval: 1s}\nlog_level: debug\n")
 			a := s.stranger().start(s.stranger().command("namer", name, "127.0.0.1:8080"))
-			a.hears("ready")
+			a.awaitLine("ready")
 			s.start()
 			for _, args := range [][]string{{"ports"}, {"doctor"}, {"audit"}, {"status"}, {"up", "cpu", "--port", "8080"}} {
 				out, _ := s.root().run(s.hivectl(args...))
@@ -82,7 +82,7 @@ func TestTheNameOfAProcess(t *testing.T) {
 	}
 	t.Run("to have root's terminal do something where hive says who has its port", func(t *testing.T) {
 		s := newSite(t, "")
-		s.stranger().start(s.stranger().command("namer", "\x1b[2J\r\n\u202e\u200bx", api)).hears("ready")
+		s.stranger().start(s.stranger().command("namer", "\x1b[2J\r\n\u202e\u200bx", api)).awaitLine("ready")
 		s.launch()
 		s.await("the end of hive", s.ended)
 		require.Contains(t, s.printed(), "7835", "it says so")
@@ -90,7 +90,7 @@ func TestTheNameOfAProcess(t *testing.T) {
 	})
 }
 
-// What a caller may say of himself is shown to others.
+// What a caller may say about itself is shown to others.
 func TestTheOwnerOfALease(t *testing.T) {
 	s := newSite(t, "workers: []\n").start()
 	for effect, name := range names() {

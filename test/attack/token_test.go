@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secretToken is what root's hivectl has to send, and nobody else may see.
+// secretToken is what root's hivectl has to send and nobody else may see.
 const secretToken = "squattersmustneverseethis234567squattersmustneversee"
 
 // hivectl is root's, with the token of root's hive.
@@ -37,18 +37,18 @@ func sawNothing(t *testing.T, squatters ...*actor) {
 	}
 }
 
-// The port of the API is anybody's: who has it while hive is down, or has it at an
-// address that hive has not, gets what hivectl sends.
+// Anybody can listen on the port of the API while hive is down, or at an address that
+// hive does not use, and would get what hivectl sends.
 func TestASquatterOnHivesPort(t *testing.T) {
 	for _, at := range []string{"127.0.0.1:7835", "[::1]:7835", "0.0.0.0:7835", "[::]:7835"} {
 		for _, addr := range []string{"", "127.0.0.1:7835", "localhost:7835", "http://localhost:7835", "[::1]:7835", "http://[::1]:7835", "[::ffff:127.0.0.1]:7835"} {
 			if at == "127.0.0.1:7835" && strings.Contains(addr, "[::1]") || at == "[::1]:7835" && !strings.Contains(addr, "[::1]") {
-				continue // nobody is there
+				continue // there is no listener
 			}
 			t.Run("the token, on "+at+" while hive is down, when hivectl asks "+addr, func(t *testing.T) {
 				s := tokenSite(t)
 				squatter := s.stranger().start(s.stranger().command("squatter", at))
-				squatter.hears("ready")
+				squatter.awaitLine("ready")
 				args := []string{"ps"}
 				if addr != "" {
 					args = append(args, "--addr", addr)
@@ -64,7 +64,7 @@ func TestASquatterOnHivesPort(t *testing.T) {
 	t.Run("the token, on [::1]:7835 while hive is up", func(t *testing.T) {
 		s := tokenSite(t)
 		squatter := s.stranger().start(s.stranger().command("squatter", "[::1]:7835"))
-		squatter.hears("ready")
+		squatter.awaitLine("ready")
 		s.start()
 		out, code := s.root().run(s.hivectl("--addr", api, "ps"))
 		require.Zero(t, code, out)
@@ -82,9 +82,9 @@ func TestASquatterWhoTakesNobodyYet(t *testing.T) {
 		t.Run("the token, on "+at+", by accepting late", func(t *testing.T) {
 			s := tokenSite(t)
 			squatter := s.stranger().start(s.stranger().command("squatter", "-later", at))
-			squatter.hears("ready")
+			squatter.awaitLine("ready")
 			ctl := s.root().start(s.hivectl("--addr", at, "ps"))
-			s.within(patience/40, func() bool { return ctl.ended() })
+			s.within(timeout/40, func() bool { return ctl.ended() })
 			squatter.tell("now")
 			s.await("the end of hivectl", func() bool {
 				if strings.Contains(strings.Join(squatter.lines(), " "), secretToken) {
@@ -97,13 +97,13 @@ func TestASquatterWhoTakesNobodyYet(t *testing.T) {
 	}
 }
 
-// Whoever looks at the listener after he has connected may see another one than the
-// one that he is connected with: hive, which has just been started.
+// A client that looks for the listener after it has connected may find another one than
+// it is connected to: hive, which has just been started.
 func TestASquatterWhoMakesRoomForHive(t *testing.T) {
 	s := tokenSite(t)
 	for range 10 {
 		squatter := s.stranger().start(s.stranger().command("squatter", "-vanish", api))
-		squatter.hears("ready")
+		squatter.awaitLine("ready")
 		heir := s.root().start(s.root().command("squatter", "-wait", api)) // as systemd has it for hive
 		s.root().run(s.hivectl("--addr", api, "ps"))
 		sawNothing(t, squatter)

@@ -31,7 +31,7 @@ func (s *site) environ(w wire.Worker) map[string]string {
 	return vars
 }
 
-// What hive was given for itself is nobody else's.
+// What hive was given for itself is not passed on.
 func TestAWorkerThatLooksAtItsEnvironment(t *testing.T) {
 	service := []string{"CREDENTIALS_DIRECTORY", "SYSTEMD_EXEC_PID", "MAINPID", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "MANAGERPID", "STATE_DIRECTORY"}
 	login := []string{"SSH_AUTH_SOCK", "SSH_CONNECTION", "SSH_AGENT_PID", "SUDO_COMMAND", "SUDO_USER", "SUDO_UID", "DBUS_SESSION_BUS_ADDRESS", "XAUTHORITY", "XDG_RUNTIME_DIR", "XDG_SESSION_ID"}
@@ -86,8 +86,8 @@ func (s *site) users(lines string) {
 	}
 }
 
-// A model server that somebody has taken over is not root, though root's hive has
-// started it and its entry says nothing of a user.
+// A model server that was taken over is not root, although root's hive has started it
+// and its entry names no user.
 func TestAWorkerThatWasTakenOver(t *testing.T) {
 	s := newSite(t, `workers: [{name: taken, command: [`+binary("server")+`, -port, "{{.Port}}"]}]`)
 	s.users("hive-worker:x:54399:54399::/nonexistent:/usr/sbin/nologin\n")
@@ -123,8 +123,8 @@ func TestAWorkerThatWasTakenOver(t *testing.T) {
 	}
 }
 
-// A worker writes its own log, and can make of it what it likes: a file of which all
-// is a hole takes as long to read as one that is full.
+// A worker writes its own log and can do with it what it likes: a file that is one hole
+// takes as long to read as a full one.
 func TestALogThatIsAHole(t *testing.T) {
 	s := newSite(t, `workers: [{name: holes, command: [`+binary("server")+`, -port, "{{.Port}}"], user: "54321:54321"}]`).start()
 	w := s.up("holes", "holes")
@@ -136,7 +136,7 @@ func TestALogThatIsAHole(t *testing.T) {
 			require.Equal(t, 200, r.Status, "after %s: %s", r.Took, r)
 		})
 	}
-	t.Run("hive's time after whoever asked has gone", func(t *testing.T) {
+	t.Run("hive's time after the client has gone", func(t *testing.T) {
 		for _, query := range []string{"", "?tail=1", "?follow=1", "?tail=1&follow=1"} {
 			get("/v1/workers/holes/logs" + query).within(500 * time.Millisecond).send()
 		}
@@ -144,15 +144,14 @@ func TestALogThatIsAHole(t *testing.T) {
 		<-time.After(time.Second)
 		require.Less(t, cpu(s.cmd.Process.Pid)-before, 500*time.Millisecond)
 	})
-	t.Run("that hive does not end while its last lines are looked for", func(t *testing.T) {
+	t.Run("that hive does not end while it searches the last lines", func(t *testing.T) {
 		s := s.in(t)
 		gone := make(chan reply, 1)
-		go func() { gone <- get("/v1/workers/holes/logs?tail=1").within(patience).send() }()
+		go func() { gone <- get("/v1/workers/holes/logs?tail=1").within(timeout).send() }()
 		<-time.After(200 * time.Millisecond)
-		begin := time.Now()
 		require.NoError(t, s.cmd.Process.Signal(unix.SIGTERM))
 		s.await("the end of hive", s.ended)
-		require.Less(t, time.Since(begin), 2*time.Second)
+		require.NotContains(t, s.printed(), "requests were cut off")
 		<-gone
 	})
 }
@@ -170,16 +169,19 @@ func cpu(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// Somebody else has the port of a worker on another address: that says nothing of the
-// worker.
+// Somebody else has the port of a worker on another address: that says nothing about
+// the worker.
 func TestAPortOnTheOtherLoopbackAddress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches for 2.5 s twice that nothing happens")
+	}
 	s := newSite(t, "audit: {interval: 1s}\nworkers: [{name: cpu, live: {interval: 100ms, failures: 2, action: report}}]\n").start()
 	w := s.up("cpu", "victim")
 	for _, at := range []string{"::1", "127.0.0.2"} {
-		t.Run("to make a worker on 127.0.0.1 look unwell, from "+at, func(t *testing.T) {
+		t.Run("to make a worker on 127.0.0.1 seem unhealthy, from "+at, func(t *testing.T) {
 			s := s.in(t)
 			a := s.stranger().start(s.stranger().command("server", "-host", at, "-port", itoa(int(w.Port))))
-			a.hears("ready")
+			a.awaitLine("ready")
 			unwell := s.within(2500*time.Millisecond, func() bool { return s.worker("victim").State != "ready" })
 			now, err := json.Marshal(s.worker("victim"))
 			require.NoError(t, err)

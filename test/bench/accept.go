@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
 const (
@@ -26,50 +26,52 @@ const (
 	perRound  = 3000
 	wholeJobs = 512
 	checkJob  = `{"operation":"hive_check"}`
-	// spawnSlots is how many starts a hive carries out at once.
-	spawnSlots = 8
+	// spawnSlots is how many starts a hive carries out at once, and holdTimeout how
+	// long it may take until all are taken.
+	spawnSlots  = 8
+	holdTimeout = time.Minute
 )
+
+var check = harness.Op{"operation": "hive_check"}
 
 // acceptance measures how fast jobs are accepted over HTTP, beside a floor, and how
 // fast whole ones are done.
 func (r results) acceptance(ctx context.Context, binary string) (err error) {
-	y, err := yard.New(binary, 2*clients,
+	hive, err := harness.New(binary, 2*clients,
 		`[{name: holds, command: ["true"], before_start: ["sleep", "600"]}]`, "shutdown: stop")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, y.Clear()) }()
-	h, err := y.Start(ctx)
+	defer func() { err = hive.Close(err) }()
+	if err := hive.Start(ctx); err != nil {
+		return err
+	}
+	if err := r.wholeChecks(ctx, hive.API); err != nil {
+		return err
+	}
+	if err := holdSpawns(ctx, hive); err != nil {
+		return err
+	}
+	record, response, err := sizes(ctx, hive)
 	if err != nil {
 		return err
 	}
-	defer h.Kill()
-	if err := r.wholeChecks(ctx, y); err != nil {
-		return err
-	}
-	if err := holdSpawns(ctx, h); err != nil {
-		return err
-	}
-	record, answer, err := sizes(ctx, h)
-	if err != nil {
-		return err
-	}
-	floor, stop, err := startFloor(ctx, filepath.Join(y.Dir, "floor.db"), record, answer)
+	floor, stop, err := startFloor(ctx, filepath.Join(hive.Dir, "floor.db"), record, response)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if err := r.rounds(ctx, y.API, floor); err != nil {
+	if err := r.rounds(ctx, hive.API, floor); err != nil {
 		return err
 	}
 	// The queued jobs are cancelled with it, and the starts that hold them up.
-	return h.Term()
+	return hive.Term()
 }
 
 // wholeChecks measures hive_check from its submission to its end: each starts and
 // stops a reference worker.
-func (r results) wholeChecks(ctx context.Context, y *yard.Yard) error {
-	l, err := load(ctx, "http://"+y.API+"/v1/jobs?wait=60s", http.StatusOK, wholeJobs)
+func (r results) wholeChecks(ctx context.Context, api string) error {
+	l, err := load(ctx, "http://"+api+"/v1/jobs?wait=60s", http.StatusOK, wholeJobs)
 	if err != nil {
 		return err
 	}
@@ -79,38 +81,36 @@ func (r results) wholeChecks(ctx context.Context, y *yard.Yard) error {
 }
 
 // holdSpawns has spawns under way that get no further than what is run before a
-// start: a hive_check then waits for its turn, so that no worker is started while
+// start: a hive_check then waits for a slot, so that no worker is started while
 // acceptance is measured.
-func holdSpawns(ctx context.Context, h *yard.Daemon) error {
+func holdSpawns(ctx context.Context, hive *harness.Instance) error {
 	for range spawnSlots {
-		var sub wire.Submitted
-		status, err := h.Call(ctx, http.MethodPost, "/v1/jobs", map[string]any{"operation": "worker_spawn", "worker": "holds"}, &sub)
-		if err != nil || status != http.StatusAccepted {
-			return fmt.Errorf("hold up spawns: status %d: %w", status, err)
+		if err := hive.Call(ctx, http.MethodPost, "/v1/jobs", harness.Spawn("holds"), nil); err != nil {
+			return fmt.Errorf("hold up spawns: %w", err)
 		}
 	}
-	for ctx.Err() == nil { // a check that does not end shows that all turns are taken
-		var job wire.Job
-		status, err := h.Call(ctx, http.MethodPost, "/v1/jobs?wait=2s", map[string]any{"operation": "hive_check"}, &job)
-		if err != nil || status == http.StatusAccepted {
-			return err
+	return harness.Eventually(ctx, holdTimeout, func() (string, error) {
+		var job wire.Job // one that does not end shows that all slots are taken
+		err := hive.Call(ctx, http.MethodPost, "/v1/jobs?wait=2s", check, &job)
+		if err != nil || job.FinishedAt == nil {
+			return "", err
 		}
-	}
-	return ctx.Err()
+		return "a check still finds a slot", nil
+	})
 }
 
 // sizes are how many bytes hive records of a job that it accepts (the job and its
-// first event, as the API shows them), and how many it answers.
-func sizes(ctx context.Context, h *yard.Daemon) (record, answer int, err error) {
+// first event, as the API shows them), and how many it responds with.
+func sizes(ctx context.Context, hive *harness.Instance) (record, response int, err error) {
 	var sub json.RawMessage
-	if _, err := h.Call(ctx, http.MethodPost, "/v1/jobs", map[string]any{"operation": "hive_check"}, &sub); err != nil {
+	if err := hive.Call(ctx, http.MethodPost, "/v1/jobs", check, &sub); err != nil {
 		return 0, 0, err
 	}
 	var id wire.Submitted
 	if err := json.Unmarshal(sub, &id); err != nil {
 		return 0, 0, err
 	}
-	job, err := h.Text(ctx, "/v1/jobs/"+id.JobID)
+	job, err := hive.Text(ctx, "/v1/jobs/"+id.JobID)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -118,7 +118,7 @@ func sizes(ctx context.Context, h *yard.Daemon) (record, answer int, err error) 
 	return len(job) + event, len(sub) + 1, nil
 }
 
-// rounds measures hive and the floor in turns, and keeps the median round of each.
+// rounds measures hive and the floor alternately, and keeps the median round of each.
 func (r results) rounds(ctx context.Context, hive, floor string) error {
 	loads := map[string][]measured{}
 	for range rounds {
@@ -154,7 +154,7 @@ func load(ctx context.Context, url string, want, n int) (measured, error) {
 	client := &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 	took := make([]time.Duration, n)
 	var next atomic.Int64
-	begun := time.Now()
+	begin := time.Now()
 	g, ctx := errgroup.WithContext(ctx)
 	for range clients {
 		g.Go(func() error {
@@ -174,7 +174,7 @@ func load(ctx context.Context, url string, want, n int) (measured, error) {
 	if err := g.Wait(); err != nil {
 		return measured{}, err
 	}
-	all := time.Since(begun)
+	all := time.Since(begin)
 	slices.Sort(took)
 	ms := func(share float64) float64 { return float64(took[int(share*float64(n-1))].Microseconds()) / 1000 }
 	return measured{float64(n) / all.Seconds(), ms(0.5), ms(0.99)}, nil

@@ -19,13 +19,13 @@ import (
 
 // floorMain is the process of the floor: as little as a server can do that keeps
 // the promise of hive's 202. It reads the body, commits a record of so many bytes
-// and answers as many bytes as hive does. It prints its address, and ends when its
+// and responds with as many bytes as hive does. It prints its address, and ends when its
 // input is closed.
 //
-//	bench floor FILE RECORD-BYTES ANSWER-BYTES
+//	bench floor FILE RECORD-BYTES RESPONSE-BYTES
 func floorMain(args []string) error {
 	if len(args) != 3 {
-		return errors.New("floor: FILE RECORD-BYTES ANSWER-BYTES expected")
+		return errors.New("floor: FILE RECORD-BYTES RESPONSE-BYTES expected")
 	}
 	record, err := strconv.Atoi(args[1])
 	if err != nil {

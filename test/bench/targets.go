@@ -1,7 +1,7 @@
 package main
 
 // targets are the rows of the table. Floors are measured in the same run, so
-// that a slow disk does not look like a slow hive.
+// that a slow disk is not taken for a slow hive.
 var targets = []target{
 	{"durable acquire + release, one caller, against 4 bare fdatasyncs (p50)", one("AcquireRelease x-floor"), 1.6, "times", false},
 	{"the same by 64 callers: commits per call", one("AcquireRelease64 commits/call"), 1.0 / 16, "commits", false},

@@ -8,26 +8,26 @@ import (
 	"net/http"
 	"time"
 
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
-// listened is how many heartbeats hive's CPU time is measured over.
-const listened = 10
+// heartbeats is how many hive's CPU time is measured over.
+const heartbeats = 10
 
-// telemetry measures what hive uses of a core while somebody listens to what 1, 100 and
-// 1,000 workers use, of these numbers those above there, and up to most.
-func (r results) telemetry(ctx context.Context, y *yard.Yard, h *yard.Daemon, there, most int) error {
+// telemetry measures what hive uses of a core while a client listens to the usage of 1, 100
+// and 1,000 workers, as far as these numbers are above there and not above most.
+func (r results) telemetry(ctx context.Context, hive *harness.Instance, there, most int) error {
 	for _, n := range []int{1, 100, 1000} {
 		if n <= there || n > most {
 			continue
 		}
-		if err := fill(ctx, h, n); err != nil {
+		if err := fill(ctx, hive, n); err != nil {
 			return err
 		}
-		if err := settled(ctx, h.PID()); err != nil {
+		if err := awaitIdle(ctx, hive.PID()); err != nil {
 			return err
 		}
-		percent, bytes, err := listen(ctx, y, h)
+		percent, bytes, err := listen(ctx, hive)
 		if err != nil {
 			return fmt.Errorf("listen to %d workers: %w", n, err)
 		}
@@ -38,8 +38,8 @@ func (r results) telemetry(ctx context.Context, y *yard.Yard, h *yard.Daemon, th
 }
 
 // listen measures over some heartbeats, after the first.
-func listen(ctx context.Context, y *yard.Yard, h *yard.Daemon) (percent float64, size int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+y.API+"/v1/heartbeats/stream", nil)
+func listen(ctx context.Context, hive *harness.Instance) (percent float64, size int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hive.API+"/v1/heartbeats/stream", nil)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -50,19 +50,19 @@ func listen(ctx context.Context, y *yard.Yard, h *yard.Daemon) (percent float64,
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 16<<20)
-	begun, before := time.Time{}, 0
-	for beats := 0; lines.Scan(); {
+	begin, before := time.Time{}, 0
+	for seen := 0; lines.Scan(); {
 		if len(lines.Text()) > 0 {
 			size = max(size, len(lines.Text()))
 			continue
 		}
-		switch beats++; beats {
+		switch seen++; seen {
 		case 1:
-			begun = time.Now()
-			before, err = cpuTicks(h.PID())
-		case 1 + listened:
-			after, err := cpuTicks(h.PID())
-			return float64(after-before) / time.Since(begun).Seconds(), size, err // 100 ticks are a second: percent
+			begin = time.Now()
+			before, err = cpuTicks(hive.PID())
+		case 1 + heartbeats:
+			after, err := cpuTicks(hive.PID())
+			return float64(after-before) / time.Since(begin).Seconds(), size, err // 100 ticks are a second: percent
 		}
 		if err != nil {
 			return 0, 0, err

@@ -15,6 +15,9 @@ import (
 
 // The parts follow each other on one machine.
 func TestPackagedHive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: builds two packages, and boots a machine with them")
+	}
 	m := boot(t, build(t))
 	for _, part := range []struct {
 		name string
@@ -115,7 +118,7 @@ func (m *machine) up(typ string) (pid int, may map[string]string) {
 }
 
 // What engines do works under the unit's restrictions, as the worker's user and as root;
-// what they have no business with does not.
+// what they do not need does not.
 func workers(m *machine) {
 	for typ, user := range map[string]string{"probe": m.do("id", "-u", "hive-worker"), "root": "0"} {
 		pid, got := m.up(typ)
@@ -149,7 +152,8 @@ func workers(m *machine) {
 	}
 }
 
-// raisesLimits reports whether this system lets anybody: the machine's systemd cannot, if not.
+// raisesLimits reports whether this system lets anybody raise limits: if not, neither can
+// the machine's systemd.
 func raisesLimits() bool {
 	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) == nil
 }
@@ -220,7 +224,7 @@ func upgrade(m *machine) {
 	require.Equal(m, pid, now)
 }
 
-// A hive that was stopped is not started by whoever connects.
+// A hive that was stopped is not started by a connection.
 func stopped(m *machine) {
 	pid, _ := m.worker("probe")
 	for name, stop := range map[string]func(){

@@ -19,10 +19,12 @@ import (
 	"github.com/prometheus/procfs"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/test/skip"
 )
 
-// patience is for what happens at once on a machine at rest.
-const patience = 60 * time.Second
+// timeout is for what takes a moment on an idle machine.
+const timeout = 60 * time.Second
 
 // machine is one with a systemd of its own. All of it ends with the test.
 type machine struct {
@@ -33,14 +35,12 @@ type machine struct {
 // boot starts a machine that has the files of shared, and waits for its systemd.
 func boot(t *testing.T, shared string) *machine {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "only root can boot a machine")
-	}
+	skip.UnlessRoot(t, "only root can boot a machine")
 	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
-		skip(t, "systemd is not installed")
+		skip.Because(t, "systemd is not installed")
 	}
 	if _, err := os.Stat("/var/lib/dpkg/info/rbeehive.list"); err == nil {
-		skip(t, "the package is installed here, and would be in the machine, too")
+		skip.Because(t, "the package is installed here, and would be in the machine, too")
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func boot(t *testing.T, shared string) *machine {
 		<-t.Context().Done()
 	}()
 	if err := <-started; err != nil {
-		skip(t, "new namespaces take CAP_SYS_ADMIN: "+err.Error())
+		skip.Because(t, "new namespaces take CAP_SYS_ADMIN: "+err.Error())
 	}
 	m := &machine{t, cmd.Process.Pid}
 	ended := make(chan struct{})
@@ -83,7 +83,7 @@ func boot(t *testing.T, shared string) *machine {
 		select {
 		case <-ended:
 			said, _ := os.ReadFile(console)
-			skip(t, string(said))
+			skip.Because(t, string(said))
 		default:
 		}
 		said, _ := m.run("systemctl", "is-system-running") // degraded: a unit of this machine's fails there
@@ -99,7 +99,7 @@ func newCgroup(t *testing.T) string {
 	require.NoError(t, err)
 	at := slices.IndexFunc(mounts, func(m *procfs.MountInfo) bool { return m.FSType == "cgroup2" })
 	if at < 0 {
-		skip(t, "there is no cgroup v2")
+		skip.Because(t, "there is no cgroup v2")
 	}
 	text, err := os.ReadFile("/proc/self/cgroup")
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func newCgroup(t *testing.T) string {
 	own, _, _ = strings.Cut(own, "\n")
 	dir, err := os.MkdirTemp(filepath.Join(mounts[at].MountPoint, own), "hive-boot-")
 	if err != nil {
-		skip(t, "cgroup v2 cannot be written: "+err.Error())
+		skip.Because(t, "cgroup v2 cannot be written: "+err.Error())
 	}
 	m := &machine{T: t}
 	t.Cleanup(func() {
@@ -137,7 +137,7 @@ func (m *machine) inside(argv ...string) []string {
 
 // run runs a program in the machine and returns what it says.
 func (m *machine) run(argv ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	line := m.inside(argv...)
 	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
@@ -157,8 +157,8 @@ func (m *machine) eventually(what string, cond func() bool) {
 	m.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
-		require.True(m, time.Now().Before(deadline), "waited in vain: %s", what)
+	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
+		require.True(m, time.Now().Before(deadline), "not within %s: %s", timeout, what)
 	}
 }
 
@@ -189,8 +189,8 @@ func (m *machine) mainPID() int {
 	return pid
 }
 
-// stranger is a program of some user of the machine's. It ends when it is told to, and
-// says a number.
+// stranger is a program of some user of the machine's. It ends when it is asked to, and
+// prints a number.
 type stranger struct {
 	*machine
 	argv  []string

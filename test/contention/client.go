@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -10,11 +9,12 @@ import (
 	"time"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 )
 
 // client does one thing at a time.
 type client struct {
-	*world
+	*run
 	id    int
 	rnd   *rand.Rand
 	asked int
@@ -30,9 +30,7 @@ type holding struct {
 	ttl    time.Duration // of kind ttl
 }
 
-func newClient(w *world, id int, seed uint64) *client {
-	return &client{world: w, id: id, rnd: rand.New(rand.NewPCG(seed, uint64(id)))}
-}
+func newClient(r *run, id int) *client { return &client{run: r, id: id, rnd: r.p.Rand(uint64(id))} }
 
 // tag is a new name for a request: model of a spawn, owner of a lease. A lease
 // whose request was never answered is known by it.
@@ -44,22 +42,19 @@ func (c *client) tag() string {
 // most is how many leases a client has at a time.
 const most = 2
 
-// How long a client rests, at most: with a lease, and without one. That keeps two
+// How long a client pauses, at most: with a lease, and without one. That keeps two
 // cores from being all that is tested, and lets ports become free in between.
 const (
-	restWith    = 150 * time.Millisecond
-	restWithout = 2000 * time.Millisecond
+	pauseWith    = 150 * time.Millisecond
+	pauseWithout = 2000 * time.Millisecond
 )
 
-// away is how long a client waits for a hive that is not there.
-const away = 50 * time.Millisecond
-
-// work goes on until rushing ends; what is under way then is seen through.
-func (c *client) work(ctx, rushing context.Context) {
-	for wait(rushing, c.rest()) {
+// work goes on until competing ends; what is under way then is carried out.
+func (c *client) work(ctx, competing context.Context) {
+	for harness.Sleep(competing, c.pause()) {
 		i := c.rnd.IntN(most)
 		if i >= len(c.held) {
-			c.begin(ctx)
+			c.acquire(ctx)
 			continue
 		}
 		if keep := c.use(ctx, c.held[i]); !keep {
@@ -68,11 +63,11 @@ func (c *client) work(ctx, rushing context.Context) {
 	}
 }
 
-func (c *client) rest() time.Duration {
+func (c *client) pause() time.Duration {
 	if len(c.held) == 0 {
-		return c.upTo(restWithout)
+		return c.upTo(pauseWithout)
 	}
-	return c.upTo(restWith)
+	return c.upTo(pauseWith)
 }
 
 func (c *client) upTo(d time.Duration) time.Duration { return time.Duration(c.rnd.Int64N(int64(d))) }
@@ -80,9 +75,9 @@ func (c *client) upTo(d time.Duration) time.Duration { return time.Duration(c.rn
 func (c *client) oneIn(n int) bool { return c.rnd.IntN(n) == 0 }
 
 // anyPort is a port of the range.
-func (c *client) anyPort() uint16 { return uint16(c.y.First + c.rnd.IntN(ports)) }
+func (c *client) anyPort() uint16 { return uint16(c.hive.First + c.rnd.IntN(ports)) }
 
-func (c *client) begin(ctx context.Context) {
+func (c *client) acquire(ctx context.Context) {
 	if c.oneIn(2) {
 		c.spawn(ctx)
 		return
@@ -101,36 +96,12 @@ func (c *client) use(ctx context.Context, h *holding) bool {
 	return c.useTTL(ctx, h)
 }
 
-// lookAt enters who has a port now.
-func (w *world) lookAt(ctx context.Context, port uint16) {
+// observePort records who has a port now.
+func (r *run) observePort(ctx context.Context, port uint16) {
 	var l wire.Lease
-	call := w.h.now()
-	err := w.call(ctx, http.MethodGet, fmt.Sprintf("/v1/leases/%d", port), nil, &l)
-	if err == nil || code(err) == "not_found" {
-		w.h.saw(port, l.LeaseID, call, w.h.now())
-	}
-}
-
-// wait reports whether d has passed, and not ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// expected counts a refusal that a client must live with, and enters any other.
-func (w *world) expected(doing string, err error, codes ...string) {
-	switch {
-	case errors.Is(err, errAway):
-		w.tally.add("away", 1)
-	case slices.Contains(codes, code(err)):
-		w.tally.add(code(err), 1)
-	default:
-		w.found("WRONG", "%s: %v", doing, err)
+	call := r.history.now()
+	err := r.call(ctx, http.MethodGet, fmt.Sprintf("/v1/leases/%d", port), nil, &l)
+	if err == nil || harness.Code(err) == "not_found" {
+		r.history.saw(port, l.LeaseID, call, r.history.now())
 	}
 }

@@ -17,7 +17,7 @@ import (
 // and saw of it becomes operations on that register, each with the time between
 // which it must have taken effect, and porcupine looks for an order of them that
 // is possible. There is none if two leases had a port at once, if a lease was gone
-// that nothing can have ended, or if an answer showed what was no longer true.
+// that nothing can have ended, or if a response showed what was no longer true.
 //
 // Only what somebody has seen is in it. A lease that came and went unseen can be
 // left out of any order that is possible with it.
@@ -38,31 +38,31 @@ type tenure struct {
 	call, ret moment
 	// The end took effect between these two. Mostly nobody orders an end: a holder
 	// dies, a time runs out, hive gives a worker up. Then from is when the cause
-	// was set, and by is never: what was seen of the port afterwards says the rest.
+	// was set, and by is never: later observations of the port say more.
 	from, by moment
 }
 
-// sighting is what an answer of hive's said about a port. Free if lease is empty.
-type sighting struct {
+// observation is what a response of hive's said about a port. Free if lease is empty.
+type observation struct {
 	lease     string
 	call, ret moment
 }
 
 // history is safe for concurrent use.
 type history struct {
-	begun time.Time
+	start time.Time
 
 	mu      sync.Mutex
 	asked   map[string]moment // when the request with this tag was sent
 	tenures map[string]*tenure
-	seen    map[uint16][]sighting
+	seen    map[uint16][]observation
 }
 
 func newHistory() *history {
-	return &history{begun: time.Now(), asked: map[string]moment{}, tenures: map[string]*tenure{}, seen: map[uint16][]sighting{}}
+	return &history{start: time.Now(), asked: map[string]moment{}, tenures: map[string]*tenure{}, seen: map[uint16][]observation{}}
 }
 
-func (h *history) now() moment { return moment(time.Since(h.begun)) }
+func (h *history) now() moment { return moment(time.Since(h.start)) }
 
 // ask notes that a request is about to be sent which may lead to leases.
 func (h *history) ask(tag string) moment {
@@ -72,7 +72,7 @@ func (h *history) ask(tag string) moment {
 	return h.asked[tag]
 }
 
-// acquired enters a lease, which cannot have ended before from. about is for a
+// acquired records a lease, which cannot have ended before from. about is for a
 // person. It reports false if the lease is known already: two requests were
 // answered with it.
 func (h *history) acquired(lease, about string, ports []uint16, call, ret, from moment) bool {
@@ -105,7 +105,7 @@ func (h *history) allMayEnd() {
 	}
 }
 
-// holds says that the lease has a new lease of life: hive has confirmed that it
+// holds says that the lease is renewed: hive has confirmed that it
 // lives on, until from at least.
 func (h *history) holds(lease string, from moment) {
 	h.mu.Lock()
@@ -131,11 +131,11 @@ func (h *history) ended(lease string, call, ret moment) {
 	}
 }
 
-// saw enters what an answer said about a port.
+// saw records what a response said about a port.
 func (h *history) saw(port uint16, lease string, call, ret moment) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.seen[port] = append(h.seen[port], sighting{lease, call, ret})
+	h.seen[port] = append(h.seen[port], observation{lease, call, ret})
 }
 
 // unknown returns the leases that were seen and that no request was answered
@@ -157,7 +157,7 @@ func (h *history) unknown() map[string]moment {
 	return list
 }
 
-// attribute enters a lease that no request was answered with, and that had been
+// attribute records a lease that no response named, and that had been
 // acquired by a moment: the request with this tag is what led to it. It reports
 // false if there was none.
 func (h *history) attribute(lease string, ports []uint16, tag string, by moment) bool {
@@ -223,9 +223,9 @@ func (h *history) operations() map[uint16][]porcupine.Operation {
 	return ops
 }
 
-// thin leaves of sightings in a row that say the same the first and the last.
-func thin(all []sighting) (few []sighting) {
-	slices.SortFunc(all, func(a, b sighting) int { return cmp.Compare(a.call, b.call) })
+// thin leaves of observations in a row that say the same the first and the last.
+func thin(all []observation) (few []observation) {
+	slices.SortFunc(all, func(a, b observation) int { return cmp.Compare(a.call, b.call) })
 	for i, s := range all {
 		if i > 0 && i < len(all)-1 && all[i-1].lease == s.lease && all[i+1].lease == s.lease {
 			continue
@@ -238,7 +238,7 @@ func thin(all []sighting) (few []sighting) {
 // checkLimit is how long the search for an order may take, for one port.
 const checkLimit = time.Minute
 
-// check returns how many operations it has looked at, and for each port whose
+// check returns how many operations it has checked, and for each port whose
 // history is not possible a description. Ports one by one: the memory of the
 // search is what it costs.
 func (h *history) check() (n int, wrong []string) {
@@ -268,19 +268,19 @@ func explain(ops []porcupine.Operation) string {
 	for _, op := range longest {
 		placed[op]++
 	}
-	var rest []porcupine.Operation
+	var left []porcupine.Operation
 	for _, op := range ops {
 		if placed[op]--; placed[op] < 0 {
-			rest = append(rest, op)
+			left = append(left, op)
 		}
 	}
-	slices.SortFunc(rest, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	slices.SortFunc(left, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
 	const most = 6
 	var b strings.Builder
 	for _, op := range longest[max(0, len(longest)-most):] {
 		fmt.Fprintf(&b, "    in order   %s\n", describe(op))
 	}
-	for _, op := range rest[:min(most, len(rest))] {
+	for _, op := range left[:min(most, len(left))] {
 		fmt.Fprintf(&b, "    not placed %s\n", describe(op))
 	}
 	return strings.TrimRight(b.String(), "\n")
@@ -301,10 +301,10 @@ func show(m moment) string {
 	return time.Duration(m).Round(time.Microsecond).String()
 }
 
-// forged is the lease that forge enters.
+// forged is the lease that forge adds.
 const forged = "forged"
 
-// forge enters a second lease into a copy of each port's history, at a moment at
+// forge adds a second lease into a copy of each port's history, at a moment at
 // which the port certainly is leased, and reports how many of these copies the
 // check takes for possible, of how many. Else its verdict on the real ones says
 // nothing.

@@ -78,7 +78,7 @@ func TestCheck(t *testing.T) {
 			w.saw(port, "b", 5*ms, 6*ms)
 			w.saw(port, "a", 7*ms, 8*ms)
 		}, false},
-		"the answer came late": {func(w written) {
+		"the response came late": {func(w written) {
 			w.lease("a", 1, 2, 2*ms, never)
 			w.lease("b", 1, 50, 20*ms, never)
 			w.saw(port, "a", 3*ms, 4*ms)
@@ -135,9 +135,9 @@ func TestForge(t *testing.T) {
 }
 
 func TestThin(t *testing.T) {
-	say := func(s ...string) (all []sighting) {
+	say := func(s ...string) (all []observation) {
 		for i, lease := range s {
-			all = append(all, sighting{lease, moment(i), moment(i)})
+			all = append(all, observation{lease, moment(i), moment(i)})
 		}
 		return all
 	}

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 )
 
 // holder is a process that holds a lease of kind process. It ends when the test
 // does: it reads from a pipe until its end.
 type holder struct{ cmd *exec.Cmd }
 
-func (w *world) newHolder() *holder {
+func (r *run) newHolder() *holder {
 	p := &holder{exec.Command("cat")}
 	_, err := p.cmd.StdinPipe() // closed by Wait
 	if err == nil {
@@ -24,21 +25,21 @@ func (w *world) newHolder() *holder {
 	if err != nil {
 		panic(fmt.Sprintf("start cat: %v", err)) // nothing works on this machine
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.holders[p.pid()] = p
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holders[p.pid()] = p
 	return p
 }
 
 func (p *holder) pid() int { return p.cmd.Process.Pid }
 
 // killHolder kills a process and waits until it is gone.
-func (w *world) killHolder(p *holder) {
+func (r *run) killHolder(p *holder) {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.holders, p.pid())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.holders, p.pid())
 }
 
 // ttl is a new time to live: short, so that many run out.
@@ -62,9 +63,9 @@ func (c *client) lease(ctx context.Context) {
 		req.Ports = 2 + c.rnd.IntN(2)
 	}
 	var l wire.Lease
-	call := c.h.ask(req.Owner)
+	call := c.history.ask(req.Owner)
 	err := c.call(ctx, http.MethodPost, "/v1/leases", req, &l)
-	ret := c.h.now()
+	ret := c.history.now()
 	if err != nil {
 		c.expected("lease", err, "ports_exhausted", "port_unavailable")
 		if h.holder != nil {
@@ -72,32 +73,32 @@ func (c *client) lease(ctx context.Context) {
 		}
 		return
 	}
-	c.tally.add("leases", 1)
+	c.tally.Add("leases", 1)
 	h.lease, h.ports = l.LeaseID, l.Ports
 	from := never
 	if h.ttl != 0 {
 		from = call + moment(h.ttl)
 	}
-	c.enter(l.LeaseID, req.Owner, l.Ports, call, ret, from)
+	c.record(l.LeaseID, req.Owner, l.Ports, call, ret, from)
 	c.checkPorts(req, l)
 	c.held = append(c.held, h)
 }
 
-// enter enters a lease that a request was answered with.
-func (w *world) enter(lease, about string, ports []uint16, call, ret, from moment) {
-	if !w.h.acquired(lease, about, ports, call, ret, from) {
-		w.found("DOUBLE", "lease %s of ports %v was given twice", lease, ports)
+// record records a lease that a request was answered with.
+func (r *run) record(lease, about string, ports []uint16, call, ret, from moment) {
+	if !r.history.acquired(lease, about, ports, call, ret, from) {
+		r.tally.Violation("DOUBLE", "lease %s of ports %v was given twice", lease, ports)
 	}
 }
 
 func (c *client) checkPorts(req wire.AcquireLease, l wire.Lease) {
 	ok := len(l.Ports) == max(1, req.Ports) && (req.Port == 0 || l.Port == req.Port)
 	for i, port := range l.Ports {
-		inside := int(port) >= c.y.First && int(port) < c.y.First+ports || req.Port != 0
+		inside := int(port) >= c.hive.First && int(port) < c.hive.First+ports || req.Port != 0
 		ok = ok && inside && port == l.Ports[0]+uint16(i)
 	}
 	if !ok {
-		c.found("WRONG", "asked for %+v and got %+v", req, l)
+		c.tally.Violation("WRONG", "asked for %+v and got %+v", req, l)
 	}
 }
 
@@ -108,7 +109,7 @@ func (c *client) useTTL(ctx context.Context, h *holding) bool {
 	case 4, 5:
 		return c.bind(ctx, h)
 	case 6, 7:
-		c.tally.add("expired", 1)
+		c.tally.Add("expired", 1)
 		return false // nobody renews it any more
 	}
 	return c.release(ctx, h)
@@ -122,9 +123,9 @@ func (c *client) useProcess(ctx context.Context, h *holding) bool {
 		ttl := c.ttl()
 		return c.renew(ctx, h, wire.RenewLease{LeaseID: h.lease, TTL: ttl.String()})
 	case 3, 4, 5, 6:
-		c.h.mayEnd(h.lease, c.h.now())
+		c.history.mayEnd(h.lease, c.history.now())
 		c.killHolder(h.holder)
-		c.tally.add("holders killed", 1)
+		c.tally.Add("holders killed", 1)
 		return false
 	}
 	return c.release(ctx, h)
@@ -138,40 +139,40 @@ func (c *client) bind(ctx context.Context, h *holding) bool {
 		return false
 	}
 	if h.holder = next; c.oneIn(2) {
-		c.lookAt(ctx, h.ports[0]) // what the last holder's end must not change
+		c.observePort(ctx, h.ports[0]) // what the last holder's end must not change
 	}
 	return true
 }
 
-// renew renews a lease or gives it another holder, and lets go of the last one
-// when hive has said so. Of an answer that did not come it is not known what
-// hive has done, so the client lets go of the lease.
+// renew renews a lease or gives it another holder, and ends the last one when hive has
+// confirmed it. Without a response it is not known what hive has done, so the client
+// gives the lease up.
 func (c *client) renew(ctx context.Context, h *holding, req wire.RenewLease) bool {
 	path := fmt.Sprintf("/v1/leases/%d", h.ports[c.rnd.IntN(len(h.ports))])
-	call := c.h.now()
+	call := c.history.now()
 	err := c.call(ctx, http.MethodPut, path, req, nil)
-	ret := c.h.now()
+	ret := c.history.now()
 	if err != nil {
-		c.lost(h, "renew", ret, err)
-		c.letGo(h)
+		c.refusedHolder(h, "renew", ret, err)
+		c.giveUp(h)
 		return false
 	}
 	last := h.holder
 	h.holder = nil
 	switch {
 	case req.PID != 0:
-		c.h.holds(h.lease, never)
+		c.history.holds(h.lease, never)
 		h.ttl = 0
-		c.tally.add("bound", 1)
+		c.tally.Add("bound", 1)
 	default:
 		if req.TTL != "" {
 			h.ttl, _ = time.ParseDuration(req.TTL)
 		}
-		c.h.holds(h.lease, call+moment(h.ttl))
-		c.tally.add("renewed", 1)
+		c.history.holds(h.lease, call+moment(h.ttl))
+		c.tally.Add("renewed", 1)
 	}
 	for _, port := range h.ports {
-		c.h.saw(port, h.lease, call, ret)
+		c.history.saw(port, h.lease, call, ret)
 	}
 	if last != nil {
 		c.killHolder(last)
@@ -179,23 +180,19 @@ func (c *client) renew(ctx context.Context, h *holding, req wire.RenewLease) boo
 	return true
 }
 
-// lost looks into a refusal by the lease's own holder: before anything can have
-// ended the lease there is no reason for one.
-func (c *client) lost(h *holding, doing string, ret moment, err error) {
-	if errors.Is(err, errAway) {
-		c.tally.add("away", 1)
-		return
-	}
-	if from := c.h.endsFrom(h.lease); ret < from {
-		c.found("LOST", "%s of lease %s of ports %v, which is alive: %v", doing, h.lease, h.ports, err)
+// refusedHolder handles an error that the lease's own holder got: before anything can
+// have ended the lease there is no reason for a refusal.
+func (c *client) refusedHolder(h *holding, doing string, ret moment, err error) {
+	if from := c.history.endsFrom(h.lease); ret < from && !errors.Is(err, harness.ErrUnavailable) {
+		c.tally.Violation("LOST", "%s of lease %s of ports %v, which is alive: %v", doing, h.lease, h.ports, err)
 		return
 	}
 	c.expected(doing, err, "not_found", "conflict")
 }
 
-// letGo ends what keeps a lease.
-func (c *client) letGo(h *holding) {
-	c.h.mayEnd(h.lease, c.h.now())
+// giveUp ends what keeps a lease.
+func (c *client) giveUp(h *holding) {
+	c.history.mayEnd(h.lease, c.history.now())
 	if h.holder != nil {
 		c.killHolder(h.holder)
 	}
@@ -203,23 +200,23 @@ func (c *client) letGo(h *holding) {
 
 func (c *client) release(ctx context.Context, h *holding) bool {
 	port := h.ports[c.rnd.IntN(len(h.ports))]
-	var answer wire.Released
-	from := c.h.endsFrom(h.lease)
-	call := c.h.now()
-	c.h.mayEnd(h.lease, call)
-	err := c.call(ctx, http.MethodDelete, fmt.Sprintf("/v1/leases/%d?lease_id=%s", port, h.lease), nil, &answer)
-	ret := c.h.now()
+	var result wire.Released
+	from := c.history.endsFrom(h.lease)
+	call := c.history.now()
+	c.history.mayEnd(h.lease, call)
+	err := c.call(ctx, http.MethodDelete, fmt.Sprintf("/v1/leases/%d?lease_id=%s", port, h.lease), nil, &result)
+	ret := c.history.now()
 	switch {
-	case err != nil && !errors.Is(err, errAway) && ret < from:
-		c.found("LOST", "release of lease %s of ports %v, which is alive: %v", h.lease, h.ports, err)
+	case err != nil && !errors.Is(err, harness.ErrUnavailable) && ret < from:
+		c.tally.Violation("LOST", "release of lease %s of ports %v, which is alive: %v", h.lease, h.ports, err)
 	case err != nil:
 		c.expected("release", err, "not_found", "conflict")
-	case answer.Status == "released":
-		c.h.ended(h.lease, call, ret)
-		c.tally.add("released", 1)
-		c.lookAt(ctx, port)
+	case result.Status == "released":
+		c.history.ended(h.lease, call, ret)
+		c.tally.Add("released", 1)
+		c.observePort(ctx, port)
 	default:
-		c.tally.add("released to quarantine", 1)
+		c.tally.Add("released to quarantine", 1)
 	}
 	if h.holder != nil {
 		c.killHolder(h.holder)

@@ -2,47 +2,44 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
-// How often somebody looks.
 const (
-	leasesEvery    = 100 * time.Millisecond
-	processesEvery = time.Second
+	leasesInterval    = 100 * time.Millisecond
+	processesInterval = time.Second
 )
 
-// leases is GET /v1/leases, entered into the history port by port.
-func (w *world) leases(ctx context.Context) ([]wire.Lease, error) {
+// leases is GET /v1/leases, recorded in the history port by port.
+func (r *run) leases(ctx context.Context) ([]wire.Lease, error) {
 	var page wire.Leases
-	call := w.h.now()
-	if err := w.call(ctx, http.MethodGet, "/v1/leases", nil, &page); err != nil {
+	call := r.history.now()
+	if err := r.call(ctx, http.MethodGet, "/v1/leases", nil, &page); err != nil {
 		return nil, err
 	}
-	ret := w.h.now()
+	ret := r.history.now()
 	has := map[uint16]wire.Lease{}
 	for _, l := range page.Leases {
 		if other, ok := has[l.Port]; ok {
-			w.found("DOUBLE", "port %d is listed for %s and for %s", l.Port, other.LeaseID, l.LeaseID)
+			r.tally.Violation("DOUBLE", "port %d is listed for %s and for %s", l.Port, other.LeaseID, l.LeaseID)
 		}
 		has[l.Port] = l
 	}
-	for port := w.first(); port < w.first()+ports; port++ {
-		w.h.saw(port, has[port].LeaseID, call, ret)
+	for port := r.first(); port < r.first()+ports; port++ {
+		r.history.saw(port, has[port].LeaseID, call, ret)
 	}
-	w.remember(ctx, page.Leases)
+	r.recordOrigins(ctx, page.Leases)
 	return page.Leases, nil
 }
 
-func (w *world) first() uint16 { return uint16(w.y.First) }
+func (r *run) first() uint16 { return uint16(r.hive.First) }
 
 // origin is a lease that was listed, and the tag of the request that led to it,
 // once it is known.
@@ -51,36 +48,36 @@ type origin struct {
 	tag string
 }
 
-// remember keeps each lease that was listed, and finds out its tag. Of a worker's
-// lease the worker knows it: it is asked soon, because hive keeps only the last
-// thousand that have ended, and again if there is none, because a worker is shown
-// only when its program runs, a moment after its lease.
-func (w *world) remember(ctx context.Context, list []wire.Lease) {
-	w.mu.Lock()
-	w.lately = w.lately[:0]
+// recordOrigins keeps each lease that was listed, and finds out its tag. Of a worker's
+// lease the worker's record has it: hive is asked for it soon, because it keeps only
+// the last thousand that have ended, and again if there is none, because a worker is
+// listed only when its program runs, a moment after its lease.
+func (r *run) recordOrigins(ctx context.Context, list []wire.Lease) {
+	r.mu.Lock()
+	r.recent = r.recent[:0]
 	for _, l := range list {
-		w.lately = append(w.lately, l.Port)
-		if w.origins[l.LeaseID] == nil {
-			w.origins[l.LeaseID] = &origin{l, value(l.Owner)}
+		r.recent = append(r.recent, l.Port)
+		if r.origins[l.LeaseID] == nil {
+			r.origins[l.LeaseID] = &origin{l, value(l.Owner)}
 			if l.WorkerID != nil {
-				w.untold = append(w.untold, w.origins[l.LeaseID])
+				r.unattributed = append(r.unattributed, r.origins[l.LeaseID])
 			}
 		}
 	}
-	untold := w.untold
-	w.untold = nil
-	w.mu.Unlock()
-	untold = slices.DeleteFunc(untold, func(o *origin) bool {
+	unattributed := r.unattributed
+	r.unattributed = nil
+	r.mu.Unlock()
+	unattributed = slices.DeleteFunc(unattributed, func(o *origin) bool {
 		var rec wire.Worker
-		if err := w.call(ctx, http.MethodGet, "/v1/workers/"+*o.WorkerID, nil, &rec); err != nil {
+		if err := r.call(ctx, http.MethodGet, "/v1/workers/"+*o.WorkerID, nil, &rec); err != nil {
 			return false
 		}
 		o.tag = value(rec.Model)
 		return true
 	})
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.untold = append(w.untold, untold...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unattributed = append(r.unattributed, unattributed...)
 }
 
 // value is what p points to, or empty.
@@ -91,35 +88,35 @@ func value(p *string) string {
 	return *p
 }
 
-// leasedLately returns the ports that were leased at the last look.
-func (w *world) leasedLately() []uint16 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.lately)
+// recentPorts returns the ports that were leased when last listed.
+func (r *run) recentPorts() []uint16 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.recent)
 }
 
-// watchLeases looks at all ports again and again.
-func (w *world) watchLeases(ctx context.Context) {
-	for wait(ctx, leasesEvery) {
-		_, _ = w.leases(ctx) // hive is away for a while
+// watchLeases lists all leases again and again.
+func (r *run) watchLeases(ctx context.Context) {
+	for harness.Sleep(ctx, leasesInterval) {
+		_, _ = r.leases(ctx) // hive is unavailable for a while
 	}
 }
 
-// watchProcesses looks for two living workers on one port.
-func (w *world) watchProcesses(ctx context.Context) {
-	for wait(ctx, processesEvery) {
-		members, err := w.y.Members()
+// watchProcesses searches for two living workers on one port.
+func (r *run) watchProcesses(ctx context.Context) {
+	for harness.Sleep(ctx, processesInterval) {
+		members, err := r.hive.Members()
 		if err != nil {
-			w.found("WRONG", "read /proc: %v", err)
+			r.tally.Violation("WRONG", "read /proc: %v", err)
 			return
 		}
-		on := map[int]yard.Member{}
+		on := map[int]harness.Member{}
 		for _, m := range members {
 			for _, port := range portsOf(m.Worker) {
 				other, ok := on[port]
-				// Both must live at one time, not just when each was looked at.
-				if ok && other.Worker != m.Worker && yard.IsWorker(m.PID, m.Worker) && yard.IsWorker(other.PID, other.Worker) {
-					w.found("DOUBLE", "%s (pid %d) and %s (pid %d) live on port %d", m.Worker, m.PID, other.Worker, other.PID, port)
+				// Both must live at one time, not just when each was found.
+				if ok && other.Worker != m.Worker && harness.IsWorker(m.PID, m.Worker) && harness.IsWorker(other.PID, other.Worker) {
+					r.tally.Violation("DOUBLE", "%s (pid %d) and %s (pid %d) live on port %d", m.Worker, m.PID, other.Worker, other.PID, port)
 				}
 				on[port] = m
 			}
@@ -134,24 +131,12 @@ func portsOf(worker string) (list []int) {
 		return nil
 	}
 	first, err := strconv.Atoi(f[1])
-	i := slices.IndexFunc(sorts, func(s sort) bool { return s.name == f[0] })
+	i := slices.IndexFunc(workerTypes, func(s workerType) bool { return s.name == f[0] })
 	if err != nil || i < 0 {
 		return nil
 	}
-	for n := range sorts[i].ports {
+	for n := range workerTypes[i].ports {
 		list = append(list, first+n)
 	}
 	return list
-}
-
-// usage is what a process has of the system.
-type usage struct{ fds, threads int }
-
-func usageOf(pid int) (u usage, err error) {
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return u, err
-	}
-	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	return usage{len(fds), len(tasks)}, err
 }

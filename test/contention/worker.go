@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,11 +12,11 @@ import (
 
 	"rbeehive/hive/reference"
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
-// sort is one worker type of the yard.
-type sort struct {
+// workerType is one of the configuration.
+type workerType struct {
 	name  string
 	ports int
 	flags string
@@ -26,8 +24,8 @@ type sort struct {
 	life  time.Duration // it ends by itself after so long; 0: it does not
 }
 
-// sorts are the reference worker with and without faults.
-var sorts = []sort{
+// workerTypes are the reference worker with and without faults.
+var workerTypes = []workerType{
 	{name: "plain", ports: 1},
 	{name: "late", ports: 1, late: true},
 	{name: "slow", ports: 1, flags: "--load-time 300ms"},
@@ -37,10 +35,10 @@ var sorts = []sort{
 	{name: "broken", ports: 1, flags: "--exit-code 4", life: 1},
 }
 
-// entries are the sorts as entries of the configuration.
+// entries are the types as entries of the configuration.
 func entries() string {
 	var list []string
-	for _, s := range sorts {
+	for _, s := range workerTypes {
 		command := []string{}
 		if s.late {
 			command = append(command, "sh", "-c", `sleep 0.3; exec "$@"`, "sh")
@@ -55,7 +53,7 @@ func entries() string {
 // running is a worker that a job has said is there.
 type running struct {
 	wire.Spawned
-	sort
+	workerType
 }
 
 // names is how many worker names there are for all clients.
@@ -63,8 +61,9 @@ const names = 12
 
 // spawn starts a worker and, when hive says that it is ready, asks it who it is.
 func (c *client) spawn(ctx context.Context) {
-	tag, s := c.tag(), sorts[c.rnd.IntN(len(sorts))]
-	op := map[string]any{"operation": "worker_spawn", "worker": s.name, "model": tag}
+	tag, s := c.tag(), workerTypes[c.rnd.IntN(len(workerTypes))]
+	op := harness.Spawn(s.name)
+	op["model"] = tag
 	if c.oneIn(4) {
 		op["name"] = fmt.Sprintf("name-%d", c.rnd.IntN(names))
 	}
@@ -74,9 +73,9 @@ func (c *client) spawn(ctx context.Context) {
 	if c.oneIn(4) {
 		op["wait"] = "started"
 	}
-	call := c.h.ask(tag)
-	job, err := c.do(ctx, op)
-	ret := c.h.now()
+	call := c.history.ask(tag)
+	job, err := c.hive.Do(ctx, op)
+	ret := c.history.now()
 	switch {
 	case err != nil:
 		c.expected("spawn", err)
@@ -87,13 +86,13 @@ func (c *client) spawn(ctx context.Context) {
 	}
 }
 
-func (c *client) spawned(ctx context.Context, s sort, job wire.Job, call, ret moment) {
-	r := &running{sort: s}
+func (c *client) spawned(ctx context.Context, s workerType, job wire.Job, call, ret moment) {
+	r := &running{workerType: s}
 	if err := json.Unmarshal(job.Result, &r.Spawned); err != nil || r.LeaseID == nil || r.PID == nil || len(r.Ports) != s.ports {
-		c.found("WRONG", "result of %s: %s", job.JobID, job.Result)
+		c.tally.Violation("WRONG", "result of %s: %s", job.JobID, job.Result)
 		return
 	}
-	c.tally.add("spawned", 1)
+	c.tally.Add("spawned", 1)
 	from := never
 	switch {
 	case r.Status != "ready":
@@ -101,11 +100,11 @@ func (c *client) spawned(ctx context.Context, s sort, job wire.Job, call, ret mo
 	case s.life > 0:
 		from = call + moment(s.life)
 	}
-	c.enter(*r.LeaseID, r.WorkerID+", "+r.Status, r.Ports, call, ret, from)
+	c.record(*r.LeaseID, r.WorkerID+", "+r.Status, r.Ports, call, ret, from)
 	if r.Status == "ready" {
 		c.askWorker(ctx, r)
 	}
-	c.enterOthers(ctx, job.JobID, *r.LeaseID, call, ret)
+	c.recordOthers(ctx, job.JobID, *r.LeaseID, call, ret)
 	if s.life == 0 {
 		c.held = append(c.held, &holding{lease: *r.LeaseID, ports: r.Ports, worker: r})
 	}
@@ -119,23 +118,23 @@ var failures = []string{
 
 func (c *client) failed(ctx context.Context, job wire.Job, call, ret moment) {
 	if job.Error == nil {
-		c.found("WRONG", "%s is %s without an error", job.JobID, job.State)
+		c.tally.Violation("WRONG", "%s is %s without an error", job.JobID, job.State)
 		return
 	}
-	c.tally.add("spawns failed", 1)
-	c.expected("spawn", &refused{Problem: wire.Problem{Code: job.Error.Code, Detail: job.Error.Message}}, failures...)
-	c.enterOthers(ctx, job.JobID, "", call, ret)
+	c.tally.Add("spawns failed", 1)
+	c.expected("spawn", &harness.Failed{Job: job}, failures...)
+	c.recordOthers(ctx, job.JobID, "", call, ret)
 }
 
-// enterOthers enters the leases that a job had and did not keep: a stranger took
+// recordOthers records the leases that a job had and did not keep: a stranger took
 // the port before the worker did, or the worker ended.
-func (c *client) enterOthers(ctx context.Context, job, kept string, call, ret moment) {
+func (c *client) recordOthers(ctx context.Context, job, kept string, call, ret moment) {
 	for i, l := range c.leasesOf(ctx, job) {
 		if l.LeaseID != kept {
-			c.enter(l.LeaseID, job, l.Ports, call, ret, call)
+			c.record(l.LeaseID, job, l.Ports, call, ret, call)
 		}
 		if i > 0 {
-			c.tally.add("ports taken by strangers", 1) // hive tries another only after that
+			c.tally.Add("ports taken by strangers", 1) // hive tries another only after that
 		}
 	}
 }
@@ -148,94 +147,56 @@ type given struct {
 
 // leasesOf reads from a job's events which leases it had.
 func (c *client) leasesOf(ctx context.Context, job string) (list []given) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.y.API+"/v1/jobs/"+job+"/events", nil)
-	if err != nil {
-		return nil
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil // hive was killed; what was seen of the leases is known otherwise
-	}
-	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		var event wire.Event
-		if !ok || json.Unmarshal([]byte(data), &event) != nil || event.Type != "port" {
-			continue
+	for event, err := range c.hive.Events(ctx, "/v1/jobs/"+job+"/events", "") {
+		if err != nil {
+			break // hive was killed; what was seen of the leases is known otherwise
 		}
 		var g given
-		if json.Unmarshal(event.Data, &g) == nil && g.LeaseID != "" {
+		if event.Type == "port" && json.Unmarshal(event.Data, &g) == nil && g.LeaseID != "" {
 			list = append(list, g)
 		}
 	}
 	return list
 }
 
-// do carries out an operation and waits until its job has ended, also over a
-// restart of hive. An error says that it is not known whether hive has the job.
-func (w *world) do(ctx context.Context, op map[string]any) (wire.Job, error) {
-	var job wire.Job
-	if err := w.call(ctx, http.MethodPost, "/v1/jobs?wait=20s", op, &job); err != nil {
-		return job, err
-	}
-	for job.State == "queued" || job.State == "running" {
-		err := w.call(ctx, http.MethodGet, "/v1/jobs/"+job.JobID+"?wait=20s", nil, &job)
-		switch {
-		case err == nil:
-		case !errors.Is(err, errAway):
-			w.found("LOST", "job %s was taken, and now: %v", job.JobID, err)
-			return job, err
-		case !wait(ctx, away):
-			return job, err
-		}
-	}
-	return job, nil
-}
-
-// answer is who answers at a URL.
-type answer struct {
-	worker string // what the header says
-	body   string
-}
-
-// whoIs asks who answers at a worker's URL. It closes its connection first, so
-// that the residue of it is not on the worker's port.
-func whoIs(ctx context.Context, url string) (answer, error) {
+// whoIs asks who answers at a worker's URL: the id in the header, and the body. It
+// closes its connection first, so that TIME_WAIT is not on the worker's port.
+func whoIs(ctx context.Context, url string) (worker, body string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/models", nil)
 	if err != nil {
-		return answer{}, err
+		return "", "", err
 	}
 	req.Header.Set("User-Agent", "contention")
 	t := &http.Transport{Proxy: nil}
 	defer t.CloseIdleConnections()
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return answer{}, err
+		return "", "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	return answer{resp.Header.Get(reference.WorkerHeader), string(body)}, err
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	return resp.Header.Get(reference.WorkerHeader), string(raw), err
 }
 
 // askWorker asks a worker that hive calls ready who it is. It must be the process
 // that hive has named: as long as that one lives nobody else can answer.
 func (c *client) askWorker(ctx context.Context, r *running) {
-	got, err := whoIs(ctx, r.URL)
-	alive := yard.IsWorker(*r.PID, r.WorkerID)
+	worker, body, err := whoIs(ctx, r.URL)
+	alive := harness.IsWorker(*r.PID, r.WorkerID)
 	switch {
 	case ctx.Err() != nil:
-	case err == nil && got.worker == r.WorkerID && (alive || r.life > 0):
-		c.tally.add("urls asked", 1)
+	case err == nil && worker == r.WorkerID && (alive || r.life > 0):
+		c.tally.Add("urls asked", 1)
 	case r.life > 0:
-		c.tally.add("gone before it was asked", 1) // the port may be anybody's by now
+		c.tally.Add("gone before it was asked", 1) // the port may be anybody's by now
 	case err != nil:
-		c.found("WRONG", "%s (pid %d, alive: %v) is ready at %s, and there: %v; hive says: %s", r.WorkerID, *r.PID, alive, r.URL, err, c.reason(ctx, r.WorkerID))
-	case got.worker == r.WorkerID:
-		c.found("WRONG", "%s answers at %s, and pid %d is not it", r.WorkerID, r.URL, *r.PID)
+		c.tally.Violation("WRONG", "%s (pid %d, alive: %v) is ready at %s, and there: %v; hive says: %s", r.WorkerID, *r.PID, alive, r.URL, err, c.reason(ctx, r.WorkerID))
+	case worker == r.WorkerID:
+		c.tally.Violation("WRONG", "%s answers at %s, and pid %d is not it", r.WorkerID, r.URL, *r.PID)
 	default:
-		c.found("STRANGER", "%s (pid %d, alive: %v) is ready at %s, and there answers %q: %.80q", r.WorkerID, *r.PID, alive, r.URL, got.worker, got.body)
+		c.tally.Violation("STRANGER", "%s (pid %d, alive: %v) is ready at %s, and there answers %q: %.80q", r.WorkerID, *r.PID, alive, r.URL, worker, body)
 	}
 }
 
@@ -261,58 +222,58 @@ func (c *client) killWorker(ctx context.Context, h *holding) {
 		return
 	}
 	defer func() { _ = p.Release() }()
-	if !yard.IsWorker(*h.worker.PID, h.worker.WorkerID) {
+	if !harness.IsWorker(*h.worker.PID, h.worker.WorkerID) {
 		c.gone(ctx, h, "it is no longer there to be killed")
 		return
 	}
-	c.h.mayEnd(h.lease, c.h.now())
+	c.history.mayEnd(h.lease, c.history.now())
 	_ = p.Kill()
-	c.tally.add("killed", 1)
+	c.tally.Add("killed", 1)
 }
 
-// stop stops a worker by its id or its PID, and looks at its ports.
+// stop stops a worker by its id or its PID, and observes its ports.
 func (c *client) stop(ctx context.Context, h *holding) {
-	op := map[string]any{"operation": "worker_stop", "worker_id": h.worker.WorkerID}
+	op := harness.Stop(h.worker.WorkerID)
 	if c.oneIn(3) {
-		op = map[string]any{"operation": "worker_process_delete", "pid": *h.worker.PID}
+		op = harness.Op{"operation": "worker_process_delete", "pid": *h.worker.PID}
 	}
-	ended := c.h.endsFrom(h.lease) != never
-	c.h.mayEnd(h.lease, c.h.now())
-	job, err := c.do(ctx, op)
+	ended := c.history.endsFrom(h.lease) != never
+	c.history.mayEnd(h.lease, c.history.now())
+	job, err := c.hive.Do(ctx, op)
 	switch {
 	case err != nil:
 		c.expected("stop", err)
 		return
 	case job.State == "succeeded":
-		c.tally.add("stopped", 1)
+		c.tally.Add("stopped", 1)
 	case job.Error != nil && job.Error.Code == "not_found" && !ended:
 		c.gone(ctx, h, job.Error.Message)
 	case job.Error != nil && job.Error.Code == "not_found":
-		c.tally.add("not_found", 1)
+		c.tally.Add("not_found", 1)
 	default:
-		c.found("WRONG", "stop of %s: job %s is %s: %+v", h.worker.WorkerID, job.JobID, job.State, job.Error)
+		c.tally.Violation("WRONG", "stop of %s: job %s is %s: %+v", h.worker.WorkerID, job.JobID, job.State, job.Error)
 	}
-	if yard.IsWorker(*h.worker.PID, h.worker.WorkerID) {
-		c.found("LEAK", "pid %d of %s lives on after its stop", *h.worker.PID, h.worker.WorkerID)
+	if harness.IsWorker(*h.worker.PID, h.worker.WorkerID) {
+		c.tally.Violation("LEAK", "pid %d of %s lives on after its stop", *h.worker.PID, h.worker.WorkerID)
 	}
 	for _, port := range h.ports {
-		c.lookAt(ctx, port)
+		c.observePort(ctx, port)
 	}
 }
 
 // gone is a worker that was ready and that nobody has ended.
 func (c *client) gone(ctx context.Context, h *holding, why string) {
 	if h.worker.Status == "ready" {
-		c.found("LOST", "%s was ready, and nobody has ended it: %s; hive says: %s", h.worker.WorkerID, why, c.reason(ctx, h.worker.WorkerID))
+		c.tally.Violation("LOST", "%s was ready, and nobody has ended it: %s; hive says: %s", h.worker.WorkerID, why, c.reason(ctx, h.worker.WorkerID))
 		return
 	}
-	c.tally.add("gone before it was ready", 1)
+	c.tally.Add("gone before it was ready", 1)
 }
 
 // reason is what hive says of a worker.
-func (w *world) reason(ctx context.Context, id string) string {
+func (r *run) reason(ctx context.Context, id string) string {
 	var rec wire.Worker
-	if err := w.call(ctx, http.MethodGet, "/v1/workers/"+id, nil, &rec); err != nil {
+	if err := r.call(ctx, http.MethodGet, "/v1/workers/"+id, nil, &rec); err != nil {
 		return err.Error()
 	}
 	if rec.Reason == nil {

@@ -1,4 +1,4 @@
-// Package contract holds real requests and answers against httpapi/openapi.yaml.
+// Package contract checks real requests and responses against httpapi/openapi.yaml.
 package contract
 
 import (
@@ -77,7 +77,7 @@ func (d *Document) Unseen() (left []string) {
 }
 
 // Transport passes requests to next and reports, to a function that may be called
-// from any goroutine, each answer that is not as the document says, and each
+// from any goroutine, each response that is not as the document says, and each
 // request that it does not allow and that was accepted all the same.
 func (d *Document) Transport(next http.RoundTripper, report func(error)) http.RoundTripper {
 	return &transport{d, next, report}
@@ -121,8 +121,7 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
-// check looks at an answer. What of it comes later, as a stream does, is
-// reported when it is read.
+// check checks a response. What comes later, as in a stream, is checked when it is read.
 func (d *Document) check(r *http.Request, sent []byte, resp *http.Response, later func(error)) error {
 	if resp.Header.Get("X-Request-Id") == "" {
 		return errors.New("no X-Request-Id")
@@ -131,7 +130,7 @@ func (d *Document) check(r *http.Request, sent []byte, resp *http.Response, late
 		return errors.New("no Retry-After")
 	}
 	asked := r.Clone(r.Context())
-	asked.Header.Set("Content-Type", "application/json") // not looked at, the document says
+	asked.Header.Set("Content-Type", "application/json") // the document says that it is not read
 	asked.Body = io.NopCloser(bytes.NewReader(sent))
 	if r.Method == http.MethodHead {
 		asked.Method = http.MethodGet
@@ -155,7 +154,7 @@ func (d *Document) check(r *http.Request, sent []byte, resp *http.Response, late
 	return d.checkAnswer(route.Operation, r.Method == http.MethodHead, resp, later)
 }
 
-// checkNoRoute: what the document does not have, nobody answers.
+// checkNoRoute: a route that the document does not have must not exist.
 func (d *Document) checkNoRoute(r *http.Request, resp *http.Response, err error) error {
 	switch {
 	case r.Method == http.MethodOptions && resp.StatusCode == http.StatusNoContent && resp.Header.Get("Allow") != "":
@@ -195,7 +194,7 @@ func (d *Document) checkAnswer(op *openapi3.Operation, head bool, resp *http.Res
 		return nil
 	}
 	if !strings.HasSuffix(sent, "json") {
-		return nil // text: its type is all there is to look at
+		return nil // text: only its type can be checked
 	}
 	return d.checkBody(sent, media.Schema.Value, head, resp)
 }
@@ -209,11 +208,11 @@ func (d *Document) checkBody(contentType string, schema *openapi3.Schema, head b
 		return nil
 	}
 	body, err := io.ReadAll(resp.Body)
-	if err != nil { // cut off: for the test to judge
-		resp.Body = rest{io.MultiReader(bytes.NewReader(body), failing{err}), resp.Body}
+	if err != nil { // cut off: for the test to handle
+		resp.Body = unread{io.MultiReader(bytes.NewReader(body), failing{err}), resp.Body}
 		return nil
 	}
-	resp.Body = rest{bytes.NewReader(body), resp.Body}
+	resp.Body = unread{bytes.NewReader(body), resp.Body}
 	if err := d.checkJSON(schema, body); err != nil {
 		return err
 	}
@@ -231,7 +230,7 @@ func (d *Document) checkJSON(schema *openapi3.Schema, raw []byte) error {
 	return schema.VisitJSON(value, openapi3.VisitAsResponse())
 }
 
-// checkResult holds the result of a job against the schema that its operation names.
+// checkResult checks the result of a job against the schema that its operation names.
 func (d *Document) checkResult(body []byte) error {
 	var job struct {
 		Operation, State string
@@ -263,8 +262,8 @@ func (d *Document) component(ref string) *openapi3.Schema {
 	return schema.Value
 }
 
-// rest is a body of which a part was read.
-type rest struct {
+// unread is a body of which a part was read.
+type unread struct {
 	io.Reader
 	io.Closer
 }
@@ -273,10 +272,10 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// eventReader looks at the data lines of an event stream while it is read.
+// eventReader checks the data lines of an event stream while it is read.
 type eventReader struct {
 	body  io.ReadCloser
-	line  []byte // begun
+	line  []byte // not complete yet
 	check func(data []byte)
 }
 

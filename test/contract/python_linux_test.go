@@ -15,16 +15,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/test/contract"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
+	"rbeehive/test/skip"
 )
 
 // A program in another language, which has nothing but the contract, runs a worker
-// of the daemon as it is shipped. What passes between them is held against the
-// contract as well.
+// of the daemon as it is shipped. What passes between them is checked against
+// the contract as well.
 func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		skip(t, "python3 is not installed")
+		skip.Because(t, "python3 is not installed")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -34,18 +35,16 @@ func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	y, err := yard.New(binary, 3, "[]")
+	hive, err := harness.New(binary, 3, "[]")
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, y.Clear()) })
-	daemon, err := y.Start(ctx)
-	require.NoError(t, err)
-	t.Cleanup(daemon.Kill)
+	t.Cleanup(func() { require.NoError(t, hive.Close(nil)) })
+	require.NoError(t, hive.Start(ctx))
 
-	text, err := daemon.Text(ctx, "/openapi.yaml")
+	text, err := hive.Text(ctx, "/openapi.yaml")
 	require.NoError(t, err)
 	document, err := contract.Load([]byte(text))
 	require.NoError(t, err)
-	proxy := checking(t, "http://"+y.API, document)
+	proxy := checking(t, "http://"+hive.API, document)
 
 	drive := exec.CommandContext(ctx, python, "testdata/drive.py", proxy, "cpu")
 	out, err = drive.CombinedOutput()
@@ -54,7 +53,7 @@ func TestPythonDrivesHiveByItsContract(t *testing.T) {
 	require.NotContains(t, document.Unseen(), "GET /v1/jobs/{id}/events")
 }
 
-// checking is the address of a proxy that fails the test where an answer of the
+// checking is the address of a proxy that fails the test where a response of the
 // target is not as the document says.
 func checking(t *testing.T, target string, document *contract.Document) string {
 	t.Helper()
@@ -72,13 +71,4 @@ func checking(t *testing.T, target string, document *contract.Document) string {
 		transport.CloseIdleConnections()
 	})
 	return server.URL
-}
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

@@ -17,10 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/skip"
 )
 
-// patience is for what happens at once on a machine at rest.
-const patience = 60 * time.Second
+// timeout is for what takes a moment on an idle machine.
+const timeout = 60 * time.Second
 
 // box is a container of the test's own. It is removed when the test ends.
 type box struct {
@@ -45,7 +46,7 @@ type options struct {
 func poolOf(t *testing.T) *dockertest.Pool {
 	t.Helper()
 	if engine.pool == nil {
-		skip(t, "%s", engine.why)
+		skip.Because(t, engine.why)
 	}
 	pool, err := connect()
 	require.NoError(t, err)
@@ -128,8 +129,8 @@ func (b *box) eventually(what string, cond func() bool) {
 	b.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
-		require.True(b, time.Now().Before(deadline), "waited in vain: %s", what)
+	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
+		require.True(b, time.Now().Before(deadline), "not within %s: %s", timeout, what)
 	}
 }
 

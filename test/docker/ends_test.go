@@ -14,8 +14,8 @@ import (
 
 var withTypes = []string{"HIVE_CONFIG=/types.yaml"}
 
-// The container is killed with its workers in it, and another one has the volume:
-// every recorded PID is nobody's or a stranger's there.
+// The container is killed with its workers in it, and another one gets the volume: every
+// recorded PID is free or a stranger's there.
 func TestKilledAndStartedInAnotherNamespace(t *testing.T) {
 	t.Parallel()
 	volume := newVolume(t)
@@ -94,14 +94,14 @@ func TestStoppedWithItsWorkers(t *testing.T) {
 	b.promises()
 }
 
-// docker pause stops all processes and no clock. Nobody is to blame for that time.
+// docker pause stops all processes and no clock. That time counts against no worker.
 func TestPausedForAWhile(t *testing.T) {
 	t.Parallel()
 	b := serving(t, options{env: withTypes})
 	slow := b.worker(trimmed(b.do("/hivectl", "-q", "up", "slow", "--wait", "started")))
 	began := time.Now()
 	auto, cpu, stubborn := b.autostarted(), b.up("cpu"), b.up("stubborn")
-	b.eventually("hive has looked at the progress of slow", func() bool { return time.Since(began) > 3*time.Second })
+	b.eventually("hive has checked the progress of slow", func() bool { return time.Since(began) > 3*time.Second })
 	b.detached("/hivectl", "stop", stubborn.WorkerID)
 	b.eventually("it is being stopped", func() bool { return b.worker(stubborn.WorkerID).State == "stopping" })
 	before := b.running()
@@ -111,7 +111,7 @@ func TestPausedForAWhile(t *testing.T) {
 	<-time.After(18 * time.Second) // beyond ready.stall of slow, and the grace of stubborn
 	require.NoError(t, client.UnpauseContainer(b.res.Container.ID))
 
-	require.Equal(t, before, b.running(), "nobody is ended because time has passed, neither for ready.stall nor for the grace of a stop")
+	require.Equal(t, before, b.running(), "no worker is ended because time has passed, neither for ready.stall nor for the grace of a stop")
 	b.eventually("slow is ready", func() bool {
 		w := b.worker(slow.WorkerID)
 		require.NotContains(t, []string{"failed", "stopping", "stopped"}, w.State, "%+v", w)

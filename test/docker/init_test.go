@@ -94,7 +94,7 @@ func TestZombiesOfAnInitThatNeverReaps(t *testing.T) {
 	b.promises()
 
 	b.kill("SIGKILL", *adopted.PID)
-	b.eventually("its end is seen", func() bool { return b.worker(adopted.WorkerID).State == "failed" })
+	b.eventually("its end is noticed", func() bool { return b.worker(adopted.WorkerID).State == "failed" })
 	require.True(t, b.zombies()[*adopted.PID])
 	b.promises()
 	fresh := b.up("cpu")

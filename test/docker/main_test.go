@@ -2,8 +2,8 @@
 
 // Package docker_test runs hive in containers, as the Dockerfile makes them: they
 // are killed, stopped, paused and started again, share a volume, and run out of
-// space. What is true about processes is told by a program of the tests' own
-// (inside), not by hive.
+// space. What processes there really are is
+// reported by a program of the tests' own (inside), not by hive.
 //
 // They are a module of their own, so that what comes with dockertest (docker, runc) is
 // not among what hive is built from.
@@ -28,14 +28,14 @@ import (
 	"github.com/ory/dockertest/v3/docker"
 )
 
-// label is on everything that these tests make. Its value is the run, which begins
+// label marks everything that these tests make. Its value is the run, which begins
 // with the time of its start.
 const label = "rbeehive.test"
 
 // rootImage ends the tag of the image whose hive is root.
 const rootImage = "-root"
 
-// leftover is the age from which things with our label are of a run that was killed.
+// leftover is the age from which things with the label belong to a run that was killed.
 const leftover = 30 * time.Minute
 
 // engine is what all tests share. pool is nil where there is no Docker engine, and
@@ -99,7 +99,7 @@ func connect() (*dockertest.Pool, error) {
 	return pool, nil
 }
 
-// old reports a run that has left something behind: it was killed.
+// old reports a run that was killed and has left something behind.
 func old(run string) bool {
 	began, _, _ := strings.Cut(run, "-")
 	seconds, err := strconv.ParseInt(began, 10, 64)
@@ -199,13 +199,4 @@ func add(w *tar.Writer, name string, mode int64, content []byte) error {
 	}
 	_, err := io.Copy(w, bytes.NewReader(content))
 	return err
-}
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
 }

@@ -88,7 +88,7 @@ func TestVolumeOfRoot(t *testing.T) {
 }
 
 // Entries with `user` need an image whose hive is root, with the capabilities that
-// docker-compose.yml has in a comment: it starts such workers, takes them back, and ends
+// docker-compose.yml has in a comment: it starts such workers, adopts them, and ends
 // them.
 func TestWorkersOfOtherUsers(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ func TestReadOnlyVolume(t *testing.T) {
 	require.Equal(t, 2, strings.Count(b.said(), "mount it so that it can be written"), b.said())
 }
 
-// A volume belongs to the image's user at first, whoever hive runs as.
+// At first a volume belongs to the image's user, whatever user hive runs as.
 func TestVolumeOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	b := start(t, options{user: "1000:1000"})
@@ -83,7 +83,7 @@ func TestFullVolume(t *testing.T) {
 	b.promises()
 
 	b.do("/inside", "remove", "/var/lib/hive/ballast")
-	b.eventually("new work is taken again", func() bool {
+	b.eventually("new work is accepted again", func() bool {
 		code, _ := b.exec("/hivectl", "up", "cpu")
 		return code == 0
 	})

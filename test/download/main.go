@@ -1,6 +1,9 @@
 // Download has a hive download a model from a hub whose connections are cut at
 // random, and ends hive with kill -9 meanwhile. The model must come, whole, under the
 // job that was submitted, with nothing left over and next to nothing fetched twice.
+//
+// CI runs it as a test, with 64 MiB (about 15 s). By hand, go run ./test/download takes
+// 2 GiB, which fit into $TMPDIR, in about a minute.
 package main
 
 import (
@@ -8,39 +11,31 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 	"rbeehive/test/hub"
-	"rbeehive/test/yard"
 )
 
 func main() {
 	var o options
-	flag.StringVar(&o.hive, "hive", "bin/hive", "the hive binary")
 	flag.Int64Var(&o.size, "size", 2<<30, "bytes of the model")
 	flag.IntVar(&o.cuts, "cuts", 20, "connections that are cut")
 	flag.IntVar(&o.kills, "kills", 5, "times that hive is killed")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of what happens")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := play(ctx, o, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "download:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // nothing is deferred but stop
-	}
+	harness.Main("download", func(ctx context.Context, p *harness.Program) error {
+		o.hive, o.seed = p.Hive, p.Seed
+		return download(ctx, o, os.Stdout)
+	})
 }
 
 type options struct {
@@ -54,8 +49,12 @@ type options struct {
 // hive was killed. A tenth.
 const share = 10
 
-func play(ctx context.Context, o options, out io.Writer) (err error) {
-	fmt.Fprintf(out, "download: %d bytes, %d cuts, %d kills, seed %d\n", o.size, o.cuts, o.kills, o.seed)
+const (
+	progressTimeout = 5 * time.Minute
+	downloadTimeout = 10 * time.Minute
+)
+
+func download(ctx context.Context, o options, out io.Writer) (err error) {
 	server := hub.Start()
 	defer server.Close()
 	f := hub.File{Path: "model.gguf", Size: o.size, Seed: o.seed, LFS: true}
@@ -71,48 +70,52 @@ func play(ctx context.Context, o options, out io.Writer) (err error) {
 			return min(rest, random.Int64N(2*o.size/int64(o.cuts+o.kills+1)))
 		},
 	})
-	y, err := yard.New(o.hive, 2, "[]", "models: {endpoint: "+server.URL+"}")
+	hive, err := harness.New(o.hive, 2, "[]", "models: {endpoint: "+server.URL+"}")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, y.Clear()) }()
-	h, err := y.Start(ctx)
-	if err != nil {
+	defer func() { err = hive.Close(err) }()
+	if err := hive.Start(ctx); err != nil {
 		return err
 	}
-	defer func() { h.Kill() }()
 	var sub wire.Submitted
-	if status, err := h.Call(ctx, "POST", "/v1/jobs", map[string]string{"operation": "model_download", "model": "org/name"}, &sub); err != nil || status != 202 {
-		return fmt.Errorf("submit: status %d: %w", status, err)
+	if err := hive.Call(ctx, http.MethodPost, "/v1/jobs", harness.Op{"operation": "model_download", "model": "org/name"}, &sub); err != nil {
+		return fmt.Errorf("submit: %w", err)
 	}
 	for i := range o.kills {
-		if err := until(ctx, func() bool { return server.Sent() > int64(i+1)*o.size/int64(o.kills+2) }); err != nil {
+		err := harness.Eventually(ctx, progressTimeout, func() (string, error) {
+			if sent, want := server.Sent(), int64(i+1)*o.size/int64(o.kills+2); sent <= want {
+				return fmt.Sprintf("%d of %d bytes were sent", sent, want), nil
+			}
+			return "", nil
+		})
+		if err != nil {
 			return err
 		}
-		h.Kill()
-		if h, err = y.Start(ctx); err != nil {
+		if err := hive.Restart(ctx); err != nil {
 			return err
 		}
 	}
 	var job wire.Job
-	for deadline := time.Now().Add(10 * time.Minute); job.FinishedAt == nil; {
-		if time.Now().After(deadline) {
-			return errors.New("the download does not end")
+	err = harness.Eventually(ctx, downloadTimeout, func() (string, error) {
+		if err := hive.Get(ctx, "/v1/jobs/"+sub.JobID+"?wait=30s", &job); err != nil || job.FinishedAt != nil {
+			return "", err
 		}
-		if _, err := h.Get(ctx, "/v1/jobs/"+sub.JobID+"?wait=30s", &job); err != nil {
-			return err
-		}
+		return "the job is " + job.State, nil
+	})
+	if err != nil {
+		return err
 	}
 	if job.State != "succeeded" {
 		return fmt.Errorf("the job %s: %+v", job.State, job.Error)
 	}
 	fmt.Fprintf(out, "download: %d bytes were sent for %d (%.3f), %d connections were cut\n", server.Sent(), o.size,
 		float64(server.Sent())/float64(o.size), min(int(cuts.Load()), o.cuts))
-	return verify(y, server, f, job)
+	return verify(hive, server, f, job)
 }
 
-// verify looks at what is on the disk.
-func verify(y *yard.Yard, server *hub.Hub, f hub.File, job wire.Job) error {
+// verify checks what is on the disk.
+func verify(hive *harness.Instance, server *hub.Hub, f hub.File, job wire.Job) error {
 	var m wire.Model
 	if err := json.Unmarshal(job.Result, &m); err != nil {
 		return err
@@ -130,7 +133,7 @@ func verify(y *yard.Yard, server *hub.Hub, f hub.File, job wire.Job) error {
 		return fmt.Errorf("the file has the hash %s, and the hub's is %s", got, server.SHA256(f))
 	}
 	var names []string
-	root := filepath.Join(y.Dir, "data", "models")
+	root := filepath.Join(hive.Dir, "data", "models")
 	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && name != root {
 			names = append(names, d.Name())
@@ -145,20 +148,6 @@ func verify(y *yard.Yard, server *hub.Hub, f hub.File, job wire.Job) error {
 	}
 	if most := f.Size + f.Size/share; server.Sent() > most {
 		return fmt.Errorf("%d bytes were sent, and %d are allowed", server.Sent(), most)
-	}
-	return nil
-}
-
-func until(ctx context.Context, ok func() bool) error {
-	for deadline := time.Now().Add(5 * time.Minute); !ok(); {
-		if time.Now().After(deadline) {
-			return errors.New("the download does not get on")
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Millisecond):
-		}
 	}
 	return nil
 }

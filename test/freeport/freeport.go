@@ -11,12 +11,12 @@ import (
 	"sync"
 )
 
-// Where to look: above the range of a hive with its defaults, and below the
+// The range that is searched: above the range of a hive with its defaults, and below the
 // ports that the kernel gives to outgoing connections (ip_local_port_range).
 const first, last = 10000, 32000
 
 // Ports are taken in blocks, each by one process at a time: a port that a test has
-// chosen and does not listen on yet looks free to everybody else.
+// chosen and does not listen on yet seems free to everybody else.
 const (
 	block  = 100
 	blocks = (last - first) / block
@@ -109,8 +109,8 @@ func claim(n int) bool {
 	return false
 }
 
-// hold takes one block: an abstract socket (unix(7)) is had by one process, and is
-// gone with it. Elsewhere than on Linux there is none, and chance must do.
+// hold takes one block: only one process can have an abstract socket (unix(7)), and it
+// goes with the process. Other systems than Linux have none, and chance must do.
 func hold(b int) (net.Listener, bool) {
 	if runtime.GOOS != "linux" {
 		return nopListener{}, true

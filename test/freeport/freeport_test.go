@@ -12,7 +12,7 @@ import (
 	"rbeehive/test/freeport"
 )
 
-// Processes that look for ports at the same time never get the same ones, whether
+// Processes that ask for ports at the same time never get the same ones, whether
 // somebody listens on them or not.
 func TestProcessesGetPortsOfTheirOwn(t *testing.T) {
 	if os.Getenv("HIVE_TEST_PORTS") == "1" {

@@ -51,8 +51,9 @@ type Faults struct {
 	WrongLength  int64  // added to the length of large files where they lie
 	ETag         func() string
 	NoRanges     bool
-	Hang         bool // bodies of large files stop after a while and stay open
-	Direct       bool // large files are served by the hub itself
+	Hang         bool            // bodies of large files stop at half of what was asked for and stay open
+	GoOn         <-chan struct{} // with Hang: they go on when it is closed; nil: never
+	Direct       bool            // large files are served by the hub itself
 	Token        string
 }
 
@@ -364,11 +365,15 @@ func (h *Hub) send(w http.ResponseWriter, r *http.Request, body *io.SectionReade
 			panic(http.ErrAbortHandler)               // cuts the connection
 		}
 		if faults.Hang && sent >= body.Size()/2 {
+			_ = http.NewResponseController(w).Flush() // what was sent is out
 			select {
+			case <-faults.GoOn:
+				faults.Hang = false
 			case <-h.quit:
+				panic(http.ErrAbortHandler)
 			case <-r.Context().Done():
+				panic(http.ErrAbortHandler)
 			}
-			panic(http.ErrAbortHandler)
 		}
 		n, _ := body.Read(buf) // it is in memory
 		if n == 0 {

@@ -1,7 +1,7 @@
 // Package keeper is a client of a hive that behaves as rbee's keeper and its page do,
 // written from what is known of how they talk and not from their code: it knows no
-// framing of server-sent events, reads a stream line by line, and judges a job by the
-// words in it.
+// framing of server-sent events, reads a stream line by line, and tells how a job
+// ended by the words in it.
 package keeper
 
 import (
@@ -47,7 +47,7 @@ type View struct {
 	Left   string   // what came behind the terminator
 }
 
-// Refused is an answer to a submission that was none of a job.
+// Refused is a response to a submission that does not name a job.
 type Refused struct {
 	Status int
 	Body   string

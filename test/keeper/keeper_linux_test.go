@@ -24,7 +24,7 @@ import (
 	"rbeehive/test/keeper"
 )
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // site is where the keeper's hive lives: bin/hive, and rbee-hive beside it.
 type site struct {
@@ -101,7 +101,7 @@ func (s *site) start() {
 	s.cmd.Env, s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.env, s.dir, s.printed, s.printed
 	require.NoError(s, s.cmd.Start())
 	s.Cleanup(func() { _ = s.cmd.Process.Kill() }) // it has ended, unless the test failed
-	require.Eventually(s, func() bool { return s.Healthy(s.Context()) }, patience, 20*time.Millisecond, "/health never answered 200")
+	require.Eventually(s, func() bool { return s.Healthy(s.Context()) }, timeout, 20*time.Millisecond, "/health never answered 200")
 }
 
 // end waits until the program has ended.
@@ -426,13 +426,13 @@ func (s *site) shutdown(w spawned) {
 			_ = conn.Close()
 		}
 		return errors.Is(err, syscall.ECONNREFUSED)
-	}, time.Second, 5*time.Millisecond, "the listener is closed at once")
+	}, time.Second, 5*time.Millisecond, "the listener is closed") // and first of all: httpapi has a test of that
 	s.end()
 	require.NoError(s, syscall.Kill(w.PID, 0), "the worker goes on")
 	require.Empty(s, s.named("rbee-hive"))
 	require.NotEmpty(s, s.named("worker"), "a worker is found by what it is called")
 
-	s.start() // what was installed is there, and the worker is taken back
+	s.start() // what was installed is there, and the worker is adopted
 	var catalog workers
 	s.succeed("worker_catalog_list", nil, &catalog)
 	require.Equal(s, []string{"llm-worker-rbee-cpu"}, catalog.ids("installed"))

@@ -1,53 +1,31 @@
-// Listeners runs rounds of jobs under one hive, with a listener on the events of
-// each job and some on everything, and ends hive with kill -9 in the middle of
-// them. It is started again, and every listener comes back with the last id that it
-// has. Each must have seen every event exactly once and in order, and each job must
-// have ended as the processes say.
+// Listeners runs rounds of jobs under one hive, with a listener on the events of each
+// job and some on all events, and ends hive with kill -9 in the middle of them. It is
+// started again, and every listener comes back with the last id that it has. Each must
+// have received every event exactly once and in order, a listener on all events those
+// of each job as the job's own did, and each job must have ended as its end event and
+// the processes say. At the end no process and no lease may be left.
 //
-// It looks at hive only through its API, and at processes through /proc.
+// CI runs 20 s of it (about 25 s in all); by hand run 5 minutes (make listeners
+// FOR=5m). It asks hive only through its API, and finds processes in /proc.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "listeners:", err)
-		os.Exit(1)
-	}
-}
-
-type options struct {
-	hive   string
-	length time.Duration
-	jobs   int
-	feeds  int
-	seed   uint64
-}
-
-func run() error {
-	var o options
-	flag.StringVar(&o.hive, "hive", "bin/hive", "the hive binary")
-	flag.DurationVar(&o.length, "for", 5*time.Minute, "for how long rounds begin")
-	flag.IntVar(&o.jobs, "jobs", 50, "jobs of a round, each with a listener")
-	flag.IntVar(&o.feeds, "feeds", 5, "listeners to everything")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of what happens")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	fmt.Printf("listeners: %s, %d jobs a round, %d listeners to everything, seed %d\n", o.length, o.jobs, o.feeds, o.seed)
-	return play(ctx, o)
+	length := flag.Duration("for", 5*time.Minute, "for how long rounds begin")
+	jobs := flag.Int("jobs", 50, "jobs of a round, each with a listener")
+	feeds := flag.Int("feeds", 5, "listeners on all events")
+	harness.Main("listeners", func(ctx context.Context, p *harness.Program) error {
+		return listeners(ctx, p, *length, *jobs, *feeds)
+	})
 }
 
 // ports is how many ports there are: fewer than jobs may want, so that some fail.
@@ -61,38 +39,56 @@ const entries = `
   - {name: never, command: ["{{.Hive}}", worker, --port, "{{.Port}}", --unhealthy], ready: {path: /health}}
   - {name: broken, command: ["{{.Hive}}", worker, --port, "{{.Port}}", --exit-code, "7"], ready: {path: /health}}`
 
-func play(ctx context.Context, o options) (err error) {
-	y, err := yard.New(o.hive, ports, entries, "audit: {interval: 1s}")
+const (
+	// busy is for how long jobs are submitted in a round, and hive is killed.
+	busy = 1200 * time.Millisecond
+	// How long the jobs of a round may take in all, the processes until they agree with
+	// them, and everything at the end until nothing is left.
+	jobsTimeout  = 60 * time.Second
+	agreeTimeout = 60 * time.Second
+	finalTimeout = 60 * time.Second
+)
+
+// run is one run of the program.
+type run struct {
+	hive     *harness.Instance
+	tally    *harness.Tally
+	rand     *rand.Rand
+	received map[string][]harness.Event // by each job's listener
+}
+
+func listeners(ctx context.Context, p *harness.Program, length time.Duration, jobs, feeds int) (err error) {
+	hive, err := harness.New(p.Hive, ports, entries, "audit: {interval: 1s}")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, y.Clear()) }()
-	h, err := y.Start(ctx)
-	if err != nil {
+	defer func() { err = hive.Close(err) }()
+	if err := hive.Start(ctx); err != nil {
 		return err
 	}
-	s := &stage{y: y, h: h, rand: rand.New(rand.NewPCG(o.seed, 1)), told: map[string][]event{}}
-	defer func() {
-		s.h.Kill()
-		if err != nil {
-			out, _ := os.ReadFile(y.Output())
-			err = fmt.Errorf("%w\nthe end of what hive said:\n%s", err, out[max(0, len(out)-8<<10):])
-		}
-	}()
+	r := &run{hive: hive, tally: p.NewTally(), rand: p.Rand(1), received: map[string][]harness.Event{}}
 	listening, stop := context.WithCancel(ctx)
 	defer stop()
-	feeds := s.listenToAll(listening, o.feeds)
-	for end := time.Now().Add(o.length); time.Now().Before(end); {
-		if err := s.round(ctx, o.jobs); err != nil {
-			return fmt.Errorf("round %d: %w", s.rounds, err)
+	all := r.listenToAll(listening, feeds)
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		r.tally.Add("rounds", 1)
+		if err := r.round(ctx, jobs); err != nil {
+			return fmt.Errorf("after %s: %w", r.tally, err)
 		}
-		if s.rounds%10 == 0 {
-			fmt.Printf("listeners: %s to go: %s\n", time.Until(end).Round(time.Second), s)
-		}
+		p.Progress("%s", r.tally)
 	}
-	if err := s.end(ctx, feeds); err != nil {
+	if _, err := hive.StopAll(ctx, finalTimeout); err != nil {
 		return err
 	}
-	fmt.Printf("listeners: %s; every event was seen once and in order, and nothing is left\n", s)
-	return s.h.Term()
+	if err := hive.FinalChecks(ctx, finalTimeout); err != nil {
+		return err
+	}
+	if err := r.checkFeeds(ctx, all); err != nil {
+		return err
+	}
+	p.Printf("%s; every event was received once and in order", r.tally)
+	if err := hive.Term(); err != nil {
+		return err
+	}
+	return r.tally.Verdict("kills of hive", "jobs succeeded", "jobs failed", "jobs cancelled")
 }

@@ -15,15 +15,14 @@ import (
 
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
-// scene is what happens inside. It stands in for testing.T: the process is not a
+// scene is the test inside the namespace. It stands in for testing.T: the process is not a
 // test, it is init.
 type scene struct {
 	dir  string // of this scene
-	yard *yard.Yard
-	hive *yard.Daemon
+	hive *harness.Instance
 }
 
 // Errorf implements require.TestingT.
@@ -31,8 +30,8 @@ func (s *scene) Errorf(format string, args ...any) { fmt.Printf(format+"\n", arg
 
 // FailNow implements require.TestingT. With init all other processes end.
 func (s *scene) FailNow() {
-	if s.yard != nil {
-		out, _ := os.ReadFile(s.yard.Output())
+	if s.hive != nil {
+		out, _ := os.ReadFile(s.hive.Output())
 		fmt.Printf("hive has printed:\n%s\n", out)
 	}
 	os.Exit(1)
@@ -40,11 +39,11 @@ func (s *scene) FailNow() {
 
 // inside is the main function of the namespace's init.
 func inside(args []string) {
-	hive, proof := args[0], args[1]
+	binary, proof := args[0], args[1]
 	ownProc()
 	s := &scene{dir: os.TempDir()}
 	var err error
-	s.yard, err = yard.New(hive, 8, "[]", "audit: {interval: 1s}")
+	s.hive, err = harness.New(binary, 8, "[]", "audit: {interval: 1s}")
 	require.NoError(s, err)
 	s.start()
 	past := s.before()
@@ -94,18 +93,16 @@ func (s *scene) before() (r recorded) {
 	s.numbersFrom(7000)
 	r.plain = s.spawn()
 	cmd := s.impostor(9000, false, "", "") // any process will do for a holder
-	s.settle(cmd, 1)
+	s.awaitReady(cmd, 1)
 	r.holder = cmd.pid()
-	status, err := s.hive.Call(context.Background(), http.MethodPost, "/v1/leases", wire.AcquireLease{PID: r.holder}, &r.lease)
-	require.NoError(s, err)
-	require.Equal(s, http.StatusCreated, status)
+	require.NoError(s, s.hive.Call(context.Background(), http.MethodPost, "/v1/leases", wire.AcquireLease{PID: r.holder}, &r.lease))
 	session, err := unix.Getsid(r.port.PID)
 	require.NoError(s, err)
 	require.Equal(s, r.port.PID, session, "a worker leads a session")
 	return r
 }
 
-// after has the strangers come, and then hive.
+// after starts the strangers, and then hive.
 func (s *scene) after(r recorded) {
 	strangers := map[string]*other{
 		"the one on the port": s.impostor(r.port.PID, true, strconv.Itoa(int(r.port.Port)), "family"),
@@ -113,9 +110,9 @@ func (s *scene) after(r recorded) {
 		"the holder's heir":   s.impostor(r.holder, false, "", ""),
 	}
 	squatter := strangers["the one on the port"]
-	s.settle(squatter, 2)
-	s.settle(strangers["the one with a PID"], 1)
-	s.settle(strangers["the holder's heir"], 1)
+	s.awaitReady(squatter, 2)
+	s.awaitReady(strangers["the one with a PID"], 1)
+	s.awaitReady(strangers["the holder's heir"], 1)
 	session, err := unix.Getsid(r.port.PID)
 	require.NoError(s, err)
 	require.Equal(s, r.port.PID, session, "the stranger has the session's number")
@@ -137,7 +134,7 @@ func (s *scene) after(r recorded) {
 	next := s.spawn()
 	require.Equal(s, r.port.Port, next.Port)
 	require.Equal(s, "succeeded", s.do(map[string]any{"operation": "worker_stop", "worker_id": next.ID}).State)
-	s.eventually("the sweep has found nobody", func() bool {
+	s.eventually("the sweep has found no process", func() bool {
 		info, err := s.hive.Info(context.Background())
 		return err == nil && info.Recovery.Orphans != nil && *info.Recovery.Orphans == 0
 	})
@@ -169,9 +166,8 @@ func (s *scene) nobodyIsOurs(r recorded) {
 		require.NotNil(s, job.Error, "%v", op)
 		require.Equal(s, "not_found", job.Error.Code, "%v", op)
 	}
-	status, err := s.hive.Call(context.Background(), http.MethodDelete, fmt.Sprintf("/v1/leases/%d?lease_id=%s", r.lease.Port, r.lease.LeaseID), nil, nil)
-	require.NoError(s, err)
-	require.Equal(s, http.StatusNotFound, status, "the holder's lease has ended with it")
+	err = s.hive.Call(context.Background(), http.MethodDelete, fmt.Sprintf("/v1/leases/%d?lease_id=%s", r.lease.Port, r.lease.LeaseID), nil, nil)
+	require.Equal(s, "not_found", harness.Code(err), "the holder's lease has ended with it")
 }
 
 // elsewhere is where numbers come from that are of no interest.
@@ -185,15 +181,12 @@ func (s *scene) numbersFrom(last int) {
 }
 
 func (s *scene) start() {
-	var err error
-	s.hive, err = s.yard.Start(context.Background())
-	require.NoError(s, err)
+	require.NoError(s, s.hive.Start(context.Background()))
 }
 
-func (s *scene) do(op map[string]any) (job wire.Job) {
-	status, err := s.hive.Call(context.Background(), http.MethodPost, "/v1/jobs?wait=30s", op, &job)
-	require.NoError(s, err)
-	require.Equal(s, http.StatusOK, status, "%v", op)
+func (s *scene) do(op harness.Op) wire.Job {
+	job, err := s.hive.Do(context.Background(), op)
+	require.NoError(s, err, "%v", op)
 	return job
 }
 
@@ -220,10 +213,10 @@ func (s *scene) endAndReap(pid int) {
 	require.ErrorIs(s, unix.Kill(pid, 0), unix.ESRCH)
 }
 
-// edit looks at the records, and takes the pidfd's inode out of them if the start
+// edit reads the records, and takes the pidfd's inode out of them if the start
 // time is to be what tells the strangers apart.
 func (s *scene) edit(proof string) {
-	st, err := store.Open(context.Background(), store.Options{Path: filepath.Join(s.yard.Dir, "data", "hive.db")})
+	st, err := store.Open(context.Background(), store.Options{Path: filepath.Join(s.hive.Dir, "data", "hive.db")})
 	require.NoError(s, err)
 	defer func() { require.NoError(s, st.Close()) }()
 	require.NoError(s, st.Update(context.Background(), func(tx *store.Tx) error {

@@ -1,9 +1,8 @@
-// Package pidreuse_test has what a record of a process is there for happen for
-// real: the processes that hive has recorded end, and strangers get their numbers,
-// one of them the session and the port of a worker too. hive must neither take
-// them for its own nor signal them.
+// Package pidreuse_test reuses PIDs for real: the processes that hive has recorded end,
+// and strangers get their numbers, one of them the session and the port of a worker too.
+// hive must neither take them for its own nor signal them.
 //
-// A number comes back after tens of thousands of forks, or at once to who writes
+// A number comes back after tens of thousands of forks, or at once after a write of
 // the one before it to /proc/sys/kernel/ns_last_pid. That is done in a new PID
 // namespace, whose init is this test binary: nobody else's numbers are touched,
 // and all processes in it end with it.
@@ -20,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rbeehive/test/skip"
 )
 
 // roleVar says what this binary is when it is not the test.
@@ -39,15 +40,6 @@ func TestMain(m *testing.M) {
 // exitSkip is how the process inside says that this system cannot do it.
 const exitSkip = 77
 
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
-}
-
 func TestStrangersWithRecordedPIDs(t *testing.T) {
 	hive := filepath.Join(t.TempDir(), "hive")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", hive, "rbeehive/cmd/hive")
@@ -64,11 +56,11 @@ func TestStrangersWithRecordedPIDs(t *testing.T) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 			out, err := cmd.CombinedOutput()
 			if errors.Is(err, fs.ErrPermission) {
-				skip(t, "a new PID namespace takes CAP_SYS_ADMIN: "+err.Error())
+				skip.Because(t, "a new PID namespace takes CAP_SYS_ADMIN: "+err.Error())
 			}
 			var exit *exec.ExitError
 			if errors.As(err, &exit) && exit.ExitCode() == exitSkip {
-				skip(t, string(out))
+				skip.Because(t, string(out))
 			}
 			require.NoError(t, err, "%s", out)
 			t.Logf("%s", out)

@@ -103,8 +103,8 @@ func (s *scene) says(o *other) []string {
 	return strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
 }
 
-// settle waits until a stranger, with its child if it has one, is ready.
-func (s *scene) settle(o *other, n int) {
+// awaitReady waits until a stranger, with its child if it has one, is ready.
+func (s *scene) awaitReady(o *other, n int) {
 	s.eventually("the stranger is ready", func() bool { return len(s.says(o)) == n && strings.Contains(s.says(o)[n-1], "ready") })
 	o.lines = n
 }

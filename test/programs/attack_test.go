@@ -16,7 +16,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
+	"rbeehive/test/skip"
 )
 
 const programsFile = "../../docs/examples/programs.yaml"
@@ -25,16 +26,16 @@ const programsFile = "../../docs/examples/programs.yaml"
 // command: nginx had its `root` written into its configuration as it was given, and
 // with it files of root's anywhere.
 func TestExamplesUnderAttack(t *testing.T) {
-	y, err := yard.NewFrom(os.Getenv(binaryVar), 4, programsFile, "")
+	hive, err := harness.NewFrom(os.Getenv(binaryVar), 4, programsFile, "")
 	require.NoError(t, err)
-	t.Setenv("TMPDIR", y.Dir)
-	s := newSite(t, y, err)
+	t.Setenv("TMPDIR", hive.Dir)
+	s := newSite(t, hive, err)
 	refused := func(field string, spawn map[string]any) {
 		t.Helper()
 		spawn["operation"] = "worker_spawn"
 		body, err := json.Marshal(spawn)
 		require.NoError(t, err)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+y.API+"/v1/jobs?wait=60s", bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+hive.API+"/v1/jobs?wait=60s", bytes.NewReader(body))
 		require.NoError(t, err)
 		resp, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
@@ -46,7 +47,7 @@ func TestExamplesUnderAttack(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &problem))
 		require.Contains(t, problem.Detail, field, "%s", body)
 	}
-	pwned := filepath.Join(y.Dir, "pwned")
+	pwned := filepath.Join(hive.Dir, "pwned")
 	for _, kind := range []string{"redis", "nginx", "memcached", "web"} {
 		for _, value := range []string{
 			"/", "/root", "/usr/share/nginx/html", "/tmp; } server { listen 1; root /root", "x; error_log " + pwned, `"; autoindex on; "`, "$(touch " + pwned + ")",
@@ -121,9 +122,7 @@ func TestNginxInADirectoryOfSomebodyElse(t *testing.T) {
 	text, err = os.ReadFile(victim)
 	require.NoError(t, err)
 	require.Equal(t, "mine", string(text))
-	if os.Geteuid() != 0 {
-		skip(t, "a directory of another user's takes root to make")
-	}
+	skip.UnlessRoot(t, "a directory of another user's takes root to make")
 	foreign := filepath.Join(dir, "foreign")
 	require.NoError(t, os.Mkdir(foreign, 0o777))
 	require.NoError(t, os.Symlink(victim, filepath.Join(foreign, "nginx.conf")))

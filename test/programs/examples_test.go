@@ -19,8 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 	testprogram "rbeehive/test/program"
-	"rbeehive/test/yard"
+	"rbeehive/test/skip"
 )
 
 // TestExamples runs the files of docs/examples that name fixed ports and paths as
@@ -28,9 +29,7 @@ import (
 // /srv of its own, with stand-ins for the programs.
 func TestExamples(t *testing.T) {
 	if os.Getenv(secludedVar) == "" {
-		if os.Geteuid() != 0 {
-			skip(t, "a network and mounts of one's own need root")
-		}
+		skip.UnlessRoot(t, "new network and mount namespaces need root")
 		self, err := os.Executable()
 		require.NoError(t, err)
 		cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestExamples$", "-test.v", "-test.timeout=5m")
@@ -38,7 +37,7 @@ func TestExamples(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		if err != nil && cmd.Process == nil {
-			skip(t, "no network and mounts of one's own here: %v", err)
+			skip.Because(t, "no new network and mount namespaces here:", err)
 		}
 		require.NoError(t, err, "%s", out)
 		t.Logf("%s", out)
@@ -80,8 +79,8 @@ func seclude(t *testing.T) {
 // and waits until these are ready.
 func example(t *testing.T, file string, n int) *site {
 	t.Helper()
-	y, err := yard.NewFrom(os.Getenv(binaryVar), 0, filepath.Join("../../docs/examples", file), "127.0.0.1:7835")
-	s := newSite(t, y, err)
+	hive, err := harness.NewFrom(os.Getenv(binaryVar), 0, filepath.Join("../../docs/examples", file), "127.0.0.1:7835")
+	s := newSite(t, hive, err)
 	s.await("the workers that start with hive", func() bool { return len(s.ready()) == n })
 	return s
 }
@@ -100,7 +99,7 @@ func (s *site) ready() map[string]wire.Worker {
 	return ready
 }
 
-// outliveAndStop kills hive under n workers, takes all down and looks for what is left.
+// outliveAndStop kills hive under n workers, stops all of them and checks that nothing is left.
 func (s *site) outliveAndStop(n int) {
 	s.Helper()
 	before := s.ready()

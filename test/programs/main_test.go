@@ -2,8 +2,8 @@
 
 // Package programs_test runs hive, as it is shipped, with programs that were not
 // made for it: servers from Debian, trees of processes that are hard to end, and
-// the files of docs/examples as they are. Every test looks at the processes itself,
-// by marks that hive does not use alone, and at hive only through its API.
+// the files of docs/examples as they are. Every test finds the processes itself,
+// also by marks that hive does not use, and asks hive only through its API.
 package programs_test
 
 import (
@@ -55,13 +55,4 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	return m.Run(), nil
-}
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
+	"rbeehive/test/skip"
 )
 
 // Programs as Debian has them, by their entries in docs/examples/programs.yaml.
@@ -35,12 +36,12 @@ func TestProgramsFromDebian(t *testing.T) {
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			if _, err := exec.LookPath(c.program); err != nil {
-				skip(t, "%s is not installed: %v", c.program, err)
+				skip.Because(t, c.program, "is not installed:", err)
 			}
-			y, err := yard.NewFrom(os.Getenv(binaryVar), 8, "../../docs/examples/programs.yaml", "")
+			hive, err := harness.NewFrom(os.Getenv(binaryVar), 8, "../../docs/examples/programs.yaml", "")
 			require.NoError(t, err)
-			t.Setenv("TMPDIR", y.Dir) // of nginx's configuration; the directory goes with the yard
-			s := newSite(t, y, err)
+			t.Setenv("TMPDIR", hive.Dir) // of nginx's configuration; the directory goes with hive
+			s := newSite(t, hive, err)
 			w := s.up(c.kind, "ready")
 			serves := func() {
 				t.Helper()
@@ -73,7 +74,7 @@ func TestProgramsFromDebian(t *testing.T) {
 	}
 }
 
-// adopted requires that hive has taken a ready worker back as it was.
+// adopted requires that hive has adopted a ready worker as it was.
 func (s *site) adopted(was wire.Worker) {
 	s.Helper()
 	now := s.worker(was.WorkerID)

@@ -138,7 +138,7 @@ func newContainers(t *testing.T) *containers {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				if err := d.attend(c); err != nil {
+				if err := d.serve(c); err != nil {
 					fmt.Fprintf(c, "Error: %v\n", err)
 				}
 			})
@@ -154,8 +154,8 @@ func newContainers(t *testing.T) *containers {
 	return d
 }
 
-// attend does what one client asks for; a run ends with its container.
-func (d *containers) attend(c net.Conn) error {
+// serve does what one client asks for; a run ends with its container.
+func (d *containers) serve(c net.Conn) error {
 	var args []string
 	if err := json.NewDecoder(c).Decode(&args); err != nil {
 		return err

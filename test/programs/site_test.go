@@ -18,25 +18,24 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
-// patience is how long anything may take that ends a wait by itself.
-const patience = 30 * time.Second
+// timeout bounds every wait for a condition.
+const timeout = 30 * time.Second
 
 // site is a hive with its directory and all that it has started.
 type site struct {
 	*testing.T
-	yard *yard.Yard
-	hive *yard.Daemon
-	root string // the name of its cgroup
+	hive *harness.Instance
+	root string // the name of its cgroup; empty until it has started
 }
 
-// newSite starts hive in a yard. What comes from it is gone when the test ends.
-func newSite(t *testing.T, y *yard.Yard, err error) *site {
+// newSite starts hive. What comes from it is gone when the test ends.
+func newSite(t *testing.T, hive *harness.Instance, err error) *site {
 	t.Helper()
 	require.NoError(t, err)
-	s := &site{T: t, yard: y}
+	s := &site{T: t, hive: hive}
 	t.Cleanup(s.clear)
 	s.start()
 	return s
@@ -44,32 +43,28 @@ func newSite(t *testing.T, y *yard.Yard, err error) *site {
 
 func (s *site) start() {
 	s.Helper()
-	h, err := s.yard.Start(s.Context())
-	require.NoError(s, err)
-	s.hive = h
-	info, err := h.Info(s.Context())
+	require.NoError(s, s.hive.Start(s.Context()))
+	info, err := s.hive.Info(s.Context())
 	require.NoError(s, err)
 	s.root = "hive-" + info.StateID[:12]
 }
 
-// crash is kill -9 of hive, and its next start. It has taken back n workers.
+// crash is kill -9 of hive, and its next start. It has adopted n workers.
 func (s *site) crash(n int) {
 	s.Helper()
 	s.hive.Kill()
 	s.start()
 	info, err := s.hive.Info(s.Context())
 	require.NoError(s, err)
-	require.Equal(s, n, info.Recovery.Adopted, "workers taken back: %+v", info.Recovery)
+	require.Equal(s, n, info.Recovery.Adopted, "workers adopted: %+v", info.Recovery)
 	require.Zero(s, info.Recovery.Unverified)
 }
 
 // submit has hive do something and returns the job when it has ended.
 func (s *site) submit(request map[string]any) wire.Job {
 	s.Helper()
-	var job wire.Job
-	status, err := s.hive.Call(s.Context(), "POST", "/v1/jobs?wait=60s", request, &job)
-	require.NoError(s, err)
-	require.Equal(s, 200, status, "%v", request)
+	job, err := s.hive.Do(s.Context(), request)
+	require.NoError(s, err, "%v", request)
 	return job
 }
 
@@ -85,9 +80,7 @@ func (s *site) up(kind, wait string) wire.Worker {
 
 func (s *site) worker(id string) (w wire.Worker) {
 	s.Helper()
-	status, err := s.hive.Get(s.Context(), "/v1/workers/"+id, &w)
-	require.NoError(s, err)
-	require.Equal(s, 200, status)
+	require.NoError(s, s.hive.Get(s.Context(), "/v1/workers/"+id, &w))
 	return w
 }
 
@@ -111,12 +104,12 @@ func (s *site) lease(port uint16) *wire.Lease {
 // await waits for a condition; what is for the failure.
 func (s *site) await(what string, condition func() bool) {
 	s.Helper()
-	for end := time.Now().Add(patience); !condition(); pause() {
-		require.True(s, time.Now().Before(end), "%s: not within %s", what, patience)
+	for end := time.Now().Add(timeout); !condition(); pause() {
+		require.True(s, time.Now().Before(end), "%s: not within %s", what, timeout)
 	}
 }
 
-// pause lies between two looks.
+// pause lies between two checks of a condition.
 func pause() { <-time.After(5 * time.Millisecond) }
 
 // process is one that was seen; start tells it apart from one that got its number.
@@ -141,7 +134,7 @@ func processOf(pid int) (process, bool) {
 	return process{pid, f[22-3], string(raw[i+1 : j])}, f[0] != "Z" && f[0] != "X"
 }
 
-// everybody is all processes that come from this hive, but itself: by the yard's
+// everybody is all processes that come from this hive, but itself: by the instance's
 // mark in the environment, output into its directory, its cgroup, or descent from
 // any of these.
 func (s *site) everybody() []process {
@@ -182,11 +175,11 @@ func parentOf(pid int) int {
 func (s *site) marked(dir string) bool {
 	env, _ := os.ReadFile(dir + "/environ")
 	cgroup, _ := os.ReadFile(dir + "/cgroup")
-	if strings.Contains(string(env), "YARD="+filepath.Base(s.yard.Dir)) || strings.Contains(string(cgroup), "/"+s.root+"/") {
+	if strings.Contains(string(env), s.hive.Mark()) || strings.Contains(string(cgroup), "/"+s.root+"/") {
 		return true
 	}
 	for _, fd := range []string{"1", "2"} {
-		if log, err := os.Readlink(dir + "/fd/" + fd); err == nil && strings.HasPrefix(log, s.yard.Dir+"/data/") {
+		if log, err := os.Readlink(dir + "/fd/" + fd); err == nil && strings.HasPrefix(log, s.hive.Dir+"/data/") {
 			return true
 		}
 	}
@@ -222,9 +215,9 @@ func (s *site) silent(port uint16) {
 
 // clear ends hive and all that comes from it.
 func (s *site) clear() {
-	if s.hive != nil {
+	if s.root != "" {
 		s.hive.Kill()
-		for end := time.Now().Add(patience); ; pause() {
+		for end := time.Now().Add(timeout); ; pause() {
 			left := s.everybody()
 			for _, p := range left {
 				_ = syscall.Kill(p.pid, syscall.SIGKILL)
@@ -237,12 +230,12 @@ func (s *site) clear() {
 				break
 			}
 		}
-		if out, err := os.ReadFile(filepath.Join(s.yard.Dir, "hive.out")); err == nil && s.Failed() {
+		if out, err := os.ReadFile(s.hive.Output()); err == nil && s.Failed() {
 			s.Logf("hive said:\n%s", out[max(0, len(out)-8000):])
 		}
 	}
-	if err := s.yard.Clear(); err != nil {
-		s.Errorf("clear the yard: %v", err)
+	if err := s.hive.Close(nil); err != nil {
+		s.Errorf("close hive: %v", err)
 	}
 }
 

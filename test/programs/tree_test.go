@@ -15,10 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
+	"rbeehive/test/skip"
 )
 
-// withoutCgroups takes cgroup v2 from hive's sight, as in most containers.
+// withoutCgroups hides cgroup v2 from hive, as in most containers.
 var withoutCgroups = []string{"unshare", "--mount", "sh", "-c", `umount -l -a -t cgroup2; exec "$@"`, "sh"}
 
 // treeSite is a hive with a worker type for each kind of leader.
@@ -38,11 +39,11 @@ func newTreeSite(t *testing.T, cgroups bool) *treeSite {
 	for _, kind := range []string{"none", "bare", "stamped", "logged", "heir", "chain"} {
 		fmt.Fprintf(&entries, "\n  - {name: %s, command: ['%s', '{{.Host}}:{{.Port}}', %s, '%s/{{.WorkerID}}'], stop: {grace: 100ms}}", kind, program, kind, dir)
 	}
-	y, err := yard.New(os.Getenv(binaryVar), 16, entries.String())
+	hive, err := harness.New(os.Getenv(binaryVar), 16, entries.String())
 	if err == nil && !cgroups && cgroupsExpected() {
-		y.Wrap = withoutCgroups
+		hive.Wrap = withoutCgroups
 	}
-	s := &treeSite{newSite(t, y, err), dir}
+	s := &treeSite{newSite(t, hive, err), dir}
 	has := s.hasCgroups()
 	switch {
 	case cgroups && !has && cgroupsExpected():
@@ -50,7 +51,7 @@ func newTreeSite(t *testing.T, cgroups bool) *treeSite {
 	case cgroups && !has:
 		t.Skip("there is no cgroup v2 here that can be written") // nothing that CI could install
 	case !cgroups && has:
-		skip(t, "cgroup v2 cannot be hidden from hive here")
+		skip.Because(t, "cgroup v2 cannot be hidden from hive here")
 	}
 	return s
 }
@@ -74,14 +75,13 @@ func cgroupsExpected() bool {
 func (s *site) hasCgroups() bool {
 	s.Helper()
 	var d wire.Doctor
-	_, err := s.hive.Get(s.Context(), "/v1/doctor", &d)
-	require.NoError(s, err)
+	require.NoError(s, s.hive.Get(s.Context(), "/v1/doctor", &d))
 	for _, c := range d.Checks {
 		if c.Name == "cgroup" {
 			return c.Status == "ok"
 		}
 	}
-	require.Fail(s, "the doctor does not speak of cgroups")
+	require.Fail(s, "the doctor has no check of cgroups")
 	return false
 }
 
@@ -123,6 +123,9 @@ func each(t *testing.T, test func(t *testing.T, cgroups, adopted bool)) {
 // SIGTERM; some have wiped their environment, some serve on. None of them is left
 // when the port is free, whether the worker is stopped or its leader is killed.
 func TestNothingOfATreeIsLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: ends six trees of processes in each of four ways")
+	}
 	each(t, func(t *testing.T, cgroups, adopted bool) {
 		kinds := []string{"stamped", "logged", "heir"}
 		if cgroups {
@@ -186,13 +189,16 @@ func TestALeaderDiesWhileHiveIsDown(t *testing.T) {
 // Without one that is best effort; then it is reported, and the port is not given
 // out as long as the chain goes on.
 func TestAChainOfProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for chains of processes that cannot be ended, in four ways")
+	}
 	each(t, func(t *testing.T, cgroups, adopted bool) {
 		s := newTreeSite(t, cgroups)
 		stopped, killed := s.up("chain", "ready"), s.up("chain", "ready")
 		for _, w := range []wire.Worker{stopped, killed} {
 			file := filepath.Join(s.dir, w.WorkerID)
 			t.Cleanup(func() { _ = os.Remove(file) }) // ends the chain
-			s.await("the chain", func() bool { return s.beats(w) })
+			s.await("the chain", func() bool { return s.counts(w) })
 		}
 		if adopted {
 			s.crash(2)
@@ -202,10 +208,10 @@ func TestAChainOfProcesses(t *testing.T) {
 		s.await("the end of the leader", func() bool { return s.worker(killed.WorkerID).State == "failed" })
 		for _, w := range []wire.Worker{stopped, killed} {
 			lease := s.lease(w.Port)
-			beats := s.beats(w)
-			t.Logf("%s: job %s, %+v, lease %+v, the chain goes on: %t", w.WorkerID, job.State, job.Error, lease, beats)
+			counts := s.counts(w)
+			t.Logf("%s: job %s, %+v, lease %+v, the chain goes on: %t", w.WorkerID, job.State, job.Error, lease, counts)
 			if cgroups || lease == nil {
-				require.False(t, beats, "the chain goes on and the port is free")
+				require.False(t, counts, "the chain goes on and the port is free")
 				require.Nil(t, lease)
 				continue
 			}
@@ -221,8 +227,8 @@ func TestAChainOfProcesses(t *testing.T) {
 	})
 }
 
-// beats reports whether the worker's chain goes on.
-func (s *treeSite) beats(w wire.Worker) bool {
+// counts reports whether the worker's chain goes on.
+func (s *treeSite) counts(w wire.Worker) bool {
 	s.Helper()
 	read := func() string {
 		raw, _ := os.ReadFile(filepath.Join(s.dir, w.WorkerID))
@@ -255,8 +261,8 @@ func TestExitCode(t *testing.T) {
 				s.start()
 			}
 			s.freed(w.Port, nil)
-			exit := s.worker(w.WorkerID).Exit
-			require.NotNil(t, exit)
+			var exit *wire.Exit
+			s.await("what is known of the exit", func() bool { exit = s.worker(w.WorkerID).Exit; return exit != nil })
 			require.Nil(t, exit.Signal)
 			if when == "living" || when == "adopted" && kernelAtLeast(t, 6, 15) {
 				require.NotNil(t, exit.Code, "the kernel knows it")

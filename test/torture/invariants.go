@@ -2,97 +2,80 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/test/yard"
+	"rbeehive/test/harness"
 )
 
-// ground is the yard of one torment and what was found there.
-type ground struct {
-	*yard.Yard
-	seen map[string]bool
+// startAndCheck starts hive and checks the invariants.
+func (r *run) startAndCheck(ctx context.Context) error {
+	if err := r.hive.Start(ctx); err != nil {
+		return err
+	}
+	info, err := r.hive.Info(ctx)
+	if err != nil {
+		return err
+	}
+	r.tally.Add("adopted", info.Recovery.Adopted)
+	return r.check(ctx)
 }
-
-// patience is for how long a contradiction may last: a gate whose hive was
-// killed needs a moment to see end-of-file and exit, and hive goes on with
-// interrupted stops while it is looked at.
-const patience = 3 * time.Second
 
 // check compares the processes with what hive says of them. Only what lasts counts.
-func (g *ground) check(ctx context.Context, h *yard.Daemon, t *tally) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		found, err := g.look(ctx, h)
-		if err != nil {
-			return err
+func (r *run) check(ctx context.Context) error {
+	var broken []violation
+	err := harness.Eventually(ctx, contradictionTimeout, func() (objection string, err error) {
+		if broken, err = r.compare(ctx); len(broken) > 0 {
+			objection = broken[0].text
 		}
-		if len(found) > 0 && time.Now().Before(deadline) {
-			continue
-		}
-		for _, f := range found {
-			if g.seen[f.String()] {
-				continue // each counts once
-			}
-			g.seen[f.String()] = true
-			t.count(f)
-			fmt.Println("torture:", f)
-		}
-		return nil
+		return objection, err
+	})
+	if !errors.Is(err, harness.ErrTimeout) {
+		return err
 	}
+	for _, v := range broken {
+		r.tally.Violation(v.kind, "%s", v.text)
+	}
+	return nil
 }
 
-// finding is one broken invariant.
-type finding struct{ kind, what string }
+// violation is one broken invariant.
+type violation struct{ kind, text string }
 
-func (f finding) String() string { return f.kind + ": " + f.what }
-
-func (t *tally) count(f finding) {
-	switch f.kind {
-	case "ORPHAN":
-		t.orphans++
-	case "LEAK":
-		t.leaked++
-	case "DOUBLE":
-		t.double++
-	default:
-		t.wrong++
-	}
-}
-
-func (g *ground) look(ctx context.Context, h *yard.Daemon) ([]finding, error) {
-	procs, err := g.Members()
+func (r *run) compare(ctx context.Context) ([]violation, error) {
+	procs, err := r.hive.Members()
 	if err != nil {
 		return nil, err
 	}
-	live, err := h.Live(ctx)
+	live, err := r.hive.Live(ctx)
 	if err != nil {
 		return nil, err
 	}
-	leases, err := h.Leases(ctx)
+	leases, err := r.hive.Leases(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return append(orphans(procs, live), contradictions(procs, live, leases)...), nil
 }
 
-func orphans(procs []yard.Member, live map[string]wire.Worker) (found []finding) {
+func orphans(procs []harness.Member, live map[string]wire.Worker) (broken []violation) {
 	holder := map[string]string{} // port -> worker
 	for _, p := range procs {
 		port := portOf(p.Worker)
 		if other := holder[port]; other != "" && other != p.Worker {
-			found = append(found, finding{"DOUBLE", fmt.Sprintf("%s and %s live on port %s", other, p.Worker, port)})
+			broken = append(broken, violation{"DOUBLE", fmt.Sprintf("%s and %s live on port %s", other, p.Worker, port)})
 		}
 		holder[port] = p.Worker
 		if _, ok := live[p.Worker]; !ok {
-			found = append(found, finding{"ORPHAN", fmt.Sprintf("pid %d of %s has no record", p.PID, p.Worker)})
+			broken = append(broken, violation{"ORPHAN", fmt.Sprintf("pid %d of %s has no record", p.PID, p.Worker)})
 		}
 	}
-	return found
+	return broken
 }
 
-func contradictions(procs []yard.Member, live map[string]wire.Worker, leases []wire.Lease) (found []finding) {
+func contradictions(procs []harness.Member, live map[string]wire.Worker, leases []wire.Lease) (broken []violation) {
 	running := map[string]int{}
 	for _, p := range procs {
 		running[p.Worker] = p.PID
@@ -101,11 +84,11 @@ func contradictions(procs []yard.Member, live map[string]wire.Worker, leases []w
 	taken := map[uint16]bool{}
 	for _, l := range leases {
 		if taken[l.Port] {
-			found = append(found, finding{"DOUBLE", fmt.Sprintf("two leases of port %d", l.Port)})
+			broken = append(broken, violation{"DOUBLE", fmt.Sprintf("two leases of port %d", l.Port)})
 		}
 		taken[l.Port] = true
 		if l.WorkerID == nil || running[*l.WorkerID] == 0 {
-			found = append(found, finding{"LEAK", fmt.Sprintf("port %d is leased (%s) and no process holds it", l.Port, l.State)})
+			broken = append(broken, violation{"LEAK", fmt.Sprintf("port %d is leased (%s) and no process holds it", l.Port, l.State)})
 			continue
 		}
 		leased[*l.WorkerID] = l
@@ -113,12 +96,13 @@ func contradictions(procs []yard.Member, live map[string]wire.Worker, leases []w
 	for id, w := range live {
 		l, ok := leased[id]
 		if !ok || l.Port != w.Port || w.PID == nil || l.PID == nil || *w.PID != *l.PID || *w.PID != running[id] {
-			found = append(found, finding{"WRONG", fmt.Sprintf("worker %s is %s on port %d with process %d, and its lease does not agree: %+v", id, w.State, w.Port, running[id], l)})
+			broken = append(broken, violation{"WRONG", fmt.Sprintf("worker %s is %s on port %d with process %d, and its lease does not agree: %+v", id, w.State, w.Port, running[id], l)})
 		}
 	}
-	return found
+	return broken
 }
 
+// portOf reads the port from a worker's id, <type>-<port>-<6>.
 func portOf(worker string) string {
 	f := strings.Split(worker, "-")
 	return f[len(f)-2]

@@ -11,21 +11,22 @@ import (
 
 	"rbeehive/hive/reference"
 	"rbeehive/httpapi/wire"
+	"rbeehive/test/harness"
 )
 
 // load is a steady load of requests to all workers.
 type load struct {
 	served, failed atomic.Int64
 	first          atomic.Pointer[error] // the first failure
-	clients        []*caller
+	clients        []*client
 	stop           context.CancelFunc
 	wg             sync.WaitGroup
 }
 
-// caller sends requests to one worker.
-type caller struct {
+// client sends requests to one worker.
+type client struct {
 	worker wire.Worker
-	client *http.Client
+	http   *http.Client
 	served atomic.Int64
 }
 
@@ -37,24 +38,25 @@ func (l *load) String() string {
 	return s
 }
 
-// begin begins the load. Every second worker is asked over one connection that is
+// startLoad begins the load. Every second worker is asked over one connection that is
 // kept, which shows that none is cut; the others over a new one each time, which
 // shows that they listen all the time.
-func begin(ctx context.Context, workers map[string]wire.Worker, every time.Duration) *load {
+func startLoad(ctx context.Context, workers map[string]wire.Worker, every time.Duration) *load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{stop: cancel}
 	for _, w := range workers {
-		c := &caller{worker: w, client: &http.Client{
+		c := &client{worker: w, http: &http.Client{
 			Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: len(l.clients)%2 == 0},
 		}}
 		l.clients = append(l.clients, c)
-		l.wg.Go(func() { l.call(ctx, c, every) })
+		l.wg.Go(func() { l.ask(ctx, c, every) })
 	}
 	return l
 }
 
-func (l *load) call(ctx context.Context, c *caller, every time.Duration) {
-	defer c.client.CloseIdleConnections()
+// ask asks one worker until ctx ends.
+func (l *load) ask(ctx context.Context, c *client, every time.Duration) {
+	defer c.http.CloseIdleConnections()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -63,7 +65,7 @@ func (l *load) call(ctx context.Context, c *caller, every time.Duration) {
 			return
 		case <-tick.C:
 		}
-		if err := c.ask(); err != nil {
+		if err := c.request(); err != nil {
 			l.failed.Add(1)
 			l.first.CompareAndSwap(nil, &err)
 			continue
@@ -73,10 +75,9 @@ func (l *load) call(ctx context.Context, c *caller, every time.Duration) {
 	}
 }
 
-// ask sends one request, to its end: one that is under way when the load ends
-// counts, too.
-func (c *caller) ask() error {
-	resp, err := c.client.Get(c.worker.URL + "/v1/models")
+// request sends one, to its end: one that is under way when the load ends counts, too.
+func (c *client) request() error {
+	resp, err := c.http.Get(c.worker.URL + "/v1/models")
 	if err != nil {
 		return err
 	}
@@ -96,16 +97,14 @@ func (l *load) await(ctx context.Context) error {
 	for i, c := range l.clients {
 		want[i] = c.served.Load() + 3 // one may be under way
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	for i, c := range l.clients {
-		for c.served.Load() < want[i] {
-			if time.Now().After(deadline) || ctx.Err() != nil {
-				return fmt.Errorf("worker %s does not answer any more; %s", c.worker.WorkerID, l)
+	return harness.Eventually(ctx, 30*time.Second, func() (string, error) {
+		for i, c := range l.clients {
+			if c.served.Load() < want[i] {
+				return fmt.Sprintf("worker %s does not answer any more; %s", c.worker.WorkerID, l), nil
 			}
-			time.Sleep(time.Millisecond)
 		}
-	}
-	return nil
+		return "", nil
+	})
 }
 
 func (l *load) end() {

@@ -9,7 +9,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"strconv"
 	"testing"
 
@@ -22,15 +21,6 @@ import (
 
 // Loopback is where a test listens when the address does not matter.
 var Loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-
-// Skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func Skip(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
-}
 
 // Free returns the first of n neighbouring ports that no socket has, below the
 // ports that the kernel gives to outgoing connections.

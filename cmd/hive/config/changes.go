@@ -3,17 +3,7 @@ package config
 import (
 	"reflect"
 	"slices"
-
-	"rbeehive/hive"
 )
-
-// Settings is what of the configuration a running hive can take over.
-func (c *Config) Settings() hive.Settings {
-	return hive.Settings{
-		Jobs: c.Jobs, StartParallel: c.StartParallel, WorkersKeep: c.WorkersKeep,
-		Orphans: c.Orphans, LogsMaxTotal: c.Logs.MaxTotal, Backup: c.Backup, QueenURL: c.QueenURL,
-	}
-}
 
 // NeedStart returns the keys of the settings that differ in next and that only a
 // start of hive acts on, sorted.

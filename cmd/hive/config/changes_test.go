@@ -52,10 +52,10 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		require.NoError(t, err)
 		noticed := slices.Concat(before.NeedStart(after), before.OfProgram(after))
 		if differ := ofHive[key]; differ != nil {
-			require.True(t, differ(before.Settings(), after.Settings()), key)
+			require.True(t, differ(before.Settings, after.Settings), key)
 			noticed = append(noticed, key)
 		} else {
-			require.Equal(t, before.Settings(), after.Settings(), key)
+			require.Equal(t, before.Settings, after.Settings, key)
 		}
 		if key == "socket.group" { // whose members are admins, then
 			key = "access"

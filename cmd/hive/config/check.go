@@ -17,6 +17,8 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	hivejobs "rbeehive/hive/jobs"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/rbee"
 )
@@ -72,15 +74,18 @@ func (l *loader) fail(path, format string, a ...any) error {
 // check makes a Config of the settings, or returns the first mistake.
 func (l *loader) check(s *settings) (*Config, error) {
 	c := &Config{
-		File: l.file, Unread: l.unread, HiveID: s.HiveID, QueenURL: s.QueenURL, AllowedHosts: s.AllowedHosts,
-		Shutdown: hive.Shutdown(s.Shutdown), StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, AuditInterval: s.Audit.Interval, Orphans: hive.Orphans(s.Audit.Orphans),
+		File: l.file, Unread: l.unread, HiveID: s.HiveID, AllowedHosts: s.AllowedHosts,
+		Shutdown: hive.Shutdown(s.Shutdown), AuditInterval: s.Audit.Interval,
 		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
-		Jobs: hive.JobsConfig{
-			Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
-			MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
+		Logs: logs.Config{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep},
+		Settings: hive.Settings{
+			QueenURL: s.QueenURL, StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, Orphans: hive.Orphans(s.Audit.Orphans), LogsMaxTotal: int64(s.Logs.MaxTotal),
+			Jobs: hivejobs.Config{
+				Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
+				MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
+			},
+			Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 		},
-		Logs:   hive.LogsConfig{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep, MaxTotal: int64(s.Logs.MaxTotal)},
-		Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
 	}
 	steps := []func(*settings, *Config) error{
 		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels, l.checkWorkerUser, l.checkEntries,
@@ -297,14 +302,14 @@ func (l *loader) checkModels(s *settings, c *Config) error {
 }
 
 func (l *loader) checkLogs(s *settings, _ *Config) error {
-	if s.Logs.MaxSize < hive.LeastLogSize {
-		return l.fail("logs.max_size", "%v: expected at least %v", s.Logs.MaxSize, size(hive.LeastLogSize))
+	if s.Logs.MaxSize < logs.MinSize {
+		return l.fail("logs.max_size", "%v: expected at least %v", s.Logs.MaxSize, size(logs.MinSize))
 	}
 	if s.Logs.Keep < 1 {
 		return l.fail("logs.keep", "%d: expected at least 1", s.Logs.Keep)
 	}
-	if s.Logs.MaxTotal < hive.LeastLogSize {
-		return l.fail("logs.max_total", "%v: expected at least %v", s.Logs.MaxTotal, size(hive.LeastLogSize))
+	if s.Logs.MaxTotal < logs.MinSize {
+		return l.fail("logs.max_total", "%v: expected at least %v", s.Logs.MaxTotal, size(logs.MinSize))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/logs"
 	"rbeehive/store/plain"
 )
 
@@ -35,6 +36,7 @@ func (e *Error) Unwrap() error { return ErrConfig }
 
 // Config is the whole configuration of the daemon, checked.
 type Config struct {
+	hive.Settings        // what of it a running hive can take over
 	File          string // the file that was read; empty: there is none
 	Unread        string // a file of the working directory that root's hive has not read; empty: there is none
 	HiveID        string
@@ -46,18 +48,12 @@ type Config struct {
 	TLS           *TLS           // nil: none
 	Advertise     string         // URL without a path; empty: the listen address
 	DataDir       string         // absolute
-	QueenURL      string         // empty: none
 	AllowedHosts  []string
 	Ports         hive.PortsConfig
-	Jobs          hive.JobsConfig
 	Shutdown      hive.Shutdown
-	StartParallel int
-	WorkersKeep   time.Duration
 	WorkerUser    string // whom workers run as unless their entry says it; empty: as hive does
 	AuditInterval time.Duration
-	Orphans       hive.Orphans
-	Logs          hive.LogsConfig
-	Backup        hive.BackupConfig
+	Logs          logs.Config
 	Models        hive.ModelsConfig
 	TakeOver      bool
 	LogLevel      string          // error, warn, info, debug, trace; empty: not said

@@ -22,6 +22,8 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/jobs"
+	"rbeehive/hive/logs"
 )
 
 func TestMain(m *testing.M) {
@@ -93,10 +95,13 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		HiveID: "localhost", Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: access.ByUser, Access: &access.Policy{Mode: access.ByUser, OwnUID: 1000, Admin: access.Set{GIDs: hiveGroup(t)}},
 		Socket: config.Socket{Mode: 0o600, GID: -1}, DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
-		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
-		Jobs:     hive.JobsConfig{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
-		Shutdown: hive.ShutdownKeep, StartParallel: 2, WorkersKeep: 24 * time.Hour, AuditInterval: 30 * time.Second, Orphans: hive.OrphansKeep, LogFormat: "text",
-		Logs: hive.LogsConfig{MaxSize: 64 << 20, Keep: 3, MaxTotal: 2 << 30}, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
+		Ports: hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
+		Settings: hive.Settings{
+			Jobs:          jobs.Config{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
+			StartParallel: 2, WorkersKeep: 24 * time.Hour, Orphans: hive.OrphansKeep, LogsMaxTotal: 2 << 30, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
+		},
+		Shutdown: hive.ShutdownKeep, AuditInterval: 30 * time.Second, LogFormat: "text",
+		Logs:   logs.Config{MaxSize: 64 << 20, Keep: 3},
 		Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
@@ -164,15 +169,17 @@ workers:
 			Types: map[string]access.Allowed{"Web": {Set: access.Set{UIDs: []uint32{1000}, GIDs: []uint32{0}}, Tokens: []string{"ci"}}},
 		},
 		Socket: config.Socket{Path: "/run/hive/control", Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan", DataDir: "/srv/hive",
-		QueenURL: "http://queen.lan:7833", AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
+		AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
 		Ports: hive.PortsConfig{
 			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
 			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second, PerUser: 10,
 		},
-		Jobs:     hive.JobsConfig{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
-		Shutdown: hive.ShutdownStop, StartParallel: 4, WorkersKeep: time.Hour, AuditInterval: 10 * time.Second, Orphans: hive.OrphansKill,
-		Logs:     hive.LogsConfig{MaxSize: 3 << 19, Keep: 5, MaxTotal: 10_000_000_000},
-		Backup:   hive.BackupConfig{Keep: 3},
+		Settings: hive.Settings{
+			Jobs:          jobs.Config{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
+			StartParallel: 4, WorkersKeep: time.Hour, Orphans: hive.OrphansKill, LogsMaxTotal: 10_000_000_000, Backup: hive.BackupConfig{Keep: 3}, QueenURL: "http://queen.lan:7833",
+		},
+		Shutdown: hive.ShutdownStop, AuditInterval: 10 * time.Second,
+		Logs:     logs.Config{MaxSize: 3 << 19, Keep: 5},
 		Models:   hive.ModelsConfig{Dir: "/models", Endpoint: "https://mirror.lan/hf"},
 		LogLevel: "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
@@ -250,7 +257,8 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 	require.Equal(t, time.Hour, c.Jobs.Retention)
 	require.Equal(t, 2*time.Hour, c.WorkersKeep)
 	require.Equal(t, 5*time.Second, c.AuditInterval)
-	require.Equal(t, hive.LogsConfig{MaxSize: 128 << 10, Keep: 1, MaxTotal: 1 << 40}, c.Logs)
+	require.Equal(t, logs.Config{MaxSize: 128 << 10, Keep: 1}, c.Logs)
+	require.Equal(t, int64(1<<40), c.LogsMaxTotal)
 }
 
 func TestSizes(t *testing.T) {

@@ -37,7 +37,7 @@ type settings struct {
 	WorkersKeep   duration   `mapstructure:"workers_keep"`
 	WorkerUser    string     `mapstructure:"worker_user"`
 	Audit         audit      `mapstructure:"audit"`
-	Logs          logs       `mapstructure:"logs"`
+	Logs          logFiles   `mapstructure:"logs"`
 	Backup        backup     `mapstructure:"backup"`
 	Models        library    `mapstructure:"models"`
 
@@ -82,7 +82,7 @@ type audit struct {
 	Orphans  string   `mapstructure:"orphans"`
 }
 
-type logs struct {
+type logFiles struct {
 	MaxSize  size `mapstructure:"max_size"`
 	Keep     int  `mapstructure:"keep"`
 	MaxTotal size `mapstructure:"max_total"`

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,7 +20,7 @@ import (
 	"rbeehive/store"
 )
 
-// documented is the rows of the table in docs/configuration.md that begins with
+// documented is the rows of the table in docs/configuration-reference.md that begins with
 // this head, as cells.
 func documented(t *testing.T, head string) (rows [][]string) {
 	t.Helper()
@@ -45,7 +46,7 @@ func documented(t *testing.T, head string) (rows [][]string) {
 
 // manual is found before a test changes the directory.
 var manual = func() string {
-	path, err := filepath.Abs("../../../docs/configuration.md")
+	path, err := filepath.Abs("../../../docs/configuration-reference.md")
 	if err != nil {
 		panic(err)
 	}
@@ -65,7 +66,37 @@ func words(cell string) (all []string) {
 const (
 	settingsHead = "| key in the file | flag | variable | default | |"
 	entriesHead  = "| key | default | |"
+	presetsHead  = "| preset | command | ready when | model | params |"
 )
+
+// The documented presets are the ones there are, with their probe, parameters and
+// whether they need a model.
+func TestDocumentedPresets(t *testing.T) {
+	types, err := catalog.New(nil, "/usr/bin/hive")
+	require.NoError(t, err)
+	type preset struct {
+		ready  string
+		model  bool
+		params []string
+	}
+	said, is := map[string]preset{}, map[string]preset{}
+	for _, row := range documented(t, presetsHead) {
+		require.Len(t, row, 5, "%q", row)
+		p := preset{ready: words(row[2])[0], model: strings.HasPrefix(row[3], "required")}
+		for _, m := range regexp.MustCompile("`([a-z_]+)`[:,]").FindAllStringSubmatch(row[4], -1) {
+			p.params = append(p.params, m[1])
+		}
+		slices.Sort(p.params)
+		said[words(row[0])[0]] = p
+	}
+	for _, typ := range types.Types() {
+		if typ.Source != catalog.SourcePreset {
+			continue
+		}
+		is[typ.Name] = preset{typ.Ready.Path, typ.UsesModel(), slices.Sorted(maps.Keys(typ.Params))}
+	}
+	require.Equal(t, is, said)
+}
 
 func TestDocumentedSettings(t *testing.T) {
 	var keys []string

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Keys is every key that the configuration is decoded into, as docs/configuration.md
+// Keys is every key that the configuration is decoded into, as docs/configuration-reference.md
 // writes them: those of the file, and port.
 func Keys() []string { return keysOf(reflect.TypeFor[settings](), "") }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/cmd/hive/config"
+	"rbeehive/test/skip"
 )
 
 // stranger is a user who has nothing to do with hive.
@@ -18,14 +19,7 @@ const stranger = 54321
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "only root can give files away"
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
+	skip.UnlessRoot(t, "only root can give files away")
 }
 
 func give(t *testing.T, path string) {

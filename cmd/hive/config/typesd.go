@@ -11,9 +11,9 @@ import (
 	"github.com/go-viper/mapstructure/v2"
 	"go.yaml.in/yaml/v3"
 
-	"rbeehive/hive"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/trust"
+	"rbeehive/hive/workertype"
 )
 
 // WithTypes is the same configuration with the files of types.d in a data directory,
@@ -30,7 +30,7 @@ func (c *Config) WithTypes(dataDir string) (*Config, error) {
 // addInstalled reads what worker_install has written. An entry of hive.yaml of the
 // same name wins; the file is named in Shadowed then.
 func (c *Config) addInstalled(dataDir string) error {
-	installed, err := readTypes(filepath.Join(dataDir, hive.TypesDir))
+	installed, err := readTypes(filepath.Join(dataDir, workertype.TypesDir))
 	if err != nil {
 		return err
 	}

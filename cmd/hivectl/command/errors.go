@@ -107,7 +107,7 @@ func classify(err error) *cliError {
 // problem+json. The malformed ones have none of their own: the help of the command is.
 var refusalHints = map[string]string{
 	"unknown_worker_type":   "hivectl types list shows what there is",
-	"unknown_operation":     "docs/http.md lists the operations",
+	"unknown_operation":     "docs/http-reference.md lists the operations",
 	"not_found":             "hivectl workers list, leases list and jobs list show what there is",
 	"method_not_allowed":    "this hive is older than hivectl: hivectl status shows its version",
 	"conflict":              "it is not as it was: look at it again, and decide anew",

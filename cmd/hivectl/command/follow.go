@@ -94,7 +94,7 @@ var jobHints = map[string]string{
 	"stop_incomplete":       "hivectl describe WORKER says what is left; hivectl doctor, what keeps hive from ending it",
 	"not_found":             "hivectl workers list shows what there is",
 	"conflict":              "hivectl types list shows where each worker type comes from, hivectl ps what runs",
-	"unsupported_operation": "this hive does not do that; docs/http.md lists the operations that it does",
+	"unsupported_operation": "this hive does not do that; docs/http-reference.md lists the operations that it does",
 	"interrupted":           "hive was restarted meanwhile; give the command again if it is still wanted",
 	"expired":               "it waited too long for its turn; hivectl jobs list --state running shows for what",
 	"cancelled":             "somebody cancelled it; give the command again if it is still wanted",

@@ -206,7 +206,7 @@ func (a *app) upOne(ctx context.Context, name string) stopped {
 	return stopped{job: job.Raw, id: w.WorkerID}
 }
 
-// workerName is the form of a worker's name (docs/http.md).
+// workerName is the form of a worker's name (docs/http-reference.md).
 var workerName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // runUp carries out an operation that starts a worker, and prints the worker.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/cmd/hivectl/command"
+	"rbeehive/test/skip"
 )
 
 // strangerUID is nobody's of this machine.
@@ -24,14 +25,7 @@ const strangerUID = 54321
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "needs root to be another user"
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipping is an error here: %s", why)
-	}
-	t.Skip(why)
+	skip.UnlessRoot(t, "needs root to be another user")
 }
 
 // at serves a hive with one worker on a listener.

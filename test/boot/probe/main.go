@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command probe is what test/boot runs in its machine: a worker that tells what it may
-// do, the helpers that it runs for that, and strangers.
+// Command probe is what test/boot runs in its machine: a worker that reports what it
+// may do, the helpers that it runs for that, and strangers.
 package main
 
 import (
@@ -48,16 +48,16 @@ func get(url string) error {
 	return err
 }
 
-// untilTold repeats what until somebody closes the standard input.
-func untilTold(what func() error) error {
-	told := make(chan struct{})
+// untilEOF repeats what until the standard input is closed.
+func untilEOF(what func() error) error {
+	closed := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(told)
+		close(closed)
 	}()
 	for {
 		select {
-		case <-told:
+		case <-closed:
 			return nil
 		default:
 		}
@@ -70,7 +70,7 @@ func untilTold(what func() error) error {
 // squat tries to listen on an address, and prints how often that was possible.
 func squat(addr string) error {
 	taken := 0
-	err := untilTold(func() error {
+	err := untilEOF(func() error {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			return nil
@@ -82,12 +82,12 @@ func squat(addr string) error {
 	return err
 }
 
-// ask sends a request over a connection of its own, over and over, and prints how often
-// that had an answer. A connection must always be taken. One that is open when hive is told
-// to end may be closed without an answer, as HTTP allows: the next try must have one.
+// ask sends a request over a new connection, again and again, and prints how often it got
+// a response. A connection must always be accepted. One that is open when hive is asked
+// to end may be closed without a response, as HTTP allows: the next try must get one.
 func ask(addr string) error {
 	answers, unanswered := 0, 0
-	err := untilTold(func() error {
+	err := untilEOF(func() error {
 		conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ func serve(addr string) error {
 // here is the directory that the test has put its files in.
 const here = "/opt/hive-boot"
 
-// tries is what engines do, and what they have no business with.
+// tries is what engines do, and what they do not need.
 func tries() map[string]func() error {
 	return map[string]func() error{
 		"lock memory":       lockMemory,

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command inside is what test/docker runs in its containers, which have no shell:
-// an init, strangers, and looks at processes that owe nothing to hive.
+// an init, strangers, and a list of processes that does not depend on hive.
 package main
 
 import (
@@ -59,7 +59,7 @@ func run(args []string) error {
 }
 
 // initial is PID 1: it puts a decoy on each PID that it is given, starts the program
-// after "--", and waits for nobody, as an init that is none does. It ends by a signal.
+// after "--", and reaps nothing, as a program does that is not meant as an init. It ends by a signal.
 func initial(args []string) error {
 	var wanted []int
 	for len(args) > 0 && args[0] != "--" {

@@ -16,6 +16,7 @@ import (
 
 	"rbeehive/cmd/hivectl/command/db"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 // stranger is a user who has nothing to do with hive.
@@ -23,14 +24,7 @@ const stranger = 54321
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "only root can give files away"
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
+	skip.UnlessRoot(t, "only root can give files away")
 }
 
 // newState is a state directory with a file that no hive has.

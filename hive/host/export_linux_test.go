@@ -1,0 +1,12 @@
+package host
+
+// The pure parts.
+var (
+	CapEff       = capEff
+	HidingOf     = hidingOf
+	UnitOf       = unitOf
+	ShowUnit     = showUnit
+	CgroupIn     = cgroupIn
+	BelowRoot    = belowRoot
+	TaskLimitsUp = taskLimitsUp
+)

@@ -1,0 +1,131 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/lock"
+	"rbeehive/hive/operation"
+	"rbeehive/store"
+)
+
+// Job is a durable job that has not ended. One goroutine carries it out. It is the
+// operation.Job of whoever does that.
+type Job struct {
+	queue    *Queue
+	op       operation.Operation
+	orderKey string // see order; set before others can see it
+	cancel   context.CancelCauseFunc
+	done     chan struct{} // closed when it has ended, or when the hive closed before it did
+
+	mu        lock.Ranked[lock.Job]
+	rec       store.Job
+	final     bool // it can no longer be cancelled
+	effective int  // how often MarkEffective was called
+	changed   chan struct{}
+}
+
+// Operation is what the job is to do.
+func (j *Job) Operation() operation.Operation { return j.op }
+
+// Record implements operation.Job.
+func (j *Job) Record() store.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rec
+}
+
+// ID implements operation.Job.
+func (j *Job) ID() string { return j.Record().JobID }
+
+// Begin implements operation.Job.
+func (j *Job) Begin(workerID string, at time.Time) store.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.rec.State = store.JobRunning
+	if j.rec.StartedAt == nil {
+		j.rec.StartedAt = &at
+	}
+	if workerID != "" {
+		j.rec.WorkerID = workerID
+	}
+	return j.rec
+}
+
+// RecordRunning implements operation.Job.
+func (j *Job) RecordRunning(b *journal.Batch) error {
+	recorded, err := b.Job(j.ID())
+	if errors.Is(err, store.ErrNotFound) || err == nil && recorded.State.Ended() {
+		return nil // cancelled meanwhile, perhaps long ago
+	}
+	if err != nil {
+		return err
+	}
+	return b.PutJob(j.Begin("", b.Now()))
+}
+
+// Finalize implements operation.Job.
+func (j *Job) Finalize(ctx context.Context) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	j.final = true
+	return nil
+}
+
+// tryCancel cancels the job; false: it is too late.
+func (j *Job) tryCancel() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.final {
+		j.cancel(errdefs.ErrCancelled)
+	}
+	return !j.final
+}
+
+// Forget implements operation.Job.
+func (j *Job) Forget(workerID string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.rec.WorkerID == workerID {
+		j.rec.WorkerID = ""
+	}
+}
+
+// MarkEffective implements operation.Job.
+func (j *Job) MarkEffective() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.effective++
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+// effectiveCount is how often the job has had the effect that others wait for.
+func (j *Job) effectiveCount() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.effective
+}
+
+// effect returns a channel that is closed once effectiveCount is more than seen.
+func (j *Job) effect(seen int) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.effective > seen {
+		return closed
+	}
+	return j.changed
+}
+
+// closed is for a wait that is over.
+var closed = func() <-chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()

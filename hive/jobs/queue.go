@@ -1,0 +1,247 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/lock"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/run"
+	"rbeehive/store"
+)
+
+// Executor carries out what a job is to do, or what a query asks for.
+type Executor interface {
+	// Execute blocks until the job has had its effect. The error is an *errdefs.Failure, or
+	// why ctx or the hive ended; any other is a fault of hive's own.
+	Execute(ctx context.Context, j *Job) (result any, err error)
+	// Answer answers an operation that only looks. The error is an *errdefs.Failure.
+	Answer(ctx context.Context, op operation.Operation) (result any, err error)
+	// Decode reads the request of a recorded job again.
+	Decode(request []byte) (operation.Operation, error)
+}
+
+// Workers finds workers, living or ended, by id or name.
+type Workers interface {
+	Worker(ref string) (store.Worker, error)
+}
+
+// Metrics is told what is counted.
+type Metrics interface {
+	JobEnded(operation string, state store.JobState)
+}
+
+// Options are what a Queue is made from. All are needed.
+type Options struct {
+	Run      *run.State
+	Journal  *journal.Journal
+	Executor Executor
+	Workers  Workers
+	Metrics  Metrics
+	Config   func() Config // as it is now
+	DataDir  string        // for a message
+	Log      *logrus.Logger
+}
+
+// Config bounds the jobs. The tags are the keys below jobs in the configuration file.
+type Config struct {
+	// Retention is how long an ended job stays at most; default 168 h.
+	Retention time.Duration `key:"retention"`
+	// Keep is how many jobs that have ended stay, besides those that just have: beyond it
+	// the oldest go; default 10,000.
+	Keep int `key:"keep"`
+	// MaxQueued: unfinished jobs beyond it are refused; default 10,000.
+	MaxQueued int `key:"max_queued"`
+	// MaxQueueAge: a job that waited longer over a restart is expired; default 10 m.
+	MaxQueueAge time.Duration `key:"max_queue_age"`
+	// StreamWait is the longest life of an rbee stream of a running job; default 25 s.
+	StreamWait time.Duration `key:"stream_wait"`
+}
+
+// Queue is the jobs of a hive.
+type Queue struct {
+	run      *run.State
+	journal  *journal.Journal
+	executor Executor
+	workers  Workers
+	metrics  Metrics
+	config   func() Config
+	dataDir  string
+	log      *logrus.Logger
+
+	order   order
+	queries queries
+	active  atomic.Int64 // unfinished jobs
+	kept    atomic.Int64 // jobs that have a record
+
+	mu   lock.Ranked[lock.Jobs]
+	jobs map[string]*Job // unfinished
+
+	pruning lock.Ranked[lock.Prune]
+	surplus chan struct{} // holds one token when there are too many ended jobs
+}
+
+// New returns the queue of an open journal, which tells how many jobs it holds.
+func New(o Options) (*Queue, error) {
+	q := &Queue{
+		run: o.Run, journal: o.Journal, executor: o.Executor, workers: o.Workers, metrics: o.Metrics, config: o.Config, dataDir: o.DataDir, log: o.Log,
+		order: order{jobs: map[string][]*Job{}}, jobs: map[string]*Job{}, surplus: make(chan struct{}, 1),
+	}
+	return q, q.count()
+}
+
+// find returns an unfinished job; nil if there is none.
+func (q *Queue) find(id string) *Job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.jobs[id]
+}
+
+// admit takes one of the places for unfinished jobs.
+func (q *Queue) admit() error {
+	if !q.run.Accepting() {
+		return errdefs.ErrClosed
+	}
+	if most := q.config().MaxQueued; int(q.active.Add(1)) > most {
+		q.active.Add(-1)
+		return fmt.Errorf("%w: %d jobs are waiting or running (jobs.max_queued)", errdefs.ErrQueueFull, most)
+	}
+	return nil
+}
+
+// start carries out an admitted job in its own goroutine.
+func (q *Queue) start(rec store.Job, op operation.Operation) {
+	ctx, cancel := context.WithCancelCause(q.run.Context())
+	j := &Job{queue: q, op: op, cancel: cancel, rec: rec, done: make(chan struct{}), changed: make(chan struct{})}
+	q.order.join(j, q.orderKey(op))
+	q.mu.Lock()
+	q.jobs[rec.JobID] = j
+	q.mu.Unlock()
+	if operation.Of(op).CancelOnDrain && q.run.Draining() { // admitted before Drain, and not in its list
+		cancel(errdefs.ErrCancelled)
+	}
+	q.run.Go(func() { // else the next recovery begins it
+		defer cancel(nil)
+		defer close(j.done)
+		q.carryOut(ctx, j)
+		q.order.leave(j)
+		q.mu.Lock()
+		delete(q.jobs, rec.JobID)
+		q.mu.Unlock()
+		q.active.Add(-1)
+		q.jobEnded()
+	})
+}
+
+func (q *Queue) carryOut(ctx context.Context, j *Job) {
+	err := q.awaitTurn(ctx, j)
+	var result any
+	if err == nil {
+		result, err = q.executor.Execute(ctx, j)
+	}
+	if err == nil {
+		q.end(j, store.JobSucceeded, result, nil)
+		return
+	}
+	if q.journal.Over() || errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrClosed) {
+		return // unfinished: the next recovery decides what becomes of it
+	}
+	var f *errdefs.Failure
+	switch {
+	case errors.As(err, &f):
+	case errors.Is(context.Cause(ctx), errdefs.ErrCancelled):
+		q.end(j, store.JobCancelled, nil, &errdefs.Fail(errdefs.CodeCancelled, "cancelled on request").JobError)
+		return
+	case errors.Is(err, store.ErrDiskFull):
+		f = errdefs.Fail(errdefs.CodeDiskFull, "the disk is full: nothing new can be recorded; free some space in %s", q.dataDir)
+	default:
+		q.log.WithError(err).WithField("job", j.ID()).Error("job failed unexpectedly")
+		f = errdefs.Fail(errdefs.CodeInternal, "%v", err)
+	}
+	q.end(j, store.JobFailed, nil, &f.JobError)
+}
+
+// end records the job's last state with its result and end events.
+func (q *Queue) end(j *Job, state store.JobState, result any, jobErr *store.JobError) {
+	rec := j.Record()
+	_ = q.journal.CommitRequired(func(b *journal.Batch) error { // fails only if the hive closes: then the next recovery decides
+		err := q.endJob(b, &rec, state, result, jobErr)
+		b.OnCommit(func() { // last: whoever reads that it has ended finds all the rest
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.rec = rec
+		})
+		return err
+	})
+}
+
+// endJob writes an ended job and its last events.
+func (q *Queue) endJob(b *journal.Batch, rec *store.Job, state store.JobState, result any, jobErr *store.JobError) error {
+	now := b.Now()
+	rec.State, rec.FinishedAt, rec.Error = state, &now, jobErr
+	if rec.StartedAt == nil {
+		rec.StartedAt = &now
+	}
+	if result != nil {
+		raw, err := json.Marshal(result)
+		if err != nil {
+			return fmt.Errorf("encode result: %w", err)
+		}
+		rec.Result = raw
+		if err := b.Event(store.EventResult, rec.JobID, rec.WorkerID, rec.Operation+" done", rec.Result); err != nil {
+			return err
+		}
+	}
+	message := fmt.Sprintf("%s %s", rec.Operation, state)
+	if jobErr != nil && state == store.JobFailed {
+		for _, line := range jobErr.Log {
+			if err := b.Event(store.EventLog, rec.JobID, rec.WorkerID, line, nil); err != nil {
+				return err
+			}
+		}
+		message += ": " + jobErr.Code + ": " + jobErr.Message
+	}
+	if err := b.PutJob(*rec); err != nil {
+		return err
+	}
+	b.OnCommit(func() { q.metrics.JobEnded(rec.Operation, state) })
+	return b.Event(store.EventEnd, rec.JobID, rec.WorkerID, message, map[string]any{"state": state, "error": jobErr})
+}
+
+// CancelStarts cancels the jobs that start workers and waits until they have ended what
+// they had begun, or ctx ends.
+func (q *Queue) CancelStarts(ctx context.Context) error {
+	q.mu.Lock()
+	var list []*Job
+	for _, j := range q.jobs {
+		if operation.Of(j.op).CancelOnDrain {
+			list = append(list, j)
+		}
+	}
+	q.mu.Unlock()
+	for _, j := range list {
+		j.cancel(errdefs.ErrCancelled)
+	}
+	for _, j := range list {
+		select {
+		case <-j.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Alive returns when the table of jobs can be locked.
+func (q *Queue) Alive() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+}

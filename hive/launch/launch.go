@@ -1,0 +1,82 @@
+package launch
+
+import (
+	"context"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/logs"
+	"rbeehive/hive/models"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// LogTail is how many lines of a worker's log a failed job shows.
+const LogTail = 20
+
+// Launcher prepares starts. Its fields are set before it is used; its methods are safe
+// for concurrent use.
+type Launcher struct {
+	StateID  string
+	Secret   []byte // proves membership; see proc.Prove
+	HiveURL  string
+	QueenURL func() string // as it is configured now; empty: none
+	Cgroups  bool          // each worker gets a cgroup of its own
+	Models   *models.Library
+	Logs     *logs.Dir
+	Closing  func() bool // whether hive closes
+	Log      *logrus.Logger
+}
+
+// Prepare makes the spec of a start from what was asked for and the type as it is
+// now, finds the program, and returns the environment.
+func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Worker) (env []string, err error) {
+	if why := typ.Unavailable(); why != "" {
+		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", why)
+	}
+	spec, err := typ.Render(l.ValuesOf(typ, *rec))
+	if err != nil {
+		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
+	}
+	program, err := proc.LookPath(spec.Argv[0], WorkDir(spec.User, spec.Dir))
+	if err != nil {
+		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
+	}
+	spec.Argv[0] = program
+	rec.Spec = spec
+	if err := l.readable(ctx, typ, *rec); err != nil {
+		return nil, err
+	}
+	return Environment(ctx, typ, spec.User, spec.Device)
+}
+
+func (l *Launcher) Values(op operation.Spawn, workerID string, port uint16) catalog.Values {
+	return catalog.Values{
+		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
+		QueenURL: l.QueenURL(), HiveURL: l.HiveURL, Params: op.Params,
+	}
+}
+
+// ValuesOf are the values of a new start of a worker: what was asked for, and the
+// ports that it has, however many its type leases by now.
+func (l *Launcher) ValuesOf(typ *catalog.Type, rec store.Worker) catalog.Values {
+	op := operation.Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
+	v := l.Values(op, rec.WorkerID, rec.Port)
+	v.Ports = rec.Ports
+	return l.Located(typ, v)
+}
+
+func (l *Launcher) ProcSpec(rec store.Worker, env []string) proc.Spec {
+	cgroup := ""
+	if l.Cgroups {
+		cgroup = rec.WorkerID
+	}
+	return proc.Spec{
+		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log, Cgroup: cgroup,
+		StateID: l.StateID, Secret: l.Secret, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
+	}
+}

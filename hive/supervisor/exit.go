@@ -1,0 +1,244 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"rbeehive/hive/endpoint"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/launch"
+	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
+	"rbeehive/store"
+)
+
+// socketTableTimeout bounds the reads of the socket table that a decision needs. They
+// are not given up when a caller goes: the decision is then still to be taken.
+const socketTableTimeout = 5 * time.Second
+
+// handleExit follows the exit of a main process by itself. What is left of its tree is
+// ended too: a dead main process is not a dead worker. It reports whether the supervisor
+// goes on.
+func (w *worker) handleExit(ctx context.Context) bool {
+	rec := w.record()
+	exit := w.process().Exit()
+	f := errdefs.Fail(errdefs.CodeExitedEarly, "%s before it was ready", launch.DescribeExit(exit))
+	if rec.ReadyAt != nil {
+		f = errdefs.Fail(errdefs.CodeExitedEarly, "%s", launch.DescribeExit(exit))
+	}
+	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
+	// The log was read before this: what is ended now may write into it, too.
+	rest := w.killLeftovers(ctx)
+	// hive is closing, perhaps in the middle of this. The next one finds the worker dead and does it again.
+	if ctx.Err() != nil {
+		return false
+	}
+	// If members are left, the listener may be one of them.
+	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
+		w.detectPortConflict(ctx, f)
+	}
+	w.reason = ReasonExited
+	out := outcome{then: lifecycle.Retry, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
+	if rec.Desired == store.DesiredStopped { // a restart of hive came in between
+		out = outcome{then: lifecycle.Stop, reason: "stopped on request", exit: &exit, jobID: rec.JobID}
+	}
+	return w.afterExit(ctx, out, rest)
+}
+
+// detectPortConflict finds out whether a worker ended because somebody else has its port,
+// and makes that its failure: another port may do. Programs show it by any exit
+// code, 0 among them; so whoever has the port now counts, and what the log says.
+func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) {
+	rec := w.record()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), socketTableTimeout)
+	defer cancel()
+	for _, port := range rec.Ports {
+		snap, err := w.s.sockets.Port(ctx, port)
+		// If any listener is allowed, one that is there proves no conflict.
+		if err != nil || rec.Spec.Ready.AnyListener {
+			break
+		}
+		if socks, _ := endpoint.Split(snap.Listeners(port), rec.Spec.Host); len(socks) > 0 {
+			holder := endpoint.Describe(ctx, socks)
+			w.s.alloc.Avoid(port, holder)
+			f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: port %d is held by %s", f.Message, port, holder)
+			return
+		}
+	}
+	// The other may have gone by now, or is bound and does not listen yet (vLLM, for minutes).
+	if slices.ContainsFunc(f.Log, saysInUse) {
+		w.s.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
+		f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
+	}
+}
+
+// saysInUse recognises how programs say EADDRINUSE: strerror(3) of glibc and musl,
+// the names of Node and Python, and llama-server's own words.
+func saysInUse(line string) bool {
+	line = strings.ToLower(line)
+	return slices.ContainsFunc([]string{"address already in use", "address in use", "eaddrinuse", "errno 98", "couldn't bind http server socket"},
+		func(words string) bool { return strings.Contains(line, words) })
+}
+
+// killLeftovers ends what a dead main process has left behind. Of a worker that may be
+// somebody else's it only looks.
+func (w *worker) killLeftovers(ctx context.Context) leftovers {
+	// Without the main process: once that is dead, its session id may be a stranger's.
+	t := w.s.launcher.Tree(w.record(), nil)
+	if w.fromCopiedState.Load() {
+		left, err := t.Members(ctx)
+		return leftovers{left, err}
+	}
+	return w.endTree(ctx, t)
+}
+
+// afterExit decides what follows the end of a worker's process, and does it. It reports
+// whether the supervisor goes on.
+func (w *worker) afterExit(ctx context.Context, out outcome, rest leftovers) bool {
+	rec := w.record()
+	// No new start beside what is left of the last one: they would fight for the port and the GPU.
+	if len(rest.members) > 0 || rest.err != nil {
+		w.finish(out, rest)
+		return false
+	}
+	if out.then == lifecycle.Retry {
+		out.then = lifecycle.Fail
+		now := time.Now()
+		policy := rec.Spec.Restart
+		// live.action says restart. restart.policy is then only about workers that end by themselves.
+		if out.live && policy.Policy == store.RestartNever {
+			policy.Policy = store.RestartOnFailure
+		}
+		// Waiting brings back neither the type nor the port, and what may be another hive's is not ours to start.
+		if _, ok := w.s.catalog().Type(rec.Type); !ok || w.canTryNextPort(out) || w.fromCopiedState.Load() {
+			policy.Policy = store.RestartNever
+		}
+		wait, again := lifecycle.NextStart(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
+		// While all workers are being stopped, one that comes back would be overlooked.
+		if again && w.s.run.Accepting() {
+			return w.backOff(out, now, wait)
+		}
+		if n := len(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now)); n > 0 && out.failure != nil {
+			out.reason = fmt.Sprintf("%s; given up after %d new starts within %s (restart.max)", out.reason, n, rec.Spec.Restart.Window)
+			out.failure.Message = out.reason
+		}
+	}
+	if out.then == lifecycle.Start {
+		return w.tryRestart(ctx, out)
+	}
+	w.finish(out, rest)
+	return false
+}
+
+// canTryNextPort reports whether a spawn is to try its next port instead of waiting for this
+// one: a stranger has it, and nobody asked for this port and no other.
+func (w *worker) canTryNextPort(out outcome) bool {
+	rec := w.record()
+	return out.failure != nil && out.failure.Code == errdefs.CodeForeignListener && rec.Restarts == 0 && rec.ReadyAt == nil && rec.Asked.Port == 0
+}
+
+// finish records the end of a worker and frees its ports, unless somebody can
+// still be reached there: then they are quarantined.
+func (w *worker) finish(out outcome, rest leftovers) {
+	rec := w.record()
+	keep := w.s.whyQuarantine(rec.Ports, rest)
+	if len(rest.members) > 0 || rest.err != nil {
+		out.then, out.reason = lifecycle.Fail, "could not be stopped wholly: "+keep
+		out.failure = errdefs.Fail(errdefs.CodeStopIncomplete, "%s; port %d is quarantined", keep, rec.Port)
+	}
+	rec = ended(rec, out)
+	logExit(rec)
+	// Recorded before it is shown: a port that is shown as free must be free after a crash, too.
+	if w.recordEnd(rec, out, keep) != nil {
+		return // the hive is closing: the next recovery decides about the worker
+	}
+	// In this order: the registry copies the record, and who waits on ended reads both.
+	w.failure = out.failure
+	w.snapshot.Store(&rec)
+	w.s.registry.markEnded(w)
+	close(w.ended) // before startDone: who waits for that looks at ended next
+	w.signalStarted()
+}
+
+func (w *worker) recordEnd(rec store.Worker, out outcome, quarantine string) error {
+	end := func(b *journal.Batch) error {
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		if err := out.recordJob(b); err != nil { // of a request to a worker without a process
+			return err
+		}
+		return workerEvent(b, rec, out.jobID, rec.WorkerID+" "+string(rec.State)+": "+rec.Reason)
+	}
+	if quarantine != "" {
+		return w.s.journal.CommitRequired(func(b *journal.Batch) error {
+			return errors.Join(quarantineLease(b, rec, out.jobID, quarantine), end(b))
+		})
+	}
+	// The allocator frees the ports in the same transaction.
+	return w.s.journal.CommitUntilDone(func(closure func(*store.Tx) error) error {
+		// Not with a caller's context: the worker has ended, whether or not the caller still waits.
+		return w.s.alloc.Release(context.Background(), rec.Port, rec.LeaseID, closure)
+	}, end)
+}
+
+// ended is the record of a worker that is not started again.
+func ended(rec store.Worker, out outcome) store.Worker {
+	now := time.Now().UTC()
+	// Its policy might have wanted a new start, but the caller has decided against one.
+	if out.then == lifecycle.Retry {
+		out.then = lifecycle.Fail
+	}
+	lifecycle.Transition(&rec, lifecycle.Gone, out.then)
+	rec.Reason, rec.EndedAt, rec.NextTry = out.reason, &now, nil
+	rec.Stale, rec.Changed = false, nil // of a process that is gone
+	// Without a process (backoff) the exit of the last one stays.
+	if out.exit != nil {
+		rec.Exit = out.exit
+	}
+	return rec
+}
+
+// quarantineLease keeps the lease of an ended worker: its holder is gone, and
+// somebody may still be reached on the port.
+func quarantineLease(b *journal.Batch, rec store.Worker, jobID, why string) error {
+	if err := setLeaseState(b, rec, store.LeaseQuarantined, why); err != nil {
+		return err
+	}
+	return b.Event(store.EventAudit, jobID, rec.WorkerID, fmt.Sprintf("port %d is quarantined: %s", rec.Port, why),
+		map[string]any{"port": rec.Port, "lease_id": rec.LeaseID})
+}
+
+// whyQuarantine says why ports cannot be given out again; empty if they can.
+func (s *Supervisor) whyQuarantine(ports []uint16, rest leftovers) string {
+	if len(rest.members) > 0 {
+		var names []string
+		for _, m := range rest.members {
+			names = append(names, fmt.Sprintf("%s (pid %d)", m.Program, m.PID))
+		}
+		return "these processes could not be ended: " + strings.Join(names, ", ")
+	}
+	if rest.err != nil {
+		return "it is not known what is left of it: " + rest.err.Error()
+	}
+	return endpoint.WhyHeld(s.sockets, ports)
+}
+
+func logExit(rec store.Worker) {
+	what := "unknown exit"
+	if rec.Exit != nil {
+		what = launch.DescribeExit(*rec.Exit)
+	}
+	// In backoff it has no process.
+	pid := 0
+	if rec.Identity != nil {
+		pid = rec.Identity.PID
+	}
+	logs.Printf(rec.Log, "exited pid %d port %d %s: %s", pid, rec.Port, rec.EndedAt.UTC().Format(time.RFC3339), what)
+}

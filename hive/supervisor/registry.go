@@ -1,0 +1,282 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/lock"
+	"rbeehive/hive/operation"
+	"rbeehive/store"
+	"rbeehive/store/plain"
+)
+
+// Ended workers whose records are kept, whatever their age.
+const (
+	minEnded = 50
+	maxEnded = 1000
+)
+
+// registry is all workers that are known: the live ones, those that have ended and are
+// still kept, and the names and records of those that are just being started.
+type registry struct {
+	mu      lock.Ranked[lock.Registry]
+	workers map[string]*worker       // the live ones, by id
+	names   map[string]*worker       // of those, the ones that have a name
+	ended   []store.Worker           // oldest first
+	claimed map[string]string        // names of spawns under way -> job id
+	pending map[string]pendingWorker // by lease id
+}
+
+// pendingWorker is a worker that is recorded, so that events name it, and whose program
+// is about to run: only then it is among the live ones.
+type pendingWorker struct {
+	rec  store.Worker
+	over chan struct{}
+}
+
+func newRegistry() *registry {
+	return &registry{
+		workers: map[string]*worker{}, names: map[string]*worker{},
+		claimed: map[string]string{}, pending: map[string]pendingWorker{},
+	}
+}
+
+// add makes a live worker known. It may be among the ended ones, if it was started again.
+func (r *registry) add(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.workers[w.id()] = w
+	if name := w.record().Name; name != "" {
+		r.names[name] = w
+	}
+}
+
+// markEnded moves a worker to the ended ones. A worker that never got past its gate was
+// not added, and is only among these. There it may have been already, if it was to be
+// started again.
+func (r *registry) markEnded(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.workers, w.id())
+	// One that never got past its gate was not added: the name may be another's.
+	if name := w.record().Name; r.names[name] == w {
+		delete(r.names, name)
+	}
+	r.ended = slices.DeleteFunc(r.ended, func(rec store.Worker) bool { return rec.WorkerID == w.id() })
+	r.ended = append(r.ended, w.record())
+}
+
+// forget takes an ended worker out of memory.
+func (r *registry) forget(workerID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = slices.DeleteFunc(r.ended, func(rec store.Worker) bool { return rec.WorkerID == workerID })
+}
+
+// addEnded adds records of workers that ended without this hive.
+func (r *registry) addEnded(recs []store.Worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = append(r.ended, recs...)
+}
+
+// claimName reserves a worker name while a spawn goes on.
+func (r *registry) claimName(name, jobID string) error {
+	if name == "" {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// A claim is released only once its worker is in names, so one of the two always has it.
+	if other := r.claimed[name]; other != "" {
+		return errdefs.Fail(errdefs.CodeNameInUse, "a worker named %q is being started by %s", name, other)
+	}
+	if w := r.names[name]; w != nil {
+		return errdefs.Fail(errdefs.CodeNameInUse, "worker %s has the name %q; stop it first, or choose another name", w.id(), name)
+	}
+	r.claimed[name] = jobID
+	return nil
+}
+
+func (r *registry) releaseName(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.claimed, name)
+}
+
+// addPending notes that a worker is about to be recorded, and returns the end of that.
+func (r *registry) addPending(rec store.Worker) (over func()) {
+	p := pendingWorker{rec, make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending[rec.LeaseID] = p
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.pending, rec.LeaseID)
+		close(p.over)
+	}
+}
+
+// AwaitPending blocks until the worker that is meant is among the live ones, if it is
+// just being started: who has its id or PID from an event must find it. The error is why
+// ctx ended.
+func (s *Supervisor) AwaitPending(ctx context.Context, target operation.Target) error {
+	var wait []pendingWorker
+	s.registry.mu.Lock()
+	for _, p := range s.registry.pending {
+		if target.Is(p.rec) {
+			wait = append(wait, p)
+		}
+	}
+	s.registry.mu.Unlock()
+	// Without the lock: over needs it.
+	for _, p := range wait {
+		select {
+		case <-p.over:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// find returns a live worker by id or name; nil if there is none.
+func (r *registry) find(ref string) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.workers[ref]; w != nil {
+		return w
+	}
+	return r.names[ref]
+}
+
+// byPID returns the live worker whose main process has a PID; nil if there is none.
+func (r *registry) byPID(pid int) *worker {
+	return r.first(func(w *worker) bool {
+		rec := w.record()
+		return rec.Identity != nil && rec.Identity.PID == pid
+	})
+}
+
+func (r *registry) first(is func(*worker) bool) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.workers {
+		if is(w) {
+			return w
+		}
+	}
+	return nil
+}
+
+// where returns the live workers for which is holds, in no order.
+func (r *registry) where(is func(*worker) bool) (list []*worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w := range maps.Values(r.workers) {
+		if is(w) {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// stoppable returns the live workers that can be stopped: those whose process is
+// verified, and those that wait for their next start.
+func (r *registry) stoppable() []*worker {
+	return r.where(func(w *worker) bool { return w.process() != nil || w.record().State == store.WorkerBackoff })
+}
+
+// withProcess returns the live workers whose process is verified.
+func (r *registry) withProcess() []*worker {
+	return r.where(func(w *worker) bool { return w.process() != nil })
+}
+
+// live returns the records of all live workers, by port.
+func (r *registry) live() []store.Worker {
+	r.mu.Lock()
+	recs := make([]store.Worker, 0, len(r.workers))
+	for _, w := range r.workers {
+		recs = append(recs, w.record())
+	}
+	r.mu.Unlock()
+	slices.SortFunc(recs, byPort)
+	return recs
+}
+
+func byPort(a, b store.Worker) int {
+	return cmp.Or(cmp.Compare(a.Port, b.Port), a.StartedAt.Compare(b.StartedAt))
+}
+
+func (r *registry) all() []store.Worker {
+	recs := r.live()
+	r.mu.Lock()
+	recs = append(recs, r.ended...)
+	r.mu.Unlock()
+	slices.SortFunc(recs, byPort)
+	return recs
+}
+
+func (r *registry) worker(ref string) (store.Worker, error) {
+	if w := r.find(ref); w != nil {
+		return w.record(), nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Newest first: many may have had the name.
+	for _, rec := range slices.Backward(r.ended) {
+		if rec.WorkerID == ref || (ref != "" && rec.Name == ref) {
+			return rec, nil
+		}
+	}
+	return store.Worker{}, fmt.Errorf("worker %q: %w", plain.Short(ref), errdefs.ErrNotFound)
+}
+
+// lastOf returns the worker of a type that ended last, if there is one.
+func (r *registry) lastOf(workerType string) (store.Worker, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range slices.Backward(r.ended) {
+		if rec.Type == workerType {
+			return rec, true
+		}
+	}
+	return store.Worker{}, false
+}
+
+// prunable returns the ended workers that need not be kept any longer, oldest first.
+func (r *registry) prunable(now time.Time, keep time.Duration, types *catalog.Catalog) (list []store.Worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Those behind it ended later still.
+	for n := 0; n < len(r.ended)-minEnded; n++ {
+		rec := r.ended[n]
+		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > keep
+		if !old && len(r.ended)-n <= maxEnded {
+			break
+		}
+		if !r.saysStopped(n, types) {
+			list = append(list, rec)
+		}
+	}
+	return list
+}
+
+// saysStopped reports whether the n-th of the ended ones is what tells that an autostart
+// entry was stopped on request and stays so. r.mu is held.
+func (r *registry) saysStopped(n int, types *catalog.Catalog) bool {
+	rec := r.ended[n]
+	typ, ok := types.Type(rec.Type)
+	if !ok || !typ.Autostart || rec.Desired != store.DesiredStopped {
+		return false
+	}
+	// Only the last of a type says whether the entry is to stay stopped.
+	return !slices.ContainsFunc(r.ended[n+1:], func(later store.Worker) bool { return later.Type == rec.Type })
+}

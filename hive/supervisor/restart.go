@@ -1,0 +1,404 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
+	"rbeehive/hive/operation"
+	"rbeehive/store"
+	"rbeehive/store/plain"
+
+	"github.com/google/uuid"
+)
+
+// restartRequest is a request to start a worker again, for the job that made it.
+type restartRequest struct {
+	reason Reason     // for the metrics
+	begun  chan error // takes one: nil once the new program runs, else why it does not
+}
+
+// answer tells whoever asked; nobody waits twice.
+func (r *restartRequest) answer(err error) {
+	if r != nil {
+		// Buffered: a job that was cancelled no longer receives.
+		r.begun <- err
+	}
+}
+
+// why says for the metrics why the worker was started again. Without a request, and
+// without an end that this hive has seen, it is what recovery found.
+func (r *restartRequest) why(w *worker) Reason {
+	if r != nil {
+		return r.reason
+	}
+	return cmp.Or(w.reason, ReasonRecovery)
+}
+
+// backOff records that the worker has ended and is started again after a wait. It
+// keeps its lease, without a process. It reports whether the supervisor goes on: not if
+// the hive closes.
+func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
+	rec := w.record()
+	lifecycle.Transition(&rec, lifecycle.Gone, lifecycle.Retry)
+	next := now.Add(wait).UTC()
+	rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = out.reason, &next, nil, ""
+	// Stale without keys means that its type is gone, which stays true.
+	if len(rec.Changed) > 0 {
+		rec.Stale, rec.Changed = false, nil // the next start is by the type as it is then
+	}
+	// Only what still counts: else the record of a worker that always crashes would grow for ever.
+	rec.Failures = slices.Concat(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now), []time.Time{now.UTC()})
+	if out.exit != nil {
+		rec.Exit = out.exit
+	}
+	logs.Printf(rec.Log, "ended %s: %s; the next start is in %s", now.UTC().Format(time.RFC3339), out.reason, wait.Round(time.Millisecond))
+	err := w.s.journal.CommitRequired(func(b *journal.Batch) error {
+		if err := setLeaseHolder(b, rec); err != nil {
+			return err
+		}
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		return workerEvent(b, rec, out.jobID, fmt.Sprintf("%s backoff: %s; start %d of %d in %s",
+			rec.WorkerID, out.reason, len(rec.Failures), rec.Spec.Restart.Max, wait.Round(100*time.Millisecond)))
+	})
+	if err != nil {
+		return false
+	}
+	w.failure = out.failure // of the last start, for who gives up waiting
+	w.attach(rec, nil, nil) // before the snapshot: who sees backoff finds no process
+	w.snapshot.Store(&rec)
+	return true
+}
+
+// setLeaseHolder makes the worker's lease name its present process, or none.
+func setLeaseHolder(b *journal.Batch, rec store.Worker) error {
+	lease, err := b.Lease(rec.Port)
+	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
+		// The port may be another's by now, so nothing may be recorded as running on it.
+		return fmt.Errorf("worker %s has no lease of port %d any more", rec.WorkerID, rec.Port)
+	}
+	if err != nil {
+		return err
+	}
+	lease.State, lease.Reason, lease.Identity, lease.Cgroup, lease.StampUID = store.LeaseHeld, "", rec.Identity, rec.Cgroup, rec.StampUID
+	return b.PutLease(lease)
+}
+
+// waitBackoff waits until the next start is due, and starts the worker. It reports
+// whether the supervisor goes on.
+func (w *worker) waitBackoff(ctx context.Context) bool {
+	rec := w.record()
+	timer := time.NewTimer(untilTry(rec, time.Now()))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false // the next recovery goes on waiting
+		case <-timer.C:
+			return w.tryRestart(ctx, outcome{jobID: rec.JobID})
+		case req := <-w.stops:
+			return w.takeRequest(ctx, req)
+		case done := <-w.reviews:
+			w.reviewed(done)
+		}
+	}
+}
+
+// untilTry is how long a worker is still to wait for its next start: never longer
+// than its policy lets it wait at all. The time of the next start is the wall
+// clock's, and that can have been turned back since it was recorded.
+func untilTry(rec store.Worker, now time.Time) time.Duration {
+	policy := rec.Spec.Restart
+	return min(rec.NextTry.Sub(now), max(policy.Backoff, policy.MaxBackoff))
+}
+
+// interrupted is the error of a start that a request came before.
+type interrupted struct{ req stopRequest }
+
+func (e *interrupted) Error() string { return e.req.reason }
+
+// takeRequest carries out a request to a worker that has no process.
+func (w *worker) takeRequest(ctx context.Context, req stopRequest) bool {
+	if req.restart != nil {
+		return w.tryRestart(ctx, asked(req))
+	}
+	rec := w.record()
+	if !req.all {
+		rec.Desired = store.DesiredStopped
+		// In memory only: finish writes it, together with the end.
+		w.snapshot.Store(&rec)
+	}
+	out := asked(req)
+	out.then = lifecycle.Stop
+	w.finish(out, leftovers{})
+	return false
+}
+
+// tryRestart starts the worker again, on its ports, as the configuration says now.
+// It reports whether the supervisor goes on.
+func (w *worker) tryRestart(ctx context.Context, out outcome) bool {
+	// From here on callers wait for this start, not for the one that is over.
+	w.resetStarted()
+	err := w.restartProcess(ctx, out)
+	if ctx.Err() != nil {
+		out.restart.answer(errdefs.ErrClosing)
+		return false
+	}
+	if err == nil {
+		out.restart.answer(nil)
+		return true
+	}
+	if by, ok := errors.AsType[*interrupted](err); ok {
+		out.restart.answer(errdefs.Fail(errdefs.CodeCancelled, "%s", by.req.reason))
+		return w.takeRequest(ctx, by.req)
+	}
+	var f *errdefs.Failure
+	if !errors.As(err, &f) {
+		f = errdefs.Fail(errdefs.CodeInternal, "%v", err)
+	}
+	again := w.afterExit(ctx, outcome{then: lifecycle.Retry, reason: f.Message, job: out.job, jobID: out.jobID, failure: f}, leftovers{})
+	if again { // who asked waits on, until it is ready or given up
+		out.restart.answer(nil)
+	} else {
+		out.restart.answer(f)
+	}
+	return again
+}
+
+// restartProcess starts the worker again, by the same steps as the first time.
+func (w *worker) restartProcess(ctx context.Context, out outcome) error {
+	begun, rec := time.Now(), w.record()
+	// By the type as it is now: what made the worker crash may have been mended in it.
+	typ, err := w.s.typeOf(rec.Type)
+	if err != nil {
+		return err
+	}
+	env, err := w.s.launcher.Prepare(ctx, typ, &rec)
+	if err != nil {
+		return err
+	}
+	// Before a slot is taken: this can take as long as the kernel keeps a closed connection.
+	if err := w.awaitPorts(ctx, rec); err != nil {
+		return err
+	}
+	release, err := w.s.acquireStart(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := w.s.launcher.BeforeStart(ctx, typ, rec, env); err != nil {
+		return err
+	}
+	recorded, p, err := w.s.startProcess(start{
+		rec: again(rec, out), env: env, begun: begun, note: "started again,",
+		record: func(rec store.Worker) error { return w.recordRestart(rec, out) },
+	})
+	// The record names a process that is gone; afterExit, by way of the caller, corrects it.
+	if failed, ok := errors.AsType[*notOpened](err); ok {
+		return errdefs.Fail(errdefs.CodeExecFailed, "%v", failed)
+	}
+	if err != nil {
+		return err
+	}
+	w.startedAt = begun
+	w.s.metrics.Restarted(rec.Type, out.restart.why(w))
+	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail) // is written with the next commit
+	// Before the snapshot: who sees it running finds the process.
+	w.attach(recorded, p, typ)
+	// Whoever the last process belonged to, this one is ours.
+	w.fromCopiedState.Store(false)
+	w.snapshot.Store(&recorded)
+	p.AfterDone(func() { w.ensureSupervisor(0) })
+	return nil
+}
+
+// again is the record of a worker's next start.
+func again(rec store.Worker, out outcome) store.Worker {
+	lifecycle.Transition(&rec, lifecycle.Started, lifecycle.Fail)
+	rec.Desired, rec.Reason, rec.NextTry, rec.ReadyAt = store.DesiredRunning, "", nil, nil
+	rec.Stale, rec.Changed = false, nil
+	rec.StartedAt = time.Now().UTC()
+	rec.Restarts++
+	if out.restart != nil {
+		rec.Failures, rec.JobID = nil, out.jobID // a person has looked at it
+	}
+	return rec
+}
+
+// recordRestart is the transaction of a new start: the lease has been there all the time
+// and only gets another holder.
+func (w *worker) recordRestart(rec store.Worker, out outcome) error {
+	err := w.s.journal.CommitRequired(func(b *journal.Batch) error {
+		if err := setLeaseHolder(b, rec); err != nil {
+			return err
+		}
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		if err := out.recordJob(b); err != nil {
+			return err
+		}
+		return b.Event(store.EventProcess, rec.JobID, rec.WorkerID, fmt.Sprintf("%s started again as pid %d", rec.WorkerID, rec.Identity.PID),
+			map[string]any{"pid": rec.Identity.PID, "worker_id": rec.WorkerID, "log": rec.Log, "restarts": rec.Restarts})
+	})
+	// Shown before the gate opens: the event has told the PID, and who asks for it must find the worker.
+	if err == nil {
+		w.snapshot.Store(&rec)
+	}
+	return err
+}
+
+// awaitPorts makes sure that nobody else has the worker's ports. What the kernel
+// keeps of closed connections is waited for, up to drainTimeout: it is no failure
+// of the worker.
+func (w *worker) awaitPorts(ctx context.Context, rec store.Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	ticker := time.NewTicker(drainPollInterval)
+	defer ticker.Stop()
+	for {
+		err := w.s.alloc.Recheck(ctx, rec.Ports, rec.Spec.Host)
+		var held *alloc.UnavailableError
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &held):
+			return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
+		// A listener may stay for good, so this counts as a failure: the policy decides how often to try.
+		case !held.Draining:
+			return errdefs.Fail(errdefs.CodeForeignListener, "port %d is held by somebody else: %s", held.Port, held.Reason)
+		}
+		select {
+		case <-ticker.C:
+		// The wait can last a minute, and a request need not.
+		case req := <-w.stops:
+			return &interrupted{req}
+		case <-ctx.Done():
+			return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
+		}
+	}
+}
+
+const (
+	drainTimeout      = 70 * time.Second // TIME_WAIT lasts for 60 s
+	drainPollInterval = 500 * time.Millisecond
+)
+
+// RestartWorker carries out worker_restart; the result is operation.Spawned.
+func (s *Supervisor) RestartWorker(ctx context.Context, j operation.Job, op operation.RestartWorker) (any, error) {
+	w := s.registry.find(op.WorkerID)
+	switch {
+	case !op.IfStale:
+	case w == nil:
+		return nil, errdefs.Fail(errdefs.CodeNotFound, "no live worker %q", plain.Short(op.WorkerID))
+	// It has been restarted since the reload.
+	case !w.record().Stale:
+		return operation.SpawnedOf(w.record()), nil
+	}
+	begun := false
+	if w != nil { // it may end before it is asked
+		var err error
+		if begun, err = w.requestRestart(ctx, j, op.IfStale); err != nil {
+			return nil, err
+		}
+	}
+	if !begun {
+		rec, err := s.Worker(op.WorkerID)
+		// A reload restarts what runs, and does not bring back what has ended.
+		if err != nil || op.IfStale {
+			return nil, errdefs.Fail(errdefs.CodeNotFound, "no worker %q", plain.Short(op.WorkerID))
+		}
+		if w, err = s.restartEnded(ctx, j, rec); err != nil {
+			return nil, err
+		}
+		j.MarkEffective()
+	}
+	if err := s.awaitReady(ctx, j, w); err != nil {
+		return nil, err
+	}
+	return operation.SpawnedOf(w.record()), nil
+}
+
+// restartEnded starts a worker that has ended again, under its id and on its ports.
+func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec store.Worker) (*worker, error) {
+	typ, err := s.typeOf(rec.Type)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.registry.claimName(rec.Name, j.ID()); err != nil {
+		return nil, err
+	}
+	defer s.registry.releaseName(rec.Name)
+	lifecycle.Transition(&rec, lifecycle.Started, lifecycle.Fail)
+	rec.Desired, rec.Reason = store.DesiredRunning, ""
+	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures = nil, nil, nil, nil
+	// A new lease id: the old lease has ended, and its id must not be good for this one.
+	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.ID(), time.Now().UTC()
+	rec.Restarts++
+	w, err := s.spawn(ctx, j, typ, rec, false)
+	if err == nil {
+		s.metrics.Restarted(rec.Type, ReasonRequested)
+	}
+	return w, err
+}
+
+// startable finds the mistakes that a new start of a live worker would fail for:
+// they must not cost the process that it has.
+func (s *Supervisor) startable(ctx context.Context, rec store.Worker) error {
+	typ, err := s.typeOf(rec.Type)
+	if err != nil {
+		return err
+	}
+	_, err = s.launcher.Prepare(ctx, typ, &rec)
+	return err
+}
+
+// requestRestart has a supervisor end the worker's process and start another, and
+// waits until that runs. It reports false if the worker ended before its supervisor
+// took the request.
+func (w *worker) requestRestart(ctx context.Context, j operation.Job, stale bool) (begun bool, err error) {
+	rec := w.record()
+	if rec.State == store.WorkerUnverified {
+		return false, errdefs.Fail(errdefs.CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
+	}
+	if err := w.s.startable(ctx, rec); err != nil {
+		return false, err // it goes on as it is
+	}
+	// In memory only: recordStopping writes it, before anything is done to the worker.
+	j.Begin(rec.WorkerID, time.Now().UTC())
+	r := &restartRequest{begun: make(chan error, 1), reason: ReasonRequested}
+	if stale {
+		r.reason = ReasonReload
+	}
+	taken, err := w.deliver(ctx, stopRequest{job: j, reason: "restarted on request", restart: r})
+	if err != nil || !taken {
+		return false, err
+	}
+	j.MarkEffective()
+	// All of these: the supervisor answers only if it gets as far as the start.
+	select {
+	case err := <-r.begun:
+		return true, err
+	case <-w.ended:
+		if w.failure != nil {
+			return true, w.failure
+		}
+		return true, errdefs.Fail(errdefs.CodeCancelled, "the worker was stopped on request before it was started again")
+	case <-ctx.Done():
+		return true, context.Cause(ctx)
+	case <-w.s.journal.Broken():
+		return true, w.s.journal.Err()
+	case <-w.s.run.Context().Done():
+		return true, errdefs.ErrClosing
+	}
+}

@@ -1,0 +1,262 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rbeehive/alloc"
+	"rbeehive/alloc/sockets"
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/probe"
+	"rbeehive/store"
+
+	"github.com/google/uuid"
+)
+
+// maxSpawnTries is how many ports a spawn tries when strangers hold them.
+const maxSpawnTries = 3
+
+// Spawn carries out worker_spawn; the result is operation.Spawned.
+func (s *Supervisor) Spawn(ctx context.Context, j operation.Job, op operation.Spawn) (any, error) {
+	typ, err := s.typeOf(op.Worker)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.spawnAndAwait(ctx, j, typ, op, false)
+	if err != nil {
+		return nil, err
+	}
+	return operation.SpawnedOf(w.record()), nil
+}
+
+// spawnAndAwait starts a worker and waits for what op asks. When a stranger
+// turns out to listen on the port, another port is tried.
+func (s *Supervisor) spawnAndAwait(ctx context.Context, j operation.Job, typ *catalog.Type, op operation.Spawn, selfTest bool) (*worker, error) {
+	if err := s.registry.claimName(op.Name, j.ID()); err != nil {
+		return nil, err
+	}
+	defer s.registry.releaseName(op.Name)
+	for try := 1; ; try++ {
+		// A new record for each try: the worker of the last one has ended, and is listed as such.
+		w, err := s.spawn(ctx, j, typ, s.newRecord(j, typ, op), selfTest)
+		if err != nil {
+			return nil, err
+		}
+		// From here on the worker can be found, so a stop behind this job need not wait until it is ready.
+		j.MarkEffective()
+		if op.Wait == operation.WaitStarted {
+			return w, nil
+		}
+		err = s.awaitReady(ctx, j, w)
+		var f *errdefs.Failure
+		if errors.As(err, &f) && f.Code == errdefs.CodeForeignListener && op.Port == 0 && typ.Port == 0 && try < maxSpawnTries {
+			continue
+		}
+		return w, err
+	}
+}
+
+// awaitReady waits until the worker is ready. A cancelled job stops it.
+func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker) error {
+	select {
+	case <-w.started():
+	case <-ctx.Done():
+		// The worker runs on, and the next recovery decides what became of the job.
+		if s.run.Closing() {
+			return errdefs.ErrClosing
+		}
+		// Not with ctx, which has ended: a cancelled job ends when its worker is gone.
+		if err := w.requestStop(s.run.Context(), stopRequest{job: j, reason: "the job that started it was cancelled"}); err != nil {
+			return err
+		}
+		if w.failure != nil {
+			return w.failure // it could not be stopped wholly, or had failed before
+		}
+		return context.Cause(ctx)
+	}
+	// Ready or ended? finish closes ended first.
+	select {
+	case <-w.ended:
+	default:
+		return nil
+	}
+	if w.failure != nil {
+		return w.failure
+	}
+	return errdefs.Fail(errdefs.CodeCancelled, "the worker was stopped on request before it was ready")
+}
+
+// spawn starts one worker. A rec with an id is of a worker that has ended and is started
+// again, on its ports.
+func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Type, rec store.Worker, selfTest bool) (*worker, error) {
+	begun := time.Now()
+	release, err := s.acquireStart(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	// Else the model could be deleted between Prepare and the moment when the worker is live.
+	defer s.launcher.HoldModel(typ, rec)()
+	if _, err := s.launcher.Prepare(ctx, typ, &rec); err != nil { // the common mistakes cost no process and no commit
+		return nil, err
+	}
+	res, err := s.reservePorts(ctx, typ, &rec)
+	if err != nil {
+		return nil, err
+	}
+	abandon := func() {
+		res.Abandon()
+		removeLog(rec)
+	}
+	// Once more: the command has the ports in it.
+	env, err := s.launcher.Prepare(ctx, typ, &rec)
+	if err == nil {
+		err = s.launcher.BeforeStart(ctx, typ, rec, env)
+	}
+	if err != nil {
+		abandon()
+		return nil, err
+	}
+	// From here on the log is there and its record is not; it must not be taken for a
+	// leftover meanwhile.
+	defer s.logs.Claim(rec.WorkerID)()
+	found := func() {} // ends the time in which the worker is recorded and not among the live ones
+	defer func() { found() }()
+	recorded, p, err := s.startProcess(start{rec: rec, env: env, begun: begun, note: "started", record: func(rec store.Worker) error {
+		found = s.registry.addPending(rec)
+		return s.recordSpawn(ctx, j, res, rec)
+	}})
+	failed, known := errors.AsType[*notOpened](err)
+	switch {
+	case known:
+		// It is recorded with a lease, and no program runs: it ends like any other worker.
+		w := s.newWorker(recorded, nil, typ)
+		f := errdefs.Fail(errdefs.CodeExecFailed, "%v", failed)
+		w.finish(outcome{then: lifecycle.Fail, reason: f.Message, jobID: rec.JobID, failure: f}, leftovers{})
+		return nil, f
+	case err != nil:
+		// Nothing was recorded, but the job in memory names the worker already.
+		j.Forget(rec.WorkerID)
+		abandon()
+		return nil, err
+	}
+	// Not worth a commit of its own: if hive is killed before the next one, recovery finds a spawning worker
+	// and sees by its process whether the gate was opened.
+	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail)
+	w := s.newWorker(recorded, p, typ)
+	w.startedAt, w.selfTest = begun, selfTest
+	s.registry.add(w)
+	// After add, or it would be in no table for a moment. In both, it is found among the live ones.
+	s.registry.forget(recorded.WorkerID) // among the ended, where it may have been
+	w.follow(probe.FirstInterval)
+	return w, nil
+}
+
+// reservePorts reserves the ports of a start and puts them into the record; a new worker
+// gets its id from the first.
+func (s *Supervisor) reservePorts(ctx context.Context, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, error) {
+	req := alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: rec.Name, Host: typ.Host()}
+	// Its own ports, or none: its clients know them.
+	if rec.WorkerID != "" {
+		req.Port, req.Ports = rec.Port, len(rec.Ports)
+	}
+	res, err := s.alloc.Acquire(ctx, req)
+	if err != nil {
+		return nil, portFailure(ctx, err)
+	}
+	if rec.WorkerID == "" {
+		// With a random part, so that an id is never used again.
+		rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
+	}
+	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, s.logs.Path(rec.WorkerID)
+	return res, nil
+}
+
+// newRecord is the record of a worker that has no port yet.
+func (s *Supervisor) newRecord(j operation.Job, typ *catalog.Type, op operation.Spawn) store.Worker {
+	// Any port: the command is rendered once before one is reserved.
+	rec := store.Worker{
+		Name: op.Name, Type: typ.Name, Port: s.ports.First,
+		LeaseID: uuid.Must(uuid.NewV7()).String(),
+		Asked:   store.Asked{Model: op.Model, Device: op.Device, Params: op.Params, Port: cmp.Or(op.Port, typ.Port)},
+		Desired: store.DesiredRunning, JobID: j.ID(), StartedAt: time.Now().UTC(),
+	}
+	lifecycle.Transition(&rec, lifecycle.Created, lifecycle.Fail)
+	return rec
+}
+
+// recordSpawn is the one transaction of a spawn: lease, PID mapping, worker,
+// job and events become durable together, while the process waits at its gate.
+func (s *Supervisor) recordSpawn(ctx context.Context, j operation.Job, res *alloc.Reservation, rec store.Worker) error {
+	return s.journal.Commit(ctx, func(b *journal.Batch) error {
+		// The lease holds what the processes are known by, since it can outlive the record (TreeOfLease).
+		lease := store.Lease{
+			Port: rec.Port, LeaseID: rec.LeaseID, Kind: store.LeaseWorker, WorkerID: rec.WorkerID, Owner: rec.Name,
+			Identity: rec.Identity, Cgroup: rec.Cgroup, StampUID: rec.StampUID, State: store.LeaseHeld, AcquiredAt: b.Now(),
+		}
+		if err := res.Record(b.Tx, lease); err != nil {
+			return err
+		}
+		if err := b.PutWorker(rec); err != nil {
+			return err
+		}
+		if err := b.PutJob(j.Begin(rec.WorkerID, b.Now())); err != nil {
+			return err
+		}
+		if err := b.Event(store.EventPort, rec.JobID, rec.WorkerID, portMessage(res, rec), map[string]any{
+			"port": rec.Port, "ports": rec.Ports, "lease_id": rec.LeaseID, "skipped": portsOf(res.Skipped),
+		}); err != nil {
+			return err
+		}
+		return b.Event(store.EventProcess, rec.JobID, rec.WorkerID, fmt.Sprintf("%s started as pid %d", rec.WorkerID, rec.Identity.PID),
+			map[string]any{"pid": rec.Identity.PID, "worker_id": rec.WorkerID, "log": rec.Log})
+	})
+}
+
+// portMessage says which port was leased, and who holds those passed over.
+func portMessage(res *alloc.Reservation, rec store.Worker) string {
+	var b strings.Builder
+	if res.NameMoved {
+		fmt.Fprintf(&b, "%s had port %d last time, which is not free; ", rec.Name, res.Former)
+	}
+	for _, s := range res.Skipped {
+		fmt.Fprintf(&b, "%d is held by %s; ", s.Port, s)
+	}
+	ports := alloc.Range{First: rec.Port, Last: rec.Ports[len(rec.Ports)-1]}
+	switch {
+	case b.Len() > 0:
+		return fmt.Sprintf("%stook %s", b.String(), ports)
+	case len(rec.Ports) > 1:
+		return fmt.Sprintf("ports %s leased", ports)
+	}
+	return fmt.Sprintf("port %d leased", rec.Port)
+}
+
+func portsOf(skipped []sockets.Holder) []uint16 {
+	ports := []uint16{}
+	for _, s := range skipped {
+		ports = append(ports, s.Port)
+	}
+	return ports
+}
+
+func portFailure(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, alloc.ErrExhausted):
+		return errdefs.Fail(errdefs.CodePortsExhausted, "%v", err)
+	case errors.Is(err, alloc.ErrUnavailable):
+		return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return err
+}

@@ -1,0 +1,295 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/launch"
+	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
+	"rbeehive/hive/operation"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+	"rbeehive/store/plain"
+)
+
+// stopRequest asks a supervisor to stop its worker.
+type stopRequest struct {
+	job     operation.Job // by which that was asked for; nil: hive does it
+	reason  string
+	restart *restartRequest // it is to be started again then; nil: it is not
+	all     bool            // hive ends and stops them all: nobody has asked for this one to stay stopped
+}
+
+// outcome is how a worker's process ended, and what is to follow.
+type outcome struct {
+	then    lifecycle.Then
+	reason  string
+	exit    *store.Exit
+	job     operation.Job    // by which the end was asked for; nil: by none
+	jobID   string           // of the job whose events tell of it; empty: of none
+	failure *errdefs.Failure // nil if it ended on request
+	live    bool             // its liveness demands a new start, whatever its policy
+	restart *restartRequest  // with lifecycle.Start
+	all     bool             // see stopRequest
+}
+
+// asked returns the outcome of a request.
+func asked(req stopRequest) outcome {
+	out := outcome{reason: req.reason, job: req.job, all: req.all, restart: req.restart}
+	if req.job != nil {
+		out.jobID = req.job.ID()
+	}
+	return out
+}
+
+// recordJob writes that the job which asked for the end is running.
+func (o outcome) recordJob(b *journal.Batch) error {
+	if o.job == nil {
+		return nil
+	}
+	return o.job.RecordRunning(b)
+}
+
+// StopWorker carries out worker_stop; the result is operation.Stopped.
+func (s *Supervisor) StopWorker(ctx context.Context, j operation.Job, op operation.StopWorker) (any, error) {
+	find := func() *worker { return s.registry.find(op.WorkerID) }
+	return s.stopFound(ctx, j, find, fmt.Sprintf("no live worker %q", plain.Short(op.WorkerID)))
+}
+
+// ProcessDelete carries out worker_process_delete; the result is operation.Stopped.
+func (s *Supervisor) ProcessDelete(ctx context.Context, j operation.Job, op operation.ProcessDelete) (any, error) {
+	find := func() *worker { return s.registry.byPID(op.PID) }
+	return s.stopFound(ctx, j, find, fmt.Sprintf("no worker of this hive has PID %d", op.PID))
+}
+
+func (s *Supervisor) stopFound(ctx context.Context, j operation.Job, find func() *worker, missing string) (any, error) {
+	var w *worker
+	if err := j.AwaitTarget(ctx, func() bool { w = find(); return w != nil }); err != nil {
+		return nil, err
+	}
+	if w == nil {
+		// A stop that goes on after a restart finds its worker ended as it was asked to.
+		if id := j.Record().WorkerID; id != "" {
+			if rec, err := s.Worker(id); err == nil && rec.State == store.WorkerStopped {
+				return operation.StoppedOf(rec), nil
+			}
+		}
+		return nil, errdefs.Fail(errdefs.CodeNotFound, "%s", missing)
+	}
+	rec := w.record()
+	if rec.State == store.WorkerUnverified {
+		return nil, errdefs.Fail(errdefs.CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
+	}
+	// No cancel from here on: a stop that has begun cannot be taken back.
+	if err := j.Finalize(ctx); err != nil {
+		return nil, err
+	}
+	j.Begin(rec.WorkerID, time.Now().UTC())
+	if err := w.requestStop(ctx, stopRequest{job: j, reason: "stopped on request"}); err != nil {
+		return nil, err
+	}
+	// Any other failure came before the stop: the worker has ended, as was asked.
+	if w.failure != nil && w.failure.Code == errdefs.CodeStopIncomplete {
+		return nil, w.failure
+	}
+	return operation.StoppedOf(rec), nil
+}
+
+// requestStop has a supervisor stop the worker and waits until it has ended.
+func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
+	if _, err := w.deliver(ctx, req); err != nil {
+		return err
+	}
+	select {
+	case <-w.ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	// The end can no longer be recorded, so ended is never closed.
+	case <-w.s.journal.Broken():
+		return w.s.journal.Err()
+	case <-w.s.run.Context().Done():
+		return errdefs.ErrClosing
+	}
+}
+
+// deliver gives a supervisor a request. taken is false if the worker has ended before
+// its supervisor took it.
+func (w *worker) deliver(ctx context.Context, req stopRequest) (taken bool, err error) {
+	w.mu.Lock()
+	w.callers++ // before ensureSupervisor: a supervisor that is there does not become idle now
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.callers--
+		w.mu.Unlock()
+		// It may have stayed for this caller alone.
+		w.wake()
+	}()
+	w.ensureSupervisor(0)
+	select {
+	case w.stops <- req:
+		return true, nil
+	case <-w.ended:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	case <-w.s.journal.Broken():
+		return false, w.s.journal.Err()
+	case <-w.s.run.Context().Done():
+		return false, errdefs.ErrClosing
+	}
+}
+
+// stop ends the worker on request, or ends its process to start another. Only its
+// supervisor calls it. It reports whether the supervisor goes on.
+func (w *worker) stop(ctx context.Context, req stopRequest) bool {
+	out := asked(req)
+	out.then = lifecycle.Stop
+	rec := w.record()
+	switch {
+	case req.restart != nil:
+		out.then = lifecycle.Start
+	case rec.State == store.WorkerStopping && rec.Desired == store.DesiredRunning:
+		out.then = lifecycle.Retry // a restart of hive came between giving it up and its end
+	}
+	return w.terminate(ctx, out)
+}
+
+// giveUp ends the process of a worker that cannot become ready, or does not serve
+// any more. Only its supervisor calls it. It reports whether the supervisor goes on.
+func (w *worker) giveUp(ctx context.Context, f *errdefs.Failure) bool {
+	rec := w.record()
+	// Before it is ended: what it then says is about the signal, not about what went wrong.
+	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
+	w.reason = ReasonNotReady
+	return w.terminate(ctx, outcome{then: lifecycle.Retry, reason: f.Message, jobID: rec.JobID, failure: f})
+}
+
+// terminate ends the worker's process and all that it has started, and goes on with what
+// is to follow. It reports whether the supervisor goes on.
+func (w *worker) terminate(ctx context.Context, out outcome) bool {
+	// Recorded first: a hive that is killed in between goes on with the stop when it starts again, and does
+	// not take the half-stopped worker for one that has crashed.
+	if !w.recordStopping(out) {
+		return false
+	}
+	p := w.process()
+	w.stopCommand(ctx, p)
+	rest := w.endTree(ctx, w.tree())
+	if ctx.Err() != nil {
+		return false // the record says stopping: the next recovery goes on with it
+	}
+	// By its pidfd, whatever the scans have seen.
+	select {
+	case <-p.Done():
+		exit := p.Exit()
+		out.exit = &exit
+	default:
+		if len(rest.members) == 0 { // none was seen, and yet the main process has not ended
+			rest.members = []proc.Member{{PID: p.PID(), Program: filepath.Base(w.record().Spec.Argv[0])}}
+		}
+		// Nobody else would: the worker's record ends here.
+		p.Close()
+	}
+	return w.afterExit(ctx, out, rest)
+}
+
+// leftovers is what a stop could not end. With err it is not known what is left.
+type leftovers struct {
+	members []proc.Member
+	err     error
+}
+
+// endTree ends a worker's processes, or what its main process has left behind.
+func (w *worker) endTree(ctx context.Context, t *proc.Tree) leftovers {
+	left, err := t.Stop(ctx, w.record().Spec.Stop)
+	return leftovers{left, err}
+}
+
+// recordStopping says in the file that the worker is being stopped, before
+// anything is done to it. It reports whether it did; if not, the hive is closing.
+func (w *worker) recordStopping(out outcome) bool {
+	rec := w.record()
+	lifecycle.Transition(&rec, lifecycle.Ending, out.then) // whatever has a supervisor and a process can be ended
+	rec.Reason = out.reason
+	if out.then == lifecycle.Stop && !out.all {
+		rec.Desired = store.DesiredStopped
+	}
+	return w.commit(rec, func(b *journal.Batch) error {
+		if err := setLeaseState(b, rec, store.LeaseReleasing, ""); err != nil {
+			return err
+		}
+		if err := out.recordJob(b); err != nil {
+			return err
+		}
+		return workerEvent(b, rec, out.jobID, rec.WorkerID+" is being stopped: "+out.reason)
+	})
+}
+
+// setLeaseState changes the state of a worker's lease, if it has one. why is for a
+// person, where the state needs one.
+func setLeaseState(b *journal.Batch, rec store.Worker, state store.LeaseState, why string) error {
+	lease, err := b.Lease(rec.Port)
+	// A salvaged file may lack it. The worker must be able to end all the same.
+	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lease.State, lease.Reason = state, why
+	if state == store.LeaseQuarantined {
+		// Its process is gone; what is left is known by the other proofs.
+		lease.Identity = nil
+	}
+	return b.PutLease(lease)
+}
+
+// stopCommand runs the worker's own command to stop it, and gives it and the main
+// process the grace of its stop. What is left then is ended as ever.
+func (w *worker) stopCommand(ctx context.Context, p *proc.Process) {
+	rec := w.record()
+	if len(rec.Spec.Stop.Command) == 0 || p == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, rec.Spec.Stop.Grace)
+	defer cancel()
+	env, err := w.stopEnvironment(ctx, rec)
+	if err == nil {
+		err = w.s.launcher.Command(ctx, "stop.command", rec.Spec.Stop.Command, rec, env)
+	}
+	// The worker must end, whatever the command does.
+	if err != nil {
+		logs.Printf(rec.Log, "%v", err)
+		w.s.log.WithError(err).WithField("worker", rec.WorkerID).Warn("the stop command failed; the worker is ended by signals")
+		return
+	}
+	// The command may return before the worker has ended.
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+	}
+}
+
+// stopEnvironment is the environment of a worker's stop command: that of its type,
+// as far as it can be had now.
+func (w *worker) stopEnvironment(ctx context.Context, rec store.Worker) ([]string, error) {
+	typ := w.os.Load().startedType // its command is of then
+	if typ == nil {
+		typ, _ = w.s.catalog().Type(rec.Type)
+	}
+	if typ != nil {
+		// A missing env_file, say, must not keep a worker from being stopped.
+		if env, err := launch.Environment(ctx, typ, rec.Spec.User, rec.Spec.Device); err == nil {
+			return env, nil
+		}
+	}
+	return launch.Environ(rec.Spec.User, nil)
+}

@@ -1,0 +1,3 @@
+package around
+
+func a() int { return b() }

@@ -1,0 +1,5 @@
+package around
+
+const alone = 4
+
+func first(f func() int) int { return f() }

@@ -1,0 +1,3 @@
+package around
+
+func b() int { return c() }

@@ -1,0 +1,3 @@
+package around
+
+func c() int { return alone + first(a) }

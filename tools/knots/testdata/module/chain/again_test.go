@@ -1,0 +1,3 @@
+package chain
+
+func two() int { return one() }

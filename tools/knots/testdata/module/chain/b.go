@@ -1,0 +1,3 @@
+package chain
+
+func b() int { return c }

@@ -1,0 +1,3 @@
+package chain
+
+func one() int { return two() + a() }

@@ -1,0 +1,3 @@
+package fields
+
+func total() int { return newThing().size }

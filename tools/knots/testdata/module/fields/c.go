@@ -1,0 +1,3 @@
+package fields
+
+func newThing() *thing { return &thing{} }

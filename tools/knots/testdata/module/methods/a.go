@@ -1,0 +1,5 @@
+package methods
+
+type thing struct{}
+
+func (thing) first() int { return second() }

@@ -1,0 +1,3 @@
+package methods
+
+func second() int { return all[0].third() }

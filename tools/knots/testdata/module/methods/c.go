@@ -1,0 +1,5 @@
+package methods
+
+var all []thing
+
+func (thing) third() int { return 3 }

@@ -1,0 +1,5 @@
+package objects
+
+const limit = 3
+
+func a() int { return b() }

@@ -1,0 +1,3 @@
+package objects
+
+func b() int { return limit }

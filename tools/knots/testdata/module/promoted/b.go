@@ -1,0 +1,5 @@
+package promoted
+
+type middle struct{ inner }
+
+func (middle) use() int { return size() }

@@ -1,0 +1,3 @@
+package promoted
+
+type inner struct{ size int }

@@ -1,0 +1,3 @@
+package promoted
+
+func size() int { return newOuter().size }

@@ -1,0 +1,4 @@
+package hive
+
+// Generated.
+type Hives struct{ JobsKeep int }

@@ -1,0 +1,5 @@
+package hive
+
+type Fake struct{ jobsKeep int }
+
+func (h *Hive) ofTests() {}

@@ -1,0 +1,3 @@
+package hive
+
+func (h *Hive) elsewhere() {}

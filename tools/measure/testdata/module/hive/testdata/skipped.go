@@ -1,0 +1,1 @@
+package broken because nobody reads it

@@ -1,0 +1,1 @@
+package own because it is a module of its own

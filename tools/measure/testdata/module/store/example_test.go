@@ -1,0 +1,7 @@
+package store_test
+
+func Example() {}
+
+func ExampleWorker() {}
+
+func helper() {}

@@ -1,0 +1,3 @@
+package hive
+
+func forTests(e entry) { e.State = "of a test" }
