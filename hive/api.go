@@ -127,6 +127,9 @@ func (h *Hive) CheckModel(op operation.Operation, trusted bool) error {
 // Leases is lease.Manager.List.
 func (h *Hive) Leases() ([]store.Lease, error) { return h.leases.List() }
 
+// LeasesOf is lease.Manager.HeldBy.
+func (h *Hive) LeasesOf(pid int) ([]store.Lease, error) { return h.leases.HeldBy(pid) }
+
 // Lease is lease.Manager.Lease.
 func (h *Hive) Lease(port uint16) (store.Lease, error) { return h.leases.Lease(port) }
 

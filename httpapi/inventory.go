@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"rbeehive/hive/input"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -20,7 +21,14 @@ func (s *Server) listLeases(w http.ResponseWriter, p wire.ListLeasesParams) erro
 			return badField("after", err.Error())
 		}
 	}
-	leases, err := s.hive.Load().Leases()
+	list := s.hive.Load().Leases
+	if p.PID != nil {
+		if *p.PID < 1 || *p.PID > input.MaxPID {
+			return badField("pid", fmt.Sprintf("is %d; expected an integer from 1 to %d", *p.PID, input.MaxPID))
+		}
+		list = func() ([]store.Lease, error) { return s.hive.Load().LeasesOf(*p.PID) }
+	}
+	leases, err := list()
 	if err != nil {
 		return fmt.Errorf("list leases: %w", err)
 	}

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -65,4 +66,22 @@ func TestLeaseForAProgram(t *testing.T) {
 	resp, _ = r.send(http.MethodPatch, path, "{}")
 	require.Equal(t, http.StatusMethodNotAllowed, resp.StatusCode)
 	require.Equal(t, "DELETE, GET, HEAD, OPTIONS, PUT", resp.Header.Get("Allow"))
+}
+
+// Who has a PID, from ps or from a log, finds the port.
+func TestLeasesOfAProcess(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	resp, body := r.send(http.MethodPost, "/v1/leases", fmt.Sprintf(`{"pid": %d}`, os.Getppid()))
+	require.Equal(t, http.StatusCreated, resp.StatusCode, body)
+	mine := decode[wire.Lease](t, body)
+	resp, body = r.send(http.MethodPost, "/v1/leases", `{"ttl": "30s"}`)
+	require.Equal(t, http.StatusCreated, resp.StatusCode, body)
+
+	found := decode[wire.Leases](t, r.get(fmt.Sprintf("/v1/leases?pid=%d", os.Getppid()), http.StatusOK))
+	require.Len(t, found.Leases, 1)
+	require.Equal(t, mine.LeaseID, found.Leases[0].LeaseID)
+	require.Empty(t, decode[wire.Leases](t, r.get("/v1/leases?pid=1", http.StatusOK)).Leases, "which holds none")
+	for _, bad := range []string{"0", "-1", "x", "4194305", "99999999999999999999"} {
+		require.Contains(t, r.get("/v1/leases?pid="+bad, http.StatusBadRequest), "pid")
+	}
 }

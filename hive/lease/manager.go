@@ -77,6 +77,26 @@ func (m *Manager) Lease(port uint16) (l store.Lease, err error) {
 	return l, err
 }
 
+// HeldBy returns the leases that a process holds, by port, those of workers among them;
+// none is no error. It reads nothing but these.
+func (m *Manager) HeldBy(pid int) (leases []store.Lease, err error) {
+	err = m.journal.View(func(tx *store.Tx) error {
+		ports, err := tx.PortsOfPID(pid)
+		if err != nil {
+			return err
+		}
+		for _, port := range ports {
+			l, err := tx.Lease(port)
+			if err != nil {
+				return err
+			}
+			leases = append(leases, l)
+		}
+		return nil
+	})
+	return leases, err
+}
+
 // List returns all leases by port, those of workers among them.
 func (m *Manager) List() (leases []store.Lease, err error) {
 	err = m.journal.View(func(tx *store.Tx) error {

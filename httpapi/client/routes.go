@@ -185,6 +185,13 @@ func (c *Client) Leases(ctx context.Context) (Reply[wire.Leases], error) {
 	})
 }
 
+// LeasesOf returns the leases that a process holds, by port; there may be none.
+func (c *Client) LeasesOf(ctx context.Context, pid int) (Reply[wire.Leases], error) {
+	return call[wire.Leases](ctx, c, func(server string) (*http.Request, error) {
+		return api.NewListLeasesRequest(server, &wire.ListLeasesParams{PID: &pid})
+	})
+}
+
 // Lease returns the lease of a port.
 func (c *Client) Lease(ctx context.Context, port uint16) (Reply[wire.Lease], error) {
 	return call[wire.Lease](ctx, c, func(server string) (*http.Request, error) {

@@ -1506,6 +1506,9 @@ type FollowJobParams struct {
 
 // ListLeasesParams defines parameters for ListLeases.
 type ListLeasesParams struct {
+	// PID Only leases that this process holds, the main process of a worker or the one that a lease names: the port of a PID.
+	PID *int `form:"pid,omitempty" json:"pid,omitempty"`
+
 	// Limit At most so many; above 5000 counts as 5000. Without it all.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
