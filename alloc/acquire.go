@@ -17,28 +17,27 @@ const maxSkipped = 16
 
 // search is one call of Acquire.
 type search struct {
-	a    *Allocator
-	req  Request
-	n    int               // ports in a row
-	host netip.Addr        // what to probe beside the wildcards; zero: nothing
-	own  bool              // only host matters, not who has the port on other addresses
-	snap *sockets.Snapshot // nil until somebody needs to look: see look
+	a        *Allocator
+	req      Request
+	n        int               // ports in a row
+	host     netip.Addr        // what to probe beside the wildcards; zero: nothing
+	hostOnly bool              // who has the port on other addresses does not matter
+	snap     *sockets.Snapshot // nil until it is needed: see snapshot
 
 	tried *bitset // nil until a port was rejected
-	from  uint16  // where the policy began
+	from  uint16  // where the policy started
 
-	claimTries int // how often a held claim was tried again
+	claimRetries int // how often a held claim was tried again
 }
 
 // Acquire picks a port that nobody has, or Request.Ports in a row, and reserves
 // it: no other call gets it until the Reservation is abandoned or its lease is
 // released. Nothing is written; see Reservation.Record.
 //
-// It blocks for the probes: a few binds, which take microseconds, for a port that
-// nobody has used lately. Otherwise for reads of the socket table, milliseconds
-// each, one of them shared with other callers; and where a port is in a stranger's
-// hands for the first time, for a pass over /proc that finds out whose. ctx is
-// checked in between.
+// It blocks for the probes: a few binds, which take microseconds, for a port that nobody
+// has used lately. Otherwise for reads of the socket table, milliseconds each, one of them
+// shared with other callers; and where a port is found in another program's hands for the
+// first time, for a pass over /proc that finds out whose. ctx is checked in between.
 //
 // Errors: *ExhaustedError; for a Request.Port *UnavailableError; ErrBadHost,
 // ErrNotReady, ErrClosed, ErrUnsupported; ctx's; or the system's if a probe could
@@ -47,7 +46,7 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	s := &search{a: a, req: req, n: max(1, req.Ports), host: hostAddr(req.Host)}
 	a.mu.Lock()
 	err := a.ready()
-	a.rests.wake(time.Now())
+	a.cooldown.expire(time.Now())
 	a.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -72,25 +71,25 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	}
 	r.Former = former
 	r.NameMoved = former != 0 && former != r.Port
-	r.Skipped = a.name(ctx, a.passedOver(s.from, r))
+	r.Skipped = a.resolveHolders(ctx, a.skippedPorts(s.from, r))
 	return r, nil
 }
 
-// recheck looks at strangers' ports whose time has come.
+// recheck checks the foreign ports whose backoff has ended.
 func (s *search) recheck(ctx context.Context) error {
 	now := time.Now()
 	s.a.mu.Lock()
-	due := s.a.marks.due(now)
+	due := s.a.avoid.due(now)
 	s.a.mu.Unlock()
 	if !due {
 		return nil
 	}
-	snap, err := s.look(ctx)
+	snap, err := s.snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	s.a.mu.Lock()
-	s.a.marks.recheck(snap, now)
+	s.a.avoid.recheck(snap, now)
 	s.a.mu.Unlock()
 	return nil
 }
@@ -108,13 +107,12 @@ func hostAddr(host string) netip.Addr {
 	return addr.Unmap()
 }
 
-// exact reserves the port that was asked for, and those behind it if several are
-// wanted.
+// exact reserves the port that was requested, and those after it if several are.
 func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	if int(s.req.Port)+s.n-1 > math.MaxUint16 {
-		return nil, &UnavailableError{Port: s.req.Port, Reason: fmt.Sprintf("there are no %d ports from there on", s.n)}
+		return nil, &UnavailableError{Port: s.req.Port, Reason: fmt.Sprintf("fewer than %d ports follow it", s.n)}
 	}
-	ports := row(s.req.Port, s.n)
+	ports := consecutive(s.req.Port, s.n)
 	if err := s.takeExact(ports); err != nil {
 		return nil, err
 	}
@@ -125,12 +123,12 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	case f.verdict == verdictFree || f.verdict == verdictResidue:
 		return s.reservation(ports, f), nil
 	}
-	s.a.giveBack(ports.ports())
+	s.a.unreserve(ports.ports())
 	if f.verdict == verdictDraining {
 		return nil, drainingError(port)
 	}
 	e := &UnavailableError{Port: port, Reason: "it is held by another program"}
-	if holders := s.a.name(ctx, []uint16{port}); len(holders) > 0 {
+	if holders := s.a.resolveHolders(ctx, []uint16{port}); len(holders) > 0 {
 		e.Holder = &holders[0]
 		e.Reason = "it is held by " + holders[0].String()
 	}
@@ -139,7 +137,7 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 
 func drainingError(port uint16) error {
 	return &UnavailableError{Port: port, Draining: true, Reason: fmt.Sprintf(
-		"closed connections of its last user have not run out yet (up to %.0f s)", drainTime.Seconds())}
+		"connections of its last user are still closing (up to %.0f s)", drainTime.Seconds())}
 }
 
 // takeExact takes the bits of these ports, whatever the range: all of them or,
@@ -193,7 +191,7 @@ func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) 
 	if port == 0 || int(port)+s.n-1 > math.MaxUint16 {
 		return nil, nil
 	}
-	ports := row(port, s.n)
+	ports := consecutive(port, s.n)
 	if !s.a.rng.Contains(ports.First) || !s.a.rng.Contains(ports.Last) {
 		return nil, nil
 	}
@@ -217,7 +215,7 @@ func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) 
 // the first row of ports that do.
 func (s *search) any(ctx context.Context) (*Reservation, error) {
 	for _, c := range s.a.pool.classes() {
-		if err := s.enter(ctx, c); err != nil {
+		if err := s.prepare(ctx, c); err != nil {
 			return nil, err
 		}
 		for {
@@ -245,10 +243,10 @@ func (s *search) any(ctx context.Context) (*Reservation, error) {
 	return nil, s.a.pool.exhausted(s.n)
 }
 
-// enter prepares for a class of ports that were not free when they were looked at.
-func (s *search) enter(ctx context.Context, c class) (err error) {
+// prepare is called before a class of ports that were not free when they were last checked.
+func (s *search) prepare(ctx context.Context, c class) (err error) {
 	switch c {
-	case classForeign: // the last hope is worth a fresh look
+	case classForeign: // the last resort is worth a fresh snapshot
 		if s.snap, err = s.a.table.Snapshot(ctx, 0); err != nil {
 			return fmt.Errorf("acquire a port: %w", err)
 		}
@@ -268,35 +266,34 @@ func (s *search) take(c class) (Range, bool, error) {
 	if !ok {
 		return Range{}, false, nil
 	}
-	return row(port, s.n), true, nil
+	return consecutive(port, s.n), true, nil
 }
 
-// reject gives ports back that were taken and of which bad is not free, for this
-// search.
+// reject unreserves ports of which bad is not free, and excludes that from this search.
 func (s *search) reject(ports Range, bad uint16) {
 	if s.tried == nil {
 		s.tried = new(bitset)
 	}
 	s.tried.set(bad)
-	s.a.giveBack(ports.ports())
+	s.a.unreserve(ports.ports())
 }
 
-// probe claims and inspects ports whose bits are taken, and remembers what it
-// found. It ends at the first that nobody should get, and returns that port with
-// its finding; else the last finding that is not "free", if there is one. After
-// an error the ports have been given back.
+// probe claims and inspects ports whose bits are taken, and remembers what it found. It
+// ends at the first that is foreign, and returns that port with its finding; else the worst
+// finding that is not "free", if there is one. After an error the ports have been
+// unreserved.
 func (s *search) probe(ctx context.Context, ports Range) (uint16, finding, error) {
 	at, worst := ports.First, finding{verdict: verdictFree}
 	for _, port := range ports.ports() {
 		f, err := s.claimAndInspect(ctx, port)
 		if err != nil {
-			s.a.giveBack(ports.ports())
+			s.a.unreserve(ports.ports())
 			if notPermitted(err) {
 				return port, finding{}, &UnavailableError{Port: port, Reason: "hive is not permitted to bind it (" + err.Error() + ")"}
 			}
 			return port, finding{}, fmt.Errorf("acquire port %d: %w", port, err)
 		}
-		s.a.note(port, f)
+		s.a.recordFinding(port, f)
 		if f.verdict == verdictForeign {
 			return port, f, nil
 		}
@@ -318,37 +315,37 @@ func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, err
 	if err != nil {
 		return finding{}, err
 	}
-	if err := s.a.keepClaim(port, fd); err != nil {
+	if err := s.a.storeClaim(port, fd); err != nil {
 		return finding{}, err
 	}
 	return s.inspect(ctx, port)
 }
 
-// takeClaim is patient with a claim that is held, up to claimTries times in a
-// search: a child that was forked a moment ago has a copy of every descriptor
-// until its execve, and with it the claim of a port that we have just freed.
+// takeClaim retries a claim that is held, up to maxClaimRetries times in a search: a child
+// that was forked a moment ago has a copy of every descriptor until its execve, and with it
+// the claim of a port that we have just freed.
 func (s *search) takeClaim(ctx context.Context, port uint16) (int, error) {
 	for {
 		fd, err := takeClaim(port)
-		if !inUse(err) || s.claimTries >= claimTries || ctx.Err() != nil {
+		if !inUse(err) || s.claimRetries >= maxClaimRetries || ctx.Err() != nil {
 			return fd, err
 		}
-		s.claimTries++
+		s.claimRetries++
 		select {
-		case <-time.After(claimGap):
+		case <-time.After(claimRetryInterval):
 		case <-ctx.Done():
 		}
 	}
 }
 
 const (
-	claimTries = 10
-	claimGap   = 2 * time.Millisecond
+	maxClaimRetries    = 10
+	claimRetryInterval = 2 * time.Millisecond
 )
 
-// keepClaim holds on to a claim, unless the allocator was closed meanwhile:
-// nobody would ever give it up.
-func (a *Allocator) keepClaim(port uint16, fd int) error {
+// storeClaim keeps a claim, unless the allocator was closed meanwhile: nothing would ever
+// drop it.
+func (a *Allocator) storeClaim(port uint16, fd int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.ready(); err != nil {
@@ -359,9 +356,9 @@ func (a *Allocator) keepClaim(port uint16, fd int) error {
 	return nil
 }
 
-// giveBack gives back ports of which nothing is recorded. The claim goes first:
-// whoever takes the bit next will want it.
-func (a *Allocator) giveBack(ports []uint16) {
+// unreserve frees ports of which nothing is recorded. The claim is dropped first: whoever
+// takes the bit next needs it.
+func (a *Allocator) unreserve(ports []uint16) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, port := range ports {
@@ -371,19 +368,19 @@ func (a *Allocator) giveBack(ports []uint16) {
 	}
 }
 
-// note remembers what a probe found.
-func (a *Allocator) note(port uint16, f finding) {
+// recordFinding remembers what a probe found.
+func (a *Allocator) recordFinding(port uint16, f finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case f.verdict == verdictFree:
-		a.marks.clear(port)
-	case f.verdict == verdictForeign && f.known && a.marks.active(port) != nil:
-		// Its time runs already.
+		a.avoid.clear(port)
+	case f.verdict == verdictForeign && f.known && a.avoid.active(port) != nil:
+		// its backoff runs already
 	case f.verdict == verdictForeign:
-		a.marks.setForeign(port, f, time.Now())
+		a.avoid.setForeign(port, f, time.Now())
 	default:
-		a.marks.setDraining(port, time.Now())
+		a.avoid.setDraining(port, time.Now())
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"rbeehive/store"
 )
 
-// snapshotAge is how old the socket table may be that acquiring a port looks at:
-// callers that come in a burst share one.
+// snapshotAge is how old the snapshot of the socket table may be that Acquire uses: calls
+// in a burst share one.
 const snapshotAge = 50 * time.Millisecond
 
 // Options is what an Allocator is made from.
@@ -22,11 +22,11 @@ type Options struct {
 	Range    Range    // the ports to give out; must not be empty
 	Reserved []Range  // never given out, whatever is asked for
 	Never    []uint16 // hive's own API ports: never given out either
-	// Fixed are ports that the configuration promises to somebody: the policy
-	// passes over them, and who asks for one by number gets it. SetFixed changes them.
+	// Fixed are ports that the configuration assigns to somebody: the policy skips them,
+	// and a request for one by number gets it. SetFixed changes them.
 	Fixed  []uint16
 	Policy Policy // empty: Lowest
-	// Quarantine is how long the policy passes over a port after its release.
+	// Quarantine is how long the policy skips a port after its release.
 	Quarantine time.Duration
 	Store      *store.Store   // must not be nil
 	Sockets    *sockets.Table // nil: a new one
@@ -35,9 +35,8 @@ type Options struct {
 // Allocator gives out the ports of a range. All methods are safe for concurrent use.
 //
 // A port's bit in memory is taken before the port is probed and before anything is
-// recorded, and is given back only when nothing was recorded or after the commit
-// that removed the record. So the memory may call a port taken that is free,
-// never the reverse.
+// recorded, and is cleared only when nothing was recorded or after the commit that removed
+// the record. So a port may be taken in memory that is free, never the reverse.
 type Allocator struct {
 	rng   Range
 	never map[uint16]bool
@@ -46,13 +45,13 @@ type Allocator struct {
 
 	// mu guards what follows. It is never held during a probe or a transaction,
 	// except that a transaction's closure (Reservation.Record) takes it.
-	mu     sync.Mutex
-	phase  phase
-	pool   *pool
-	marks  *marks
-	rests  *rests
-	claims map[uint16]int // descriptors of the claims we hold
-	// contested has the leased ports whose claim somebody else had when we asked.
+	mu       sync.Mutex
+	phase    phase
+	pool     *pool
+	avoid    *avoidList
+	cooldown *cooldown
+	claims   map[uint16]int // descriptors of the claims we hold
+	// contested has the leased ports whose claim somebody else held when we tried it.
 	contested map[uint16]bool
 }
 
@@ -75,7 +74,7 @@ func New(o Options) (*Allocator, error) {
 		return nil, err
 	}
 	if o.Store == nil {
-		return nil, errors.New("port allocator: no store")
+		return nil, errors.New("port allocator: Options.Store is nil")
 	}
 	if o.Sockets == nil {
 		o.Sockets = sockets.NewTable()
@@ -88,8 +87,8 @@ func New(o Options) (*Allocator, error) {
 		pool:   newPool(o.Range, policy),
 		claims: make(map[uint16]int),
 	}
-	a.marks = newMarks(a.pool)
-	a.rests = &rests{pool: a.pool, length: o.Quarantine}
+	a.avoid = newAvoidList(a.pool)
+	a.cooldown = &cooldown{pool: a.pool, duration: o.Quarantine}
 	for _, r := range o.Reserved {
 		if r.Len() == 0 {
 			return nil, fmt.Errorf("%w: reserved %s is empty", ErrBadRange, r)
@@ -124,7 +123,7 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 		leased bitset
 		cursor uint16
 		names  = make(map[string]uint16)
-		rested []rest
+		ended  []cooldownEntry
 	)
 	err := a.store.View(func(tx *store.Tx) error {
 		for l, err := range tx.Leases() {
@@ -139,12 +138,12 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 			}
 			names[n.Name] = n.Port
 		}
-		if a.rests.length > 0 {
-			for stone, err := range tx.EndedSince(tx.Now().Add(-a.rests.length)) {
+		if a.cooldown.duration > 0 {
+			for tombstone, err := range tx.EndedSince(tx.Now().Add(-a.cooldown.duration)) {
 				if err != nil {
 					return err
 				}
-				rested = append(rested, rest{stone.Lease.Port, stone.EndedAt})
+				ended = append(ended, cooldownEntry{tombstone.Lease.Port, tombstone.EndedAt})
 			}
 		}
 		var err error
@@ -173,9 +172,9 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	}
 	a.pool.taken = leased
 	a.pool.cursor = cursor
-	a.rests.queue, a.pool.resting = nil, bitset{}
-	for _, r := range slices.Backward(rested) { // oldest first
-		a.rests.add(r.port, r.since)
+	a.cooldown.queue, a.pool.cooling = nil, bitset{}
+	for _, r := range slices.Backward(ended) { // oldest first
+		a.cooldown.add(r.port, r.releasedAt)
 	}
 	for name := range a.pool.names {
 		a.pool.remember(name, 0)
@@ -187,8 +186,8 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	return nil
 }
 
-// claimLeased takes the claim of a leased port, or notes that somebody else has
-// it. a.mu is held.
+// claimLeased takes the claim of a leased port, or records that somebody else has it. a.mu
+// is held.
 func (a *Allocator) claimLeased(port uint16) error {
 	if _, ours := a.claims[port]; ours {
 		return nil
@@ -275,20 +274,20 @@ func (a *Allocator) Ports() []uint16 {
 	return a.pool.taken.ports()
 }
 
-// Avoid tells the allocator that somebody else was seen on a port (a foreign
-// listener beside our worker, say): for a while, longer each time, it is not
-// leased. why is shown as the holder's program while nothing better is known.
-// It does not release the port if it is leased. Does not block.
+// Avoid reports that somebody else was seen on a port (a foreign listener beside our
+// worker, say): for a while, longer each time, it is not leased. why is shown as the
+// holder's program while nothing better is known. A lease of the port stays. Does not
+// block.
 func (a *Allocator) Avoid(port uint16, why string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.marks.setForeign(port, finding{
+	a.avoid.setForeign(port, finding{
 		holder: sockets.Holder{Port: port, Kind: sockets.KindUnknown, Program: why},
 	}, time.Now())
 }
 
-// SetFixed replaces the ports that the configuration promises to somebody
-// (Options.Fixed). Ports that are leased stay so. Does not block.
+// SetFixed replaces the ports that the configuration assigns to somebody (Options.Fixed).
+// Ports that are leased stay so. Does not block.
 func (a *Allocator) SetFixed(ports []uint16) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -298,12 +297,12 @@ func (a *Allocator) SetFixed(ports []uint16) {
 	}
 }
 
-// markOf returns a copy of the mark of a port, also of one that no longer keeps
-// the port from being tried; nil if there is none.
-func (a *Allocator) markOf(port uint16) *mark {
+// avoidEntry returns a copy of the entry of a port, also of one that no longer keeps the
+// port from being tried; nil if there is none.
+func (a *Allocator) avoidEntry(port uint16) *avoidEntry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := a.marks.byPort[port]
+	k := a.avoid.byPort[port]
 	if k == nil {
 		return nil
 	}

@@ -189,7 +189,7 @@ func TestANameKeepsItsPort(t *testing.T) {
 	}))
 }
 
-func TestANameWhosePortAStrangerHas(t *testing.T) {
+func TestANameWhosePortIsForeign(t *testing.T) {
 	f := setUp(t, 3)
 	f.lease(alloc.Request{})
 	named := f.lease(alloc.Request{Name: "llama"})
@@ -288,7 +288,7 @@ func TestAvoidedPortsAreSkippedForAWhile(t *testing.T) {
 	require.Equal(t, f.port(1), r.Port)
 	require.Equal(t, []sockets.Holder{{Port: f.port(0), Kind: sockets.KindUnknown, Program: "a second server was seen on it"}}, r.Skipped)
 
-	asked := f.acquire(alloc.Request{Port: f.port(0)}) // who asks for it gets a look
+	asked := f.acquire(alloc.Request{Port: f.port(0)}) // a request by number is checked
 	asked.Abandon()
 	require.Equal(t, f.port(0), f.acquire(alloc.Request{}).Port, "which cleared it")
 }
@@ -343,9 +343,9 @@ func TestAcquireStopsWithItsContext(t *testing.T) {
 	require.Zero(t, f.Count())
 }
 
-// Many callers lease and release while strangers come and go on the same ports:
-// nobody ever has a port that another has, and nothing is left over.
-func TestNoPortTwiceAmongStrangers(t *testing.T) {
+// Many callers lease and release while other programs come and go on the same ports: nobody
+// ever has a port that another has, and nothing is left over.
+func TestNoPortTwiceAmongForeignPrograms(t *testing.T) {
 	const ports, callers, enough = 12, 8, 200
 	f := setUp(t, ports)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -388,7 +388,7 @@ func TestNoPortTwiceAmongStrangers(t *testing.T) {
 	}
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			stranger(loopback(f.port(rand.IntN(ports))), rand.IntN(2) == 0)
+			foreignProgram(loopback(f.port(rand.IntN(ports))), rand.IntN(2) == 0)
 		}
 	})
 	wg.Wait()

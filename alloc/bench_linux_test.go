@@ -87,7 +87,7 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
-// BenchmarkSurvey is one look at the whole range, with a pass over /proc.
+// BenchmarkSurvey is one survey of the whole range, with a pass over /proc.
 func BenchmarkSurvey(b *testing.B) {
 	f := holding(b, 1900)
 	for b.Loop() {

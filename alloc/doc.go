@@ -3,24 +3,20 @@
 //
 // # Model
 //
-// An [Allocator] keeps a bitmap of the ports that are leased, rebuilt from the
-// store ([Allocator.Rebuild]). [Allocator.Acquire] takes a bit, claims the port
-// against other hives, probes it, and returns a [Reservation]. The caller starts
-// its worker behind the gate and calls [Reservation.Record] in the one transaction
-// that records lease, PID mapping and worker, or [Reservation.Abandon].
-// [Allocator.Release] ends a lease in one transaction. A lease may be of several
-// ports in a row ([Request].Ports); it is one lease, and they come and go together.
-//
-// Ports are tried in classes: those nothing is known against (with the policy
-// lowest, those that a worker name remembers come last among them), then those
-// that were a stranger's when they were looked at last, then those that only the
-// kernel still holds (draining).
-//
-// Two kinds of port are never picked, and given to who asks for them by number:
-// those that the configuration promises to somebody ([Options].Fixed), and for
-// [Options].Quarantine those that were released. The second kind also to the
-// worker name that had it. The rest goes on over a restart: the tombstones of
-// ended leases say when it began.
+// An [Allocator] keeps a bitmap of the ports that are leased, rebuilt from the store
+// ([Allocator.Rebuild]). [Allocator.Acquire] takes a bit, claims the port against other
+// hives, probes it, and returns a [Reservation]. The caller starts its worker behind the
+// gate and calls [Reservation.Record] in the one transaction that records lease, PID
+// mapping and worker, or [Reservation.Abandon]. [Allocator.Release] ends a lease in one
+// transaction. A lease may be of several ports in a row ([Request].Ports); it is one lease,
+// and they come and go together. Ports are tried in classes: those that nothing speaks
+// against (with the policy lowest, those that a worker name remembers come last among
+// them), then those that another program had when they were last checked (foreign), then
+// those that only the kernel still holds (draining). Two kinds of port are never picked,
+// but given to a request for them by number: those that the configuration assigns to
+// somebody ([Options].Fixed), and for [Options].Quarantine those that were released. The
+// second kind also to the worker name that had it. The quarantine survives a restart: the
+// tombstones of ended leases say when it began.
 //
 // # Is it really free?
 //
@@ -36,25 +32,23 @@
 //  3. It succeeds: free, residue or not. Where the table does not list bound
 //     sockets, draining if residue explains the first bind's failure, else foreign.
 //
-// Nothing is ever listened on. A foreign port is left alone for a time that
-// doubles from 1 s to 30 s, and then looked up in the socket table; it is bound
-// again only once the table does not show its holder any more. A port that is asked for
-// by number is looked up at once.
+// A probe never listens. A foreign port is avoided for a time that doubles from 1 s to 30
+// s, and then looked up in the socket table; it is bound again only once the table does not
+// show its holder any more. A port that is requested by number is looked up immediately.
 //
-// The claim is the abstract unix socket @hive-port/<port>, of type SOCK_STREAM, held
-// from before the probe until after the release. It keeps two hives in one network
-// namespace from giving out one port, and each other's probes from looking
-// like a stranger's. A child that was forked a moment ago still holds copies of
-// our claims until its execve, so a claim that is held is tried again: ten times
-// in one Acquire, 2 ms apart.
+// The claim is the abstract unix socket @hive-port/<port>, of type SOCK_STREAM, held from
+// before the probe until after the release. It keeps two hives in one network namespace
+// from giving out one port, and each other's probes from looking foreign. A child that was
+// forked a moment ago still holds copies of our claims until its execve, so a claim that is
+// held is tried again: ten times in one Acquire, 2 ms apart.
 //
 // # Guarantees
 //
 //   - A port has at most one reservation or lease. Its bit is set before the probe
 //     and cleared after the commit that ended the lease, or when nothing was
 //     recorded; after an error of unknown outcome it stays set.
-//   - Picking costs nanoseconds and looks at words of the bitmap: it does not grow
-//     with the number of leases.
+//   - Picking costs nanoseconds and reads whole words of the bitmap: it does not grow with
+//     the number of leases.
 //   - Leases outside the range (the range was changed; a worker asked for such a
 //     port) live on, are counted, and are not given out again unasked.
 //   - Everything is safe for concurrent use. No lock is held during a probe or
@@ -70,11 +64,10 @@
 // finding their processes.
 //
 // # Caveats
-//
-//   - Between the probe and the worker's own bind anybody can take the port; that
-//     is found by readiness, which asks whose the listener is.
-//   - A probe has the port for some microseconds. A stranger that binds it in that
-//     moment without SO_REUSEADDR gets EADDRINUSE.
+//   - Between the probe and the worker's own bind anybody can take the port; the readiness
+//     check finds that, since it checks whose the listener is.
+//   - A probe has the port for some microseconds. A program that binds it in that moment
+//     without SO_REUSEADDR gets EADDRINUSE.
 //   - Only this network namespace counts. A port that is forwarded into a container
 //     by packet filters alone, without a listener here, looks free.
 //   - Ports below 1024 need CAP_NET_BIND_SERVICE for the probe.

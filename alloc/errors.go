@@ -11,7 +11,7 @@ import (
 var (
 	// ErrExhausted: no port of the range can be given out. See ExhaustedError.
 	ErrExhausted = errors.New("no ports available")
-	// ErrUnavailable: the port that was asked for cannot be given out. See UnavailableError.
+	// ErrUnavailable: the port that was requested cannot be given out. See UnavailableError.
 	ErrUnavailable = errors.New("port not available")
 	// ErrBadRange: a range that does not parse or is empty.
 	ErrBadRange = errors.New("bad port range")
@@ -20,7 +20,7 @@ var (
 	// ErrBadHost: no worker can bind the address in Request.Host on this machine.
 	ErrBadHost = errors.New("address cannot be bound on this machine")
 	// ErrNotReady: Rebuild has not succeeded yet, so leased ports are not known.
-	ErrNotReady = errors.New("port pool not rebuilt yet")
+	ErrNotReady = errors.New("port pool is not rebuilt yet")
 	// ErrClosed: the allocator is closed.
 	ErrClosed = errors.New("port allocator closed")
 	// ErrMisuse: a reservation was recorded for another port, or after it was abandoned.
@@ -37,16 +37,16 @@ type ExhaustedError struct {
 	Foreign  int // held by programs that hive did not start
 	// Quarantined counts ports that were released and are not to be given out yet.
 	Quarantined int
-	// Row is how many neighbouring ports were wanted, if more than one.
-	Row int
+	// Consecutive is how many ports in a row were requested, if more than one.
+	Consecutive int
 }
 
-// Error returns "no ports available (all 8080-9999 in use)", and how many of them
-// are in the hands of strangers or in quarantine.
+// Error returns "no ports available (all 8080-9999 in use)", and how many of them other
+// programs have or are in quarantine.
 func (e *ExhaustedError) Error() string {
 	s := fmt.Sprintf("no ports available (all %s in use)", e.Range)
-	if e.Row > 1 {
-		s = fmt.Sprintf("no %d neighbouring ports available (in %s)", e.Row, e.Range)
+	if e.Consecutive > 1 {
+		s = fmt.Sprintf("no %d consecutive ports available in %s", e.Consecutive, e.Range)
 	}
 	if e.Foreign > 0 {
 		s += fmt.Sprintf("; %d of them by programs that hive did not start", e.Foreign)

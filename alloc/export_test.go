@@ -6,10 +6,10 @@ import (
 	"rbeehive/alloc/sockets"
 )
 
-// Pool is the pool with its marks, for tests of its decisions.
+// Pool is the pool with its avoid list, for tests of its decisions.
 type Pool struct {
 	*pool
-	marks *marks
+	avoid *avoidList
 }
 
 // NewPool makes a pool on its own.
@@ -18,7 +18,7 @@ func NewPool(r Range, policy Policy, reserved ...uint16) Pool {
 	for _, port := range reserved {
 		p.blocked.set(port)
 	}
-	return Pool{pool: p, marks: newMarks(p)}
+	return Pool{pool: p, avoid: newAvoidList(p)}
 }
 
 // The classes in the order of the policy lowest.
@@ -32,63 +32,65 @@ const (
 type Class = class
 
 const (
-	MarkFirst = markFirst
-	MarkMost  = markMost
+	AvoidMin  = avoidMin
+	AvoidMax  = avoidMax
 	DrainTime = drainTime
 )
 
-func (p Pool) Take(c class) (uint16, bool)           { return p.take(c, 1, nil) }
-func (p Pool) TakeRow(c class, n int) (uint16, bool) { return p.take(c, n, nil) }
-func (p Pool) Pick(c class) (uint16, bool)           { return p.pick(c, 1, nil) }
-func (p Pool) Rest(port uint16, on bool) {
-	if p.resting.clear(port); on {
-		p.resting.set(port)
+func (p Pool) Take(c class) (uint16, bool)                   { return p.take(c, 1, nil) }
+func (p Pool) TakeConsecutive(c class, n int) (uint16, bool) { return p.take(c, n, nil) }
+func (p Pool) Pick(c class) (uint16, bool)                   { return p.pick(c, 1, nil) }
+func (p Pool) SetCooling(port uint16, on bool) {
+	if p.cooling.clear(port); on {
+		p.cooling.set(port)
 	}
 }
-func (p Pool) Free(port uint16)                      { p.taken.clear(port) }
-func (p Pool) Taken() []uint16                       { return p.taken.ports() }
-func (p Pool) Count() int                            { return p.taken.count() }
-func (p Pool) Cursor() uint16                        { return p.cursor }
-func (p Pool) SetCursor(port uint16)                 { p.cursor = port }
-func (p Pool) Remember(name string, port uint16)     { p.remember(name, port) }
-func (p Pool) MarkDraining(port uint16, t time.Time) { p.marks.setDraining(port, t) }
-func (p Pool) Clear(port uint16)                     { p.marks.clear(port) }
-func (p Pool) IsForeign(port uint16) bool            { return p.foreign.has(port) }
-func (p Pool) IsDraining(port uint16) bool           { return p.draining.has(port) }
+func (p Pool) Free(port uint16)                       { p.taken.clear(port) }
+func (p Pool) Taken() []uint16                        { return p.taken.ports() }
+func (p Pool) Count() int                             { return p.taken.count() }
+func (p Pool) Cursor() uint16                         { return p.cursor }
+func (p Pool) SetCursor(port uint16)                  { p.cursor = port }
+func (p Pool) Remember(name string, port uint16)      { p.remember(name, port) }
+func (p Pool) AvoidDraining(port uint16, t time.Time) { p.avoid.setDraining(port, t) }
+func (p Pool) Clear(port uint16)                      { p.avoid.clear(port) }
+func (p Pool) IsForeign(port uint16) bool             { return p.foreign.has(port) }
+func (p Pool) IsDraining(port uint16) bool            { return p.draining.has(port) }
 
-// MarkForeign marks a port as held by the socket with an inode; 0: unseen.
-func (p Pool) MarkForeign(port uint16, inode uint64, t time.Time) {
+// AvoidForeign avoids a port as held by the socket with an inode; 0: unseen.
+func (p Pool) AvoidForeign(port uint16, inode uint64, t time.Time) {
 	f := finding{holder: sockets.Holder{Port: port}}
 	if inode != 0 {
 		f.sockets, f.listed = []sockets.Socket{{State: sockets.Listen, Inode: inode}}, true
 	}
-	p.marks.setForeign(port, f, t)
+	p.avoid.setForeign(port, f, t)
 }
 
-func (p Pool) Recheck(snap *sockets.Snapshot, t time.Time) { p.marks.recheck(snap, t) }
+func (p Pool) Recheck(snap *sockets.Snapshot, t time.Time) { p.avoid.recheck(snap, t) }
 
 // ClaimName is the name of the abstract socket that claims a port.
 func ClaimName(port uint16) string { return claimName(port) }
 
-// Forget drops what is remembered about strangers' ports.
+// Forget drops what is remembered about foreign ports.
 func (a *Allocator) Forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for port := range a.marks.byPort {
-		a.marks.clear(port)
+	for port := range a.avoid.byPort {
+		a.avoid.clear(port)
 	}
 }
 
-// Until is when a marked port may be looked at again.
-func (p Pool) Until(port uint16) time.Time { return p.marks.byPort[port].until }
+// Until is when an avoided port is due for a recheck.
+func (p Pool) Until(port uint16) time.Time { return p.avoid.byPort[port].until }
 
-// Marks is the number of ports of which something is remembered.
-func (p Pool) Marks() int { return len(p.marks.byPort) }
+// Avoided is the number of ports in the avoid list.
+func (p Pool) Avoided() int { return len(p.avoid.byPort) }
 
-// Rests is what keeps released ports of the pool from being picked.
-type Rests struct{ *rests }
+// Cooldown is what keeps released ports of the pool from being picked.
+type Cooldown struct{ *cooldown }
 
-func (p Pool) Rests(length time.Duration) Rests { return Rests{&rests{pool: p.pool, length: length}} }
+func (p Pool) NewCooldown(length time.Duration) Cooldown {
+	return Cooldown{&cooldown{pool: p.pool, duration: length}}
+}
 
-func (r Rests) Add(port uint16, at time.Time) { r.add(port, at) }
-func (r Rests) Wake(at time.Time)             { r.wake(at) }
+func (r Cooldown) Add(port uint16, at time.Time) { r.add(port, at) }
+func (r Cooldown) Expire(at time.Time)           { r.expire(at) }

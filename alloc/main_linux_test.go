@@ -131,8 +131,8 @@ func ended(leases ...store.Lease) func(*store.Tx) error {
 
 func loopback(port uint16) netip.AddrPort { return netip.AddrPortFrom(porttest.Loopback, port) }
 
-// stranger takes a port for a moment, if it can.
-func stranger(at netip.AddrPort, listen bool) {
+// foreignProgram takes a port for a moment, if it can.
+func foreignProgram(at netip.AddrPort, listen bool) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		panic(err)

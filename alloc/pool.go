@@ -44,10 +44,10 @@ type class int
 // A later class holds the ports of those before it too, which by then are taken or
 // were tried: so several ports in a row may be of different classes.
 const (
-	classUnnamed  class = iota // nothing is known against it, and no worker name remembers it
-	classFree                  // nothing is known against it
-	classForeign               // a stranger had it when it was looked at last
-	classDraining              // the kernel had it when it was looked at last
+	classUnnamed  class = iota // nothing speaks against it, and no worker name remembers it
+	classFree                  // nothing speaks against it
+	classForeign               // another program had it when it was last checked
+	classDraining              // the kernel had it when it was last checked
 )
 
 // pool knows which ports are taken. It is a plain value without locks and
@@ -57,10 +57,10 @@ type pool struct {
 	policy   Policy
 	taken    bitset // leased or being leased
 	blocked  bitset // reserved, or hive's own
-	fixed    bitset // given out to those who ask for it by number, or had it
-	resting  bitset // the same, for a while after its release: see rests
-	foreign  bitset // see marks
-	draining bitset // see marks
+	fixed    bitset // given out to a request by number, or by the name that had it
+	cooling  bitset // the same, for a while after its release: see cooldown
+	foreign  bitset // see avoidList
+	draining bitset // see avoidList
 	cursor   uint16 // sequential: the port to try next
 
 	names      map[string]uint16 // the port each worker name had last
@@ -77,7 +77,7 @@ func newPool(r Range, policy Policy) *pool {
 
 // word returns 64 ports' candidates of a class.
 func (p *pool) word(c class, w int) uint64 {
-	open := ^(p.taken[w] | p.blocked[w] | p.fixed[w] | p.resting[w])
+	open := ^(p.taken[w] | p.blocked[w] | p.fixed[w] | p.cooling[w])
 	switch c {
 	case classUnnamed:
 		return open &^ (p.foreign[w] | p.draining[w] | p.remembered[w])
@@ -89,9 +89,8 @@ func (p *pool) word(c class, w int) uint64 {
 	return open &^ (p.foreign[w] | p.draining[w])
 }
 
-// first returns the lowest candidate from lo to hi that is not in tried (which
-// may be nil). It looks at whole words, so its cost does not depend on how many
-// ports are taken.
+// first returns the lowest candidate from lo to hi that is not in tried (which may be nil).
+// It reads whole words, so its cost does not depend on how many ports are taken.
 func (p *pool) first(c class, lo, hi uint16, tried *bitset) (uint16, bool) {
 	return firstOf(func(w int) uint64 {
 		word := p.word(c, w)
@@ -154,7 +153,7 @@ func (p *pool) pick(c class, n int, tried *bitset) (uint16, bool) {
 	return port, ok
 }
 
-// start is where the policy begins to look.
+// start is where the policy begins.
 func (p *pool) start() uint16 {
 	if p.policy != Sequential || !p.rng.Contains(p.cursor) {
 		return p.rng.First
@@ -190,8 +189,8 @@ func (p *pool) classes() []class {
 	return []class{classUnnamed, classFree, classForeign, classDraining}
 }
 
-// remember notes that name had port last; port 0 forgets the name. It returns
-// what was noted before, 0 if nothing.
+// remember records that name had port last; port 0 forgets the name. It returns the
+// previous port, 0 if there was none.
 func (p *pool) remember(name string, port uint16) uint16 {
 	before := p.names[name]
 	if before != 0 {
@@ -214,7 +213,7 @@ func (p *pool) remember(name string, port uint16) uint16 {
 func (p *pool) exhausted(n int) *ExhaustedError {
 	e := &ExhaustedError{Range: p.rng}
 	if n > 1 {
-		e.Row = n
+		e.Consecutive = n
 	}
 	for port := int(p.rng.First); port <= int(p.rng.Last); port++ {
 		switch {
@@ -222,7 +221,7 @@ func (p *pool) exhausted(n int) *ExhaustedError {
 			e.Leased++
 		case p.blocked.has(uint16(port)), p.fixed.has(uint16(port)):
 			e.Reserved++
-		case p.resting.has(uint16(port)):
+		case p.cooling.has(uint16(port)):
 			e.Quarantined++
 		case p.foreign.has(uint16(port)), p.draining.has(uint16(port)), n == 1:
 			e.Foreign++

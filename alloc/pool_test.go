@@ -22,7 +22,7 @@ type model struct {
 	foreign    map[uint16]bool
 	draining   map[uint16]bool
 	remembered map[string]uint16
-	aside      map[uint16]bool // fixed or resting
+	aside      map[uint16]bool // fixed or cooling
 	cursor     int
 }
 
@@ -102,7 +102,7 @@ func TestPoolIsTheModel(t *testing.T) {
 				c := rapid.SampledFrom([]alloc.Class{alloc.ClassUnnamed, alloc.ClassFree, alloc.ClassForeign, alloc.ClassDraining}).Draw(t, "class")
 				n := rapid.IntRange(1, min(5, size)).Draw(t, "ports in a row")
 				want, ok := m.take(c, n)
-				got, gotOK := pool.TakeRow(c, n)
+				got, gotOK := pool.TakeConsecutive(c, n)
 				require.Equal(t, ok, gotOK)
 				require.Equal(t, want, got)
 			},
@@ -115,18 +115,18 @@ func TestPoolIsTheModel(t *testing.T) {
 				p := anyPort.Draw(t, "port")
 				m.foreign[p] = true
 				delete(m.draining, p)
-				pool.MarkForeign(p, 1, now)
+				pool.AvoidForeign(p, 1, now)
 			},
 			"draining": func(t *rapid.T) {
 				p := anyPort.Draw(t, "port")
 				m.draining[p] = true
 				delete(m.foreign, p)
-				pool.MarkDraining(p, now)
+				pool.AvoidDraining(p, now)
 			},
-			"rest": func(t *rapid.T) {
+			"cooldown": func(t *rapid.T) {
 				p, on := anyPort.Draw(t, "port"), rapid.Bool().Draw(t, "on")
 				m.aside[p] = on
-				pool.Rest(p, on)
+				pool.SetCooling(p, on)
 			},
 			"clear": func(t *rapid.T) {
 				p := anyPort.Draw(t, "port")
@@ -191,23 +191,23 @@ func listed(port uint16, inode uint64) *sockets.Snapshot {
 	})
 }
 
-func TestForeignPortsAreLookedAtLessAndLess(t *testing.T) {
+func TestForeignPortsAreRecheckedLessAndLess(t *testing.T) {
 	pool := alloc.NewPool(alloc.Range{First: 100, Last: 101}, alloc.Lowest)
 	now := time.Now()
-	pool.MarkForeign(100, 7, now)
+	pool.AvoidForeign(100, 7, now)
 
 	empty, still := sockets.NewSnapshot(), listed(100, 7)
-	pool.Recheck(empty, now.Add(alloc.MarkFirst-1))
-	require.True(t, pool.IsForeign(100), "not looked at before its time")
+	pool.Recheck(empty, now.Add(alloc.AvoidMin-1))
+	require.True(t, pool.IsForeign(100), "not rechecked before its time")
 
-	looks := 0
-	for end := now.Add(time.Hour); now.Before(end) && looks < 1000; looks++ {
+	checks := 0
+	for end := now.Add(time.Hour); now.Before(end) && checks < 1000; checks++ {
 		now = pool.Until(100)
 		pool.Recheck(still, now)
 		require.True(t, pool.IsForeign(100))
 	}
-	require.Less(t, looks, 130, "at most every 30 s in the end")
-	require.Greater(t, looks, 100, "and not less")
+	require.Less(t, checks, 130, "at most every 30 s in the end")
+	require.Greater(t, checks, 100, "and not less")
 
 	now = pool.Until(100)
 	pool.Recheck(empty, now)
@@ -215,25 +215,25 @@ func TestForeignPortsAreLookedAtLessAndLess(t *testing.T) {
 	port, _ := pool.Pick(alloc.ClassUnnamed)
 	require.EqualValues(t, 100, port)
 
-	pool.MarkForeign(100, 7, now)
-	require.Equal(t, now.Add(alloc.MarkMost), pool.Until(100), "one that comes back is remembered")
+	pool.AvoidForeign(100, 7, now)
+	require.Equal(t, now.Add(alloc.AvoidMax), pool.Until(100), "one that comes back is remembered")
 	pool.Clear(100)
-	pool.MarkForeign(100, 7, now)
-	require.Equal(t, now.Add(alloc.MarkFirst), pool.Until(100), "until the port proved to be free")
+	pool.AvoidForeign(100, 7, now)
+	require.Equal(t, now.Add(alloc.AvoidMin), pool.Until(100), "until the port proved to be free")
 }
 
-func TestMarksAreForgotten(t *testing.T) {
+func TestAvoidedPortsAreForgotten(t *testing.T) {
 	pool := alloc.NewPool(alloc.Range{First: 100, Last: 101}, alloc.Lowest)
 	now := time.Now()
-	pool.MarkForeign(100, 0, now)
-	pool.MarkDraining(101, now)
+	pool.AvoidForeign(100, 0, now)
+	pool.AvoidDraining(101, now)
 	require.True(t, pool.IsDraining(101))
 	pool.Recheck(sockets.NewSnapshot(), now.Add(alloc.DrainTime))
 	require.False(t, pool.IsForeign(100))
 	require.False(t, pool.IsDraining(101))
-	require.Equal(t, 2, pool.Marks())
+	require.Equal(t, 2, pool.Avoided())
 	pool.Recheck(sockets.NewSnapshot(), now.Add(time.Hour))
-	require.Zero(t, pool.Marks())
+	require.Zero(t, pool.Avoided())
 }
 
 func TestRange(t *testing.T) {

@@ -10,12 +10,12 @@ import (
 // finding is what a probe found about a port.
 type finding struct {
 	verdict verdict
-	// The rest is about verdictForeign.
-	holder  sockets.Holder
-	named   bool             // holder is complete; else sockets say whom to look up
-	sockets []sockets.Socket // the holder's sockets, as far as they can be seen
-	listed  bool             // Table.Snapshot shows them
-	known   bool             // a mark says all this already
+	// The other fields are about verdictForeign.
+	holder   sockets.Holder
+	resolved bool             // holder is complete; else sockets say whom to look up
+	sockets  []sockets.Socket // the holder's sockets, as far as they can be seen
+	listed   bool             // Table.Snapshot shows them
+	known    bool             // the avoid list has all this already
 }
 
 type verdict int
@@ -27,26 +27,25 @@ const (
 	verdictForeign          // a program that hive did not start has it, or may have it
 )
 
-// inspect decides whether a port can be given out. The caller has taken the port's
-// bit, so that no other probe of this process is on the port, and its claim, so
-// that no other hive is probing it, whose sockets would look like a stranger's.
+// inspect decides whether a port can be given out. The caller has taken the port's bit, so
+// that no other probe of this process is on the port, and its claim, so that no other hive
+// is probing it, whose sockets would look foreign.
 //
-// A bind without SO_REUSEADDR succeeds only where no socket at all has the port,
-// in any state, on any address: then there is nothing to look up. Where it fails
-// that may be a false alarm, and the socket table decides, then a bind with
-// SO_REUSEADDR. A port that was somebody else's is looked up first, and bound
-// only if the table shows nobody.
+// A bind without SO_REUSEADDR succeeds only where no socket at all has the port, in any
+// state, on any address: then there is nothing to look up. Where it fails that may be a
+// false alarm, and the socket table decides, then a bind with SO_REUSEADDR. A port that is
+// avoided is looked up first, and bound only if the table shows nobody.
 func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
-	if s.a.markOf(port) == nil {
+	if s.a.avoidEntry(port) == nil {
 		if clean, err := s.bind(port, false); clean || err != nil {
 			return finding{verdict: verdictFree}, err
 		}
 	}
-	f, known, err := s.lookUp(ctx, port)
+	f, known, err := s.findHolder(ctx, port)
 	if known || err != nil {
 		return f, err
 	}
-	// Twice: a port whose holder went away between the bind and the look has
+	// Twice: a port whose holder went away between the bind and the read of the table has
 	// neither an owner nor an explanation the first time.
 	for range 2 {
 		free, err := s.bind(port, true)
@@ -54,7 +53,7 @@ func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
 			return finding{}, err
 		}
 		if free {
-			return s.inspectOld(ctx, port)
+			return s.inspectWithoutBound(ctx, port)
 		}
 		now, err := s.a.table.Port(ctx, port)
 		if err != nil {
@@ -71,7 +70,7 @@ func (s *search) inspect(ctx context.Context, port uint16) (finding, error) {
 func (s *search) bind(port uint16, reuse bool) (bool, error) {
 	addrs := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	switch {
-	case s.own && s.host.IsValid():
+	case s.hostOnly && s.host.IsValid():
 		addrs = []netip.Addr{s.host}
 	case s.host.IsValid() && !s.host.IsUnspecified():
 		addrs = append(addrs, s.host)
@@ -79,17 +78,17 @@ func (s *search) bind(port uint16, reuse bool) (bool, error) {
 	return tryBind(port, addrs, s.host, reuse)
 }
 
-// inTheWay returns those of the sockets of a port that matter.
-func (s *search) inTheWay(held []sockets.Socket) []sockets.Socket {
-	if s.own && s.host.IsValid() {
+// conflicting returns those of the sockets of a port that matter.
+func (s *search) conflicting(held []sockets.Socket) []sockets.Socket {
+	if s.hostOnly && s.host.IsValid() {
 		return sockets.Accepting(held, s.host)
 	}
 	return held
 }
 
-// look reads the socket table, once for a search: the one port that is asked for,
-// else a snapshot that is shared with other searches.
-func (s *search) look(ctx context.Context) (*sockets.Snapshot, error) {
+// snapshot reads the socket table, once for a search: the one port that is requested, else
+// a snapshot that is shared with other searches.
+func (s *search) snapshot(ctx context.Context) (*sockets.Snapshot, error) {
 	if s.snap != nil {
 		return s.snap, nil
 	}
@@ -102,19 +101,19 @@ func (s *search) look(ctx context.Context) (*sockets.Snapshot, error) {
 	return s.snap, err
 }
 
-// lookUp looks for a holder in the socket table. The shared snapshot may be
-// milliseconds old, and may show a probe socket that this process had on the port
-// then; so what it shows is looked at again before it counts.
-func (s *search) lookUp(ctx context.Context, port uint16) (finding, bool, error) {
-	snap, err := s.look(ctx)
+// findHolder looks for a holder in the socket table. The shared snapshot may be
+// milliseconds old, and may show a probe socket that this process had on the port then; so
+// what it shows is read again before it counts.
+func (s *search) findHolder(ctx context.Context, port uint16) (finding, bool, error) {
+	snap, err := s.snapshot(ctx)
 	if err != nil {
 		return finding{}, false, err
 	}
-	before, held := s.a.markOf(port), s.inTheWay(snap.Listeners(port))
+	before, held := s.a.avoidEntry(port), s.conflicting(snap.Listeners(port))
 	switch {
 	case before == nil && len(held) == 0:
 		return finding{}, false, nil
-	case before != nil && before.of(held):
+	case before != nil && before.sameSocket(held):
 		f := foreign(port, held, true)
 		f.known = true
 		return f, true, nil
@@ -124,7 +123,7 @@ func (s *search) lookUp(ctx context.Context, port uint16) (finding, bool, error)
 			return finding{}, false, err
 		}
 	}
-	if held = s.inTheWay(snap.Listeners(port)); len(held) > 0 {
+	if held = s.conflicting(snap.Listeners(port)); len(held) > 0 {
 		return foreign(port, held, true), true, nil
 	}
 	if before == nil || before.holder.Kind != sockets.KindConnection {
@@ -135,11 +134,11 @@ func (s *search) lookUp(ctx context.Context, port uint16) (finding, bool, error)
 	return f, explained && f.verdict == verdictForeign, nil
 }
 
-// inspectOld is the rest of the probe of a port that could be bound with
-// SO_REUSEADDR. Where the table lists bound sockets that is all. Elsewhere a
-// socket that is bound with reuse flags and does not listen shows itself only in
-// a bind without SO_REUSEADDR, which residue makes fail too.
-func (s *search) inspectOld(ctx context.Context, port uint16) (finding, error) {
+// inspectWithoutBound ends the probe of a port that could be bound with SO_REUSEADDR. Where
+// the table lists bound sockets that is all. Elsewhere a socket that is bound with reuse
+// flags and does not listen shows itself only in a bind without SO_REUSEADDR, which residue
+// makes fail too.
+func (s *search) inspectWithoutBound(ctx context.Context, port uint16) (finding, error) {
 	if s.snap.BoundKnown {
 		return finding{verdict: verdictFree}, nil
 	}
@@ -167,7 +166,7 @@ func (s *search) explain(port uint16, snap *sockets.Snapshot, residue verdict) (
 			held = append(held, sock)
 		}
 	}
-	held = s.inTheWay(held)
+	held = s.conflicting(held)
 	switch {
 	case len(held) > 0:
 		return foreign(port, held, len(snap.Listeners(port)) > 0), true
@@ -194,9 +193,9 @@ func foreign(port uint16, held []sockets.Socket, listed bool) finding {
 // not show: on an old kernel, a socket that is bound and does not listen.
 func unknownHolder(port uint16) finding {
 	return finding{
-		verdict: verdictForeign,
-		holder:  sockets.Holder{Port: port, Kind: sockets.KindUnknown},
-		named:   true,
+		verdict:  verdictForeign,
+		holder:   sockets.Holder{Port: port, Kind: sockets.KindUnknown},
+		resolved: true,
 	}
 }
 
@@ -207,5 +206,5 @@ func otherHive(ctx context.Context, port uint16) (finding, error) {
 		return finding{}, err
 	}
 	holder.Port, holder.Kind = port, sockets.KindHive
-	return finding{verdict: verdictForeign, holder: holder, named: true}, nil
+	return finding{verdict: verdictForeign, holder: holder, resolved: true}, nil
 }

@@ -35,10 +35,10 @@ func dropClaim(fd int) { _ = unix.Close(fd) }
 
 func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
 
-// tryBind reports whether the port can be bound on all of the addresses, of which host
-// may be one. It never listens: a listening probe would take a
-// stranger's connections. The sockets are closed again when it returns, and a
-// socket that was only bound leaves no residue.
+// tryBind reports whether the port can be bound on all of the addresses, of which host may
+// be one. It never listens: a listening probe would take another program's connections. The
+// sockets are closed again when it returns, and a socket that was only bound leaves no
+// residue.
 //
 // An error is not about this port: ErrBadHost, EACCES, no descriptors left.
 func tryBind(port uint16, addrs []netip.Addr, host netip.Addr, reuse bool) (bool, error) {

@@ -24,7 +24,7 @@ type situation struct {
 const (
 	free     = "free"
 	foreign  = "foreign"
-	draining = "draining" // unavailable until the kernel gives it up
+	draining = "draining" // unavailable until the kernel frees it
 	last     = "last"     // given out, as draining
 )
 
@@ -136,10 +136,10 @@ func (f *fixture) expectHolder(r *alloc.Reservation, kind string, boundKnown boo
 	require.Contains(t, err.Error(), "held by "+h.Program+" (pid ")
 }
 
-func TestStrangersOnAllPortsExhaustTheRange(t *testing.T) {
+func TestForeignPortsExhaustTheRange(t *testing.T) {
 	f := setUp(t, 3)
 	f.lease(alloc.Request{Port: f.port(1)})
-	stranger := porttest.Listen(t, loopback(f.port(0)), porttest.Options{})
+	foreign := porttest.Listen(t, loopback(f.port(0)), porttest.Options{})
 	porttest.Bind(t, loopback(f.port(2)), porttest.Options{ReuseAddr: true})
 	for range 2 { // the second time all is known
 		_, err := f.Acquire(t.Context(), alloc.Request{})
@@ -149,7 +149,7 @@ func TestStrangersOnAllPortsExhaustTheRange(t *testing.T) {
 		require.EqualError(t, err, "no ports available (all "+f.rng.String()+
 			" in use); 2 of them by programs that hive did not start")
 	}
-	stranger.Close()
+	foreign.Close()
 	r := f.acquire(alloc.Request{}) // in spite of the back-off: there is nothing else
 	require.Equal(t, f.port(0), r.Port)
 	require.Len(t, r.Skipped, 1)
@@ -157,7 +157,7 @@ func TestStrangersOnAllPortsExhaustTheRange(t *testing.T) {
 }
 
 // The same search that finds a port draining gives it out if there is no other.
-func TestADrainingPortIsTheLastHope(t *testing.T) {
+func TestADrainingPortIsTheLastResort(t *testing.T) {
 	f := setUp(t, 2)
 	porttest.TimeWait(t, f.port(1), false)
 	f.lease(alloc.Request{})

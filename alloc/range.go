@@ -59,8 +59,8 @@ func (r Range) Contains(port uint16) bool {
 	return r.Len() > 0 && r.First <= port && port <= r.Last
 }
 
-// row is n ports from first on; n is at least 1, and the row ends at 65535.
-func row(first uint16, n int) Range { return Range{first, first + uint16(n-1)} }
+// consecutive is n ports from first on; n is at least 1, and the last at most 65535.
+func consecutive(first uint16, n int) Range { return Range{first, first + uint16(n-1)} }
 
 // ports returns all ports of the range, ascending.
 func (r Range) ports() []uint16 {

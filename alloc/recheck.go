@@ -7,11 +7,11 @@ import (
 	"rbeehive/alloc/sockets"
 )
 
-// Recheck looks whether ports that are leased here can be bound at host, the address of
-// their holder, which has ended and is to be started again on them. Who has them on other
-// addresses is not in its way, as it was not before. It blocks as Acquire does. Errors:
-// *UnavailableError, with Draining where only the kernel still has one of them;
-// else as Acquire.
+// Recheck checks whether ports that are leased here can be bound at host, the address of
+// their holder, which has ended and is to be restarted on them. Who has them on other
+// addresses does not matter, as it did not before. It blocks as Acquire does. Errors:
+// *UnavailableError, with Draining where only the kernel still has one of them; else as
+// Acquire.
 func (a *Allocator) Recheck(ctx context.Context, ports []uint16, host string) error {
 	a.mu.Lock()
 	err := a.ready()
@@ -20,10 +20,10 @@ func (a *Allocator) Recheck(ctx context.Context, ports []uint16, host string) er
 		return err
 	}
 	for _, port := range ports {
-		s := &search{a: a, req: Request{Port: port, Host: host}, n: 1, host: hostAddr(host), own: true}
+		s := &search{a: a, req: Request{Port: port, Host: host}, n: 1, host: hostAddr(host), hostOnly: true}
 		f, err := s.inspect(ctx, port)
 		if err != nil {
-			return fmt.Errorf("look at port %d: %w", port, err)
+			return fmt.Errorf("check port %d: %w", port, err)
 		}
 		switch f.verdict {
 		case verdictDraining:

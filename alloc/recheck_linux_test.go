@@ -11,14 +11,14 @@ import (
 	"rbeehive/alloc/internal/porttest"
 )
 
-// A port that is leased is looked at again before its holder is started anew: only who is
-// in the way of the holder's own address counts.
-func TestRecheckLooksAtTheHoldersAddress(t *testing.T) {
+// A port that is leased is rechecked before its holder is restarted: only who is in the way
+// of the holder's own address counts.
+func TestRecheckChecksTheHoldersAddress(t *testing.T) {
 	for _, c := range []struct {
-		stranger string
-		v6Only   bool
-		host     string
-		free     bool
+		foreign string
+		v6Only  bool
+		host    string
+		free    bool
 	}{
 		{"::1", false, "127.0.0.1", true},
 		{"::", true, "127.0.0.1", true},
@@ -34,14 +34,14 @@ func TestRecheckLooksAtTheHoldersAddress(t *testing.T) {
 		{"::1", false, "a.name", false},
 	} {
 		for _, listen := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s for %s, listening %t", c.stranger, c.host, listen), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s for %s, listening %t", c.foreign, c.host, listen), func(t *testing.T) {
 				f := setUp(t, 1)
 				l := f.lease(alloc.Request{})
 				take := porttest.Bind
 				if listen {
 					take = porttest.Listen
 				}
-				take(t, netip.AddrPortFrom(netip.MustParseAddr(c.stranger), l.Port), porttest.Options{V6Only: c.v6Only})
+				take(t, netip.AddrPortFrom(netip.MustParseAddr(c.foreign), l.Port), porttest.Options{V6Only: c.v6Only})
 				err := f.Recheck(t.Context(), []uint16{l.Port}, c.host)
 				if c.free {
 					require.NoError(t, err)

@@ -17,29 +17,28 @@ type Reservation struct {
 	Port uint16
 	// Ports is all reserved ports, Port being the first.
 	Ports []uint16
-	// Skipped names who has the ports that were passed over because programs that
-	// hive did not start have them, in the order of the policy, at most 16.
+	// Skipped names who has the ports that were skipped because programs that hive did not
+	// start have them, in the order of the policy, at most 16.
 	Skipped []sockets.Holder
 	// Former is the port that Request.Name had last; 0 if it had none.
 	Former uint16
 	// NameMoved says that the name did not get Former.
 	NameMoved bool
-	// Draining says that the kernel still holds the port for closed connections of
-	// its last user, and that nothing better was left: for up to a minute a bind
-	// can fail.
+	// Draining says that the kernel still holds the port for closed connections of its last
+	// user, and that nothing better was left: for up to a minute a bind can fail.
 	Draining bool
 
 	a      *Allocator
 	name   string
-	picked bool // by the policy; else asked for, or the name's own
+	picked bool // by the policy; else requested, or the name's own
 	class  class
 
-	mu       sync.Mutex
-	leaseID  string // recorded in a transaction, whose outcome we do not know
-	conflict bool   // the store has another lease of the port
-	renamed  bool   // Record has changed what the name remembers
-	previous uint16 // what it remembered before
-	over     bool   // abandoned
+	mu        sync.Mutex
+	leaseID   string // recorded in a transaction, whose outcome we do not know
+	conflict  bool   // the store has another lease of the port
+	renamed   bool   // Record has changed what the name remembers
+	previous  uint16 // what it remembered before
+	abandoned bool   // abandoned
 }
 
 // Record writes the lease, for all reserved ports, and with it the cursor (policy
@@ -52,7 +51,7 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.over:
+	case r.abandoned:
 		return fmt.Errorf("%w: port %d was abandoned", ErrMisuse, r.Port)
 	case l.Port != r.Port:
 		return fmt.Errorf("%w: port %d is reserved, the lease is for %d", ErrMisuse, r.Port, l.Port)
@@ -63,7 +62,7 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 		l.Ports = r.Ports
 	}
 	if err := tx.PutLease(l); err != nil {
-		// Somebody else's lease is on the port: then it must not be given back.
+		// Somebody else's lease is on the port: then it must not be freed.
 		r.conflict = errors.Is(err, store.ErrLeaseConflict)
 		return fmt.Errorf("record port %d: %w", r.Port, err)
 	}
@@ -90,28 +89,27 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 	return nil
 }
 
-// Abandon gives the port back. After Record it first looks whether the lease is
-// in the store, where it may be in spite of an error; then, and when the store
-// cannot say, the port stays taken, and only Release or a restart frees it. So
-// calling it after a success, or twice, does no harm; calling it while the
-// transaction of Record is under way does. It blocks for one read transaction
-// after Record, else not at all.
+// Abandon frees the port. After Record it first checks whether the lease is in the store,
+// where it may be in spite of an error; then, and when the store cannot say, the port stays
+// taken, and only Release or a restart frees it. So calling it after a success, or twice,
+// does no harm; calling it while the transaction of Record is under way does. It blocks for
+// one read transaction after Record, else not at all.
 func (r *Reservation) Abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over || r.conflict {
+	if r.abandoned || r.conflict {
 		return
 	}
 	if r.leaseID != "" && !r.a.unrecorded(r.Port, r.leaseID) {
 		return
 	}
-	r.over = true
+	r.abandoned = true
 	if r.renamed {
 		r.a.mu.Lock()
 		r.a.pool.remember(r.name, r.previous)
 		r.a.mu.Unlock()
 	}
-	r.a.giveBack(r.Ports)
+	r.a.unreserve(r.Ports)
 }
 
 // unrecorded reports whether the store has no lease of this id, for certain.
@@ -166,9 +164,9 @@ func (a *Allocator) ReleaseAll(ctx context.Context, leases []store.Lease, also f
 	a.mu.Lock()
 	now := time.Now()
 	for _, port := range ports {
-		a.rests.add(port, now)
+		a.cooldown.add(port, now)
 	}
 	a.mu.Unlock()
-	a.giveBack(ports)
+	a.unreserve(ports)
 	return nil
 }

@@ -18,7 +18,7 @@ func TestSeveralPortsInARow(t *testing.T) {
 	single := f.lease(alloc.Request{Port: f.port(4)})
 
 	r := f.acquire(alloc.Request{Ports: 2})
-	require.Equal(t, []uint16{f.port(2), f.port(3)}, r.Ports, "past the stranger in the middle")
+	require.Equal(t, []uint16{f.port(2), f.port(3)}, r.Ports, "past the foreign port in the middle")
 	require.Len(t, r.Skipped, 1)
 	l := newLease(r.Port, 77)
 	require.NoError(t, f.record(r, l))
@@ -120,7 +120,7 @@ func TestQuarantineAfterRelease(t *testing.T) {
 		f.restart(long)
 	}
 	f.acquire(alloc.Request{Port: l.Port}).Abandon()
-	require.Equal(t, named.Port, f.acquire(alloc.Request{Name: "n"}).Port, "a name gets its own port at once")
+	require.Equal(t, named.Port, f.acquire(alloc.Request{Name: "n"}).Port, "a name gets its own port immediately")
 	f.restart() // no quarantine any more in the configuration
 	require.Equal(t, f.port(0), f.acquire(alloc.Request{}).Port)
 }
@@ -128,25 +128,25 @@ func TestQuarantineAfterRelease(t *testing.T) {
 func TestQuarantineIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := alloc.NewPool(alloc.Range{First: 100, Last: 101}, alloc.Lowest)
-		rests := pool.Rests(30 * time.Second)
-		rests.Add(100, time.Now())
+		cooldown := pool.NewCooldown(30 * time.Second)
+		cooldown.Add(100, time.Now())
 		time.Sleep(10 * time.Second)
-		rests.Add(101, time.Now())
+		cooldown.Add(101, time.Now())
 		_, ok := pool.Pick(alloc.ClassFree)
 		require.False(t, ok)
 		time.Sleep(20 * time.Second)
-		rests.Wake(time.Now())
+		cooldown.Expire(time.Now())
 		port, ok := pool.Pick(alloc.ClassFree)
 		require.True(t, ok)
 		require.EqualValues(t, 100, port)
-		rests.Add(100, time.Now()) // asked for by number, and released again
+		cooldown.Add(100, time.Now()) // asked for by number, and released again
 		time.Sleep(10 * time.Second)
-		rests.Wake(time.Now())
+		cooldown.Expire(time.Now())
 		port, ok = pool.Pick(alloc.ClassFree)
 		require.True(t, ok)
 		require.EqualValues(t, 101, port)
 		time.Sleep(20 * time.Second)
-		rests.Wake(time.Now())
+		cooldown.Expire(time.Now())
 		port, _ = pool.Pick(alloc.ClassFree)
 		require.EqualValues(t, 100, port)
 	})

@@ -7,22 +7,22 @@ import (
 	"rbeehive/alloc/sockets"
 )
 
-// passedOver returns the ports in strangers' hands that come before r in the
-// order of the policy, and the one that r's name had before.
-func (a *Allocator) passedOver(from uint16, r *Reservation) []uint16 {
+// skippedPorts returns the foreign ports that come before r in the order of the policy, and
+// the one that r's name had before.
+func (a *Allocator) skippedPorts(from uint16, r *Reservation) []uint16 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var ports []uint16
 	first, last := a.rng.First, a.rng.Last
 	switch {
-	case !r.picked: // it was asked for, or the name's own
+	case !r.picked: // it was requested, or the name's own
 	case r.class == classForeign || r.class == classDraining: // nothing else was left
-		ports = a.marks.skipped(first, last, maxSkipped)
+		ports = a.avoid.skipped(first, last, maxSkipped)
 	case r.Port >= from:
-		ports = a.marks.skipped(from, r.Port, maxSkipped)
+		ports = a.avoid.skipped(from, r.Port, maxSkipped)
 	default: // sequential, wrapped around
-		ports = a.marks.skipped(from, last, maxSkipped)
-		ports = append(ports, a.marks.skipped(first, r.Port, maxSkipped-len(ports))...)
+		ports = a.avoid.skipped(from, last, maxSkipped)
+		ports = append(ports, a.avoid.skipped(first, r.Port, maxSkipped-len(ports))...)
 	}
 	if !r.NameMoved || !a.pool.foreign.has(r.Former) {
 		return ports
@@ -33,44 +33,44 @@ func (a *Allocator) passedOver(from uint16, r *Reservation) []uint16 {
 	return append(ports, r.Former)
 }
 
-// name returns who has the given ports, as far as they are marked as foreign. Who
-// is not known yet is looked up, all in one pass over /proc, and remembered. That
-// is for people to read: if it cannot be done, the holders stay without a name,
-// and a port that was found is not given up for it.
-func (a *Allocator) name(ctx context.Context, ports []uint16) []sockets.Holder {
+// resolveHolders returns who has the given ports, as far as they are avoided as foreign. A
+// holder that is not known yet is looked up, all in one pass over /proc, and remembered.
+// That is for people to read: if it fails, the holders stay without a name, and a port that
+// was found is not given up for it.
+func (a *Allocator) resolveHolders(ctx context.Context, ports []uint16) []sockets.Holder {
 	if len(ports) == 0 {
 		return nil
 	}
-	holders, _ := sockets.Holders(ctx, a.lookUpUnnamed(ctx, ports))
+	holders, _ := sockets.Holders(ctx, a.unresolvedSockets(ctx, ports))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range holders {
-		k := a.marks.active(h.Port)
+		k := a.avoid.active(h.Port)
 		if k == nil || h.Kind == sockets.KindDraining {
 			continue
 		}
-		if !k.named || k.holder.PID == 0 { // of several, one that can be seen
-			k.holder, k.named = h, true
+		if !k.resolved || k.holder.PID == 0 { // of several, one that can be seen
+			k.holder, k.resolved = h, true
 		}
 	}
 	var out []sockets.Holder
 	for _, port := range ports {
-		if k := a.marks.active(port); k != nil {
+		if k := a.avoid.active(port); k != nil {
 			out = append(out, k.holder)
 		}
 	}
 	return out
 }
 
-// lookUpUnnamed returns the sockets behind the marks that have no name yet. For a
-// reported port (Avoid) the table is asked; if it shows nothing, or cannot be
-// read, the report stands.
-func (a *Allocator) lookUpUnnamed(ctx context.Context, ports []uint16) []sockets.Socket {
+// unresolvedSockets returns the sockets behind the entries whose holder is not known yet.
+// For a reported port (Avoid) the table is read; if it shows nothing, or cannot be read,
+// the report stands.
+func (a *Allocator) unresolvedSockets(ctx context.Context, ports []uint16) []sockets.Socket {
 	var found []sockets.Socket
 	for _, port := range ports {
-		k := a.markOf(port)
+		k := a.avoidEntry(port)
 		switch {
-		case k == nil || k.named:
+		case k == nil || k.resolved:
 		case len(k.sockets) > 0:
 			found = append(found, k.sockets...)
 		default:

@@ -12,54 +12,54 @@ import (
 
 // poolView is a copy of what Survey needs of the pool.
 type poolView struct {
-	taken, blocked, fixed, resting, draining bitset
+	taken, blocked, fixed, cooling, draining bitset
 
-	marked map[uint16]sockets.Holder // foreign, and not visible in the socket table
+	avoided map[uint16]sockets.Holder // foreign, and not visible in the socket table
 }
 
 func (a *Allocator) view(snap *sockets.Snapshot) poolView {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.rests.wake(time.Now())
+	a.cooldown.expire(time.Now())
 	v := poolView{
 		taken:    a.pool.taken,
 		blocked:  a.pool.blocked,
 		fixed:    a.pool.fixed,
-		resting:  a.pool.resting,
+		cooling:  a.pool.cooling,
 		draining: a.pool.draining,
-		marked:   make(map[uint16]sockets.Holder),
+		avoided:  make(map[uint16]sockets.Holder),
 	}
 	now := time.Now()
-	for port, k := range a.marks.byPort {
+	for port, k := range a.avoid.byPort {
 		switch {
 		case !now.Before(k.until):
 			v.draining.clear(port)
 		case a.pool.foreign.has(port) && (!k.listed || len(snap.Listeners(port)) > 0):
-			v.marked[port] = k.holder
+			v.avoided[port] = k.holder
 		}
 	}
 	return v
 }
 
-// glance is one look at the range.
-type glance struct {
-	snap   *sockets.Snapshot
-	view   poolView
-	busy   bitset // the ports that were taken at any time during the look
-	leases map[uint16]store.Lease
+// rangeState is the range at one moment.
+type rangeState struct {
+	snap      *sockets.Snapshot
+	view      poolView
+	everTaken bitset // the ports that were taken at any time while it was read
+	leases    map[uint16]store.Lease
 }
 
-// Survey looks at the range now: what is leased, who listens where. It changes
-// nothing and binds nothing. It blocks for a fresh read of the socket table, a
-// read transaction, and a pass over /proc if anything holds a port. Errors: the
-// store's, ErrUnsupported, ctx's, the system's, ErrNotReady, ErrClosed.
+// Survey reads the range now: what is leased, who listens where. It changes nothing and
+// binds nothing. It blocks for a fresh read of the socket table, a read transaction, and a
+// pass over /proc if anything holds a port. Errors: the store's, ErrUnsupported, ctx's, the
+// system's, ErrNotReady, ErrClosed.
 func (a *Allocator) Survey(ctx context.Context) (Survey, error) {
-	g, err := a.look(ctx)
+	g, err := a.readState(ctx)
 	if err != nil {
 		return Survey{}, fmt.Errorf("survey the ports: %w", err)
 	}
-	s := a.counted(g.snap, &g.view, &g.busy, g.leases)
-	if s.Holders, err = a.holders(ctx, g.snap, &g.view, &g.busy, g.leases); err != nil {
+	s := a.count(g.snap, &g.view, &g.everTaken, g.leases)
+	if s.Holders, err = a.holders(ctx, g.snap, &g.view, &g.everTaken, g.leases); err != nil {
 		return Survey{}, fmt.Errorf("survey the ports: %w", err)
 	}
 	return s, nil
@@ -68,18 +68,18 @@ func (a *Allocator) Survey(ctx context.Context) (Survey, error) {
 // Tally is Survey without Holders, and without the pass over /proc that finding
 // them takes.
 func (a *Allocator) Tally(ctx context.Context) (Survey, error) {
-	g, err := a.look(ctx)
+	g, err := a.readState(ctx)
 	if err != nil {
 		return Survey{}, fmt.Errorf("count the ports: %w", err)
 	}
-	return a.counted(g.snap, &g.view, &g.busy, g.leases), nil
+	return a.count(g.snap, &g.view, &g.everTaken, g.leases), nil
 }
 
-func (a *Allocator) look(ctx context.Context) (*glance, error) {
-	g := &glance{}
+func (a *Allocator) readState(ctx context.Context) (*rangeState, error) {
+	g := &rangeState{}
 	a.mu.Lock()
 	err := a.ready()
-	g.busy = a.pool.taken
+	g.everTaken = a.pool.taken
 	a.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -87,10 +87,10 @@ func (a *Allocator) look(ctx context.Context) (*glance, error) {
 	if g.snap, err = a.table.Snapshot(ctx, 0); err != nil {
 		return nil, err
 	}
-	// A port that was taken before or after the look may show our own probe.
+	// A port that was taken before or after the snapshot may show our own probe.
 	g.view = a.view(g.snap)
 	for i := range g.view.taken {
-		g.busy[i] |= g.view.taken[i]
+		g.everTaken[i] |= g.view.taken[i]
 	}
 	g.leases, err = a.leases()
 	return g, err
@@ -110,23 +110,23 @@ func (a *Allocator) leases() (map[uint16]store.Lease, error) {
 	return leases, err
 }
 
-// counted puts each port under one heading. busy are the ports that were taken at
-// any time during the survey.
-func (a *Allocator) counted(snap *sockets.Snapshot, v *poolView, busy *bitset, leases map[uint16]store.Lease) Survey {
+// count puts each port under one heading. everTaken are the ports that were taken at any
+// time during the survey.
+func (a *Allocator) count(snap *sockets.Snapshot, v *poolView, everTaken *bitset, leases map[uint16]store.Lease) Survey {
 	s := Survey{Range: a.rng, Total: a.rng.Len()}
 	for p := int(a.rng.First); p <= int(a.rng.Last); p++ {
 		port := uint16(p)
-		_, marked := v.marked[port]
+		_, avoided := v.avoided[port]
 		switch {
 		case v.taken.has(port):
 			s.countLease(leases[port])
 		case v.blocked.has(port):
 			s.Reserved++
-		case marked || !busy.has(port) && len(snap.Listeners(port)) > 0:
+		case avoided || !everTaken.has(port) && len(snap.Listeners(port)) > 0:
 			s.Foreign++
 		case v.draining.has(port):
 			s.Draining++
-		case v.resting.has(port):
+		case v.cooling.has(port):
 			s.Quarantined++
 		case v.fixed.has(port):
 			s.Reserved++
@@ -153,12 +153,12 @@ func (s *Survey) countLease(l store.Lease) {
 }
 
 // holders names everybody who holds a port of the range or a leased one.
-func (a *Allocator) holders(ctx context.Context, snap *sockets.Snapshot, v *poolView, busy *bitset, leases map[uint16]store.Lease) ([]sockets.Holder, error) {
+func (a *Allocator) holders(ctx context.Context, snap *sockets.Snapshot, v *poolView, everTaken *bitset, leases map[uint16]store.Lease) ([]sockets.Holder, error) {
 	var held []sockets.Socket
 	for _, s := range snap.All() {
 		port := s.Local.Port()
 		_, leased := leases[port]
-		ofInterest := a.rng.Contains(port) && (!busy.has(port) || v.blocked.has(port))
+		ofInterest := a.rng.Contains(port) && (!everTaken.has(port) || v.blocked.has(port))
 		if s.Inode != 0 && (leased || ofInterest) {
 			held = append(held, s)
 		}
@@ -174,7 +174,7 @@ func (a *Allocator) holders(ctx context.Context, snap *sockets.Snapshot, v *pool
 			out[i].Kind = string(l.Kind)
 		}
 	}
-	for port, h := range v.marked {
+	for port, h := range v.avoided {
 		if !listed[port] && a.rng.Contains(port) && !v.taken.has(port) && !v.blocked.has(port) {
 			out = append(out, h)
 		}

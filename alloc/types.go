@@ -13,7 +13,8 @@ type Policy string
 const (
 	// Lowest takes the lowest free port that no worker name remembers; remembered ones last.
 	Lowest Policy = "lowest"
-	// Sequential goes on from where it was, over restarts, and wraps from the last port to the first.
+	// Sequential continues where it was, over restarts, and wraps from the last port to the
+	// first.
 	Sequential Policy = "sequential"
 )
 
@@ -52,13 +53,13 @@ type Survey struct {
 	Free  int
 	// Leased counts ports with a lease, or about to have one, except quarantined ones.
 	Leased int
-	// Quarantined counts ports whose lease is quarantined, and those that rest after
+	// Quarantined counts ports whose lease is quarantined, and those in cooldown after
 	// their release (Options.Quarantine).
 	Quarantined int
 	// Reserved counts ports that the configuration or hive's own API keeps out, and
 	// those of Options.Fixed that nobody has.
 	Reserved int
-	// Foreign counts ports that somebody holds whom hive did not start.
+	// Foreign counts ports that are held by programs that hive did not start.
 	Foreign int
 	// Draining counts ports that only the kernel still holds (TIME_WAIT).
 	Draining int

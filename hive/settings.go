@@ -67,6 +67,7 @@ func differing(prefix string, a, b reflect.Value) []string {
 		key := prefix + a.Type().Field(i).Tag.Get("key")
 		if a.Field(i).Kind() == reflect.Struct {
 			keys = append(keys, differing(key+".", a.Field(i), b.Field(i))...)
+		// By reflection, so that no new setting can be forgotten here.
 		} else if !a.Field(i).Equal(b.Field(i)) {
 			keys = append(keys, key)
 		}

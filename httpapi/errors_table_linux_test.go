@@ -58,7 +58,7 @@ var provocations = map[string]provocation{
 	"forbidden_host":   {403, `Host "evil.example" is neither a loopback name nor in allowed_hosts`, false, provokeForbiddenHost},
 	"conflict":         {409, "has already ended (failed)", false, provokeConflict},
 	"port_unavailable": {409, "it is leased to bob", false, provokePortUnavailable},
-	"ports_exhausted":  {409, "no 4 neighbouring ports available", false, ask("POST", "/v1/leases", `{"ttl":"1h","ports":4}`)},
+	"ports_exhausted":  {409, "no 4 consecutive ports available", false, ask("POST", "/v1/leases", `{"ttl":"1h","ports":4}`)},
 	"events_gone":      {410, "is none of this hive", false, ask("GET", "/v1/events?after=999999", "")},
 	"queue_full":       {429, "1 jobs are waiting or running (jobs.max_queued)", true, provokeQueueFull},
 	"recovering":       {503, "recovering", true, provokeRecovering},

@@ -83,7 +83,12 @@ var failedJobs = map[string]failedJob{
 	}},
 	"model_ambiguous":  {"a.gguf, b.gguf", downloading("org/two", hub.Faults{})},
 	"hub_unauthorized": {"HF_TOKEN", downloading("org/one", hub.Faults{Token: "x"})},
-	"download_failed":  {"begun anew", downloading("org/one", hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, NoRanges: true})},
+	"download_failed": {"begun anew", func(t *testing.T) wire.Job {
+		if testing.Short() {
+			t.Skip("long: waits longer before each try of a download")
+		}
+		return downloading("org/one", hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, NoRanges: true})(t)
+	}},
 	"download_corrupt": {"has the hash", downloading("org/one", hub.Faults{WrongContent: true})},
 	"internal":         {"too many open files", failInternal},
 }

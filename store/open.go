@@ -23,9 +23,9 @@ const (
 	// space, not memory.
 	initialMmapSize = 1 << 30
 	retryInterval   = 10 * time.Millisecond
-	// claimPatience: a hive that is being killed may lose its lock a moment
+	// claimTimeout: a hive that is being killed may lose its lock a moment
 	// before its socket.
-	claimPatience = 500 * time.Millisecond
+	claimTimeout = 500 * time.Millisecond
 )
 
 // Options says how to open a state file.
@@ -283,7 +283,7 @@ func (s *Store) takeClaims(ctx context.Context, before recorded) (old *claim, er
 }
 
 func waitClaim(ctx context.Context, stateID string) (*claim, error) {
-	deadline := time.Now().Add(claimPatience)
+	deadline := time.Now().Add(claimTimeout)
 	for {
 		c, err := newClaim(stateID)
 		if err == nil {

@@ -33,6 +33,9 @@ type fullReport struct {
 // by pages, ext4 late and with a journal; without extents it cannot allocate
 // ahead, so that the free space has to stand for it.
 func TestFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: fills three file systems")
+	}
 	for _, kind := range []string{"tmpfs", "ext4", "ext4 without extents"} {
 		t.Run(kind, func(t *testing.T) {
 			var r fullReport

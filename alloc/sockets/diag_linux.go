@@ -21,7 +21,7 @@ const (
 	attrCgroupID = 21 // INET_DIAG_CGROUP_ID, kernel >= 5.7
 )
 
-// diagTimeout bounds one exchange with the kernel, which answers at once or never.
+// diagTimeout bounds one exchange with the kernel, which answers immediately or never.
 const diagTimeout = 5 * time.Second
 
 // diagBuffer is the most that the kernel puts into one answer (netlink_recvmsg,
@@ -61,7 +61,7 @@ func diagFamily(conn *netlink.Conn, list []Socket, family uint8, states uint32, 
 		Data:   diagRequest(family, states, port),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask sock_diag: %w", err)
+		return nil, fmt.Errorf("query sock_diag: %w", err)
 	}
 	for msg, err := range conn.ReceiveIter() {
 		if err != nil {

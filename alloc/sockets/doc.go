@@ -17,24 +17,22 @@
 // through /proc/<pid>/fd.
 //
 // # Guarantees
-//
-//   - Concurrent callers of Table.Snapshot share one read. With a maximal age of
-//     0 the read began after the call.
-//   - Snapshot.BoundKnown is true only where the kernel really lists bound
-//     sockets: 6.8 or newer, by sock_diag. Older kernels pass over states that
-//     they do not know without an error, so the release decides.
+//   - Concurrent callers of Table.Snapshot share one read. With a maximal age of 0 the read
+//     started after the call.
+//   - Snapshot.BoundKnown is true only where the kernel really lists bound sockets: 6.8 or
+//     newer, by sock_diag. Older kernels skip states that they do not know without an
+//     error, so the release decides.
 //   - Nothing here opens a connection, binds a port or changes anything.
 //
 // # Cost
 //
-// Measured on Linux 6.18, two shared cores, ehash of 262,144 and bhash of 65,536
-// buckets: a Snapshot takes 1.2 ms without any socket and 4 to 6 ms with 1,900
-// listeners (0.9 MB, 280 allocations). Most of the first figure is the kernel's
-// walk, once for each family, through the buckets of bound sockets; without
-// BOUND_INACTIVE it is 0.16 ms. Port takes 1.1 to 2 ms, because the walk is the
-// same whatever it looks for. Reading /proc/net/tcp and tcp6 takes 29 ms with 1,900
-// listeners. Holders is one pass over all descriptors of all processes that it may
-// look into: about 2 microseconds a descriptor.
+// Measured on Linux 6.18, two shared cores, ehash of 262,144 and bhash of 65,536 buckets: a
+// Snapshot takes 1.2 ms without any socket and 4 to 6 ms with 1,900 listeners (0.9 MB, 280
+// allocations). Most of the first figure is the kernel's walk, once for each family,
+// through the buckets of bound sockets; without BOUND_INACTIVE it is 0.16 ms. Port takes
+// 1.1 to 2 ms, because the walk is the same whatever it looks for. Reading /proc/net/tcp
+// and tcp6 takes 29 ms with 1,900 listeners. Holders is one pass over all descriptors of
+// all processes that it may inspect: about 2 microseconds a descriptor.
 //
 // # Caveats
 //

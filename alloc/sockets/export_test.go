@@ -4,12 +4,12 @@ package sockets
 func (t *Table) Reads() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.runs
+	return t.reads
 }
 
 // Occupy takes the turn to read, as a slow read would, until the function it
 // returns is called.
 func (t *Table) Occupy() (release func()) {
-	t.turn <- struct{}{}
-	return func() { <-t.turn }
+	t.readSlot <- struct{}{}
+	return func() { <-t.readSlot }
 }

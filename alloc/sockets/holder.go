@@ -37,7 +37,7 @@ type Holder struct {
 func (h Holder) String() string {
 	switch {
 	case h.Kind == KindDraining:
-		return "the kernel (a closed connection has not run out)"
+		return "the kernel (a connection is still closing)"
 	case h.PID != 0 && h.User != "":
 		return fmt.Sprintf("%s (pid %d, user %s)", h.Program, h.PID, h.User)
 	case h.PID != 0:
@@ -47,7 +47,7 @@ func (h Holder) String() string {
 	case h.Kind == KindHive:
 		return "another hive"
 	case h.User != "":
-		return fmt.Sprintf("a process of user %s that hive may not look into", h.User)
+		return fmt.Sprintf("a process of user %s that hive has no permission to inspect", h.User)
 	}
 	return "an unknown process"
 }

@@ -135,8 +135,8 @@ func findOwners(ctx context.Context, want map[uint64]bool) (map[uint64]int, erro
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		// An error is a process that has gone or that we may not look into: its
-		// sockets stay without an owner.
+		// An error is a process that has gone or that we may not inspect: its sockets stay
+		// without an owner.
 		_ = eachSocket(pid, func(inode uint64) bool {
 			if _, known := owners[inode]; want[inode] && !known {
 				owners[inode] = pid

@@ -43,12 +43,12 @@ func TestHoldersNamesProcesses(t *testing.T) {
 
 	me, err := user.Current()
 	require.NoError(t, err)
-	stranger := byPort[c.port]
-	require.Equal(t, sockets.KindListener, stranger.Kind)
-	require.Equal(t, c.cmd.Process.Pid, stranger.PID)
-	require.Equal(t, me.Username, stranger.User)
-	require.Equal(t, "exe", stranger.Program) // what it was started as
-	require.WithinDuration(t, before, stranger.Since, 5*time.Second)
+	foreign := byPort[c.port]
+	require.Equal(t, sockets.KindListener, foreign.Kind)
+	require.Equal(t, c.cmd.Process.Pid, foreign.PID)
+	require.Equal(t, me.Username, foreign.User)
+	require.Equal(t, "exe", foreign.Program) // what it was started as
+	require.WithinDuration(t, before, foreign.Since, 5*time.Second)
 
 	require.Equal(t, sockets.KindBound, byPort[port].Kind)
 	require.Equal(t, os.Getpid(), byPort[port].PID)
@@ -160,13 +160,13 @@ func TestAbstractHolder(t *testing.T) {
 
 func TestHolderString(t *testing.T) {
 	for want, h := range map[string]sockets.Holder{
-		"nginx (pid 4711, user www)":                        {PID: 4711, Program: "nginx", User: "www"},
-		"nginx (pid 4711)":                                  {PID: 4711, Program: "nginx"},
-		"a process of user bob that hive may not look into": {User: "bob", Kind: sockets.KindListener},
-		"an unknown process":                                {Kind: sockets.KindUnknown},
-		"another hive":                                      {Kind: sockets.KindHive},
-		"two listeners":                                     {Kind: sockets.KindUnknown, Program: "two listeners"},
-		"the kernel (a closed connection has not run out)":  {Kind: sockets.KindDraining},
+		"nginx (pid 4711, user www)": {PID: 4711, Program: "nginx", User: "www"},
+		"nginx (pid 4711)":           {PID: 4711, Program: "nginx"},
+		"a process of user bob that hive has no permission to inspect": {User: "bob", Kind: sockets.KindListener},
+		"an unknown process": {Kind: sockets.KindUnknown},
+		"another hive":       {Kind: sockets.KindHive},
+		"two listeners":      {Kind: sockets.KindUnknown, Program: "two listeners"},
+		"the kernel (a connection is still closing)": {Kind: sockets.KindDraining},
 	} {
 		require.Equal(t, want, h.String())
 	}

@@ -17,21 +17,20 @@ import (
 // noCookie matches a socket whatever its cookie is (INET_DIAG_NOCOOKIE).
 const noCookie = ^uint32(0)
 
-// peerTimeout bounds the question for one socket. It stands on the way of every
-// new connection, and the kernel answers in microseconds.
+// peerTimeout bounds the query for one socket. It delays every new connection, and the
+// kernel answers in microseconds.
 const peerTimeout = time.Second
 
 // PeerOf returns the other end of an accepted loopback connection: the socket that
 // connected, with the user who made it and its cgroup. It costs some 20
 // microseconds, and blocks for a second at most.
 //
-// What it returns is true at the moment of the answer and for this connection:
-// the kernel is asked for the socket with exactly the opposite addresses, and
-// after that our own end is looked at. Where our end is established then, the
-// other one has not been closed (on loopback its FIN or RST would have arrived with
-// the close), so its addresses cannot have passed to another socket in between.
-// Looked at in the other order they can: a client that has gone leaves uid 0, and
-// then perhaps a stranger with its port.
+// What it returns is true at the moment of the answer and for this connection: the kernel
+// is queried for the socket with exactly the opposite addresses, and after that the state
+// of our own end is read. Where our end is established then, the other one has not been
+// closed (on loopback its FIN or RST would have arrived with the close), so its addresses
+// cannot have passed to another socket in between. In the other order they can: a client
+// that has gone leaves uid 0, and then perhaps another program with its port.
 //
 // ErrNoPeer is everything else: a connection from elsewhere, one that is closed or
 // half closed, a peer in another network namespace, a kernel that does not say. It
@@ -44,7 +43,7 @@ func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
 	}
 	ours, theirs := unmapped(local.AddrPort()), unmapped(remote.AddrPort())
 	if !ours.Addr().IsLoopback() || !theirs.Addr().IsLoopback() {
-		return Socket{}, fmt.Errorf("%w: it does not come over loopback", ErrNoPeer)
+		return Socket{}, fmt.Errorf("%w: it is not a loopback connection", ErrNoPeer)
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -91,7 +90,7 @@ func diagOne(ctx context.Context, ours syscall.RawConn, local, remote netip.Addr
 		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request},
 		Data:   exactRequest(local, remote),
 	}); err != nil {
-		return Socket{}, fmt.Errorf("ask sock_diag: %w", err)
+		return Socket{}, fmt.Errorf("query sock_diag: %w", err)
 	}
 	answers, err := conn.Receive()
 	if err != nil {

@@ -126,8 +126,8 @@ func NewSnapshot(list ...Socket) *Snapshot {
 	return newSnapshot(time.Now(), SourceSockDiag, true, true, slices.Clone(list))
 }
 
-// newSnapshot takes over list. What a read lists twice, because other sockets came
-// or went between two pieces of it, is there once.
+// newSnapshot takes over list. It drops duplicates, which a read has when other sockets
+// came or went between two pieces of it.
 func newSnapshot(at time.Time, source string, boundKnown, allStates bool, list []Socket) *Snapshot {
 	slices.SortFunc(list, func(a, b Socket) int {
 		return cmp.Or(

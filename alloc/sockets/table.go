@@ -14,30 +14,30 @@ type Table struct {
 	procOnly   bool
 	boundKnown bool // the kernel lists bound sockets that do not listen
 
-	turn chan struct{} // holds one element while a read is under way
+	readSlot chan struct{} // holds one element while a read is under way
 
-	mu   sync.Mutex
-	runs uint64 // reads begun so far
-	last reading
+	mu    sync.Mutex
+	reads uint64 // started so far
+	last  readResult
 }
 
-// reading is the outcome of the newest finished read.
-type reading struct {
-	run  uint64
-	snap *Snapshot
-	err  error
+// readResult is the outcome of the newest finished read.
+type readResult struct {
+	number uint64
+	snap   *Snapshot
+	err    error
 }
 
 // NewTable returns a Table that asks sock_diag, and reads /proc/net/tcp and tcp6
 // where that does not answer (an old kernel, a sandbox).
 func NewTable() *Table {
-	return &Table{boundKnown: listsBound(), turn: make(chan struct{}, 1)}
+	return &Table{boundKnown: listsBound(), readSlot: make(chan struct{}, 1)}
 }
 
 // NewProcTable returns a Table that reads /proc/net/tcp and tcp6 only. It never
 // lists a socket in Bound.
 func NewProcTable() *Table {
-	return &Table{procOnly: true, turn: make(chan struct{}, 1)}
+	return &Table{procOnly: true, readSlot: make(chan struct{}, 1)}
 }
 
 // Snapshot returns the sockets in Listen and, where BoundKnown, in Bound. It may
@@ -45,51 +45,51 @@ func NewProcTable() *Table {
 // ago; with maxAge 0 reading began after the call. Callers that wait at the same
 // time share one read.
 //
-// It blocks for the read, milliseconds (see the package comment), longer in a
-// queue behind another; ctx ends the wait for one's turn. The error is ctx's,
-// ErrUnsupported, ErrMalformed, or the system's when neither source can be read.
+// It blocks for the read, milliseconds (see the package comment), longer in a queue behind
+// another; ctx ends the wait. The error is ctx's, ErrUnsupported, ErrMalformed, or the
+// system's when neither source can be read.
 func (t *Table) Snapshot(ctx context.Context, maxAge time.Duration) (*Snapshot, error) {
 	t.mu.Lock()
-	need := t.runs + 1 // a read that begins from now on
-	snap, ok := t.young(maxAge)
+	need := t.reads + 1 // a read that starts from now on
+	snap, ok := t.cached(maxAge)
 	t.mu.Unlock()
 	if ok {
 		return snap, nil
 	}
 	select {
-	case t.turn <- struct{}{}:
+	case t.readSlot <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { <-t.turn }()
+	defer func() { <-t.readSlot }()
 
 	t.mu.Lock()
 	last := t.last
-	snap, ok = t.young(maxAge)
-	if !ok && last.run < need {
-		t.runs++
+	snap, ok = t.cached(maxAge)
+	if !ok && last.number < need {
+		t.reads++
 	}
-	run := t.runs
+	number := t.reads
 	t.mu.Unlock()
 	switch {
 	case ok:
 		return snap, nil
-	case last.run >= need: // somebody who waited with us has read it
+	case last.number >= need: // another caller that waited has read it
 		return last.snap, last.err
 	}
 
 	snap, err := t.read(ctx, 0, statesHolding)
 	if err != nil && ctx.Err() != nil {
-		return nil, ctx.Err() // this caller's end says nothing to the others
+		return nil, ctx.Err() // a cancelled caller is no result for the others
 	}
 	t.mu.Lock()
-	t.last = reading{run: run, snap: snap, err: err}
+	t.last = readResult{number: number, snap: snap, err: err}
 	t.mu.Unlock()
 	return snap, err
 }
 
-// young returns the last snapshot if it is not older than maxAge; t.mu is held.
-func (t *Table) young(maxAge time.Duration) (*Snapshot, bool) {
+// cached returns the last snapshot if it is not older than maxAge; t.mu is held.
+func (t *Table) cached(maxAge time.Duration) (*Snapshot, bool) {
 	s := t.last.snap
 	return s, s != nil && maxAge > 0 && time.Since(s.TakenAt) <= maxAge
 }

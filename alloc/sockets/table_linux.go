@@ -75,9 +75,8 @@ func procAddr(ip net.IP, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(addr, port)
 }
 
-// listsBound reports whether this kernel lists bound sockets that do not listen.
-// An older one leaves unknown states out without a word, so asking it would read
-// as "nobody has bound anything".
+// listsBound reports whether this kernel lists bound sockets that do not listen. An older
+// one silently omits unknown states, which would read as "nothing is bound".
 func listsBound() bool {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {

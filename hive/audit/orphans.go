@@ -38,7 +38,7 @@ func (a *Auditor) Sweep(ctx context.Context) (n int, ok bool) {
 // LastingOrphans are the processes that carry this hive's mark, have no living record, and
 // are still so after two seconds: one that is being spawned is recorded a moment after it
 // is made. It blocks for that long only if there are any. Errors: the system's, ctx's.
-func (a *Auditor) LastingOrphans(ctx context.Context) ([]proc.Stray, error) {
+func (a *Auditor) LastingOrphans(ctx context.Context) ([]proc.Orphan, error) {
 	first, err := a.orphans(ctx)
 	if err != nil || len(first) == 0 {
 		return nil, err
@@ -52,7 +52,7 @@ func (a *Auditor) LastingOrphans(ctx context.Context) ([]proc.Stray, error) {
 }
 
 // orphans returns the processes that carry this hive's mark and have no living record.
-func (a *Auditor) orphans(ctx context.Context) ([]proc.Stray, error) {
+func (a *Auditor) orphans(ctx context.Context) ([]proc.Orphan, error) {
 	owners, err := a.workerUsers()
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (a *Auditor) orphans(ctx context.Context) ([]proc.Stray, error) {
 	if err != nil {
 		return nil, err
 	}
-	var orphans []proc.Stray
+	var orphans []proc.Orphan
 	err = a.journal.View(func(tx *store.Tx) error {
 		for _, s := range all {
 			rec, err := tx.Worker(s.WorkerID)
@@ -101,15 +101,15 @@ func (a *Auditor) workerUsers() (uids []uint32, err error) {
 // orphansAgain looks a second time, and returns only those that were seen before:
 // while workers come and go there is nearly always one that is being spawned or
 // that has just ended, each time another.
-func (a *Auditor) orphansAgain(ctx context.Context, before []proc.Stray) ([]proc.Stray, error) {
+func (a *Auditor) orphansAgain(ctx context.Context, before []proc.Orphan) ([]proc.Orphan, error) {
 	now, err := a.orphans(ctx)
 	return inBoth(before, now), err
 }
 
 // inBoth returns the processes of now that are in before too.
-func inBoth(before, now []proc.Stray) []proc.Stray {
-	return slices.DeleteFunc(slices.Clone(now), func(s proc.Stray) bool {
-		return !slices.ContainsFunc(before, func(b proc.Stray) bool { return b.PID == s.PID && b.Start == s.Start })
+func inBoth(before, now []proc.Orphan) []proc.Orphan {
+	return slices.DeleteFunc(slices.Clone(now), func(s proc.Orphan) bool {
+		return !slices.ContainsFunc(before, func(b proc.Orphan) bool { return b.PID == s.PID && b.Start == s.Start })
 	})
 }
 

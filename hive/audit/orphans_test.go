@@ -12,9 +12,9 @@ import (
 // the sweep's two looks saw one that was not recorded yet, never the same, and
 // hive said that a process without a record was there.
 func TestSweepCountsOnlyWhoIsSeenTwice(t *testing.T) {
-	lasting, spawning, next := proc.Stray{PID: 7, Start: 70}, proc.Stray{PID: 8, Start: 80}, proc.Stray{PID: 9, Start: 90}
-	reused := proc.Stray{PID: 8, Start: 85}
-	require.Equal(t, []proc.Stray{lasting}, inBoth([]proc.Stray{spawning, lasting}, []proc.Stray{lasting, reused, next}))
-	require.Empty(t, inBoth([]proc.Stray{spawning}, []proc.Stray{next}))
-	require.Empty(t, inBoth([]proc.Stray{spawning}, nil))
+	lasting, spawning, next := proc.Orphan{PID: 7, Start: 70}, proc.Orphan{PID: 8, Start: 80}, proc.Orphan{PID: 9, Start: 90}
+	reused := proc.Orphan{PID: 8, Start: 85}
+	require.Equal(t, []proc.Orphan{lasting}, inBoth([]proc.Orphan{spawning, lasting}, []proc.Orphan{lasting, reused, next}))
+	require.Empty(t, inBoth([]proc.Orphan{spawning}, []proc.Orphan{next}))
+	require.Empty(t, inBoth([]proc.Orphan{spawning}, nil))
 }

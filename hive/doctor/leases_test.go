@@ -29,7 +29,7 @@ func leaseRows() []row {
 			f.Reasons["cpu-8085-abcdef"] = "another hive on this machine claims its port"
 		}, "unverified", doctor.Warning, []string{"8085 cpu-8085-abcdef: another hive on this machine claims its port\n"}},
 		{"a name that breaks the line", func(f *doctor.Facts) {
-			f.Orphans.Value = []proc.Stray{{PID: 7, Program: "a\nb\x1b[2J"}}
+			f.Orphans.Value = []proc.Orphan{{PID: 7, Program: "a\nb\x1b[2J"}}
 		}, "members", doctor.Warning, []string{`a\nb\x1b[2J (pid 7)`}},
 		{"quarantined, of a program that hive did not start", func(f *doctor.Facts) {
 			f.Leases.Value = append(f.Leases.Value, store.Lease{Port: 8085, Owner: "grafana", LeaseID: "l-1", State: store.LeaseQuarantined}, store.Lease{Port: 8086, LeaseID: "l-2", State: store.LeaseQuarantined})
@@ -38,8 +38,8 @@ func leaseRows() []row {
 			f.Leases.Value = append(f.Leases.Value, store.Lease{Port: 8085, Owner: "grafana", Reason: "its start time cannot be read", State: store.LeaseUnverified})
 		}, "unverified", doctor.Warning, []string{"8085 grafana: its start time cannot be read\n"}},
 		{"orphans", func(f *doctor.Facts) {
-			f.Orphans.Value = []proc.Stray{{PID: 7, Program: "tmux", WorkerID: "cpu-8080-x"}, {PID: 8, Program: "sccache"}}
+			f.Orphans.Value = []proc.Orphan{{PID: 7, Program: "tmux", WorkerID: "cpu-8080-x"}, {PID: 8, Program: "sccache"}}
 		}, "members", doctor.Warning, []string{"tmux (pid 7) of cpu-8080-x; sccache (pid 8)\n", "`ps -fp 7,8`"}},
-		{"no processes to be seen", func(f *doctor.Facts) { f.Orphans = failed[[]proc.Stray]("sweep: no /proc") }, "members", doctor.Unknown, []string{"sweep: no /proc"}},
+		{"no processes to be seen", func(f *doctor.Facts) { f.Orphans = failed[[]proc.Orphan]("sweep: no /proc") }, "members", doctor.Unknown, []string{"sweep: no /proc"}},
 	}
 }

@@ -30,7 +30,7 @@ const (
 	// PartialAge is how long the rest of a download that nobody goes on with is kept.
 	PartialAge = 7 * 24 * time.Hour
 
-	downloadsAtOnce = 2 // more only share the same line
+	maxDownloads = 2 // more only share the same line
 )
 
 // Options is what a Library is made from. Zero values take the defaults.
@@ -82,7 +82,7 @@ func New(opts Options) (*Library, error) {
 		return nil, err
 	}
 	return &Library{
-		opts: opts, endpoint: endpoint, client: newClient(endpoint, opts), slots: semaphore.NewWeighted(downloadsAtOnce),
+		opts: opts, endpoint: endpoint, client: newClient(endpoint, opts), slots: semaphore.NewWeighted(maxDownloads),
 		transfers: map[string]*transfer{}, held: map[string]int{}, deleting: map[string]bool{},
 	}, nil
 }

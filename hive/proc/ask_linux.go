@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// askMost is how many bytes Ask reads: a table of a few thousand processes.
-	askMost = 256 << 10
-	// askRest is how long Ask waits for the end of a program that it has killed.
-	askRest = time.Second
+	// maxOutput is how many bytes Ask reads: a table of a few thousand processes.
+	maxOutput = 256 << 10
+	// askKillTimeout is how long Ask waits for the end of a program that it has killed.
+	askKillTimeout = time.Second
 )
 
 // Ask runs a program that only says something about itself or this machine, as
@@ -43,7 +43,7 @@ func Ask(ctx context.Context, argv, env []string) ([]byte, error) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	out := &head{most: askMost}
+	out := &prefixBuffer{max: maxOutput}
 	// Not ended by ctx: os/exec knows how to kill one process only.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...) //nolint:gosec // programs of the configuration are what it is for
 	cmd.Env = append([]string{}, env...)                                         // nil would be hive's own
@@ -51,7 +51,7 @@ func Ask(ctx context.Context, argv, env []string) ([]byte, error) {
 	// A session of its own, so that the reaper takes what it leaves behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	cmd.WaitDelay = 100 * time.Millisecond
-	err := askGroup(ctx, cmd)
+	err := runGroup(ctx, cmd)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -65,10 +65,10 @@ func Ask(ctx context.Context, argv, env []string) ([]byte, error) {
 	return out.text.Bytes(), nil
 }
 
-// askGroup runs cmd to its end, or that of ctx, and ends the rest of its process
+// runGroup runs cmd to its end, or that of ctx, and ends the rest of its process
 // group. The group is signalled by number only before its leader has been reaped:
 // until then nobody else can have the number.
-func askGroup(ctx context.Context, cmd *exec.Cmd) error {
+func runGroup(ctx context.Context, cmd *exec.Cmd) error {
 	children.fork.RLock()
 	err := cmd.Start()
 	if err != nil {
@@ -78,10 +78,12 @@ func askGroup(ctx context.Context, cmd *exec.Cmd) error {
 	pid := cmd.Process.Pid
 	children.add(pid)
 	children.fork.RUnlock()
+	// The goroutine sees the end of the leader, and reaps it only after the group has been
+	// killed.
 	over, reaped := make(chan struct{}), make(chan error, 1)
 	killed := make(chan struct{})
 	go func() {
-		awaitEnd(pid)
+		awaitExit(pid)
 		close(over)
 		<-killed
 		err := cmd.Wait()
@@ -97,20 +99,21 @@ func askGroup(ctx context.Context, cmd *exec.Cmd) error {
 	if ctx.Err() == nil {
 		err := <-reaped
 		if errors.Is(err, exec.ErrWaitDelay) {
-			return nil // it has ended; something that left its group holds its output open
+			return nil // it has ended; a process that left its group holds its output open
 		}
 		return err
 	}
+	// A program that hangs in a driver takes no SIGKILL: it is reaped whenever it ends.
 	select {
 	case err = <-reaped:
-	case <-time.After(askRest):
+	case <-time.After(askKillTimeout):
 		err = context.Cause(ctx)
 	}
 	return err
 }
 
-// awaitEnd blocks until a child has ended, and leaves it to be reaped.
-func awaitEnd(pid int) {
+// awaitExit blocks until a child has ended, and leaves it to be reaped.
+func awaitExit(pid int) {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
@@ -119,25 +122,25 @@ func awaitEnd(pid int) {
 	}
 }
 
-// head keeps the beginning of what is written to it. It is not safe for
-// concurrent use; exec gives stdout and stderr one writer when they are equal.
-type head struct {
+// prefixBuffer keeps the beginning of what is written to it. It is not safe for
+// concurrent use; os/exec gives stdout and stderr one writer when they are equal.
+type prefixBuffer struct {
 	text bytes.Buffer
-	most int
+	max  int
 }
 
-func (h *head) Write(p []byte) (int, error) {
-	keep := min(len(p), h.most-h.text.Len())
+func (h *prefixBuffer) Write(p []byte) (int, error) {
+	keep := min(len(p), h.max-h.text.Len())
 	h.text.Write(p[:keep])
 	return len(p), nil
 }
 
 // firstLine is the beginning of an error's explanation; empty if nothing was said.
-func (h *head) firstLine() string {
-	const most = 200
+func (h *prefixBuffer) firstLine() string {
+	const longest = 200
 	line, _, _ := bytes.Cut(bytes.TrimSpace(h.text.Bytes()), []byte("\n"))
 	if len(line) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(": %.*q", most, bytes.ToValidUTF8(bytes.TrimSpace(line), nil))
+	return fmt.Sprintf(": %.*q", longest, bytes.ToValidUTF8(bytes.TrimSpace(line), nil))
 }

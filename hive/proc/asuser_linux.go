@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AsUser calls do, which looks at files, with the rights to files that a user has
-// and hive, as root, has not: a path that this user has made leads to nothing that
-// is closed to them. name is in the form of LookUser; empty, or hive's own user: with
+// AsUser calls do, which accesses files, with the file permissions of a user instead of
+// hive's, which is root: a path that this user has made then leads to nothing that is
+// closed to the user. name is in the form of LookUser; empty, or hive's own user: with
 // hive's rights. do must not start goroutines, which would have hive's rights.
 //
 // It returns what do returns, or ErrHangs with the cause of ctx when that ends
 // first: a file system can hang, by accident or because a user has made it so. do
-// then goes on by itself; what it returns is dropped, and it may share nothing with
-// its caller. While too many such calls hang no other is begun. Other errors: those of
-// LookUser, and ErrOtherUser.
+// then goes on by itself; what it returns is dropped, and it must share nothing with
+// its caller. While maxAsUserCalls of them hang, AsUser waits for one to end, or for ctx.
+// Other errors: those of LookUser, and ErrOtherUser.
 func AsUser[T any](ctx context.Context, name string, do func() (T, error)) (T, error) {
 	var none T
 	if name == "" {
@@ -36,15 +36,15 @@ func AsUser[T any](ctx context.Context, name string, do func() (T, error)) (T, e
 	return asUser(ctx, &user, do)
 }
 
-// asideMost is how many calls of AsUser may go on at once: each that hangs keeps a
+// maxAsUserCalls is how many calls of AsUser may go on at once: each that hangs keeps a
 // thread, of which Go allows 10,000.
-const asideMost = 64
+const maxAsUserCalls = 64
 
-// asides belongs to the process, as its threads do.
-var asides = struct {
+// asUserCalls belongs to the process, as its threads do.
+var asUserCalls = struct {
 	places chan struct{} // one for each call of AsUser under way
-	taking sync.Mutex    // held while a thread takes rights: all change dumpable
-}{places: make(chan struct{}, asideMost)}
+	taking sync.Mutex    // held while a thread takes a user's rights: each changes dumpable
+}{places: make(chan struct{}, maxAsUserCalls)}
 
 // asUser is AsUser for a user that has been looked up; nil: with hive's own rights.
 func asUser[T any](ctx context.Context, user *Credential, do func() (T, error)) (T, error) {
@@ -53,14 +53,16 @@ func asUser[T any](ctx context.Context, user *Credential, do func() (T, error)) 
 		err   error
 	}
 	var none T
+	// The place is given back by the goroutine, whenever do returns: AsUser may have
+	// returned long before.
 	select {
-	case asides.places <- struct{}{}:
+	case asUserCalls.places <- struct{}{}:
 	case <-ctx.Done():
 		return none, fmt.Errorf("%w: %w", ErrHangs, context.Cause(ctx))
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		defer func() { <-asides.places }()
+		defer func() { <-asUserCalls.places }()
 		var a answer
 		if user == nil {
 			a.value, a.err = do()
@@ -89,7 +91,7 @@ func onOwnThread(do func()) {
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			onOwnThread(do) // it cannot get this thread as long as we have it
+			onOwnThread(do) // on another one, as this is locked until it returns
 			runtime.UnlockOSThread()
 			close(done)
 			return
@@ -110,10 +112,10 @@ func takeRights(user Credential) error {
 	for i, gid := range user.Groups {
 		groups[i] = int(gid)
 	}
-	// With a change of these ids the whole process is no longer dumpable (prctl(2)):
-	// another root without CAP_SYS_PTRACE could not look at hive any more.
-	asides.taking.Lock()
-	defer asides.taking.Unlock()
+	// A change of these ids makes the whole process undumpable (prctl(2)): another root
+	// without CAP_SYS_PTRACE could not read hive's /proc files any more.
+	asUserCalls.taking.Lock()
+	defer asUserCalls.taking.Unlock()
 	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil {
 		return refused("prctl", err)
@@ -122,7 +124,7 @@ func takeRights(user Credential) error {
 	if err := unix.Setgroups(groups); err != nil {
 		return refused("setgroups", err)
 	}
-	// These two return the id that was before and no error; so each is asked again.
+	// These two return the previous id and no error, so each is called twice.
 	_, _ = unix.SetfsgidRetGid(int(user.GID))
 	_, _ = unix.SetfsuidRetUid(int(user.UID))
 	if gid, _ := unix.SetfsgidRetGid(int(user.GID)); gid != int(user.GID) {
@@ -131,8 +133,8 @@ func takeRights(user Credential) error {
 	if uid, _ := unix.SetfsuidRetUid(int(user.UID)); uid != int(user.UID) {
 		return refused("setfsuid", unix.EPERM)
 	}
-	// With setfsuid went the capabilities over permissions of files; with the others
-	// the links of /proc would still lead where another process is.
+	// setfsuid has taken the capabilities over file permissions. With the others the
+	// links of /proc would still lead into the directories of other processes.
 	var none [2]unix.CapUserData
 	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 		return refused("capset", err)
@@ -140,16 +142,17 @@ func takeRights(user Credential) error {
 	return nil
 }
 
-// OpenRegular opens a regular file for reading, and nothing else: what is behind a
-// path that somebody else has made may be a pipe, which would be waited for, or a
-// device. A link of /proc to an open file or a directory of a process is not
-// followed (openat2(2), Linux 5.6; before that it is).
+// OpenRegular opens a regular file for reading, and nothing else: a path that somebody
+// else has made may lead to a pipe, which would block, or a device. A link of /proc to
+// an open file or a directory of a process is not followed (openat2(2), Linux 5.6;
+// before that it is). It does not block on anything but the file system.
 func OpenRegular(path string) (*os.File, error) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOCTTY
 	fail := func(err error) (*os.File, error) { return nil, &os.PathError{Op: "open", Path: path, Err: err} }
 	how := &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, how)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // EPERM: a container's filter that does not know it
+	// EPERM is also what a container's filter says to a call that it does not know.
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		fd, err = unix.Open(path, flags, 0)
 	}
 	if err != nil {

@@ -25,15 +25,15 @@ import (
 
 // runContext bounds what a stand-in does.
 func runContext() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience) //nolint:gosec // a stand-in is over before
-	_ = cancel                                                         // the stand-in ends before
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout) //nolint:gosec // a stand-in is over before
+	_ = cancel                                                            // the stand-in ends before
 	return ctx
 }
 
 // readAs reads a file as hive reads one of a worker's.
 func readAs(t *testing.T, user, path string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	b, err := proc.AsUser(ctx, user, func() ([]byte, error) {
 		f, err := proc.OpenRegular(path)
@@ -119,7 +119,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// The rest of hive stays what it is: its threads, and whether others may look at it.
+// The rest of hive stays as it is: its threads, and whether others may inspect it.
 func TestRightsAreOneThreads(t *testing.T) {
 	needRoot(t)
 	path := filepath.Join(t.TempDir(), "secret")
@@ -156,9 +156,9 @@ func TestRightsAreOneThreads(t *testing.T) {
 	})
 }
 
-// A look that hangs is not waited for, and not too many hang at once: each keeps a
+// A call that hangs is not waited for, and not too many hang at once: each keeps a
 // thread, and a process that has 10,000 ends.
-func TestLooksThatHang(t *testing.T) {
+func TestAsUserCallsThatHang(t *testing.T) {
 	let := make(chan struct{})
 	var begun atomic.Int32
 	var hanging sync.WaitGroup
@@ -184,7 +184,7 @@ func TestLooksThatHang(t *testing.T) {
 	require.EqualValues(t, 64, begun.Load())
 	close(let)
 	hanging.Wait()
-	require.NoError(t, hang(patience), "there is room for another")
+	require.NoError(t, hang(testTimeout), "there is room for another")
 }
 
 // hangingDir is a hive with a file system below args[0] that never answers, as any
@@ -214,6 +214,9 @@ func hangingDir(args []string) int {
 }
 
 func TestWorkingDirectoryThatHangs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for a file system that does not answer")
+	}
 	needRoot(t)
 	for _, user := range []string{anotherUser, ""} {
 		cmd := exec.Command(self(t), openDir(t), user)

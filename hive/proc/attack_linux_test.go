@@ -53,8 +53,8 @@ func claims(tree *proc.Tree) map[string][]string {
 	}
 }
 
-// requireStrangers holds processes against all by which hive recognises what is a
-// worker's: none may take one for one, and no signal may reach them.
+// requireStrangers tries everything by which hive recognises the processes of a worker:
+// none may take these for one, and no signal may reach them.
 func requireStrangers(t *testing.T, tree *proc.Tree, secret store.Secret, pids map[string]int) {
 	t.Helper()
 	for name, pid := range pids {
@@ -76,9 +76,9 @@ func requireStranger(t *testing.T, tree *proc.Tree, secret store.Secret, name st
 		m, ok := memberOf(t, &rest, pid)
 		require.False(t, ok, "%s: it is a member by its %s", name, m.Proof)
 	}
-	strays, err := proc.Sweep(t.Context(), tree.StateID, secret, []uint32{tree.UID})
+	orphans, err := proc.Sweep(t.Context(), tree.StateID, secret, []uint32{tree.UID})
 	require.NoError(t, err)
-	for _, s := range strays {
+	for _, s := range orphans {
 		require.False(t, s.PID == pid && (!s.Unproven || s.UID == tree.UID), "%s: it is an orphan: %+v", name, s)
 	}
 	logs := filepath.Dir(tree.Log)
@@ -273,9 +273,9 @@ func TestForgedCgroup(t *testing.T) {
 	require.Contains(t, string(path), "/cpu-8080-abcdef\n")
 	at := strings.TrimSpace(string(path[strings.Index(string(path), "0::")+3:]))
 
-	strays, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, nil)
+	orphans, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, nil)
 	require.NoError(t, err)
-	require.Empty(t, strays)
+	require.Empty(t, orphans)
 	found, err := proc.FindLiving(t.Context(), proc.Search{States: []string{spec.StateID}, Owner: uint32(os.Geteuid())})
 	require.NoError(t, err)
 	require.Empty(t, found)
@@ -322,10 +322,10 @@ func TestForgedMarkOfACommand(t *testing.T) {
 	needRoot(t)
 	file := filepath.Join(openDir(t), "ready")
 	cmd := newCommand(t, "sleep")
-	forged := attack(t, "sleep", []string{proc.StampHook + "=" + cmd.StateID + "/" + cmd.Name}, nil, file)
+	forged := attack(t, "sleep", []string{proc.StampCommand + "=" + cmd.StateID + "/" + cmd.Name}, nil, file)
 	announced(t, file)
 	root := stranger(t, func(c *exec.Cmd) {
-		c.Env = append(c.Env, proc.StampHook+"="+cmd.StateID+"/x", proc.StampProof+"="+strings.Repeat("0", 64))
+		c.Env = append(c.Env, proc.StampCommand+"="+cmd.StateID+"/x", proc.StampProof+"="+strings.Repeat("0", 64))
 	})
 	ended, err := proc.EndCommands(t.Context(), cmd.StateID, cmd.Secret, true)
 	require.NoError(t, err)
@@ -376,7 +376,7 @@ func TestAnEndlessEnvironment(t *testing.T) {
 	}
 	began := time.Now()
 	requireStrangers(t, tree, spec.Secret, map[string]int{"endless": pid})
-	require.Less(t, time.Since(began), patience)
+	require.Less(t, time.Since(began), testTimeout)
 	id, err := proc.Identify(pid)
 	require.NoError(t, err)
 	p, _, err := proc.Adopt(id)
@@ -396,7 +396,7 @@ func awaitOrEnd(t *testing.T, file string, pid int) bool {
 	return err == nil
 }
 
-// The main process has ended, hive has not looked at it again yet, and a stranger has got
+// The main process has ended, hive has not checked it again yet, and a stranger has got
 // its number.
 func TestAListenerWithThePIDOfADeadMain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "port")

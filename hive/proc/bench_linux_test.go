@@ -98,7 +98,7 @@ func BenchmarkAdopt(b *testing.B) {
 	}
 }
 
-// BenchmarkMembers is one look at all processes of this machine for one worker.
+// BenchmarkMembers is one survey of all processes of this machine for one worker.
 func BenchmarkMembers(b *testing.B) {
 	spec := newSpec(b, "")
 	spec.Argv = []string{"/bin/sleep", "1000"}

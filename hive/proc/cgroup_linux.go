@@ -17,7 +17,11 @@ import (
 	"rbeehive/hive/proc/internal/procfs"
 )
 
+// hive's cgroups are of two levels: a root for each state, below hive's own cgroup, and
+// in it a leaf for each worker and each command.
+
 const (
+	// rootPrefix begins the name of every root, of any hive.
 	rootPrefix = "hive-"
 	// stateDigits is how much of the state id is in the name of a root.
 	stateDigits = 12
@@ -76,6 +80,8 @@ func makeRoot(m procfs.CgroupMount, stateID string) (string, error) {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("%w: %w", ErrNoCgroup, err)
 	}
+	// One that was there already may be somebody else's, who could then move processes
+	// in and out of the leaves.
 	if !ownedByHive(dir, uint32(os.Geteuid())) {
 		return "", fmt.Errorf("%w: %s belongs to another user", ErrNoCgroup, dir)
 	}
@@ -87,6 +93,7 @@ func makeRoot(m procfs.CgroupMount, stateID string) (string, error) {
 
 // newLeaf makes a leaf and opens it for clone3. The path is relative to the mount.
 func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
+	// The kernel's own files in every cgroup begin with "cgroup.".
 	if name != path.Base(name) || name == "." || name == ".." || strings.HasPrefix(name, "cgroup.") {
 		return nil, "", fmt.Errorf("%w: %q is no name for a cgroup", ErrNoCgroup, name)
 	}
@@ -111,9 +118,9 @@ func newLeaf(stateID, name string) (dir *os.File, rel string, err error) {
 	return dir, rel, nil
 }
 
-// cgroupDir resolves a recorded cgroup. It refuses everything but a leaf of a
-// hive's root: cgroup.kill in any other place would be a catastrophe. Nor does it take
-// one that somebody else has made of that name since hive's was removed.
+// cgroupDir resolves a recorded cgroup. It refuses everything but a leaf of a hive's
+// root: cgroup.kill in any other place would be a catastrophe. It also refuses one that
+// somebody else has made under that name since hive's was removed.
 func cgroupDir(rel string) (string, bool) {
 	dir, ok := cgroupPath(rel)
 	if !ok {
@@ -122,7 +129,7 @@ func cgroupDir(rel string) (string, bool) {
 	return dir, ownedByHive(dir, uint32(os.Geteuid()))
 }
 
-// cgroupPath is cgroupDir without a look whether it is there.
+// cgroupPath is cgroupDir without checking that the cgroup exists.
 func cgroupPath(rel string) (string, bool) {
 	if rel == "" || path.Clean(rel) != rel || !path.IsAbs(rel) {
 		return "", false
@@ -148,6 +155,25 @@ func leafOf(pid int) string {
 	return leafIn(p)
 }
 
+// leafIn returns the leaf of a hive that a cgroup is, or is below; the innermost of
+// several. Empty: none.
+func leafIn(cgroup string) string {
+	for p := path.Clean("/" + cgroup); path.Dir(p) != p; p = path.Dir(p) {
+		if strings.HasPrefix(path.Base(path.Dir(p)), rootPrefix) {
+			return p
+		}
+	}
+	return ""
+}
+
+// ownedByHive reports whether a cgroup's directory belongs to hive's user or root. Below
+// a directory of their own, such as the one that systemd gives to a user's services,
+// other users can make cgroups of any name.
+func ownedByHive(dir string, owner uint32) bool {
+	var st unix.Stat_t
+	return unix.Lstat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Uid == 0 || st.Uid == owner)
+}
+
 // within reports whether p is the cgroup or below it.
 func within(p, cgroup string) bool {
 	return p == cgroup || strings.HasPrefix(p, cgroup+"/")
@@ -155,9 +181,9 @@ func within(p, cgroup string) bool {
 
 // PruneCgroups removes the empty leaf cgroups below CgroupRoot(stateID), which a
 // kill of hive at the wrong moment leaves behind, and returns how many; then the
-// root itself if nothing is in it, Start makes it again. Call it in recovery and
-// at the end, when nothing is being started: a leaf is empty for a moment before
-// its process is in it. It makes nothing. ErrNoCgroup where there is no cgroup v2.
+// root itself if nothing is in it, which Start makes again. Call it in recovery and
+// on shutdown, when nothing is being started: a leaf is empty for a moment before
+// its process is in it. It creates nothing. ErrNoCgroup where there is no cgroup v2.
 func PruneCgroups(stateID string) (int, error) {
 	m, err := findCgroupMount()
 	if err != nil {
@@ -181,6 +207,7 @@ func PruneCgroups(stateID string) (int, error) {
 		if !e.IsDir() {
 			continue
 		}
+		// A worker that hive takes back, or one that could not be ended, keeps its leaf.
 		if busy, err := cgroup.Populated(leaf); err != nil || busy {
 			continue
 		}
@@ -192,47 +219,17 @@ func PruneCgroups(stateID string) (int, error) {
 	return removed, nil
 }
 
-// FindFeatures looks at what this kernel and this place in it offer. It changes
-// nothing.
-func FindFeatures() Features {
-	var f Features
-	if fd, err := unix.PidfdOpen(os.Getpid(), 0); err == nil {
-		inode, err := pidfdInode(fd)
-		f.PidfdInode = err == nil && inode != 0
-		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-		f.ExitInfo = unix.IoctlPidfdInfo(fd, &info) == nil && kernelAtLeast(6, 15)
-		closeAll(fd)
-	}
-	if m, err := findCgroupMount(); err == nil {
-		own, ok := m.Of(os.Getpid())
-		f.CgroupV2 = ok && unix.Access(filepath.Join(m.Dir, own), unix.W_OK) == nil
-	}
-	return f
-}
-
-// kernelAtLeast is for what cannot be tried without a child that has ended.
-func kernelAtLeast(major, minor int) bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	var have [2]int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &have[0], &have[1]); err != nil {
-		return false
-	}
-	return have[0] > major || have[0] == major && have[1] >= minor
-}
-
 // IsWorkersCgroup reports whether a cgroup, by the id that the kernel gives for a
 // socket, is below the root of a state's workers or below one of the other roots that
 // are given, which are paths relative to the mount. It reads the directories of all
-// workers, so who asks for every connection remembers the answer: an id is never used
-// again in a boot, and a cgroup does not move to another parent.
+// workers, so a caller that asks for every connection should cache the answer: an id is
+// never used again in a boot, and a cgroup does not move to another parent.
 func IsWorkersCgroup(id uint64, stateID string, roots []string) bool {
 	m, err := findCgroupMount()
 	if err != nil {
 		return false
 	}
+	// Workers that an earlier hive started in another cgroup are below the others.
 	if own, err := rootOf(m, stateID); err == nil {
 		roots = append(slices.Clone(roots), own)
 	}

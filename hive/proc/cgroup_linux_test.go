@@ -77,7 +77,7 @@ func TestLeaf(t *testing.T) {
 
 // A main process that was moved out of its cgroup is stopped all the same, with
 // what it has started there.
-func TestStopOfAStrayedMain(t *testing.T) {
+func TestStopOfAMainOutsideItsCgroup(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "grandchild")
 	spec := withCgroup(t, newSpec(t, "parent", file, "stamped"))
 	p, tree := run(t, spec)

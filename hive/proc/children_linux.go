@@ -2,20 +2,20 @@ package proc
 
 import "sync"
 
-// children is which processes this package follows. It is the one package
-// variable: the children of a process belong to the process as a whole, and so
-// does the question who reaps which.
+// children is which processes this package follows. It is a package variable because
+// the children of a process belong to the process as a whole, and so does the question
+// who reaps which.
 var children = childSet{pids: make(map[int]int)}
 
 type childSet struct {
 	// fork is held for reading from before a fork until the child is in pids, and
-	// for writing while the reaper looks: else a child that dies at once would be
-	// taken for an orphan, and its exit code would be lost.
+	// for writing while the reaper decides: else a child that dies at once would be
+	// taken for an inherited one, and its exit code would be lost.
 	fork sync.RWMutex
 
 	mu   sync.Mutex
 	pids map[int]int // how many follow it
-	poke func()      // wakes the reaper; nil without one
+	wake func()      // wakes the reaper; nil without one
 }
 
 func (c *childSet) add(pid int) {
@@ -32,8 +32,8 @@ func (c *childSet) remove(pid int) {
 	if c.pids[pid]--; c.pids[pid] <= 0 {
 		delete(c.pids, pid)
 	}
-	if c.poke != nil {
-		c.poke()
+	if c.wake != nil {
+		c.wake()
 	}
 }
 
@@ -43,19 +43,19 @@ func (c *childSet) has(pid int) bool {
 	return c.pids[pid] > 0
 }
 
-// attach makes poke the reaper's; it returns false if there is one already.
-func (c *childSet) attach(poke func()) bool {
+// attach makes wake the reaper's; it returns false if there is one already.
+func (c *childSet) attach(wake func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.poke != nil {
+	if c.wake != nil {
 		return false
 	}
-	c.poke = poke
+	c.wake = wake
 	return true
 }
 
 func (c *childSet) detach() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.poke = nil
+	c.wake = nil
 }

@@ -98,7 +98,7 @@ func TestRunToTheEnd(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.want, proc.ExitCode(res.Exit))
 			require.Positive(t, res.Took)
-			require.Empty(t, res.Rest)
+			require.Empty(t, res.Ended)
 			require.Empty(t, res.Left)
 		})
 	}
@@ -177,7 +177,7 @@ func TestRunTimeout(t *testing.T) {
 			pid := <-grandchild
 			require.False(t, running(pid))
 			var rest []int
-			for _, m := range res.Rest {
+			for _, m := range res.Ended {
 				rest = append(rest, m.PID)
 			}
 			require.Contains(t, rest, pid)
@@ -235,8 +235,8 @@ func TestRunEndsWhatIsLeft(t *testing.T) {
 			require.Equal(t, code(0), res.Exit.Code)
 			pid := announced(t, file)
 			require.False(t, running(pid))
-			require.Len(t, res.Rest, 1)
-			require.Equal(t, pid, res.Rest[0].PID)
+			require.Len(t, res.Ended, 1)
+			require.Equal(t, pid, res.Ended[0].PID)
 		})
 	}
 }
@@ -259,7 +259,7 @@ func TestRunOnTheLogOfAWorker(t *testing.T) {
 	res, err := proc.Run(ctx, cmd)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, "SIGKILL", res.Exit.Signal)
-	require.Empty(t, res.Rest)
+	require.Empty(t, res.Ended)
 	require.True(t, running(p.PID()), "the worker was ended")
 }
 
@@ -357,9 +357,9 @@ func TestHiveKilledWhileACommandHasChildren(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none)
 	require.True(t, running(pid), "only the main process is the kernel's to kill")
-	strays, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret, nil)
+	orphans, err := proc.Sweep(t.Context(), cmd.StateID, cmd.Secret, nil)
 	require.NoError(t, err)
-	require.Empty(t, strays, "commands are not the sweep's")
+	require.Empty(t, orphans, "commands are not the sweep's")
 	await(t, "the end of the main process", func() bool { return len(commandMembers(t, cmd)) == 1 })
 	ended, err := proc.EndCommands(t.Context(), cmd.StateID, cmd.Secret, true)
 	require.NoError(t, err)

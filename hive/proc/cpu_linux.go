@@ -25,9 +25,10 @@ func (t *Tree) CPUTime(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("CPU time: %w", err)
 	}
+	// What members used that have ended meanwhile is not counted.
 	var ticks uint64
 	for pid := range members {
-		if st, err := procfs.ReadStat(pid); err == nil { // else it has ended meanwhile
+		if st, err := procfs.ReadStat(pid); err == nil {
 			ticks += st.OwnTicks
 		}
 	}

@@ -2,7 +2,7 @@ package proc
 
 import "strings"
 
-// environment is a list of variables without doubles, of which the last one set counts.
+// environment is a list of variables without duplicates: the last value set counts.
 type environment struct {
 	list []string
 	at   map[string]int
@@ -14,7 +14,7 @@ func newEnvironment(size int) *environment {
 
 func (e *environment) set(name, value string) {
 	kv := name + "=" + value
-	if i, ok := e.at[name]; ok {
+	if i, ok := e.at[name]; ok { // it keeps its place
 		e.list[i] = kv
 		return
 	}
@@ -30,8 +30,8 @@ func (e *environment) setAll(list []string) {
 	}
 }
 
-// stamped returns the spec's environment with the stamps for a process of user uid,
-// which replace any there.
+// stamped returns the spec's environment with the stamps for a process of user uid, which
+// replace any that are there: those of a hive that runs this one as a worker, perhaps.
 func (s *Spec) stamped(uid uint32) []string {
 	vars := newEnvironment(len(s.Env) + 4)
 	vars.setAll(s.Env)

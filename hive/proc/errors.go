@@ -14,7 +14,7 @@ var (
 	ErrGone = errors.New("process has ended")
 	// ErrProgramNotFound: there is no such program, or it cannot be executed.
 	ErrProgramNotFound = errors.New("program not found")
-	// ErrAskedFailed: a program that was asked something did not exit with 0.
+	// ErrAskedFailed: a program that Ask ran did not exit with 0.
 	ErrAskedFailed = errors.New("the program failed")
 	// ErrNoCgroup: there is no cgroup v2 here in which hive may make groups.
 	ErrNoCgroup = errors.New("no writable cgroup v2")
@@ -24,12 +24,12 @@ var (
 	ErrUnknownUser = errors.New("unknown user")
 	// ErrOtherUser: hive may not start programs as that user.
 	ErrOtherUser = errors.New("cannot run as another user")
-	// ErrHangs: a look at a file has not come back.
+	// ErrHangs: an access to a file has not returned in time.
 	ErrHangs = errors.New("the file system does not answer")
 	// ErrUnknownSignal: no such signal.
 	ErrUnknownSignal = errors.New("unknown signal")
-	// ErrGateOpened: the gate has been opened or given up already.
-	ErrGateOpened = errors.New("gate already opened or given up")
+	// ErrGateOpened: Open or Abort has been called already.
+	ErrGateOpened = errors.New("gate already opened or aborted")
 )
 
 // ExecError is a program that could not be executed although it was found. It

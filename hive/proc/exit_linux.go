@@ -17,35 +17,38 @@ import (
 )
 
 const (
-	// How long to wait for a parent to reap a zombie that we may not look into. A
-	// parent that is alive does so at once; a lazy init never does.
-	exitPatience = 500 * time.Millisecond
-	exitInterval = 2 * time.Millisecond
+	// reapTimeout is how long to wait for a parent to reap a zombie that we may not look
+	// into. A parent that is alive does so at once; an init that does not reap never does.
+	reapTimeout      = 500 * time.Millisecond
+	reapPollInterval = 2 * time.Millisecond
 )
 
-// collectExit finds out how the process behind a readable pidfd ended, and reaps
-// it if it is our child. It takes at most exitPatience.
-func collectExit(id store.Identity, fd int) store.Exit {
+// errNotChild: the process is not a child of this one, or somebody has reaped it.
+var errNotChild = errors.New("not a child to be reaped")
+
+// findExit finds out how a process that has ended did so, and reaps it if it is our
+// child. It takes at most reapTimeout.
+func findExit(id store.Identity, fd int) store.Exit {
 	status, err := reap(fd)
 	if err == nil {
 		return exitOf(status)
 	}
-	for deadline := time.Now().Add(exitPatience); ; wait(exitInterval) {
+	for deadline := time.Now().Add(reapTimeout); ; sleep(reapPollInterval) {
 		if status, ok := zombieExit(id); ok {
 			return exitOf(status)
 		}
-		// Asked after the zombie: reaped in between, this one has the answer.
+		// In this order: if it is reaped in between, the pidfd has the answer.
 		if status, ok := infoExit(fd); ok {
 			return exitOf(status)
 		}
-		if time.Now().After(deadline) || !zombieOf(id) {
+		if time.Now().After(deadline) || !isZombie(id) {
 			return store.Exit{}
 		}
 	}
 }
 
-// wait blocks its goroutine, not a thread.
-func wait(d time.Duration) {
+// sleep blocks its goroutine, not a thread.
+func sleep(d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	<-t.C
@@ -76,11 +79,12 @@ func reap(fd int) (unix.WaitStatus, error) {
 			continue
 		}
 		if err != nil {
-			return 0, errNotOurs
+			return 0, errNotChild
 		}
 		break
 	}
 	info := (*childInfo)(unsafe.Pointer(&raw))
+	// status is an exit code or a signal here, and not yet what wait(2) makes of them.
 	const exited, killed, dumped = 1, 2, 3 // CLD_EXITED and so on, sigaction(2)
 	switch info.code {
 	case exited:
@@ -88,11 +92,11 @@ func reap(fd int) (unix.WaitStatus, error) {
 	case killed, dumped:
 		return unix.WaitStatus(info.union.status), nil
 	default:
-		return 0, errNotOurs
+		return 0, errNotChild
 	}
 }
 
-// infoExit asks the pidfd (PIDFD_GET_INFO with PIDFD_INFO_EXIT, kernel >= 6.15).
+// infoExit reads it from the pidfd (PIDFD_GET_INFO with PIDFD_INFO_EXIT, kernel >= 6.15).
 // The kernel has the answer only once the process has been reaped.
 func infoExit(fd int) (unix.WaitStatus, bool) {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
@@ -102,15 +106,15 @@ func infoExit(fd int) (unix.WaitStatus, bool) {
 	return unix.WaitStatus(info.Exit_code), true
 }
 
-func zombieOf(id store.Identity) bool {
+func isZombie(id store.Identity) bool {
 	s, err := procfs.ReadStat(id.PID)
 	return err == nil && s.Start == id.StartTicks && s.Zombie()
 }
 
 // zombieExit reads field 52 of a zombie's stat. The kernel writes 0 there for
-// those who may not ptrace the process, which is no exit code: whether we may is
-// seen by /proc/<pid>/exe, whose permission check is the same; of a zombie we may
-// look into it does not exist.
+// those who may not ptrace the process, which is no exit code. Whether we may is
+// shown by /proc/<pid>/exe, whose permission check is the same: of a zombie that we
+// may ptrace it does not exist.
 func zombieExit(id store.Identity) (unix.WaitStatus, bool) {
 	_, err := os.Readlink("/proc/" + strconv.Itoa(id.PID) + "/exe")
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -135,8 +139,8 @@ func exitOf(status unix.WaitStatus) store.Exit {
 	}
 }
 
-// oomKilled reads the counter of the worker's own cgroup; it starts at 0 with
-// the cgroup. Without a memory controller there is no such file, and no answer.
+// oomKilled reports whether the kernel has killed a process of a leaf for want of
+// memory. Without a memory controller it is false.
 func oomKilled(leaf string) bool {
 	if leaf == "" {
 		return false
@@ -151,6 +155,3 @@ func oomKilled(leaf string) bool {
 	}
 	return cgroup.OOMKills(filepath.Join(m.Dir, rel)) > 0
 }
-
-// errNotOurs: the process is not a child of this one, or somebody has reaped it.
-var errNotOurs = errors.New("not a child to be reaped")

@@ -26,7 +26,7 @@ func CgroupDir(rel string) (string, bool) { return cgroupDir(rel) }
 // CommandMembers returns who has the mark of a command, or is in the cgroup of one:
 // a process that is ending has no environment any more.
 func CommandMembers(ctx context.Context, stateID string, secret store.Secret) ([]Member, error) {
-	found, err := SurveyMembers(ctx, append(hookTrees(stateID), &Tree{hook: hookMarks(stateID), secret: secret, UID: NoUser}))
+	found, err := SurveyMembers(ctx, append(commandCgroups(stateID), &Tree{mark: markPrefix(stateID), markSecret: secret, UID: NoUser}))
 	var all []Member
 	for _, members := range found {
 		all = append(all, members...)
@@ -36,16 +36,16 @@ func CommandMembers(ctx context.Context, stateID string, secret store.Secret) ([
 
 // Freeze is the freezing part of a stop.
 func Freeze(ctx context.Context, t *Tree) error {
-	s := &stopper{tree: t, held: make(map[procKey]*heldProcess)}
+	s := &stopper{tree: t, tracked: make(map[procKey]*trackedMember)}
 	defer s.close()
-	return s.freeze(ctx, time.Now().Add(stopLimit))
+	return s.freeze(ctx, time.Now().Add(killTimeout))
 }
 
-// Passed is how the time of a stop's grace is counted.
-var Passed = passed
+// Elapsed is how the time of a stop's grace is counted.
+var Elapsed = elapsed
 
-// StoodStill is the most that one step of it counts.
-const StoodStill = stoodStill
+// SuspendThreshold is the most that one step of it counts.
+const SuspendThreshold = suspendThreshold
 
 // Reading is what one process had used when it was read.
 type Reading struct {
@@ -63,9 +63,9 @@ func countersOf(rs []Reading) map[procKey]counters {
 	return out
 }
 
-// Spent is spent: clock ticks and bytes.
-func Spent(was, is []Reading, since uint64) (cpu, read, written uint64) {
-	c := spent(countersOf(was), countersOf(is), since)
+// UsedBetween is spent: clock ticks and bytes.
+func UsedBetween(was, is []Reading, since uint64) (cpu, read, written uint64) {
+	c := usedBetween(countersOf(was), countersOf(is), since)
 	return c.own, c.read, c.written
 }
 

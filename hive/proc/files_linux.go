@@ -11,8 +11,8 @@ import (
 // files is what a child gets, and our ends of its two pipes.
 type files struct {
 	std          [3]int // the child's standard files
-	null, log    int    // those of them that were opened for it; -1: its caller's own
-	read         int    // our end of a pipe that is its log; -1: there is none
+	null, log    int    // those of them that were opened for it; -1: they are its caller's
+	read         int    // our end of a pipe in place of a log; -1: none
 	wait, status int    // the child's ends: read, write
 	open         int    // our end, write
 	report       int    // our end, read
@@ -46,6 +46,7 @@ func (f *files) openPipes() error {
 		return fmt.Errorf("pipe: %w", err)
 	}
 	f.report, f.status = pipe[0], pipe[1]
+	// Our end is read through Go's poller, so that a context can interrupt it.
 	if err := unix.SetNonblock(f.report, true); err != nil {
 		return fmt.Errorf("pipe: %w", err)
 	}
@@ -69,13 +70,13 @@ func (f *files) openStd(log string, user *Credential) error {
 		return fmt.Errorf("open log %s: a process of its owner has a lease on it (fcntl(2), F_SETLEASE)", log)
 	}
 	if err == nil {
-		err = unix.SetNonblock(f.log, false) // the program is to get it as ever
+		err = unix.SetNonblock(f.log, false) // the flag is only for the open, not for the program
 	}
 	if err != nil {
 		return fmt.Errorf("open log %s: %w", log, err)
 	}
 	if user != nil {
-		if err := giveLog(f.log, *user); err != nil {
+		if err := chownLog(f.log, *user); err != nil {
 			return fmt.Errorf("log %s: %w", log, err)
 		}
 	}
@@ -91,7 +92,8 @@ func (f *files) openOutput(user *Credential) error {
 	}
 	f.read, f.log = pipe[0], pipe[1]
 	f.std = [3]int{f.null, f.log, f.log}
-	if user != nil { // for /dev/stderr, as with a log
+	// Like a log, so that the program can open it as /dev/stderr.
+	if user != nil {
 		if err := unix.Fchown(f.log, int(user.UID), int(user.GID)); err != nil {
 			return fmt.Errorf("give the output to user %s: %w", user.Name, err)
 		}
@@ -102,10 +104,10 @@ func (f *files) openOutput(user *Credential) error {
 	return nil
 }
 
-// giveLog makes the log the user's, who could not open it by /dev/stderr
-// otherwise. A link that somebody made to a file of root's must not become the
-// user's; and what is no plain file, such as /dev/null, is everybody's already.
-func giveLog(fd int, user Credential) error {
+// chownLog makes the log the user's, who could not open it as /dev/stderr
+// otherwise. A hard link that somebody made to a file of root's must not become the
+// user's; and what is not a regular file, such as /dev/null, is everybody's already.
+func chownLog(fd int, user Credential) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
@@ -114,7 +116,7 @@ func giveLog(fd int, user Credential) error {
 		return nil
 	}
 	if st.Nlink != 1 {
-		return fmt.Errorf("it is not given to user %s, because it has %d names", user.Name, st.Nlink)
+		return fmt.Errorf("it is not given to user %s, because it has %d names (hard links)", user.Name, st.Nlink)
 	}
 	if err := unix.Fchown(fd, int(user.UID), int(user.GID)); err != nil {
 		return fmt.Errorf("give it to user %s: %w", user.Name, err)
@@ -124,11 +126,3 @@ func giveLog(fd int, user Credential) error {
 
 func (f *files) closeChildEnds() { closeAll(f.null, f.log, f.wait, f.status) }
 func (f *files) closeOurEnds()   { closeAll(f.open, f.report, f.read) }
-
-func closeAll(fds ...int) {
-	for _, fd := range fds {
-		if fd >= 0 {
-			_ = unix.Close(fd) // nothing was written that could be lost
-		}
-	}
-}

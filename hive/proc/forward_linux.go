@@ -10,15 +10,15 @@ import (
 )
 
 // ForwardSignals catches SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGINT and SIGQUIT of
-// this process until stop is called, and sends each on to p, for a process that
+// this process until stop is called, and forwards each to p, for a process that
 // stands in front of a foreground child (see Spec.Foreground). They do not end
-// this process meanwhile, nor after p has ended: it is there to clean up.
+// this process meanwhile, nor after p has ended: it has to clean up.
 //
-// SIGINT and SIGQUIT are not sent on when this process is in the foreground
+// SIGINT and SIGQUIT are not forwarded when this process is in the foreground
 // process group of its controlling terminal, which is looked up when the signal
 // comes. Ctrl-C has reached the child too then, and a second SIGINT makes programs
-// such as vLLM give up their orderly end. The price is that `kill -INT` of this
-// process does nothing while it is in the foreground; SIGTERM always is sent on.
+// such as vLLM give up their orderly shutdown. The price is that `kill -INT` of this
+// process does nothing while it is in the foreground; SIGTERM is always forwarded.
 // What a shell or a service manager sends to the whole group (SIGHUP, SIGTERM) the
 // child gets twice: who sent a signal cannot be known.
 //
@@ -27,8 +27,8 @@ import (
 // SIGTSTP, SIGCONT and SIGWINCH are left alone: the terminal sends them to both.
 // So is SIGHUP when this process ignores it (nohup): the child does so too.
 //
-// It does not block. stop waits for the signals that came before it to be sent
-// on; calling it again does nothing.
+// It does not block. stop waits for the signals that came before it to be forwarded;
+// calling it again does nothing.
 func ForwardSignals(p *Process) (stop func()) {
 	// As many as can be pending at once of six kinds, and some: a full channel
 	// loses signals.
@@ -42,7 +42,7 @@ func ForwardSignals(p *Process) (stop func()) {
 		for sig := range caught {
 			sig := sig.(syscall.Signal)
 			if fromTerminal(sig) && inForeground() {
-				continue
+				continue // the child has got it from the terminal
 			}
 			_ = p.Signal(sig) // it may have ended, or be another user's by now (sudo)
 		}

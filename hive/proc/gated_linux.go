@@ -23,10 +23,11 @@ import (
 type Gated struct {
 	p      *Process
 	cgroup string
-	word   byte     // what opens the gate
-	user   string   // as whom the program is executed; empty: hive's own user
-	uid    uint32   // the same as a number
-	output *os.File // where a child without a log writes to; nil: it has one. The caller closes it
+
+	openByte byte     // what opens the gate
+	user     string   // as whom the program is executed; empty: hive's own user
+	uid      uint32   // the same as a number
+	output   *os.File // what a child without a log writes to; nil: it has a log. The caller closes it
 
 	mu     sync.Mutex
 	open   *os.File // write end of the gate's pipe; nil once used
@@ -41,7 +42,7 @@ func (g *Gated) Identity() store.Identity { return g.p.Identity() }
 // Process returns the child, from Start on: for ForwardSignals, so that a signal
 // that comes before the program runs ends the child and not its caller, and for
 // Exit after a failed Open. Before Open it is the gate, which SIGTERM, SIGINT and
-// SIGHUP end; it takes no notice of SIGUSR1 and SIGUSR2.
+// SIGHUP end; SIGUSR1 and SIGUSR2 have no effect on it.
 func (g *Gated) Process() *Process { return g.p }
 
 // Cgroup returns the child's own cgroup relative to the mount, to be recorded;
@@ -53,9 +54,9 @@ func (g *Gated) UID() uint32 { return g.uid }
 
 // Open lets the child execute its program and waits until it has. An *ExecError
 // says that it could not; the child has been reaped then and its cgroup removed.
-// ErrGone says that the child had died before; Process().Exit() says how. When ctx ends, the program may or
-// may not run: call Open again to go on waiting, or Abort to end it. After
-// success, or an error that is not from ctx, the Gated is of no more use.
+// ErrGone says that the child had died before; Process().Exit() says how. When ctx ends,
+// the program may or may not run: call Open again to go on waiting, or Abort to end it.
+// After success, or an error that is not from ctx, the Gated is of no more use.
 func (g *Gated) Open(ctx context.Context) (*Process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,25 +67,26 @@ func (g *Gated) Open(ctx context.Context) (*Process, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("open gate: %w", err)
 		}
-		if err := g.sayGo(); err != nil {
-			g.end(0)
+		if err := g.sendOpen(); err != nil {
+			g.terminate(0)
 			return nil, fmt.Errorf("open gate: %w", err)
 		}
 	}
+	// From here on the program may run: a context that ends decides nothing.
 	report, err := g.readReport(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("open gate: %w", ctx.Err())
 	}
 	if err != nil {
-		g.end(0)
+		g.terminate(0)
 		return nil, fmt.Errorf("open gate: %w", err)
 	}
-	if len(report) == 0 {
+	if len(report) == 0 { // execve has closed the gate's end
 		g.report.Close()
 		g.report = nil
 		return g.p, nil
 	}
-	g.end(gateGrace)
+	g.terminate(gateGrace)
 	step, errno, ok := gate.ParseReport(report)
 	if !ok {
 		return nil, fmt.Errorf("open gate: report %q is not from a gate", report)
@@ -96,21 +98,21 @@ func (g *Gated) Open(ctx context.Context) (*Process, error) {
 	return nil, failed
 }
 
-// sayGo writes the one byte. EPIPE: nobody waits any more.
-func (g *Gated) sayGo() error {
-	_, err := g.open.Write([]byte{g.word})
+// sendOpen writes the one byte. EPIPE: the child does not wait any more.
+func (g *Gated) sendOpen() error {
+	_, err := g.open.Write([]byte{g.openByte})
 	g.open.Close()
 	g.open, g.opened = nil, true
 	if errors.Is(err, unix.EPIPE) {
 		err = ErrGone
-		if !gate.Waits {
+		if !gate.Waits { // a build for tests, whose children run on at once
 			err = nil
 		}
 	}
 	return err
 }
 
-// readReport reads to the end of file: nothing means that the program was
+// readReport reads to the end of the file: an empty report means that the program was
 // executed. ctx interrupts it.
 func (g *Gated) readReport(ctx context.Context) ([]byte, error) {
 	if err := g.report.SetReadDeadline(time.Time{}); err != nil {
@@ -146,10 +148,12 @@ func (g *Gated) Abort() {
 	if g.opened {
 		grace = 0
 	}
-	g.end(grace)
+	g.terminate(grace)
 }
 
-func (g *Gated) end(grace time.Duration) {
+// terminate closes the pipes, which makes a gate exit, kills the child after the grace,
+// reaps it and removes its cgroup.
+func (g *Gated) terminate(grace time.Duration) {
 	if g.open != nil {
 		g.open.Close()
 		g.open = nil
@@ -157,12 +161,14 @@ func (g *Gated) end(grace time.Duration) {
 	g.report.Close()
 	g.report = nil
 	dir, hasCgroup := cgroupDir(g.cgroup)
-	if !g.p.waitDone(grace) {
+	if !g.p.awaitDone(grace) {
+		// An opened gate may have become the program, which may have started others: they
+		// are in its cgroup.
 		if hasCgroup {
 			_ = cgroup.Kill(dir)
 		}
 		_ = g.p.Signal(unix.SIGKILL)
-		g.p.waitDone(gateGrace)
+		g.p.awaitDone(gateGrace)
 	}
 	g.p.Close()
 	if hasCgroup {
@@ -170,9 +176,9 @@ func (g *Gated) end(grace time.Duration) {
 	}
 }
 
-// waitDone waits at most d for the end of the process, and then until it has been
+// awaitDone waits at most d for the end of the process, and then until it has been
 // reaped and its exit is known: a Close in between would leave a zombie.
-func (p *Process) waitDone(d time.Duration) bool {
+func (p *Process) awaitDone(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -181,7 +187,7 @@ func (p *Process) waitDone(d time.Duration) bool {
 		if p.alive() {
 			return false
 		}
-		<-p.watched
+		<-p.watched // it has ended: this takes reapTimeout at most
 	}
 	return true
 }

@@ -19,8 +19,8 @@ import (
 	"rbeehive/test/skip"
 )
 
-// patience is for what should take milliseconds, on a loaded machine.
-const patience = 20 * time.Second
+// testTimeout is for what should take milliseconds, on a loaded machine.
+const testTimeout = 20 * time.Second
 
 func self(t testing.TB) string {
 	t.Helper()
@@ -78,7 +78,7 @@ func treeOf(spec proc.Spec, g *proc.Gated, p *proc.Process) *proc.Tree {
 }
 
 func cleanUp(t testing.TB, tree *proc.Tree, p *proc.Process) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	left, err := tree.Stop(ctx, store.Stop{})
 	if err != nil || len(left) > 0 {
@@ -106,7 +106,7 @@ func withCgroup(t testing.TB, spec proc.Spec) proc.Spec {
 // await waits for a condition.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	require.Eventually(t, cond, patience, 5*time.Millisecond, what)
+	require.Eventually(t, cond, testTimeout, 5*time.Millisecond, what)
 }
 
 // announced waits for the number that a stand-in writes to file.
@@ -129,7 +129,7 @@ func done(t testing.TB, p *proc.Process) store.Exit {
 	select {
 	case <-p.Done():
 		return p.Exit()
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(t, "the process has not ended", "pid %d", p.PID())
 		return store.Exit{}
 	}

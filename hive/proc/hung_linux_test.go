@@ -144,12 +144,12 @@ func (s *fuseServer) answer(request []byte) {
 	reply := binary.NativeEndian.AppendUint32(nil, uint32(16+len(body)))
 	reply = binary.NativeEndian.AppendUint32(reply, uint32(-int32(failed)))
 	reply = append(append(reply, request[8:16]...), body...) // the number of the request
-	_, _ = unix.Write(s.fd, reply)                           // who asked may be gone
+	_, _ = unix.Write(s.fd, reply)                           // the process that asked may have ended
 }
 
 // A process whose stdout is on a mount that does not answer, as any user's may be, is
-// looked at without waiting for it.
-func TestAHungMountHoldsNobodyUp(t *testing.T) {
+// examined without waiting for it.
+func TestAHungMountDelaysNoSurvey(t *testing.T) {
 	f, server := fuseFile(t)
 	cmd := exec.CommandContext(t.Context(), "sleep", "600")
 	cmd.Stdout, cmd.Stderr = f, f

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +17,7 @@ import (
 func BootID() (string, error) { return procfs.BootID() }
 
 // BootTime returns the time since the machine was booted, time asleep included
-// (CLOCK_BOOTTIME, clock_gettime(2)). Unlike the wall clock nobody sets it.
+// (CLOCK_BOOTTIME, clock_gettime(2)). Unlike the wall clock it is never set.
 func BootTime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
@@ -51,11 +50,11 @@ func Identify(pid int) (store.Identity, error) {
 	return identify(pid, fd)
 }
 
-// identify reads the identity behind an open pidfd. That the pidfd is not
-// readable afterwards proves that /proc/<pid> was that process's.
+// identify reads the identity behind an open pidfd. That the process has not ended
+// afterwards proves that /proc/<pid> was its own.
 func identify(pid, fd int) (store.Identity, error) {
 	id, err := identifyChild(pid, fd)
-	if readable(fd) || procfs.Gone(err) {
+	if hasEnded(fd) || procfs.Gone(err) {
 		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, ErrGone)
 	}
 	return id, err
@@ -75,6 +74,7 @@ func identifyChild(pid, fd int) (store.Identity, error) {
 	if id.PidfdInode, err = pidfdInode(fd); err != nil {
 		return store.Identity{}, err
 	}
+	// Needed beside the inode: it dates the process's session, and its namespace.
 	s, err := procfs.ReadStat(pid)
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
@@ -83,46 +83,19 @@ func identifyChild(pid, fd int) (store.Identity, error) {
 	return id, nil
 }
 
-// pidfdInode returns 0 on kernels before 6.9, where all pidfds share one
-// anonymous inode: recorded, that would make everybody look like the same process.
-func pidfdInode(fd int) (uint64, error) {
-	var sys unix.Statfs_t
-	if err := unix.Fstatfs(fd, &sys); err != nil {
-		return 0, fmt.Errorf("pidfd: fstatfs: %w", err)
+// Verify decides about a recorded process as Adopt does, without following it.
+func Verify(id store.Identity) (Verdict, error) {
+	fd, verdict, err := verify(id)
+	if verdict == Alive {
+		return verdict, unix.Close(fd)
 	}
-	if int64(sys.Type) != unix.PID_FS_MAGIC { //nolint:unconvert // 32 bits wide on some architectures
-		return 0, nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, fmt.Errorf("pidfd: fstat: %w", err)
-	}
-	return st.Ino, nil
+	return verdict, err
 }
 
-// readable reports whether the process of a pidfd has ended: all its threads,
-// not merely the first one. It does not block.
-func readable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(p, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		return err == nil && n == 1 && p[0].Revents&(unix.POLLIN|unix.POLLHUP) != 0
-	}
-}
-
-// noSuchProcess reports the errors of pidfd_open(2) that prove that no process
-// has the number: ESRCH, or that it is a thread's now (EINVAL, since 6.14 ENOENT).
-func noSuchProcess(err error) bool {
-	return errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
-}
-
-// judge opens the recorded process. The pidfd is returned, not yet non-blocking,
+// verify opens the recorded process. The pidfd is returned, not yet non-blocking,
 // only with Alive. With Unknown the error is the reason; with Dead it says what
 // proved it.
-func judge(id store.Identity) (int, Verdict, error) {
+func verify(id store.Identity) (int, Verdict, error) {
 	if id.PID <= 0 || id.BootID == "" {
 		return -1, Unknown, errors.New("record has no PID or no boot id")
 	}
@@ -133,17 +106,18 @@ func judge(id store.Identity) (int, Verdict, error) {
 	if boot != id.BootID {
 		return -1, Dead, errors.New("the machine has been booted since")
 	}
-	if v, err := judgeNamespace(id); v != Alive {
+	// Only now, within one boot, do the numbers of the record mean anything.
+	if v, err := verifyNamespace(id); v != Alive {
 		return -1, v, err
 	}
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if noSuchProcess(err) {
 		return -1, Dead, fmt.Errorf("pidfd_open: %w", err)
 	}
-	if err != nil {
+	if err != nil { // too many descriptors, say: it may be running
 		return -1, Unknown, fmt.Errorf("pidfd_open: %w", err)
 	}
-	v, err := judgePidfd(id, fd)
+	v, err := verifyPidfd(id, fd)
 	if v != Alive {
 		closeAll(fd)
 		return -1, v, err
@@ -151,9 +125,9 @@ func judge(id store.Identity) (int, Verdict, error) {
 	return fd, Alive, nil
 }
 
-// judgePidfd compares the process behind fd with the record.
-func judgePidfd(id store.Identity, fd int) (Verdict, error) {
-	if readable(fd) {
+// verifyPidfd compares the process behind fd with the record.
+func verifyPidfd(id store.Identity, fd int) (Verdict, error) {
+	if hasEnded(fd) {
 		return Dead, ErrGone
 	}
 	inode, err := pidfdInode(fd)
@@ -170,11 +144,11 @@ func judgePidfd(id store.Identity, fd int) (Verdict, error) {
 	// opened, and counts only if that process still runs afterwards: then the
 	// PID cannot have changed hands in between.
 	s, err := procfs.ReadStat(id.PID)
-	if readable(fd) {
+	if hasEnded(fd) {
 		return Dead, ErrGone
 	}
 	if err != nil {
-		return Unknown, err // EACCES, or ENOENT under hidepid: it runs, but may be anybody
+		return Unknown, err // EACCES, or ENOENT under hidepid: a process runs, but it may be any
 	}
 	if s.Start != id.StartTicks {
 		return Dead, errors.New("its PID belongs to another process now (start time)")
@@ -182,10 +156,10 @@ func judgePidfd(id store.Identity, fd int) (Verdict, error) {
 	return Alive, nil
 }
 
-// judgeNamespace returns Alive when PIDs of the record mean something here. A
+// verifyNamespace returns Alive when PIDs of the record mean something here. A
 // container that was restarted has a new namespace with a new init, and its old
 // one is gone with its processes; that is the one case that counts as proof.
-func judgeNamespace(id store.Identity) (Verdict, error) {
+func verifyNamespace(id store.Identity) (Verdict, error) {
 	ns, err := procfs.PIDNamespace()
 	if err != nil {
 		return Unknown, err
@@ -194,6 +168,8 @@ func judgeNamespace(id store.Identity) (Verdict, error) {
 		return Alive, nil
 	}
 	other := fmt.Errorf("%w (%d, this is %d)", ErrOtherNamespace, id.PIDNamespace, ns)
+	// From the machine's own namespace nothing can be said of a container's, which may
+	// still exist.
 	if ns == procfs.InitialPIDNamespace {
 		return Unknown, other
 	}
@@ -202,13 +178,4 @@ func judgeNamespace(id store.Identity) (Verdict, error) {
 		return Unknown, other
 	}
 	return Dead, errors.New("its PID namespace has ended: this one was made later")
-}
-
-// sendSignal signals the process of a verified pidfd.
-func sendSignal(fd int, sig syscall.Signal) error {
-	err := unix.PidfdSendSignal(fd, sig, nil, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return ErrGone
-	}
-	return err
 }

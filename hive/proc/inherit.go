@@ -9,65 +9,67 @@ import (
 // setproctitle from overwriting the environment, and with it the stamps.
 const KeepEnv = "SPT_NOENV"
 
-// handing is what becomes of a variable of hive's own environment.
-type handing int
+// inheritMode is what becomes of a variable of hive's own environment.
+type inheritMode int
 
 const (
-	handed handing = iota
-	byName         // only if the entry names it
-	never          // not even then
+	inheritAlways inheritMode = iota
+	inheritByName             // only if the entry names it
+	inheritNever              // not even then
 )
 
-// heirloom is a row of the table of what workers inherit: the variables, each the
-// name as it is or one that begins or ends with '*' for the rest of it, and what
-// becomes of them for a worker of hive's own user and for one of another.
-type heirloom struct {
-	own, other handing
+// inheritRule is a row of the table of what workers inherit: patterns of names, which
+// may begin or end with '*' for any text, and what becomes of these variables for a
+// worker of hive's own user and for one of another.
+type inheritRule struct {
+	own, other inheritMode
 	names      []string
 }
 
-// heirlooms is the table, which is only read. The first row that has a name decides.
-// What is in none is handed on to a worker of hive's own user, who could read it
-// from hive's own process anyway and may need whatever the shell said that started
-// hive (a virtual environment), and to no other. docs/configuration-reference.md has the same.
-var heirlooms = []heirloom{
+// inheritRules is the table, which is only read. The first row that matches a name
+// decides. What matches none goes to a worker of hive's own user, which could read it
+// from hive's own process anyway and may need whatever the shell that started hive had
+// set (a virtual environment), and to no other. docs/configuration-reference.md has the
+// same table.
+var inheritRules = []inheritRule{
 	// hive's own configuration and tokens, the stamps of a hive that runs this one as
 	// a worker, and how systemd talks to hive: a worker that got NOTIFY_SOCKET could
 	// report hive as stopped; one that got LISTEN_FDS would take a descriptor of its
 	// own for an API socket.
-	{never, never, []string{"HIVE_*", "RBEEHIVE_*", "LISTEN_*", "WATCHDOG_*", "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM"}},
+	{inheritNever, inheritNever, []string{"HIVE_*", "RBEEHIVE_*", "LISTEN_*", "WATCHDOG_*", "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM"}},
 	// Limits of the Go runtime that were meant for hive, and what servers take their
 	// port or address from, whatever their command line says.
-	{byName, byName, []string{
+	{inheritByName, inheritByName, []string{
 		"GODEBUG", "GOGC", "GOMEMLIMIT", "GOMAXPROCS",
 		"PORT", "HOST", "VLLM_PORT", "LLAMA_ARG_PORT", "LLAMA_ARG_HOST", "AIP_MODE", "INFINITY_PORT",
 	}},
 	// What else systemd says to the service that hive is (systemd.exec(5)).
-	{byName, byName, []string{
+	{inheritByName, inheritByName, []string{
 		"CREDENTIALS_DIRECTORY", "SYSTEMD_EXEC_PID", "MAINPID", "MAINPIDFDID", "MANAGERPID", "MANAGERPIDFDID",
 		"MEMORY_PRESSURE_*", "FDSTORE",
 		"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
 	}},
 	// The login of whoever started hive, and its agents.
-	{byName, byName, []string{
+	{inheritByName, inheritByName, []string{
 		"SSH_*", "GPG_*", "SUDO_*", "DOAS_USER", "PKEXEC_UID", "DBUS_*",
 		"XDG_SESSION_*", "XDG_SEAT", "XDG_SEAT_PATH", "XDG_VTNR", "XAUTHORITY", "KRB5CCNAME",
 	}},
 	// The one credential that a worker of hive's own user is meant to have: programs
 	// fetch models with it.
-	{handed, byName, []string{"HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN"}},
-	// What servers ask their own callers for. One that did not get it would ask nobody.
-	{handed, handed, []string{"API_KEY", "LLAMA_API_KEY", "VLLM_API_KEY", "INFINITY_API_KEY"}},
-	{handed, handed, []string{"HF_*"}}, // one of these ends in _TOKEN and is none
-	{byName, byName, []string{
+	{inheritAlways, inheritByName, []string{"HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN"}},
+	// What servers demand of their own callers. One that did not get it would demand
+	// nothing.
+	{inheritAlways, inheritAlways, []string{"API_KEY", "LLAMA_API_KEY", "VLLM_API_KEY", "INFINITY_API_KEY"}},
+	{inheritAlways, inheritAlways, []string{"HF_*"}}, // one of these ends in _TOKEN and is none
+	{inheritByName, inheritByName, []string{
 		"AWS_ACCESS_KEY_ID", "AWS_SECRET_*", "AWS_SESSION_*", "AWS_SECURITY_*", "AWS_WEB_IDENTITY_*", "AWS_CONTAINER_*",
 		"AZURE_STORAGE_KEY", "KUBECONFIG", "VAULT_*", "PGPASSFILE", "MYSQL_PWD",
 		"*_TOKEN", "*_TOKEN_FILE", "*_SECRET", "*_SECRET_KEY", "*_PASSWORD", "PGPASSWORD", "*_PASSWD", "*_PASSPHRASE",
 		"*_API_KEY", "*_ACCESS_KEY", "*_PRIVATE_KEY", "*_CREDENTIALS", "*_CONNECTION_STRING",
 	}},
 	// Of Python, what would have another user run or write hive's user's own files.
-	{handed, byName, []string{"PYTHONHOME", "PYTHONUSERBASE", "PYTHONSTARTUP", "PYTHONPYCACHEPREFIX"}},
-	{handed, handed, []string{
+	{inheritAlways, inheritByName, []string{"PYTHONHOME", "PYTHONUSERBASE", "PYTHONSTARTUP", "PYTHONPYCACHEPREFIX"}},
+	{inheritAlways, inheritAlways, []string{
 		"PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHON*",
 		"http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
 		"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
@@ -77,31 +79,31 @@ var heirlooms = []heirloom{
 	}},
 }
 
-func (h *heirloom) handing(other bool) handing {
+func (h *inheritRule) mode(other bool) inheritMode {
 	if other {
 		return h.other
 	}
 	return h.own
 }
 
-// unlisted is what becomes of a variable that the table does not have.
-func unlisted(other bool) handing {
+// unlistedMode is what becomes of a variable that no rule matches.
+func unlistedMode(other bool) inheritMode {
 	if other {
-		return byName
+		return inheritByName
 	}
-	return handed
+	return inheritAlways
 }
 
-func handingOf(name string, other bool) handing {
-	for i := range heirlooms {
-		if slices.ContainsFunc(heirlooms[i].names, func(pattern string) bool { return covers(pattern, name) }) {
-			return heirlooms[i].handing(other)
+func modeOf(name string, other bool) inheritMode {
+	for i := range inheritRules {
+		if slices.ContainsFunc(inheritRules[i].names, func(pattern string) bool { return matches(pattern, name) }) {
+			return inheritRules[i].mode(other)
 		}
 	}
-	return unlisted(other)
+	return unlistedMode(other)
 }
 
-func covers(pattern, name string) bool {
+func matches(pattern, name string) bool {
 	if begin, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(name, begin)
 	}
@@ -111,8 +113,8 @@ func covers(pattern, name string) bool {
 	return pattern == name
 }
 
-// meet reports whether two patterns can have a name in common.
-func meet(a, b string) bool {
+// overlap reports whether a name can match both patterns.
+func overlap(a, b string) bool {
 	bareA, bareB := strings.Trim(a, "*"), strings.Trim(b, "*")
 	switch {
 	case strings.HasSuffix(a, "*") && strings.HasSuffix(b, "*"):
@@ -120,39 +122,39 @@ func meet(a, b string) bool {
 	case strings.HasPrefix(a, "*") && strings.HasPrefix(b, "*"):
 		return strings.HasSuffix(bareA, bareB) || strings.HasSuffix(bareB, bareA)
 	case strings.Contains(a, "*") && strings.Contains(b, "*"):
-		return true
+		return true // one says how names begin, the other how they end
 	case strings.Contains(a, "*"):
-		return covers(a, b)
+		return matches(a, b)
 	}
-	return covers(b, a)
+	return matches(b, a)
 }
 
 // Inherits reports whether a worker gets a variable of hive's own environment
 // without asking for it. other: it is of another user than hive's.
-func Inherits(name string, other bool) bool { return handingOf(name, other) == handed }
+func Inherits(name string, other bool) bool { return modeOf(name, other) == inheritAlways }
 
 // Inheritance tells which variables of hive's own environment a worker with this
 // extra gets, and which it does not, whether hive has them or not. other: it is of
-// another user than hive's. A name that begins or ends with '*' stands for all that
-// end or begin so, "*" for all the rest; where a variable is in both lists, the one
-// that says more of its name counts.
+// another user than hive's. A name that begins or ends with '*' is a pattern, "*" stands
+// for all the rest; where a variable is in both lists, the more specific entry counts.
 func Inheritance(other bool, extra []string) (inherited, removed []string) {
 	named := func(name string) bool {
 		return slices.ContainsFunc(extra, func(kv string) bool { return kv == name || strings.HasPrefix(kv, name+"=") })
 	}
-	for i := range heirlooms {
-		how := heirlooms[i].handing(other)
-		for _, name := range heirlooms[i].names {
+	for i := range inheritRules {
+		how := inheritRules[i].mode(other)
+		for _, name := range inheritRules[i].names {
 			switch {
-			case how != never && !matters(name, i, other):
-			case how == handed:
+			// It would only repeat what a later entry says.
+			case how != inheritNever && !hasEffect(name, i, other):
+			case how == inheritAlways:
 				inherited = append(inherited, name)
-			case how == never || !named(name):
+			case how == inheritNever || !named(name):
 				removed = append(removed, name)
 			}
 		}
 	}
-	if unlisted(other) == handed {
+	if unlistedMode(other) == inheritAlways {
 		inherited = append(inherited, "*")
 	} else {
 		removed = append(removed, "*")
@@ -162,30 +164,30 @@ func Inheritance(other bool, extra []string) (inherited, removed []string) {
 	return inherited, removed
 }
 
-// matters reports whether anything would be otherwise without a name of a row.
-func matters(name string, row int, other bool) bool {
-	how := heirlooms[row].handing(other)
-	for _, later := range heirlooms[row+1:] {
-		same := (later.handing(other) == handed) == (how == handed)
-		if !same && slices.ContainsFunc(later.names, func(pattern string) bool { return meet(pattern, name) }) {
+// hasEffect reports whether anything would change without a name of a row.
+func hasEffect(name string, row int, other bool) bool {
+	how := inheritRules[row].mode(other)
+	for _, later := range inheritRules[row+1:] {
+		same := (later.mode(other) == inheritAlways) == (how == inheritAlways)
+		if !same && slices.ContainsFunc(later.names, func(pattern string) bool { return overlap(pattern, name) }) {
 			return true
 		}
 	}
-	return (unlisted(other) == handed) != (how == handed)
+	return (unlistedMode(other) == inheritAlways) != (how == inheritAlways)
 }
 
-// Environ returns the environment of a worker of hive's own user: inherited, as far
-// as it is handed on (see Inheritance), then SPT_NOENV=1 (KeepEnv), then extra. An
-// entry of extra is "NAME=value", which replaces the variable, or "NAME", which
-// passes it through from inherited even if it would be removed; HIVE_*,
-// RBEEHIVE_* and by what systemd talks to hive are never passed through, and
-// RBEEHIVE_* cannot be set. The order of inherited is kept, then that of extra;
-// no name appears twice. Neither argument is changed.
+// Environ returns the environment of a worker of hive's own user: those of inherited that
+// workers get (see Inheritance), then SPT_NOENV=1 (KeepEnv), then extra. An entry of
+// extra is "NAME=value", which replaces the variable, or "NAME", which passes it through
+// from inherited even if it would be removed; HIVE_*, RBEEHIVE_* and the variables by
+// which systemd talks to hive are never passed through, and RBEEHIVE_* cannot be set. The
+// order of inherited is kept, then that of extra; no name appears twice. Neither argument
+// is changed.
 func Environ(inherited, extra []string) []string { return inherit(inherited, extra, false) }
 
 // Environ is the function Environ for a worker that runs as this user: with HOME,
 // USER and LOGNAME of that user, which extra can replace. Of hive's own environment
-// a user who is not hive's own gets what is good for any user.
+// another user than hive's gets what is good for any user.
 func (c Credential) Environ(inherited, extra []string) []string {
 	own := []string{"HOME=" + c.Home, "USER=" + c.Name, "LOGNAME=" + c.Name}
 	return inherit(inherited, append(own, extra...), c.Other())
@@ -193,7 +195,7 @@ func (c Credential) Environ(inherited, extra []string) []string {
 
 func inherit(inherited, extra []string, other bool) []string {
 	vars := newEnvironment(len(inherited) + len(extra) + 1)
-	values := make(map[string]string, len(inherited))
+	values := make(map[string]string, len(inherited)) // of all, for extra to name
 	for _, kv := range inherited {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok || name == "" {
@@ -207,11 +209,13 @@ func inherit(inherited, extra []string, other bool) []string {
 	vars.set(KeepEnv, "1")
 	for _, kv := range extra {
 		name, value, set := strings.Cut(kv, "=")
+		// The stamps are hive's to set. Anything else can be set; what is never inherited
+		// cannot be passed through.
 		switch {
 		case name == "" || strings.HasPrefix(name, "RBEEHIVE_"):
 		case set:
 			vars.set(name, value)
-		case handingOf(name, other) != never:
+		case modeOf(name, other) != inheritNever:
 			if value, ok := values[name]; ok {
 				vars.set(name, value)
 			}

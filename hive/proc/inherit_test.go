@@ -114,5 +114,5 @@ func TestDocumentedInheritance(t *testing.T) {
 		}
 		documented = append(documented, append(names, strings.TrimSpace(cells[1]), strings.TrimSpace(cells[2])))
 	}
-	require.Empty(t, cmp.Diff(proc.Heirlooms(), documented))
+	require.Empty(t, cmp.Diff(proc.InheritRules(), documented))
 }

@@ -60,7 +60,7 @@ func TestFindLiving(t *testing.T) {
 	byStamp := start("", stamps("mine", "cpu-2-aaaaaa")...)
 	both := start(filepath.Join(logs, "cpu-3-aaaaaa.log"), stamps("of another state", "cpu-3-aaaaaa")...)
 	start(filepath.Join(other, "cpu-4-aaaaaa.log"), stamps("another's", "cpu-4-aaaaaa")...)
-	start(filepath.Join(logs, "cpu-5-aaaaaa.log"), proc.StampHook+"=mine/before_start")
+	start(filepath.Join(logs, "cpu-5-aaaaaa.log"), proc.StampCommand+"=mine/before_start")
 	start(filepath.Join(other, "cpu-6-aaaaaa.log"))
 
 	found, err := proc.FindLiving(t.Context(), proc.Search{Logs: logs, States: []string{"mine"}, Owner: uint32(os.Geteuid())})
@@ -84,14 +84,14 @@ func TestFindLiving(t *testing.T) {
 	require.Equal(t, []string{"cpu-3-aaaaaa", "of another state", "lease-cpu-3-aaaaaa", proc.ProofLog}, []string{l.WorkerID, l.StateID, l.LeaseID, l.Proof})
 }
 
-func TestJudge(t *testing.T) {
+func TestVerify(t *testing.T) {
 	id, err := proc.SelfIdentity()
 	require.NoError(t, err)
-	verdict, err := proc.Judge(id)
+	verdict, err := proc.Verify(id)
 	require.NoError(t, err)
 	require.Equal(t, proc.Alive, verdict)
 	id.BootID = "another"
-	verdict, err = proc.Judge(id)
+	verdict, err = proc.Verify(id)
 	require.Error(t, err)
 	require.Equal(t, proc.Dead, verdict)
 }

@@ -12,8 +12,8 @@ import (
 
 // LookPath finds a program before anything is leased for it and returns its
 // absolute path. A name with a slash is taken as it is, relative to dir (empty:
-// the current directory); one without is looked for in hive's PATH. An error
-// wraps ErrProgramNotFound and says where was looked and what is wrong. It
+// the current directory); one without is searched for in hive's PATH. An error
+// wraps ErrProgramNotFound and says where it was searched for and what is wrong. It
 // reads the file system and nothing else.
 func LookPath(program, dir string) (string, error) {
 	if program == "" {
@@ -23,6 +23,7 @@ func LookPath(program, dir string) (string, error) {
 		return lookInPath(program)
 	}
 	file := program
+	// Relative to the directory in which the program will run, not to hive's own.
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(dir, file)
 	}
@@ -31,13 +32,14 @@ func LookPath(program, dir string) (string, error) {
 		return "", fmt.Errorf("look up %s: %w", program, err)
 	}
 	if _, err := exec.LookPath(file); err != nil {
-		return "", fmt.Errorf("%w: %s", ErrProgramNotFound, fault(file, err))
+		return "", fmt.Errorf("%w: %s", ErrProgramNotFound, reason(file, err))
 	}
 	return file, nil
 }
 
 func lookInPath(program string) (string, error) {
 	file, err := exec.LookPath(program)
+	// A PATH with a relative entry finds what anybody may have put there.
 	if errors.Is(err, exec.ErrDot) {
 		return "", fmt.Errorf("%w: %s is only in the current directory; give its path", ErrProgramNotFound, program)
 	}
@@ -47,8 +49,8 @@ func lookInPath(program string) (string, error) {
 	return filepath.Abs(file)
 }
 
-// fault says in words why a file cannot be executed.
-func fault(file string, err error) string {
+// reason says in words why a file cannot be executed.
+func reason(file string, err error) string {
 	info, statErr := os.Stat(file)
 	switch {
 	case errors.Is(statErr, fs.ErrNotExist):

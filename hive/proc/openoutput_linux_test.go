@@ -50,7 +50,7 @@ func TestOnlyAFileIsOpenedAsAnOutput(t *testing.T) {
 	begun := time.Now()
 	for _, other := range []*os.File{open(fifo, os.O_RDWR|unix.O_NONBLOCK), open("/dev/full", os.O_WRONLY), open(dir, os.O_RDONLY)} {
 		_, err := proc.OpenOutput(output(other))
-		require.ErrorContains(t, err, "no regular file", other.Name())
+		require.ErrorContains(t, err, "not a regular file", other.Name())
 	}
 	require.Less(t, time.Since(begun), 10*time.Second)
 	_, err = proc.OpenOutput(1 << 22)

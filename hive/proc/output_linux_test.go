@@ -23,7 +23,7 @@ func TestOutputOfACommand(t *testing.T) {
 	require.Equal(t, code(3), res.Exit.Code)
 	require.Equal(t, "out\nerr\n", string(res.Output))
 
-	// Started as another user, as which it is nobody of hive's.
+	// As another user, who has nothing of hive's.
 	if os.Geteuid() == 0 {
 		cmd.User, cmd.Dir = anotherUser, "/"
 		cmd.Argv = []string{"/bin/sh", "-c", "id -u; id -G; grep NoNewPrivs /proc/self/status; echo x >/dev/stderr"}
@@ -33,7 +33,7 @@ func TestOutputOfACommand(t *testing.T) {
 	}
 }
 
-// However much it writes, it is kept small and let go on.
+// However much it writes, only the beginning is kept, and it is not held up.
 func TestOutputIsBounded(t *testing.T) {
 	cmd := shell(t, "head -c 3000000 /dev/zero | tr '\\0' x; exit 4")
 	cmd.Log = ""
@@ -43,8 +43,8 @@ func TestOutputIsBounded(t *testing.T) {
 	require.Equal(t, strings.Repeat("x", 256<<10), string(res.Output))
 }
 
-// One that goes on is ended at its time, at once and whatever it ignores, and so is
-// what it has started in a session of its own.
+// A command that does not end is killed when its time is up, whatever it ignores, and so
+// is what it has started in a session of its own.
 func TestCommandWithOutputThatGoesOn(t *testing.T) {
 	for name, grouped := range map[string]bool{"with a cgroup": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestCommandWithOutputThatGoesOn(t *testing.T) {
 			begun := time.Now()
 			_, err := proc.Run(ctx, cmd)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.Less(t, time.Since(begun), patience)
+			require.Less(t, time.Since(begun), testTimeout)
 			require.False(t, running(announced(t, file)))
 
 			// The same when it ends by itself and leaves somebody behind.
@@ -68,13 +68,13 @@ func TestCommandWithOutputThatGoesOn(t *testing.T) {
 			require.NoError(t, err)
 			pid, err := strconv.Atoi(strings.TrimSpace(string(res.Output)))
 			require.NoError(t, err)
-			require.Len(t, res.Rest, 1)
+			require.Len(t, res.Ended, 1)
 			require.False(t, running(pid))
 		})
 	}
 }
 
-// A spec has no such output: nobody would read it.
+// A worker has no such output: nothing would read it.
 func TestASpecNeedsALog(t *testing.T) {
 	spec := newSpec(t, "exit", "0")
 	spec.Log = ""

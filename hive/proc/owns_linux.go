@@ -14,17 +14,18 @@ import (
 // Owns says whose the given sockets are: Ours if each of them belongs to a
 // process of the tree, Foreign if one is provably in the hands of another
 // process, OwnerUnknown if the system does not let us see (then never act), or
-// if there are none. A socket is judged by the cgroup it was made in, else by the
-// descriptors of the main process, else by those of the members. It reads /proc.
+// if there are none. What counts is the cgroup that a socket was made in, else the
+// descriptors of the main process, else those of the members. It reads /proc.
 // Safe for concurrent use.
 func (t *Tree) Owns(ctx context.Context, socks []sockets.Socket) (Ownership, error) {
 	if len(socks) == 0 {
 		return OwnerUnknown, nil
 	}
-	open := t.notByMain(ctx, t.notByCgroup(socks))
+	// The cheapest first: most sockets of most workers are the main process's.
+	open := t.exceptMain(ctx, t.exceptCgroup(socks))
 	if len(open) > 0 {
 		var err error
-		if open, err = t.notByMembers(ctx, open); err != nil {
+		if open, err = t.exceptMembers(ctx, open); err != nil {
 			return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
 		}
 	}
@@ -34,29 +35,31 @@ func (t *Tree) Owns(ctx context.Context, socks []sockets.Socket) (Ownership, err
 	if len(open) == 0 {
 		return Ours, nil
 	}
-	return t.whose(ctx, open)
+	return t.findForeign(ctx, open)
 }
 
-// whose looks for the holders of sockets that nobody of the tree seems to have.
-// That alone proves nothing: a descriptor table may be hidden from us, and a
-// worker that is called foreign by mistake is stopped. So Foreign takes a holder
-// that we see and that, looked at again, is not of the tree.
-func (t *Tree) whose(ctx context.Context, open []uint64) (Ownership, error) {
+// findForeign searches for the holders of sockets that no process of the tree seems to
+// have open. That alone proves nothing: a descriptor table may be hidden from us, and a
+// worker that is called foreign by mistake is stopped. So Foreign takes a holder that we
+// see and that, read once more, still has the socket while the tree has not.
+func (t *Tree) findForeign(ctx context.Context, open []uint64) (Ownership, error) {
 	holders, err := holdersOf(ctx, open)
 	if err != nil {
 		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
 	}
-	open, err = t.notByMembers(ctx, t.notByMain(ctx, open))
+	// The tree is asked again after the others: a socket may have passed to a member
+	// meanwhile.
+	open, err = t.exceptMembers(ctx, t.exceptMain(ctx, open))
 	if err != nil {
 		return OwnerUnknown, fmt.Errorf("owner of sockets: %w", err)
 	}
 	verdict := Ours
 	for _, inode := range open {
-		stillHas := func(pid int) bool { return openBy(ctx, pid)[inode] }
+		stillHas := func(pid int) bool { return socketsOf(ctx, pid)[inode] }
 		if slices.ContainsFunc(holders[inode], stillHas) {
 			return Foreign, nil
 		}
-		verdict = OwnerUnknown // a member may have had it
+		verdict = OwnerUnknown // a member may have had it, and closed it or ended
 	}
 	return verdict, nil
 }
@@ -72,7 +75,7 @@ func holdersOf(ctx context.Context, inodes []uint64) (map[uint64][]int, error) {
 	forEach(len(all), func(i int) {
 		have, err := procfs.SocketInodes(ctx, all[i])
 		if err != nil {
-			return
+			return // ended, or hidden: it is no evidence against anybody
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -85,9 +88,9 @@ func holdersOf(ctx context.Context, inodes []uint64) (map[uint64][]int, error) {
 	return out, ctx.Err()
 }
 
-// notByCgroup returns the sockets that were not made in the tree's cgroup. That
+// exceptCgroup returns the sockets that were not made in the tree's cgroup. That
 // alone does not make them foreign: a member may have left the cgroup.
-func (t *Tree) notByCgroup(socks []sockets.Socket) []uint64 {
+func (t *Tree) exceptCgroup(socks []sockets.Socket) []uint64 {
 	var ids map[uint64]bool
 	if dir, ok := cgroupDir(t.Cgroup); ok {
 		ids = cgroup.IDs(dir)
@@ -101,21 +104,21 @@ func (t *Tree) notByCgroup(socks []sockets.Socket) []uint64 {
 	return open
 }
 
-// notByMain returns the sockets that the main process does not have open, as far as we
+// exceptMain returns the sockets that the main process does not have open, as far as we
 // may see.
-func (t *Tree) notByMain(ctx context.Context, open []uint64) []uint64 {
+func (t *Tree) exceptMain(ctx context.Context, open []uint64) []uint64 {
 	if t.Main == nil || len(open) == 0 {
 		return open
 	}
-	have := openBy(ctx, t.Main.PID())
-	if !t.Main.alive() { // what was read may be of another with its PID
+	have := socketsOf(ctx, t.Main.PID())
+	if !t.Main.alive() { // what was read may be of another process with its PID
 		return open
 	}
-	return without(open, have)
+	return subtract(open, have)
 }
 
-// notByMembers returns the sockets that no member has open, as far as we may see.
-func (t *Tree) notByMembers(ctx context.Context, open []uint64) ([]uint64, error) {
+// exceptMembers returns the sockets that no member has open, as far as we may see.
+func (t *Tree) exceptMembers(ctx context.Context, open []uint64) ([]uint64, error) {
 	members, err := t.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -124,21 +127,23 @@ func (t *Tree) notByMembers(ctx context.Context, open []uint64) ([]uint64, error
 		if len(open) == 0 {
 			break
 		}
-		have := openBy(ctx, m.PID)
+		// Read before the start time, which shows that it was still the member's.
+		have := socketsOf(ctx, m.PID)
 		if st, err := procfs.ReadStat(m.PID); err == nil && st.Start == m.Start {
-			open = without(open, have)
+			open = subtract(open, have)
 		}
 	}
 	return open, nil
 }
 
-// openBy returns the sockets that a process has open, as far as we may see.
-func openBy(ctx context.Context, pid int) (have map[uint64]bool) {
+// socketsOf returns the sockets that a process has open, as far as we may see. It is one
+// of maxReaders, too.
+func socketsOf(ctx context.Context, pid int) (have map[uint64]bool) {
 	forEach(1, func(int) { have, _ = procfs.SocketInodes(ctx, pid) })
 	return have
 }
 
-func without(open []uint64, have map[uint64]bool) []uint64 {
+func subtract(open []uint64, have map[uint64]bool) []uint64 {
 	return slices.DeleteFunc(slices.Clone(open), func(inode uint64) bool { return have[inode] })
 }
 
@@ -150,17 +155,19 @@ func without(open []uint64, have map[uint64]bool) []uint64 {
 // Processes that cannot be looked into are left out. Safe for concurrent use.
 func (t *Tree) ListenPorts(ctx context.Context, snap *sockets.Snapshot) ([]uint16, error) {
 	listening := make([]sockets.Socket, 0, 16)
-	grouped := false
+	grouped := false // the kernel says in which cgroup a socket was made
 	for _, s := range snap.All() {
 		if s.State == sockets.Listen && s.Inode != 0 {
 			listening = append(listening, s)
 			grouped = grouped || s.CgroupID != 0
 		}
 	}
-	rest := t.notByMain(ctx, t.notByCgroup(listening))
+	// Without the kernel's word on cgroups a member's socket is found only by its
+	// descriptors.
+	rest := t.exceptMain(ctx, t.exceptCgroup(listening))
 	if _, ok := cgroupDir(t.Cgroup); !ok || !grouped {
 		var err error
-		if rest, err = t.notByMembers(ctx, rest); err != nil {
+		if rest, err = t.exceptMembers(ctx, rest); err != nil {
 			return nil, fmt.Errorf("ports of tree: %w", err)
 		}
 	}

@@ -27,19 +27,19 @@ type Process struct {
 	done    chan struct{} // closed when the process has ended
 	exit    store.Exit    // set before done is closed
 
-	mu   sync.Mutex
-	then func() // called after done is closed
+	mu        sync.Mutex
+	afterDone func() // called after done is closed
 }
 
 // Adopt takes back a recorded process after a restart of hive. It returns a
 // Process only with Alive; with Dead and Unknown the error is the reason. The
 // record is checked in this order: boot, PID namespace, pidfd_open, whether the
 // pidfd says that all threads have ended, the pidfd's inode, and only without an
-// inode the start time. What cannot be decided is Unknown: such a process must be
-// neither freed nor signalled. It does not block. A Process that is not wanted
-// any more must be closed.
+// inode the start time. What cannot be decided is Unknown: the lease of such a process
+// must not be freed, nor the process signalled. It does not block. A Process that is not
+// needed any more must be closed.
 func Adopt(id store.Identity) (*Process, Verdict, error) {
-	fd, verdict, err := judge(id)
+	fd, verdict, err := verify(id)
 	if verdict != Alive {
 		return nil, verdict, fmt.Errorf("adopt process %d: %w", id.PID, err)
 	}
@@ -82,29 +82,30 @@ func follow(id store.Identity, fd int) (*Process, error) {
 func (p *Process) watch() {
 	defer close(p.watched)
 	defer children.remove(p.id.PID)
-	err := p.conn.Read(func(fd uintptr) bool { return readable(int(fd)) })
+	err := p.conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
 	if err != nil {
-		return // closed
+		return // by Close: the process runs on, and Done stays open
 	}
 	leaf := leafOf(p.id.PID) // before it is reaped: a zombie still has its cgroup
-	err = p.conn.Control(func(fd uintptr) { p.exit = collectExit(p.id, int(fd)) })
+	err = p.conn.Control(func(fd uintptr) { p.exit = findExit(p.id, int(fd)) })
 	if err != nil {
 		return
 	}
 	p.exit.At = time.Now().UTC()
 	p.exit.OOM = p.exit.Signal == "SIGKILL" && oomKilled(leaf)
+	// Under the lock, so that AfterDone either finds done closed or is found here.
 	p.mu.Lock()
 	close(p.done)
-	then := p.then
+	after := p.afterDone
 	p.mu.Unlock()
 	p.pidfd.Close()
-	if then != nil {
-		then()
+	if after != nil {
+		after()
 	}
 }
 
 // AfterDone has f called once after Done is closed, in the goroutine that
-// watches the process, or at once if it is closed already: who follows many
+// watches the process, or at once if it is closed already: a caller that follows many
 // processes then needs no goroutine of its own for each. f must not block. A
 // second call replaces f.
 func (p *Process) AfterDone(f func()) {
@@ -114,7 +115,7 @@ func (p *Process) AfterDone(f func()) {
 		p.mu.Unlock()
 		f()
 	default:
-		p.then = f
+		p.afterDone = f
 		p.mu.Unlock()
 	}
 }
@@ -123,26 +124,26 @@ func (p *Process) AfterDone(f func()) {
 func (p *Process) Identity() store.Identity { return p.id }
 
 // PID returns the process id. It stays the same after the process has ended, and
-// is then somebody else's sooner or later.
+// will sooner or later be another process's.
 func (p *Process) PID() int { return p.id.PID }
 
 // UID returns the real user id of the process: who started it, also where it has
-// taken on other rights since. ErrGone when it has ended.
+// gained other rights since. ErrGone when it has ended.
 func (p *Process) UID() (uint32, error) {
 	uids, err := procfs.ReadUIDs(p.id.PID)
 	if !p.alive() { // what was read may be of another process
-		return 0, fmt.Errorf("whose process is %d: %w", p.id.PID, ErrGone)
+		return 0, fmt.Errorf("user of process %d: %w", p.id.PID, ErrGone)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("whose process is %d: %w", p.id.PID, err)
+		return 0, fmt.Errorf("user of process %d: %w", p.id.PID, err)
 	}
 	return uids.Real, nil
 }
 
 // AtGate reports whether the process is still the gate: the program has not been
-// executed and, if hive that started it is gone, never will be. A process that
-// cannot be looked into is taken for the program. The gate is told by its
-// argv[0]: the program may be hive's own binary too.
+// executed and, if the hive that started it is gone, never will be. A process that
+// cannot be read counts as the program. The gate is recognised by its argv[0]: the
+// program may be hive's own binary too.
 func (p *Process) AtGate() bool {
 	return procfs.Argv0Is(p.id.PID, gate.Arg0) && p.alive()
 }
@@ -156,7 +157,7 @@ func (p *Process) Ended() bool { return !p.alive() }
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Exit returns how the process ended; call it after Done. Before, and where the
-// system keeps it from us, it has neither a code nor a signal. In order: the wait
+// system does not let us see it, it has neither a code nor a signal. In order: the wait
 // status of our own child; PIDFD_INFO_EXIT (kernel >= 6.15), which works for
 // anybody's child; field 52 of /proc/<pid>/stat of a zombie that nobody reaps.
 func (p *Process) Exit() store.Exit {
@@ -171,10 +172,12 @@ func (p *Process) Exit() store.Exit {
 // Signal sends sig to the process through its pidfd, so it cannot reach another
 // one. It returns ErrGone when the process has ended, also after Close.
 func (p *Process) Signal(sig syscall.Signal) error {
+	// Control keeps the pidfd open meanwhile, also against Close: its number could
+	// otherwise be another file's.
 	var sent error
 	err := p.conn.Control(func(fd uintptr) {
-		if readable(int(fd)) {
-			sent = ErrGone // a zombie takes signals without an error
+		if hasEnded(int(fd)) {
+			sent = ErrGone // a zombie accepts signals without an error
 			return
 		}
 		sent = sendSignal(int(fd), sig)
@@ -198,7 +201,7 @@ func (p *Process) Close() {
 // alive reports whether the process runs, without waiting for Done.
 func (p *Process) alive() bool {
 	alive := false
-	err := p.conn.Control(func(fd uintptr) { alive = !readable(int(fd)) })
+	err := p.conn.Control(func(fd uintptr) { alive = !hasEnded(int(fd)) })
 	return err == nil && alive
 }
 
@@ -211,22 +214,24 @@ func LastExit(id store.Identity) store.Exit {
 	if err != nil || boot != id.BootID {
 		return unknown
 	}
-	if v, _ := judgeNamespace(id); v != Alive {
+	if v, _ := verifyNamespace(id); v != Alive {
 		return unknown
 	}
+	// A zombie can be opened too. It is the recorded process if it has ended and has the
+	// recorded start time, which is read after the pidfd was opened.
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if err != nil {
 		return unknown
 	}
 	defer closeAll(fd)
 	s, err := procfs.ReadStat(id.PID)
-	if err != nil || s.Start != id.StartTicks || !readable(fd) {
+	if err != nil || s.Start != id.StartTicks || !hasEnded(fd) {
 		return unknown
 	}
 	if inode, err := pidfdInode(fd); err != nil || id.PidfdInode != 0 && inode != id.PidfdInode {
 		return unknown
 	}
-	exit := collectExit(id, fd)
+	exit := findExit(id, fd)
 	if exit.Code != nil || exit.Signal != "" {
 		exit.At = time.Now().UTC()
 	}

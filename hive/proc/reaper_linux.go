@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // Reaper makes this process the reaper of all its descendants: when a worker's
 // process ends, its children come to hive instead of to init, so that descent
-// goes on to prove something, and hive takes the zombies away.
+// still proves something, and hive reaps the zombies.
 type Reaper struct {
 	log  func(pid int)
 	wake chan struct{}
@@ -25,31 +25,33 @@ type Reaper struct {
 	once sync.Once
 }
 
-// NewReaper sets PR_SET_CHILD_SUBREAPER and reaps orphans from then on; log, which
-// may be nil, is called with the PID of each, from the reaper's goroutine.
+// NewReaper sets PR_SET_CHILD_SUBREAPER and reaps the children that hive inherits from
+// then on; log, which may be nil, is called with the PID of each, from the reaper's
+// goroutine.
 // Children that Start made are left to their watchers, and those in hive's own
-// session (os/exec) to whoever started them: waitid only looks (WNOWAIT) until it
-// is clear whose a child is. Descendants that are in hive's session and were
-// orphaned are therefore not reaped. There can be one Reaper at a time.
+// session (os/exec) to whoever started them: nothing is reaped (WNOWAIT) until it
+// is clear whose a child is. Children in hive's session that were inherited are therefore
+// not reaped. There can be one Reaper at a time.
 func NewReaper(log func(pid int)) (*Reaper, error) {
 	if log == nil {
 		log = func(int) {}
 	}
 	r := &Reaper{log: log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
-	if !children.attach(r.poke) {
+	if !children.attach(r.wakeUp) {
 		return nil, errors.New("reap: there is a reaper already")
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		children.detach()
 		return nil, fmt.Errorf("reap: become subreaper: %w", err)
 	}
+	// Signals are lost while one is pending. That is enough: each round reaps all.
 	sigchld := make(chan os.Signal, 1)
 	signal.Notify(sigchld, unix.SIGCHLD)
 	r.wg.Go(func() {
 		defer signal.Stop(sigchld)
 		r.run(sigchld)
 	})
-	r.poke()
+	r.wakeUp()
 	return r, nil
 }
 
@@ -64,16 +66,16 @@ func (r *Reaper) Close() {
 	})
 }
 
-func (r *Reaper) poke() {
+func (r *Reaper) wakeUp() {
 	select {
 	case r.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // it is going to reap anyway
 	}
 }
 
-// retry is how soon the reaper looks again when somebody else's child stood in
+// retryInterval is how soon the reaper tries again when somebody else's child stood in
 // its way; there is no signal when that child is reaped at last.
-const retry = time.Second
+const retryInterval = time.Second
 
 func (r *Reaper) run(sigchld <-chan os.Signal) {
 	timer := time.NewTimer(0)
@@ -87,13 +89,13 @@ func (r *Reaper) run(sigchld <-chan os.Signal) {
 		case <-timer.C:
 		}
 		if blocked := r.reap(); blocked {
-			timer.Reset(retry)
+			timer.Reset(retryInterval)
 		}
 	}
 }
 
-// reap takes all orphans away. It returns true when a child of somebody else
-// that has ended is still there.
+// reap reaps all inherited children that have ended. It returns true when a child that
+// is not its own to reap has ended and is still there.
 func (r *Reaper) reap() bool {
 	for {
 		pid, ok := r.reapFirst()
@@ -113,21 +115,23 @@ func (r *Reaper) reap() bool {
 // reapFirst reaps the first child that has ended. pid is 0 when that child is
 // not to be reaped; ok is false when no child has ended.
 func (r *Reaper) reapFirst() (pid int, ok bool) {
+	// Nothing is forked meanwhile, so every child of Start is in children.
 	children.fork.Lock()
 	defer children.fork.Unlock()
-	pid = ended(unix.P_ALL, 0)
+	pid = endedChild(unix.P_ALL, 0)
 	if pid == 0 {
 		return 0, false
 	}
-	if !orphan(pid) {
+	if !hasNoWaiter(pid) {
 		return 0, true
 	}
-	return pid, wait4(pid)
+	return pid, reapZombie(pid)
 }
 
-// reapListed asks for each child by name.
+// reapListed asks for each child by its PID. blocked: a child of somebody else that has
+// ended is still there.
 func (r *Reaper) reapListed() (blocked bool) {
-	for _, pid := range childPIDs() {
+	for _, pid := range procfs.Children() {
 		reaped, foreign := r.reapOne(pid)
 		if reaped {
 			r.log(pid)
@@ -140,17 +144,17 @@ func (r *Reaper) reapListed() (blocked bool) {
 func (r *Reaper) reapOne(pid int) (reaped, foreign bool) {
 	children.fork.Lock()
 	defer children.fork.Unlock()
-	if ended(unix.P_PID, pid) == 0 {
+	if endedChild(unix.P_PID, pid) == 0 {
 		return false, false
 	}
-	if !orphan(pid) {
+	if !hasNoWaiter(pid) {
 		return false, !children.has(pid)
 	}
-	return wait4(pid), false
+	return reapZombie(pid), false
 }
 
-// ended returns the PID of a child that has ended, without reaping it; 0: none.
-func ended(idType, id int) int {
+// endedChild returns the PID of a child that has ended, without reaping it; 0: none.
+func endedChild(idType, id int) int {
 	var raw unix.Siginfo
 	for {
 		err := unix.Waitid(idType, id, &raw, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -164,8 +168,8 @@ func ended(idType, id int) int {
 	}
 }
 
-// orphan reports a child that nobody in this process waits for.
-func orphan(pid int) bool {
+// hasNoWaiter reports a child that nothing in this process waits for: it was inherited.
+func hasNoWaiter(pid int) bool {
 	if children.has(pid) {
 		return false
 	}
@@ -173,38 +177,17 @@ func orphan(pid int) bool {
 	if err != nil {
 		return false
 	}
+	// What os/exec has started is in hive's session; a worker's processes are in another.
 	sid, err := unix.Getsid(pid)
 	return err == nil && sid != own
 }
 
-// wait4 takes the zombie; by PID, because until then the number cannot change hands.
-func wait4(pid int) bool {
+// reapZombie reaps by PID, because until then the number cannot change hands.
+func reapZombie(pid int) bool {
 	for {
 		got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		if !errors.Is(err, unix.EINTR) {
 			return err == nil && got == pid
 		}
 	}
-}
-
-// childPIDs lists our children, whichever thread they belong to. On a kernel
-// without CONFIG_PROC_CHILDREN it is empty.
-func childPIDs() []int {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil
-	}
-	var out []int
-	for _, task := range tasks {
-		b, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		if err != nil {
-			continue
-		}
-		for field := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(field); err == nil {
-				out = append(out, pid)
-			}
-		}
-	}
-	return out
 }

@@ -34,8 +34,8 @@ func signalName(sig syscall.Signal) string {
 }
 
 // ExitCode is what a shell makes of an exit: the code, or 128 and the number of
-// the signal. How the child of this process ended is always known; of an exit that
-// is unknown it makes 1, which means "failed" and nothing else.
+// the signal. How a child of this process ended is always known; an unknown exit becomes
+// 1, which means "failed" and nothing else.
 func ExitCode(exit store.Exit) int {
 	if exit.Code != nil {
 		return *exit.Code

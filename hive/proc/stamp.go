@@ -11,7 +11,19 @@ import (
 	"rbeehive/store"
 )
 
-// NoUser is the uid of nobody: the kernel gives it to no process.
+// stampPrefix begins the name of each stamp.
+const stampPrefix = "RBEEHIVE_"
+
+// The stamps: the variables that hive adds to a worker's environment.
+const (
+	StampState  = "RBEEHIVE_STATE"
+	StampLease  = "RBEEHIVE_LEASE"
+	StampWorker = "RBEEHIVE_WORKER"
+	// StampProof proves the others, or StampCommand: see Prove.
+	StampProof = "RBEEHIVE_PROOF"
+)
+
+// NoUser is a uid that the kernel gives to no process.
 const NoUser = math.MaxUint32
 
 // Prove returns the value of StampProof in the environment of a worker that is started

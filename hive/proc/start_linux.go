@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,67 +29,6 @@ func Start(spec Spec) (*Gated, error) {
 	return g, nil
 }
 
-// child is what is to be forked.
-type child struct {
-	argv, env       []string
-	dir             string
-	log             string // empty, unless it is a foreground child: what it writes is to be read
-	foreground      bool
-	cgroup, stateID string      // name of the leaf, and whose root it is in
-	user            *Credential // nil: hive's own
-	noNewPrivs      bool
-	// diesWithThread has the kernel kill it when the thread ends that has forked it.
-	diesWithThread bool
-}
-
-func (s *Spec) child() (*child, error) {
-	if err := s.checkForeground(); err != nil {
-		return nil, err
-	}
-	c := &child{
-		argv: s.Argv, env: s.Env, dir: s.Dir, log: s.Log,
-		foreground: s.Foreground, cgroup: s.Cgroup, stateID: s.StateID,
-	}
-	if err := c.check(s.User, s.NoNewPrivs); err != nil {
-		return nil, err
-	}
-	if !s.Foreground {
-		c.env = s.stamped(c.uid())
-	}
-	return c, nil
-}
-
-// uid is the user as whom the child is started.
-func (c *child) uid() uint32 {
-	if c.user != nil {
-		return c.user.UID
-	}
-	return uint32(os.Geteuid())
-}
-
-// check finds what would otherwise look like a failure of the gate.
-func (c *child) check(user string, noNewPrivs *bool) error {
-	if len(c.argv) == 0 || !filepath.IsAbs(c.argv[0]) {
-		return errors.New("argv[0] must be the absolute path of the program")
-	}
-	for _, arg := range c.argv {
-		if strings.IndexByte(arg, 0) >= 0 {
-			return errors.New("an argument holds a zero byte")
-		}
-	}
-	if strings.IndexByte(c.dir, 0) >= 0 {
-		return errors.New("working directory: its name holds a zero byte")
-	}
-	if err := c.become(user); err != nil {
-		return fmt.Errorf("user: %w", err)
-	}
-	c.noNewPrivs = c.user != nil && c.user.unprivileged()
-	if noNewPrivs != nil {
-		c.noNewPrivs = *noNewPrivs
-	}
-	return c.enter()
-}
-
 // start opens the files and forks.
 func (c *child) start() (*Gated, error) {
 	files, err := c.openFiles()
@@ -106,34 +42,6 @@ func (c *child) start() (*Gated, error) {
 		return nil, err
 	}
 	return g, nil
-}
-
-// checkForeground refuses what a foreground child does not have: to leave it out
-// without a word would lose a log, or the proof whose a process is.
-func (s *Spec) checkForeground() error {
-	if !s.Foreground && s.Log == "" {
-		return errors.New("log: expected the path of a file")
-	}
-	if !s.Foreground {
-		return nil
-	}
-	for _, f := range []struct{ name, value string }{
-		{"Log", s.Log}, {"Cgroup", s.Cgroup}, {"StateID", s.StateID}, {"LeaseID", s.LeaseID}, {"WorkerID", s.WorkerID}, {"User", s.User},
-	} {
-		if f.value != "" {
-			return fmt.Errorf("%s must be empty for a foreground child, it is %q", f.name, f.value)
-		}
-	}
-	return nil
-}
-
-// word is what opens the gate. A person who says nohup means the program that is
-// to run, not the one that starts it.
-func (c *child) word() byte {
-	if c.foreground && signal.Ignored(unix.SIGHUP) {
-		return gate.GoNoHangup
-	}
-	return gate.Go
 }
 
 // fork makes the child, in a new cgroup if there can be one. It takes over our
@@ -152,11 +60,11 @@ func (c *child) fork(f *files) (*Gated, error) {
 	if leaf != nil && err != nil {
 		// Not every kernel and sandbox can clone into a cgroup: systemd's
 		// RestrictNamespaces= hides clone3. The gate can be moved then, as nothing of
-		// the program runs yet. Without a leaf the worker runs as well. A real error
-		// comes again.
+		// the program runs yet; and the worker can do without a leaf. An error that has
+		// another cause happens again.
 		p, err = c.forkInto(f, nil)
 		if err != nil || cgroup.Enter(leaf.Name(), p.PID()) != nil {
-			dropLeaf(leaf)
+			removeLeaf(leaf)
 			leaf, path = nil, ""
 		}
 	}
@@ -167,7 +75,7 @@ func (c *child) fork(f *files) (*Gated, error) {
 		leaf.Close()
 	}
 	g := &Gated{
-		p: p, cgroup: path, word: c.word(), uid: c.uid(),
+		p: p, cgroup: path, openByte: c.openByte(), uid: c.uid(),
 		open:   os.NewFile(uintptr(f.open), "gate"),
 		report: os.NewFile(uintptr(f.report), "gate report"),
 	}
@@ -180,7 +88,8 @@ func (c *child) fork(f *files) (*Gated, error) {
 	return g, nil
 }
 
-func dropLeaf(leaf *os.File) {
+// removeLeaf gives a leaf up that no process is in.
+func removeLeaf(leaf *os.File) {
 	name := leaf.Name()
 	leaf.Close()
 	_ = unix.Rmdir(name)
@@ -192,24 +101,25 @@ func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
 	defer children.fork.RUnlock()
 	pid, pidfd, err := c.clone(f, leaf)
 	if err != nil && c.user != nil {
-		return nil, c.whyRefused(err)
+		return nil, c.forkError(err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fork: %w", err)
 	}
+	// From here on the child exists, unrecorded: whatever fails, it must not stay.
 	if pidfd < 0 {
-		discard(pid)
+		killChild(pid)
 		return nil, fmt.Errorf("%w: no pidfd from clone", ErrUnsupported)
 	}
 	id, err := identifyChild(pid, pidfd)
 	if err != nil {
 		closeAll(pidfd)
-		discard(pid)
+		killChild(pid)
 		return nil, err
 	}
 	p, err := follow(id, pidfd)
 	if err != nil {
-		discard(pid)
+		killChild(pid)
 		return nil, err
 	}
 	return p, nil
@@ -217,7 +127,8 @@ func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
 
 // clone makes the process; pidfd is -1 where the kernel gives none.
 func (c *child) clone(f *files, leaf *os.File) (pid, pidfd int, err error) {
-	argv := append([]string{gate.Arg0, c.letters(), c.dir, c.argv[0]}, c.argv...)
+	// The gate's arguments: see package gate.
+	argv := append([]string{gate.Arg0, c.gateLetters(), c.dir, c.argv[0]}, c.argv...)
 	pidfd = -1
 	attr := &syscall.ProcAttr{
 		Env:   c.env,
@@ -235,25 +146,13 @@ func (c *child) clone(f *files, leaf *os.File) (pid, pidfd int, err error) {
 		attr.Sys.CgroupFD = int(leaf.Fd())
 	}
 	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr) //nolint:gosec // programs of the configuration are what it is for
-	runtime.KeepAlive(leaf)
+	runtime.KeepAlive(leaf)                                   // a finalizer would close the descriptor
 	return pid, pidfd, err
 }
 
-// letters tells the gate what to do besides executing the program.
-func (c *child) letters() string {
-	var what []byte
-	if c.user != nil && c.user.unprivileged() {
-		what = append(what, gate.AnotherUser)
-	}
-	if c.noNewPrivs {
-		what = append(what, gate.NoNewPrivs)
-	}
-	return string(what)
-}
-
-// discard ends and reaps a child that nobody knows yet. kill(2) is right here
-// and only here: until it is reaped the number of our own child cannot change hands.
-func discard(pid int) {
+// killChild ends and reaps a child that is not recorded. kill(2) is safe here: until it
+// is reaped the number of our own child cannot change hands.
+func killChild(pid int) {
 	_ = unix.Kill(pid, unix.SIGKILL)
 	for {
 		_, err := unix.Wait4(pid, nil, 0, nil)

@@ -17,7 +17,7 @@ import (
 	"rbeehive/store"
 )
 
-var gently = store.Stop{Signals: []string{"SIGTERM"}, Grace: patience}
+var gently = store.Stop{Signals: []string{"SIGTERM"}, Grace: testTimeout}
 
 func TestStopGently(t *testing.T) {
 	for _, grouped := range []bool{false, true} {
@@ -35,7 +35,7 @@ func TestStopGently(t *testing.T) {
 			left, err := tree.Stop(t.Context(), gently)
 			require.NoError(t, err)
 			require.Empty(t, left)
-			require.Less(t, time.Since(began), patience/2, "it did not wait for the whole grace")
+			require.Less(t, time.Since(began), testTimeout/2, "it did not wait for the whole grace")
 			select {
 			case <-p.Done():
 			default:
@@ -142,7 +142,7 @@ func TestStopUnknownSignal(t *testing.T) {
 
 // A stop that is given up leaves the worker running, and not frozen.
 func TestStopCancelled(t *testing.T) {
-	for _, grace := range []time.Duration{patience, 0} {
+	for _, grace := range []time.Duration{testTimeout, 0} {
 		t.Run(grace.String(), func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "ready")
 			p, tree := run(t, newSpec(t, "stubborn", file))
@@ -209,9 +209,9 @@ func TestStopOfAForkChain(t *testing.T) {
 // in which a worker could have ended.
 func TestGraceDoesNotCountAFreeze(t *testing.T) {
 	last := time.Now().Add(-time.Hour)
-	require.Equal(t, proc.StoodStill, proc.Passed(&last))
-	require.WithinDuration(t, time.Now(), last, patience)
-	last = time.Now().Add(-proc.StoodStill / 2)
-	require.GreaterOrEqual(t, proc.Passed(&last), proc.StoodStill/2)
-	require.LessOrEqual(t, proc.Passed(&last), proc.StoodStill)
+	require.Equal(t, proc.SuspendThreshold, proc.Elapsed(&last))
+	require.WithinDuration(t, time.Now(), last, testTimeout)
+	last = time.Now().Add(-proc.SuspendThreshold / 2)
+	require.GreaterOrEqual(t, proc.Elapsed(&last), proc.SuspendThreshold/2)
+	require.LessOrEqual(t, proc.Elapsed(&last), proc.SuspendThreshold)
 }

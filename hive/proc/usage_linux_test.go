@@ -17,7 +17,7 @@ import (
 	"rbeehive/test/skip"
 )
 
-func TestSpent(t *testing.T) {
+func TestUsedBetween(t *testing.T) {
 	const main, child, grandchild = 10, 20, 30
 	type readings = []proc.Reading
 	for name, tt := range map[string]struct {
@@ -78,7 +78,7 @@ func TestSpent(t *testing.T) {
 		"a counter that goes back": {readings{{PID: main, Own: 5}}, readings{{PID: main, Own: 4}}, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cpu, read, written := proc.Spent(tt.was, tt.is, 100)
+			cpu, read, written := proc.UsedBetween(tt.was, tt.is, 100)
 			require.Equal(t, []uint64{tt.cpu, tt.read, tt.written}, []uint64{cpu, read, written}, "CPU, read, written")
 		})
 	}
@@ -212,7 +212,7 @@ func TestMeterFindsThoseWhoLeft(t *testing.T) {
 	m := proc.NewMeter()
 	var pids []int
 	await(t, "both", func() bool {
-		m = proc.NewMeter() // looks for all proofs at first
+		m = proc.NewMeter() // whose first scan is by all proofs
 		pids = measure(t, m, tree).PIDs
 		return len(pids) == 2
 	})
@@ -250,7 +250,7 @@ func TestMeasureEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// BenchmarkMeasure is what a heartbeat costs: one look at so many workers of one
+// BenchmarkMeasure is what a heartbeat costs: one measurement of so many workers of one
 // process each. test/bench has the numbers of a whole hive with more.
 func BenchmarkMeasure(b *testing.B) {
 	for _, n := range []int{1, 100} {

@@ -37,8 +37,7 @@ func NoNewPrivs(user string, asked *bool) (bool, error) {
 	return c.unprivileged(), err
 }
 
-// unprivileged reports whether what hive starts as this user has fewer rights than
-// hive.
+// unprivileged reports whether a program of this user has fewer rights than hive.
 func (c Credential) unprivileged() bool { return c.Other() && c.UID != 0 }
 
 // LookUser reads a user from the system's user database. name is a user's name;
@@ -51,6 +50,7 @@ func LookUser(name string) (Credential, error) {
 	if uid, gid, ok := strings.Cut(name, ":"); ok {
 		return numericUser(name, uid, gid)
 	}
+	// A number is a uid, even if some user should have it for a name.
 	var u *user.User
 	var err error
 	if uid, ok := parseID(name); ok {
@@ -79,6 +79,7 @@ func credentialOf(u *user.User) (Credential, error) {
 	if !okUID || !okGID {
 		return Credential{}, fmt.Errorf("%w: %q has the uid %q and the gid %q", ErrUnknownUser, u.Username, u.Uid, u.Gid)
 	}
+	// With all supplementary groups, as after a login.
 	ids, err := u.GroupIds()
 	if err != nil {
 		return Credential{}, fmt.Errorf("groups of user %q: %w", u.Username, err)

@@ -352,7 +352,7 @@ func (d *decision) otherLeases() {
 		case l.State == store.LeaseQuarantined:
 		case l.Kind == store.LeaseTTL:
 		case l.Kind == store.LeaseProcess && l.Identity != nil:
-			if verdict, _ := proc.Judge(*l.Identity); verdict == proc.Dead {
+			if verdict, _ := proc.Verify(*l.Identity); verdict == proc.Dead {
 				continue
 			}
 		default:

@@ -174,7 +174,7 @@ func (s *seen) judge(id string, v store.Version[store.Worker]) {
 	if v.Record.Identity == nil || v.Record.State.Ended() || s.alive[id] != nil && s.alive[id].main != nil {
 		return
 	}
-	switch verdict, _ := proc.Judge(*v.Record.Identity); verdict {
+	switch verdict, _ := proc.Verify(*v.Record.Identity); verdict {
 	case proc.Alive:
 		s.group(id).main = v.Record.Identity
 	case proc.Unknown:

@@ -65,5 +65,5 @@
 //   - syscall.Exec sets RLIMIT_NOFILE back, also over a prlimit(2) that hive made
 //     on the waiting gate; that one limit has to be given to the gate to apply.
 //   - With the build tag nogate it does not wait. That build exists for one
-//     test, which proves that the torture test can find orphans.
+//     test, which proves that the torture test can find processes without a record.
 package gate

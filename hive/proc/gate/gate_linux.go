@@ -13,7 +13,7 @@ func init() {
 	run()
 }
 
-// isPipe keeps a person who runs `exec -a hive-gate hive` from falling in here.
+// isPipe keeps a person who runs `exec -a hive-gate hive` from getting the gate.
 func isPipe(fd int) bool {
 	var st syscall.Stat_t
 	return syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFIFO
@@ -23,24 +23,25 @@ func isPipe(fd int) bool {
 // keeps the main goroutine there until all initialisers have run, so the signal
 // mask set below is the one that execve hands on.
 func run() {
-	word := byte(Go)
+	b := byte(Go)
 	if Waits {
-		word = await()
+		b = awaitByte()
 	}
-	if word != Go && word != GoNoHangup {
+	if b != Go && b != GoNoHangup {
 		os.Exit(ExitNotOpened)
 	}
-	step, errno := execute(os.Args[1:], word == GoNoHangup)
+	// If the program was executed, this does not return.
+	step, errno := execute(os.Args[1:], b == GoNoHangup)
 	report := Report(step, uint32(errno))
 	_, _ = syscall.Write(ReportFD, report[:])
 	os.Exit(ExitNotExecuted)
 }
 
-// await waits for hive's word and returns it; 0 for anything but exactly one
-// byte. A gate that takes end of file for "go" leaves orphans behind when hive is
-// killed.
-func await() byte {
-	var buf [2]byte
+// awaitByte waits for the byte that hive writes and returns it; 0 for anything but
+// exactly one byte. A gate that took end of file for "go" would run programs without a record
+// when hive is killed.
+func awaitByte() byte {
+	var buf [2]byte // a second byte is a mistake, and is noticed
 	for {
 		n, err := syscall.Read(WaitFD, buf[:])
 		if err == syscall.EINTR {
@@ -59,6 +60,7 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 		return StepArguments, syscall.EINVAL
 	}
 	what, dir, args := args[0], args[1], args[2:]
+	// Everything is undone here that the program must not inherit of hive.
 	if errno := closeOnExec(); errno != 0 {
 		return StepDescriptors, errno
 	}
@@ -67,7 +69,7 @@ func execute(args []string, keepHangup bool) (byte, syscall.Errno) {
 	}
 	dropPtrace()
 	if has(what, AnotherUser) {
-		leaveBehind()
+		dropRightsAndKeys()
 	}
 	if has(what, NoNewPrivs) {
 		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
@@ -104,7 +106,7 @@ const (
 	capSysPtrace      = 19 // CAP_SYS_PTRACE
 )
 
-// dropPtrace takes the right to look into everybody's processes out of what the
+// dropPtrace takes the right to inspect the processes of all users out of what the
 // program inherits. A hive that is not root has it by AmbientCapabilities= of its
 // unit, to see who holds a port; a worker with it could read every secret on the
 // machine. Who has no such capability, and a kernel without ambient ones, answers
@@ -118,13 +120,13 @@ const (
 	joinSessionKeyring = 1          // KEYCTL_JOIN_SESSION_KEYRING
 )
 
-// leaveBehind drops what of hive's stays with a child that has become another user.
+// dropRightsAndKeys drops what of hive's stays with a child that has become another user.
 // Of the capabilities only the inheritable ones do (capabilities(7)). The keys of the
 // session that hive was started in, whoever's they are, are open to who possesses the
 // session's keyring (keyrings(7)), and that is inherited. A system that has no
 // capabilities or keyrings, or whose filter forbids the calls, answers with an error,
 // as does one where this user has as many keyrings as it may have.
-func leaveBehind() {
+func dropRightsAndKeys() {
 	header := [2]uint32{capabilityVersion3, 0}
 	var none [6]uint32
 	_, _, _ = syscall.RawSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
@@ -143,15 +145,16 @@ func closeOnExec() syscall.Errno {
 	if errno == 0 {
 		return 0
 	}
+	// An older kernel, or a sandbox that does not know the call.
 	if fds, ok := openDescriptors(); ok {
-		return markEach(fds)
+		return setCloexecEach(fds)
 	}
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return errno
 	}
 	for fd := uint64(WaitFD); fd < lim.Max && fd < 1<<20; fd++ {
-		_ = mark(int(fd))
+		_ = setCloexec(int(fd))
 	}
 	return 0
 }
@@ -169,7 +172,7 @@ func openDescriptors() ([]int, bool) {
 	}
 	var fds []int
 	for _, name := range names {
-		fd := 0
+		fd := 0 // package strconv would be one more import
 		for _, c := range []byte(name) {
 			fd = fd*10 + int(c-'0')
 		}
@@ -180,16 +183,16 @@ func openDescriptors() ([]int, bool) {
 	return fds, true
 }
 
-func markEach(fds []int) syscall.Errno {
+func setCloexecEach(fds []int) syscall.Errno {
 	for _, fd := range fds {
-		if errno := mark(fd); errno != 0 && errno != syscall.EBADF {
+		if errno := setCloexec(fd); errno != 0 && errno != syscall.EBADF {
 			return errno
 		}
 	}
 	return 0
 }
 
-func mark(fd int) syscall.Errno {
+func setCloexec(fd int) syscall.Errno {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFD, syscall.FD_CLOEXEC)
 	return errno
 }

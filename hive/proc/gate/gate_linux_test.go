@@ -19,9 +19,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pass runs binary as the gate, lets it through to argv and returns what both
+// pass runs binary as the gate, writes opener to it and returns what gate and program
 // wrote, the report and the exit code.
-func pass(t *testing.T, binary, word string, env []string, argv ...string) (out, report string, code int) {
+func pass(t *testing.T, binary, opener string, env []string, argv ...string) (out, report string, code int) {
 	t.Helper()
 	waitR, waitW, err := os.Pipe()
 	require.NoError(t, err)
@@ -38,7 +38,7 @@ func pass(t *testing.T, binary, word string, env []string, argv ...string) (out,
 	require.NoError(t, cmd.Start())
 	require.NoError(t, waitR.Close())
 	require.NoError(t, reportW.Close())
-	_, err = waitW.WriteString(word)
+	_, err = waitW.WriteString(opener)
 	require.NoError(t, err)
 	require.NoError(t, waitW.Close())
 	got, err := io.ReadAll(reportR)
@@ -50,7 +50,7 @@ func pass(t *testing.T, binary, word string, env []string, argv ...string) (out,
 
 // Measured: the gate costs 2 ms as an initialiser that runs first, 3.5 ms in main
 // behind viper, cobra and the like. So what runs before it in the real binary is
-// listed by the runtime and looked through.
+// listed by the runtime, and checked here.
 func TestNothingHeavyStartsBeforeTheGate(t *testing.T) {
 	goTool, err := exec.LookPath("go")
 	if err != nil {
@@ -102,19 +102,19 @@ func TestNotAGateWithoutThePipe(t *testing.T) {
 	}
 }
 
-func TestWords(t *testing.T) {
+func TestOpeningBytes(t *testing.T) {
 	if !gate.Waits {
-		t.Skip("built with nogate: no word is waited for")
+		t.Skip("built with nogate: no byte is waited for")
 	}
 	exe, err := os.Executable()
 	require.NoError(t, err)
-	for word, want := range map[string]int{
+	for opener, want := range map[string]int{
 		"": gate.ExitNotOpened, "N": gate.ExitNotOpened, "GG": gate.ExitNotOpened, "GH": gate.ExitNotOpened,
 		"\x00": gate.ExitNotOpened, "G": 0, "H": 0,
 	} {
-		out, report, code := pass(t, exe, word, nil, "", "", "/bin/echo", "echo", "ran")
-		require.Equal(t, want, code, "%q: %s", word, out)
-		require.Equal(t, want == 0, out == "ran\n", "%q: %s", word, out)
+		out, report, code := pass(t, exe, opener, nil, "", "", "/bin/echo", "echo", "ran")
+		require.Equal(t, want, code, "%q: %s", opener, out)
+		require.Equal(t, want == 0, out == "ran\n", "%q: %s", opener, out)
 		require.Empty(t, report)
 	}
 }

@@ -102,7 +102,8 @@ const (
 // each, or until ctx ends: the kernel says EBUSY for a moment after the last process has
 // gone.
 func Remove(ctx context.Context, dir string) error {
-	for _, d := range slices.Backward(dirs(dir)) { // children first
+	// Children first: a cgroup with one below it cannot be removed.
+	for _, d := range slices.Backward(dirs(dir)) {
 		err := unix.Rmdir(d)
 		for tries := 0; errors.Is(err, unix.EBUSY) && tries < removeTries && ctx.Err() == nil; tries++ {
 			select {

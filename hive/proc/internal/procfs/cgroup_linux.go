@@ -21,8 +21,8 @@ type CgroupMount struct {
 
 var cgroupMount Cached[CgroupMount]
 
-// FindCgroupMount finds it once: reading all mounts at each look at each worker was a
-// fifth of the cost of a recovery.
+// FindCgroupMount finds it once: reading all mounts for each worker was a fifth of the
+// cost of a recovery.
 func FindCgroupMount() (CgroupMount, error) { return cgroupMount.Get(readCgroupMount) }
 
 func readCgroupMount() (CgroupMount, error) {

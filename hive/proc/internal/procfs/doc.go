@@ -1,7 +1,7 @@
 // Package procfs reads the files of /proc that package proc decides on: what one
 // process is, whose it is, and what it has open.
 //
-// It reads and does not judge. No answer is tied to a process: between two reads the
+// It reads and decides nothing. No answer is tied to a process: between two reads the
 // number may have passed to another one, so a caller that acts on an answer compares
 // Stat.Start before and after, or holds a pidfd that it opened first.
 //

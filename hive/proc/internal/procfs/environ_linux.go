@@ -43,8 +43,9 @@ func SearchEnviron(text []byte, prefix string, names ...string) map[string]strin
 		if next < 0 {
 			return out
 		}
+		// Within the name or value of another variable it is none.
 		if at += next; at > 0 && text[at-1] != 0 {
-			continue // within the name or value of another
+			continue
 		}
 		kv, _, _ := bytes.Cut(text[at:], []byte{0})
 		name, value, found := bytes.Cut(kv, []byte("="))
@@ -71,6 +72,7 @@ func Argv(pid int) []string {
 		return nil
 	}
 	argv := SplitArgv(b)
+	// Relative to a directory that the process may have left since.
 	if exe, err := os.Readlink(path(pid, "exe")); err == nil && !filepath.IsAbs(argv[0]) {
 		argv[0] = strings.TrimSuffix(exe, " (deleted)")
 	}

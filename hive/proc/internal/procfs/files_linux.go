@@ -40,6 +40,7 @@ func SocketInodes(ctx context.Context, pid int) (map[uint64]bool, error) {
 		return nil, err
 	}
 	out := make(map[uint64]bool)
+	// A process may have a million descriptors open.
 	for _, fd := range fds {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

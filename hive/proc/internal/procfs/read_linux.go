@@ -28,6 +28,7 @@ func ReadSmall(path string, buf []byte) ([]byte, error) {
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 		}
+		// The kernel makes the text at the read: two reads could be of two moments.
 		n, err := unix.Read(fd, buf)
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.EINTR) {

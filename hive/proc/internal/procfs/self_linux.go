@@ -87,6 +87,7 @@ func readOverflowUID() (uint32, error) {
 	if mapsAll(string(uids)) {
 		return NoUID, nil
 	}
+	// Some users of the machine have no number here, and all show as this one.
 	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
 	if err != nil {
 		return 0, err
@@ -100,4 +101,27 @@ func readOverflowUID() (uint32, error) {
 func mapsAll(uidMap string) bool {
 	f := strings.Fields(uidMap)
 	return len(f) == 3 && f[0] == "0" && f[2] == "4294967295"
+}
+
+// Children lists the children of this process, whichever of its threads has made them.
+// On a kernel without CONFIG_PROC_CHILDREN it is empty.
+func Children() []int {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	// A child is listed with the thread that has made it.
+	var out []int
+	for _, task := range tasks {
+		b, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err != nil {
+			continue // the thread has ended
+		}
+		for field := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package procfs_test
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,4 +52,15 @@ func TestMapsAll(t *testing.T) {
 	} {
 		require.Equal(t, want, procfs.MapsAll(text), "%q", text)
 	}
+}
+
+func TestChildren(t *testing.T) {
+	pid := sleeper(t).Process.Pid
+	children := procfs.Children()
+	if len(children) == 0 {
+		require.NoFileExists(t, "/proc/self/task/"+strconv.Itoa(os.Getpid())+"/children", "only a kernel without the file tells of none")
+		return
+	}
+	require.Contains(t, children, pid)
+	require.NotContains(t, children, os.Getpid())
 }

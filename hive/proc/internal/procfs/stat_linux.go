@@ -61,6 +61,7 @@ func ParseStat(b []byte) (Stat, error) {
 	if len(f) < 50 {
 		return Stat{}, fmt.Errorf("parse /proc/<pid>/stat: %d fields", len(f)+2)
 	}
+	// The fields after the command begin with the third.
 	field := func(n int) string { return f[n-3] }
 	s := Stat{Comm: string(b[open+1 : end]), State: field(3)[0]}
 	var errs [12]error
@@ -90,6 +91,7 @@ func (s *Stat) ReadableID() int {
 	if s.State != 'Z' || s.Threads <= 1 {
 		return s.PID
 	}
+	// Of a leader that has ended neither can be read; of its threads both can.
 	tasks, err := os.ReadDir(path(s.PID, "task"))
 	if err != nil {
 		return s.PID

@@ -65,6 +65,7 @@ func GainedRights(pid int) bool {
 // Secure reports whether AT_SECURE is set in an auxiliary vector of 64 bits, or not in
 // it: one of a 32-bit program cannot be read.
 func Secure(aux []byte) bool {
+	// Pairs of a type and a value, in the order of bytes of this machine.
 	const atSecure = 23
 	for ; len(aux) >= 16; aux = aux[16:] {
 		if binary.NativeEndian.Uint64(aux) == atSecure {

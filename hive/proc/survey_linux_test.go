@@ -316,16 +316,16 @@ func TestSweep(t *testing.T) {
 	stamped := stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, stampsOf(gone)...) })
 	unproven := stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, idsOf(gone)...) })
 	stranger(t, func(c *exec.Cmd) { c.Env = append(c.Env, idsOf(gone)[0], stampsOf(gone)[1], stampsOf(tree)[3]) })
-	strays, err := proc.Sweep(t.Context(), tree.StateID, spec.Secret, nil)
+	orphans, err := proc.Sweep(t.Context(), tree.StateID, spec.Secret, nil)
 	require.NoError(t, err)
-	got := map[int]proc.Stray{}
-	for _, s := range strays {
+	got := map[int]proc.Orphan{}
+	for _, s := range orphans {
 		require.NotZero(t, s.Start)
 		s.Start = 0
 		got[s.PID] = s
 	}
 	program := filepath.Base(self(t))
-	require.Equal(t, map[int]proc.Stray{
+	require.Equal(t, map[int]proc.Orphan{
 		p.PID():  {PID: p.PID(), WorkerID: spec.WorkerID, Proof: proc.ProofCgroup, UID: tree.UID, Program: program},
 		stamped:  {PID: stamped, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, UID: tree.UID, Program: program},
 		unproven: {PID: unproven, LeaseID: "gone", WorkerID: "w", Proof: proc.ProofStamp, Unproven: true, UID: tree.UID, Program: program},
