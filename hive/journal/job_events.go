@@ -59,7 +59,7 @@ func (f *jobFollower) read() (page []store.Event, ended bool, err error) {
 		}
 		ended = job.State.Ended()
 		if f.at == nil {
-			at, err := tx.JobPlace(f.id, f.after)
+			at, err := tx.JobEventSeq(f.id, f.after)
 			if err != nil {
 				return err
 			}

@@ -188,8 +188,8 @@ func (s *Set) check(n Request) error {
 		return errdefs.BadField("name", fmt.Sprintf("%s stands for the token in the data directory; choose another", FileName))
 	case n.Rights.Level == access.None:
 		return errdefs.BadField("rights", "is required: read, admin, or types")
-	case len(s.List()) >= store.MostTokens:
-		return &errdefs.InputError{Kind: errdefs.ErrConflict, Detail: fmt.Sprintf("there are %d tokens, and no more are possible; revoke some", store.MostTokens)}
+	case len(s.List()) >= store.MaxTokens:
+		return &errdefs.InputError{Kind: errdefs.ErrConflict, Detail: fmt.Sprintf("there are %d tokens, and no more are possible; revoke some", store.MaxTokens)}
 	}
 	for _, typ := range n.Rights.Types {
 		if _, ok := s.types().Type(typ); !ok {
