@@ -42,6 +42,7 @@ func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Wo
 	if err != nil {
 		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
+	// Before anything is leased: the usual mistake, a wrong path, costs no process and no commit.
 	program, err := proc.LookPath(spec.Argv[0], WorkDir(spec.User, spec.Dir))
 	if err != nil {
 		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
@@ -66,6 +67,7 @@ func (l *Launcher) Values(op operation.Spawn, workerID string, port uint16) cata
 func (l *Launcher) ValuesOf(typ *catalog.Type, rec store.Worker) catalog.Values {
 	op := operation.Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
 	v := l.Values(op, rec.WorkerID, rec.Port)
+	// Not as many as the type leases by now: the worker keeps what it has.
 	v.Ports = rec.Ports
 	return l.Located(typ, v)
 }
