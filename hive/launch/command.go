@@ -62,6 +62,7 @@ func (l *Launcher) Command(ctx context.Context, key string, argv []string, rec s
 	return nil
 }
 
+// DescribeExit says for a person how a process has ended.
 func DescribeExit(e store.Exit) string {
 	oom := ""
 	if e.OOM {

@@ -55,6 +55,8 @@ func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Wo
 	return Environment(ctx, typ, spec.User, spec.Device)
 }
 
+// Values are the values of a spawn that was asked for, with the id and the port that it has
+// or that stand in for them.
 func (l *Launcher) Values(op operation.Spawn, workerID string, port uint16) catalog.Values {
 	return catalog.Values{
 		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
@@ -72,6 +74,7 @@ func (l *Launcher) ValuesOf(typ *catalog.Type, rec store.Worker) catalog.Values 
 	return l.Located(typ, v)
 }
 
+// ProcSpec is what proc needs to start the program of a record that Prepare has completed.
 func (l *Launcher) ProcSpec(rec store.Worker, env []string) proc.Spec {
 	cgroup := ""
 	if l.Cgroups {
