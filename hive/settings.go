@@ -63,11 +63,11 @@ func (s Settings) changes(next Settings) []string {
 // differing compares two structs of one type by their key tags.
 func differing(prefix string, a, b reflect.Value) []string {
 	keys := []string{}
+	// By reflection, so that no new setting can be forgotten here.
 	for i := range a.NumField() {
 		key := prefix + a.Type().Field(i).Tag.Get("key")
 		if a.Field(i).Kind() == reflect.Struct {
 			keys = append(keys, differing(key+".", a.Field(i), b.Field(i))...)
-		// By reflection, so that no new setting can be forgotten here.
 		} else if !a.Field(i).Equal(b.Field(i)) {
 			keys = append(keys, key)
 		}

@@ -109,10 +109,10 @@ func downloading(model string, faults hub.Faults) func(*testing.T) wire.Job {
 	}
 }
 
-// jobCodes are the constants of hive/errors.go.
+// jobCodes are the constants of hive/errdefs.
 func jobCodes(t *testing.T) (codes []string) {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../hive/errors.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../hive/errdefs/errdefs.go", nil, 0)
 	require.NoError(t, err)
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
@@ -138,7 +138,7 @@ func TestEveryJobCode(t *testing.T) {
 	}
 	slices.Sort(listed)
 	slices.Sort(provoked)
-	require.Equal(t, jobCodes(t), listed, "docs/http-reference.md has other codes than hive/errors.go")
+	require.Equal(t, jobCodes(t), listed, "docs/http-reference.md has other codes than hive/errdefs")
 	require.Equal(t, listed, provoked, "a code that no job fails with")
 
 	for code, f := range failedJobs {

@@ -172,8 +172,8 @@ func (t *Tree) endRemaining(how store.Stop) (ended, left []Member, err error) {
 	// Not the caller's context, which may have ended: that is when this is needed.
 	ctx, cancel := context.WithTimeout(context.Background(), how.Grace+2*killTimeout)
 	defer cancel()
-	dir, grouped := cgroupDir(t.Cgroup)
-	if grouped && !t.Main.alive() {
+	dir, hasCgroup := cgroupDir(t.Cgroup)
+	if hasCgroup && !t.Main.alive() {
 		if busy, err := cgroup.Populated(dir); err == nil && !busy {
 			_ = cgroup.Remove(ctx, dir) // else PruneCgroups does
 			return nil, nil, nil
@@ -183,7 +183,7 @@ func (t *Tree) endRemaining(how store.Stop) (ended, left []Member, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(ended) == 0 && !grouped && !t.Main.alive() {
+	if len(ended) == 0 && !hasCgroup && !t.Main.alive() {
 		return nil, nil, nil
 	}
 	left, err = t.Stop(ctx, how)

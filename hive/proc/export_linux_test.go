@@ -63,7 +63,7 @@ func countersOf(rs []Reading) map[procKey]counters {
 	return out
 }
 
-// UsedBetween is spent: clock ticks and bytes.
+// UsedBetween is usedBetween: clock ticks and bytes.
 func UsedBetween(was, is []Reading, since uint64) (cpu, read, written uint64) {
 	c := usedBetween(countersOf(was), countersOf(is), since)
 	return c.own, c.read, c.written

@@ -155,17 +155,17 @@ func subtract(open []uint64, have map[uint64]bool) []uint64 {
 // Processes that cannot be looked into are left out. Safe for concurrent use.
 func (t *Tree) ListenPorts(ctx context.Context, snap *sockets.Snapshot) ([]uint16, error) {
 	listening := make([]sockets.Socket, 0, 16)
-	grouped := false // the kernel says in which cgroup a socket was made
+	byCgroup := false // the kernel says in which cgroup a socket was made
 	for _, s := range snap.All() {
 		if s.State == sockets.Listen && s.Inode != 0 {
 			listening = append(listening, s)
-			grouped = grouped || s.CgroupID != 0
+			byCgroup = byCgroup || s.CgroupID != 0
 		}
 	}
 	// Without the kernel's word on cgroups a member's socket is found only by its
 	// descriptors.
 	rest := t.exceptMain(ctx, t.exceptCgroup(listening))
-	if _, ok := cgroupDir(t.Cgroup); !ok || !grouped {
+	if _, ok := cgroupDir(t.Cgroup); !ok || !byCgroup {
 		var err error
 		if rest, err = t.exceptMembers(ctx, rest); err != nil {
 			return nil, fmt.Errorf("ports of tree: %w", err)
