@@ -24,10 +24,10 @@ const systemEnv = "HIVE_TEST_SYSTEM"
 
 func TestMain(m *testing.M) {
 	if socket, addr, found := strings.Cut(os.Getenv(systemEnv), " "); found {
-		command.Elsewhere(socket, addr)
+		command.SetDefaultHive(socket, addr)
 		os.Exit(command.Run(command.System("v0.0.1")))
 	}
-	command.HurryWatch()
+	command.WatchFast()
 	goleak.VerifyTestMain(m)
 }
 

@@ -19,19 +19,19 @@ import (
 )
 
 func (a *app) db() *cobra.Command {
-	cmd := group("db", "Look after the state file: check, dump, backup, restore, compact, salvage", "  hivectl db check",
+	cmd := group("db", "Check, dump, back up, restore, compact and salvage the state file", "  hivectl db check",
 		a.dbCheck(), a.dbDump(), a.dbBackup(), a.dbRestore(), a.dbCompact(), a.dbSalvage())
-	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else where\n" +
-		"hive keeps it by itself: /var/lib/hive for root, $XDG_STATE_HOME/hive or\n" +
-		"~/.local/state/hive for others.\n\n" +
-		"These commands work on the file while no hive has it, and refuse one that a hive\n" +
-		"holds; stopping hive leaves its workers running. backup without --data-dir asks the\n" +
+	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else hive's\n" +
+		"default: /var/lib/hive for root, $XDG_STATE_HOME/hive or ~/.local/state/hive for\n" +
+		"others.\n\n" +
+		"These commands work on the file while no hive has it open, and refuse one that is in\n" +
+		"use; stopping hive leaves its workers running. backup without --data-dir is made by the\n" +
 		"running hive."
 	cmd.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
 	return cmd
 }
 
-// stateDir is the state directory that is meant.
+// stateDir is the state directory to work on.
 func (a *app) stateDir() (string, error) {
 	dir := a.dataDir
 	if dir == "" {
@@ -77,9 +77,9 @@ func (a *app) printValue(v any, table func(io.Writer) error) error {
 func (a *app) dbCheck() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "Examine the whole state file; exit code 1 if anything is wrong",
-		Long: "check examines the pages of the file, the checksum of every record, and what records\n" +
-			"say about each other, and names bucket and record of everything it finds. Nothing is\n" +
+		Short: "Check the whole state file; exit code 1 if anything is wrong",
+		Long: "check verifies the pages of the file, the checksum of every record, and that records\n" +
+			"agree with each other, and names bucket and record of everything it finds. Nothing is\n" +
 			"written.",
 		Example: "  hivectl db check\n  hivectl db check --data-dir /var/lib/hive -o json",
 		Args:    cobra.NoArgs,
@@ -120,9 +120,9 @@ func (a *app) writeChecked(w io.Writer, c db.Checked) error {
 		lines = append(lines, clean(f.String()))
 	}
 	if len(c.Findings) == 0 {
-		return writeLines(w, append(lines, "nothing is wrong"))
+		return writeLines(w, append(lines, "no problems found"))
 	}
-	return writeLines(w, append(lines, fmt.Sprintf("%d findings: hivectl db salvage makes the file anew from what can be read", len(c.Findings))))
+	return writeLines(w, append(lines, fmt.Sprintf("%d findings: hivectl db salvage rebuilds the file from what can be read", len(c.Findings))))
 }
 
 func (a *app) dbDump() *cobra.Command {
@@ -139,7 +139,7 @@ func (a *app) dbDump() *cobra.Command {
 			if err != nil || bad == 0 {
 				return err
 			}
-			a.notice("%d places cannot be read", bad)
+			a.notice("%d records cannot be read", bad)
 			return &reported{exitFailed}
 		}),
 	}
@@ -151,10 +151,10 @@ func (a *app) dbBackup() *cobra.Command {
 		Use:   "backup DEST",
 		Short: "Copy the state file to DEST, checked: from the running hive, or with --data-dir from the file",
 		Long: "backup writes a consistent copy of the state file to DEST, a new file or an existing\n" +
-			"directory. The copy is checked wholly before it gets its name.\n\n" +
-			"Without --data-dir the running hive makes it, which gives its state only over a unix\n" +
-			"socket or to who has its token. With --data-dir it is made from the file, while no\n" +
-			"hive has that.",
+			"directory. The copy is checked completely before it gets its name.\n\n" +
+			"Without --data-dir the running hive makes it, which hands out its state only over a\n" +
+			"unix socket or to a caller with its token. With --data-dir it is made from the file,\n" +
+			"while no hive has it open.",
 		Example: "  hivectl db backup /srv/backups/\n  hivectl db backup hive.backup --data-dir /var/lib/hive",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -166,14 +166,14 @@ func (a *app) dbBackup() *cobra.Command {
 				open := func() (io.ReadCloser, error) { return a.hive.Backup(cmd.Context()) }
 				s, err = db.Receive(cmd.Context(), open, args[0], force, a.env.Now())
 				if errors.Is(err, client.ErrUnreachable) {
-					return &cliError{code: exitUnreachable, text: err.Error(), hint: "say where the hive is with --addr, or make the backup from the file with --data-dir"}
+					return &cliError{code: exitUnreachable, text: err.Error(), hint: "give the hive's address with --addr, or make the backup from the file with --data-dir"}
 				}
 			}
 			if err != nil {
 				return dbError(err)
 			}
 			return a.printValue(s, func(w io.Writer) error {
-				return writeLines(w, []string{fmt.Sprintf("%s: %d bytes, %d living workers, checked", clean(s.Path), s.Bytes, s.Live)})
+				return writeLines(w, []string{fmt.Sprintf("%s: %d bytes, %d running workers, checked", clean(s.Path), s.Bytes, s.Live)})
 			})
 		},
 	}
@@ -185,13 +185,13 @@ func (a *app) dbRestore() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Put a backup in the place of the state file, which is kept beside it",
-		Long: "restore checks FILE wholly, keeps the present state file as\n" +
+		Short: "Replace the state file by a backup; the old file is kept beside it",
+		Long: "restore checks FILE completely, keeps the present state file as\n" +
 			"hive.db.before-restore-TIME, and puts a copy of FILE in its place.\n\n" +
-			"The next start of hive sees that. It takes back the workers that the backup knows and\n" +
-			"that live, and in that start ends and restarts nobody by itself: they may be somebody\n" +
-			"else's. Workers that were started after the backup keep running and are not known any\n" +
-			"more: `hivectl db salvage` would know them. --dry-run only says what would be done.",
+			"The next start of hive notices that. It adopts the workers of the backup that are still\n" +
+			"running, and in that start it neither stops nor restarts any by itself: they may be\n" +
+			"somebody else's. Workers that were started after the backup keep running, but are no\n" +
+			"longer known: `hivectl db salvage` finds them. --dry-run only shows what would be done.",
 		Example: "  hivectl db restore /srv/backups/hive-20260102T030405.000Z.db --dry-run",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.offline(func(cmd *cobra.Command, args []string, dir string) error {
@@ -202,7 +202,7 @@ func (a *app) dbRestore() *cobra.Command {
 			return a.printValue(r, func(w io.Writer) error { return a.writeRestored(w, r) })
 		}),
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check FILE and say what would be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check FILE and show what would be done")
 	return cmd
 }
 
@@ -213,9 +213,9 @@ func (a *app) writeRestored(w io.Writer, r db.Restored) error {
 	}
 	lines := []string{fmt.Sprintf("%s: %s from %s", what, clean(r.Path), clean(r.File))}
 	if r.Newest != nil {
-		lines = append(lines, fmt.Sprintf("its newest record is of %s, %s ago", clock(wire.Time(*r.Newest)), a.age(wire.Time(*r.Newest))))
+		lines = append(lines, fmt.Sprintf("its newest record is from %s, %s ago", clock(wire.Time(*r.Newest)), a.age(wire.Time(*r.Newest))))
 		if back := r.Current.Sub(*r.Newest); !r.Current.IsZero() && back > 0 {
-			lines = append(lines, fmt.Sprintf("the present file goes on %s longer: jobs, leases and workers of that time will not be known", back.Round(time.Second)))
+			lines = append(lines, fmt.Sprintf("the present file is %s newer: jobs, leases and workers of that time will be lost", back.Round(time.Second)))
 		}
 	}
 	workers := fmt.Sprintf("it has %d workers that had not ended", r.Live)
@@ -227,22 +227,21 @@ func (a *app) writeRestored(w io.Writer, r db.Restored) error {
 		lines = append(lines, "the present file is damaged: "+clean(*r.Damage))
 	}
 	switch {
-	case r.Aside == nil:
+	case r.SavedAs == nil:
 	case r.DryRun:
-		lines = append(lines, "the present file would be kept as "+clean(*r.Aside))
+		lines = append(lines, "the present file would be saved as "+clean(*r.SavedAs))
 	default:
-		lines = append(lines, "the file that was there is "+clean(*r.Aside))
+		lines = append(lines, "the old file was saved as "+clean(*r.SavedAs))
 	}
-	return writeLines(w, append(lines, "the first start with it ends and restarts no worker by itself"))
+	return writeLines(w, append(lines, "the first start with it neither stops nor restarts workers by itself"))
 }
 
 func (a *app) dbCompact() *cobra.Command {
 	return &cobra.Command{
 		Use:   "compact",
-		Short: "Write the state file anew without its free pages",
-		Long: "compact writes the file anew. The new one is checked, and compared with the old one\n" +
-			"record by record, before it takes its place; then the old one is gone. It needs as\n" +
-			"much space on the disk as the file uses.",
+		Short: "Rewrite the state file without its free pages",
+		Long: "compact rewrites the file. The new one is checked, and compared with the old one record\n" +
+			"by record, before it replaces it. It needs as much space on the disk as the file uses.",
 		Example: "  hivectl db compact --data-dir /var/lib/hive",
 		Args:    cobra.NoArgs,
 		RunE: a.offline(func(cmd *cobra.Command, _ []string, dir string) error {
@@ -261,11 +260,11 @@ func (a *app) dbSalvage() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "salvage",
-		Short: "Make a damaged state file anew, so that hive takes back every living worker",
-		Long: "salvage makes a new state file from what can still be read of a damaged or lost one,\n" +
-			"from the newest good backup in DIR/backups, and from what the living workers show:\n" +
-			"their stamps, logs, cgroups and ports. hive then takes every one of them back\n" +
-			"without restarting any. No process is touched.\n\n" +
+		Short: "Rebuild a damaged state file, so that hive adopts every running worker",
+		Long: "salvage builds a new state file from what can still be read of a damaged or lost one,\n" +
+			"from the newest good backup in DIR/backups, and from what the running workers show:\n" +
+			"their stamps, logs, cgroups and ports. hive then adopts all of them without restarting\n" +
+			"any. No process is touched.\n\n" +
 			"It prints what is taken from where and what is lost. Nothing is changed without\n" +
 			"--yes, or \"yes\" at the terminal. The damaged file is kept as hive.db.damaged-TIME.",
 		Example: "  hivectl db salvage\n  hivectl db salvage --data-dir /var/lib/hive --yes",
@@ -279,17 +278,17 @@ func (a *app) dbSalvage() *cobra.Command {
 			if err := a.printValue(s.JSON(), func(w io.Writer) error { return writeLines(w, cleanAll(s.Lines())) }); err != nil {
 				return err
 			}
-			if !yes && !a.confirmed("make the state file anew? Type yes: ") {
-				return failed("nothing was changed", "--yes does what is said above")
+			if !yes && !a.confirmed("rebuild the state file? Type yes: ") {
+				return failed("nothing was changed", "apply the plan with --yes")
 			}
-			aside, err := s.Carry(cmd.Context())
+			savedAs, err := s.Apply(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if aside != "" {
-				a.notice("the damaged file is %s", aside)
+			if savedAs != "" {
+				a.notice("the damaged file was saved as %s", savedAs)
 			}
-			a.notice("done: start hive, which takes back the living workers")
+			a.notice("done: start hive, which adopts the running workers")
 			return nil
 		}),
 	}
@@ -304,7 +303,7 @@ func cleanAll(lines []string) []string {
 	return lines
 }
 
-// confirmed asks a person at the terminal; without one the answer is no.
+// confirmed asks a person at the terminal; without a terminal the answer is no.
 func (a *app) confirmed(question string) bool {
 	in, ok := a.env.Stdin.(*os.File)
 	if !ok || a.env.Width == 0 {

@@ -74,7 +74,7 @@ func (a *app) doctorLines(checks []wire.Checkup) []string {
 	add := func(paint func(string) string, first, second, text string) {
 		for _, part := range wrap(clean(text), width) {
 			lines = append(lines, strings.TrimRight(paint(pad(first, status))+"  "+pad(second, name)+"  "+part, " "))
-			first, second, paint = "", "", asItIs
+			first, second, paint = "", "", unpainted
 		}
 	}
 	counts := map[string]int{}
@@ -82,16 +82,16 @@ func (a *app) doctorLines(checks []wire.Checkup) []string {
 		counts[c.Status]++
 		add(a.condition(c.Status), clean(c.Status), clean(c.Name), c.Found)
 		if c.Means != nil {
-			add(asItIs, "", "means", *c.Means)
+			add(unpainted, "", "means", *c.Means)
 		}
 		if c.Do != nil {
-			add(asItIs, "", "do", *c.Do)
+			add(unpainted, "", "do", *c.Do)
 		}
 	}
-	return append(lines, "", doctorSum(len(checks), counts["warning"], counts["unknown"]))
+	return append(lines, "", doctorSummary(len(checks), counts["warning"], counts["unknown"]))
 }
 
-func doctorSum(all, warnings, unknown int) string {
+func doctorSummary(all, warnings, unknown int) string {
 	text := fmt.Sprintf("%d checks: ", all)
 	switch warnings {
 	case 0:
@@ -113,7 +113,7 @@ func (a *app) condition(status string) func(string) string {
 	return func(s string) string { return a.paint(colour, s) }
 }
 
-func asItIs(s string) string { return s }
+func unpainted(s string) string { return s }
 
 func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(width-utf8.RuneCountInString(s), 0))

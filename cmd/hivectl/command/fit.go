@@ -6,17 +6,17 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// column is one column of a table, and what may become of it on a terminal that
-// is too narrow: free text is cut first, then columns are dropped.
+// column is one column of a table, and how it may shrink on a terminal that is too narrow:
+// free text is cut first, then columns are dropped.
 type column struct {
 	name string
-	// least is how short its cells may be cut, in columns of the terminal; 0: not at all.
-	least int
-	// drop orders the columns that may be left out, the highest first; 0: it stays.
+	// minWidth is how short its cells may be cut, in columns of the terminal; 0: not at all.
+	minWidth int
+	// drop orders the columns that may be dropped, the highest first; 0: it stays.
 	drop int
 }
 
-// gap is what stands between two columns.
+// gap is the space between two columns.
 const gap = 2
 
 // fit returns a table that is at most width wide, if cutting and dropping can do
@@ -68,7 +68,7 @@ func cut(cols []column, widths []int, width int) bool {
 	for excess(tried, width) > 0 {
 		widest := -1
 		for i, c := range cols {
-			if c.least > 0 && tried[i] > max(c.least, len(c.name)) && (widest < 0 || tried[i] > tried[widest]) {
+			if c.minWidth > 0 && tried[i] > max(c.minWidth, len(c.name)) && (widest < 0 || tried[i] > tried[widest]) {
 				widest = i
 			}
 		}

@@ -15,11 +15,11 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// maxOperation is the API's limit for a body, in bytes; more is not worth reading.
+// maxOperation is the API's limit for a body, in bytes.
 const maxOperation = 1 << 20
 
 func (a *app) jobs() *cobra.Command {
-	return group("jobs", "Submit, look at, follow and cancel jobs", "  hivectl jobs list",
+	return group("jobs", "Submit, show, follow and cancel jobs", "  hivectl jobs list",
 		a.jobsSubmit(), a.jobsList(), a.jobsGet(), a.jobsWatch(), a.jobsCancel())
 }
 
@@ -56,12 +56,12 @@ func (a *app) jobsSubmit() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "idempotency key: submitted again with the same one it is the same job (default a random one)")
+	cmd.Flags().StringVar(&key, "key", "", "idempotency key: submitting again with the same key returns the same job (default random)")
 	return cmd
 }
 
-// operation returns the JSON that the argument is, or names. What it means is
-// the API's to judge; that it is JSON at all is told here, with the place.
+// operation returns the JSON that the argument is, or names. The API validates it; only
+// invalid JSON is reported here, with the position.
 func (a *app) operation(arg string) (json.RawMessage, error) {
 	body := []byte(arg)
 	if arg == "-" {
@@ -83,7 +83,7 @@ func (a *app) operation(arg string) (json.RawMessage, error) {
 
 func (a *app) jobsList() *cobra.Command {
 	var filter client.JobFilter
-	cmd := a.lister(&cobra.Command{
+	cmd := a.listCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List jobs, newest first",
 		Example: "  hivectl jobs list --state failed --limit 20\n  hivectl jobs list --operation worker_spawn --watch",
@@ -112,7 +112,7 @@ func (a *app) jobListing(ctx context.Context, filter client.JobFilter) (listing,
 		return listing{}, err
 	}
 	l := listing{raw: reply.Raw, items: items, columns: []column{
-		{name: "job"}, {name: "operation", drop: 1}, {name: "state"}, {name: "age", drop: 2}, {name: "by", least: 8, drop: 4}, {name: "error", least: 16, drop: 3},
+		{name: "job"}, {name: "operation", drop: 1}, {name: "state"}, {name: "age", drop: 2}, {name: "by", minWidth: 8, drop: 4}, {name: "error", minWidth: 16, drop: 3},
 	}}
 	for _, j := range reply.Value.Jobs {
 		l.ids = append(l.ids, j.JobID)
@@ -161,12 +161,13 @@ func (a *app) jobsWatch() *cobra.Command {
 		Short: "Follow a job from its first event and exit as it did",
 		Long: "Follow a job from its first event, over restarts of the hive, and exit with 0 if\n" +
 			"it succeeded and 1 if it failed or was cancelled. With -o json every event is\n" +
-			"one line. Ctrl-C stops watching; the job goes on.",
+			"one line. Ctrl-C stops watching; the job continues.",
 		Example: "  job=$(hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"cpu\"}')\n" +
 			"  hivectl jobs watch $job",
 		Args: oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// Asked first, so that an unknown job or a daemon that is not there is said at once.
+			// Checked first, so that an unknown job or an unreachable daemon is reported
+			// immediately.
 			if _, err := a.hive.Job(cmd.Context(), args[0]); err != nil {
 				return err
 			}
@@ -182,10 +183,10 @@ func (a *app) jobsWatch() *cobra.Command {
 	}
 }
 
-// watch prints the events of a job in the form that was asked for.
+// watch prints the events of a job in the requested format.
 func (a *app) watch(cmd *cobra.Command, id string) (client.Reply[wire.Job], error) {
 	if a.forPeople() {
-		return a.await(cmd.Context(), id, a.env.Stdout)
+		return a.followJob(cmd.Context(), id, a.env.Stdout)
 	}
 	var printErr error
 	job, err := a.hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
@@ -214,7 +215,7 @@ func (a *app) jobsCancel() *cobra.Command {
 	return &cobra.Command{
 		Use:     "cancel JOB",
 		Short:   "Cancel a job",
-		Long:    "Cancel a job, and wait until what it had begun is undone.",
+		Long:    "Cancel a job, and wait until what it did is undone.",
 		Example: "  hivectl jobs cancel $(hivectl jobs list -q --state running --limit 1)",
 		Args:    oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {

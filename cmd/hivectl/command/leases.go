@@ -13,12 +13,12 @@ import (
 )
 
 func (a *app) leases() *cobra.Command {
-	return group("leases", "List leases of ports, and hold some for programs that hive does not start", "  hivectl leases list",
+	return group("leases", "List leases of ports, and manage those of programs that hive does not start", "  hivectl leases list",
 		a.leasesList(), a.leasesGet(), a.leasesAcquire(), a.leasesRenew(), a.leasesRelease())
 }
 
 func (a *app) leasesList() *cobra.Command {
-	return a.lister(&cobra.Command{
+	return a.listCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List all leases; -q prints the ports",
 		Example: "  hivectl leases list\n  hivectl leases list --watch",
@@ -35,7 +35,7 @@ func (a *app) leasesList() *cobra.Command {
 			{name: "port"},
 			{name: "kind", drop: 1},
 			{name: "state"},
-			{name: "holder", least: 8},
+			{name: "holder", minWidth: 8},
 			{name: "pid", drop: 2},
 			{name: "age", drop: 3},
 			{name: "lease", drop: 4},
@@ -111,7 +111,7 @@ func (a *app) printLease(reply client.Reply[wire.Lease]) error {
 	})
 }
 
-// leaseHolder is the worker of a lease, or whoever said he owns it.
+// leaseHolder is the worker of a lease, or its owner as given.
 func leaseHolder(l wire.Lease) string {
 	if l.WorkerID != nil {
 		return or(l.WorkerID)

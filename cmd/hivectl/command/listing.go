@@ -9,19 +9,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// listing is a list of things: what the API said, and a row for each of them.
+// listing is a list of things: the response of the API, and a row for each of them.
 type listing struct {
 	raw     json.RawMessage
-	items   []json.RawMessage // as the API said them, one per row
+	items   []json.RawMessage // as the API returned them, one per row
 	ids     []string          // one per row: what -q prints
 	columns []column
 	rows    [][]string
-	next    string // how to get what does not fit into the answer; empty: it is whole
+	next    string // how to get the next page; empty: it is the last
 }
 
-// lister is a command that prints a list, once or, with --watch, whenever it changes.
-// fetch is called again and again then.
-func (a *app) lister(cmd *cobra.Command, fetch func(context.Context) (listing, error)) *cobra.Command {
+// listCommand is a command that prints a list, once or, with --watch, whenever it changes.
+// fetch is then called repeatedly.
+func (a *app) listCommand(cmd *cobra.Command, fetch func(context.Context) (listing, error)) *cobra.Command {
 	watch := false
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -40,7 +40,7 @@ func (a *app) lister(cmd *cobra.Command, fetch func(context.Context) (listing, e
 		}
 		return nil
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on and show what changes, also over restarts of hive; Ctrl-C stops looking")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "keep running and show changes, also over restarts of hive; Ctrl-C ends it")
 	return cmd
 }
 
@@ -48,14 +48,14 @@ func (a *app) listView(l listing) view {
 	return view{raw: l.raw, ids: l.ids, table: func(w io.Writer) error { return a.writeTable(w, l.columns, l.rows) }}
 }
 
-// itemsOf are the elements of the array that an answer of the API holds under key.
+// itemsOf are the elements of the array that a response of the API has under key.
 func itemsOf(raw json.RawMessage, key string) ([]json.RawMessage, error) {
-	var answer map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &answer); err != nil {
+	var response map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &response); err != nil {
 		return nil, fmt.Errorf("decode the list of %s: %w", key, err)
 	}
 	var items []json.RawMessage
-	if err := json.Unmarshal(answer[key], &items); err != nil {
+	if err := json.Unmarshal(response[key], &items); err != nil {
 		return nil, fmt.Errorf("decode the list of %s: %w", key, err)
 	}
 	return items, nil

@@ -53,7 +53,7 @@ func (a *app) modelsList() *cobra.Command {
 				rows = append(rows, []string{clean(m.ID), clean(m.Size), a.state(m.Status), orDash(strings.Join(m.Workers, " "))})
 			}
 			v.table = func(w io.Writer) error {
-				return a.writeTable(w, []column{{name: "model", least: 16}, {name: "size"}, {name: "status", drop: 1}, {name: "workers", least: 8, drop: 2}}, rows)
+				return a.writeTable(w, []column{{name: "model", minWidth: 16}, {name: "size"}, {name: "status", drop: 1}, {name: "workers", minWidth: 8, drop: 2}}, rows)
 			}
 			return a.print(v)
 		},
@@ -66,7 +66,7 @@ func (a *app) modelsGet() *cobra.Command {
 		Short:             "Show one model",
 		Example:           "  hivectl models get Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.complete(first(modelOffers)),
+		ValidArgsFunction: a.complete(firstArg(completeModels)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			job, err := a.modelJob(cmd.Context(), modelOp{Operation: "model_get", ID: args[0]}, nil)
 			if err != nil {
@@ -80,11 +80,11 @@ func (a *app) modelsGet() *cobra.Command {
 func (a *app) modelsPull() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pull MODEL",
-		Short: "Download a model and follow it until it is there",
+		Short: "Download a model and follow it until it is complete",
 		Long: "Download a model from the hub and follow it until it is in the catalog. MODEL is\n" +
 			"a repository (its only GGUF file, or, without one, all its files) or\n" +
-			"org/name:file.gguf. Ctrl-C detaches: the download goes on, also over restarts of\n" +
-			"the daemon. One that failed or was cancelled goes on where it was.",
+			"org/name:file.gguf. Ctrl-C detaches: the download continues, also over restarts of\n" +
+			"the daemon. One that failed or was cancelled is resumed.",
 		Example: "  hivectl models pull Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,10 +104,10 @@ func (a *app) modelsImport() *cobra.Command {
 		Use:   "import FILE",
 		Short: "Put a file of this machine into the catalog",
 		Long: "Put a file of this machine into the catalog of the hive that has its state in\n" +
-			"--data-dir ($HIVE_DATA_DIR, else where hive keeps it by itself). The catalog gets a\n" +
-			"hard link, so it takes no space twice and FILE must not be changed any more; with\n" +
-			"--copy, or from another file system, a copy. hivectl does it with your rights, and\n" +
-			"must be able to write to that directory; hive itself is not asked and may be stopped.",
+			"--data-dir ($HIVE_DATA_DIR, else hive's default). The catalog gets a hard link, so that\n" +
+			"it takes no additional space and FILE must not be changed any more; with --copy, or\n" +
+			"from another file system, a copy. hivectl does it with your permissions, and must be\n" +
+			"able to write to that directory; hive itself is not involved and may be stopped.",
 		Example: "  hivectl models import qwen.gguf --id local/qwen:qwen.gguf",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -151,10 +151,10 @@ func (a *app) modelsRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:               "rm MODEL...",
 		Short:             "Remove models that no worker uses",
-		Long:              "Remove models that no worker uses, and what has come of downloads of them that\nwere cancelled or failed.",
+		Long:              "Remove models that no worker uses, and the remains of downloads of them that\nwere cancelled or failed.",
 		Example:           "  hivectl models rm Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.complete(modelOffers),
+		ValidArgsFunction: a.complete(completeModels),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, id := range args {
 				job, err := a.modelJob(cmd.Context(), modelOp{Operation: "model_delete", ID: id}, nil)
@@ -174,8 +174,8 @@ func (a *app) modelsRemove() *cobra.Command {
 	}
 }
 
-// modelOffers offers the models of the catalog.
-func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+// completeModels offers the models of the catalog.
+func completeModels(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
 	submitted, err := hive.Submit(ctx, rand.Text(), []byte(`{"operation":"model_list"}`))
 	if err != nil {
 		return nil, err
@@ -190,25 +190,25 @@ func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.
 	}
 	var found []cobra.Completion
 	for _, m := range list.Models {
-		found = append(found, offer(m.ID, "%s", m.Size))
+		found = append(found, completion(m.ID, "%s", m.Size))
 	}
 	return found, nil
 }
 
-// modelJob carries out an operation on models. A model that there is not is an
-// argument that means nothing, as everywhere.
+// modelJob carries out an operation on models. A model that does not exist is the exit code
+// for not found, as everywhere.
 func (a *app) modelJob(ctx context.Context, op modelOp, events io.Writer) (client.Reply[wire.Job], error) {
-	job, err := a.run(ctx, op, events)
+	job, err := a.runJob(ctx, op, events)
 	if err != nil {
 		return job, err
 	}
 	if e := job.Value.Error; e != nil && e.Code == "not_found" && op.ID != "" {
-		return job, notFound(e.Message, "hivectl models list shows those that there are")
+		return job, notFound(e.Message, "see hivectl models list")
 	}
 	return job, a.outcome(job.Value)
 }
 
-// pull downloads a model. On a terminal a bar shows how far it is, else lines do.
+// pull downloads a model, with a progress bar on a terminal, else with lines.
 func (a *app) pull(ctx context.Context, model string) (client.Reply[wire.Job], error) {
 	var events io.Writer
 	if a.forPeople() {
@@ -242,7 +242,7 @@ func (a *app) pull(ctx context.Context, model string) (client.Reply[wire.Job], e
 	return job, a.outcome(job.Value)
 }
 
-// pullBar is a progress bar that begins with the first event that knows the size.
+// pullBar is a progress bar that starts with the first event that has the size.
 type pullBar struct {
 	w     io.Writer
 	width int

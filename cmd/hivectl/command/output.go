@@ -30,17 +30,17 @@ func (a *app) checkOutput() error {
 	return nil
 }
 
-// forPeople reports whether lines for a person are wanted.
+// forPeople reports whether the output is for a person.
 func (a *app) forPeople() bool { return !a.quiet && a.output == outputTable }
 
-// view is one answer in all the forms it can be printed in.
+// view is one result in all the formats it can be printed in.
 type view struct {
-	raw   json.RawMessage       // what the API said
+	raw   json.RawMessage       // the response of the API
 	ids   []string              // -q
 	table func(io.Writer) error // the default
 }
 
-// print writes a view to Stdout in the form that was asked for.
+// print writes a view to Stdout in the requested format.
 func (a *app) print(v view) error {
 	out := a.env.Stdout
 	switch {
@@ -56,7 +56,7 @@ func (a *app) print(v view) error {
 		_, err = out.Write(text)
 		return err
 	}
-	return v.table(a.stdout.people())
+	return v.table(a.stdout.forPeople())
 }
 
 func writeLines(w io.Writer, lines []string) error {
@@ -90,7 +90,7 @@ func orDash(s string) string {
 	return clean(s)
 }
 
-// clock is a time of the API as a person here reads it.
+// clock is a time of the API in local time, for a person.
 func clock(t wire.Time) string {
 	return time.Time(t).Local().Format("2006-01-02 15:04:05")
 }

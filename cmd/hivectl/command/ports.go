@@ -45,7 +45,7 @@ func (a *app) writePorts(w io.Writer, p wire.Ports) error {
 		}
 		rows = append(rows, []string{fmt.Sprint(h.Port), clean(h.Kind), or(h.PID), or(h.Program), or(h.User), since})
 	}
-	return a.writeTable(w, []column{{name: "port"}, {name: "kind"}, {name: "pid", drop: 1}, {name: "program", least: 8}, {name: "user", least: 6, drop: 2}, {name: "since", drop: 3}}, rows)
+	return a.writeTable(w, []column{{name: "port"}, {name: "kind"}, {name: "pid", drop: 1}, {name: "program", minWidth: 8}, {name: "user", minWidth: 6, drop: 2}, {name: "since", drop: 3}}, rows)
 }
 
 // portsLine is the range in one line; the counts sum to the total.

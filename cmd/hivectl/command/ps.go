@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) ps() *cobra.Command {
-	return a.lister(&cobra.Command{
+	return a.listCommand(&cobra.Command{
 		Use:     "ps",
 		Short:   "List the workers that are alive",
 		Example: "  hivectl ps\n  hivectl ps --watch\n  hivectl stop $(hivectl ps -q)",
@@ -30,8 +30,8 @@ func (a *app) ps() *cobra.Command {
 	})
 }
 
-// liveOnly drops the ended workers from an answer and leaves the others byte
-// for byte as they were sent.
+// liveOnly drops the ended workers from a response and leaves the others byte for byte as
+// they were sent.
 func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage, error) {
 	var list struct {
 		Workers []json.RawMessage `json:"workers"`
@@ -65,13 +65,13 @@ func (a *app) workerListing(workers []wire.Worker, raw json.RawMessage, ended bo
 	}
 	l := listing{raw: raw, items: items, columns: []column{
 		{name: "worker"},
-		{name: "name", least: 8, drop: 1},
+		{name: "name", minWidth: 8, drop: 1},
 		{name: "state"},
 		{name: "port", drop: 2},
 		{name: "pid", drop: 4},
 		{name: "age", drop: 5},
-		{name: "model", least: 8, drop: 6},
-		{name: "device", least: 6, drop: 7},
+		{name: "model", minWidth: 8, drop: 6},
+		{name: "device", minWidth: 6, drop: 7},
 	}}
 	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
 	for _, w := range workers {
@@ -89,7 +89,7 @@ func (a *app) workerListing(workers []wire.Worker, raw json.RawMessage, ended bo
 		l.columns = slices.Insert(l.columns, 3, column{name: "stale", drop: 3})
 	}
 	if ended {
-		l.columns = append(l.columns, column{name: "reason", least: 16, drop: 3})
+		l.columns = append(l.columns, column{name: "reason", minWidth: 16, drop: 3})
 	}
 	return l, nil
 }

@@ -14,11 +14,12 @@ func (a *app) reload() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the hive read its configuration file again",
-		Long: "reload has the hive read its configuration afresh, and prints what that changes. A\n" +
-			"mistake in the file is an error, and nothing is changed then.\n\n" +
-			"Running workers go on. One whose type has changed is stale until it is restarted: on\n" +
-			"request, or at once if its type says reload: restart. With --dry-run nothing is changed.\n\n" +
+		Short: "Reload the configuration of the hive",
+		Long: "reload has the hive read its configuration file again, and prints what that changes. If\n" +
+			"the file is invalid, that is an error and nothing is changed.\n\n" +
+			"Workers keep running. One whose type has changed is stale until it is restarted: on\n" +
+			"request, or immediately if its type has reload: restart. With --dry-run nothing is\n" +
+			"changed.\n\n" +
 			"-q prints the ids of the workers that become stale or are restarted.",
 		Example: "  hivectl reload --dry-run\n  hivectl reload",
 		Args:    cobra.NoArgs,
@@ -40,7 +41,7 @@ func (a *app) reload() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would change")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
 	return cmd
 }
 
@@ -63,12 +64,12 @@ func (a *app) writePlan(w io.Writer, plan wire.Plan) error {
 		add("setting", key, "applied", "")
 	}
 	for _, key := range plan.NeedStart {
-		add("setting", key, "waits", "for the next start of hive")
+		add("setting", key, "pending", "needs a restart of hive")
 	}
 	if len(rows) == 0 {
 		return writeLines(w, []string{"nothing has changed"})
 	}
-	if err := a.writeTable(w, []column{{name: "what"}, {name: "name"}, {name: "change"}, {name: "detail", least: 12}}, rows); err != nil {
+	if err := a.writeTable(w, []column{{name: "what"}, {name: "name"}, {name: "change"}, {name: "detail", minWidth: 12}}, rows); err != nil {
 		return err
 	}
 	if plan.DryRun {

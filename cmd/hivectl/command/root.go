@@ -14,8 +14,8 @@ import (
 	"rbeehive/httpapi/client"
 )
 
-// recoveryWait is how long a command waits for a hive that recovers. Recovery
-// judges for 15 s at most; the rest is for a migration with its backup.
+// recoveryWait is how long a command waits for a hive that recovers. Recovery takes 15 s at
+// most; the rest is for a migration with its backup.
 const recoveryWait = time.Minute
 
 // app is one run of hivectl.
@@ -30,7 +30,7 @@ type app struct {
 	quiet     bool
 	dataDir   string         // of db
 	hive      *client.Client // set before a command runs
-	started   bool           // the command line was understood
+	started   bool           // the command line was parsed
 	command   string         // the command that runs, with hivectl
 	outages   outages
 }
@@ -49,8 +49,8 @@ func Run(env Env) int {
 	root.SetIn(env.Stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	defer a.stderr.end(a.stderr.shown)
-	defer a.stdout.end(a.stdout.shown)
+	defer a.stderr.end(a.stderr.sanitizer)
+	defer a.stdout.end(a.stdout.sanitizer)
 	err := root.ExecuteContext(ctx)
 	if a.hive != nil {
 		a.hive.Close()
@@ -59,14 +59,13 @@ func Run(env Env) int {
 		return exitOK
 	}
 	if !a.started {
-		// Flags, arguments and command names are judged by cobra before anything runs.
+		// Flags, arguments and command names are checked by cobra before anything runs.
 		err = usage(err.Error(), helpHint(root, env.Args))
 	}
 	return a.report(err)
 }
 
-// Tree returns all commands, for those who read them: documents and tests. It is not
-// to be executed.
+// Tree returns all commands, for documents and tests. It must not be executed.
 func Tree() *cobra.Command {
 	return (&app{env: Env{Getenv: func(string) string { return "" }}}).root()
 }
@@ -74,10 +73,10 @@ func Tree() *cobra.Command {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hivectl",
-		Short: "Talk to a hive: start, stop and look at its workers",
-		Long: "hivectl talks to a hive, the daemon that runs worker processes on this machine.\n\n" +
-			"WORKER is a name, an id, or the beginning of one as long as only one worker\n" +
-			"begins so (living workers go before ended ones).\n\n" +
+		Short: "Control a hive: start, stop and inspect its workers",
+		Long: "hivectl controls a hive, the daemon that runs worker processes on this machine.\n\n" +
+			"WORKER is a name, an id, or an unambiguous beginning of one (running workers are\n" +
+			"preferred to ended ones).\n\n" +
 			"Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 daemon not reachable.",
 		Example:                    "  hivectl up cpu --model test --name demo\n  hivectl ps\n  hivectl logs demo\n  hivectl stop demo",
 		SilenceErrors:              true,
@@ -116,7 +115,7 @@ func (a *app) root() *cobra.Command {
 		"completion fish":       "  hivectl completion fish > hivectl.fish",
 		"completion powershell": "  hivectl completion powershell > hivectl.ps1",
 	} {
-		named(root, path).Example = example
+		findCommand(root, path).Example = example
 	}
 	return root
 }
@@ -137,7 +136,7 @@ func group(use, short, example string, subcommands ...*cobra.Command) *cobra.Com
 		names = append(names, sub.Name())
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return usage(fmt.Sprintf("%s: which of %s?", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
+		return usage(fmt.Sprintf("%s: missing subcommand: want one of %s", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
 	}
 	cmd.AddCommand(subcommands...)
 	return cmd
@@ -161,7 +160,7 @@ func helpHint(root *cobra.Command, args []string) string {
 	return cmd.CommandPath() + " --help"
 }
 
-// start runs before every command: the command line was understood.
+// start runs before every command, after the command line was parsed.
 func (a *app) start(cmd *cobra.Command) error {
 	a.started, a.command = true, cmd.CommandPath()
 	if local(cmd) {
@@ -178,8 +177,8 @@ func (a *app) start(cmd *cobra.Command) error {
 	return err
 }
 
-// local reports whether a command is cobra's own: help, the completion scripts, and
-// what they call. Those must work whatever the settings are.
+// local reports whether a command is cobra's own: help, the completion scripts, and what
+// they call. They must work whatever the settings are.
 func local(cmd *cobra.Command) bool {
 	for ; cmd != nil; cmd = cmd.Parent() {
 		switch cmd.Name() {

@@ -23,9 +23,9 @@ const (
 	exitNoProgram     = 127
 )
 
-// releaseLimit is how long run waits for hive at its end. The lease ends with the
-// process in any case.
-const releaseLimit = 2 * time.Second
+// releaseTimeout is how long run waits for hive at its end. The lease ends with the process
+// in any case.
+const releaseTimeout = 2 * time.Second
 
 func (a *app) runOnPort() *cobra.Command {
 	var req wire.AcquireLease
@@ -35,7 +35,7 @@ func (a *app) runOnPort() *cobra.Command {
 		Long: "Run a program in the foreground on a port that hive leases to it. {port} in its\n" +
 			"arguments becomes the port, and so does the variable PORT. With --ports N the\n" +
 			"ports from {port} on are leased; {port+1} is the second.\n\n" +
-			"The lease is bound to the program before it begins, and lives as long as it does:\n" +
+			"The lease is bound to the program before it starts, and lives as long as it does:\n" +
 			"also when hivectl is killed, and over restarts of hive. hive never signals it.\n\n" +
 			"Signals are passed on, except that Ctrl-C at a terminal reaches the program from\n" +
 			"the terminal itself. The exit code is the program's (128 and the signal's number\n" +
@@ -62,28 +62,28 @@ func (a *app) runProgram(ctx context.Context, req wire.AcquireLease, args []stri
 	if req.Owner == "" {
 		req.Owner = clean(filepath.Base(args[0])) // hive takes nothing else
 	}
-	lease, err := a.leaseForSelf(ctx, req)
+	lease, err := a.acquireForSelf(ctx, req)
 	if err != nil {
-		return runFault(err)
+		return runError(err)
 	}
 	child, err := a.startOn(ctx, lease, program, args)
 	if err != nil {
-		a.giveBack(lease)
-		return runFault(err)
+		a.releaseLease(lease)
+		return runError(err)
 	}
 	stop := proc.ForwardSignals(child)
-	if ctx.Err() != nil { // a signal came before there was somebody to pass it on to
+	if ctx.Err() != nil { // a signal came before there was a child to pass it on to
 		_ = child.Signal(unix.SIGTERM)
 	}
 	<-child.Done()
 	stop()
-	a.giveBack(lease)
+	a.releaseLease(lease)
 	return &reported{code: proc.ExitCode(child.Exit())}
 }
 
-// leaseForSelf acquires a lease that ends with this process, so that a kill at
-// this moment leaves none.
-func (a *app) leaseForSelf(ctx context.Context, req wire.AcquireLease) (wire.Lease, error) {
+// acquireForSelf acquires a lease that ends with this process, so that a kill at this
+// moment leaves none behind.
+func (a *app) acquireForSelf(ctx context.Context, req wire.AcquireLease) (wire.Lease, error) {
 	id, err := proc.SelfIdentity()
 	if err != nil {
 		return wire.Lease{}, err
@@ -99,8 +99,8 @@ func (a *app) leaseForSelf(ctx context.Context, req wire.AcquireLease) (wire.Lea
 	return reply.Value, nil
 }
 
-// startOn starts the program behind the gate, binds the lease to it, and lets it
-// go: from its first moment on the lease is its own.
+// startOn starts the program behind the gate, binds the lease to it, and opens the gate:
+// from its first moment on the lease is its own.
 func (a *app) startOn(ctx context.Context, lease wire.Lease, program string, args []string) (*proc.Process, error) {
 	argv := []string{program}
 	for _, arg := range args[1:] {
@@ -132,19 +132,19 @@ func withPorts(arg string, ports []uint16) string {
 	return arg
 }
 
-// giveBack ends the lease. That the program has ended may have done it already,
-// and does it if hive cannot be reached now.
-func (a *app) giveBack(lease wire.Lease) {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
+// releaseLease ends the lease. The end of the program may have done it already, and does it
+// if hive cannot be reached now.
+func (a *app) releaseLease(lease wire.Lease) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	reply, err := a.hive.ReleaseLease(ctx, lease.Port, lease.LeaseID)
 	if err == nil && reply.Value.Status == "quarantined" && !a.quiet {
-		a.notice("somebody still listens on port %d: it is quarantined until nobody does", lease.Port)
+		a.notice("something still listens on port %d: it is quarantined until that stops", lease.Port)
 	}
 }
 
-// runFault is why the program does not run, with the exit code that says so.
-func runFault(err error) error {
+// runError is why the program does not run, with its exit code.
+func runError(err error) error {
 	f := *classify(err)
 	var exec *proc.ExecError
 	if f.code = exitRunFailed; errors.As(err, &exec) {

@@ -130,7 +130,7 @@ func (a *app) statusLines(s *survey, issues []issue) []string {
 		{"workers", workerCounts(s.workers.Value.Workers)},
 		{"ports", portsLine(s.ports.Value)},
 	} {
-		lines = append(lines, a.labelled(asItIs, f[0], f[1])...)
+		lines = append(lines, a.labelled(unpainted, f[0], f[1])...)
 	}
 	if len(issues) == 0 {
 		return append(lines, a.labelled(a.condition("ok"), "issues", "none")...)
@@ -142,12 +142,12 @@ func (a *app) statusLines(s *survey, issues []issue) []string {
 			continue
 		}
 		lines = append(lines, a.labelled(a.condition("warning"), c.Kind, c.Subject+": "+c.Message)...)
-		lines = append(lines, a.labelled(asItIs, "  do", c.Do)...)
+		lines = append(lines, a.labelled(unpainted, "  do", c.Do)...)
 	}
 	for _, k := range issueKinds {
 		if more := shown[k.name] - maxIssuesShown; more > 0 {
 			lines = append(lines, a.labelled(a.condition("warning"), k.name, fmt.Sprintf("%d more", more))...)
-			lines = append(lines, a.labelled(asItIs, "  do", k.all)...)
+			lines = append(lines, a.labelled(unpainted, "  do", k.all)...)
 		}
 	}
 	return lines
@@ -170,7 +170,7 @@ func (a *app) labelled(paint func(string) string, label, text string) []string {
 	var lines []string
 	for _, part := range wrap(clean(text), width) {
 		lines = append(lines, paint(pad(label, left))+part)
-		label, paint = "", asItIs
+		label, paint = "", unpainted
 	}
 	return lines
 }

@@ -23,8 +23,8 @@ func (a *app) stop() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop WORKER...",
 		Short: "Stop workers",
-		Long: "Stop workers, side by side, and wait until each has ended and its port is free. None is\n" +
-			"stopped unless every argument means one.",
+		Long: "Stop workers, in parallel, and wait until each has ended and its port is free. None is\n" +
+			"stopped unless every argument names a worker.",
 		Example: "  hivectl stop demo\n  hivectl stop $(hivectl ps -q)",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,17 +37,17 @@ func (a *app) stop() *cobra.Command {
 	}
 }
 
-// stopped is how the stop of one worker went, or its start.
-type stopped struct {
+// opResult is the result of stopping one worker, or of starting it.
+type opResult struct {
 	job json.RawMessage // nil: none was needed, or it could not be followed
 	id  string          // of the worker
 	err error
 }
 
-// stopAll stops workers side by side and reports each as it ends. It blocks
-// until all have ended; the error is that of one worker, or a summary.
+// stopAll stops workers in parallel and reports each as it ends. It blocks until all have
+// ended; the error is that of one worker, or a summary.
 func (a *app) stopAll(ctx context.Context, workers []wire.Worker) error {
-	results := make([]stopped, len(workers))
+	results := make([]opResult, len(workers))
 	var group errgroup.Group
 	group.SetLimit(stopParallel)
 	for i, w := range workers {
@@ -66,33 +66,33 @@ func (a *app) stopAll(ctx context.Context, workers []wire.Worker) error {
 }
 
 // stopOne stops one worker and reports it.
-func (a *app) stopOne(ctx context.Context, w wire.Worker) stopped {
+func (a *app) stopOne(ctx context.Context, w wire.Worker) opResult {
 	if client.WorkerEnded(w.State) {
 		a.say("%s is %s already", title(w), w.State)
-		return stopped{}
+		return opResult{}
 	}
 	op := map[string]string{"operation": "worker_stop", "worker_id": w.WorkerID}
-	job, err := a.run(ctx, op, nil)
+	job, err := a.runJob(ctx, op, nil)
 	if err != nil {
-		return stopped{err: err}
+		return opResult{err: err}
 	}
 	if err := a.outcome(job.Value); err != nil {
-		return stopped{job: job.Raw, err: err}
+		return opResult{job: job.Raw, err: err}
 	}
 	a.say("%s stopped, port %d is free", title(w), w.Port)
-	return stopped{job: job.Raw}
+	return opResult{job: job.Raw}
 }
 
-// say prints a line to Stdout where people read it.
+// say prints a line to Stdout if the output is for a person.
 func (a *app) say(format string, args ...any) {
 	if a.forPeople() {
 		fmt.Fprintln(a.env.Stdout, clean(fmt.Sprintf(format, args...)))
 	}
 }
 
-// summary prints what programs asked for and says what failed. names are the
-// workers or types, did is what was done to them.
-func (a *app) summary(names []string, results []stopped, did string) error {
+// summary prints the result for programs and reports what failed. names are the workers or
+// types, did is what was done to them.
+func (a *app) summary(names []string, results []opResult, did string) error {
 	var jobs [][]byte
 	var ids []string
 	var failures []error

@@ -9,29 +9,29 @@ import (
 	"rbeehive/store/plain"
 )
 
-// terminal is the one way to Stdout and to Stderr. It makes each Write whole among
-// concurrent ones. What goes to a terminal is plain text there but for line ends, tabs
-// and the colours of paint: a name that somebody chose, or the log of a worker, must not
-// change the terminal or look like something else on it. A pipe gets what was written,
-// which of texts for people is the same (see people).
+// terminal is the only writer to Stdout and to Stderr. It makes each Write atomic among
+// concurrent ones. A terminal gets only plain text, line ends, tabs and the colours of
+// paint: a name that somebody chose, or the log of a worker, must not change the terminal
+// or look like something else on it. A pipe gets what was written, except for texts for
+// people, which are plain there too (see forPeople).
 type terminal struct {
-	mu    sync.Mutex
-	w     io.Writer
-	shown *shown // nil: it is no terminal
+	mu        sync.Mutex
+	w         io.Writer
+	sanitizer *sanitizer // nil: it is no terminal
 }
 
 func newTerminal(w io.Writer, is bool) *terminal {
 	t := &terminal{w: w}
 	if is {
-		t.shown = &shown{}
+		t.sanitizer = &sanitizer{}
 	}
 	return t
 }
 
-func (t *terminal) Write(p []byte) (int, error) { return t.write(p, t.shown) }
+func (t *terminal) Write(p []byte) (int, error) { return t.write(p, t.sanitizer) }
 
-// write writes what is to be shown of p.
-func (t *terminal) write(p []byte, s *shown) (int, error) {
+// write writes p as it passes the sanitizer.
+func (t *terminal) write(p []byte, s *sanitizer) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	made := p
@@ -44,8 +44,8 @@ func (t *terminal) write(p []byte, s *shown) (int, error) {
 	return len(p), nil
 }
 
-// end writes what was kept of a character that never became whole.
-func (t *terminal) end(s *shown) {
+// end writes the bytes of a character that was never completed.
+func (t *terminal) end(s *sanitizer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s != nil {
@@ -53,58 +53,58 @@ func (t *terminal) end(s *shown) {
 	}
 }
 
-// people is the way for texts for people, which may go through a pipe to a pager.
-func (t *terminal) people() io.Writer { return peopleTerminal{t, &shown{}} }
+// forPeople is the writer for texts for people, which may go through a pipe to a pager.
+func (t *terminal) forPeople() io.Writer { return plainTerminal{t, &sanitizer{}} }
 
-type peopleTerminal struct {
-	t     *terminal
-	shown *shown
+type plainTerminal struct {
+	t         *terminal
+	sanitizer *sanitizer
 }
 
-func (p peopleTerminal) Write(b []byte) (int, error) { return p.t.write(b, p.shown) }
+func (p plainTerminal) Write(b []byte) (int, error) { return p.t.write(b, p.sanitizer) }
 
-// raw is the way for control sequences of ours. Texts of others in it must be clean.
+// raw is the writer for our own control sequences. Texts from outside in it must be clean.
 func (t *terminal) raw() io.Writer { return rawTerminal{t} }
 
 type rawTerminal struct{ t *terminal }
 
 func (r rawTerminal) Write(p []byte) (int, error) { return r.t.write(p, nil) }
 
-// log is the way for the log of one worker; the caller calls end after it. On a terminal
-// the log keeps its colours if it may, and each line ends without one. A CR, as progress
+// log is the writer for the log of one worker; the caller calls end after it. On a terminal
+// the log keeps its colours if coloured, and each line ends without one. A CR, as progress
 // bars write it, ends a line too: it would write over what is there. It is not safe for
 // concurrent use.
 func (t *terminal) log(coloured bool) (w io.Writer, end func()) {
-	if t.shown == nil {
+	if t.sanitizer == nil {
 		return t, func() {}
 	}
-	l := &logTerminal{t, shown{log: true, coloured: coloured}}
-	return l, func() { t.end(&l.shown) }
+	l := &logTerminal{t, sanitizer{log: true, coloured: coloured}}
+	return l, func() { t.end(&l.sanitizer) }
 }
 
 type logTerminal struct {
-	t     *terminal
-	shown shown
+	t         *terminal
+	sanitizer sanitizer
 }
 
-func (l *logTerminal) Write(p []byte) (int, error) { return l.t.write(p, &l.shown) }
+func (l *logTerminal) Write(p []byte) (int, error) { return l.t.write(p, &l.sanitizer) }
 
-// shown makes of what is written what a terminal gets.
-type shown struct {
-	log      bool   // of a worker: see terminal.log
-	coloured bool   // such a log keeps its colours
-	held     []byte // the beginning of a character or a sequence, until the rest comes
-	painted  bool   // a colour is set
-	returned bool   // a CR came last
+// sanitizer turns what is written into what a terminal gets.
+type sanitizer struct {
+	log       bool   // of a worker: see terminal.log
+	coloured  bool   // such a log keeps its colours
+	pending   []byte // the beginning of a character or a sequence, until it is complete
+	painted   bool   // a colour is set
+	pendingCR bool   // a CR came last
 }
 
-// append appends what is to be shown of p, and keeps what may go on with the next p.
-func (s *shown) append(b, p []byte) []byte {
-	p = append(s.held, p...)
-	s.held = nil
+// append appends p sanitized, and keeps an incomplete end for the next call.
+func (s *sanitizer) append(b, p []byte) []byte {
+	p = append(s.pending, p...)
+	s.pending = nil
 	for len(p) > 0 {
-		if unfinished(p) {
-			s.held = bytes.Clone(p)
+		if incomplete(p) {
+			s.pending = bytes.Clone(p)
 			return b
 		}
 		n := 0
@@ -116,22 +116,22 @@ func (s *shown) append(b, p []byte) []byte {
 	return b
 }
 
-// end is what is to be shown at the end.
-func (s *shown) end() []byte {
-	b := []byte(plain.Text(string(s.held)))
-	if s.held = nil; s.painted {
+// end flushes what is pending.
+func (s *sanitizer) end() []byte {
+	b := []byte(plain.Text(string(s.pending)))
+	if s.pending = nil; s.painted {
 		s.painted = false
 		b = append(b, uncolour...)
 	}
 	return b
 }
 
-// longestColour bounds a sequence that sets a colour, in bytes.
-const longestColour = 64
+// maxColour is the longest sequence that sets a colour, in bytes.
+const maxColour = 64
 
-// unfinished reports whether p may be the beginning of a character or of a colour.
-func unfinished(p []byte) bool {
-	if p[0] == '\x1b' && len(p) < longestColour {
+// incomplete reports whether p may be the beginning of a character or of a colour.
+func incomplete(p []byte) bool {
+	if p[0] == '\x1b' && len(p) < maxColour {
 		_, whole := colourIn(p)
 		return !whole
 	}
@@ -143,7 +143,7 @@ func unfinished(p []byte) bool {
 func colourIn(p []byte) (n int, whole bool) {
 	for i, c := range p {
 		switch {
-		case i == 0 && c == '\x1b', i == 1 && c == '[', i > 1 && i < longestColour && ('0' <= c && c <= '9' || c == ';' || c == ':'):
+		case i == 0 && c == '\x1b', i == 1 && c == '[', i > 1 && i < maxColour && ('0' <= c && c <= '9' || c == ';' || c == ':'):
 		case i > 1 && c == 'm':
 			return i + 1, true
 		default:
@@ -154,7 +154,7 @@ func colourIn(p []byte) (n int, whole bool) {
 }
 
 // colour takes a colour from the beginning of p, and returns how long it was.
-func (s *shown) colour(b, p []byte) ([]byte, int) {
+func (s *sanitizer) colour(b, p []byte) ([]byte, int) {
 	n, _ := colourIn(p)
 	switch {
 	case n == 0:
@@ -171,16 +171,16 @@ func (s *shown) colour(b, p []byte) ([]byte, int) {
 	return b, n
 }
 
-// endLine ends a line for which a CR was all that came.
-func (s *shown) endLine(b []byte) []byte {
-	if !s.returned {
+// endLine ends a line after a CR without a newline.
+func (s *sanitizer) endLine(b []byte) []byte {
+	if !s.pendingCR {
 		return b
 	}
-	s.returned = false
+	s.pendingCR = false
 	return s.newline(b)
 }
 
-func (s *shown) newline(b []byte) []byte {
+func (s *sanitizer) newline(b []byte) []byte {
 	if s.painted {
 		s.painted = false
 		b = append(b, uncolour...)
@@ -189,13 +189,13 @@ func (s *shown) newline(b []byte) []byte {
 }
 
 // character takes one character from the beginning of p, and returns how long it was.
-func (s *shown) character(b, p []byte) ([]byte, int) {
+func (s *sanitizer) character(b, p []byte) ([]byte, int) {
 	switch {
 	case p[0] == '\n':
-		s.returned = false
+		s.pendingCR = false
 		return s.newline(b), 1
 	case p[0] == '\r' && s.log:
-		s.returned = true
+		s.pendingCR = true
 		return b, 1
 	case p[0] == '\t':
 		return append(s.endLine(b), '\t'), 1

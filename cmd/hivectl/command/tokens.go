@@ -14,12 +14,12 @@ import (
 )
 
 func (a *app) tokens() *cobra.Command {
-	return group("tokens", "Make, list and revoke tokens for callers who are not known by their user", "  hivectl tokens list",
+	return group("tokens", "Create, list and revoke tokens for callers that are not identified by their user", "  hivectl tokens list",
 		a.tokensList(), a.tokensAdd(), a.tokensRotate(), a.tokensRevoke())
 }
 
 func (a *app) tokensList() *cobra.Command {
-	return a.lister(&cobra.Command{
+	return a.listCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List the tokens, without their secrets; -q prints the names",
 		Example: "  hivectl tokens list",
@@ -33,7 +33,7 @@ func (a *app) tokensList() *cobra.Command {
 			return listing{}, err
 		}
 		l := listing{raw: reply.Raw, items: items, columns: []column{
-			{name: "token"}, {name: "may", least: 8}, {name: "age", drop: 2}, {name: "expires", drop: 1}, {name: "by", least: 8, drop: 3},
+			{name: "token"}, {name: "may", minWidth: 8}, {name: "age", drop: 2}, {name: "expires", drop: 1}, {name: "by", minWidth: 8, drop: 3},
 		}}
 		for _, t := range reply.Value.Tokens {
 			l.ids = append(l.ids, t.Name)
@@ -60,7 +60,7 @@ func (a *app) tokenExpires(t wire.Token) string {
 	return clock(*t.ExpiresAt)
 }
 
-// requesterName says who has asked for something; a dash if that is not known.
+// requesterName says who requested something; a dash if that is not known.
 func requesterName(r *wire.Requester) string {
 	if r == nil {
 		return "-"
@@ -74,10 +74,11 @@ func (a *app) tokensAdd() *cobra.Command {
 	var expires time.Duration
 	cmd := &cobra.Command{
 		Use:   "add NAME",
-		Short: "Make a token and print its secret, which is shown this once",
-		Long: "Make a token and print its secret, which is shown this once: hive keeps only a hash.\n\n" +
-			"What it is for has to be said: --read looks at everything and changes nothing, --types\n" +
-			"also starts, stops and restarts workers of these types and leases ports, --admin does everything.",
+		Short: "Create a token and print its secret, which is shown only once",
+		Long: "Create a token and print its secret, which is shown only once: hive keeps only a hash.\n\n" +
+			"One of these is required: --read may read everything and change nothing, --types may\n" +
+			"also start, stop and restart workers of these types and lease ports, --admin may do\n" +
+			"everything.",
 		Example: "  hivectl tokens add grafana --read\n" +
 			"  hivectl tokens add ci --types cpu --expires 720h -q > ci.token\n" +
 			"  hivectl tokens add laptop --admin",
@@ -92,7 +93,7 @@ func (a *app) tokensAdd() *cobra.Command {
 			case len(types) > 0 && !read && !admin:
 				req.Level, req.Types = "operate", types
 			default:
-				return usage("say what the token is for: one of --read, --types and --admin", "")
+				return usage("one of --read, --types and --admin is required", "")
 			}
 			if cmd.Flags().Changed("expires") {
 				req.ExpiresIn = expires.String()
@@ -105,10 +106,10 @@ func (a *app) tokensAdd() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&read, "read", false, "it looks at everything and changes nothing")
-	flags.StringSliceVar(&types, "types", nil, "it also starts and stops workers of these `types`")
-	flags.BoolVar(&admin, "admin", false, "it does everything")
-	flags.DurationVar(&expires, "expires", 0, "how long it counts, such as 720h (default until it is revoked)")
+	flags.BoolVar(&read, "read", false, "it may read everything and change nothing")
+	flags.StringSliceVar(&types, "types", nil, "it may also start and stop workers of these `types`")
+	flags.BoolVar(&admin, "admin", false, "it may do everything")
+	flags.DurationVar(&expires, "expires", 0, "how long it is valid, such as 720h (default until it is revoked)")
 	return cmd
 }
 
@@ -132,7 +133,7 @@ func (a *app) printSecret(reply client.Reply[wire.TokenSecret]) error {
 func (a *app) tokensRotate() *cobra.Command {
 	return &cobra.Command{
 		Use:     "rotate NAME",
-		Short:   "Give a token a new secret; the old one no longer counts",
+		Short:   "Give a token a new secret; the old one becomes invalid",
 		Example: "  hivectl tokens rotate ci",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -148,7 +149,7 @@ func (a *app) tokensRotate() *cobra.Command {
 func (a *app) tokensRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use:     "revoke NAME",
-		Short:   "Remove a token, and end what came by it",
+		Short:   "Revoke a token, and close the connections that use it",
 		Example: "  hivectl tokens revoke laptop",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -157,7 +158,7 @@ func (a *app) tokensRevoke() *cobra.Command {
 				return err
 			}
 			return a.print(view{raw: reply.Raw, ids: []string{reply.Value.Name}, table: func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s no longer counts\n", clean(reply.Value.Name))
+				_, err := fmt.Fprintf(w, "%s revoked\n", clean(reply.Value.Name))
 				return err
 			}})
 		},

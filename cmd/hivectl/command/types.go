@@ -23,10 +23,11 @@ func (a *app) typesList() *cobra.Command {
 	versions := true
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the worker types: where from, installed where, which version; -q prints the names",
+		Short: "List the worker types with source, program and version; -q prints the names",
 		Long: "List the worker types: the entries of the configuration, those that worker_install has\n" +
-			"made (installed), the presets, and those that are built in. The hive runs the programs it has presets for to learn their versions,\n" +
-			"for up to two seconds each; one that does not tell in time shows none.",
+			"made (installed), the presets, and those that are built in. The hive runs the programs\n" +
+			"it has presets for to learn their versions, for up to two seconds each; after that none\n" +
+			"is shown.",
 		Example: "  hivectl types list\n  hivectl types list -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +45,7 @@ func (a *app) typesList() *cobra.Command {
 				ids = append(ids, clean(t.Name))
 				rows = append(rows, []string{clean(t.Name), sourceText(t.Source, t.Preset), installed, or(t.Program), or(t.Version)})
 			}
-			cols := []column{{name: "type"}, {name: "source", least: 12, drop: 1}, {name: "installed"}, {name: "program", least: 12, drop: 2}, {name: "version", least: 8, drop: 3}}
+			cols := []column{{name: "type"}, {name: "source", minWidth: 12, drop: 1}, {name: "installed"}, {name: "program", minWidth: 12, drop: 2}, {name: "version", minWidth: 8, drop: 3}}
 			return a.print(view{raw: reply.Raw, ids: ids, table: func(w io.Writer) error { return a.writeTable(w, cols, rows) }})
 		},
 	}
@@ -182,13 +183,13 @@ func paramFields(params map[string]wire.TypeParam) (fields [][2]string) {
 
 func liveText(l *wire.TypeLive) string {
 	if l == nil {
-		return "it is watched by its exit only"
+		return "only its exit is watched"
 	}
 	what := "it listens"
 	if l.URL != nil {
 		what = "GET " + clean(*l.URL)
 	}
-	action := "it is started again"
+	action := "it is restarted"
 	if l.Action == "report" {
 		action = "it is shown as unhealthy"
 	}
@@ -222,7 +223,7 @@ func variableText(v wire.Variable) string {
 	case "environment":
 		return clean(v.Name) + " (passed on from hive's own environment)"
 	case "spawn":
-		return clean(v.Name) + " (made at the spawn)"
+		return clean(v.Name) + " (generated at the start)"
 	}
 	return clean(v.Name) + " (" + clean(v.From) + ")"
 }
@@ -243,7 +244,7 @@ func readyText(r *wire.TypeReady) string {
 		limits = append(limits, milliseconds(r.TimeoutMS)+" in all")
 	}
 	if len(limits) == 0 {
-		return text + "; it is waited for without a limit"
+		return text + "; no timeout"
 	}
 	return text + "; given up after " + strings.Join(limits, " or ")
 }
@@ -261,7 +262,7 @@ func stopText(s *wire.TypeStop) string {
 	}
 	whom := "the main process first"
 	if s.Scope == "tree" {
-		whom = "all of its processes at once"
+		whom = "all of its processes"
 	}
 	return strings.Join(append(steps, "SIGKILL"), ", then ") + " (" + whom + ")"
 }

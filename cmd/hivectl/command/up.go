@@ -49,8 +49,8 @@ func (a *app) up() *cobra.Command {
 		Use:   "up [TYPE]",
 		Short: "Start a worker and follow it until it is ready",
 		Long: "Start a worker of a type, or of an entry of the configuration, and follow it\n" +
-			"until it is ready. Ctrl-C detaches: the worker goes on starting.\n\n" +
-			"Without a type, start all autostart entries that have no living worker, also\n" +
+			"until it is ready. Ctrl-C detaches: the worker keeps starting.\n\n" +
+			"Without a type, start all autostart entries that have no running worker, also\n" +
 			"those that were stopped.",
 		Example: "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
 		Args:    cobra.MaximumNArgs(1),
@@ -82,8 +82,8 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&op.Name, "name", "", "name of the worker; a name keeps its port")
 	flags.Uint16Var(&op.Port, "port", 0, "this port and no other")
 	flags.StringArrayVar(&params, "param", nil, "parameter of the worker type, `key=value`; may be repeated")
-	flags.StringVar(&op.Wait, "wait", "ready", "end when it is `ready` or has only started")
-	flags.BoolVar(&pull, "pull", false, "download the model first, if it is not here")
+	flags.StringVar(&op.Wait, "wait", "ready", "return when it is `ready` or as soon as it has started")
+	flags.BoolVar(&pull, "pull", false, "download the model first if it is missing")
 	return cmd
 }
 
@@ -128,8 +128,8 @@ func (op *spawn) complete(params []string, portGiven bool) error {
 	return nil
 }
 
-// isModelPath tells a path from the id of a model. A directory counts only if
-// it is written as a path: "qwen" may well be both.
+// isModelPath tells a path from the id of a model. A directory counts only if it is written
+// as a path: "qwen" may be both.
 func isModelPath(model string) bool {
 	if model == "" {
 		return false
@@ -141,7 +141,7 @@ func isModelPath(model string) bool {
 	return !info.IsDir() || strings.HasPrefix(model, "./") || strings.HasPrefix(model, "../")
 }
 
-// upAll starts a worker of each autostart entry that has none, side by side.
+// upAll starts a worker of each autostart entry that has none, in parallel.
 func (a *app) upAll(ctx context.Context) error {
 	types, err := a.hive.Types(ctx, false)
 	if err != nil {
@@ -169,9 +169,9 @@ func (a *app) upAll(ctx context.Context) error {
 	case entries == 0:
 		return usage("no entry of the configuration has autostart", "start a worker of a type: hivectl up cpu")
 	case len(missing) == 0:
-		a.say("all %d autostart entries have a living worker", entries)
+		a.say("all %d autostart entries have a running worker", entries)
 	}
-	results := make([]stopped, len(missing))
+	results := make([]opResult, len(missing))
 	var group errgroup.Group
 	group.SetLimit(stopParallel)
 	for i, name := range missing {
@@ -186,24 +186,24 @@ func (a *app) upAll(ctx context.Context) error {
 
 // upOne starts the worker of an autostart entry, under the entry's name if that is
 // one for workers: it is how hive itself starts it.
-func (a *app) upOne(ctx context.Context, name string) stopped {
+func (a *app) upOne(ctx context.Context, name string) opResult {
 	op := spawn{Operation: "worker_spawn", Worker: name}
 	if workerName.MatchString(name) {
 		op.Name = name
 	}
-	job, err := a.run(ctx, op, nil)
+	job, err := a.runJob(ctx, op, nil)
 	if err != nil {
-		return stopped{err: err}
+		return opResult{err: err}
 	}
 	if err := a.outcome(job.Value); err != nil {
-		return stopped{job: job.Raw, err: err}
+		return opResult{job: job.Raw, err: err}
 	}
 	var w spawned
 	if err := json.Unmarshal(job.Value.Result, &w); err != nil {
-		return stopped{job: job.Raw, err: fmt.Errorf("decode the result of %s: %w", job.Value.JobID, err)}
+		return opResult{job: job.Raw, err: fmt.Errorf("decode the result of %s: %w", job.Value.JobID, err)}
 	}
 	a.say("%s is %s at %s", title(wire.Worker{WorkerID: w.WorkerID, Name: w.Name}), w.Status, w.URL)
-	return stopped{job: job.Raw, id: w.WorkerID}
+	return opResult{job: job.Raw, id: w.WorkerID}
 }
 
 // workerName is the form of a worker's name (docs/http-reference.md).
@@ -215,7 +215,7 @@ func (a *app) runUp(ctx context.Context, op any) error {
 	if a.forPeople() {
 		events = a.env.Stderr
 	}
-	job, err := a.run(ctx, op, events)
+	job, err := a.runJob(ctx, op, events)
 	if err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func (a *app) writeUp(ctx context.Context, w io.Writer, s spawned) error {
 		{"pid", or(s.PID)},
 		{"port", fmt.Sprint(s.Port)},
 	}
-	// The result does not name the log; a worker that is gone again has no use for it.
+	// The result does not name the log; a worker that has gone meanwhile needs none.
 	if worker, err := a.hive.Worker(ctx, s.WorkerID); err == nil {
 		fields = append(fields, [2]string{"log", clean(worker.Value.Log)})
 	} else if !errors.Is(err, client.ErrNotFound) {

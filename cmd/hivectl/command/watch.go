@@ -14,7 +14,7 @@ import (
 	"rbeehive/httpapi/client"
 )
 
-// watchInterval is how often a watched list is asked for. Only tests change it.
+// watchInterval is how often a watched list is fetched. Only tests change it.
 var watchInterval = time.Second
 
 // Control sequences of a terminal (ECMA-48), and xterm's alternate screen: what was
@@ -27,14 +27,14 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-// watchList shows a list, and again when it has changed, until ctx is done: that is
-// how one stops looking, and no error. A daemon that goes away is waited for.
+// watchList shows a list, and again when it has changed, until ctx is done, which is no
+// error. A daemon that goes away is waited for.
 func (a *app) watchList(ctx context.Context, l listing, fetch func(context.Context) (listing, error)) (err error) {
-	show, soiled := (&changes{app: a}).show, func() {}
+	show, invalidate := (&changes{app: a}).show, func() {}
 	if a.forPeople() && a.env.Width > 0 && a.env.Getenv("TERM") != "dumb" {
 		s := &screen{app: a}
 		defer func() { err = errors.Join(err, s.leave()) }()
-		show, soiled = s.show, func() { s.shown = "" }
+		show, invalidate = s.show, func() { s.drawn = "" }
 	}
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -57,7 +57,7 @@ func (a *app) watchList(ctx context.Context, l listing, fetch func(context.Conte
 				return nil
 			case client.Away(err):
 				a.noticeWait(err) // a line below the table, until the next one is drawn
-				soiled()
+				invalidate()
 			default:
 				return err
 			}
@@ -68,8 +68,8 @@ func (a *app) watchList(ctx context.Context, l listing, fetch func(context.Conte
 // screen draws a list on a terminal, over what it drew before.
 type screen struct {
 	app   *app
-	shown string // what is on the screen; empty: nothing, or more than was drawn
-	table string // the last one, whole
+	drawn string // what is on the screen; empty: nothing, or something else too
+	table string // the last one, complete
 }
 
 func (s *screen) show(l listing) error {
@@ -89,16 +89,16 @@ func (s *screen) show(l listing) error {
 	}
 	s.table = table.String()
 	text := topOf(s.table, height)
-	if text == s.shown {
+	if text == s.drawn {
 		return nil
 	}
-	s.shown = text
+	s.drawn = text
 	_, err := io.WriteString(s.app.stdout.raw(), begin+cursorHome+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
 	return err
 }
 
-// topOf is as much of a table as fits on a screen, leaving a line for a notice, and
-// how many rows there are below; height 0: all of it.
+// topOf is as much of a table as fits on a screen, leaving a line for a notice, and the
+// number of rows that do not; height 0: all of it.
 func topOf(table string, height int) string {
 	lines := strings.SplitAfter(strings.TrimSuffix(table, "\n"), "\n")
 	if room := height - 2; height > 0 && len(lines) > max(room, 1) {
@@ -108,8 +108,7 @@ func topOf(table string, height int) string {
 	return table
 }
 
-// leave brings back what was on the terminal before, and below it the last table, so
-// that it can be read on.
+// leave restores what was on the terminal before, and prints the last table below it.
 func (s *screen) leave() error {
 	if s.table == "" {
 		return nil
@@ -128,7 +127,7 @@ type changes struct {
 	width []int
 }
 
-// entry is a row and what the API said of it.
+// entry is a row and what the API returned for it.
 type entry struct {
 	raw   string
 	cells []string
@@ -154,7 +153,7 @@ func (c *changes) show(l listing) error {
 		}
 	}
 	for _, id := range c.order {
-		// Of a list that is cut off it cannot be told whether a row is gone.
+		// In a list that is cut off a missing row need not be gone.
 		if _, there := now[id]; !there && !c.app.quiet && l.next == "" {
 			lines = append(lines, c.line(c.gone(c.last[id].cells)))
 		}
@@ -163,10 +162,10 @@ func (c *changes) show(l listing) error {
 	if c.app.quiet {
 		return writeLines(c.app.env.Stdout, lines)
 	}
-	return writeLines(c.app.stdout.people(), lines)
+	return writeLines(c.app.stdout.forPeople(), lines)
 }
 
-// document prints the answer of the API if it is another one than before.
+// document prints the response of the API if it has changed.
 func (c *changes) document(raw json.RawMessage) error {
 	if string(raw) == c.raw {
 		return nil

@@ -63,7 +63,7 @@ func TestWhereTheHiveIs(t *testing.T) {
 	own, system := filepath.Join(dir, "hive", "control.sock"), filepath.Join(dir, "hive.sock")
 	require.NoError(t, os.Mkdir(filepath.Dir(own), 0o700))
 	tcp := at(t, "tcp4", "127.0.0.1:0", "by-tcp")
-	t.Cleanup(command.Elsewhere(system, tcp.URL))
+	t.Cleanup(command.SetDefaultHive(system, tcp.URL))
 	own1 := map[string]string{"XDG_STATE_HOME": dir, "HOME": "/nonexistent"}
 	if os.Geteuid() == 0 {
 		own1 = map[string]string{"HIVE_DATA_DIR": filepath.Join(dir, "hive")} // root's own is /var/lib/hive
@@ -112,11 +112,11 @@ func TestSquatterIsNamed(t *testing.T) {
 	require.NoError(t, err)
 	on(t, ln, "a stranger's")
 	addr := ln.Addr().String()
-	t.Cleanup(command.Elsewhere(filepath.Join(dir, "none"), "http://"+addr))
+	t.Cleanup(command.SetDefaultHive(filepath.Join(dir, "none"), "http://"+addr))
 	for _, args := range [][]string{{"ps"}, {"ps", "--addr", "localhost:" + addr[len("127.0.0.1:"):]}, {"jobs", "watch", "job-1"}, {"ps", "--token-file", filepath.Join(dir, "token"), "--addr", addr}} {
 		r := hivectlIn(t, map[string]string{"HIVE_DATA_DIR": dir}, args...)
 		require.Equal(t, 4, r.code, r.stderr)
-		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: find out what that is, .*\n$`, r.stderr)
+		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: check what listens there, .*\n$`, r.stderr)
 	}
 	require.NoError(t, os.Chown(filepath.Join(dir, "token"), strangerUID, -1)) // root may read it all the same
 	r := hivectlIn(t, map[string]string{"HIVE_DATA_DIR": dir}, "ps", "-q")
@@ -145,7 +145,7 @@ func TestSocketThatIsShut(t *testing.T) {
 	require.Zero(t, code, stderr)
 	code, stderr = run("leases", "list")
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "hint: you may not open unix:"+system+": join its group and log in again")
+	require.Contains(t, stderr, "hint: you have no permission to open unix:"+system+": join its group and log in again")
 	code, stderr = run("ps", "--addr", "unix:"+system)
 	require.Equal(t, 4, code)
 	require.Contains(t, stderr, "permission denied\nhint: join the group of that socket and log in again")

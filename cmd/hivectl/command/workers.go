@@ -11,12 +11,12 @@ import (
 )
 
 func (a *app) workers() *cobra.Command {
-	return group("workers", "List, look at and wait for workers", "  hivectl workers list",
+	return group("workers", "List, show and wait for workers", "  hivectl workers list",
 		a.workersList(), a.workersGet(), a.workersWait(), a.logs())
 }
 
 func (a *app) workersList() *cobra.Command {
-	return a.lister(&cobra.Command{
+	return a.listCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List all workers, ended ones too",
 		Example: "  hivectl workers list\n  hivectl workers list --watch -o json",

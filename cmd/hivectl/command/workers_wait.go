@@ -17,7 +17,7 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// waitInterval is how often `workers wait` looks.
+// waitInterval is how often `workers wait` polls.
 const waitInterval = 200 * time.Millisecond
 
 // workerStates are the states of a worker, the ones that are waited for most first.
@@ -30,8 +30,8 @@ func (a *app) workersWait() *cobra.Command {
 		Use:   "wait WORKER...",
 		Short: "Wait until workers are ready, or stopped, or in another state",
 		Long: "Wait until every one of the workers is in the state that --for names, also over\n" +
-			"restarts of hive. stopped means that it has ended, however it did. It is a failure if a\n" +
-			"worker has ended and cannot get there any more, or if --timeout is over. States that\n" +
+			"restarts of hive. stopped means that it has ended, in whatever way. The command fails if\n" +
+			"a worker has ended and cannot reach the state any more, or after --timeout. States that\n" +
 			"last less than a fifth of a second may be missed.",
 		Example: "  hivectl workers wait demo --for ready --timeout 60s\n  hivectl workers wait $(hivectl ps -q)",
 		Args:    cobra.MinimumNArgs(1),
@@ -50,16 +50,16 @@ func (a *app) workersWait() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&goal, "for", "ready", "the `state` to wait for: ready, stopped (however it ended), or another one")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time, 30s say (default never)")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time, such as 30s (default never)")
 	return cmd
 }
 
-// waitForAll waits for all workers side by side, and prints those that got there. The
+// waitForAll waits for all workers in parallel, and prints those that reached the goal. The
 // error is that of the first in order that did not.
 func (a *app) waitForAll(ctx context.Context, workers []wire.Worker, goal string, timeout time.Duration) error {
 	if timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaited)
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaitTimeout)
 		defer cancel()
 	}
 	replies := make([]client.Reply[wire.Worker], len(workers))
@@ -86,10 +86,10 @@ func (a *app) waitForAll(ctx context.Context, workers []wire.Worker, goal string
 	return nil
 }
 
-// errWaited ends a wait whose time is over.
-var errWaited = failed("the time is over", "")
+// errWaitTimeout is the cause of a wait that timed out.
+var errWaitTimeout = failed("timed out", "")
 
-// waitFor polls until the worker is what is waited for, over restarts of the daemon.
+// waitFor polls until the worker has reached the goal, over restarts of the daemon.
 func (a *app) waitFor(ctx context.Context, worker wire.Worker, goal string, timeout time.Duration) (client.Reply[wire.Worker], error) {
 	ticker := time.NewTicker(waitInterval)
 	defer ticker.Stop()
@@ -111,7 +111,7 @@ func (a *app) waitFor(ctx context.Context, worker wire.Worker, goal string, time
 		}
 		select {
 		case <-ctx.Done():
-			if !errors.Is(context.Cause(ctx), errWaited) {
+			if !errors.Is(context.Cause(ctx), errWaitTimeout) {
 				return reply, ctx.Err()
 			}
 			return reply, failed(fmt.Sprintf("%s is %s after %s, not %s", title(worker), state, timeout, goal), "hivectl describe "+worker.WorkerID)
@@ -120,8 +120,8 @@ func (a *app) waitFor(ctx context.Context, worker wire.Worker, goal string, time
 	}
 }
 
-// reached decides whether waiting is over; the error says that the goal can
-// not be reached any more.
+// reached reports whether waiting is over; the error says that the goal can not be reached
+// any more.
 func reached(w wire.Worker, goal string) (bool, error) {
 	ended := client.WorkerEnded(w.State)
 	switch {
@@ -139,8 +139,8 @@ func reached(w wire.Worker, goal string) (bool, error) {
 	return false, nil
 }
 
-// printReached prints, for programs, the workers that got where they were waited
-// for: one as the API says it, several as a list.
+// printReached prints, for programs, the workers that reached the goal: one as the API
+// returns it, several as a list.
 func (a *app) printReached(replies []client.Reply[wire.Worker], errs []error) error {
 	if a.forPeople() {
 		return nil
