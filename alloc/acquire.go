@@ -55,6 +55,7 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	if req.Port != 0 {
 		return s.exact(ctx)
 	}
+	// Before picking: ports that strangers have left are candidates again.
 	if err := s.recheck(ctx); err != nil {
 		return nil, fmt.Errorf("acquire a port: %w", err)
 	}
@@ -63,6 +64,7 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	s.from = a.pool.start()
 	a.mu.Unlock()
 
+	// A name keeps its port if it can: clients of the worker know the address.
 	r, err := s.former(ctx, former)
 	if r == nil && err == nil {
 		r, err = s.any(ctx)
@@ -85,6 +87,7 @@ func (s *search) recheck(ctx context.Context) error {
 	if !due {
 		return nil
 	}
+	// Without the lock: the read takes milliseconds, for which every search would wait.
 	snap, err := s.look(ctx)
 	if err != nil {
 		return err
@@ -122,6 +125,7 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	// Residue is not in the way of a server that sets SO_REUSEADDR, as most do.
 	case f.verdict == verdictFree || f.verdict == verdictResidue:
 		return s.reservation(ports, f), nil
 	}
@@ -156,6 +160,7 @@ func (s *search) takeExact(ports Range) error {
 		if !blocked && !taken {
 			continue
 		}
+		// Before leasedTo, which reads the store: transactions take this lock.
 		a.mu.Unlock()
 		switch {
 		case a.never[port]:
@@ -173,6 +178,7 @@ func (s *search) takeExact(ports Range) error {
 // leasedTo says who leases a taken port.
 func (a *Allocator) leasedTo(port uint16) string {
 	var lease store.Lease
+	// Without the allocator's lock, which transactions take.
 	err := a.store.View(func(tx *store.Tx) (err error) {
 		lease, err = tx.Lease(port)
 		return err
@@ -197,6 +203,7 @@ func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) 
 	if !s.a.rng.Contains(ports.First) || !s.a.rng.Contains(ports.Last) {
 		return nil, nil
 	}
+	// Somebody else has it now: no error, the name gets another port.
 	if err := s.takeExact(ports); errors.Is(err, ErrUnavailable) {
 		return nil, nil
 	} else if err != nil {
@@ -232,6 +239,7 @@ func (s *search) any(ctx context.Context) (*Reservation, error) {
 			if err != nil {
 				return nil, err
 			}
+			// Draining ones only when nothing else is left: some servers cannot bind them.
 			if f.verdict == verdictFree || c == classDraining && f.verdict != verdictForeign {
 				r := s.reservation(ports, f)
 				r.picked, r.class = true, c
@@ -261,6 +269,7 @@ func (s *search) enter(ctx context.Context, c class) (err error) {
 func (s *search) take(c class) (Range, bool, error) {
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
+	// Each time: the allocator may have been closed during the last probe.
 	if err := s.a.ready(); err != nil {
 		return Range{}, false, err
 	}
@@ -311,6 +320,7 @@ func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, err
 	if err := ctx.Err(); err != nil {
 		return finding{}, err
 	}
+	// The claim first: another hive's probe, which has the port for a moment, would look like a stranger.
 	fd, err := s.takeClaim(ctx, port)
 	if inUse(err) {
 		return otherHive(ctx, port)
@@ -378,6 +388,7 @@ func (a *Allocator) note(port uint16, f finding) {
 	switch {
 	case f.verdict == verdictFree:
 		a.marks.clear(port)
+	// Not marked again, which would double its time.
 	case f.verdict == verdictForeign && f.known && a.marks.active(port) != nil:
 		// Its time runs already.
 	case f.verdict == verdictForeign:

@@ -100,6 +100,7 @@ func New(o Options) (*Allocator, error) {
 		a.never[port] = true
 		a.pool.blocked.set(port)
 	}
+	// Said here, and not by the first spawn.
 	if e := a.pool.exhausted(1); e.Reserved == o.Range.Len() {
 		return nil, fmt.Errorf("%w: every port of %s is reserved", ErrBadRange, o.Range)
 	}
@@ -160,6 +161,7 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	if a.phase == phaseClosed {
 		return ErrClosed
 	}
+	// An earlier Rebuild may have claimed what is not leased any more.
 	for port := range a.claims {
 		if !leased.has(port) {
 			a.dropClaim(port)
@@ -171,6 +173,7 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 			return fmt.Errorf("rebuild the port pool: %w", err)
 		}
 	}
+	// Contested ports are leased, too, whoever claims them.
 	a.pool.taken = leased
 	a.pool.cursor = cursor
 	a.rests.queue, a.pool.resting = nil, bitset{}
@@ -199,6 +202,7 @@ func (a *Allocator) claimLeased(port uint16) error {
 		a.claims[port] = fd
 		delete(a.contested, port)
 	case inUse(err):
+		// No error: recovery decides what that means for the worker.
 		a.contested[port] = true
 	default:
 		return err
@@ -307,6 +311,7 @@ func (a *Allocator) markOf(port uint16) *mark {
 	if k == nil {
 		return nil
 	}
+	// A copy: it is read without the lock.
 	c := *k
 	c.sockets = slices.Clone(k.sockets)
 	return &c

@@ -63,6 +63,7 @@ func (m *marks) active(port uint16) *mark {
 // setForeign marks a port as held by a stranger. Each time in a row it waits longer.
 func (m *marks) setForeign(port uint16, f finding, now time.Time) {
 	wait := markFirst
+	// Even if that mark no longer holds: a port that strangers keep taking is tried ever less often.
 	if before := m.byPort[port]; before != nil && before.wait > 0 {
 		wait = min(2*before.wait, markMost)
 	}
@@ -80,6 +81,7 @@ func (m *marks) setForeign(port uint16, f finding, now time.Time) {
 
 // setDraining marks a port as held by the kernel only.
 func (m *marks) setDraining(port uint16, now time.Time) {
+	// No growing wait: residue is gone after drainTime.
 	m.byPort[port] = &mark{
 		holder: sockets.Holder{Port: port, Kind: sockets.KindDraining},
 		named:  true,
@@ -91,6 +93,7 @@ func (m *marks) setDraining(port uint16, now time.Time) {
 
 // clear forgets all about a port: it proved to be free.
 func (m *marks) clear(port uint16) {
+	// The usual case, with each port that is given out.
 	if len(m.byPort) == 0 {
 		return
 	}
@@ -125,6 +128,7 @@ func (m *marks) recheck(snap *sockets.Snapshot, now time.Time) {
 		}
 		m.pool.foreign.clear(port)
 		m.pool.draining.clear(port)
+		// Kept for a while: the next mark waits longer for it.
 		return now.Sub(k.until) > markForget
 	})
 }

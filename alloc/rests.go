@@ -38,6 +38,7 @@ func (r *rests) wake(now time.Time) {
 		return
 	}
 	r.queue = r.queue[n:]
+	// The rest that began later goes on.
 	for _, again := range r.queue { // released twice
 		r.pool.resting.set(again.port)
 	}

@@ -41,6 +41,7 @@ func (a *Allocator) name(ctx context.Context, ports []uint16) []sockets.Holder {
 	if len(ports) == 0 {
 		return nil
 	}
+	// Without the lock: this walks /proc.
 	holders, _ := sockets.Holders(ctx, a.lookUpUnnamed(ctx, ports))
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -32,8 +32,10 @@ func (a *Allocator) view(snap *sockets.Snapshot) poolView {
 	now := time.Now()
 	for port, k := range a.marks.byPort {
 		switch {
+		// Its time is over: it may be free by now.
 		case !now.Before(k.until):
 			v.draining.clear(port)
+		// If the table would list the holder and does not, it has gone.
 		case a.pool.foreign.has(port) && (!k.listed || len(snap.Listeners(port)) > 0):
 			v.marked[port] = k.holder
 		}
@@ -118,6 +120,7 @@ func (a *Allocator) counted(snap *sockets.Snapshot, v *poolView, busy *bitset, l
 		port := uint16(p)
 		_, marked := v.marked[port]
 		switch {
+		// First: a leased port counts as leased, whoever else is on it.
 		case v.taken.has(port):
 			s.countLease(leases[port])
 		case v.blocked.has(port):
@@ -159,6 +162,7 @@ func (a *Allocator) holders(ctx context.Context, snap *sockets.Snapshot, v *pool
 		port := s.Local.Port()
 		_, leased := leases[port]
 		ofInterest := a.rng.Contains(port) && (!busy.has(port) || v.blocked.has(port))
+		// A port that is being probed would show hive's own socket.
 		if s.Inode != 0 && (leased || ofInterest) {
 			held = append(held, s)
 		}
