@@ -30,6 +30,7 @@ func (b *batch) run() {
 	for b.next < len(b.requests) {
 		r := b.requests[b.next]
 		b.next++
+		// An earlier closure's undo may have failed: then nothing of this transaction is certain.
 		if b.store.Err() == nil && r.err == nil {
 			b.call(r)
 		}
@@ -52,6 +53,7 @@ func (b *batch) begin() bool {
 		b.failAll(b.store.fail(fmt.Errorf("begin: %w", err)))
 		return false
 	}
+	// One time for the whole commit: its records are of one moment.
 	b.now = transactionTime()
 	if b.admit() {
 		return true
@@ -85,6 +87,7 @@ func (b *batch) call(r *request) {
 		if !returned {
 			r.abandoned(b.store.path, recover())
 		}
+		// Deferred: after a Goexit in the closure nothing else runs in this goroutine.
 		b.settle(r, tx.undo)
 	}()
 	r.err = r.fn(tx)
@@ -129,12 +132,14 @@ func (b *batch) finish() {
 		b.rollback()
 		return
 	}
+	// Known only now: how many pages the closures have touched.
 	if !b.store.space.fits(b.highWater(), b.freePages(), b.work) {
 		b.rollback()
 		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
 		return
 	}
 	begun := time.Now()
+	// An error does not mean that nothing was written, so the store ends with it.
 	err := b.engine(func() error { return b.store.commit(b.btx) })
 	if err != nil {
 		b.failAll(b.store.fail(fmt.Errorf("commit: %w", err)))
@@ -188,6 +193,7 @@ func (b *batch) freePages() int64 { return int64(b.store.db.Stats().FreePageN) }
 // protect turns a panic inside bbolt into an error: bbolt asserts what it reads
 // from the file, and a page that cannot be read is a fault.
 func protect(path string, fn func() error) (err error) {
+	// It counts for this goroutine only, in which bbolt runs.
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
 	defer func() {

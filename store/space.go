@@ -61,11 +61,13 @@ func (s *space) prepare(highWater, freePages int64) bool {
 		return true
 	}
 	watermark := s.ahead / 2
+	// Counted space is asked for each time: others use it, too.
 	if s.tail(highWater) < watermark || s.counted {
 		s.grow(highWater, s.ahead)
 	}
 	tail := s.tail(highWater)
 	s.isShort.Store(tail < watermark)
+	// Free pages alone do not do: they need not be neighbours.
 	return tail+freePages*s.pageSize >= watermark && tail >= watermark/4
 }
 
@@ -80,6 +82,7 @@ func (s *space) fits(highWater, freePages int64, w workload) bool {
 	if missing <= s.tail(highWater) {
 		return true
 	}
+	// More, for this commit.
 	s.grow(highWater, missing)
 	return missing <= s.tail(highWater)
 }
@@ -124,6 +127,7 @@ func (s *space) grow(highWater, ahead int64) {
 		s.count(highWater)
 		return
 	}
+	// As much of it as there is.
 	for err != nil && from < length {
 		n := min(step, length-from)
 		if allocate(s.file, from, n) != nil {
@@ -141,6 +145,7 @@ func (s *space) grow(highWater, ahead int64) {
 func (s *space) count(highWater int64) {
 	free, err := freeSpace(s.file)
 	if err != nil {
+		// Where the system says nothing, all is admitted rather than nothing.
 		s.blind = true
 		return
 	}
