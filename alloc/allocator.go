@@ -99,6 +99,7 @@ func New(o Options) (*Allocator, error) {
 		a.never[port] = true
 		a.pool.blocked.set(port)
 	}
+	// Said here, and not by the first spawn.
 	if e := a.pool.exhausted(1); e.Reserved == o.Range.Len() {
 		return nil, fmt.Errorf("%w: every port of %s is reserved", ErrBadRange, o.Range)
 	}
@@ -159,6 +160,7 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	if a.phase == phaseClosed {
 		return ErrClosed
 	}
+	// An earlier Rebuild may have claimed what is not leased any more.
 	for port := range a.claims {
 		if !leased.has(port) {
 			a.dropClaim(port)
@@ -170,6 +172,7 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 			return fmt.Errorf("rebuild the port pool: %w", err)
 		}
 	}
+	// Contested ports are leased, too, whoever claims them.
 	a.pool.taken = leased
 	a.pool.cursor = cursor
 	a.cooldown.queue, a.pool.cooling = nil, bitset{}
@@ -198,6 +201,7 @@ func (a *Allocator) claimLeased(port uint16) error {
 		a.claims[port] = fd
 		delete(a.contested, port)
 	case inUse(err):
+		// No error: recovery decides what that means for the worker.
 		a.contested[port] = true
 	default:
 		return err
@@ -306,6 +310,7 @@ func (a *Allocator) avoidEntry(port uint16) *avoidEntry {
 	if k == nil {
 		return nil
 	}
+	// A copy: it is read without the lock.
 	c := *k
 	c.sockets = slices.Clone(k.sockets)
 	return &c
