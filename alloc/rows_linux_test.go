@@ -32,7 +32,7 @@ func TestSeveralPortsInARow(t *testing.T) {
 	_, err := f.Acquire(t.Context(), alloc.Request{Ports: 2})
 	var e *alloc.ExhaustedError
 	require.ErrorAs(t, err, &e)
-	require.EqualError(t, err, "no 2 neighbouring ports available (in "+f.rng.String()+"); 1 of them by programs that hive did not start")
+	require.EqualError(t, err, "no 2 consecutive ports available in "+f.rng.String()+"; 1 of them by programs that hive did not start")
 	three.Abandon()
 	require.Equal(t, 3, f.Count(), "all ports of a reservation are given back")
 

@@ -129,6 +129,9 @@ func TestAStrangerOnAnotherAddressIsNotBlamed(t *testing.T) {
 
 // A worker that listens on another address than its own is told so.
 func TestAWorkerOnAnotherAddress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for a timeout of 3 s twice")
+	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)

@@ -18,6 +18,7 @@ func (h *Hive) Alive(ctx context.Context) error {
 	if h.run.Closing() {
 		return nil // what it ends with is waited for elsewhere
 	}
+	// Through the writer: a commit that hangs shows nowhere else.
 	err := h.store.Update(ctx, func(*store.Tx) error { return nil })
 	if errors.Is(err, store.ErrDiskFull) {
 		return nil // it has answered

@@ -41,6 +41,7 @@ func (h *Hive) Authorize(by access.Caller, op operation.Operation) (operation.Op
 			return nil, notAllowed(by, op, row.Fields[0], "workers of that type, or there is none")
 		}
 		if row.Pin != nil {
+			// A worker of another type could have the name by the time the job has its turn.
 			op = row.Pin(op, rec.WorkerID)
 		}
 		return op, nil

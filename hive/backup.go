@@ -26,6 +26,7 @@ const (
 // little for everything else. Where the system does not say there is room.
 func (u *upkeep) roomForCopy() error {
 	free, err := u.store.DiskFree()
+	// A copy that fills the disk would have hive refuse new jobs.
 	if need := u.store.Stats().FileBytes + doctor.LowDisk; err == nil && free < need {
 		return fmt.Errorf("%w: a copy of the state file needs %d bytes free, there are %d", store.ErrDiskFull, need, free)
 	}
@@ -35,6 +36,7 @@ func (u *upkeep) roomForCopy() error {
 // backUpOften makes automatic backups until the hive closes.
 func (u *upkeep) backUpOften() {
 	for {
+		// Asked each time: a reload may have changed it.
 		wait := backupCheckInterval
 		if interval := u.settings().Backup.Interval; interval > 0 {
 			wait = min(wait, interval)
@@ -48,6 +50,7 @@ func (u *upkeep) backUpOften() {
 		if err != nil && !u.run.Closing() {
 			u.log.WithError(err).Warn("no backup of the state file could be made; it is tried again")
 		}
+		// Also when it is nil: the doctor must not complain of an earlier fault.
 		u.backupFault.Store(&err)
 	}
 }
@@ -66,6 +69,7 @@ func (u *upkeep) backUpIfDue(now time.Time) error {
 	}
 	if len(made) > 0 {
 		newest := made[len(made)-1]
+		// A copy of the same state would only push out an older one.
 		if now.Sub(newest.at) < cfg.Interval || u.sameAs(newest.path) {
 			return nil
 		}
@@ -81,6 +85,7 @@ func (u *upkeep) backUpIfDue(now time.Time) error {
 		return err
 	}
 	made = append(made, autoBackup{path, now})
+	// Only now that the new one is whole and on the disk.
 	for _, old := range made[:max(0, len(made)-cfg.Keep)] {
 		if err := os.Remove(old.path); err != nil {
 			return err
@@ -115,6 +120,7 @@ func autoBackups(dir string, now time.Time) (list []autoBackup, err error) {
 		if err != nil || !e.Type().IsRegular() {
 			continue // somebody else's
 		}
+		// The zero time makes it the oldest.
 		if at.After(now) {
 			at = time.Time{}
 		}

@@ -13,13 +13,20 @@
 //	         ends or the hive must
 //	Close    lets go of the workers, which keep running, and closes the file
 //
-// While anything happens to a worker, one supervisor goroutine attends to it and
-// is the only writer of its state: it follows readiness, sees the exit, and
-// carries out a stop. Everybody else reads an immutable snapshot of the record,
-// or hands the supervisor a request and waits. The looks at the port and at /proc
-// run beside it, one at a time, so that it is always free to see an exit or a
-// stop. A worker that is ready and left in peace has no supervisor, only the
-// goroutine in which proc waits for its exit; an exit or a stop calls one. An
+// Hive is wiring and recovery. What it consists of are packages of their own, none of
+// which knows Hive: supervisor has the workers, jobs the queue, operation the table of
+// what can be asked, lease the leases of other programs, journal the transactions with
+// their events; audit, doctor, logs, telemetry, tokens and workertype are what they are
+// called. Hive makes them (assemble), says when they act (Recover, upkeep), and hands
+// callers on to them (api.go). Carrying out the operations on models (models.go),
+// autostart, reloads and backups are its own.
+//
+// While anything happens to a worker, one goroutine supervises it and is the only
+// writer of its record: it follows readiness, sees the exit, and carries out a stop.
+// Everybody else reads an immutable snapshot of the record, or hands the supervisor a
+// request and waits. Probes run beside it, one at a time, so that it is always free to
+// see an exit or a stop. A worker that is ready and left in peace has no supervisor,
+// only the goroutine in which proc waits for its exit; an exit or a stop calls one. An
 // unverified worker has none either: the review decides about it.
 //
 // A job is one submitted operation. It is durable before Submit returns, one
@@ -27,14 +34,14 @@
 // them there, from the beginning or from any number on, and is only woken by
 // memory. Operations that only list are answered from memory and never written.
 //
-// What workers use (telemetry.go) is measured while somebody listens, by one goroutine
-// for all listeners; it is never written. Who listens is also how the hive knows that
-// its queen has not forgotten it (announce.go, hive/rbee).
+// What workers use is measured while somebody listens, by one goroutine for all
+// listeners (hive/telemetry); it is never written. Who listens is also how the hive
+// knows that its queen has not forgotten it (announce.go, hive/rbee).
 //
-// What to do is decided apart from doing it: decide (machine.go) is the life of a
-// worker, retry (restart.go) its restart policy, following.judge (ready.go) turns
-// sightings into a verdict, found.judge (recover.go) records into adopt, free or
-// keep, and Hive.settled (settle.go) says what became of a job.
+// What to do is decided apart from doing it: lifecycle.Transition is the life of a
+// worker, lifecycle.NextStart its restart policy, and probe.Tracker makes a verdict of
+// what probes have seen. The Recovery of supervisor, of lease and of jobs finds out what
+// is to be adopted, freed or kept, and what became of a job, before any of it is written.
 //
 // # Spawn
 //
@@ -44,7 +51,7 @@
 //  4. ONE transaction records lease, PID mapping, worker (spawning), job and events.
 //  5. The gate opens and the same PID executes the program. The record says
 //     running with the worker's next commit.
-//  6. The supervisor looks until the listener on the port is a member of the
+//  6. The supervisor probes until the listener on the port is a member of the
 //     worker, the probe gives the expected answer, and the listeners were the same
 //     before it, when it had connected, and after it: ready. If they are others
 //     when it has connected, no request is sent. A stranger on the port, a worker on another
@@ -78,8 +85,8 @@
 // are in the record, so the policy counts on over a restart of hive; one that dies
 // while hive is down is started by the next. The end of the machine is no failure.
 //
-// With Spec.Live a timer has a ready worker looked at; after enough misses its
-// supervisor looks, and shows it as unhealthy or starts it again.
+// With Spec.Live a timer has a ready worker probed; after enough misses its supervisor
+// goes on probing, and shows it as unhealthy or starts it again.
 //
 // before_start and stop.command are run to their end (proc.Run), and what they leave
 // behind is ended. Autostart entries are spawned after recovery, StartParallel at
@@ -87,23 +94,22 @@
 //
 // # Leases of programs that hive does not start
 //
-// AcquireLease, RenewLease and ReleaseLease: a lease of kind process lives as long
-// as the process of a recorded identity, one of kind ttl until its holder has not
-// renewed it for its ttl, on CLOCK_BOOTTIME. A lessee in memory watches over each;
-// its lock is held over a whole operation. When the lease ends and somebody still
-// listens on one of its ports it is quarantined. Recovery judges holders as it does
-// workers, and gives every ttl lease its whole time again, so a mere renewal is
-// not written to the file. Holders are never signalled.
+// AcquireLease, RenewLease and ReleaseLease (hive/lease): a lease of kind process lives
+// as long as the process of a recorded identity, one of kind ttl until its holder has
+// not renewed it for its ttl, on CLOCK_BOOTTIME. When the lease ends and somebody still
+// listens on one of its ports it is quarantined. Recovery verifies holders as it does
+// workers, and gives every ttl lease its whole time again, so a mere renewal is not
+// written to the file. Holders are never signalled.
 //
 // # Recovery
 //
-// Every recorded process is judged by its identity. Alive: adopted. Dead: what
+// Every recorded process is verified by its identity. Alive: adopted. Dead: what
 // remains of its tree is ended and its port freed, or quarantined if somebody
 // can still be reached there. Unknown (it cannot be looked at, another hive
 // claims its port, what a dead one left behind could not be ended, or the 15 s
 // were over): unverified; it keeps its record and its port, and is not touched.
 //
-// One transaction writes all of it and settles the jobs that ran:
+// One transaction writes all of it, with what became of the jobs that ran:
 //
 //   - A spawn has succeeded if its worker lives and was not being stopped.
 //   - A stop goes on if its worker lives, and has succeeded if it is stopped.
@@ -121,14 +127,14 @@
 //
 // # Audit
 //
-// Every AuditInterval records, processes and listeners are compared (Hive.Audit).
+// Every AuditInterval records, processes and listeners are compared (hive/audit).
 // What is found twice in a row is acted on: a worker that was ready and does not
-// listen, or shares its port with a stranger, is looked at again by its supervisor
-// and is unhealthy until it serves; with Config.Orphans kill, what ended leases
+// listen, or shares its port with a stranger, is probed again by its supervisor
+// and is unhealthy until it serves; with Settings.Orphans kill, what ended leases
 // have left behind is ended.
 //
-// Unverified workers are judged again: adopted, with a stop
-// that had been asked for, or what they left behind is ended. A quarantined port
+// Unverified workers are verified again (Review of supervisor and of lease):
+// adopted, with a stop that had been asked for, or what they left behind is ended. A quarantined port
 // is freed when nobody was found on it in two reviews in a row (so too the lease
 // of a worker that has ended, which only a mended file can hold). Then ended
 // jobs, dead workers with their logs, and tombstones that are old are removed; a
@@ -152,9 +158,9 @@
 // its type once, so it is by the old catalog or by the new one as a whole; the new
 // worker is then compared like any other.
 //
-// Staleness is decided by the supervisor, which compares when it begins to attend to
-// a process and when a reload asks it to: what the process was started as
-// (body.made) with what its type says now. What another hive has started is compared
+// Staleness is decided by the supervisor, which compares when it begins to supervise a
+// process and when a reload asks it to: the type that the process was started as with
+// what that type is now. What another hive has started is compared
 // with its record, which knows nothing of env; the keys that made it stale are in
 // the record, and those that cannot be seen there stay until it is restarted. With
 // reload: restart the supervisor has a worker_restart job submitted, which is not
@@ -170,8 +176,8 @@
 //
 // # Types
 //
-// Types and TypeInfo say what the worker types are and what a spawn would do. They
-// change nothing. Only when a version is asked for do they run a program, with the
+// Types and TypeInfo (hive/workertype) say what the worker types are and what a spawn
+// would do. They change nothing. Only when a version is asked for do they run a program, with the
 // arguments its preset knows, for two seconds at most; such a program has no
 // record, and the kernel ends it when hive ends.
 //

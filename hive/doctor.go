@@ -38,6 +38,7 @@ func (h *Hive) Doctor(ctx context.Context) ([]doctor.Checkup, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	// Any other error is a finding. This one says that hive is closing.
 	if errors.Is(f.Leases.Err, store.ErrClosed) {
 		return nil, f.Leases.Err
 	}
@@ -53,6 +54,7 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 		Range: h.cfg.Ports.Range, Reserved: slices.Clone(h.cfg.Ports.Reserved),
 		Reasons: map[string]string{}, Cgroups: h.launcher.Cgroups,
 	}
+	// Never leased either, so hive's own listeners on them are no squatters.
 	for _, port := range h.cfg.APIPorts {
 		f.Reserved = append(f.Reserved, alloc.Range{First: port, Last: port})
 	}
@@ -89,6 +91,7 @@ func (h *Hive) fileFacts(ctx context.Context) doctor.File {
 	}
 	// An update that writes nothing costs no commit, and is admitted like any other.
 	err := h.store.Update(ctx, func(*store.Tx) error { return nil })
+	// A full disk answers the question; any other error leaves it open.
 	f.Admits = doctor.FactOf(err == nil, err)
 	if errors.Is(err, store.ErrDiskFull) {
 		f.Admits.Err = nil
@@ -103,6 +106,7 @@ func (h *Hive) lastRecords() (records []doctor.Record, err error) {
 		if err != nil {
 			return err
 		}
+		// Many: if the clock was turned back, the newest event does not have the latest time.
 		events, err := tx.Events(b.Newest-min(b.Newest, doctorEvents), doctorEvents)
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ func (e *executor) Decode(body []byte) (operation.Operation, error) {
 	if hiveID != "" && hiveID != "localhost" && hiveID != e.hiveID {
 		return nil, errdefs.BadField("hive_id", fmt.Sprintf("is %q, but this hive is %q (leave it out, or say localhost)", plain.Short(hiveID), e.hiveID))
 	}
+	// Also for a recorded job that is begun after a restart: its type may have changed.
 	if s, ok := op.(operation.Spawn); ok {
 		if err := e.CheckSpawn(s); err != nil {
 			return nil, err
@@ -56,6 +57,7 @@ func (e *executor) Decode(body []byte) (operation.Operation, error) {
 // Execute implements jobs.Executor.
 func (e *executor) Execute(ctx context.Context, j *jobs.Job) (any, error) {
 	op := j.Operation()
+	// An event may have named a worker that is not in the tables yet.
 	if err := e.AwaitPending(ctx, operation.TargetOf(op)); err != nil {
 		return nil, err
 	}
@@ -69,6 +71,7 @@ func (e *executor) Answer(ctx context.Context, op operation.Operation) (any, err
 
 // ProcessList carries out worker_process_list; the result is a list of operation.Process.
 func (e *executor) ProcessList(context.Context, operation.ProcessList) (any, error) {
+	// Not nil: rbee's page expects an array.
 	processes := []operation.Process{}
 	for _, w := range e.Live() {
 		processes = append(processes, operation.ProcessOf(w))

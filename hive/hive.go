@@ -75,6 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
+	// Before the file is opened: a mistake in the configuration must not come after a migration.
 	library, err := models.New(models.Options{
 		Dir: cfg.Models.Dir, Endpoint: cfg.Models.Endpoint, Token: cfg.Models.Token, Free: cfg.Models.Free, UserAgent: "hive/" + cmp.Or(cfg.Version, "dev"),
 	})
@@ -95,10 +96,12 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		return nil, err
 	}
 	h := &Hive{cfg: cfg, store: st, run: run.New(), sockets: sockets.NewTable(), current: &current{}, metrics: newMetrics()}
+	// Tells workers of an earlier run from those of this one (logSources).
 	h.progress.started = time.Now().UTC()
 	h.current.catalog.Store(cfg.Catalog)
 	settings := cfg.Settings
 	h.current.settings.Store(&settings)
+	// Close copes with a hive that is only half made.
 	if err := h.assemble(library); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -130,6 +133,7 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		Run: h.run, Journal: h.journal, Launcher: h.launcher, Catalog: h.current.types, Live: h.supervisor.Live,
 		DataDir: h.cfg.DataDir, Version: h.cfg.Version, FirstPort: h.cfg.Ports.Range.First, Reload: h.cfg.ReloadTypes,
 	})
+	// The executor needs the parts that were made above.
 	h.jobs, err = jobs.New(jobs.Options{
 		Run: h.run, Journal: h.journal, Workers: h.supervisor, Metrics: h.metrics, DataDir: h.cfg.DataDir, Log: log,
 		Config: func() jobs.Config { return h.settings().Jobs }, Executor: newExecutor(h),
@@ -147,6 +151,7 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		Review:      func(ctx context.Context) { h.supervisor.Review(ctx); h.leases.Review(ctx) },
 		KillOrphans: func() bool { return h.settings().Orphans == OrphansKill },
 	})
+	// Not in Recover: who calls is asked even while the answer is "recovering".
 	if h.tokens, err = tokens.Load(h.run, h.journal, h.current.types, log); err != nil {
 		return err
 	}
@@ -186,6 +191,7 @@ func findCgroups(stateID string, log *logrus.Logger) bool {
 // machineID is empty where the machine has none (a container from scratch).
 func machineID() string {
 	raw, err := os.ReadFile("/etc/machine-id")
+	// Container images often have an empty one, which tells no machines apart.
 	if err != nil || len(raw) < 32 {
 		return ""
 	}
@@ -215,7 +221,9 @@ func (h *Hive) Run(ctx context.Context) error {
 // takes, or until ctx ends. The errors of those that could not be stopped are
 // joined; workers that cannot be verified are left alone.
 func (h *Hive) StopWorkers(ctx context.Context) error {
+	// Else a job that begins now could start a worker that StopAll does not see.
 	h.run.Drain()
+	// A cancelled spawn undoes what it has begun, and until then StopAll may not see its worker.
 	if err := h.jobs.CancelStarts(ctx); err != nil {
 		return err
 	}
@@ -228,8 +236,10 @@ func (h *Hive) settings() Settings { return *h.current.settings.Load() }
 // Close lets go of the workers, which keep running, and closes the state file.
 // What becomes of unfinished jobs is decided by the next recovery.
 func (h *Hive) Close() error {
+	// First all goroutines end: a stop under way still uses what is closed below.
 	h.run.Close()
 	h.run.Wait()
+	// The parts are nil if Open failed half-way.
 	if h.launcher != nil {
 		h.launcher.Models.Close()
 	}
@@ -241,6 +251,7 @@ func (h *Hive) Close() error {
 	}
 	var errs []error
 	if h.alloc != nil {
+		// The claims before the file: who opens that next must not find the ports claimed.
 		errs = append(errs, h.alloc.Close())
 	}
 	return errors.Join(append(errs, h.store.Close())...)

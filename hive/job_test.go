@@ -38,7 +38,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"operation":"worker_spawn","worker":"cpu","modle":"m"}`:                                 {errdefs.ErrUnknownField, "modle: is not a field of worker_spawn"},
 		`{"operation":"worker_spawn","worker":"cpu","model":"-m"}`:                                {errdefs.ErrBadRequest, "may not begin with '-'"},
 		`{"operation":"worker_spawn","worker":"cpu","model":"a\u0007"}`:                           {errdefs.ErrBadRequest, "control characters"},
-		`{"operation":"worker_spawn","worker":"cpu","model":"a\u202e"}`:                           {errdefs.ErrBadRequest, `model: has \u202e, which is not seen`},
+		`{"operation":"worker_spawn","worker":"cpu","model":"a\u202e"}`:                           {errdefs.ErrBadRequest, `model: has \u202e, which is invisible`},
 		`{"operation":"worker_spawn","worker":"cpu","device":"0\u200b"}`:                          {errdefs.ErrBadRequest, `device: has \u200b`},
 		`{"operation":"worker_spawn","worker":"cpu","params":{"a":"\udb40\udc41"}}`:               {errdefs.ErrBadRequest, `params.a: has \U000e0041`},
 		`{"operation":"worker_spawn","worker":"cpu","name":"Not OK"}`:                             {errdefs.ErrBadRequest, "name: is"},

@@ -226,7 +226,7 @@ func TestDecodeLeases(t *testing.T) {
 		`{"ttl": "30s", "port": 80}`:         `port: is 80; below 1024`,
 		`{"ttl": "30s", "ports": 257}`:       `ports: is 257; expected an integer from 1 to 256`,
 		`{"ttl": "30s", "owner": "a\u0007"}`: `owner: has control characters`,
-		`{"ttl": "30s", "owner": "a\u2066"}`: `owner: has \u2066, which is not seen`,
+		`{"ttl": "30s", "owner": "a\u2066"}`: `owner: has \u2066, which is invisible`,
 		`{"ttl": "30s", "hive_id": "x"}`:     `hive_id: is not a field of a lease (its fields: pid, start_time, ttl, port, ports, owner)`,
 	} {
 		_, err := lease.DecodeRequest([]byte(body))

@@ -261,20 +261,20 @@ func TestTheLogsOfACopyAreLeftAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(file))
 	require.NoError(t, os.WriteFile(file, raw, 0o600)) // another inode
-	stray, old := filepath.Join(r.cfg.DataDir, "logs", "cpu-stray.log"), time.Now().Add(-25*time.Hour)
-	require.NoError(t, os.WriteFile(stray, nil, 0o600))
-	require.NoError(t, os.Chtimes(stray, old, old))
+	orphan, old := filepath.Join(r.cfg.DataDir, "logs", "cpu-orphan.log"), time.Now().Add(-25*time.Hour)
+	require.NoError(t, os.WriteFile(orphan, nil, 0o600))
+	require.NoError(t, os.Chtimes(orphan, old, old))
 	r.cfg.Logs = logs.Config{MaxSize: logs.MinSize}
 	r.cfg.AuditInterval = 20 * time.Millisecond
 	r.open()
 	r.h.RotateLogs(t.Context())
 	r.never("they are changed", 200*time.Millisecond, func() bool {
-		return strings.Contains(r.logFiles(), ".1") || !strings.Contains(r.logFiles(), "stray")
+		return strings.Contains(r.logFiles(), ".1") || !strings.Contains(r.logFiles(), "orphan")
 	})
 	r.close()
 	r.open()
 	r.eventually("once it was started again they are its own", func() bool {
-		return strings.Contains(r.logFiles(), ".1") && !strings.Contains(r.logFiles(), "stray")
+		return strings.Contains(r.logFiles(), ".1") && !strings.Contains(r.logFiles(), "orphan")
 	})
 }
 

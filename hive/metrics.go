@@ -53,6 +53,7 @@ func newMetrics() *metrics {
 		}, []string{"operation", "state"}),
 		operations: []string{otherOperation},
 	}
+	// All series from the start: the first increment of one that appears with it is lost to rate().
 	for _, until := range []operation.WaitFor{operation.WaitStarted, operation.WaitReady} {
 		m.spawns.WithLabelValues(string(until))
 	}
@@ -77,6 +78,7 @@ func (m *metrics) Restarted(workerType string, reason supervisor.Reason) {
 
 // JobEnded implements jobs.Metrics.
 func (m *metrics) JobEnded(operation string, state store.JobState) {
+	// A queen's operations, which all fail here, share one label.
 	if !slices.Contains(m.operations, operation) {
 		operation = otherOperation
 	}
@@ -156,10 +158,12 @@ func counter(out chan<- prometheus.Metric, d *prometheus.Desc, n float64) {
 }
 
 func (c *collector) collectPorts(out chan<- prometheus.Metric) {
+	// Collect gets no context; it must not outlast the hive.
 	ctx, cancel := context.WithTimeout(c.h.run.Context(), scrapeLimit)
 	defer cancel()
 	s, err := c.h.alloc.Tally(ctx)
 	if err != nil {
+		// An error, and not a series less: that would pass for a hive without ports.
 		out <- prometheus.NewInvalidMetric(c.ports, err)
 		return
 	}
@@ -205,6 +209,7 @@ func (c *collector) collectWorkers(out chan<- prometheus.Metric) {
 		} {
 			workers[pair{typ.Name, lifecycle.PublicState(state)}] = 0
 		}
+		// All series from the start, as in newMetrics; a reload can bring new types.
 		for _, reason := range supervisor.Reasons() {
 			c.h.metrics.restarts.WithLabelValues(typ.Name, string(reason)) // there from now on
 		}

@@ -48,6 +48,7 @@ func modelUsers(m models.Model, live []store.Worker) []string {
 // mentions reports whether an argument is a path, or something in the directory of it.
 func mentions(argv []string, path string) bool {
 	for _, arg := range argv {
+		// Also a file in its directory, or --flag=path. Better a model too many kept than one deleted in use.
 		if arg == path || strings.Contains(arg, path+string(filepath.Separator)) || strings.HasSuffix(arg, "="+path) {
 			return true
 		}
@@ -80,6 +81,7 @@ func (m modelOperations) ModelGet(_ context.Context, op operation.ModelGet) (any
 // ModelDownload carries out model_download; the result is operation.ModelEntry. One that
 // was under way when hive was killed goes on with the next start.
 func (m modelOperations) ModelDownload(ctx context.Context, j operation.Job, op operation.ModelDownload) (any, error) {
+	// Recorded at once: after a crash a running download goes on, while a queued job may expire.
 	err := m.journal.Commit(ctx, func(b *journal.Batch) error {
 		if err := b.PutJob(j.Begin("", b.Now())); err != nil {
 			return err
@@ -101,6 +103,7 @@ func (m modelOperations) ModelDownload(ctx context.Context, j operation.Job, op 
 
 // recordProgress records how far a download is.
 func (m modelOperations) recordProgress(j operation.Job, id string, p models.Progress) {
+	// The total may not be known.
 	percent := 0
 	if p.Total > 0 {
 		percent = int(100 * p.Bytes / p.Total)
@@ -120,6 +123,7 @@ func (m modelOperations) recordProgress(j operation.Job, id string, p models.Pro
 			"file": p.File, "bytes": p.Bytes, "total": p.Total, "rate_bytes_s": int64(p.Rate), "eta_s": eta,
 		})
 	})
+	// A full disk fails the download itself; it need not be logged twice a second.
 	if !errors.Is(err, store.ErrDiskFull) {
 		m.journal.LogUnlessClosing(err, "record the progress of a download", j.ID())
 	}
@@ -127,9 +131,11 @@ func (m modelOperations) recordProgress(j operation.Job, id string, p models.Pro
 
 // ModelDelete carries out model_delete; the result is operation.Deleted.
 func (m modelOperations) ModelDelete(ctx context.Context, j operation.Job, op operation.ModelDelete) (any, error) {
+	// No cancel from here on: a model that is half deleted is of no use.
 	if err := j.Finalize(ctx); err != nil {
 		return nil, err
 	}
+	// Asked while nobody can come to hold the model; a start holds it until its worker is among the live.
 	err := m.library.Delete(op.ID, func(model models.Model) []string { return modelUsers(model, m.live()) })
 	if err != nil {
 		return nil, modelFailure(err)

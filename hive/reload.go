@@ -103,19 +103,23 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	case !h.run.Serving():
 		return Plan{}, errdefs.ErrRecovering
 	}
+	// Before the plan: a key that was left out equals its default.
 	next.Settings.complete()
 	plan := h.planReload(next)
 	plan.DryRun = dryRun
 	if dryRun {
 		return plan, nil
 	}
+	// The only step that can fail comes first, so that a reload is made wholly or not at all.
 	if err := h.queens.Configure(next.Settings.QueenURL); err != nil {
 		return Plan{}, &errdefs.InputError{Kind: errdefs.ErrInvalidConfiguration, Field: "queen_url", Detail: err.Error()}
 	}
 	h.current.settings.Store(&next.Settings)
+	// Before the catalog: a port that a new type promises must not be given to others in between.
 	h.alloc.SetFixed(next.Catalog.FixedPorts())
 	h.current.catalog.Store(next.Catalog)
 	h.recordReload(plan)
+	// After the catalog, with which supervisors compare.
 	h.compareAll(plan.Workers)
 	if len(plan.Autostart) > 0 {
 		h.run.Go(h.autostart.start)
@@ -201,6 +205,7 @@ func workerChange(c supervisor.Change) WorkerChange {
 
 // compareAll has the supervisors of these workers compare them with their types.
 func (h *Hive) compareAll(changes []WorkerChange) {
+	// Not the caller's context: the reload has been made, whether or not they still wait.
 	ctx, cancel := context.WithTimeout(h.run.Context(), compareTimeout)
 	defer cancel()
 	var ids []string

@@ -338,6 +338,9 @@ func TestAutostart(t *testing.T) {
 // Audits go on while workers end and are started again: neither sees a process
 // that is gone as one that is there.
 func TestAuditsWhileWorkersAreStartedAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: starts 300 processes")
+	}
 	t.Parallel()
 	crash := fault("crash", "--exit-code", "3")
 	crash.Restart = catalog.RestartEntry{Policy: "always", Max: ref(1000), Window: ref(time.Second), Backoff: ref(time.Millisecond), MaxBackoff: ref(time.Millisecond)}

@@ -63,6 +63,7 @@ func (s Settings) changes(next Settings) []string {
 // differing compares two structs of one type by their key tags.
 func differing(prefix string, a, b reflect.Value) []string {
 	keys := []string{}
+	// By reflection, so that no new setting can be forgotten here.
 	for i := range a.NumField() {
 		key := prefix + a.Type().Field(i).Tag.Get("key")
 		if a.Field(i).Kind() == reflect.Struct {

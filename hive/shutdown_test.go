@@ -134,6 +134,9 @@ func (r *rig) logHas(text string) bool {
 // A copied or restored file may name somebody else's workers: the first start
 // with it ends nothing but on request.
 func TestNothingIsEndedInTheFirstStartWithACopiedFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches for 3 s twice that nothing happens")
+	}
 	t.Parallel()
 	r := newRig(t, 2, fault("stubborn", "--ignore-term"))
 	r.open()
@@ -281,6 +284,9 @@ func TestAnInterruptedChecksWorkerIsStoppedForCertain(t *testing.T) {
 // What a dead worker left behind cannot be ended within the time of a recovery:
 // it is not forgotten, and no other worker's port suffers for it.
 func TestTheRestThatRecoveryCannotEndIsEndedLater(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for the end of a recovery and of a grace of 16 s")
+	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)

@@ -59,6 +59,9 @@ func silentMain() int {
 // To ask all other ports of a worker takes no longer than to ask one: else each look
 // would be taken for a time in which hive stood still, and none of them counts.
 func TestOtherPortsThatSayNothingDoNotStopTheClock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for the looks at ports that say nothing")
+	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)

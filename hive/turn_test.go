@@ -268,6 +268,9 @@ func TestIdempotencyKeys(t *testing.T) {
 }
 
 func TestJobsBeyondKeepArePruned(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: commits 200 jobs one after the other")
+	}
 	t.Parallel()
 	r := newRig(t, 2)
 	r.cfg.Jobs.Keep = 100

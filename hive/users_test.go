@@ -317,6 +317,9 @@ func TestModelThatTheUserCannotRead(t *testing.T) {
 // Whoever owns a program can have its execution wait, as by a lease of the file; that
 // must not take one of the few places for spawns for good.
 func TestProgramThatIsNotExecuted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits the 30 s in which a program has to be executed")
+	}
 	t.Parallel()
 	const breakTime = "/proc/sys/fs/lease-break-time"
 	text, err := os.ReadFile(breakTime)

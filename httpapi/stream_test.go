@@ -109,6 +109,9 @@ func TestStreamOfALoadingWorkerEndsPolitely(t *testing.T) {
 // Anything else has not happened yet after that time, so it is no success; and
 // the text keeps people from submitting it twice.
 func TestStreamOfAnUnfinishedStopIsNoSuccess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for a grace of 5 s")
+	}
 	stubborn := entry(t, "stubborn", "--ignore-term")
 	grace := 5 * time.Second
 	stubborn.Stop.Grace = &grace

@@ -29,7 +29,7 @@ func codesIn(t *testing.T, file, pattern string) (codes []string) {
 // docs/troubleshooting.md has every code that a job can fail or a request be refused
 // with, and no others; and each says why and what to do.
 func TestTroubleshootingHasEveryCode(t *testing.T) {
-	jobs := codesIn(t, "../hive/errors.go", `(?m)^\tCode\w+ += "(\w+)"`)
+	jobs := codesIn(t, "../hive/errdefs/errdefs.go", `(?m)^\tCode\w+ += "(\w+)"`)
 	all := slices.Compact(slices.Sorted(slices.Values(slices.AppendSeq(jobs, maps.Keys(httpapi.Codes())))))
 
 	const file = "../docs/troubleshooting.md"

@@ -12,8 +12,8 @@ var (
 	ErrForeign = errors.New("not a hive state file")
 	// ErrDamaged: the record that holds the schema number cannot be read.
 	ErrDamaged = errors.New("schema record is damaged")
-	// ErrSteps: the slice of steps has a gap or is out of order, or a backup is
-	// needed and there is no function to make it. A mistake in the program.
+	// ErrSteps: the slice of steps has a gap or is out of order, or a backup is needed and
+	// there is no function to make it. A bug in the program.
 	ErrSteps = errors.New("invalid migration steps")
 )
 
@@ -22,18 +22,18 @@ var (
 type NewerError struct {
 	File      int // schema of the file
 	Supported int // newest schema of this build
-	// Back says how to go back to the state before the upgrade, as a sentence without
-	// its end; empty: whoever found this out does not know.
-	Back string
+	// DowngradeHint says how to go back to the state before the upgrade, as a sentence
+	// without its end; empty: not known.
+	DowngradeHint string
 }
 
 func (e *NewerError) Error() string {
-	back := e.Back
-	if back == "" {
-		back = "or restore the backup that was made before the upgrade"
+	hint := e.DowngradeHint
+	if hint == "" {
+		hint = "or restore the backup that was made before the upgrade"
 	}
 	return fmt.Sprintf("state file has schema %d, this build supports up to schema %d: "+
-		"it was written by a newer hive; start that or a later version on it, %s", e.File, e.Supported, back)
+		"it was written by a newer hive; start that or a later version on it, %s", e.File, e.Supported, hint)
 }
 
 // Unwrap makes errors.Is(err, ErrNewer) true.

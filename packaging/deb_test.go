@@ -50,6 +50,9 @@ func output(t *testing.T, program string, args ...string) string {
 }
 
 func TestPackage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: builds two packages, and installs them")
+	}
 	deb := build(t, "1.0.0")
 	t.Run("contents", func(t *testing.T) { contents(t, deb) })
 	t.Run("runs", func(t *testing.T) { runs(t, deb) })

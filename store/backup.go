@@ -120,11 +120,11 @@ func BackupFrom(ctx context.Context, r io.Reader, to string, overwrite bool) (Ov
 }
 
 func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.File) error) (v Overview, err error) {
-	if overwrite { // what somebody works with is not a backup: it may be the state file itself
+	if overwrite { // a file that is in use is not a backup: it may be the state file itself
 		if info, err := os.Stat(to); err == nil && !info.Mode().IsRegular() {
-			return v, fmt.Errorf("%s is a device or the like, and stays: give the name of a file, or a directory", to)
+			return v, fmt.Errorf("%s is not a regular file: give the name of a file, or a directory", to)
 		}
-		h, err := Take(to)
+		h, err := LockFile(to)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return v, err
 		}
@@ -155,22 +155,21 @@ func backupBefore(btx *bbolt.Tx, dir string, from int) error {
 	})
 }
 
-// wayBack says how to go back to the state before the upgrade from a schema that
-// this build can use.
-func wayBack(o Options, supported int) string {
-	var found string
-	for schema := supported; schema > 0 && found == ""; schema-- {
+// downgradeHint says how to go back to the state before the upgrade from a schema that this
+// build can use.
+func downgradeHint(o Options, supported int) string {
+	var backup string
+	for schema := supported; schema > 0 && backup == ""; schema-- {
 		paths, _ := filepath.Glob(filepath.Join(o.BackupDir, fmt.Sprintf("hive-schema%d-*.db", schema)))
 		if len(paths) > 0 {
-			found = slices.Max(paths) // the time in their names sorts them
+			backup = slices.Max(paths) // the time in their names sorts them
 		}
 	}
-	if found == "" {
+	if backup == "" {
 		return "there is no backup from before the upgrade in " + o.BackupDir
 	}
-	return "or go back to the state before the upgrade with `hivectl db restore --data-dir " + filepath.Dir(o.Path) + " " + found + "`"
+	return "or restore the state from before the upgrade with `hivectl db restore --data-dir " + filepath.Dir(o.Path) + " " + backup + "`"
 }
 
-// StampFormat is the time in the name of a backup or of a file that was put aside,
-// in UTC.
+// StampFormat is the time in the name of a backup or of a file that was replaced, in UTC.
 const StampFormat = "20060102T150405.000Z"

@@ -16,15 +16,14 @@ type batch struct {
 	next     int // the request to run next
 	btx      *bbolt.Tx
 	now      time.Time
-	work     workload // what the closures that stand have written
+	work     workload // what the closures that succeeded have written
 }
 
-// run executes every request once, commits what stands, and answers all of
-// them. After a closure that called runtime.Goexit it is called again and goes
-// on with the next one.
+// run executes every request once, commits what succeeded, and completes all of them. After
+// a closure that called runtime.Goexit it is called again and continues with the next one.
 func (b *batch) run() {
 	if b.btx == nil && !b.begin() {
-		b.answer()
+		b.complete()
 		return
 	}
 	for b.next < len(b.requests) {
@@ -35,7 +34,7 @@ func (b *batch) run() {
 		}
 	}
 	b.finish()
-	b.answer()
+	b.complete()
 }
 
 // begin opens the transaction; false if no request is to be run.
@@ -60,9 +59,8 @@ func (b *batch) begin() bool {
 	return false
 }
 
-// admit decides about space before anything is written; false if nothing is
-// admitted. Requests that may use the reserve always are: what they need is
-// judged when it is known.
+// admit decides about space before anything is written; false if nothing is admitted.
+// Requests that may use the reserve always are: what they need is checked once it is known.
 func (b *batch) admit() bool {
 	full := !b.store.space.prepare(b.highWater(), b.freePages())
 	admitted := 0
@@ -83,16 +81,16 @@ func (b *batch) call(r *request) {
 	defer func() {
 		tx.end()
 		if !returned {
-			r.abandoned(b.store.path, recover())
+			r.recordAbort(b.store.path, recover())
 		}
-		b.settle(r, tx.undo)
+		b.keepOrUndo(r, tx.undo)
 	}()
 	r.err = r.fn(tx)
 	returned = true
 }
 
-// abandoned notes how a closure ended that did not return.
-func (r *request) abandoned(path string, value any) {
+// recordAbort records how a closure ended that did not return.
+func (r *request) recordAbort(path string, value any) {
 	switch {
 	case value == nil:
 		r.exited = true // a nil panic value does not exist since Go 1.21
@@ -105,20 +103,20 @@ func (r *request) abandoned(path string, value any) {
 	}
 }
 
-// settle keeps a closure's writes or takes them back.
-func (b *batch) settle(r *request, undo *undoLog) {
+// keepOrUndo keeps a closure's writes or undoes them.
+func (b *batch) keepOrUndo(r *request, undo *undoLog) {
 	if r.err == nil {
 		b.work.add(undo)
 		return
 	}
 	err := protect(b.store.path, func() error { return undo.undo(b.btx) })
 	if err != nil {
-		_ = b.store.fail(err) // finish looks at it
+		_ = b.store.fail(err) // finish checks it
 	}
 }
 
-// finish commits if something stands, else rolls back: a closure that only read
-// or was undone costs no disk access.
+// finish commits if something was written, else rolls back: a closure that only read or was
+// undone costs no disk access.
 func (b *batch) finish() {
 	if err := b.store.Err(); err != nil {
 		b.rollback()
@@ -134,19 +132,19 @@ func (b *batch) finish() {
 		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
 		return
 	}
-	begun := time.Now()
+	start := time.Now()
 	err := b.engine(func() error { return b.store.commit(b.btx) })
 	if err != nil {
 		b.failAll(b.store.fail(fmt.Errorf("commit: %w", err)))
 		return
 	}
-	b.store.counters.committed(len(b.requests), time.Since(begun))
+	b.store.counters.committed(len(b.requests), time.Since(start))
 }
 
-// rollback gives up the transaction.
+// rollback rolls the transaction back.
 func (b *batch) rollback() {
 	if err := b.engine(b.btx.Rollback); err != nil {
-		_ = b.store.fail(fmt.Errorf("roll back: %w", err)) // its callers have an error already, or nothing to lose
+		_ = b.store.fail(fmt.Errorf("roll back: %w", err)) // its callers have an error already, or have written nothing
 	}
 }
 
@@ -174,7 +172,7 @@ func (b *batch) failAll(err error) {
 	}
 }
 
-func (b *batch) answer() {
+func (b *batch) complete() {
 	for _, r := range b.requests {
 		close(r.done)
 	}

@@ -98,13 +98,13 @@ func (tx *Tx) put(b bucket, key []byte, v any) error {
 	tx.undo.remember(bb, b, key)
 	tx.undo.bytes += len(key) + len(value)
 	if err := bb.Put(key, value); err != nil {
-		return refused(err)
+		return invalid(err)
 	}
 	return nil
 }
 
-// refused makes bbolt's complaint about a key or value (empty, too large) ours.
-func refused(err error) error { return fmt.Errorf("%w: %w", ErrInvalid, err) }
+// invalid makes bbolt's complaint about a key or value (empty, too large) ours.
+func invalid(err error) error { return fmt.Errorf("%w: %w", ErrInvalid, err) }
 
 // del removes key; it need not exist.
 func (tx *Tx) del(b bucket, key []byte) error {
@@ -119,7 +119,7 @@ func (tx *Tx) del(b bucket, key []byte) error {
 	return bb.Delete(key)
 }
 
-// has reports whether key exists, without looking at its value.
+// has reports whether key exists, without reading its value.
 func (tx *Tx) has(b bucket, key []byte) (bool, error) {
 	bb, err := tx.open(b)
 	if err != nil {

@@ -11,9 +11,8 @@ import (
 // maxFindings bounds the report: one bad page can spoil thousands of records.
 const maxFindings = 100
 
-// Check examines everything: the structure of the file (with bbolt's own Check,
-// while writers wait), the checksum and form of every record, and the
-// invariants:
+// Check checks everything: the structure of the file (with bbolt's own Check, while writers
+// wait), the checksum and form of every record, and the invariants:
 //
 //   - a lease is under its own port, and a PID mapping exists exactly for the
 //     leases with an identity, with the lease's id;
@@ -23,7 +22,7 @@ const maxFindings = 100
 //   - the events of a job are numbered 1, 2, 3, ..., but for the first of them in a
 //     file that is older than these numbers.
 //
-// nil: all is well; else all findings (at most 100), joined: *CorruptError and
+// nil: nothing is wrong; else all findings (at most 100), joined: *CorruptError and
 // ErrInconsistent. ErrClosed, ErrFailed and ctx's error end it early.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.checkStructure(ctx); err != nil {
@@ -38,9 +37,9 @@ func (s *Store) Check(ctx context.Context) error {
 	return errors.Join(append(c.findings, err)...)
 }
 
-// checkStructure holds a write transaction, because bbolt's Check reads the
-// list of free pages that writers change. Our own examination comes first:
-// bbolt's runs on a goroutine of its own, where a fault ends the process.
+// checkStructure holds a write transaction, because bbolt's Check reads the list of free
+// pages that writers change. Our own check comes first: bbolt's runs on a goroutine of its
+// own, where a fault ends the process.
 func (s *Store) checkStructure(ctx context.Context) error {
 	if err := s.Err(); err != nil {
 		return fmt.Errorf("check: %w", err)
@@ -91,7 +90,7 @@ func (c *checker) run() error {
 		case err != nil:
 			c.findings = append(c.findings, err)
 		}
-		// With a record that cannot be read the rest would only report its absence.
+		// With a record that cannot be read the other checks would only report its absence.
 		if i == 0 && len(c.findings) > 0 {
 			return nil
 		}
@@ -99,8 +98,8 @@ func (c *checker) run() error {
 	return nil
 }
 
-// found adds a finding; its error ends the check.
-func (c *checker) found(err error) error {
+// report adds a finding; its error ends the check.
+func (c *checker) report(err error) error {
 	c.findings = append(c.findings, err)
 	if len(c.findings) >= maxFindings {
 		return errEnough
@@ -109,7 +108,7 @@ func (c *checker) found(err error) error {
 }
 
 func (c *checker) inconsistent(b bucket, key []byte, format string, args ...any) error {
-	return c.found(&InconsistentError{Bucket: string(b), Key: keyName(b, key), Reason: fmt.Sprintf(format, args...)})
+	return c.report(&InconsistentError{Bucket: string(b), Key: keyName(b, key), Reason: fmt.Sprintf(format, args...)})
 }
 
 // records verifies every envelope and decodes every record.
@@ -150,7 +149,7 @@ func (c *checker) envelopes() error {
 	for _, b := range buckets() {
 		bb, err := c.tx.open(b)
 		if err != nil {
-			if err := c.found(err); err != nil {
+			if err := c.report(err); err != nil {
 				return err
 			}
 			continue
@@ -161,7 +160,7 @@ func (c *checker) envelopes() error {
 			if err == nil {
 				err = c.ctx.Err()
 			} else {
-				err = c.found(c.tx.corrupt(b, k, err.Error()))
+				err = c.report(c.tx.corrupt(b, k, err.Error()))
 			}
 			if err != nil {
 				return err
@@ -240,7 +239,7 @@ func (c *checker) pids() error {
 		if err == nil && l.LeaseID == leaseID && l.Identity != nil && l.Identity.PID == pid {
 			continue
 		}
-		if err := c.inconsistent(bucketPIDs, e.key, "process %d is mapped to port %d by lease %s, which does not say so", pid, port, leaseID); err != nil {
+		if err := c.inconsistent(bucketPIDs, e.key, "process %d is mapped to port %d by lease %s, which does not name it", pid, port, leaseID); err != nil {
 			return err
 		}
 	}
@@ -263,7 +262,7 @@ func (c *checker) workers() error {
 			if err == nil && l.LeaseID == w.LeaseID {
 				continue
 			}
-			if err := c.inconsistent(bucketWorkers, []byte(w.WorkerID), "worker %s is %s and port %d is not its by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
+			if err := c.inconsistent(bucketWorkers, []byte(w.WorkerID), "worker %s is %s and does not hold port %d by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
 				return err
 			}
 		}
@@ -346,14 +345,14 @@ func (c *checker) index(b bucket) error {
 			}
 			continue
 		}
-		if err := c.inconsistent(b, e.key, "%s has %x, and there is no such event", b, e.key); err != nil {
+		if err := c.inconsistent(b, e.key, "%s has %x, but there is no such event", b, e.key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keys demands that every idempotency key stands for a job that says so.
+// keys demands that every idempotency key stands for a job that has that key.
 func (c *checker) keys() error {
 	for e, err := range c.tx.scan(bucketKeys, scanOptions{}) {
 		if err != nil {
@@ -370,7 +369,7 @@ func (c *checker) keys() error {
 		if err == nil && j.Key == string(e.key) {
 			continue
 		}
-		if err := c.inconsistent(bucketKeys, e.key, "an idempotency key stands for job %q, which does not say so", k.JobID); err != nil {
+		if err := c.inconsistent(bucketKeys, e.key, "an idempotency key stands for job %q, which does not have that key", k.JobID); err != nil {
 			return err
 		}
 	}
@@ -387,18 +386,18 @@ type jobNumbers struct {
 // number demands that an event has the next number of its job. Events of a job
 // without a record are removed one by one.
 func (c *checker) number(job *jobNumbers, ev Event) error {
-	if job.goesOnWith(ev) {
+	if job.isNext(ev) {
 		return nil
 	}
 	kept, err := c.tx.has(bucketJobs, []byte(ev.JobID))
 	if err != nil || !kept {
 		return err
 	}
-	return c.inconsistent(bucketEvents, be64(ev.Seq), "event %d is number %d of %s, expected was %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
+	return c.inconsistent(bucketEvents, be64(ev.Seq), "event %d is number %d of %s, expected %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
 }
 
-// goesOnWith reports whether the number of a job's next event is the next one.
-func (n *jobNumbers) goesOnWith(ev Event) bool {
+// isNext reports whether an event has the next number of its job.
+func (n *jobNumbers) isNext(ev Event) bool {
 	if ev.JobID != n.id {
 		*n = jobNumbers{id: ev.JobID}
 	}

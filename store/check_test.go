@@ -56,7 +56,7 @@ func TestCheckFindsContradictions(t *testing.T) {
 		},
 		"a live worker without a lease": {
 			func(tx *store.Tx) error { _, err := tx.EndLease(8080, leaseID(8080)); return err },
-			"port 8080 is not its",
+			"does not hold port 8080",
 		},
 		"a live worker without one of its ports": {
 			func(tx *store.Tx) error {
@@ -65,7 +65,7 @@ func TestCheckFindsContradictions(t *testing.T) {
 				w.Ports = append(w.Ports, 8081)
 				return tx.PutWorker(w)
 			},
-			"port 8081 is not its",
+			"does not hold port 8081",
 		},
 		"a held lease without its worker": {
 			func(tx *store.Tx) error { return tx.DeleteWorker(workerID(8080)) },
@@ -75,7 +75,7 @@ func TestCheckFindsContradictions(t *testing.T) {
 			func(tx *store.Tx) error {
 				return store.RawPut(tx, "keys", []byte("k"), store.Keyed{JobID: "j"})
 			},
-			`stands for job "j", which does not say so`,
+			`stands for job "j", which does not have that key`,
 		},
 		"an event without its index": {
 			func(tx *store.Tx) error {
@@ -109,7 +109,7 @@ func TestCheckFindsContradictions(t *testing.T) {
 				ev.JobSeq = 3
 				return store.RawPut(tx, "events", []byte{0, 0, 0, 0, 0, 0, 0, 2}, ev)
 			},
-			"event 2 is number 3 of j, expected was 2",
+			"event 2 is number 3 of j, expected 2",
 		},
 		"an event without a number behind one that has it": {
 			func(tx *store.Tx) error {

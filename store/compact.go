@@ -15,11 +15,11 @@ import (
 // compactStep bounds the transactions of a compaction, in bytes.
 const compactStep = 8 << 20
 
-// Compact writes the state file anew without its free pages, and returns its
-// length before and after. The new file is checked, and compared with the old one
-// record by record, before it takes its place; the old one is then gone. A hive
-// that starts on it goes on as with the old file. Errors, with nothing changed:
-// *LockedError, what Check found, *CorruptError, migrations.ErrNewer, the system's.
+// Compact rewrites the state file without its free pages, and returns its length before
+// and after. The new file is checked, and compared with the old one record by record,
+// before it takes its place; the old one is then gone. A hive that starts on it continues
+// as with the old file. Errors, with nothing changed: *LockedError, what Check found,
+// *CorruptError, migrations.ErrNewer, the system's.
 func Compact(ctx context.Context, path string) (before, after int64, err error) {
 	old, err := OpenOffline(path, true)
 	if err != nil {
@@ -38,7 +38,7 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 		return 0, 0, fmt.Errorf("compact: %w", err)
 	}
 	if err := checkWhole(ctx, fresh); err != nil {
-		return 0, 0, fmt.Errorf("compact: the new file is not whole, and the old one stays: %w", err)
+		return 0, 0, fmt.Errorf("compact: the new file failed its check, the old one is unchanged: %w", err)
 	}
 	if before, err = sizeOf(path); err != nil {
 		return 0, 0, err
@@ -66,14 +66,14 @@ func (o *Offline) compactTo(path string) (err error) {
 	if err := bbolt.Compact(db, o.db, compactStep); err != nil {
 		return err
 	}
-	if err := o.sameAs(db); err != nil {
+	if err := o.equalRecords(db); err != nil {
 		return err
 	}
-	return o.goOn(db, path)
+	return o.keepIdentity(db, path)
 }
 
-// sameAs compares all records.
-func (o *Offline) sameAs(db *bbolt.DB) error {
+// equalRecords compares all records.
+func (o *Offline) equalRecords(db *bbolt.DB) error {
 	return o.db.View(func(old *bbolt.Tx) error {
 		return db.View(func(fresh *bbolt.Tx) error {
 			for _, b := range buckets() {
@@ -95,15 +95,15 @@ func (o *Offline) sameAs(db *bbolt.DB) error {
 	})
 }
 
-// goOn lets the file take over from the one that it was made from: it is no copy,
-// unless that one was.
-func (o *Offline) goOn(db *bbolt.DB, path string) error {
+// keepIdentity makes the file the successor of the one that it was made from: it is not
+// seen as a copy, unless that one was.
+func (o *Offline) keepIdentity(db *bbolt.DB, path string) error {
 	here, err := identify(o.file)
 	if err != nil {
 		return err
 	}
 	if o.schema != migrations.Current() || !o.meta.file.same(here) {
-		return nil // the next start has to see that
+		return nil // the next start has to notice that
 	}
 	fresh, err := os.Open(path)
 	if err != nil {

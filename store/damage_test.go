@@ -103,10 +103,10 @@ func sample(t *testing.T) (file []byte, states map[string]bool) {
 	return file[:used], states // behind it there is only what bbolt has grown the file by
 }
 
-// judge opens a damaged file. Either somebody says that it is damaged, or what
+// verifyOutcome opens a damaged file. Either somebody says that it is damaged, or what
 // it says is right: the last state, or the one before if a meta page was hit.
 // The test process survives in any case; that is the other half of the test.
-func judge(t *testing.T, file []byte, states map[string]bool) (noticed bool) {
+func verifyOutcome(t *testing.T, file []byte, states map[string]bool) (noticed bool) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "damaged.db")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
@@ -180,7 +180,7 @@ func TestFlippedBits(t *testing.T) {
 			binary.LittleEndian.PutUint64(damaged[at:], random.Uint64())
 		}
 		ok := t.Run(what, func(t *testing.T) {
-			if judge(t, damaged, states) {
+			if verifyOutcome(t, damaged, states) {
 				noticed++
 			}
 		})
@@ -196,14 +196,14 @@ func TestTruncatedFiles(t *testing.T) {
 	file, states := sample(t)
 	for _, size := range []int{1, 100, 4095, 4096, 8191, 8192, 12288, 16384, len(file) / 4, len(file) / 2, len(file) * 3 / 4} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			require.True(t, judge(t, file[:size], states))
+			require.True(t, verifyOutcome(t, file[:size], states))
 		})
 	}
 	t.Run("zeros", func(t *testing.T) {
-		require.True(t, judge(t, make([]byte, len(file)), states))
+		require.True(t, verifyOutcome(t, make([]byte, len(file)), states))
 	})
 	t.Run("not a state file", func(t *testing.T) {
-		require.True(t, judge(t, []byte(strings.Repeat("workers:\n", 5000)), states))
+		require.True(t, verifyOutcome(t, []byte(strings.Repeat("workers:\n", 5000)), states))
 	})
 }
 
@@ -244,7 +244,7 @@ func TestDamageThatWouldKillTheProcess(t *testing.T) {
 			_, err := store.Open(t.Context(), store.Options{Path: path})
 			var corrupt *store.CorruptError
 			require.ErrorAs(t, err, &corrupt)
-			require.True(t, judge(t, file, states))
+			require.True(t, verifyOutcome(t, file, states))
 		})
 	}
 }

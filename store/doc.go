@@ -20,14 +20,12 @@
 //	byworker/  <worker_id> 00 <seq BE64>             -> nothing (index into events/)
 //	keys/      <idempotency key>                     -> Keyed (its job, as long as that has a record)
 //
-// Every value is an envelope: a format byte, a CRC-32C over bucket, key and
-// payload, the payload as JSON. bbolt has no checksums on its pages, only on
-// the two meta pages.
-//
-// View reads a snapshot. Update writes: one goroutine takes every waiting call,
-// runs them in one transaction and commits once for all (group commit). A call
-// that is alone waits for nobody. Keys are flat and buckets are made by
-// migrations only, so that the writes of one call can be undone alone.
+// Every value is an envelope: a format byte, a CRC-32C over bucket, key and payload, the
+// payload as JSON. bbolt has no checksums on its pages, only on the two meta pages. View
+// reads a snapshot. Update writes: one goroutine takes every waiting call, runs them in one
+// transaction and commits once for all (group commit). A single call does not wait for
+// others. Keys are flat and buckets are made by migrations only, so that the writes of one
+// call can be undone alone.
 //
 // # Guarantees
 //
@@ -35,24 +33,23 @@
 //   - A function given to Update runs exactly once, and wholly or not at all.
 //   - A commit error stops the store (Failed): it does not mean that nothing was
 //     written, so nothing more is written over it.
-//   - A full disk is found out before a commit, not in it: Update refuses with
-//     ErrDiskFull while UpdateReserved goes on, until what was put aside for it is
-//     used up too. Both recover by themselves.
+//   - A full disk is detected before a commit, not in it: Update refuses with ErrDiskFull
+//     while UpdateReserved still works, until its reserve is used up too. Both recover by
+//     themselves.
 //   - A file is written by one process. A copy of the directory of a running
 //     hive is refused; a copy of one that does not run becomes a state of its own.
-//   - A damaged record is an error that names it, never a wrong record. Open
-//     examines the structure of the whole file and the checksums of meta,
-//     leases, PIDs, workers and names; every other record is verified when it is
-//     read.
+//   - A damaged record is an error that names it, never a wrong record. Open checks the
+//     structure of the whole file and the checksums of meta, leases, PIDs, workers and
+//     names; every other record is verified when it is read.
 //
 // # Caveats
 //
 //   - If the newest meta page is damaged, bbolt goes back one transaction. That
 //     is what makes a torn commit harmless, and a later flip in that page cannot
 //     be told from it: the last commit is then lost without an error.
-//   - Damage that appears in the mapped file while it is open can end the
-//     process where it cannot be caught (a page that became its own child runs
-//     out of stack). The next start examines the file and says what is wrong.
+//   - Damage that appears in the mapped file while it is open can end the process where it
+//     cannot be caught (a page that became its own child runs out of stack). The next start
+//     checks the file and says what is wrong.
 //   - Preallocation does not hold on file systems that never overwrite in place
 //     (btrfs, ZFS, a file with reflinks), and where it does not exist the free
 //     space of the file system stands for it. A full disk can then still fail a

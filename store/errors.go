@@ -18,7 +18,7 @@ var (
 	// ErrReadOnly: a write inside View.
 	ErrReadOnly = errors.New("transaction is read-only")
 	// ErrTxDone: the Tx was used after the function it was made for had returned.
-	ErrTxDone = errors.New("transaction is over")
+	ErrTxDone = errors.New("transaction has ended")
 	// ErrDiskFull: there is not enough allocated space left for ordinary work.
 	// Nothing was written. It goes away by itself when the disk has space again.
 	ErrDiskFull = errors.New("disk full")
@@ -88,6 +88,6 @@ type OtherMachineError struct {
 
 func (e *OtherMachineError) Error() string {
 	return fmt.Sprintf("state file %s belongs to machine %s, this is machine %s: "+
-		"its workers cannot be judged from here; start with --take-over if that machine no longer uses it",
+		"its workers cannot be verified from here; start with --take-over if that machine no longer uses it",
 		e.Path, e.Recorded, e.This)
 }

@@ -167,9 +167,9 @@ func (tx *Tx) Events(after uint64, limit int) ([]Event, error) {
 	return events, nil
 }
 
-// JobPlace translates a job's own number of an event into the hive's, from where
-// JobEvents goes on: 0 for 0, and the job's newest for a number beyond it.
-func (tx *Tx) JobPlace(id string, jobSeq uint64) (seq uint64, err error) {
+// JobEventSeq translates a job's own number of an event into the hive's, from where
+// JobEvents continues: 0 for 0, and the job's newest for a number beyond it.
+func (tx *Tx) JobEventSeq(id string, jobSeq uint64) (seq uint64, err error) {
 	if jobSeq == 0 {
 		return 0, nil
 	}

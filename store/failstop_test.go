@@ -111,7 +111,7 @@ func childEIO(args []string) int {
 	var report eioReport
 	if err := failFdatasync(int(args[1][0] - '0')); err != nil {
 		report.Skip = err.Error()
-		return childSays(report)
+		return childOutput(report)
 	}
 	err = s.Update(ctx, setName("doomed", 1))
 	report.Failed, report.EIO = errors.Is(err, store.ErrFailed), errors.Is(err, syscall.EIO)
@@ -122,10 +122,10 @@ func childEIO(args []string) int {
 	}
 	err = s.Update(ctx, func(*store.Tx) error { report.LaterRuns = true; return nil })
 	report.LaterFailed = errors.Is(err, store.ErrFailed) && errors.Is(err, syscall.EIO)
-	return childSays(report)
+	return childOutput(report)
 }
 
-func childSays(v any) int {
+func childOutput(v any) int {
 	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
 		return childFailed(err)
 	}

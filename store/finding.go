@@ -21,8 +21,8 @@ func (f Finding) String() string {
 	return where + ": " + f.Reason
 }
 
-// Findings takes the error of Check apart, and that of Open if it says that the
-// file is damaged. What is no finding is returned as the rest.
+// Findings splits the error of Check, or that of Open if it says that the file is damaged,
+// into findings. What is no finding is returned as rest.
 func Findings(err error) (list []Finding, rest error) {
 	if err == nil {
 		return nil, nil

@@ -38,8 +38,8 @@ type Gathered struct {
 
 	// Damage is what could not be read, at most 100 findings of it.
 	Damage []Finding
-	// Whole are the buckets of which every record was read from the tree. What else
-	// was found for them is of the past, and is left out.
+	// Whole are the buckets of which every record was read from the tree. What else was
+	// found for them is outdated, and is left out.
 	Whole map[string]bool
 	Bytes int64 // length of the file
 }
@@ -50,13 +50,12 @@ type KeyedJob struct {
 	Keyed
 }
 
-// Gather reads a state file that may be damaged anywhere. It does not use bbolt,
-// changes nothing, and comes to an end whatever the file holds. The caller must
-// see to it that nobody writes (Hold). It returns an error only if the file
-// cannot be read at all, or has a newer schema than this build (a
-// *migrations.NewerError).
+// Gather reads a state file that may be damaged anywhere. It does not use bbolt, changes
+// nothing, and terminates whatever the file holds. The caller must see to it that nobody
+// writes (FileLock). It returns an error only if the file cannot be read at all, or has a
+// newer schema than this build (a *migrations.NewerError).
 func Gather(file *os.File, backup bool) (*Gathered, error) {
-	g := &gatherer{out: &Gathered{Whole: map[string]bool{}}, hurt: map[bucket]bool{}}
+	g := &gatherer{out: &Gathered{Whole: map[string]bool{}}, damaged: map[bucket]bool{}}
 	w, err := newWalker(file, g.record, g.damage)
 	if err != nil {
 		return nil, err
@@ -68,10 +67,10 @@ func Gather(file *os.File, backup bool) (*Gathered, error) {
 			g.damage("", err.Error())
 		}
 		for _, b := range buckets() {
-			g.out.Whole[string(b)] = !g.hurt[b] && !g.hurt[""]
+			g.out.Whole[string(b)] = !g.damaged[b] && !g.damaged[""]
 		}
 		if !backup {
-			err = w.rest()
+			err = w.unreached()
 		}
 	}
 	if err != nil && !errors.Is(err, errNoMeta) {
@@ -87,14 +86,14 @@ func Gather(file *os.File, backup bool) (*Gathered, error) {
 }
 
 type gatherer struct {
-	out    *Gathered
-	hurt   map[bucket]bool
-	backup bool
-	schema int // of the tree
+	out     *Gathered
+	damaged map[bucket]bool
+	backup  bool
+	schema  int // of the tree
 }
 
 func (g *gatherer) damage(b bucket, reason string) {
-	g.hurt[b] = true
+	g.damaged[b] = true
 	g.add(Finding{Bucket: string(b), Reason: reason})
 }
 
@@ -116,7 +115,7 @@ func (g *gatherer) record(r rawRecord) error {
 		err = g.decode(r, payload)
 	}
 	if err != nil && r.source == FromTree {
-		g.hurt[r.bucket] = true
+		g.damaged[r.bucket] = true
 		g.add(Finding{Bucket: string(r.bucket), Key: keyName(r.bucket, r.key), Reason: err.Error()})
 	}
 	return nil
@@ -155,17 +154,17 @@ func (g *gatherer) decode(r rawRecord, payload []byte) error {
 		}
 		return err
 	}
-	return nil // an index, or the PID mapping: made anew from what they are about
+	return nil // an index, or the PID mapping: rebuilt from the records
 }
 
-// gather decodes a record and keeps it if it is what its key says.
+// gather decodes a record and keeps it if it belongs to its key.
 func gather[T any](list *[]Version[T], r rawRecord, payload []byte, fits func(T) bool) error {
 	var record T
 	if err := json.Unmarshal(payload, &record); err != nil {
 		return err
 	}
 	if !fits(record) {
-		return errors.New("the record is not what its key says")
+		return errors.New("the record does not belong to its key")
 	}
 	*list = append(*list, Version[T]{record, r.source})
 	return nil

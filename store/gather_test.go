@@ -17,7 +17,7 @@ func gathered(t *testing.T, file []byte) *store.Gathered {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hive.db")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
-	h, err := store.Take(path)
+	h, err := store.LockFile(path)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, h.Release()) }()
 	g, err := store.Gather(h.File(), false)
@@ -80,7 +80,7 @@ func TestGatherWithoutMetaPages(t *testing.T) {
 	g := gathered(t, file)
 	ids := map[string]bool{}
 	for _, w := range g.Workers {
-		require.Equal(t, store.FromRest, w.Source)
+		require.Equal(t, store.FromFreed, w.Source)
 		ids[w.Record.WorkerID] = true
 	}
 	require.GreaterOrEqual(t, len(ids), 42)
@@ -136,7 +136,7 @@ func TestRebuildWhatWasGathered(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hive.db")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
-	held, err := store.Take(path)
+	held, err := store.LockFile(path)
 	require.NoError(t, err)
 	require.NoError(t, store.Rebuild(t.Context(), path, held, path+".damaged", c))
 	require.NoError(t, held.Release())

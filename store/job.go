@@ -97,9 +97,9 @@ func (tx *Tx) DeleteJob(id string) error {
 	return nil
 }
 
-// Jobs yields jobs by id, which for job-<uuid v7> is by time, starting behind
-// the job with id after (which need not exist; empty: from the end that the
-// order begins with). The loop may write. An error ends it.
+// Jobs yields jobs by id, which for job-<uuid v7> is by time, starting after the job with
+// id after (which need not exist; empty: from the end that the order begins with). The loop
+// may write. An error ends it.
 func (tx *Tx) Jobs(after string, newestFirst bool) iter.Seq2[Job, error] {
 	o := scanOptions{reverse: newestFirst}
 	if after != "" {
@@ -126,7 +126,7 @@ func (tx *Tx) ActiveJobs() iter.Seq2[Job, error] {
 				err = tx.decode(bucketJobs, e.key, e.payload, &j)
 			}
 			if err == nil && j.State.Ended() {
-				continue // its request only looks like it
+				continue // only its request contains such a form
 			}
 			if !yield(j, err) || err != nil {
 				return

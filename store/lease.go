@@ -103,8 +103,8 @@ func (tx *Tx) endPort(l Lease) error {
 	if err := tx.del(bucketLeases, be16(l.Port)); err != nil {
 		return fmt.Errorf("remove the lease of port %d: %w", l.Port, err)
 	}
-	stone := Tombstone{Lease: l, EndedAt: tx.now}
-	if err := tx.put(bucketEnded, endedKey(stone), stone); err != nil {
+	tombstone := Tombstone{Lease: l, EndedAt: tx.now}
+	if err := tx.put(bucketEnded, endedKey(tombstone), tombstone); err != nil {
 		return fmt.Errorf("write the tombstone of lease %s: %w", l.LeaseID, err)
 	}
 	return nil
@@ -158,11 +158,11 @@ func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
 		if endedLeaseID(e.key) != leaseID {
 			continue
 		}
-		var stone Tombstone
-		if err := tx.decode(bucketEnded, e.key, e.payload, &stone); err != nil {
+		var tombstone Tombstone
+		if err := tx.decode(bucketEnded, e.key, e.payload, &tombstone); err != nil {
 			return Tombstone{}, err
 		}
-		return stone, nil
+		return tombstone, nil
 	}
 	return Tombstone{}, fmt.Errorf("tombstone of lease %s: %w", leaseID, ErrNotFound)
 }
@@ -171,11 +171,11 @@ func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
 // first. An error ends it.
 func (tx *Tx) EndedSince(since time.Time) iter.Seq2[Tombstone, error] {
 	return func(yield func(Tombstone, error) bool) {
-		for stone, err := range decodeAll[Tombstone](tx, bucketEnded, scanOptions{reverse: true}) {
-			if err == nil && stone.EndedAt.Before(since) {
+		for tombstone, err := range decodeAll[Tombstone](tx, bucketEnded, scanOptions{reverse: true}) {
+			if err == nil && tombstone.EndedAt.Before(since) {
 				return
 			}
-			if !yield(stone, err) || err != nil {
+			if !yield(tombstone, err) || err != nil {
 				return
 			}
 		}

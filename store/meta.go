@@ -73,8 +73,8 @@ type recorded struct {
 	fresh       bool   // a file that was created and never used
 }
 
-// readMeta reads what the file says about itself. A file without a state id and
-// without records is one whose first start did not get as far as writing it.
+// readMeta reads what the file says about itself. A file without a state id and without
+// records is one whose first start ended before it wrote them.
 func (tx *Tx) readMeta() (recorded, error) {
 	var r recorded
 	err := tx.get(bucketMeta, []byte(metaStateID), &r.stateID)
@@ -122,9 +122,9 @@ func (tx *Tx) freshMeta() (recorded, error) {
 	return recorded{fresh: true, createdAt: tx.now}, nil
 }
 
-// plan decides what a start makes of what the file says. The returned Meta and
-// Secret are what must be written, if they differ. A new state id has a new secret:
-// whoever has the file that this one is a copy of does not know it.
+// plan decides what a start does with what the file says. The returned Meta and Secret are
+// what must be written, if they differ. A new state id has a new secret: whoever has the
+// file that this one is a copy of does not know it.
 func (r recorded) plan(o Options, here fileID) (Meta, Secret, error) {
 	m := Meta{
 		StateID: r.stateID, Incarnation: r.incarnation, MachineID: r.machineID,

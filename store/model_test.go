@@ -22,33 +22,33 @@ import (
 
 // model is what the store must hold.
 type model struct {
-	leases  map[uint16]store.Lease
-	stones  map[string]int // lease id -> how many
-	workers map[string]store.Worker
-	names   map[string]uint16
-	jobs    map[string]store.Job
-	events  map[uint64]store.Event
-	byWork  map[uint64]bool // events that are still in their worker's index
-	seq     uint64
-	pruned  uint64 // the highest number of a removed event
-	cursor  uint16
-	lives   map[string]int // of a worker: its id is never used again after it was deleted
+	leases     map[uint16]store.Lease
+	tombstones map[string]int // lease id -> how many
+	workers    map[string]store.Worker
+	names      map[string]uint16
+	jobs       map[string]store.Job
+	events     map[uint64]store.Event
+	byWorker   map[uint64]bool // events that are still in their worker's index
+	seq        uint64
+	pruned     uint64 // the highest number of a removed event
+	cursor     uint16
+	lives      map[string]int // of a worker: its id is never used again after it was deleted
 }
 
 func (m *model) workerID(id string) string { return fmt.Sprintf("%s.%d", id, m.lives[id]) }
 
 func newModel() *model {
 	return &model{
-		leases: map[uint16]store.Lease{}, stones: map[string]int{}, workers: map[string]store.Worker{},
-		names: map[string]uint16{}, jobs: map[string]store.Job{}, events: map[uint64]store.Event{}, byWork: map[uint64]bool{},
+		leases: map[uint16]store.Lease{}, tombstones: map[string]int{}, workers: map[string]store.Worker{},
+		names: map[string]uint16{}, jobs: map[string]store.Job{}, events: map[uint64]store.Event{}, byWorker: map[uint64]bool{},
 		lives: map[string]int{},
 	}
 }
 
 func (m *model) clone() *model {
 	return &model{
-		leases: maps.Clone(m.leases), stones: maps.Clone(m.stones), workers: maps.Clone(m.workers), names: maps.Clone(m.names),
-		jobs: maps.Clone(m.jobs), events: maps.Clone(m.events), byWork: maps.Clone(m.byWork), seq: m.seq, pruned: m.pruned, cursor: m.cursor,
+		leases: maps.Clone(m.leases), tombstones: maps.Clone(m.tombstones), workers: maps.Clone(m.workers), names: maps.Clone(m.names),
+		jobs: maps.Clone(m.jobs), events: maps.Clone(m.events), byWorker: maps.Clone(m.byWorker), seq: m.seq, pruned: m.pruned, cursor: m.cursor,
 		lives: maps.Clone(m.lives),
 	}
 }
@@ -81,7 +81,7 @@ func step(t *rapid.T, tx *store.Tx, m *model) {
 			require.Empty(t, cmp.Diff(old, l))
 			for _, p := range old.All() {
 				delete(m.leases, p)
-				m.stones[id]++
+				m.tombstones[id]++
 			}
 		}
 	case 3:
@@ -136,10 +136,10 @@ func (m *model) putLease(t *rapid.T, l store.Lease, err error) {
 
 func (m *model) deleteWorker(id string) {
 	delete(m.workers, id)
-	m.removeEvents(func(ev store.Event) bool { return ev.WorkerID == id && m.byWork[ev.Seq] && ev.JobID == "" })
+	m.removeEvents(func(ev store.Event) bool { return ev.WorkerID == id && m.byWorker[ev.Seq] && ev.JobID == "" })
 	for seq, ev := range m.events {
 		if ev.WorkerID == id {
-			delete(m.byWork, seq)
+			delete(m.byWorker, seq)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (m *model) appendEvent(t *rapid.T, tx *store.Tx, id string) {
 	ev.Seq, ev.At = m.seq, tx.Now()
 	require.Equal(t, ev, got)
 	m.events[ev.Seq] = ev
-	m.byWork[ev.Seq] = ev.WorkerID != ""
+	m.byWorker[ev.Seq] = ev.WorkerID != ""
 }
 
 // compare holds everything the store says against the model.
@@ -195,7 +195,7 @@ func compare(t *rapid.T, tx *store.Tx, m *model) {
 	}
 	for _, id := range []string{"a", "b", "a-1"} {
 		_, err := tx.Tombstone(id)
-		require.Equal(t, m.stones[id] == 0, errors.Is(err, store.ErrNotFound))
+		require.Equal(t, m.tombstones[id] == 0, errors.Is(err, store.ErrNotFound))
 		m.compareEvents(t, tx, id)
 	}
 	workers := map[string]store.Worker{}
@@ -229,7 +229,7 @@ func (m *model) compareEvents(t *rapid.T, tx *store.Tx, id string) {
 		if ev.JobID == id {
 			job = append(job, ev)
 		}
-		if ev.WorkerID == m.workerID(id) && m.byWork[seq] {
+		if ev.WorkerID == m.workerID(id) && m.byWorker[seq] {
 			worker = append(worker, ev)
 		}
 	}
@@ -247,7 +247,7 @@ func (m *model) compareEvents(t *rapid.T, tx *store.Tx, id string) {
 	}
 	for i, ev := range job {
 		require.EqualValues(t, i+1, ev.JobSeq)
-		seq, err := tx.JobPlace(id, ev.JobSeq)
+		seq, err := tx.JobEventSeq(id, ev.JobSeq)
 		require.NoError(t, err)
 		require.Equal(t, ev.Seq, seq)
 	}

@@ -14,16 +14,16 @@ import (
 	"rbeehive/migrations"
 )
 
-// Hold is the lock of a state file that is not opened: while it is held no hive
-// starts on the file, and nobody else repairs it.
-type Hold struct {
+// FileLock is the lock of a state file that is not opened: while it is held no hive starts
+// on the file, and nobody else repairs it.
+type FileLock struct {
 	path string
 	file *os.File
 }
 
-// Take takes the lock of a state file, without waiting. Errors: *LockedError,
+// LockFile takes the lock of a state file, without waiting. Errors: *LockedError,
 // and the system's (fs.ErrNotExist).
-func Take(path string) (*Hold, error) {
+func LockFile(path string) (*FileLock, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -31,27 +31,27 @@ func Take(path string) (*Hold, error) {
 	if err := lockHere(file, path, true); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &Hold{path, file}, nil
+	return &FileLock{path, file}, nil
 }
 
 // File is the state file, to be read. It is closed by Release.
-func (h *Hold) File() *os.File { return h.file }
+func (h *FileLock) File() *os.File { return h.file }
 
-// Release gives the lock back. Nil does nothing.
-func (h *Hold) Release() error {
+// Release releases the lock. Nil does nothing.
+func (h *FileLock) Release() error {
 	if h == nil {
 		return nil
 	}
 	return errors.Join(unlock(h.file), h.file.Close())
 }
 
-// replaceBy puts the file fresh in the place of the one that is held, or, without
-// one, where nothing is: a hive may have been started since that was looked at.
-func (h *Hold) replaceBy(fresh, path, aside string) error {
+// replaceWith puts the file fresh in the place of the one that is locked, or, without one,
+// where no file is: a hive may have been started since that was checked.
+func (h *FileLock) replaceWith(fresh, path, savedAs string) error {
 	if h == nil {
 		return putNew(fresh, path)
 	}
-	return replace(fresh, path, aside)
+	return replace(fresh, path, savedAs)
 }
 
 // lockHere locks an open file, and makes sure that it is still the one of that name.
@@ -140,7 +140,7 @@ func (o *Offline) inspect() error {
 		case err != nil:
 			return err
 		case o.schema == 0:
-			return fmt.Errorf("it holds nothing: %w", migrations.ErrForeign)
+			return fmt.Errorf("it is empty: %w", migrations.ErrForeign)
 		case o.schema != migrations.Current():
 			return nil
 		}
@@ -149,7 +149,7 @@ func (o *Offline) inspect() error {
 	})
 }
 
-// Close gives the lock back.
+// Close releases the lock.
 func (o *Offline) Close() error {
 	switch {
 	case o.db != nil:
@@ -244,7 +244,7 @@ func (o *Offline) Overview() (v Overview, err error) {
 		if o.schema != migrations.Current() {
 			return nil
 		}
-		return v.look(tx)
+		return v.scanRecords(tx)
 	})
 	return v, err
 }
@@ -261,9 +261,9 @@ func (tx *Tx) count(b bucket) (n int, err error) {
 	return n, nil
 }
 
-// look leaves out what is damaged: that is for Check to say.
-func (v *Overview) look(tx *Tx) error {
-	see := func(t time.Time) {
+// scanRecords leaves out what is damaged: Check reports that.
+func (v *Overview) scanRecords(tx *Tx) error {
+	note := func(t time.Time) {
 		if t.After(v.Newest) {
 			v.Newest = t
 		}
@@ -272,16 +272,16 @@ func (v *Overview) look(tx *Tx) error {
 		if err == nil && !w.State.Ended() {
 			v.Live++
 		}
-		see(w.StartedAt)
+		note(w.StartedAt)
 	}
 	for l, err := range tx.Leases() {
 		if err == nil {
-			see(l.AcquiredAt)
+			note(l.AcquiredAt)
 		}
 	}
 	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{reverse: true}) {
 		if err == nil {
-			see(ev.At)
+			note(ev.At)
 		}
 		break
 	}

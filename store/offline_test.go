@@ -85,7 +85,7 @@ func TestOfflineIsRefusedWhileAHiveHasTheFile(t *testing.T) {
 			_, err := store.Restore(t.Context(), backup, path, path+".aside", false)
 			return err
 		},
-		"take": func() error { _, err := store.Take(path); return err },
+		"take": func() error { _, err := store.LockFile(path); return err },
 		"backup onto itself": func() error {
 			_, err := store.BackupOffline(t.Context(), path, path, true)
 			return err
@@ -259,7 +259,7 @@ func TestRestore(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 42, r.From.Live)
 	require.Equal(t, 1, r.Before.Live)
-	require.Equal(t, aside, r.Aside)
+	require.Equal(t, aside, r.SavedAs)
 	require.Equal(t, []string{"hive.db"}, namesIn(t, dir), "a dry run leaves nothing")
 
 	_, err = store.Restore(t.Context(), backup, path, aside, false)
@@ -276,7 +276,7 @@ func TestRestore(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	_, err = store.Restore(t.Context(), backup, path, aside, false)
-	require.ErrorIs(t, err, fs.ErrExist, "what was put aside before is not overwritten")
+	require.ErrorIs(t, err, fs.ErrExist, "what was saved before is not overwritten")
 }
 
 // Where there is no file there is no lock to hold: a hive that is started meanwhile

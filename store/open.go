@@ -18,21 +18,18 @@ const (
 	defaultLockTimeout = 5 * time.Second
 	defaultPreallocate = 4 << 20
 	maxPreallocate     = 256 << 20
-	// initialMmapSize keeps bbolt from mapping the file anew while it grows,
-	// for which a writer must wait until all readers are done. It costs address
-	// space, not memory.
+	// initialMmapSize keeps bbolt from mapping the file again while it grows, for which a
+	// writer must wait until all readers are done. It costs address space, not memory.
 	initialMmapSize = 1 << 30
 	retryInterval   = 10 * time.Millisecond
-	// claimPatience: a hive that is being killed may lose its lock a moment
-	// before its socket.
-	claimPatience = 500 * time.Millisecond
+	// claimTimeout: a hive that is being killed may lose its lock a moment before its socket.
+	claimTimeout = 500 * time.Millisecond
 )
 
 // Options says how to open a state file.
 type Options struct {
 	Path string // the file; created if it does not exist, its directory is not
-	// LockTimeout is how long to wait for another process to let go of the
-	// file. 0: 5 s.
+	// LockTimeout is how long to wait for another process to release the file. 0: 5 s.
 	LockTimeout time.Duration
 	// Preallocate is how many bytes are kept allocated ahead of what the file
 	// uses. Ordinary work is refused when less than half of it can be had.
@@ -101,8 +98,8 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	return s, nil
 }
 
-// openLocked retries until the lock is had. bbolt's own waiting knows no ctx
-// and sleeps 50 ms at a time.
+// openLocked retries until it has the lock. bbolt's own waiting knows no ctx and sleeps 50
+// ms at a time.
 func openLocked(ctx context.Context, o Options) (*bbolt.DB, *os.File, error) {
 	deadline := time.Now().Add(o.LockTimeout)
 	for {
@@ -113,7 +110,7 @@ func openLocked(ctx context.Context, o Options) (*bbolt.DB, *os.File, error) {
 		if !time.Now().Before(deadline) {
 			return nil, nil, &LockedError{Path: o.Path, PID: lockHolder(o.Path)}
 		}
-		if err := pause(ctx, retryInterval); err != nil {
+		if err := sleep(ctx, retryInterval); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -213,7 +210,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	if last := len(o.steps); version > last {
-		return &migrations.NewerError{File: version, Supported: last, Back: wayBack(o, last)}
+		return &migrations.NewerError{File: version, Supported: last, DowngradeHint: downgradeHint(o, last)}
 	}
 	s.meta, s.secret, err = before.plan(o, here)
 	if err != nil {
@@ -250,7 +247,7 @@ func (s *Store) inspect(ctx context.Context) (r recorded, version int, err error
 			r = recorded{fresh: true, createdAt: tx.now}
 			return nil
 		}
-		// A newer schema is refused by the caller: its records are not ours to judge.
+		// A newer schema is refused by the caller: this build cannot verify its records.
 		if version > migrations.Current() {
 			return nil
 		}
@@ -265,10 +262,10 @@ func (s *Store) inspect(ctx context.Context) (r recorded, version int, err error
 	return r, version, err
 }
 
-// takeClaims claims the state id that this start will use; it stays in s. Of a
-// relocated file the old id is tried first, and returned to be given back when
-// the new one is recorded: if it is held, this is a copy of the directory of a
-// hive that runs, and two would believe to own the same workers.
+// takeClaims claims the state id that this start will use; it stays in s. Of a relocated
+// file the old id is tried first, and returned to be released when the new one is recorded:
+// if it is held, this is a copy of the directory of a hive that runs, and two would believe
+// to own the same workers.
 func (s *Store) takeClaims(ctx context.Context, before recorded) (old *claim, err error) {
 	if s.meta.Relocated {
 		if old, err = waitClaim(ctx, before.stateID); err != nil {
@@ -283,7 +280,7 @@ func (s *Store) takeClaims(ctx context.Context, before recorded) (old *claim, er
 }
 
 func waitClaim(ctx context.Context, stateID string) (*claim, error) {
-	deadline := time.Now().Add(claimPatience)
+	deadline := time.Now().Add(claimTimeout)
 	for {
 		c, err := newClaim(stateID)
 		if err == nil {
@@ -295,14 +292,14 @@ func waitClaim(ctx context.Context, stateID string) (*claim, error) {
 		if !time.Now().Before(deadline) {
 			return nil, fmt.Errorf("state id %s: %w: this directory is a copy of that hive's directory", stateID, err)
 		}
-		if err := pause(ctx, retryInterval); err != nil {
+		if err := sleep(ctx, retryInterval); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// migrate brings the file to the newest schema; a new file's name is made
-// durable, which bbolt leaves to others.
+// migrate brings the file to the newest schema. A new file's name is made durable, which
+// bbolt does not do.
 func (s *Store) migrate(o Options, version int) error {
 	backup := func(btx *bbolt.Tx, from int) error { return backupBefore(btx, o.BackupDir, from) }
 	if err := migrations.Apply(s.db, o.steps, backup); err != nil {
@@ -338,8 +335,8 @@ func (s *Store) measure(o Options) error {
 	})
 }
 
-// pause waits, or returns ctx's error.
-func pause(ctx context.Context, d time.Duration) error {
+// sleep waits, or returns ctx's error.
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

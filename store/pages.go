@@ -10,10 +10,9 @@ import (
 	"os"
 )
 
-// What follows reads bbolt's file format (version 2, native byte order) without
-// bbolt, which trusts every number in it. A file that passes has no page
-// outside of itself, none used twice, none lost and none that contains itself,
-// so bbolt can read it without running off.
+// The following code reads bbolt's file format (version 2, native byte order) without
+// bbolt, which trusts every number in it. A file that passes has no page outside of itself,
+// none used twice, none lost and none that contains itself, so bbolt can read it safely.
 const (
 	pageHeader    = 16 // id u64, flags u16, count u16, overflow u32
 	elementSize   = 16 // leaf: flags, pos, ksize, vsize u32; branch: pos, ksize u32, page u64
@@ -29,7 +28,7 @@ const (
 	firstPage     = 2 // after the two meta pages
 )
 
-// metaPage is what a transaction is entered by.
+// metaPage is the root of a transaction.
 type metaPage struct {
 	pageSize uint64
 	root     uint64
@@ -138,7 +137,7 @@ func (x *examiner) run() error {
 	return nil
 }
 
-// take marks a page as accounted for.
+// take records a page as accounted for.
 func (x *examiner) take(id uint64) error {
 	if id < firstPage || id >= x.meta.pages {
 		return fmt.Errorf("page %d is outside of the file", id)
@@ -273,7 +272,7 @@ func elements(b []byte) ([]uint64, error) {
 	return children, nil
 }
 
-// element checks the element that b begins with; b goes on to the end of the page.
+// element checks the element that b begins with; b extends to the end of the page.
 func element(b []byte, flags uint16) (key []byte, children []uint64, err error) {
 	ne := binary.NativeEndian
 	if flags == flagBranch {

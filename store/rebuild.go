@@ -15,10 +15,10 @@ import (
 	"rbeehive/migrations"
 )
 
-// nowhere is the recorded place of a file that was put in place by hand. No file
-// is there, so the next start sees that it is not the file that was last used
+// unknownPlace is recorded as the identity of a file that was put in place by hand. No file
+// has it, so the next start sees that it is not the file that was last used
 // (Meta.Relocated): it makes a new state id, and nothing is killed in it.
-func nowhere() fileID { return fileID{Born: 1} }
+func unknownPlace() fileID { return fileID{Born: 1} }
 
 // Content is all that a state file is rebuilt from.
 type Content struct {
@@ -40,12 +40,12 @@ type Content struct {
 	Events     []Event
 }
 
-// Rebuild writes a new state file from what is known, checks it, and puts it in
-// the place of path. held is the lock of what is there, which stays as aside unless
-// that is empty; nil: there is nothing, and what comes there meanwhile is a
-// *LockedError. The new file is recognised as one that was put in place by hand
-// (Meta.Relocated). If it fails nothing was changed.
-func Rebuild(ctx context.Context, path string, held *Hold, aside string, c Content) error {
+// Rebuild writes a new state file from what is known, checks it, and puts it in the place
+// of path. lock is that of the present file, which is kept as savedAs unless that is empty;
+// nil: there is none, and one that is created meanwhile is a *LockedError. The new file is
+// recognised as one that was put in place by hand (Meta.Relocated). After an error nothing
+// was changed.
+func Rebuild(ctx context.Context, path string, lock *FileLock, savedAs string, c Content) error {
 	fresh, err := tempBeside(path, "salvage")
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)
@@ -56,7 +56,7 @@ func Rebuild(ctx context.Context, path string, held *Hold, aside string, c Conte
 		err = checkWhole(ctx, fresh)
 	}
 	if err == nil {
-		err = held.replaceBy(fresh, path, aside)
+		err = lock.replaceWith(fresh, path, savedAs)
 	}
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)
@@ -64,7 +64,7 @@ func Rebuild(ctx context.Context, path string, held *Hold, aside string, c Conte
 	return nil
 }
 
-// checkWhole checks a file that nobody else knows.
+// checkWhole checks a file that nobody else uses.
 func checkWhole(ctx context.Context, path string) error {
 	o, err := OpenOffline(path, false)
 	if err != nil {
@@ -92,7 +92,7 @@ func build(path string, c Content) (err error) {
 	if c.Secret == nil {
 		c.Secret = newSecret()
 	}
-	if err := writeMeta(db, path, m, c.Secret, nowhere()); err != nil {
+	if err := writeMeta(db, path, m, c.Secret, unknownPlace()); err != nil {
 		return err
 	}
 	return db.Update(func(btx *bbolt.Tx) error {
@@ -142,8 +142,8 @@ func (tx *Tx) fill(c Content) error {
 	return tx.SetCursor(c.Cursor)
 }
 
-// fillEvents writes events with the numbers that they had. Those in their jobs are
-// made anew: they have no gaps, and some events may be missing.
+// fillEvents writes events with the numbers that they had. Those in their jobs are made
+// again: they have no gaps, and some events may be missing.
 func (tx *Tx) fillEvents(c Content) error {
 	slices.SortFunc(c.Events, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	counts := map[string]uint64{}
@@ -175,30 +175,29 @@ func (tx *Tx) fillEvents(c Content) error {
 
 // Restored says what a restore has done, or would do.
 type Restored struct {
-	From   Overview // of the file that was put in place
-	Schema int
-	Before *Overview // of the file that was there; nil: there was none, or it is damaged
-	Damage error     // why the file that was there cannot be read
-	Aside  string    // where it is now; empty: there was none
+	From    Overview // of the file that was put in place
+	Schema  int
+	Before  *Overview // of the file that was there; nil: there was none, or it is damaged
+	Damage  error     // why the file that was there cannot be read
+	SavedAs string    // where it was saved; empty: there was none
 }
 
-// Restore puts a copy of the state file from in the place of path. It holds the
-// lock of path meanwhile; what was there stays as aside. The file is checked
-// wholly before anything is changed. The next start of hive sees that the file was
-// put in place by hand (Meta.Relocated), and the incarnation says so for good.
+// Restore puts a copy of the state file from in the place of path. It holds the lock of
+// path meanwhile; the present file is kept as savedAs. The file is checked completely
+// before anything is changed. The next start of hive sees that the file was put in place by
+// hand (Meta.Relocated), and the incarnation records it permanently.
 //
-// With dryRun it does everything but the replacing. Errors: *LockedError, what
-// Check found, *CorruptError, ErrSameFile,
-// migrations.ErrNewer and ErrForeign, the system's.
-func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Restored, err error) {
-	held, err := Take(path)
+// With dryRun it does everything except the replacement. Errors: *LockedError, what Check
+// found, *CorruptError, ErrSameFile, migrations.ErrNewer and ErrForeign, the system's.
+func Restore(ctx context.Context, from, path, savedAs string, dryRun bool) (r Restored, err error) {
+	lock, err := LockFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, held.Release()) }()
+	defer func() { err = errors.Join(err, lock.Release()) }()
 	if err := distinct(from, path); err != nil {
 		return r, err
 	}
@@ -213,17 +212,17 @@ func Restore(ctx context.Context, from, path, aside string, dryRun bool) (r Rest
 	if r.From, r.Schema, err = checked(ctx, fresh); err != nil {
 		return r, err
 	}
-	if held != nil {
-		r.Aside = aside
-		r.Before, r.Damage = held.overview()
+	if lock != nil {
+		r.SavedAs = savedAs
+		r.Before, r.Damage = lock.overview()
 	}
 	if dryRun {
 		return r, nil
 	}
-	if err := protect(fresh, func() error { return markPlaced(fresh) }); err != nil {
+	if err := protect(fresh, func() error { return markRelocated(fresh) }); err != nil {
 		return r, err
 	}
-	return r, held.replaceBy(fresh, path, r.Aside)
+	return r, lock.replaceWith(fresh, path, r.SavedAs)
 }
 
 // distinct refuses to put a file in its own place.
@@ -267,8 +266,8 @@ func checked(ctx context.Context, path string) (v Overview, schema int, err erro
 	return v, o.Schema(), err
 }
 
-// overview looks at the file that is held, as far as it can be read.
-func (h *Hold) overview() (*Overview, error) {
+// overview describes the locked file, as far as it can be read.
+func (h *FileLock) overview() (*Overview, error) {
 	g, err := Gather(h.file, false)
 	if err != nil {
 		return nil, err
@@ -290,10 +289,9 @@ func (h *Hold) overview() (*Overview, error) {
 	return v, nil
 }
 
-// markPlaced records in a file of which the name is not known yet that it was put
-// in place by hand. A file with an older schema is migrated first by the next
-// start, which sees another inode.
-func markPlaced(path string) (err error) {
+// markRelocated records in a file that was put in place by hand that it was. A file with an
+// older schema is migrated first by the next start, which sees another inode.
+func markRelocated(path string) (err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return err
@@ -309,6 +307,6 @@ func markPlaced(path string) (err error) {
 		if err := tx.put(bucketMeta, []byte(metaIncarnation), n+1); err != nil {
 			return err
 		}
-		return tx.put(bucketMeta, []byte(metaFile), nowhere())
+		return tx.put(bucketMeta, []byte(metaFile), unknownPlace())
 	})
 }

@@ -166,7 +166,7 @@ func childMigrate(args []string) int {
 	}
 	calls, err := dieAt(n)
 	if err != nil {
-		return childSays(map[string]any{"skip": err.Error()})
+		return childOutput(map[string]any{"skip": err.Error()})
 	}
 	ctx, done := context.WithTimeout(context.Background(), time.Minute)
 	defer done()
@@ -178,7 +178,7 @@ func childMigrate(args []string) int {
 	if err := s.Close(); err != nil {
 		return childFailed(err)
 	}
-	return childSays(map[string]any{"calls": calls.Load()})
+	return childOutput(map[string]any{"calls": calls.Load()})
 }
 
 // A migration that is killed at any change of a file, or of a directory, leaves a

@@ -340,7 +340,7 @@ func TestEventsOfOlderFilesGetTheirNumbers(t *testing.T) {
 			require.Equal(t, 4+want, ev.JobSeq)
 		}
 		for jobSeq, want := range []uint64{0, 1, 3, 6, 7, 8, 8, 8} {
-			seq, err := tx.JobPlace("j", uint64(jobSeq))
+			seq, err := tx.JobEventSeq("j", uint64(jobSeq))
 			require.NoError(t, err)
 			require.Equal(t, want, seq)
 		}

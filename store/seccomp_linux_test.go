@@ -84,7 +84,7 @@ type response struct {
 	flags uint32
 }
 
-// answerTraps goes on when a signal, which Go's scheduler sends at any time, ends its own
+// answerTraps continues when a signal, which Go's scheduler sends at any time, ends its own
 // wait (EINTR) or the call that it is asked about (ENOENT): that one is then asked about
 // again. If it ended, or did not answer one, that call would wait for ever.
 func answerTraps(fd uintptr, answer func(call int) unix.Errno) {

@@ -90,7 +90,7 @@ func TestASecretThatIsNone(t *testing.T) {
 			require.NoError(t, err)
 			g := gathered(t, file)
 			for _, v := range g.Secrets {
-				require.Equal(t, store.FromRest, v.Source, "of before")
+				require.Equal(t, store.FromFreed, v.Source, "of before")
 			}
 			require.Len(t, g.Damage, 1)
 			require.NotContains(t, g.Damage[0].Reason, "s3cr3t")

@@ -14,11 +14,10 @@ var errNoPreallocation = errors.New("preallocation is not supported")
 // file, so without it a full disk is found out in the middle of a commit, which
 // then has failed and stops the daemon.
 //
-// Blocks are allocated beyond bbolt's high-water mark without changing the
-// file's length. New pages come from bbolt's free pages or from that tail; only
-// the tail can serve a request for several neighbouring pages for certain.
-// Where blocks cannot be allocated ahead, the free space of the file system
-// stands for the tail, which others may use up at any moment.
+// Blocks are allocated beyond bbolt's high-water mark without changing the file's length.
+// New pages come from bbolt's free pages or from that tail; only the tail is certain to
+// serve a request for several contiguous pages. Where blocks cannot be allocated ahead, the
+// free space of the file system stands for the tail, which others may use up at any moment.
 //
 // Only the writer uses it, except for what is atomic.
 type space struct {
@@ -26,8 +25,8 @@ type space struct {
 	pageSize  int64
 	ahead     int64 // bytes to keep allocated beyond the high-water mark
 	allocated atomic.Int64
-	counted   bool // no preallocation: allocated is the high-water mark plus free disk space
-	blind     bool // not even that is known: everything is admitted
+	estimated bool // no preallocation: allocated is the high-water mark plus free disk space
+	unknown   bool // not even that is known: everything is admitted
 	isShort   atomic.Bool
 }
 
@@ -42,8 +41,8 @@ func (w *workload) add(u *undoLog) {
 	w.bytes += int64(u.bytes)
 }
 
-// newSpace allocates the holes of the file and the tail. That the disk is full
-// is no error: then nothing is admitted that would need more.
+// newSpace allocates the holes of the file and the tail. A full disk is no error: then
+// nothing is admitted that would need more.
 func newSpace(file *os.File, pageSize, ahead, highWater int64) *space {
 	s := &space{file: file, pageSize: pageSize, ahead: ahead}
 	s.grow(highWater, ahead)
@@ -57,11 +56,11 @@ func (s *space) short() bool { return s.isShort.Load() }
 // the tail and the free pages together reach the watermark, which is half of
 // what is kept ahead, and a quarter of the watermark is tail.
 func (s *space) prepare(highWater, freePages int64) bool {
-	if s.blind {
+	if s.unknown {
 		return true
 	}
 	watermark := s.ahead / 2
-	if s.tail(highWater) < watermark || s.counted {
+	if s.tail(highWater) < watermark || s.estimated {
 		s.grow(highWater, s.ahead)
 	}
 	tail := s.tail(highWater)
@@ -69,10 +68,9 @@ func (s *space) prepare(highWater, freePages int64) bool {
 	return tail+freePages*s.pageSize >= watermark && tail >= watermark/4
 }
 
-// fits reports whether a commit of this work finds its pages, allocating more
-// if need be.
+// fits reports whether a commit of this work finds its pages, allocating more if necessary.
 func (s *space) fits(highWater, freePages int64, w workload) bool {
-	if s.blind {
+	if s.unknown {
 		return true
 	}
 	pages, run := s.need(highWater, freePages, w)
@@ -98,19 +96,19 @@ func (s *space) need(highWater, freePages int64, w workload) (pages, run int64) 
 }
 
 func (s *space) tail(highWater int64) int64 {
-	if s.blind {
+	if s.unknown {
 		return math.MaxInt64
 	}
 	return s.allocated.Load() - highWater
 }
 
-// step is how much is asked for at once when the whole is not to be had.
-const step = 256 << 10
+// growStep is how much is allocated in one call when the whole cannot be had.
+const growStep = 256 << 10
 
 // grow allocates that much beyond the high-water mark, or as far as the disk
 // allows.
 func (s *space) grow(highWater, ahead int64) {
-	if s.counted {
+	if s.estimated {
 		s.count(highWater)
 		return
 	}
@@ -120,12 +118,12 @@ func (s *space) grow(highWater, ahead int64) {
 	}
 	err := allocate(s.file, from, length-from)
 	if errors.Is(err, errNoPreallocation) {
-		s.counted = true
+		s.estimated = true
 		s.count(highWater)
 		return
 	}
 	for err != nil && from < length {
-		n := min(step, length-from)
+		n := min(growStep, length-from)
 		if allocate(s.file, from, n) != nil {
 			break
 		}
@@ -141,7 +139,7 @@ func (s *space) grow(highWater, ahead int64) {
 func (s *space) count(highWater int64) {
 	free, err := freeSpace(s.file)
 	if err != nil {
-		s.blind = true
+		s.unknown = true
 		return
 	}
 	s.allocated.Store(highWater + free)

@@ -33,6 +33,9 @@ type fullReport struct {
 // by pages, ext4 late and with a journal; without extents it cannot allocate
 // ahead, so that the free space has to stand for it.
 func TestFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: fills three file systems")
+	}
 	for _, kind := range []string{"tmpfs", "ext4", "ext4 without extents"} {
 		t.Run(kind, func(t *testing.T) {
 			var r fullReport
@@ -106,7 +109,7 @@ func childSizeless(args []string) int {
 	if err := s.Close(); err != nil {
 		return childFailed(err)
 	}
-	return childSays(commits)
+	return childOutput(commits)
 }
 
 func childFull(args []string) int {
@@ -122,13 +125,13 @@ func childFull(args []string) int {
 	}
 	leave := int64(0)
 	if strings.Contains(args[0], "without") {
-		leave = 3 << 20 // nothing was put aside, so something must be left
+		leave = 3 << 20 // nothing is reserved, so something must be left
 	}
 	r, err := useFullDisk(ctx, s, filepath.Join(dir, "filler"), leave)
 	if err := errors.Join(err, s.Close()); err != nil {
 		return childFailed(err)
 	}
-	return childSays(r)
+	return childOutput(r)
 }
 
 func mountSmall(kind, dir string) (string, error) {

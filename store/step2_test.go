@@ -70,7 +70,7 @@ func TestANewerFileIsLeftAlone(t *testing.T) {
 	require.ErrorIs(t, err, migrations.ErrNewer)
 	_, err = store.Restore(t.Context(), path, filepath.Join(t.TempDir(), "hive.db"), "", false)
 	require.ErrorIs(t, err, migrations.ErrNewer)
-	h, err := store.Take(path)
+	h, err := store.LockFile(path)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, h.Release()) }()
 	_, err = store.Gather(h.File(), false)

@@ -44,31 +44,28 @@ type Store struct {
 // returns an error its writes are undone and the error is returned as it is. If
 // it panics they are undone and Update panics with the same value.
 //
-// ctx counts only until fn is taken up; then Update waits for the outcome. An
+// ctx counts only until fn is taken from the queue; then Update waits for the outcome. An
 // error of ctx therefore means that fn was not run.
 //
-// Errors, with nothing of fn written: ctx's, ErrClosed, ErrDiskFull,
-// *CorruptError. ErrFailed means that nothing is known: the daemon must stop
-// and let its next start find out.
+// Errors, with nothing of fn written: ctx's, ErrClosed, ErrDiskFull, *CorruptError.
+// ErrFailed means that the outcome is unknown: the daemon must stop and let its next start
+// find out.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	return s.writer.submit(ctx, fn, false)
 }
 
-// UpdateReserved is Update for what must go on when the disk is full, because
-// it leads out of it or keeps the file true: stop, release, cancel and exit
-// records. It may use the space that Update leaves, and returns ErrDiskFull
-// only when that is used up too.
+// UpdateReserved is Update for what must work when the disk is full, because it frees space
+// or keeps the file correct: stop, release, cancel and exit records. It may use the space
+// that Update leaves, and returns ErrDiskFull only when that is used up too.
 func (s *Store) UpdateReserved(ctx context.Context, fn func(*Tx) error) error {
 	return s.writer.submit(ctx, fn, true)
 }
 
-// View runs fn on a consistent state: all of the last finished transaction and
-// nothing of a running one. It does not wait for writers. fn must not wait for
-// the network or a slow reader: pages freed meanwhile cannot be used again, so
-// the file grows. Errors: fn's, as it is; ErrClosed; *CorruptError.
-//
-// After the store has failed View still works, and may show the transaction
-// whose fate is unknown.
+// View runs fn on a consistent state: all of the last finished transaction and nothing of a
+// running one. It does not wait for writers. fn must not wait for the network or a slow
+// reader: pages freed meanwhile cannot be used again, so the file grows. Errors: fn's, as
+// it is; ErrClosed; *CorruptError. After the store has failed View still works, and may
+// show the transaction whose outcome is unknown.
 func (s *Store) View(fn func(*Tx) error) error { return viewOf(s.db, s.path, fn) }
 
 func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
@@ -96,8 +93,8 @@ func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
 	return err
 }
 
-// Failed is closed when a commit has failed. From then on every Update returns
-// ErrFailed; Err says why. The only way on is to end the process.
+// Failed is closed when a commit has failed. From then on every Update returns ErrFailed;
+// Err says why. Only a restart of the process recovers from it.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
 
 // Err is nil until the store has failed; then it wraps ErrFailed and the cause.
@@ -122,9 +119,9 @@ func (s *Store) fail(cause error) error {
 // Meta describes the file as it was opened. It does not change while it is open.
 func (s *Store) Meta() Meta { return s.meta }
 
-// Close refuses new work, commits what is queued, waits for the running View
-// calls, and gives back the lock and the claim on the state id. Calling it
-// again does nothing and returns the same. Its error is about closing only.
+// Close refuses new work, commits what is queued, waits for the running View calls, and
+// releases the lock and the claim on the state id. Calling it again does nothing and
+// returns the same. Its error is about closing only.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.writer.close()
@@ -136,8 +133,8 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// closeFile closes bbolt, or only the file if bbolt would wait for ever; that
-// gives the lock back and leaves the mapping until the process ends.
+// closeFile closes bbolt, or only the file if bbolt would wait for ever; that releases the
+// lock and leaves the mapping until the process ends.
 func (s *Store) closeFile() error {
 	closeDB := s.db.Close
 	if s.stuck.Load() {

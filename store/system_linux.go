@@ -61,7 +61,7 @@ func identify(file *os.File) (fileID, error) {
 // reads it. false: another process holds it.
 func lock(file *os.File) (bool, error) { return flock(file, unix.LOCK_EX) }
 
-// lockShared is lock for those who only read: there can be several of them.
+// lockShared is lock for readers: there can be several of them.
 func lockShared(file *os.File) (bool, error) { return flock(file, unix.LOCK_SH) }
 
 func flock(file *os.File, how int) (bool, error) {
@@ -79,8 +79,8 @@ func flock(file *os.File, how int) (bool, error) {
 	}
 }
 
-// unlock gives the lock back. Closing the file is not enough when bbolt has
-// panicked: its mapping keeps the open file, and with it the lock, alive.
+// unlock releases the lock. Closing the file is not enough when bbolt has panicked: its
+// mapping keeps the open file, and with it the lock, alive.
 func unlock(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) }
 
 // canExamine: the lock is held before bbolt reads the file.
@@ -113,10 +113,10 @@ func lockHolder(path string) int {
 	return 0
 }
 
-// forgetPages takes the mapped file out of our resident memory: whoever has read
-// all of it, as Check does, would else be charged for it for good. The pages stay
-// in the page cache, and the next read maps them again (madvise(2)). It must be
-// called inside a transaction, during which the mapping does not move.
+// forgetPages takes the mapped file out of our resident memory: after Check, which reads
+// all of it, it would otherwise be charged to this process permanently. The pages stay in
+// the page cache, and the next read maps them again (madvise(2)). It must be called inside
+// a transaction, during which the mapping does not move.
 func forgetPages(data uintptr, size int64) {
 	_, _, _ = unix.Syscall(unix.SYS_MADVISE, data, uintptr(size), unix.MADV_DONTNEED)
 }

@@ -26,8 +26,8 @@ type Token struct {
 // as a whole, and a hive that does not know them yet can open the file.
 const metaToken = "token/"
 
-// MostTokens bounds how many tokens a state has: each start reads all of them.
-const MostTokens = 256
+// MaxTokens is how many tokens a state can have: each start reads all of them.
+const MaxTokens = 256
 
 // PutToken writes t under its name, over what was there.
 func (tx *Tx) PutToken(t Token) error {

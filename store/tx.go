@@ -25,7 +25,7 @@ type Tx struct {
 // milliseconds, which is what the API shows. Times in records are kept as given.
 func (tx *Tx) Now() time.Time { return tx.now }
 
-// Cursor returns where the sequential policy goes on; 0 if it was never set.
+// Cursor returns where the sequential policy continues; 0 if it was never set.
 func (tx *Tx) Cursor() (uint16, error) {
 	var port uint16
 	if err := ignoreMissing(tx.get(bucketMeta, []byte(metaCursor), &port)); err != nil {
@@ -34,7 +34,7 @@ func (tx *Tx) Cursor() (uint16, error) {
 	return port, nil
 }
 
-// SetCursor records where the sequential policy goes on.
+// SetCursor records where the sequential policy continues.
 func (tx *Tx) SetCursor(port uint16) error {
 	if err := tx.put(bucketMeta, []byte(metaCursor), port); err != nil {
 		return fmt.Errorf("set the cursor: %w", err)

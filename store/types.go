@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Identity is what proves that a process is the same one that was recorded.
-// A PID alone proves nothing: it comes back after pid_max forks.
+// Identity is what proves that a process is the same one that was recorded. A PID alone
+// proves nothing: it is reused after pid_max forks.
 type Identity struct {
 	// BootID is /proc/sys/kernel/random/boot_id when the process was recorded.
 	BootID string `json:"boot_id"`
@@ -48,7 +48,7 @@ const (
 	LeaseHeld        LeaseState = "held"
 	LeaseReleasing   LeaseState = "releasing"
 	LeaseQuarantined LeaseState = "quarantined" // its holder is gone, but something may still be reached on the port
-	LeaseUnverified  LeaseState = "unverified"  // recovery could not judge the holder
+	LeaseUnverified  LeaseState = "unverified"  // recovery could not verify the holder
 )
 
 // Lease is the right to one port, or to several in a row. A port has at most one
@@ -109,8 +109,8 @@ const (
 	WorkerStopping   WorkerState = "stopping"   // being stopped
 	WorkerStopped    WorkerState = "stopped"    // ended on request
 	WorkerFailed     WorkerState = "failed"     // ended by itself, or could not be started
-	WorkerBackoff    WorkerState = "backoff"    // ended by itself; it is started again at NextTry
-	WorkerUnverified WorkerState = "unverified" // recovery could not judge its process
+	WorkerBackoff    WorkerState = "backoff"    // ended by itself; it is restarted at NextTry
+	WorkerUnverified WorkerState = "unverified" // recovery could not verify its process
 )
 
 // Ended reports whether a worker in this state has no process and no lease.
@@ -158,10 +158,10 @@ type Live struct {
 	Path     string        `json:"path"` // HTTP path to probe; empty: listening is enough
 	Interval time.Duration `json:"interval_ns"`
 	Failures int           `json:"failures"` // in a row, before anything is done
-	Restart  bool          `json:"restart"`  // start it again; else it is only shown as unhealthy
+	Restart  bool          `json:"restart"`  // restart it; else it is only shown as unhealthy
 }
 
-// RestartPolicy says when a worker that ends by itself is started again.
+// RestartPolicy says when a worker that ends by itself is restarted.
 type RestartPolicy string
 
 // The restart policies.
@@ -171,8 +171,8 @@ const (
 	RestartAlways    RestartPolicy = "always"
 )
 
-// Restart is how a worker that ends by itself is started again: at most Max
-// times within Window, after waits that double from Backoff to MaxBackoff.
+// Restart is how a worker that ends by itself is restarted: at most Max times within
+// Window, after waits that double from Backoff to MaxBackoff.
 type Restart struct {
 	Policy     RestartPolicy `json:"policy"`
 	Max        int           `json:"max"`
@@ -181,8 +181,8 @@ type Restart struct {
 	MaxBackoff time.Duration `json:"max_backoff_ns"`
 }
 
-// Asked is what the request that started a worker said, for starting it again
-// from the configuration as it is then.
+// Asked is what the request that started a worker said, to restart it from the
+// configuration as it is then.
 type Asked struct {
 	Model  string            `json:"model,omitempty"`
 	Device string            `json:"device,omitempty"`
@@ -199,7 +199,7 @@ type Spec struct {
 	Model  string            `json:"model,omitempty"`
 	Device string            `json:"device,omitempty"`
 	Params map[string]string `json:"params,omitempty"`
-	User   string            `json:"user,omitempty"` // whom it runs as; empty: as hive does
+	User   string            `json:"user,omitempty"` // user that it runs as; empty: hive's
 	// NoNewPrivs is whether it runs with no_new_privs; nil: if its user is neither
 	// hive's nor root.
 	NoNewPrivs *bool `json:"no_new_privs,omitempty"`
@@ -228,9 +228,9 @@ type Worker struct {
 	State    WorkerState `json:"state"`
 	Desired  Desired     `json:"desired"`
 	Reason   string      `json:"reason,omitempty"` // why it is in this state, for a person
-	Restarts int         `json:"restarts"`         // how often it was started again
-	// Failures are the times of its latest ends by itself, oldest first, as many as
-	// its restart policy looks at.
+	Restarts int         `json:"restarts"`         // how often it was restarted
+	// Failures are the times of its latest ends by itself, oldest first, as many as its
+	// restart policy counts.
 	Failures []time.Time `json:"failures,omitempty"`
 	NextTry  *time.Time  `json:"next_try,omitempty"` // of backoff
 	// Stale says that its type was changed in the configuration after its start.
@@ -308,7 +308,7 @@ func EventTypes() []EventType {
 	return []EventType{EventState, EventPort, EventProcess, EventLog, EventProgress, EventResult, EventAudit, EventEnd}
 }
 
-// Event is one line of a job's or a worker's story.
+// Event is one entry in the history of a job or a worker.
 type Event struct {
 	Seq uint64 `json:"seq"` // one ascending sequence for the whole hive
 	// JobSeq is 1, 2, 3, ... without gaps among the events of JobID; 0: of no job. Older

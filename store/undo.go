@@ -7,15 +7,15 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// undoLog remembers the first old value of every key that one closure writes,
-// so that this closure can be taken back while the others of its transaction
-// stay. bbolt can only roll back a whole transaction.
+// undoLog remembers the first old value of every key that one closure writes, so that this
+// closure can be undone while the others of its transaction stay. bbolt can only roll back
+// a whole transaction.
 type undoLog struct {
 	old   []oldValue
 	seen  map[string]struct{}
 	seqs  []oldSequence
 	bytes int // of keys and values written, for the estimate of pages
-	count int // writes, so that a scan notices that it must find its place again
+	count int // writes, so that a scan notices that it must seek again
 }
 
 type oldValue struct {
@@ -54,8 +54,8 @@ func (u *undoLog) rememberSequence(bb *bbolt.Bucket, b bucket) {
 	u.seqs = append(u.seqs, oldSequence{bucket: b, seq: bb.Sequence()})
 }
 
-// undo puts everything back. An error means that the transaction as a whole is
-// in an unknown state and must not be committed.
+// undo restores everything. An error means that the transaction as a whole is in an unknown
+// state and must not be committed.
 func (u *undoLog) undo(btx *bbolt.Tx) error {
 	for _, o := range u.old {
 		bb := btx.Bucket([]byte(o.bucket))

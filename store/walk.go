@@ -17,12 +17,12 @@ type Source int
 const (
 	// FromTree: the newest transaction leads to it.
 	FromTree Source = iota
-	// FromLost: on a page that nothing leads to and that is not free: what led
-	// there is damaged.
+	// FromLost: on a page that nothing refers to and that is not free: what referred to it
+	// is damaged.
 	FromLost
-	// FromRest: on a page that is free, or may be: it may have been changed or
-	// removed since.
-	FromRest
+	// FromFreed: on a page that is free, or may be: it may have been changed or removed
+	// since.
+	FromFreed
 	// FromBackup: in a backup.
 	FromBackup
 )
@@ -40,9 +40,9 @@ type rawRecord struct {
 	source Source
 }
 
-// walker reads a file as far as it can be read: other than the examiner it goes on
-// behind what is damaged, and it never trusts a number. Each page is read once,
-// so it comes to an end whatever is in the file.
+// walker reads a file as far as it can be read: unlike the examiner it continues after
+// damage, and it never trusts a number. Each page is read once, so it terminates whatever
+// is in the file.
 type walker struct {
 	file     io.ReaderAt
 	size     int64 // of the file
@@ -62,7 +62,7 @@ func newWalker(file *os.File, record func(rawRecord) error, damage func(bucket, 
 	return &walker{file: file, size: info.Size(), record: record, damage: damage}, nil
 }
 
-// errNoMeta: it cannot be told where anything is.
+// errNoMeta: nothing can be located.
 var errNoMeta = errors.New("neither meta page is valid")
 
 // tree reads what the newest transaction leads to. errNoMeta: nothing leads anywhere.
@@ -213,7 +213,7 @@ func (w *walker) leaf(b bucket, page []byte, source Source, nested func(bucket, 
 		if err != nil {
 			w.damage(b, fmt.Sprintf("element %d of a page: %v", i, err))
 			if pageHeader+(i+1)*elementSize > uint64(len(page)) {
-				return nil // so are all behind it
+				return nil // so are all after it
 			}
 			continue
 		}
@@ -221,7 +221,7 @@ func (w *walker) leaf(b bucket, page []byte, source Source, nested func(bucket, 
 		case isBucket && nested != nil:
 			err = nested(bucket(key), value)
 		case isBucket || b == "":
-			w.damage(b, keyText(key)+" stands where it cannot be")
+			w.damage(b, keyText(key)+" is misplaced")
 		default:
 			err = w.record(rawRecord{bucket: b, key: key, value: value, source: source})
 		}
@@ -249,16 +249,15 @@ func leafElement(page []byte, i uint64) (key, value []byte, isBucket bool, err e
 	return key, value, ne.Uint32(b)&bucketElement != 0, nil
 }
 
-// rest reads every leaf that was not read before. What it finds is current if the
-// page is in the way of being used, which the list of free pages says if it can
-// be read.
-func (w *walker) rest() error {
+// unreached reads every leaf that was not read before. What it finds is current if the page
+// is in use, which the list of free pages says if it can be read.
+func (w *walker) unreached() error {
 	free, known := w.freePages()
 	for id := uint64(firstPage); id < w.pages; id++ {
 		if w.seen[id] {
 			continue
 		}
-		source := FromRest
+		source := FromFreed
 		if known && !free[id] {
 			source = FromLost
 		}
@@ -267,7 +266,7 @@ func (w *walker) rest() error {
 			continue
 		}
 		if flags, _ := header(page); flags == flagLeaf {
-			if err := w.scattered(page, source); err != nil {
+			if err := w.orphanLeaf(page, source); err != nil {
 				return err
 			}
 		}
@@ -275,9 +274,8 @@ func (w *walker) rest() error {
 	return nil
 }
 
-// scattered reads a leaf of which it is not known where it belongs: the checksum
-// of a record says in which bucket it is.
-func (w *walker) scattered(page []byte, source Source) error {
+// orphanLeaf reads a leaf whose bucket is not known: the checksum of a record tells it.
+func (w *walker) orphanLeaf(page []byte, source Source) error {
 	_, count := header(page)
 	for i := range count {
 		key, value, isBucket, err := leafElement(page, i)
@@ -285,9 +283,9 @@ func (w *walker) scattered(page []byte, source Source) error {
 		case err != nil:
 			continue
 		case isBucket:
-			err = w.inlined(bucket(key), value, source)
+			err = w.inlineBucket(bucket(key), value, source)
 		default:
-			err = w.homeless(key, value, source)
+			err = w.orphanRecord(key, value, source)
 		}
 		if err != nil {
 			return err
@@ -296,8 +294,8 @@ func (w *walker) scattered(page []byte, source Source) error {
 	return nil
 }
 
-// inlined reads a bucket inside its value.
-func (w *walker) inlined(b bucket, value []byte, source Source) error {
+// inlineBucket reads a bucket inside its value.
+func (w *walker) inlineBucket(b bucket, value []byte, source Source) error {
 	if !slices.Contains(buckets(), b) || len(value) < bucketHeader {
 		return nil
 	}
@@ -307,10 +305,10 @@ func (w *walker) inlined(b bucket, value []byte, source Source) error {
 	if binary.NativeEndian.Uint64(value) != 0 || len(value) < bucketHeader+pageHeader {
 		return nil
 	}
-	return w.scattered(value[bucketHeader:], source)
+	return w.orphanLeaf(value[bucketHeader:], source)
 }
 
-func (w *walker) homeless(key, value []byte, source Source) error {
+func (w *walker) orphanRecord(key, value []byte, source Source) error {
 	for _, b := range buckets() {
 		if _, err := unseal(b, key, value); err == nil {
 			return w.record(rawRecord{bucket: b, key: key, value: value, source: source})
@@ -332,7 +330,7 @@ func (w *walker) freePages() (free []bool, known bool) {
 	free = make([]bool, w.pages)
 	copy(free, x.used) // with the pages of the list itself, which are no leaves
 	for id := meta.pages; id < w.pages; id++ {
-		free[id] = true // never used, or by a transaction that did not get as far as its meta page
+		free[id] = true // never used, or by a transaction that did not write its meta page
 	}
 	return free, true
 }

@@ -35,8 +35,8 @@ func (r *request) outcome() error {
 	return r.err
 }
 
-// writer is the one goroutine that writes. Everything that waits when it comes
-// round goes into one transaction.
+// writer is the one goroutine that writes. Everything that is queued when it starts a
+// transaction goes into it.
 type writer struct {
 	store *Store
 
@@ -57,9 +57,9 @@ func newWriter(s *Store) *writer {
 	return w
 }
 
-// submit queues fn and waits for its outcome. ctx counts only while it is
-// queued: once taken it may be committed, and a caller that no longer waited
-// would give back a port that the file says is leased.
+// submit queues fn and waits for its outcome. ctx counts only while it is queued: once
+// taken it may be committed, and a caller that no longer waited would free a port that the
+// file says is leased.
 func (w *writer) submit(ctx context.Context, fn func(*Tx) error, reserved bool) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("update: %w", err)
@@ -110,7 +110,7 @@ func (w *writer) signal() {
 	}
 }
 
-// close refuses new requests and waits until the queued ones are answered.
+// close refuses new requests and waits until the queued ones are done.
 func (w *writer) close() {
 	w.mu.Lock()
 	w.closing = true
@@ -132,13 +132,13 @@ func (w *writer) loop() {
 		}
 		close(w.stopped)
 	}()
-	for w.step() {
+	for w.runBatch() {
 	}
 	ended = true
 }
 
-// step does one batch; false when the store closes and nothing is queued.
-func (w *writer) step() bool {
+// runBatch does one batch; false when the store closes and nothing is queued.
+func (w *writer) runBatch() bool {
 	if w.batch == nil {
 		requests := w.take()
 		if requests == nil {
@@ -152,14 +152,14 @@ func (w *writer) step() bool {
 	return true
 }
 
-// take blocks until something is queued and takes it, up to maxBatch requests
-// (one if space is short, so that each is judged on its own). nil: closed.
+// take blocks until something is queued and takes it, up to maxBatch requests (one if space
+// is short, so that each is admitted on its own). nil: closed.
 func (w *writer) take() []*request {
 	limit := maxBatch
 	if w.store.space.short() {
 		limit = 1
 	}
-	w.gather()
+	w.yieldToCallers()
 	for {
 		w.mu.Lock()
 		n := min(len(w.queue), limit)
@@ -177,11 +177,11 @@ func (w *writer) take() []*request {
 	}
 }
 
-// gather lets the callers that were just answered come back before the next
-// transaction begins. Without it they split into a batch of one and a batch of
-// the rest, and every second commit is wasted. It only yields the processor: a
-// caller that is alone (the last batch had one) never waits for it.
-func (w *writer) gather() {
+// yieldToCallers lets the callers that have just returned queue their next request before
+// the next transaction begins. Without it they split into a batch of one and a batch of all
+// others, and every second commit is wasted. It only yields the processor: a single caller
+// (the last batch had one) never waits for it.
+func (w *writer) yieldToCallers() {
 	for range w.last {
 		w.mu.Lock()
 		queued := len(w.queue)

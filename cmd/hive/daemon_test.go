@@ -79,6 +79,9 @@ func TestWorkersOutliveHiveAndAreTakenBack(t *testing.T) {
 }
 
 func TestOneSIGINTKeepsTheWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits the 5 s in which a second SIGINT may come")
+	}
 	s := newSite(t, "")
 	p := s.start(t)
 	w := p.spawn(spawnCPU)

@@ -41,6 +41,9 @@ func descriptors(t *testing.T, pid int) int {
 // header: hive keeps the newest 2,048 of them, answers all the while, and a stream
 // that is followed goes on.
 func TestFloodOfIdleConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: makes 10,000 connections")
+	}
 	const spare = 512 // descriptors of the test itself
 	var lim syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim)) // the Go runtime has raised it to the hard one

@@ -18,16 +18,18 @@ type Report struct {
 	Runs     int       // audits since the start of hive
 }
 
-// Audit compares records, processes and listeners now, and acts on what was seen
-// the second time in a row: it judges again what could not be judged, frees ports
-// on which nobody is any more, has workers looked at that do not listen or share
-// their port, and, with audit.orphans kill, ends what ended leases have left
-// behind. It blocks for reads of the socket table and of /proc, and for the end of
-// what it ends; one audit runs at a time. Errors: the store's, the system's, ctx's.
+// Audit compares records, processes and listeners now. First it has the owners of the
+// records review theirs (Options.Review: verify again what could not be verified, free
+// ports on which nobody is any more). Then it acts on what was seen the second time in a
+// row: workers that do not listen or share their port are probed, and, with audit.orphans
+// kill, what ended leases have left behind is ended. It blocks for reads of the socket
+// table and of /proc, and for the end of what it ends; one audit runs at a time. Errors:
+// the store's, the system's, ctx's.
 func (a *Auditor) Audit(ctx context.Context) (Report, error) {
 	a.turn.Lock()
 	defer a.turn.Unlock()
 	begun := time.Now()
+	// First, so that what the review can mend is no finding.
 	a.review(ctx)
 	found, err := a.inspect(ctx)
 	if err != nil {
@@ -70,6 +72,7 @@ func recognise(found, before []Finding, now time.Time) []Finding {
 	for i := range found {
 		f := &found[i]
 		f.Since, f.Sightings = now, 1
+		// Only the audit just before counts: what comes and goes is not acted on.
 		if old, ok := known[f.thing()]; ok {
 			f.Since, f.Sightings = old.Since, old.Sightings+1
 		}
@@ -102,6 +105,7 @@ func (a *Auditor) emitNewFindings(found []Finding) {
 func (a *Auditor) act(ctx context.Context, found []Finding) {
 	sure := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return f.Sightings < 2 })
 	for _, f := range sure {
+		// Nothing is ended for these: the supervisor sees for itself.
 		switch f.Code {
 		case FindingNotListening, FindingForeign, FindingShared:
 			a.workers.Recheck(f.WorkerID)

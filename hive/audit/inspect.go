@@ -23,6 +23,7 @@ import (
 // inspect compares records, processes and listeners, and changes nothing. It
 // reads the socket table once, and /proc a few times.
 func (a *Auditor) inspect(ctx context.Context) ([]Finding, error) {
+	// One for all checks, so that they speak of the same moment.
 	snap, err := a.sockets.Snapshot(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the socket table: %w", err)
@@ -47,6 +48,7 @@ func (a *Auditor) inspect(ctx context.Context) ([]Finding, error) {
 			Message: fmt.Sprintf("%s (pid %d) carries the mark of worker %s, of which no living record knows", s.Program, s.PID, s.WorkerID),
 		})
 	}
+	// Cut short, it misses things, and those would count as new in the next audit.
 	return append(found, unleased...), ctx.Err()
 }
 
@@ -57,6 +59,7 @@ func (a *Auditor) inspectLeases(processes []supervisor.Process) (found []Finding
 			if err != nil {
 				return err
 			}
+			// A lease of several ports comes once for each of them.
 			if l.Port != l.All()[0] {
 				continue
 			}
@@ -104,6 +107,7 @@ func inspectLease(tx *store.Tx, l store.Lease, processes []supervisor.Process) (
 	case rec.State.Ended():
 		f.Code, f.Message = FindingNoHolder, fmt.Sprintf("port %d is leased to worker %s, which has ended", l.Port, l.WorkerID)
 	default:
+		// Its supervisor may be handling the exit; then the next audit does not see this.
 		for _, p := range processes {
 			if p.Worker.WorkerID == l.WorkerID && p.Tree.Main.Ended() {
 				f.Code, f.Message = FindingNoHolder, fmt.Sprintf("port %d is leased to worker %s, whose process has ended", l.Port, l.WorkerID)
@@ -120,6 +124,7 @@ func (a *Auditor) inspectListeners(ctx context.Context, snap *sockets.Snapshot, 
 	g.SetLimit(maxProcReaders)
 	for _, p := range processes {
 		rec := p.Worker
+		// Those that load or stop may listen or not.
 		if rec.Spec.Ready.AnyListener || (rec.State != store.WorkerReady && rec.State != store.WorkerUnhealthy) {
 			continue
 		}
@@ -143,6 +148,7 @@ func (a *Auditor) inspectListeners(ctx context.Context, snap *sockets.Snapshot, 
 // itself, at its own address, on the others nobody else may. What cannot be seen is no
 // finding.
 func inspectPort(ctx context.Context, snap *sockets.Snapshot, p supervisor.Process, port uint16, first bool) (found []Finding) {
+	// A socket that is only bound gets no connections.
 	listening := slices.DeleteFunc(snap.Listeners(port), func(s sockets.Socket) bool { return s.State != sockets.Listen })
 	rec := p.Worker
 	own, beside := endpoint.Split(listening, rec.Spec.Host)
@@ -184,10 +190,12 @@ func (a *Auditor) inspectUnleased(ctx context.Context, snap *sockets.Snapshot, p
 	var free []sockets.Socket
 	for _, s := range snap.All() {
 		port := s.Local.Port()
+		// Without an inode it is residue of the kernel's, and nobody's.
 		if s.State == sockets.Listen && s.Inode != 0 && a.ports.Contains(port) && !a.alloc.Leased(port) {
 			free = append(free, s)
 		}
 	}
+	// Usually so, which saves a walk of /proc.
 	if len(free) == 0 || len(processes) == 0 {
 		return nil, nil
 	}

@@ -53,6 +53,7 @@ func (a *Auditor) LastingOrphans(ctx context.Context) ([]proc.Orphan, error) {
 
 // orphans returns the processes that carry this hive's mark and have no living record.
 func (a *Auditor) orphans(ctx context.Context) ([]proc.Orphan, error) {
+	// Stamps count only for processes of users that workers ran as: anybody can set variables.
 	owners, err := a.workerUsers()
 	if err != nil {
 		return nil, err
@@ -67,12 +68,14 @@ func (a *Auditor) orphans(ctx context.Context) ([]proc.Orphan, error) {
 			rec, err := tx.Worker(s.WorkerID)
 			switch {
 			case errors.Is(err, store.ErrNotFound):
+				// With no record UserOf is hive's own user, for whom alone an unproven stamp then counts.
 				rec = store.Worker{WorkerID: s.WorkerID}
 			case err != nil:
 				return err
 			case !rec.State.Ended():
 				continue
 			}
+			// Workers of an older hive have stamps without a proof, and no StampUID in their records.
 			if !s.Unproven || rec.StampUID == nil && s.UID == launch.UserOf(rec) {
 				orphans = append(orphans, s)
 			}
@@ -120,6 +123,7 @@ func (a *Auditor) endOrphans(ctx context.Context, found []Finding) {
 	if a.relocated {
 		return
 	}
+	// By lease: a tree is ended as a whole.
 	byLease := map[string]Finding{}
 	for _, f := range found {
 		if f.Code == FindingNoRecord && f.LeaseID != "" {

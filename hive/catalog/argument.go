@@ -34,6 +34,7 @@ func parseArgument(key, text string) (argument, error) {
 	if strings.ContainsRune(text, 0) {
 		return argument{}, errors.New("holds a NUL byte, which no argument can")
 	}
+	// missingkey=error: else a parameter that does not exist would be printed as "<no value>".
 	tmpl, err := template.New(key).Option("missingkey=error").Funcs(functions()).Parse(text)
 	if err != nil {
 		return argument{}, errors.New(worded(err))
@@ -56,6 +57,7 @@ func instrument(list *parse.ListNode) {
 	for _, n := range list.Nodes {
 		switch n := n.(type) {
 		case *parse.ActionNode:
+			// A declaration prints nothing, and a literal that begins with '-' is meant as a flag.
 			if len(n.Pipe.Decl) == 0 && !beginsLiterally(n.Pipe) {
 				n.Pipe.Cmds = append(n.Pipe.Cmds, &parse.CommandNode{
 					NodeType: parse.NodeCommand, Pos: n.Pos, Args: []parse.Node{parse.NewIdentifier(printed).SetPos(n.Pos)},
@@ -78,12 +80,14 @@ func instrument(list *parse.ListNode) {
 // count makes what is executed again and again write at least an empty text each
 // time: the output counts these.
 func count(list *parse.ListNode) {
+	// Else a loop that prints nothing could go on for ever.
 	list.Nodes = slices.Insert(list.Nodes, 0, parse.Node(&parse.TextNode{NodeType: parse.NodeText, Pos: list.Pos}))
 }
 
 // beginsLiterally reports whether the first character that a pipeline prints is a '-'
 // of the template's own: {{"--cpu"}}, {{printf "--device=%s" .Device}}.
 func beginsLiterally(pipe *parse.PipeNode) bool {
+	// Only the last command of a pipeline prints.
 	last := pipe.Cmds[len(pipe.Cmds)-1].Args
 	if name, ok := last[0].(*parse.IdentifierNode); ok && len(last) > 1 && (name.Ident == "printf" || name.Ident == "print") {
 		last = last[1:]
@@ -114,6 +118,7 @@ func (o *output) Write(b []byte) (int, error) {
 
 // printed notes that an action is about to print v, and hands it on.
 func (o *output) printed(v any) any {
+	// Only what stands first can make a flag of the argument.
 	if o.text.Len() == 0 {
 		o.computed, o.first = true, fmt.Sprint(v)
 	}
@@ -161,6 +166,7 @@ func (a *argument) render(v Values) (string, error) {
 		return "", errors.New(worded(err))
 	}
 	s := out.text.String()
+	// A '-' of the template's own is a flag that the entry wants; one from a value is not.
 	if out.computed && strings.HasPrefix(s, "-") {
 		return "", &flagError{arg: s, first: out.first}
 	}
@@ -180,6 +186,7 @@ var position = regexp.MustCompile(`^template: [^:]*:\d+(:\d+)?: (executing "[^"]
 // worded is a template error in the words of the configuration.
 func worded(err error) string {
 	s := position.ReplaceAllString(err.Error(), "")
+	// Go names a type of this package; a person needs to know the fields.
 	return strings.ReplaceAll(s, " in type catalog.Values",
 		"; the fields are .Port .Ports .Host .Model .ModelID .Device .WorkerID .Name .QueenURL .HiveURL .Hive .Program .Params.<key>")
 }

@@ -15,6 +15,7 @@ func (c *Catalog) addBuiltins(known map[string]*preset, self string) error {
 		return err
 	}
 	cpu.Source = SourceBuiltin
+	// Also where an entry is called cpu: the self-test starts this one.
 	c.reference = cpu
 	c.addMissing(cpu)
 	for name := range known {
@@ -42,6 +43,7 @@ func fromPreset(name, preset string, known map[string]*preset, self string) (*Ty
 	if err != nil {
 		return nil, err
 	}
+	// Only now: the sample execution had a path that is allowed.
 	t.self, t.Source = self, SourcePreset
 	if t.RunsHive() && strings.Contains(self, forbidden) {
 		t.unavailable = fmt.Sprintf("the reference worker's command line would contain %q, as hive's own path %s does, "+

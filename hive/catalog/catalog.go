@@ -78,6 +78,7 @@ func New(entries []Entry, self string) (*Catalog, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Neither wins: which of the two counts would be anybody's guess.
 		if c.types[t.Name] != nil {
 			return nil, &EntryError{Index: i, File: t.File, Name: t.Name, Key: "name", Reason: "another entry has this name already"}
 		}
@@ -96,6 +97,7 @@ func (c *Catalog) WithUser(name string) *Catalog {
 		if t.User != "" {
 			return t
 		}
+		// A copy: c may be in use.
 		own := *t
 		own.User = name
 		return &own
@@ -190,11 +192,13 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 		File: e.File, self: self, host: e.Host, env: slices.Clone(e.Env),
 		presetEnv: p.env, script: p.script, pins: p.pins, version: p.version,
 	}
+	// Only worker_install writes files of types.d.
 	if e.File != "" {
 		t.Source = SourceInstalled
 	}
 	t.Ready.AnyListener = e.Listener == "any"
 	t.Dir, t.User, t.NoNewPrivs, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.NoNewPrivileges, e.EnvFile, e.Autostart, e.Reload == "restart"
+	// After Ready, whose path is the default of the liveness probe.
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	if err := t.CheckDevice(e.Device); err != nil {
 		return nil, fail("device", err)
@@ -209,6 +213,7 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	if t.stop, err = parseArguments("stop.command", e.Stop.Command); err != nil {
 		return nil, fail("stop.command", err)
 	}
+	// Last, since it executes all that was parsed above.
 	if key, err := t.trySample(); err != nil {
 		return nil, fail(key, err)
 	}
@@ -224,6 +229,7 @@ func (t *Type) parse(command []string, program string, more []string) (key strin
 		command[0] = program
 	}
 	for i, text := range append(command, more...) {
+		// The key under which the argument stands, for errors and for Changes.
 		key := fmt.Sprintf("command[%d]", i)
 		if i == 0 && program != "" {
 			key = "program"

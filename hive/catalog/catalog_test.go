@@ -296,7 +296,7 @@ func TestWrongEntries(t *testing.T) {
 		"keeper's mark":   {web(func(e *catalog.Entry) { e.Command = []string{"/opt/rbee-hive/p"} }), `workers[0] (web): command[0]: the worker's command line would contain "rbee-hive" in "/opt/rbee-hive/p"`},
 		"model flag":      {web(func(e *catalog.Entry) { e.Model = "-x" }), `workers[0] (web): model: "-x" begins with '-'`},
 		"device line":     {web(func(e *catalog.Entry) { e.Device = "0\n1" }), `workers[0] (web): device: "0\n1" has control characters`},
-		"device not seen": {web(func(e *catalog.Entry) { e.Device = "0\u200b" }), `workers[0] (web): device: "0\u200b" has \u200b, which is not seen`},
+		"device not seen": {web(func(e *catalog.Entry) { e.Device = "0\u200b" }), `workers[0] (web): device: "0\u200b" has \u200b, which is invisible`},
 		"param name":      {web(func(e *catalog.Entry) { e.Params = plain(map[string]string{"a-b": "1"}) }), "workers[0] (web): params.a-b: a parameter's name is made of a-z, 0-9 and '_'"},
 		"param value":     {web(func(e *catalog.Entry) { e.Params = plain(map[string]string{"a": "-1"}) }), `workers[0] (web): params.a: "-1" begins with '-'`},
 		"env name":        {web(func(e *catalog.Entry) { e.Env = []string{"A=1", "1A=s3cret"} }), "workers[0] (web): env[1]: expected NAME=value"},

@@ -49,6 +49,7 @@ func (t *Type) Changes(next *Type) Changes {
 	d.stop(t.Stop, next.Stop)
 	d.start("stop.command", !slices.Equal(texts(t.stop), texts(next.stop)))
 	d.restart(t.Restart, next.Restart)
+	// A worker keeps its ports over every restart, so these do not make it stale.
 	d.later("port", t.Port != next.Port)
 	d.later("ports", t.Ports != next.Ports)
 	d.later("autostart", t.Autostart != next.Autostart)
@@ -138,6 +139,7 @@ func (d *differ) stop(a, b store.Stop) {
 
 func (d *differ) restart(a, b store.Restart) {
 	none := store.Restart{} // as a record of an older hive has it, and a type that cannot be started
+	// Both mean never: the worker would be stale for no reason.
 	if a == none && b.Policy == store.RestartNever || b == none && a.Policy == store.RestartNever {
 		return
 	}
@@ -169,6 +171,7 @@ func (t *Type) programmed() bool { return len(t.args) > 0 && t.args[0].key == "p
 // include its program.
 func (t *Type) words(key string) (words []string) {
 	for i, a := range t.args {
+		// The first word is the command's, even if it stands under program.
 		own, _, _ := strings.Cut(a.key, "[")
 		if own == key || key == "command" && i == 0 {
 			words = append(words, a.text)
@@ -203,6 +206,7 @@ func sameArgv(a, b []string) bool {
 	if len(a) == 0 || len(b) == 0 {
 		return len(a) == len(b)
 	}
+	// A name on one side and a path on the other cannot be compared.
 	found := strings.Contains(cmp.Or(a[0], "/"), "/") && strings.Contains(cmp.Or(b[0], "/"), "/")
 	return slices.Equal(a[1:], b[1:]) && (!found || a[0] == b[0])
 }

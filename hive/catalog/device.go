@@ -26,6 +26,7 @@ var deviceWordRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:,/-]*$`)
 func (t *Type) CheckDevice(device string) error {
 	expected := "numbers as in 0 or 0,1, names as in GPU-8f1c..., or cpu"
 	ok := device == "" || deviceRE.MatchString(device)
+	// The command gets the device as it is; what it means is the entry's business.
 	if !t.pins {
 		expected = "letters, digits and '.', '_', ':', ',', '/', '-', the first a letter or a digit, or what the entry says"
 		ok = device == "" || device == t.Device || deviceWordRE.MatchString(device) && !strings.Contains(device, "..")

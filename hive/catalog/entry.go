@@ -114,6 +114,7 @@ func (e *Entry) check(index int) error {
 	if !isHost(e.Host) {
 		return fail("host", "%q: expected an IP address, as in 127.0.0.1, 0.0.0.0 or ::1, or localhost", e.Host)
 	}
+	// Errors name the index: the value may be a secret.
 	for i, v := range e.Env {
 		if why := badEnv(v); why != "" {
 			return fail(fmt.Sprintf("env[%d]", i), "%s", why)
@@ -124,6 +125,7 @@ func (e *Entry) check(index int) error {
 		return fail("port", "%d: expected a port from 1 to 65535", e.Port)
 	case e.Ports < 0 || e.Ports > MostPorts:
 		return fail("ports", "%d: expected how many ports in a row a worker leases, from 1 to %d", e.Ports, MostPorts)
+	// The ports behind a fixed one are leased, too.
 	case e.Port > 0 && e.Port+max(1, e.Ports)-1 > 65535:
 		return fail("ports", "%d: there are not so many ports from port %d on", e.Ports, e.Port)
 	case e.Listener != "" && e.Listener != "tree" && e.Listener != "any":

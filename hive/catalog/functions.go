@@ -48,6 +48,7 @@ func ModelName(model string) (first string, ok bool) {
 // named; empty for a file.
 func hubRepo(model string) string {
 	repo, tag, tagged := strings.Cut(model, ":")
+	// dir/model.gguf looks like user/repo and is a file.
 	if !hubRE.MatchString(model) || !tagged && isGGUF(repo) {
 		return ""
 	}

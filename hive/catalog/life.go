@@ -93,6 +93,7 @@ func (r *RestartEntry) check() (key, why string) {
 
 // spec is what the entry says of liveness; ready is the worker's readiness.
 func (l *LiveEntry) spec(ready store.Ready) store.Live {
+	// Nothing of live is given: no probes.
 	if *l == (LiveEntry{}) {
 		return store.Live{}
 	}
@@ -129,6 +130,7 @@ func (r *RestartEntry) spec(autostart bool) store.Restart {
 	if r.MaxBackoff != nil {
 		out.MaxBackoff = *r.MaxBackoff
 	}
+	// An entry may set only backoff, above the default of max_backoff.
 	out.MaxBackoff = max(out.MaxBackoff, out.Backoff)
 	return out
 }

@@ -29,6 +29,7 @@ func branchNeedsModel(b *parse.BranchNode) bool {
 	if !mentionsModel(b.Pipe) {
 		return needsModel(b.List) || needsModel(b.ElseList)
 	}
+	// The list is executed only if there is a model; the rest must do without one.
 	return needsModel(b.ElseList)
 }
 
@@ -41,6 +42,7 @@ func mentionsModel(n parse.Node) bool {
 		return n != nil && slices.ContainsFunc(n.Cmds, func(c *parse.CommandNode) bool { return slices.ContainsFunc(c.Args, mentionsModel) })
 	case *parse.FieldNode:
 		return isModel(n.Ident[0])
+	// $ is what the template was executed with, also inside of with and range.
 	case *parse.VariableNode:
 		return len(n.Ident) > 1 && n.Ident[0] == "$" && isModel(n.Ident[1])
 	case *parse.ChainNode:

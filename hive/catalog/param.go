@@ -58,6 +58,7 @@ func fixed(value string) Param { return Param{Default: value, Fixed: true} }
 // whole prepares a pattern for matches. It is not wrapped into \A(?:...)\z, out of
 // which a pattern such as `a)|(b` or `\Qa` could break.
 func whole(re *regexp.Regexp) *regexp.Regexp {
+	// Leftmost-longest: else a|ab would find only a in ab, and not the whole value.
 	re.Longest()
 	return re
 }
@@ -101,6 +102,7 @@ func (e ParamEntry) over(preset *Param) (p Param, key string, err error) {
 	switch isFixed := e.Fixed != nil && *e.Fixed; {
 	case isFixed && e.Pattern != nil:
 		return p, ".pattern", errors.New("contradicts fixed: what only the configuration sets needs no pattern; leave one of the two out")
+	// An entry may fix what its preset leaves to callers.
 	case isFixed:
 		p = fixed(p.Default)
 	case e.Pattern != nil:
@@ -113,6 +115,7 @@ func (e ParamEntry) over(preset *Param) (p Param, key string, err error) {
 		return p, ".fixed", errors.New("false needs a pattern: the preset does not say which values a spawn may give")
 	case preset == nil:
 		p = free(p.Default, word)
+		// A default that is no word, such as a path, is hardly for callers to set.
 		if e.Fixed == nil && !p.takesDefault() {
 			p = fixed(p.Default)
 		}

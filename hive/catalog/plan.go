@@ -61,6 +61,7 @@ func (t *Type) variables(device string) []Variable {
 					v.From = FromEnvironment
 				}
 			}
+			// Where it is set last, which is what counts.
 			list = slices.DeleteFunc(list, func(w Variable) bool { return w.Name == name })
 			list = append(list, v)
 		}
@@ -80,6 +81,7 @@ func (t *Type) Program(v Values) (string, error) {
 	if t.unavailable != "" {
 		return "", t.unavailableError()
 	}
+	// Not by Render, which refuses a missing model.
 	program, err := t.args[0].render(t.complete(v))
 	if err == nil && program == "" {
 		err = errors.New("the program is empty")

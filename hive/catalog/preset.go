@@ -43,6 +43,7 @@ func (e *Entry) base(index int, known map[string]*preset) (*preset, error) {
 		return known[e.Preset], nil
 	case len(e.Command) > 0:
 		return bare(e.Command), nil
+	// cpu builds on the preset of the reference worker, which has another name.
 	case e.Name == cpuName:
 		return known[referenceName], nil
 	case known[e.Name] != nil:
@@ -55,6 +56,7 @@ func (e *Entry) base(index int, known map[string]*preset) (*preset, error) {
 // started; empty: it can, or its program is none. A script that nobody has named
 // would be whatever is called so in the directory that hive was started in.
 func (p *preset) noScript(t *Type) string {
+	// With dir the script is at a place that the entry says.
 	if p.script == 0 || t.Dir != "" || filepath.IsAbs(t.Params["main"].Default) {
 		return ""
 	}
@@ -93,6 +95,7 @@ func Offer(id string) (e Entry, ok bool) {
 	if known[id] != nil {
 		return Entry{Name: id, Preset: id}, true
 	}
+	// Sorted, so that the same program always makes the same type.
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if known[name].starts(id) {
 			return Entry{Name: id, Preset: name, Program: id}, true

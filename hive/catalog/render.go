@@ -36,6 +36,7 @@ func (t *Type) Check(v Values) error {
 	}
 	full := t.complete(sample(v))
 	_, err := t.try(full)
+	// Only this is the caller's mistake; any other is the entry's.
 	if f, ok := errors.AsType[*flagError](err); ok {
 		return &ValueError{Field: f.field(full), Err: fmt.Errorf("%w of worker type %s: %w", ErrFlag, t.Name, err)}
 	}
@@ -47,6 +48,7 @@ func (t *Type) check(v Values) error {
 	if t.unavailable != "" {
 		return t.unavailableError()
 	}
+	// Sorted, so that the same request is always refused with the same words.
 	for _, key := range slices.Sorted(maps.Keys(v.Params)) {
 		p, ok := t.Params[key]
 		if !ok {
@@ -93,6 +95,7 @@ func (t *Type) Render(v Values) (store.Spec, error) {
 		return store.Spec{}, t.renderError(key, err)
 	}
 	stop := t.Stop
+	// A copy: a spec is kept with the worker, and the type is shared by all.
 	stop.Signals = slices.Clone(stop.Signals)
 	if stop.Command, key, err = executeAll(t.stop, v); err != nil {
 		return store.Spec{}, t.renderError(key, err)
@@ -128,6 +131,7 @@ func parseArguments(key string, texts []string) (list []argument, err error) {
 func (t *Type) complete(v Values) Values {
 	v.Host = or(v.Host, t.Host())
 	v.Model = or(v.Model, t.Model)
+	// What was asked for stays in the record, even where the program is given a path.
 	v.ModelID = or(v.ModelID, v.Model)
 	v.Device = or(v.Device, t.Device)
 	v.Hive = or(v.Hive, t.self)
@@ -173,6 +177,7 @@ func executeAll(args []argument, v Values) (argv []string, key string, err error
 		if err != nil {
 			return nil, a.key, err
 		}
+		// For {{.Program}} in later arguments.
 		if i == 0 {
 			v.Program = s
 		}
@@ -196,6 +201,7 @@ func sample(v Values) Values {
 // trySample executes every template once, so that an unknown field is found
 // when the configuration is read.
 func (t *Type) trySample() (key string, err error) {
+	// With a model and a device, so that what stands under {{if .Model}} is tried.
 	v := sample(Values{Name: "sample", Model: or(t.Model, "sample-model"), Device: or(t.Device, "0")})
 	return t.try(t.complete(v))
 }

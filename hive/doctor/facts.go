@@ -27,9 +27,9 @@ type Facts struct {
 	Reserved []alloc.Range // ports that are never leased
 	Survey   Fact[alloc.Survey]
 	Leases   Fact[[]store.Lease]
-	Reasons  map[string]string  // why a live worker is in its state, by id
+	Reasons  map[string]string   // why a live worker is in its state, by id
 	Orphans  Fact[[]proc.Orphan] // processes with this hive's stamp that have no record, seen twice
-	Cgroups  bool               // each worker gets a cgroup of its own
+	Cgroups  bool                // each worker gets a cgroup of its own
 	// BoundListed: ports that are bound and not listened on are in the socket table.
 	BoundListed Fact[bool]
 

@@ -16,6 +16,7 @@ import (
 // HTTP is the address, as an http URL, at which a worker that listens on host and port is
 // reached from this machine.
 func HTTP(host string, port uint16) string {
+	// The address that means all addresses is none to connect to.
 	switch ip := net.ParseIP(host); {
 	case ip == nil || !ip.IsUnspecified():
 	case ip.To4() != nil:

@@ -24,6 +24,7 @@ func amdDevices(root string) (devices []Device) {
 		numbers[path] = n
 		return err != nil
 	})
+	// By number: as names, card10 comes before card2.
 	slices.SortFunc(cards, func(a, b string) int { return cmp.Compare(numbers[a], numbers[b]) })
 	for _, path := range cards {
 		dir := filepath.Join(path, "device")

@@ -29,6 +29,7 @@ func totalMemory(root string) uint64 {
 	}
 	for line := range strings.Lines(string(raw)) {
 		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			// Its kB are KiB.
 			return parseOrZero(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB"))) << 10
 		}
 	}
@@ -51,6 +52,7 @@ func ownCgroups(root string) (c cgroups) {
 		if len(f) != 3 {
 			continue
 		}
+		// A hybrid layout has both v2 and v1.
 		if f[0] == "0" && f[1] == "" {
 			c.unified = mounts["cgroup2"].ancestors(root, f[2])
 		}
@@ -77,6 +79,7 @@ func readMounts(root string) map[string]mount {
 		return mounts
 	}
 	for line := range strings.Lines(string(raw)) {
+		// Before the dash the number of fields varies (proc_pid_mountinfo(5)).
 		left, right, ok := strings.Cut(line, " - ")
 		f, kind := strings.Fields(left), strings.Fields(right)
 		if !ok || len(f) < 5 || len(kind) < 3 {
@@ -105,6 +108,7 @@ func (m mount) ancestors(root, cgroup string) (dirs []string) {
 		return nil
 	}
 	below, ok := cgroup, true
+	// In a container the mount may show only a part of the hierarchy.
 	if m.subtree != "/" {
 		below, ok = strings.CutPrefix(cgroup+"/", m.subtree+"/")
 	}
@@ -153,6 +157,7 @@ func (c cgroups) memory(all uint64) uint64 {
 
 func minLimit(all uint64, limit string) uint64 {
 	n, err := strconv.ParseUint(limit, 10, 64)
+	// all is 0 where it is not known.
 	if err != nil || n == 0 || all != 0 && n > all {
 		return all
 	}

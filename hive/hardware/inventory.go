@@ -84,6 +84,7 @@ func New(opts Options) *Inventory {
 func (inv *Inventory) Devices(ctx context.Context) ([]Device, error) {
 	inv.mu.Lock()
 	known := inv.devices
+	// One at a time, and in the background: nvidia-smi takes a second, or hangs with its driver.
 	if inv.refreshing == nil && time.Since(inv.refreshedAt) >= max(maxAge, inv.backoff) {
 		done := make(chan struct{})
 		if inv.opts.Go(func() { inv.refresh(done) }) {
@@ -92,6 +93,7 @@ func (inv *Inventory) Devices(ctx context.Context) ([]Device, error) {
 	}
 	refreshing := inv.refreshing
 	inv.mu.Unlock()
+	// Rather old than late: devices hardly ever change.
 	if known != nil {
 		return known, nil
 	}
@@ -110,6 +112,7 @@ func (inv *Inventory) Devices(ctx context.Context) ([]Device, error) {
 
 // refresh reads everything once.
 func (inv *Inventory) refresh(done chan struct{}) {
+	// Not the caller's context: others wait for it, too.
 	ctx, cancel := context.WithTimeout(context.Background(), inv.opts.Timeout)
 	defer cancel()
 	cards, err := inv.queryCards(ctx)

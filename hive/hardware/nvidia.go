@@ -33,6 +33,7 @@ func (inv *Inventory) queryCards(ctx context.Context) (map[string]card, error) {
 	// Drivers before 510 know no compute_cap, and refuse the whole query.
 	out, err := inv.opts.Run(ctx, []string{smi, "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"})
 	fields := 5
+	// Not if the time is over: a driver that hangs would do so again.
 	if err != nil && ctx.Err() == nil {
 		fields = 4
 		out, err = inv.opts.Run(ctx, []string{smi, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"})
@@ -68,6 +69,7 @@ func parseCards(text string, fields int) (map[string]card, error) {
 		}
 		cards[c.uuid] = c
 	}
+	// No GPU is an answer; any other text without a table is an error.
 	if len(cards) == 0 && !strings.Contains(text, "No devices were found") && strings.TrimSpace(text) != "" {
 		first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 		return nil, fmt.Errorf("%w: %.100q", errNoTable, first)
@@ -117,6 +119,7 @@ func assignIDs(cards map[string]card, amd []Device) []Device {
 		devices = append(devices, Device{
 			ID: gpuID(c.index), Name: c.name, Kind: GPU, MemoryMiB: c.memoryMiB, ComputeCapability: c.capability,
 		})
+		// By number, not by place: one may be missing in the table.
 		next = c.index + 1
 	}
 	for i, d := range amd {

@@ -33,6 +33,7 @@ func (a *Usages) Of(pids []int) (u Usage) {
 		u.MemoryMiB += a.memory[pid]
 		for gpu, p := range a.percent[pid] {
 			percent[gpu] += p
+			// Rounded numbers may add up to more than 100.
 			u.Percent = max(u.Percent, min(100, percent[gpu]))
 		}
 		maps.Copy(cardMemory, a.cardMemory[pid])
@@ -95,6 +96,7 @@ func (a *Usages) readApps(text string, cards map[string]card) {
 		if a.cardMemory[pid] == nil {
 			a.cardMemory[pid] = map[string]uint64{}
 		}
+		// By GPU: one that is used by several instances counts once.
 		a.cardMemory[pid][f[0]] = cards[f[0]].memoryMiB
 	}
 }

@@ -21,6 +21,7 @@ type Fields map[string]json.RawMessage
 
 // Only refuses members that are neither fields of what nor also allowed.
 func (f Fields) Only(what string, names []string, also ...string) error {
+	// Sorted, so that the same request is always refused with the same words.
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if !slices.Contains(names, name) && !slices.Contains(also, name) {
 			return &errdefs.InputError{
@@ -58,7 +59,7 @@ func Object(body []byte, example string) (Fields, error) {
 	return f, nil
 }
 
-// members reads an object whose '{' has been read, to its end. prefix goes before
+// Members reads an object whose '{' has been read, to its end. prefix goes before
 // a name in an error.
 func Members(dec *json.Decoder, prefix string) (Fields, error) {
 	bad := func(err error) error {
@@ -70,6 +71,7 @@ func Members(dec *json.Decoder, prefix string) (Fields, error) {
 		if err != nil {
 			return nil, bad(err)
 		}
+		// Always a string: the decoder has refused any other name.
 		key, _ := name.(string)
 		if _, twice := f[key]; twice {
 			return nil, errdefs.BadField(prefix+plain.Short(key), "is there twice")
@@ -96,6 +98,7 @@ func describeSyntax(err error) string {
 // Text returns the string in a field; empty if it is absent or null.
 func (f Fields) Text(name string) (string, error) {
 	raw, ok := f[name]
+	// Some clients write null for what they do not say.
 	if !ok || string(raw) == "null" {
 		return "", nil
 	}
@@ -125,6 +128,7 @@ func (f Fields) Port() (uint16, error) {
 	if !ok || string(raw) == "null" {
 		return 0, nil
 	}
+	// Parsed from the raw text: 8080.0 and "8080" are no ports.
 	n, err := strconv.ParseUint(string(raw), 10, 16)
 	if err != nil || n == 0 {
 		return 0, errdefs.BadField("port", "is "+plain.Short(string(raw))+"; expected an integer from 1 to 65535")
@@ -167,6 +171,7 @@ func Argument(v string) error {
 	if flaw := plain.Flaw(v); flaw != "" {
 		return errors.New(flaw)
 	}
+	// PATH_MAX; Linux takes 128 KiB as one argument, but a template may repeat it.
 	if len(v) > 4096 {
 		return errors.New("is longer than 4096 bytes")
 	}

@@ -46,6 +46,7 @@ func (j *Job) Begin(workerID string, at time.Time) store.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.rec.State = store.JobRunning
+	// Only the first time: a spawn begins again with each port that it tries.
 	if j.rec.StartedAt == nil {
 		j.rec.StartedAt = &at
 	}
@@ -57,6 +58,7 @@ func (j *Job) Begin(workerID string, at time.Time) store.Job {
 
 // RecordRunning implements operation.Job.
 func (j *Job) RecordRunning(b *journal.Batch) error {
+	// The supervisor may take the request long after the job has been cancelled.
 	recorded, err := b.Job(j.ID())
 	if errors.Is(err, store.ErrNotFound) || err == nil && recorded.State.Ended() {
 		return nil // cancelled meanwhile, perhaps long ago
@@ -71,6 +73,7 @@ func (j *Job) RecordRunning(b *journal.Batch) error {
 func (j *Job) Finalize(ctx context.Context) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	// Under the lock that tryCancel takes: exactly one of the two wins.
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -102,6 +105,7 @@ func (j *Job) MarkEffective() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.effective++
+	// More than once: a spawn has its effect again with each port that it tries.
 	close(j.changed)
 	j.changed = make(chan struct{})
 }

@@ -48,6 +48,7 @@ func (q *Queue) Wait(ctx context.Context, id string) (store.Job, error) {
 // waitOnce waits for the end of a job, or, if it is recorded and whoever submitted
 // it has not come to begin it, for its next event; then it is to be called again.
 func (q *Queue) waitOnce(ctx context.Context, id string) (rec store.Job, again bool, err error) {
+	// Before the job is looked up, or an end in between would be missed.
 	wake, leave := q.journal.Watch(id)
 	defer leave()
 	j := q.find(id)
@@ -56,6 +57,7 @@ func (q *Queue) waitOnce(ctx context.Context, id string) (rec store.Job, again b
 		if err != nil || rec.State.Ended() {
 			return rec, false, err
 		}
+		// Recorded, and not in the table: whoever submitted it has not come to begin it, or hive recovers.
 		select {
 		case <-wake:
 			return rec, true, nil
@@ -95,12 +97,14 @@ func (q *Queue) List(f Filter) (jobs []store.Job, next string, err error) {
 				return err
 			}
 			j := q.find(rec.JobID)
+			// In memory it may already be running: that is written with the next commit.
 			if j != nil && !rec.State.Ended() {
 				rec = j.Record()
 			}
 			if (f.State != "" && f.State != rec.State) || (f.Operation != "" && f.Operation != rec.Operation) {
 				continue
 			}
+			// One more was found, so there is a next page.
 			if len(jobs) == limit {
 				next = jobs[limit-1].JobID
 				return nil
@@ -144,6 +148,7 @@ func (q *Queue) Cancel(ctx context.Context, by access.Caller, id string) (store.
 		if err != nil {
 			return rec, err
 		}
+		// Recorded, and its Submit has not come to put it into the table.
 		if !rec.State.Ended() {
 			return rec, fmt.Errorf("%w: job %s is about to begin; try again", errdefs.ErrConflict, id)
 		}
@@ -158,6 +163,7 @@ func (q *Queue) Cancel(ctx context.Context, by access.Caller, id string) (store.
 		return j.Record(), ctx.Err()
 	}
 	rec := j.Record()
+	// It may have been about to end anyway; what was recorded counts.
 	if rec.State != store.JobCancelled {
 		return rec, fmt.Errorf("%w: job %s ended first (%s)", errdefs.ErrConflict, id, rec.State)
 	}

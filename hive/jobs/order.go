@@ -35,6 +35,7 @@ func (o *order) leave(j *Job) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	others := slices.DeleteFunc(o.jobs[j.orderKey], func(other *Job) bool { return other == j })
+	// Clients choose names: keys without jobs must not pile up.
 	if o.jobs[j.orderKey] = others; len(others) == 0 {
 		delete(o.jobs, j.orderKey)
 	}
@@ -77,6 +78,7 @@ func (j *Job) unblocked(other *Job) <-chan struct{} {
 	case stopping:
 		return j.done // its worker has a name, a port and a lease until the stop is over
 	}
+	// Any other needs only a worker that can be found.
 	return j.effect(0)
 }
 
@@ -87,6 +89,7 @@ func (q *Queue) orderKey(op operation.Operation) string {
 	if key == "" {
 		return ""
 	}
+	// A worker may be named by id or by name; both must be one key.
 	if rec, err := q.workers.Worker(key); err == nil && rec.Name != "" {
 		return rec.Name
 	}
@@ -101,6 +104,7 @@ func (q *Queue) awaitTurn(ctx context.Context, j *Job) error {
 			return b.Event(store.EventState, j.ID(), "", "waits for "+other.op.Tag()+" "+other.ID()+" of the same worker",
 				map[string]any{"job": store.JobQueued, "waits_for": other.ID()})
 		})
+		// Only for people: without the event the job waits all the same.
 		q.journal.LogUnlessClosing(err, "record that a job waits", j.ID())
 		select {
 		case <-other.unblocked(j):
@@ -116,6 +120,7 @@ func (q *Queue) awaitTurn(ctx context.Context, j *Job) error {
 func (j *Job) AwaitTarget(ctx context.Context, found func() bool) error {
 	for {
 		other := j.queue.order.first(j)
+		// Nobody is left who could start it: found has the last word.
 		if other == nil {
 			found()
 			return nil

@@ -47,6 +47,7 @@ func (q *Queue) PruneSurplus() {
 		case <-q.surplus:
 			q.Prune(q.run.Context())
 		}
+		// What is still too many is too young to go: look again in a while.
 		if q.surplusCount() < pruneStep {
 			continue
 		}
@@ -62,6 +63,7 @@ func (q *Queue) PruneSurplus() {
 // jobEnded has jobs pruned if more than jobs.keep, and a step, that have ended
 // have a record.
 func (q *Queue) jobEnded() {
+	// Not for each job: a commit costs the same, however much it removes.
 	if q.surplusCount() < pruneStep {
 		return
 	}
@@ -104,6 +106,7 @@ func (q *Queue) pruneOnce() (n int, err error) {
 		removed, n = len(old), max(len(old), ended, events)
 		return err
 	})
+	// Only after the commit: one that fails has removed nothing.
 	if err == nil {
 		q.kept.Add(-int64(removed))
 	}
@@ -118,6 +121,7 @@ func (q *Queue) oldJobs(b *journal.Batch) (old []string, err error) {
 		if err != nil {
 			return nil, err
 		}
+		// Those beyond jobs.keep need only be old enough for whoever waits for them.
 		kept := retention
 		if len(old) < surplus {
 			kept = minEndedAge

@@ -56,11 +56,13 @@ func (v *queries) add(rec store.Job, result any, err error) store.Job {
 	}
 	event(store.EventEnd, message, map[string]any{"state": rec.State, "error": rec.Error})
 
+	// Not held while the result is encoded: all polls would wait for one long list.
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.jobs == nil {
 		v.jobs, v.order = map[string]query{}, make([]string, maxQueries)
 	}
+	// The ring bounds what polling clients cost.
 	delete(v.jobs, v.order[v.next])
 	v.order[v.next] = rec.JobID
 	v.next = (v.next + 1) % maxQueries

@@ -110,6 +110,7 @@ func (q *Queue) admit() error {
 	if !q.run.Accepting() {
 		return errdefs.ErrClosed
 	}
+	// Counted first and taken back: two that come at once cannot both have the last place.
 	if most := q.config().MaxQueued; int(q.active.Add(1)) > most {
 		q.active.Add(-1)
 		return fmt.Errorf("%w: %d jobs are waiting or running (jobs.max_queued)", errdefs.ErrQueueFull, most)
@@ -121,6 +122,7 @@ func (q *Queue) admit() error {
 func (q *Queue) start(rec store.Job, op operation.Operation) {
 	ctx, cancel := context.WithCancelCause(q.run.Context())
 	j := &Job{queue: q, op: op, cancel: cancel, rec: rec, done: make(chan struct{}), changed: make(chan struct{})}
+	// In the order before it is in the table: whoever finds the job finds it in its place.
 	q.order.join(j, q.orderKey(op))
 	q.mu.Lock()
 	q.jobs[rec.JobID] = j
@@ -132,11 +134,13 @@ func (q *Queue) start(rec store.Job, op operation.Operation) {
 		defer cancel(nil)
 		defer close(j.done)
 		q.carryOut(ctx, j)
+		// After its end is recorded: a job that waited for this one relies on that.
 		q.order.leave(j)
 		q.mu.Lock()
 		delete(q.jobs, rec.JobID)
 		q.mu.Unlock()
 		q.active.Add(-1)
+		// After active: only now it counts as one that could be pruned.
 		q.jobEnded()
 	})
 }
@@ -156,6 +160,7 @@ func (q *Queue) carryOut(ctx context.Context, j *Job) {
 	}
 	var f *errdefs.Failure
 	switch {
+	// First: a failure says more, even if the job was cancelled meanwhile.
 	case errors.As(err, &f):
 	case errors.Is(context.Cause(ctx), errdefs.ErrCancelled):
 		q.end(j, store.JobCancelled, nil, &errdefs.Fail(errdefs.CodeCancelled, "cancelled on request").JobError)
@@ -173,6 +178,7 @@ func (q *Queue) carryOut(ctx context.Context, j *Job) {
 func (q *Queue) end(j *Job, state store.JobState, result any, jobErr *store.JobError) {
 	rec := j.Record()
 	_ = q.journal.CommitRequired(func(b *journal.Batch) error { // fails only if the hive closes: then the next recovery decides
+		// On a copy: until the commit the job reads as running.
 		err := q.endJob(b, &rec, state, result, jobErr)
 		b.OnCommit(func() { // last: whoever reads that it has ended finds all the rest
 			j.mu.Lock()
@@ -187,6 +193,7 @@ func (q *Queue) end(j *Job, state store.JobState, result any, jobErr *store.JobE
 func (q *Queue) endJob(b *journal.Batch, rec *store.Job, state store.JobState, result any, jobErr *store.JobError) error {
 	now := b.Now()
 	rec.State, rec.FinishedAt, rec.Error = state, &now, jobErr
+	// It was refused, cancelled or expired in the queue.
 	if rec.StartedAt == nil {
 		rec.StartedAt = &now
 	}
@@ -209,6 +216,7 @@ func (q *Queue) endJob(b *journal.Batch, rec *store.Job, state store.JobState, r
 		}
 		message += ": " + jobErr.Code + ": " + jobErr.Message
 	}
+	// After the events above: of a job whose record says ended, Event takes none but the end.
 	if err := b.PutJob(*rec); err != nil {
 		return err
 	}
@@ -230,6 +238,7 @@ func (q *Queue) CancelStarts(ctx context.Context) error {
 	for _, j := range list {
 		j.cancel(errdefs.ErrCancelled)
 	}
+	// Without the lock, which each takes when it ends.
 	for _, j := range list {
 		select {
 		case <-j.done:

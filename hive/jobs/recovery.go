@@ -38,6 +38,7 @@ func (q *Queue) Load(tx *store.Tx, relocated bool) (*Recovery, error) {
 // alone: they are to be stopped.
 func (r *Recovery) Abandoned() (workerIDs []string) {
 	for _, rec := range r.active {
+		// Without a worker id it was interrupted before it had started one.
 		if operation.Named(rec.Operation).AfterCrash == operation.StopWorkerToo && rec.WorkerID != "" {
 			workerIDs = append(workerIDs, rec.WorkerID)
 		}
@@ -84,6 +85,7 @@ func (r *Recovery) outcome(b *journal.Batch, rec store.Job, workers RecoveredWor
 	w, alive := workers.Find(rec.WorkerID)
 	switch after {
 	case operation.ResultOfWorker:
+		// It is cancelled or given up: the job must not succeed with a worker that is about to go.
 		if alive && w.State == store.WorkerStopping {
 			return nil, errdefs.Fail(errdefs.CodeInterrupted, "hive was restarted while it stopped the worker: %s", w.Reason)
 		}
@@ -100,6 +102,7 @@ func (r *Recovery) outcome(b *journal.Batch, rec store.Job, workers RecoveredWor
 		if alive {
 			return nil, nil
 		}
+		// From the transaction, which has the ends of workers already.
 		if ended, err := b.Worker(rec.WorkerID); err == nil && ended.State == store.WorkerStopped {
 			return operation.StoppedOf(ended), nil
 		}
@@ -116,6 +119,7 @@ func (r *Recovery) Resume() {
 }
 
 func (q *Queue) resume(rec store.Job) {
+	// Not by admit: what was accepted before is not refused now, however full the queue is.
 	q.active.Add(1)
 	op, err := q.executor.Decode(rec.Request)
 	if err == nil {
@@ -123,6 +127,7 @@ func (q *Queue) resume(rec store.Job) {
 		return
 	}
 	q.active.Add(-1)
+	// The type may be gone, or the request be one that this version does not know.
 	err = q.journal.CommitRequired(func(b *journal.Batch) error {
 		return q.endJob(b, &rec, store.JobFailed, nil, &errdefs.Fail(errdefs.CodeInterrupted, "it can no longer be carried out: %v", err).JobError)
 	})

@@ -44,6 +44,7 @@ func (q *Queue) Submit(ctx context.Context, by access.Caller, key string, op ope
 		Key:         key,
 		CreatedAt:   time.Now().UTC(),
 	}
+	// No place in the queue and no commit: rbee's page polls these every 2 s.
 	if operation.Of(op).Answer != nil {
 		result, err := q.executor.Answer(ctx, op)
 		rec = q.queries.add(rec, result, err)
@@ -65,11 +66,13 @@ func (q *Queue) Submit(ctx context.Context, by access.Caller, key string, op ope
 	if err := q.admit(); err != nil {
 		return store.Job{}, err
 	}
+	// Looked up again in the transaction: the same key may have been submitted twice at once.
 	first, err := q.record(ctx, rec, op, digest)
 	if err != nil || first != "" {
 		q.active.Add(-1)
 		return q.repeated(first, err)
 	}
+	// Before start: the job may end at once, and surplusCount must not be wrong then.
 	q.kept.Add(1)
 	q.start(rec, op)
 	return rec, nil
@@ -87,6 +90,7 @@ func (q *Queue) record(ctx context.Context, rec store.Job, op operation.Operatio
 		commit = q.journal.CommitReserved // a full disk does not refuse what helps against it
 	}
 	err = commit(ctx, func(b *journal.Batch) (err error) {
+		// Key and job together: else a request that is repeated after a crash could be a second job.
 		if rec.Key == "" {
 			err = b.PutJob(rec)
 		} else if first, err = keyed(b, rec.Key, digest); err == nil && first == "" {
@@ -140,6 +144,7 @@ func (q *Queue) repeated(first string, err error) (store.Job, error) {
 // tokens are the same.
 func digestOf(raw json.RawMessage) (string, error) {
 	var compact bytes.Buffer
+	// A client may indent the same request differently the second time.
 	if err := json.Compact(&compact, raw); err != nil {
 		return "", fmt.Errorf("digest of a request: %w", err)
 	}

@@ -25,6 +25,7 @@ func (b *Batch) OnCommit(f func()) { b.after = append(b.after, f) }
 // event of a job that has ended is an event of its worker only: nothing follows
 // the end event of a job.
 func (b *Batch) Event(typ store.EventType, jobID, workerID, message string, data any) error {
+	// An event of a worker names the job that started it, which may be pruned by now.
 	if jobID != "" {
 		job, err := b.Job(jobID)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {

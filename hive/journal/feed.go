@@ -50,6 +50,7 @@ func (f *feed) wake(ids ...string) {
 	defer f.mu.Unlock()
 	for _, id := range ids {
 		if t := f.topics[id]; t != nil {
+			// The topic goes with it: who wants to know more joins again, and without listeners it costs nothing.
 			close(t.wake)
 			delete(f.topics, id)
 		}

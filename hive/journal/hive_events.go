@@ -37,6 +37,7 @@ func (j *Journal) Events(ctx context.Context, start Start) (events iter.Seq2[sto
 		f.at = b.Newest
 	case start.Oldest:
 		f.at = 0
+	// A number of another state: to go on from it would skip events without a word.
 	case f.at > b.Newest:
 		return nil, 0, false, fmt.Errorf("%w: event %d is none of this hive, whose newest is %d: its state file is another one, or was restored", errdefs.ErrEventsGone, f.at, b.Newest)
 	case f.at < b.Pruned:
@@ -62,6 +63,7 @@ type feedReader struct {
 // step yields a page of events or waits for the next one. It reports whether
 // there may be more.
 func (f *feedReader) step(ctx context.Context, yield func(store.Event, error) bool) bool {
+	// Joined before the read, so that an event in between is not missed.
 	wake := f.j.feed.join(everything)
 	defer f.j.feed.leave(everything, wake)
 	page, err := f.read()
@@ -69,6 +71,7 @@ func (f *feedReader) step(ctx context.Context, yield func(store.Event, error) bo
 		yield(store.Event{}, err)
 		return false
 	}
+	// No transaction is open here: a client may take minutes, and the file would grow meanwhile.
 	for _, ev := range page {
 		f.at = ev.Seq
 		if !yield(ev, nil) {
@@ -86,6 +89,7 @@ func (f *feedReader) read() (page []store.Event, err error) {
 		if err != nil {
 			return err
 		}
+		// What had been removed when the reader began is no loss: it began behind that, or with the oldest.
 		if b.Pruned > f.pruned && b.Pruned > f.at {
 			return goneBefore(f.at, b)
 		}

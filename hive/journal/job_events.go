@@ -34,6 +34,7 @@ type jobFollower struct {
 // step yields a page of events or waits for the next one. It reports whether
 // there may be more.
 func (f *jobFollower) step(ctx context.Context, yield func(store.Event, error) bool) bool {
+	// Joined before the read, so that an event in between is not missed.
 	wake := f.j.feed.join(f.id)
 	defer f.j.feed.leave(f.id, wake)
 	page, ended, err := f.read()
@@ -47,6 +48,7 @@ func (f *jobFollower) step(ctx context.Context, yield func(store.Event, error) b
 			return false
 		}
 	}
+	// ended: the reader may have begun behind the end event, and nothing follows that.
 	return len(page) > 0 || !ended && f.j.wait(ctx, wake)
 }
 
@@ -58,8 +60,9 @@ func (f *jobFollower) read() (page []store.Event, ended bool, err error) {
 			return err
 		}
 		ended = job.State.Ended()
+		// Callers count by job (JobSeq), pages go by the hive's number.
 		if f.at == nil {
-			at, err := tx.JobPlace(f.id, f.after)
+			at, err := tx.JobEventSeq(f.id, f.after)
 			if err != nil {
 				return err
 			}

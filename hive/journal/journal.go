@@ -43,15 +43,17 @@ type Writer func(closure func(*store.Tx) error) error
 
 // With commits fn by commit, and calls what is to follow the commit.
 func (j *Journal) With(commit Writer, fn func(*Batch) error) error {
+	// Functions of others run in the same transaction, and could need a lock that the caller holds.
 	lock.MayCommit()
 	b := &Batch{}
 	err := commit(func(tx *store.Tx) error {
-		*b = Batch{Tx: tx} // the store may call it again
+		*b = Batch{Tx: tx}
 		return fn(b)
 	})
 	if err != nil {
 		return err
 	}
+	// Only now: who is woken, or reads memory, must find it durable.
 	for _, f := range b.after {
 		f()
 	}
@@ -94,6 +96,7 @@ func (j *Journal) CommitUntilDone(commit Writer, fn func(*Batch) error) error {
 		switch {
 		case err == nil:
 			return nil
+		// The only error that has certainly written nothing and can pass by itself.
 		case errors.Is(err, store.ErrDiskFull):
 			j.log.WithError(err).WithField("data_dir", j.dir).Error("the disk is full: waiting for space to record what has happened")
 		case errors.Is(err, store.ErrClosed):
@@ -148,6 +151,7 @@ func (j *Journal) giveUp(err error) {
 // LogUnlessClosing reports an error of the state file, except those that only say that
 // the hive is closing or has failed already.
 func (j *Journal) LogUnlessClosing(err error, doing, id string) {
+	// A failed store is reported once, by Run.
 	if err == nil || j.ctx.Err() != nil || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed) {
 		return
 	}

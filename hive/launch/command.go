@@ -33,7 +33,7 @@ func (l *Launcher) BeforeStart(ctx context.Context, typ *catalog.Type, rec store
 }
 
 // Command runs one of a worker's commands to its end, with its output in the
-// worker's log. The error is a *failure that says how it ended.
+// worker's log. The error is an *errdefs.Failure that says how it ended.
 func (l *Launcher) Command(ctx context.Context, key string, argv []string, rec store.Worker, env []string) error {
 	program, err := proc.LookPath(argv[0], WorkDir(rec.Spec.User, rec.Spec.Dir))
 	if err != nil {
@@ -46,8 +46,10 @@ func (l *Launcher) Command(ctx context.Context, key string, argv []string, rec s
 		StateID: l.StateID, Secret: l.Secret, Name: key + "." + rec.WorkerID,
 	})
 	switch {
+	// Before the next case: what was cancelled was not too slow.
 	case errors.Is(context.Cause(ctx), errdefs.ErrCancelled):
 		return errdefs.ErrCancelled
+	// When hive closes, the command did not take too long either.
 	case ctx.Err() != nil && !l.Closing():
 		return errdefs.Fail(errdefs.CodeExecFailed, "%s did not end within its time and was ended", key)
 	case err != nil:
@@ -60,6 +62,7 @@ func (l *Launcher) Command(ctx context.Context, key string, argv []string, rec s
 	return nil
 }
 
+// DescribeExit says for a person how a process has ended.
 func DescribeExit(e store.Exit) string {
 	oom := ""
 	if e.OOM {

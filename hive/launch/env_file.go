@@ -39,6 +39,8 @@ func readEnvFile(ctx context.Context, path, user string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The user may have put a link or a pipe in its place: with the user's rights a link gains nothing,
+	// and the timeout ends what hangs.
 	text, err := proc.AsUser(ctx, user, func() ([]byte, error) {
 		if !other { // hive reads it with its own rights, so nobody else may have written it
 			return trust.ReadFile(path, maxEnvFile)
@@ -48,9 +50,11 @@ func readEnvFile(ctx context.Context, path, user string) ([]string, error) {
 			return nil, err
 		}
 		defer f.Close()
+		// One byte more than allowed, by which too long a file is noticed.
 		return io.ReadAll(io.LimitReader(f, maxEnvFile+1))
 	})
 	switch {
+	// The usual mistake: the file is root's, and the entry names a user.
 	case errors.Is(err, fs.ErrPermission) && user != "":
 		return nil, fmt.Errorf("%w: user %s, whom the worker runs as, must be able to read it", err, user)
 	case errors.Is(err, proc.ErrHangs):
@@ -66,6 +70,7 @@ func readEnvFile(ctx context.Context, path, user string) ([]string, error) {
 func envLines(path string, text []byte, other bool) ([]string, error) {
 	var env []string
 	lines := bufio.NewScanner(bytes.NewReader(text))
+	// A line may be as long as the file; by default a Scanner stops at 64 KiB.
 	lines.Buffer(nil, maxEnvFile+1)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimRight(lines.Text(), "\r")
@@ -73,6 +78,7 @@ func envLines(path string, text []byte, other bool) ([]string, error) {
 			continue
 		}
 		name, _, given := strings.Cut(line, "=")
+		// RBEEHIVE_ names the stamps: a file must not make the worker look like another one.
 		if !envName.MatchString(name) || strings.HasPrefix(name, "RBEEHIVE_") || strings.ContainsRune(line, 0) {
 			return nil, fmt.Errorf("%s:%d: expected NAME=value, or NAME to pass a variable through", path, n)
 		}

@@ -42,6 +42,7 @@ func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Wo
 	if err != nil {
 		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
+	// Before anything is leased: the usual mistake, a wrong path, costs no process and no commit.
 	program, err := proc.LookPath(spec.Argv[0], WorkDir(spec.User, spec.Dir))
 	if err != nil {
 		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
@@ -54,6 +55,8 @@ func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Wo
 	return Environment(ctx, typ, spec.User, spec.Device)
 }
 
+// Values are the values of a spawn that was asked for, with the id and the port that it has
+// or that stand in for them.
 func (l *Launcher) Values(op operation.Spawn, workerID string, port uint16) catalog.Values {
 	return catalog.Values{
 		Port: port, Model: op.Model, Device: op.Device, WorkerID: workerID, Name: op.Name,
@@ -66,10 +69,12 @@ func (l *Launcher) Values(op operation.Spawn, workerID string, port uint16) cata
 func (l *Launcher) ValuesOf(typ *catalog.Type, rec store.Worker) catalog.Values {
 	op := operation.Spawn{Model: rec.Asked.Model, Device: rec.Asked.Device, Name: rec.Name, Params: rec.Asked.Params}
 	v := l.Values(op, rec.WorkerID, rec.Port)
+	// Not as many as the type leases by now: the worker keeps what it has.
 	v.Ports = rec.Ports
 	return l.Located(typ, v)
 }
 
+// ProcSpec is what proc needs to start the program of a record that Prepare has completed.
 func (l *Launcher) ProcSpec(rec store.Worker, env []string) proc.Spec {
 	cgroup := ""
 	if l.Cgroups {

@@ -18,6 +18,7 @@ func (l *Launcher) HoldModel(typ *catalog.Type, rec store.Worker) (release func(
 	if _, release, ok := l.Models.Hold(modelOf(typ, rec.Asked.Model)); ok {
 		return release
 	}
+	// A path, or no model of the catalog: hive does not delete those.
 	return func() {}
 }
 
@@ -42,6 +43,7 @@ func (l *Launcher) Located(typ *catalog.Type, v catalog.Values) catalog.Values {
 // readable finds out whether the user of a worker can read the model of the catalog
 // that it is to have: its program would only say that it cannot be loaded.
 func (l *Launcher) readable(ctx context.Context, typ *catalog.Type, rec store.Worker) error {
+	// It runs as hive's user, to whom the catalog belongs.
 	if rec.Spec.User == "" {
 		return nil
 	}
@@ -51,6 +53,7 @@ func (l *Launcher) readable(ctx context.Context, typ *catalog.Type, rec store.Wo
 		return nil
 	}
 	release() // whoever starts a worker holds it longer
+	// The model may lie on a network file system that does not answer.
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	_, err := proc.AsUser(ctx, rec.Spec.User, func() (struct{}, error) {

@@ -12,6 +12,7 @@ import (
 func (l *Launcher) Tree(rec store.Worker, p *proc.Process) *proc.Tree {
 	state := l.StateID
 	t := &proc.Tree{Main: p, Cgroup: rec.Cgroup, Log: rec.Log, StateID: state, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID, UID: UserOf(rec)}
+	// An older hive gave its workers no proof, and did not record the user.
 	if rec.StampUID != nil {
 		t.StampProof = proc.Prove(l.Secret, state, rec.LeaseID, rec.WorkerID, t.UID)
 	}
@@ -31,6 +32,7 @@ func UserOf(rec store.Worker) uint32 {
 		return uint32(os.Geteuid())
 	}
 	user, err := proc.LookUser(rec.Spec.User)
+	// A user who is gone proves nothing.
 	if err != nil {
 		return proc.NoUser
 	}

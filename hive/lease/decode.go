@@ -58,6 +58,7 @@ func DecodeRequest(body []byte) (Request, error) {
 	if r.Port, err = f.Port(); err != nil {
 		return r, err
 	}
+	// There a program could pose as a service of the machine.
 	if r.Port != 0 && r.Port < input.MinPort {
 		return r, errdefs.BadField("port", fmt.Sprintf("is %d; below %d only a worker gets a port, if its entry has it (port in hive.yaml)", r.Port, input.MinPort))
 	}
@@ -110,6 +111,7 @@ func holder(f input.Fields) (Holder, error) {
 	switch {
 	case h.PID != 0 && text != "":
 		return h, errdefs.BadField("ttl", "cannot be given with pid: the lease lives as long as the process, or as it is renewed")
+	// The pid was forgotten: a ttl lease is not what the caller wants.
 	case h.PID == 0 && h.StartTime != 0:
 		return h, errdefs.BadField("start_time", "is nothing without pid")
 	case text == "":

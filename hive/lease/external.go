@@ -36,6 +36,7 @@ type external struct {
 // lease of kind process, nil if it cannot be verified.
 func (m *Manager) track(l store.Lease, p *proc.Process) {
 	ls := &external{m: m, lease: l}
+	// Locked before it is in the table: who finds it must not come before its holder is watched.
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	m.mu.Lock()
@@ -55,10 +56,12 @@ func (ls *external) watch(p *proc.Process) {
 	ls.unwatch()
 	if ls.lease.Kind == store.LeaseTTL {
 		ls.deadline = proc.BootTime() + ls.lease.TTL
+		// Only a reminder: it does not count the time that the machine sleeps, the deadline does.
 		ls.timer = time.AfterFunc(ls.lease.TTL, func() { ls.m.run.Go(ls.expire) })
 		return
 	}
 	if ls.process = p; p != nil {
+		// In a goroutine: AfterDone must not block, and ending a lease commits.
 		p.AfterDone(func() { ls.m.run.Go(func() { ls.holderGone(p) }) })
 	}
 }
@@ -71,6 +74,7 @@ func (ls *external) unwatch() {
 	}
 	if p := ls.process; p != nil {
 		ls.process = nil
+		// Else an exit before Close would still call holderGone.
 		p.AfterDone(func() {})
 		p.Close()
 	}
@@ -89,11 +93,13 @@ func (m *Manager) find(port uint16, leaseID string) (*external, error) {
 	case l.LeaseID != leaseID:
 		return nil, fmt.Errorf("%w: port %d is leased under another lease_id", errdefs.ErrConflict, port)
 	}
+	// Not held while waiting for the lease, whose operations commit.
 	m.mu.Lock()
 	ls := m.table[leaseID]
 	m.mu.Unlock()
 	if ls != nil {
 		ls.mu.Lock()
+		// It may have ended while its lock was waited for.
 		if !ls.over {
 			return ls, nil
 		}
@@ -121,6 +127,7 @@ func (ls *external) expire() {
 	if ls.over || ls.lease.Kind != store.LeaseTTL {
 		return
 	}
+	// The timer had fired already when a renewal came.
 	if left := ls.deadline - proc.BootTime(); left > 0 {
 		ls.timer.Reset(left)
 		return
@@ -132,6 +139,7 @@ func (ls *external) expire() {
 func (ls *external) holderGone(p *proc.Process) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	// The lease may have another holder by now.
 	if ls.over || ls.process != p {
 		return
 	}
@@ -151,8 +159,10 @@ func (ls *external) end(why string) (freed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	// Only after the commit: until then the lease is in the file.
 	ls.over = true
 	ls.unwatch()
+	// A quarantined one, too: it has no holder to watch, and is Review's.
 	ls.m.mu.Lock()
 	delete(ls.m.table, ls.lease.LeaseID)
 	ls.m.mu.Unlock()
@@ -185,6 +195,7 @@ func (m *Manager) freeQuarantined(l store.Lease, why string) error {
 
 // quarantineLease keeps a lease whose holder is gone.
 func quarantineLease(b *journal.Batch, l store.Lease, why string) error {
+	// Without the process: it is gone, and its PID must not be found as a holder of the port.
 	l.State, l.Reason, l.Identity = store.LeaseQuarantined, why, nil
 	if err := b.PutLease(l); err != nil {
 		return err
@@ -220,6 +231,7 @@ func PortsAre(ports []uint16) string {
 func (m *Manager) reverify(ls *external) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	// It may have been released, or got another holder, since it was listed.
 	if ls.over || ls.lease.State != store.LeaseUnverified {
 		return
 	}
@@ -256,6 +268,7 @@ func verifyHolder(l store.Lease, contested bool) (*proc.Process, proc.Verdict, e
 		return nil, proc.Dead, errors.New("it has no process")
 	}
 	p, verdict, err := proc.Adopt(*l.Identity)
+	// Only the reason: the message names the process already.
 	if reason := errors.Unwrap(err); reason != nil {
 		err = reason
 	}
@@ -270,6 +283,7 @@ func (m *Manager) unverified() (list []*external) {
 		all = append(all, ls)
 	}
 	m.mu.Unlock()
+	// Without the table's lock: who holds a lease's lock may be waiting for that.
 	for _, ls := range all {
 		ls.mu.Lock()
 		if !ls.over && ls.lease.State == store.LeaseUnverified {
@@ -304,6 +318,7 @@ func (m *Manager) Close() {
 	list := m.table
 	m.table, m.closed = map[string]*external{}, true
 	m.mu.Unlock()
+	// Without m.mu, which an end under way needs.
 	for _, ls := range list {
 		ls.mu.Lock()
 		ls.over = true

@@ -122,6 +122,7 @@ func (m *Manager) Acquire(ctx context.Context, by access.Caller, req Request) (s
 	if err := m.run.Admit(); err != nil {
 		return store.Lease{}, err
 	}
+	// Counted before the search: requests at the same time must not pass the limit together.
 	if err := m.shares.take(by, max(1, req.Ports), m.perUser); err != nil {
 		return store.Lease{}, err
 	}
@@ -167,6 +168,7 @@ func (m *Manager) acquire(ctx context.Context, by access.Caller, req Request, p 
 		res.Abandon()
 		return store.Lease{}, err
 	}
+	// A holder that has ended meanwhile is noticed here: p has followed it since openHolder.
 	m.track(l, p)
 	return l, nil
 }
@@ -219,10 +221,12 @@ func (m *Manager) openHolder(by access.Caller, o Holder) (*proc.Process, error) 
 	if o.StartTime != 0 && o.StartTime != id.StartTicks {
 		return nil, errdefs.BadField("start_time", fmt.Sprintf("is %d, but process %d was started at %d: the PID means another process here", o.StartTime, o.PID, id.StartTicks))
 	}
+	// From here on by pidfd: a later process with this PID is another one.
 	p, _, err := proc.Adopt(id)
 	if err != nil {
 		return nil, errdefs.BadField("pid", fmt.Sprintf("is %d; it cannot be followed: %v", o.PID, err))
 	}
+	// Only now: the user of the adopted process, not of whoever has the number next.
 	if err := mayName(by, p); err != nil {
 		p.Close()
 		return nil, err
@@ -290,12 +294,15 @@ func (m *Manager) renew(ctx context.Context, by access.Caller, port uint16, r Re
 		}
 		r.TTL = l.TTL
 	}
+	// The timer may fire late (after a sleep, say): a lease that is over is not revived.
 	if r.TTL != 0 && l.Kind == store.LeaseTTL && proc.BootTime() >= ls.deadline {
 		return store.Lease{}, fmt.Errorf("%w: the lease of port %d was not renewed in time", errdefs.ErrConflict, port)
 	}
 	before := l
+	// Whoever renews it shows that it is held, even if its holder could not be verified.
 	l.State, l.Reason = store.LeaseHeld, ""
 	l = heldBy(l, r.Holder, p)
+	// A mere renewal costs no commit: holders renew every few seconds.
 	if l.Kind != before.Kind || l.TTL != before.TTL || l.Kind == store.LeaseProcess {
 		err := m.journal.Commit(ctx, func(b *journal.Batch) error {
 			if err := b.PutLease(l); err != nil {
@@ -327,6 +334,7 @@ func (m *Manager) Release(by access.Caller, port uint16, leaseID string) (freed 
 		if err := ownLease(by, held.lease); err != nil {
 			return false, err
 		}
+		// Its holder asks, so one look is enough.
 		if endpoint.WhyHeld(m.sockets, held.lease.All()) != "" {
 			return false, nil
 		}

@@ -36,6 +36,7 @@ func (m *Manager) Load(tx *store.Tx) (*Recovery, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Workers' are the supervisor's, quarantined ones Review's; of several ports the first stands for all.
 		if l.Kind != store.LeaseWorker && l.State != store.LeaseQuarantined && l.Port == l.All()[0] {
 			r.leases = append(r.leases, &recordedLease{lease: l})
 		}
@@ -51,6 +52,7 @@ func (r *Recovery) Verify(ctx context.Context, contested []uint16) {
 	g.SetLimit(maxProcReaders)
 	for _, f := range r.leases {
 		if f.lease.Kind == store.LeaseTTL {
+			// Its holder could not renew while hive was away.
 			f.verdict = proc.Alive
 			continue
 		}
@@ -68,6 +70,7 @@ func (r *Recovery) Verify(ctx context.Context, contested []uint16) {
 	_ = g.Wait() // the functions return no errors: a verdict is not a failure
 	for _, f := range r.leases {
 		if f.verdict == proc.Dead {
+			// Without ctx: also when recovery's time is over, nothing is freed without this look.
 			f.quarantine = endpoint.WhyHeld(r.m.sockets, f.lease.All())
 		}
 	}
@@ -108,6 +111,7 @@ func (r *Recovery) Abort() {
 // Adopt begins to watch over what is leased.
 func (r *Recovery) Adopt() {
 	for _, f := range r.leases {
+		// Unverified ones, too: they keep their ports.
 		if f.verdict != proc.Dead {
 			r.m.shares.add(f.lease.Requester, len(f.lease.All()))
 			r.m.track(f.lease, f.process)
@@ -130,6 +134,7 @@ func (f *recordedLease) record(b *journal.Batch) error {
 	default:
 		l.State, l.Reason = store.LeaseHeld, ""
 	}
+	// As before: there is nothing to write or tell.
 	if l.State == f.lease.State && l.Reason == f.lease.Reason {
 		return nil
 	}

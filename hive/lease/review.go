@@ -55,6 +55,7 @@ func (m *Manager) Unheld() (held []store.Lease, err error) {
 
 func (m *Manager) reviewQuarantine(ctx context.Context, held []store.Lease) {
 	seen := map[string]int{}
+	// After an error, too: a review that could not look breaks the row.
 	defer func() { m.unheld = seen }()
 	if len(held) == 0 {
 		return
@@ -63,6 +64,7 @@ func (m *Manager) reviewQuarantine(ctx context.Context, held []store.Lease) {
 	for _, l := range held {
 		trees = append(trees, m.tree(l))
 	}
+	// One walk of /proc for all.
 	members, err := proc.SurveyMembers(ctx, trees)
 	if err != nil {
 		return // looked at again in the next review

@@ -41,6 +41,7 @@ func (s *shares) take(by access.Caller, ports, most int) error {
 		return &errdefs.InputError{Kind: errdefs.ErrForbidden, Field: "ports", Detail: fmt.Sprintf(
 			"%s has leased %d ports and may have %d at a time (ports.per_user); release one first", by, have, most)}
 	}
+	// Admins are counted, too: they may be none later, and still have the ports.
 	s.count(key, ports)
 	return nil
 }
@@ -62,6 +63,7 @@ func (s *shares) count(key string, ports int) {
 	if s.ports == nil {
 		s.ports = map[string]int{}
 	}
+	// Callers without ports must not pile up here.
 	if s.ports[key] += ports; s.ports[key] <= 0 {
 		delete(s.ports, key)
 	}

@@ -23,6 +23,7 @@ func NextStart(p store.Restart, before []time.Time, wasReady bool, exit *store.E
 	default:
 		return 0, false
 	}
+	// For always, too: a program that cannot run would be started for ever.
 	n := len(Recent(before, p.Window, now))
 	if n >= p.Max {
 		return 0, false
@@ -36,12 +37,14 @@ func NextStart(p store.Restart, before []time.Time, wasReady bool, exit *store.E
 		wait *= 2
 	}
 	wait = min(wait, p.MaxBackoff)
+	// Up to a fifth earlier, never later: max_backoff is the longest wait.
 	return wait - time.Duration(float64(wait)*spread/5), true
 }
 
 // Recent returns the times that lie within window before now.
 func Recent(times []time.Time, window time.Duration, now time.Time) []time.Time {
 	n := 0
+	// In order of time, so the rest is younger.
 	for n < len(times) && now.Sub(times[n]) > window {
 		n++
 	}

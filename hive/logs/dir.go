@@ -19,8 +19,8 @@ const MinSize = 64 << 10
 
 // Config bounds the logs of workers. Sizes are in bytes.
 type Config struct {
-	MaxSize  int64 // a log that is larger is rotated; at least MinSize
-	Keep     int   // how many rotated files a log has
+	MaxSize int64 // a log that is larger is rotated; at least MinSize
+	Keep    int   // how many rotated files a log has
 }
 
 // Validate returns an error that says what is wrong.

@@ -95,7 +95,7 @@ func TestLogsOfEndedWorkersAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, c.kib << 10)
+			s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, c.kib<<10)
 			s.add("old", true, map[string]int{"": 100, ".1": 400, ".2": 500})
 			s.add("mid", true, map[string]int{"": 300, ".1": 200})
 			s.add("live", false, map[string]int{"": 1000})
@@ -113,7 +113,7 @@ func TestLogsOfEndedWorkersAreBounded(t *testing.T) {
 // is made smaller: neither drives out what is kept of others.
 func TestAHugeLogDoesNotDriveOutOthers(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t, logs.Config{MaxSize: logs.MinSize, Keep: 1}, 1000 << 10)
+	s := newShelf(t, logs.Config{MaxSize: logs.MinSize, Keep: 1}, 1000<<10)
 	s.add("old", true, map[string]int{"": 50, ".1": 60})
 	s.add("hole", true, map[string]int{"": 50})
 	if err := os.Truncate(s.Path("hole"), huge); err != nil {
@@ -130,7 +130,7 @@ func TestAHugeLogDoesNotDriveOutOthers(t *testing.T) {
 // written more than can be rotated in time before it.
 func TestTheLogsOfEndedWorkersAreRotated(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t, logs.Config{MaxSize: logs.MinSize, Keep: 3}, 1 << 30)
+	s := newShelf(t, logs.Config{MaxSize: logs.MinSize, Keep: 3}, 1<<30)
 	s.add("other", true, map[string]int{"": 100})
 	s.add("copied", true, map[string]int{"": 100})
 	s.add("live", false, map[string]int{"": 100})
@@ -150,7 +150,7 @@ func TestTheLogsOfEndedWorkersAreRotated(t *testing.T) {
 // killed between removing a record and its log leaves one.
 func TestOrphans(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1 << 30)
+	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1<<30)
 	s.add("dead", true, map[string]int{"": 1, ".1": 1, ".new": 1})
 	s.add("live", false, map[string]int{"": 1})
 	s.evidence["lost"] = true
@@ -179,7 +179,7 @@ func TestOrphans(t *testing.T) {
 // are not taken for nobody.
 func TestAWorkerThatStartsMeanwhileHasNoOrphan(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1 << 30)
+	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1<<30)
 	s.putOld("recorded.log", 25*time.Hour)
 	release := s.Claim("recorded")
 	require.NoError(t, s.Prune(t.Context(), func() []logs.Source {
@@ -192,7 +192,7 @@ func TestAWorkerThatStartsMeanwhileHasNoOrphan(t *testing.T) {
 
 func TestPruneSaysWhatItCannotRead(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1 << 30)
+	s := newShelf(t, logs.Config{MaxSize: 64 << 20, Keep: 3}, 1<<30)
 	s.putOld("gone.log", 25*time.Hour)
 	unknown := errors.New("the leases cannot be read")
 	s.keep.Evidence = func() (map[string]bool, error) { return nil, unknown }

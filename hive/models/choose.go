@@ -53,6 +53,7 @@ var partRE = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
 // models are the GGUF files, by their first part.
 func models(files []remoteFile) (names []string) {
 	for _, f := range files {
+		// A model in parts counts once.
 		if part := partRE.FindStringSubmatch(f.Path); part != nil && part[2] != "00001" {
 			continue
 		}
@@ -78,6 +79,7 @@ func withParts(commit string, files []remoteFile, one remoteFile) selection {
 		}
 	}
 	slices.SortFunc(sel.files, func(a, b remoteFile) int { return strings.Compare(a.Path, b.Path) })
+	// Programs are given the first part and find the others by name.
 	sel.path = sel.files[0].Path
 	return sel
 }

@@ -65,6 +65,7 @@ func (l *Library) fetch(ctx context.Context, t *transfer, part *os.Root, commit 
 	}
 	defer func() {
 		err = errors.Join(err, d.file.Close())
+		// Else the partial file stays: whoever asks again goes on from it.
 		if err != nil && d.at == 0 { // nothing to go on with
 			_, _ = part.Remove(f.partName()), part.Remove(f.etagName())
 		}
@@ -81,6 +82,7 @@ func (l *Library) fetch(ctx context.Context, t *transfer, part *os.Root, commit 
 		case err == nil:
 			f.sum = hex.EncodeToString(d.sha256.Sum(nil))
 			return d.file.Sync()
+		// What came in one piece would come wrong again.
 		case !d.resumed || d.restarts >= mostRestarts:
 			return errors.Join(err, d.restart())
 		}
@@ -122,6 +124,7 @@ func (d *download) readPresent(ctx context.Context) error {
 		}
 	}
 	d.resumed = d.at > 0
+	// By it the next answer is known to be of the same content.
 	if raw, err := d.part.ReadFile(d.remote.etagName()); err == nil && d.resumed && etagRE.Match(raw) {
 		d.etag = string(raw)
 	}
@@ -138,6 +141,7 @@ func (d *download) begin() {
 		if len(d.remote.Git) == 64 {
 			d.git = sha256.New()
 		}
+		// git hashes a header before the content.
 		fmt.Fprintf(d.git, "blob %d\x00", d.remote.Size)
 	}
 }
@@ -151,6 +155,7 @@ func (d *download) restart() error {
 	if err := d.file.Truncate(0); err != nil {
 		return err
 	}
+	// The space is free again, which other downloads may count on.
 	d.t.wrote(-d.there)
 	d.there = 0
 	return nil
@@ -194,6 +199,7 @@ func (d *download) complete(ctx context.Context) error {
 		if _, again := errors.AsType[transient](err); err != nil && !again {
 			return err
 		}
+		// While something comes, a connection that breaks again and again is no reason to give up.
 		if d.at-before >= worthwhile && d.restarts == restarts {
 			vain = 0
 		}
@@ -220,6 +226,7 @@ func (d *download) try(ctx context.Context) error {
 	header := http.Header{}
 	if d.at > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", d.at))
+		// If-Range: if the file is another by now, all of it comes, and not a part that does not fit.
 		if d.etag != "" {
 			header.Set("If-Range", d.etag)
 		}
@@ -241,6 +248,7 @@ func (d *download) try(ctx context.Context) error {
 
 // checkSource compares what the hub says about the file on the way to it with its list.
 func (d *download) checkSource(resp *http.Response) error {
+	// The hub says this in its redirect, not in the answer of the store that it sends us to.
 	for hop := resp; hop != nil; hop = hop.Request.Response {
 		h := hop.Header
 		if commit := h.Get("X-Repo-Commit"); commit != "" && commit != d.commit {
@@ -266,6 +274,7 @@ var rangeRE = regexp.MustCompile(`^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$`)
 // of it, or the rest of something else, what is there is thrown away.
 func (d *download) checkAnswer(resp *http.Response) error {
 	etag := resp.Header.Get("ETag")
+	// A weak one does not promise the same bytes, and is not allowed in If-Range (RFC 9110).
 	if strings.HasPrefix(etag, "W/") {
 		etag = ""
 	}
@@ -274,6 +283,7 @@ func (d *download) checkAnswer(resp *http.Response) error {
 		return d.wrongLength(of[2])
 	}
 	switch status := resp.StatusCode; {
+	// The whole file, whatever was asked for: servers need not support ranges.
 	case status == http.StatusOK:
 		if resp.ContentLength >= 0 && resp.ContentLength != d.remote.Size {
 			return d.wrongLength(strconv.FormatInt(resp.ContentLength, 10))
@@ -289,6 +299,7 @@ func (d *download) checkAnswer(resp *http.Response) error {
 		}
 	case status == http.StatusPartialContent, status == http.StatusRequestedRangeNotSatisfiable:
 		return d.anew("another part of %s came than was asked for", d.remote.Path)
+	// A signed address may expire during a long download; the hub gives a new one.
 	case status >= 500 || status == http.StatusTooManyRequests, d.elsewhere(resp):
 		return transient{fmt.Errorf("%w: %s answers %s for %s", ErrUnavailable, resp.Request.URL.Host, clip(resp.Status), d.remote.Path)}
 	default:
@@ -298,6 +309,7 @@ func (d *download) checkAnswer(resp *http.Response) error {
 		return nil
 	}
 	d.etag = etag
+	// Before the content: a partial file must not have the ETag of another answer.
 	return d.part.WriteFile(d.remote.etagName(), []byte(etag), 0o644)
 }
 
@@ -328,9 +340,11 @@ func (d *download) receive(resp *http.Response) error {
 	buf := make([]byte, bufferSize)
 	for looked := d.at; ; {
 		n, err := resp.Body.Read(buf)
+		// More than was listed is wrong, and must not fill the disk.
 		if int64(n) > d.remote.Size-d.at {
 			return d.wrongLength("more")
 		}
+		// Written first: what is hashed must be in the file.
 		if _, err := d.file.Write(buf[:n]); err != nil {
 			return d.rewind(err)
 		}
@@ -341,11 +355,13 @@ func (d *download) receive(resp *http.Response) error {
 			return nil
 		}
 		if err != nil {
+			// In order, but too early.
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return transient{fmt.Errorf("%w: %s was cut off after %d of %d bytes: %w", ErrUnavailable, d.remote.Path, d.at, d.remote.Size, err)}
 		}
+		// Others write to the disk, too, and hive's own file needs room.
 		if d.at-looked >= spaceEvery {
 			looked = d.at
 			if err := d.l.checkSpace(d.t, d.remote.Size-d.at); err != nil {

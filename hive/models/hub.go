@@ -54,6 +54,7 @@ func newClient(endpoint *url.URL, opts Options) *http.Client {
 			if len(via) >= mostHops {
 				return fmt.Errorf("stopped after %d redirects", mostHops)
 			}
+			// Signed addresses, and what is asked for, would be readable on the way.
 			if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
 				return errors.New("stopped after a redirect from https to " + clip(req.URL.Scheme))
 			}
@@ -82,6 +83,7 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
+	// Not the clone, which has the token.
 	resp.Request = r
 	watch := time.AfterFunc(a.stall, func() { cancel(fmt.Errorf("less than %s came in %v", Bytes(worthwhile), a.stall)) })
 	resp.Body = &impatient{ReadCloser: resp.Body, ctx: ctx, interrupt: cancel, watch: watch, stall: a.stall}
@@ -89,6 +91,7 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (a authorized) send(r *http.Request) (*http.Response, error) {
+	// Whatever is there: only what follows decides.
 	r.Header.Del("Authorization")
 	if a.token != "" && r.URL.Scheme == a.endpoint.Scheme && strings.EqualFold(r.URL.Host, a.endpoint.Host) {
 		r.Header.Set("Authorization", "Bearer "+a.token)
@@ -117,6 +120,7 @@ func (b *impatient) Read(p []byte) (int, error) {
 		b.gained = 0
 		b.watch.Reset(b.stall)
 	}
+	// The cause says more than "context canceled".
 	if cause := context.Cause(b.ctx); err != nil && cause != nil && !errors.Is(err, io.EOF) {
 		err = cause
 	}
@@ -148,6 +152,7 @@ func (l *Library) request(ctx context.Context, address string, header http.Heade
 	client := retryablehttp.Client{
 		HTTPClient: l.client, RetryMax: 4, RetryWaitMin: l.opts.RetryMin, RetryWaitMax: l.opts.RetryMax,
 		CheckRetry: retryablehttp.DefaultRetryPolicy, ErrorHandler: retryablehttp.PassthroughErrorHandler,
+		// The hub may ask for hours by Retry-After, and somebody waits for the job.
 		Backoff: func(least, most time.Duration, n int, resp *http.Response) time.Duration {
 			wait := min(retryablehttp.DefaultBackoff(least, most, n, resp), longestPause)
 			why := "the hub cannot be reached"
@@ -216,6 +221,7 @@ func (l *Library) getJSON(ctx context.Context, address, what string, note func(s
 	if resp.StatusCode != http.StatusOK {
 		return nil, l.refused(resp, what)
 	}
+	// Bounded: an answer must not fill the memory.
 	if err := json.NewDecoder(io.LimitReader(resp.Body, largestPage)).Decode(v); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -251,6 +257,7 @@ func (l *Library) list(ctx context.Context, repo string, note func(string)) (com
 	if !commitRE.MatchString(info.SHA) {
 		return "", nil, fmt.Errorf("%w: the hub names %q as the commit of %s", ErrUnavailable, clip(info.SHA), repo)
 	}
+	// By commit, not by branch: all pages and all files are of one state.
 	next := l.endpoint.JoinPath("api/models", repo, "tree", info.SHA)
 	next.RawQuery = "recursive=true"
 	for range mostPages {
@@ -273,6 +280,7 @@ func (l *Library) list(ctx context.Context, repo string, note func(string)) (com
 				continue
 			}
 			f := remoteFile{Path: e.Path, Size: e.Size, Git: e.OID}
+			// In git such a file is only a pointer, whose size and hash are of no use.
 			if e.LFS != nil {
 				f.Size, f.LFS, f.Git = e.LFS.Size, strings.TrimPrefix(e.LFS.OID, "sha256:"), ""
 			}
@@ -298,6 +306,7 @@ func (f remoteFile) check() error {
 		return fmt.Errorf("%w: the hub lists a file named %q", ErrCorrupt, clip(f.Path))
 	case f.Size < 0:
 		return fmt.Errorf("%w: the hub lists %s with %d bytes", ErrCorrupt, clip(f.Path), f.Size)
+	// The hash is what a file is verified by, and its partial file named.
 	case f.LFS != "" && !sha256RE.MatchString(f.LFS), f.LFS == "" && !commitRE.MatchString(f.Git):
 		return fmt.Errorf("%w: the hub lists %s with no hash to check it by", ErrCorrupt, clip(f.Path))
 	}
@@ -312,6 +321,7 @@ func (l *Library) nextPage(page *url.URL, header http.Header) *url.URL {
 	if m == nil {
 		return nil
 	}
+	// It may be relative. It may also lead to another host, which gets no token (send).
 	next, err := page.Parse(m[1])
 	if err != nil {
 		return nil

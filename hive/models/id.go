@@ -46,6 +46,7 @@ func ParseID(text string) (ID, error) {
 	switch {
 	case text == "":
 		return invalid("it is empty; expected org/name or org/name:file.gguf")
+	// It becomes part of a URL, and of a directory's name.
 	case !repoRE.MatchString(repo) || strings.Contains(repo, ".."):
 		return invalid("%q; expected org/name or org/name:file.gguf", clip(text))
 	case named && file == "":
@@ -54,6 +55,7 @@ func ParseID(text string) (ID, error) {
 	if named && !validFile(file) {
 		return invalid("%q; after the ':' the path of a file in the repository is expected, without '.' or '..' in it", clip(text))
 	}
+	// Escaped, some bytes become three.
 	if id := (ID{repo, file}); len(escape(id.String())) <= longestName {
 		return id, nil
 	}
@@ -62,6 +64,7 @@ func ParseID(text string) (ID, error) {
 
 // validFile reports whether a path of a repository can be one here.
 func validFile(name string) bool {
+	// The hub names the files, and a name must not lead out of the directory.
 	if plain.Flaw(name) != "" || strings.Contains(name, `\`) || len(name) > 1024 {
 		return false
 	}
@@ -111,6 +114,7 @@ func unescape(name string) (text string, ok bool) {
 		i += 2
 	}
 	text = b.String()
+	// Only what escape makes: another spelling would be a second directory for one model.
 	return text, text != "" && escape(text) == name
 }
 

@@ -28,6 +28,7 @@ func ImportID(file string) string {
 		}
 		return '-'
 	}, strings.TrimSuffix(name, filepath.Ext(name)))
+	// No repository's name begins with '-' or '.'.
 	return "local/" + strings.TrimLeft(plain, "-.") + ":" + name
 }
 
@@ -61,6 +62,7 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 	if m, err := l.load(root, parsed); err == nil && m.Status == StatusAvailable {
 		return Model{}, fmt.Errorf("%w: there is a model %s already; remove it first, or give another id", ErrInUse, id)
 	}
+	// Not a name that an id can have: a download of the same model uses that.
 	from := filepath.Join(partialDir, "import-"+rand.Text()) // Tidy removes it if this is killed
 	if err := root.MkdirAll(from, 0o755); err != nil {
 		return Model{}, err
@@ -84,6 +86,7 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 // openSource opens a regular file. A fifo, which somebody may have put there, does not
 // make it wait.
 func openSource(file string) (*os.File, fs.FileInfo, error) {
+	// Opened, then looked at: between a stat and an open it could be replaced.
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // who runs hivectl names it, and has their own rights
 	if err != nil {
 		return nil, nil, err
@@ -101,6 +104,7 @@ func openSource(file string) (*os.File, fs.FileInfo, error) {
 // take links or copies source to a path that does not exist, and returns the SHA-256
 // of what is there then, which is on the disk.
 func (l *Library) take(ctx context.Context, source *os.File, info fs.FileInfo, to string, asCopy bool) (string, error) {
+	// A third user could change the file later, so theirs is copied.
 	if !asCopy && trust.Owned(info) {
 		real, err := filepath.EvalSymlinks(source.Name()) // link(2) would link the symbolic link
 		if err != nil {
@@ -133,6 +137,7 @@ func digestLinked(ctx context.Context, source *os.File, info fs.FileInfo, to str
 	if err != nil {
 		return "", err
 	}
+	// The link was made by name, which may mean another file by now.
 	if !os.SameFile(linked, info) {
 		return "", errors.New("the file was replaced meanwhile")
 	}

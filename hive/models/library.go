@@ -30,7 +30,7 @@ const (
 	// PartialAge is how long the rest of a download that nobody goes on with is kept.
 	PartialAge = 7 * 24 * time.Hour
 
-	downloadsAtOnce = 2 // more only share the same line
+	maxDownloads = 2 // more only share the same line
 )
 
 // Options is what a Library is made from. Zero values take the defaults.
@@ -82,7 +82,7 @@ func New(opts Options) (*Library, error) {
 		return nil, err
 	}
 	return &Library{
-		opts: opts, endpoint: endpoint, client: newClient(endpoint, opts), slots: semaphore.NewWeighted(downloadsAtOnce),
+		opts: opts, endpoint: endpoint, client: newClient(endpoint, opts), slots: semaphore.NewWeighted(maxDownloads),
 		transfers: map[string]*transfer{}, held: map[string]int{}, deleting: map[string]bool{},
 	}, nil
 }
@@ -97,6 +97,7 @@ func (l *Library) Close() { l.client.CloseIdleConnections() }
 // is found then. It must be one that is believed (package trust): what is in it is given
 // to workers as the model of that name. The caller closes it.
 func (l *Library) root(create bool) (*os.Root, error) {
+	// Only to write: looking must not make a directory where a disk is to be mounted.
 	if create {
 		if err := trust.MkdirAll(l.opts.Dir, 0o755); err != nil { // workers of other users read it
 			return nil, fmt.Errorf("the directory of models: %w", err)
@@ -142,6 +143,7 @@ func (l *Library) List() ([]Model, error) {
 		case errors.Is(err, ErrNotFound):
 			continue // removed in this moment
 		case err != nil:
+			// Listed all the same: it takes space, and can be deleted.
 			m = Model{ID: text, Name: id.name(), Repo: id.Repo, File: id.File, Status: StatusDamaged, Path: filepath.Join(l.opts.Dir, e.Name())}
 		}
 		list = append(list, m)
@@ -180,6 +182,7 @@ func (l *Library) Hold(id string) (path string, release func(), ok bool) {
 		l.mu.Unlock()
 		return "", nil, false
 	}
+	// Before it is looked up: a deletion in between would find it unused.
 	l.held[id]++
 	l.mu.Unlock()
 	release = sync.OnceFunc(func() {
@@ -224,6 +227,7 @@ func (l *Library) Delete(id string, users func(Model) []string) error {
 	defer func() { _ = root.Close() }() // what had to be synced was
 	name := escape(parsed.String())
 	found := false
+	// The rest of a download, too, even without a model.
 	for _, dir := range []string{name, filepath.Join(partialDir, name)} {
 		if dir == name {
 			if _, err := l.load(root, parsed); errors.Is(err, ErrNotFound) {
@@ -259,6 +263,7 @@ func (l *Library) claim(id string, users func(Model) []string) error {
 	case l.held[id] > 0:
 		return fmt.Errorf("%w: a worker of %s is being started", ErrInUse, id)
 	}
+	// Under the lock, so that no start can come in between.
 	if names := users(m); len(names) > 0 {
 		return fmt.Errorf("%w: %s is used by %s; stop it first", ErrInUse, id, join(names))
 	}
@@ -276,6 +281,7 @@ func (l *Library) discard(root *os.Root, dir string) error {
 	if err := root.MkdirAll(deletedDir, 0o755); err != nil {
 		return err
 	}
+	// Renamed first: if hive is killed during the removal, half a model must not be left.
 	gone := filepath.Join(deletedDir, rand.Text())
 	if err := root.Rename(dir, gone); err != nil {
 		return err
@@ -283,6 +289,7 @@ func (l *Library) discard(root *os.Root, dir string) error {
 	if err := syncDir(root, filepath.Dir(dir)); err != nil {
 		return err
 	}
+	// Only after the rename is durable: a power cut leaves the model whole, or none.
 	if err := root.RemoveAll(gone); err != nil {
 		return err
 	}
@@ -301,6 +308,7 @@ func (l *Library) Tidy(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = root.Close() }() // only names were changed
+	// Not while discard uses it.
 	l.trash.Lock()
 	err = root.RemoveAll(deletedDir)
 	l.trash.Unlock()

@@ -93,6 +93,7 @@ func (l *Library) load(root *os.Root, id ID) (Model, error) {
 		AddedAt: meta.AddedAt, Path: filepath.Join(l.opts.Dir, name, meta.Dir, meta.Path), Status: StatusAvailable,
 	}
 	for _, file := range meta.Files {
+		// By size only: hashing all files would take minutes.
 		info, err := root.Lstat(filepath.Join(name, meta.Dir, file.Path))
 		if err != nil || !info.Mode().IsRegular() || info.Size() != file.Size {
 			m.Status = StatusDamaged
@@ -140,16 +141,19 @@ func (l *Library) assemble(root, part *os.Root, from string, id ID, sel selectio
 	if err := writeMetadata(part, meta); err != nil {
 		return err
 	}
+	// Before the rename: else a power cut could leave a model in the catalog without its files.
 	if err := syncTree(part, treeDir); err != nil {
 		return err
 	}
 	name := escape(id.String())
+	// rename(2) does not replace a directory that has something in it.
 	if err := l.discard(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) { // a damaged one
 		return err
 	}
 	if err := root.Rename(filepath.Join(from, treeDir), name); err != nil {
 		return err
 	}
+	// Only now it is in the catalog for good.
 	return syncDir(root, ".")
 }
 
@@ -185,6 +189,7 @@ func takeApart(part *os.Root, sel selection) error {
 	for _, f := range sel.files {
 		from := filepath.Join(treeDir, dir, f.Path)
 		info, err := part.Lstat(from)
+		// Not whole, or of another commit: it is fetched again.
 		if err != nil || !info.Mode().IsRegular() || info.Size() != f.Size {
 			continue
 		}

@@ -57,6 +57,7 @@ func (l *Library) Download(ctx context.Context, id string, notify func(Progress)
 	if err != nil {
 		return Model{}, err
 	}
+	// Its last caller may have given up the transfer just before this one joined.
 	for {
 		t, err := l.join(parsed)
 		if err != nil {
@@ -82,6 +83,7 @@ func (l *Library) join(id ID) (*transfer, error) {
 		t.waiting++
 		return t, nil
 	}
+	// Not a caller's context: others may join.
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t := &transfer{id: id, cancel: cancel, done: make(chan struct{}), waiting: 1, p: Progress{ETA: -1}}
 	l.transfers[id.String()] = t
@@ -89,6 +91,7 @@ func (l *Library) join(id ID) (*transfer, error) {
 		defer cancel(nil)
 		t.model, t.err = l.transfer(ctx, t)
 		l.mu.Lock()
+		// Before done: who asks again after a failure must begin another.
 		delete(l.transfers, id.String())
 		l.mu.Unlock()
 		close(t.done)
@@ -101,6 +104,7 @@ func (l *Library) follow(ctx context.Context, t *transfer, notify func(Progress)
 	begun := time.Now()
 	var last Progress
 	for {
+		// Rarer the longer it takes: each report is a commit.
 		pause := time.NewTimer(min(max(time.Since(begun)/20, 500*time.Millisecond), 5*time.Second))
 		select {
 		case <-t.done:
@@ -108,6 +112,7 @@ func (l *Library) follow(ctx context.Context, t *transfer, notify func(Progress)
 			return t.model, t.err
 		case <-ctx.Done():
 			pause.Stop()
+			// The last caller waits until it has stopped: nothing may be written after the job's end.
 			if l.leave(t) {
 				<-t.done
 			}
@@ -146,6 +151,7 @@ func (t *transfer) progress() Progress {
 	if dt := now.Sub(t.rated); !t.rated.IsZero() && dt >= 250*time.Millisecond {
 		rate := max(0, float64(t.p.Bytes-t.base)/dt.Seconds())
 		if t.p.Rate > 0 {
+			// Smoothed, or the time left would jump about.
 			rate = 0.7*t.p.Rate + 0.3*rate
 		}
 		t.p.Rate, t.rated, t.base = rate, now, t.p.Bytes
@@ -245,9 +251,11 @@ func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err
 		return fmt.Errorf("%w: %s", err, t.id)
 	}
 	defer release()
+	// hive may have been killed while it assembled the model.
 	if err := takeApart(part, sel); err != nil {
 		return err
 	}
+	// Before the space is checked, of which this frees some.
 	if err := dropOthers(part, sel); err != nil {
 		return err
 	}
@@ -285,6 +293,7 @@ func exclusive(root, part *os.Root, dir string) (release func(), err error) {
 		if ours, err = f.Stat(); err == nil {
 			there, err = root.Lstat(dir)
 		}
+		// Else the other hive has removed the directory before the lock was taken.
 		if err == nil && os.SameFile(ours, there) {
 			return func() { _ = f.Close() }, nil // nothing was written to it
 		}
@@ -304,6 +313,7 @@ func exclusive(root, part *os.Root, dir string) (release func(), err error) {
 func present(part fs.FS, sel selection) (n int64) {
 	for _, f := range sel.files {
 		if info, err := fs.Stat(part, f.partName()); err == nil {
+			// What is longer is thrown away when it is read.
 			n += min(info.Size(), f.Size)
 		}
 	}

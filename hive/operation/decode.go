@@ -60,6 +60,7 @@ func Decode(body []byte) (op Operation, hiveID string, err error) {
 			Detail: fmt.Sprintf("unknown operation %q (known: %s)", plain.Short(tag), strings.Join(known, ", ")),
 		}
 	}
+	// Not ignored: what is carried out would be something else than was meant.
 	if err := f.Only(tag, append([]string{"hive_id"}, row.Fields...), "operation"); err != nil {
 		return nil, "", err
 	}
@@ -84,6 +85,7 @@ func decodeRestart(f input.Fields) (Operation, error) {
 func decodeSpawn(f input.Fields) (Operation, error) {
 	s := Spawn{Wait: WaitReady}
 	var err error
+	// After the first mistake nothing more is read: only one is told.
 	read := func(name string, check func(string) error) (v string) {
 		if err != nil {
 			return ""
@@ -137,6 +139,7 @@ func pid(f input.Fields) (int, error) {
 		return 0, errdefs.BadField("pid", "is required: the PID of a worker's main process")
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
+	// rbee's hive hands any number to kill(2), to which 0 and -1 mean many processes.
 	if err != nil || n < 1 || n > input.MaxPID {
 		return 0, errdefs.BadField("pid", fmt.Sprintf("is %s; expected an integer from 1 to %d", plain.Short(string(raw)), input.MaxPID))
 	}
@@ -174,10 +177,12 @@ func params(f input.Fields) (map[string]string, error) {
 	}
 	expected := errdefs.BadField("params", `expected an object of strings, as in {"ctx": "32768"}`)
 	dec := json.NewDecoder(bytes.NewReader(raw))
+	// As in input.Object: a number that no float64 holds must not be an error as long as it is.
 	dec.UseNumber()
 	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
 		return nil, expected
 	}
+	// Not json.Unmarshal, which takes the last of two members of one name.
 	given, err := input.Members(dec, "params.")
 	if err != nil {
 		return nil, err
@@ -190,6 +195,7 @@ func params(f input.Fields) (map[string]string, error) {
 		if m[k], err = given.Text(k); err != nil {
 			return nil, expected
 		}
+		// Empty is allowed: it stands for no value.
 		if m[k] == "" {
 			continue
 		}

@@ -62,6 +62,7 @@ type Target struct {
 func (p *Prober) Probe(ctx context.Context, t Target, since time.Time, search bool) (Result, error) {
 	rec := t.Worker
 	r := Result{At: time.Since(since)}
+	// Only with a search: it is read from the whole tree.
 	if search {
 		r.Progress = t.Progress(ctx)
 	}
@@ -76,6 +77,7 @@ func (p *Prober) Probe(ctx context.Context, t Target, since time.Time, search bo
 	if r.Listener == Nobody && search {
 		r.Searched, r.WrongOn, r.Astray = true, p.servesElsewhere(ctx, t), Astray(ctx, t.Tree, beside)
 	}
+	// Nobody else is sent a request.
 	if r.Listener != Ours && r.Listener != WeaklyOurs {
 		return r, nil
 	}
@@ -106,6 +108,7 @@ func Strangers(ctx context.Context, tree *proc.Tree, socks []sockets.Socket) []s
 	if owner, _ := tree.Owns(ctx, socks); owner != proc.Foreign {
 		return nil
 	}
+	// One by one: of all together, a single stranger's makes the answer Foreign.
 	return slices.DeleteFunc(slices.Clone(socks), func(s sockets.Socket) bool {
 		owner, _ := tree.Owns(ctx, []sockets.Socket{s})
 		return owner != proc.Foreign
@@ -134,6 +137,7 @@ func (p *Prober) whoListens(ctx context.Context, t Target, socks []sockets.Socke
 	switch {
 	case len(socks) == 0:
 		return Nobody, "", nil
+	// With the client of a container runtime the listener is the runtime's, never a member.
 	case t.Worker.Spec.Ready.AnyListener:
 		return Ours, "", nil
 	}
@@ -147,6 +151,7 @@ func (p *Prober) whoListens(ctx context.Context, t Target, socks []sockets.Socke
 		}
 		return Foreign, endpoint.Describe(ctx, socks), nil
 	}
+	// The look was cut short: that does not mean that it may not be seen.
 	if ctx.Err() != nil {
 		return Unclear, "", ctx.Err()
 	}
@@ -192,6 +197,7 @@ func (p *Prober) servesElsewhere(ctx context.Context, t Target) uint16 {
 	if err != nil {
 		return 0
 	}
+	// Its other leased ports are its own.
 	listens = slices.DeleteFunc(listens, func(port uint16) bool { return slices.Contains(rec.Ports, port) })
 	if rec.Spec.Ready.Path != "" {
 		return p.firstToServe(ctx, t, listens)
@@ -216,6 +222,7 @@ func (p *Prober) firstToServe(ctx context.Context, t Target, ports []uint16) uin
 	asked.SetLimit(maxConcurrent)
 	for _, port := range ports {
 		asked.Go(func() error {
+			// Another may have answered while this one waited for its turn.
 			if ctx.Err() == nil && p.servesOn(ctx, t, port) {
 				found.Store(uint32(port))
 				cancel() // the others need not answer any more

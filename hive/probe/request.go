@@ -25,6 +25,7 @@ func (p *Prober) request(ctx context.Context, spec store.Spec, port uint16, seen
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	// For this request only: no connection may be reused without the check in dial.
 	transport := &http.Transport{
 		Proxy: nil, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -37,6 +38,7 @@ func (p *Prober) request(ctx context.Context, spec store.Spec, port uint16, seen
 		return false, err.Error()
 	}
 	req.Header.Set("User-Agent", "hive")
+	// Not by http.Client, which would follow a redirect to anywhere.
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return false, plain.Clip(err.Error(), maxAnswer)
@@ -59,7 +61,9 @@ func (p *Prober) dial(ctx context.Context, network, addr string, port uint16, se
 	if err != nil {
 		return nil, err
 	}
+	// After connecting: who listened before and listens now is who has the connection.
 	now, err := p.Sockets.Listening(ctx, port)
+	// Only listeners that can accept for this address: one beside it does not matter.
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		to := tcp.AddrPort().Addr()
 		seen, now = sockets.Accepting(seen, to), sockets.Accepting(now, to)

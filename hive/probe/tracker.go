@@ -97,6 +97,7 @@ func (t *Tracker) Evaluate(r Result, ready store.Ready) Verdict {
 		t.progressAt = r.At
 	}
 	t.at = r.At
+	// Empty means not looked at, which is no sign of standing still.
 	if r.Progress != "" && r.Progress != t.progress {
 		t.progress, t.progressAt = r.Progress, r.At
 	}
@@ -112,6 +113,7 @@ func (t *Tracker) Evaluate(r Result, ready store.Ready) Verdict {
 		return TakenByOther
 	case t.wrong >= 2:
 		return OnWrongPort
+	// Before the timeouts: a worker is not ended for what cannot be seen.
 	case r.Listener == Unclear:
 		return Undecided
 	case ready.Timeout > 0 && r.At-t.lost >= ready.Timeout:

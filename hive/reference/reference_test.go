@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 20 * time.Second
+const timeout = 20 * time.Second
 
 // worker is a running reference worker.
 type worker struct {
@@ -80,7 +80,7 @@ func (w *worker) line(t *testing.T) string {
 	select {
 	case line := <-w.lines:
 		return line
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the worker prints nothing")
 		return ""
 	}
@@ -99,7 +99,7 @@ func (w *worker) url(path string) string { return fmt.Sprintf("http://127.0.0.1:
 
 // client keeps no connections: they would outlive the test as goroutines.
 func client() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: timeout}
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -179,7 +179,7 @@ func TestDrainFinishesARunningRequest(t *testing.T) {
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.port))
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(timeout)))
 	const body = `{"prompt":"late"}`
 	// The server answers 100 when its handler reads the body: then the request is running.
 	_, err = fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
@@ -216,7 +216,7 @@ func TestLoadTime(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _ := get(t, w.url("/health"))
 		return code == http.StatusOK
-	}, patience, 20*time.Millisecond)
+	}, timeout, 20*time.Millisecond)
 }
 
 // Who asks a port can tell which worker answers, whatever the answer is.

@@ -54,6 +54,7 @@ func (s *State) Go(f func()) bool {
 // WhenServing has f called once the hive serves: at once if it does.
 func (s *State) WhenServing(f func()) {
 	s.mu.Lock()
+	// Without the lock, which Go takes: f may start goroutines.
 	if s.begun {
 		s.mu.Unlock()
 		f()
@@ -66,6 +67,7 @@ func (s *State) WhenServing(f func()) {
 // Serve begins what was left for later, and lets callers in behind it: a client that
 // waits for a job of the last run must find it under way.
 func (s *State) Serve() {
+	// In one step: whatever comes later is called by WhenServing itself.
 	s.mu.Lock()
 	todo := s.deferred
 	s.deferred, s.begun = nil, true
@@ -103,6 +105,7 @@ func (s *State) Admit() error {
 // Close ends the context. Nothing is started any more; Wait waits for what was.
 func (s *State) Close() {
 	s.serving.Store(false)
+	// Under Go's lock: none is started once Wait may have returned.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cancel()

@@ -71,7 +71,7 @@ func state(t *testing.T, c store.Content, id string) store.WorkerState {
 // A lease of a dead worker on a freed page, or in the backup, must not take the
 // port of a living one, whichever way they are found.
 func TestADeadWorkersLeaseOfThePastYields(t *testing.T) {
-	for _, source := range []store.Source{store.FromRest, store.FromBackup} {
+	for _, source := range []store.Source{store.FromFreed, store.FromBackup} {
 		g := file(func(g *store.Gathered) { put(g, "cpu-8080-aaaaaa", 8080, 11, source) })
 		d := salvage.Decide(g, &store.Gathered{}, map[string]salvage.Alive{"cpu-8080-bbbbbb": alive("cpu-8080-bbbbbb", 12, 8080)}, now())
 		require.Equal(t, map[uint16]string{8080: "lease of cpu-8080-bbbbbb"}, leaseIDs(d.Content))
@@ -92,7 +92,7 @@ func TestWhatIsNotSeenToLive(t *testing.T) {
 	g := file(func(g *store.Gathered) {
 		put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromTree)
 		put(g, "cpu-8081-aaaaaa", 8081, 12, store.FromLost)
-		put(g, "cpu-8082-aaaaaa", 8082, 13, store.FromRest)
+		put(g, "cpu-8082-aaaaaa", 8082, 13, store.FromFreed)
 	})
 	d := salvage.Decide(g, &store.Gathered{}, nil, now())
 	require.Equal(t, map[uint16]string{8080: "lease of cpu-8080-aaaaaa", 8081: "lease of cpu-8081-aaaaaa"}, leaseIDs(d.Content))
@@ -104,11 +104,11 @@ func TestWhatIsNotSeenToLive(t *testing.T) {
 // latest, with the process as it is.
 func TestVersionsOfALivingWorker(t *testing.T) {
 	g := file(func(g *store.Gathered) {
-		put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromRest)
-		put(g, "cpu-8080-aaaaaa", 8080, 12, store.FromRest)
+		put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromFreed)
+		put(g, "cpu-8080-aaaaaa", 8080, 12, store.FromFreed)
 		g.Workers[0].Record.Restarts, g.Workers[1].Record.Restarts = 3, 4
-		put(g, "cpu-8081-aaaaaa", 8081, 21, store.FromRest)
-		put(g, "cpu-8081-aaaaaa", 8081, 22, store.FromRest)
+		put(g, "cpu-8081-aaaaaa", 8081, 21, store.FromFreed)
+		put(g, "cpu-8081-aaaaaa", 8081, 22, store.FromFreed)
 		g.Workers[3].Record.StartedAt = now()
 		g.Workers[3].Record.State = store.WorkerBackoff
 	})
@@ -156,9 +156,9 @@ func TestTwoLivingWorkersOnOnePort(t *testing.T) {
 // Processes of a lease that has ended were left behind on purpose.
 func TestWhatAnEndedLeaseLeftBehind(t *testing.T) {
 	g := file(func(g *store.Gathered) {
-		put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromRest)
+		put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromFreed)
 		stone := store.Tombstone{Lease: g.Leases[0].Record, EndedAt: now().Add(-time.Minute)}
-		g.Tombstones = append(g.Tombstones, store.Version[store.Tombstone]{Record: stone, Source: store.FromRest})
+		g.Tombstones = append(g.Tombstones, store.Version[store.Tombstone]{Record: stone, Source: store.FromFreed})
 		put(g, "cpu-8081-aaaaaa", 8081, 12, store.FromTree)
 		g.Workers[1].Record.State, g.Leases[1].Record.State = store.WorkerStopped, store.LeaseQuarantined
 		g.Leases[1].Record.Identity = nil
@@ -180,8 +180,8 @@ func TestLeasesOfOtherPrograms(t *testing.T) {
 		gone := lease("gone", 8082, store.LeaseProcess, store.FromTree)
 		gone.Record.Identity = &store.Identity{BootID: "another boot", PID: 7}
 		g.Leases = append(g.Leases,
-			lease("past", 8080, store.LeaseTTL, store.FromRest), lease("now", 8080, store.LeaseTTL, store.FromTree),
-			lease("taken", 8081, store.LeaseTTL, store.FromTree), gone, lease("worker's", 8083, store.LeaseWorker, store.FromRest))
+			lease("past", 8080, store.LeaseTTL, store.FromFreed), lease("now", 8080, store.LeaseTTL, store.FromTree),
+			lease("taken", 8081, store.LeaseTTL, store.FromTree), gone, lease("worker's", 8083, store.LeaseWorker, store.FromFreed))
 	})
 	d := salvage.Decide(g, &store.Gathered{}, map[string]salvage.Alive{"cpu-8081-aaaaaa": alive("cpu-8081-aaaaaa", 11, 8081)}, now())
 	require.Equal(t, map[uint16]string{8080: "now", 8081: "lease of cpu-8081-aaaaaa"}, leaseIDs(d.Content))
@@ -196,10 +196,10 @@ func TestJobsThatHadNotEnded(t *testing.T) {
 			{JobID: "job-2", Operation: "worker_spawn", State: store.JobRunning, Key: "k"},
 			{JobID: "job-2", Operation: "worker_spawn", State: store.JobQueued, Key: "k"},
 		} {
-			g.Jobs = append(g.Jobs, store.Version[store.Job]{Record: j, Source: store.FromRest})
+			g.Jobs = append(g.Jobs, store.Version[store.Job]{Record: j, Source: store.FromFreed})
 		}
 		for _, k := range []store.KeyedJob{{Key: "k", Keyed: store.Keyed{JobID: "job-2"}}, {Key: "other", Keyed: store.Keyed{JobID: "job-1"}}} {
-			g.Keys = append(g.Keys, store.Version[store.KeyedJob]{Record: k, Source: store.FromRest})
+			g.Keys = append(g.Keys, store.Version[store.KeyedJob]{Record: k, Source: store.FromFreed})
 		}
 		g.Sequence = 50
 	})

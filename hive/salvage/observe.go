@@ -40,7 +40,7 @@ func (k *known) workers() map[string][]store.Version[store.Worker] {
 }
 
 // age makes no difference between sources that are of the past.
-func age(s store.Source) int { return int(min(s, store.FromRest)) }
+func age(s store.Source) int { return int(min(s, store.FromFreed)) }
 
 // lastTime is the latest time in a record: what was written later says more.
 func lastTime(w store.Worker) time.Time {

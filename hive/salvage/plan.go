@@ -50,7 +50,7 @@ type Plan struct {
 
 	content store.Content
 	aside   string
-	hold    *store.Hold
+	hold    *store.FileLock
 }
 
 // Make makes a plan for the state file in a data directory, and takes its lock. It
@@ -110,7 +110,7 @@ func (p *Plan) make(ctx context.Context) error {
 func (p *Plan) read(ctx context.Context) (*known, error) {
 	contradictions := findings(ctx, p.path())
 	var err error
-	p.hold, err = store.Take(p.path())
+	p.hold, err = store.LockFile(p.path())
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return nil, err

@@ -235,6 +235,9 @@ func (w *wreck) requireNoneTwice(t *testing.T, h *harness.Instance) {
 // TestSalvage is the promise: whatever 4 KiB of the file are lost, or all of it, hive
 // takes every living worker back.
 func TestSalvage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: salvages a file for each of its pages")
+	}
 	w := newWreck(t)
 	random := rand.New(rand.NewPCG(7, 8))
 	pages := len(w.file) / 4096

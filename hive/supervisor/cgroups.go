@@ -27,8 +27,11 @@ func (s *Supervisor) IsWorkersCgroup(id uint64) bool {
 	if known {
 		return yes
 	}
+	// Without the lock: many directories are read, and every other connection would wait for them.
+	// Two who look up the same id at once find the same.
 	var roots []string
 	for _, w := range s.Live() {
+		// An earlier hive of this state may have had its workers elsewhere than this one has.
 		if w.Cgroup != "" {
 			roots = append(roots, path.Dir(w.Cgroup))
 		}
@@ -36,6 +39,7 @@ func (s *Supervisor) IsWorkersCgroup(id uint64) bool {
 	yes = proc.IsWorkersCgroup(id, s.launcher.StateID, roots)
 	s.cgroups.mu.Lock()
 	defer s.cgroups.mu.Unlock()
+	// Most of it is ids of cgroups that are gone; those still in use are soon looked up again.
 	if s.cgroups.workers == nil || len(s.cgroups.workers) >= maxKnownCgroups {
 		s.cgroups.workers = map[uint64]bool{}
 	}

@@ -48,6 +48,7 @@ func (s *Supervisor) Check(ctx context.Context, j operation.Job, _ operation.Che
 			w, err = s.spawnAndAwait(ctx, j, typ, operation.Spawn{Worker: typ.Name, Wait: operation.WaitReady}, true)
 			return err
 		}},
+		// Not with ctx: the worker must go even if the job is cancelled meanwhile.
 		{"stop", func() error {
 			if err := w.requestStop(s.run.Context(), stopRequest{job: j, reason: "hive_check is done with it"}); err != nil {
 				return err
@@ -73,6 +74,7 @@ func inStep(name string, err error) error {
 	if !errors.As(err, &f) {
 		return err
 	}
+	// A copy: the failure belongs to the worker, and others read it.
 	named := *f
 	named.Message = fmt.Sprintf("%s: %s", name, f.Message)
 	return &named

@@ -33,10 +33,13 @@ func (w *worker) handleExit(ctx context.Context) bool {
 		f = errdefs.Fail(errdefs.CodeExitedEarly, "%s", launch.DescribeExit(exit))
 	}
 	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
+	// The log was read before this: what is ended now may write into it, too.
 	rest := w.killLeftovers(ctx)
+	// hive is closing, perhaps in the middle of this. The next one finds the worker dead and does it again.
 	if ctx.Err() != nil {
 		return false
 	}
+	// If members are left, the listener may be one of them.
 	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
 		w.detectPortConflict(ctx, f)
 	}
@@ -57,6 +60,7 @@ func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) {
 	defer cancel()
 	for _, port := range rec.Ports {
 		snap, err := w.s.sockets.Port(ctx, port)
+		// If any listener is allowed, one that is there proves no conflict.
 		if err != nil || rec.Spec.Ready.AnyListener {
 			break
 		}
@@ -67,6 +71,7 @@ func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) {
 			return
 		}
 	}
+	// The other may have gone by now, or is bound and does not listen yet (vLLM, for minutes).
 	if slices.ContainsFunc(f.Log, saysInUse) {
 		w.s.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
 		f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
@@ -84,6 +89,7 @@ func saysInUse(line string) bool {
 // killLeftovers ends what a dead main process has left behind. Of a worker that may be
 // somebody else's it only looks.
 func (w *worker) killLeftovers(ctx context.Context) leftovers {
+	// Without the main process: once that is dead, its session id may be a stranger's.
 	t := w.s.launcher.Tree(w.record(), nil)
 	if w.fromCopiedState.Load() {
 		left, err := t.Members(ctx)
@@ -96,6 +102,7 @@ func (w *worker) killLeftovers(ctx context.Context) leftovers {
 // whether the supervisor goes on.
 func (w *worker) afterExit(ctx context.Context, out outcome, rest leftovers) bool {
 	rec := w.record()
+	// No new start beside what is left of the last one: they would fight for the port and the GPU.
 	if len(rest.members) > 0 || rest.err != nil {
 		w.finish(out, rest)
 		return false
@@ -104,13 +111,16 @@ func (w *worker) afterExit(ctx context.Context, out outcome, rest leftovers) boo
 		out.then = lifecycle.Fail
 		now := time.Now()
 		policy := rec.Spec.Restart
+		// live.action says restart. restart.policy is then only about workers that end by themselves.
 		if out.live && policy.Policy == store.RestartNever {
 			policy.Policy = store.RestartOnFailure
 		}
-		if _, ok := w.s.catalog().Type(rec.Type); !ok || w.canTryNextPort(out) || w.fromCopiedState.Load() { // a wait would not bring its type back
+		// Waiting brings back neither the type nor the port, and what may be another hive's is not ours to start.
+		if _, ok := w.s.catalog().Type(rec.Type); !ok || w.canTryNextPort(out) || w.fromCopiedState.Load() {
 			policy.Policy = store.RestartNever
 		}
 		wait, again := lifecycle.NextStart(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
+		// While all workers are being stopped, one that comes back would be overlooked.
 		if again && w.s.run.Accepting() {
 			return w.backOff(out, now, wait)
 		}
@@ -144,9 +154,11 @@ func (w *worker) finish(out outcome, rest leftovers) {
 	}
 	rec = ended(rec, out)
 	logExit(rec)
+	// Recorded before it is shown: a port that is shown as free must be free after a crash, too.
 	if w.recordEnd(rec, out, keep) != nil {
 		return // the hive is closing: the next recovery decides about the worker
 	}
+	// In this order: the registry copies the record, and who waits on ended reads both.
 	w.failure = out.failure
 	w.snapshot.Store(&rec)
 	w.s.registry.markEnded(w)
@@ -171,6 +183,7 @@ func (w *worker) recordEnd(rec store.Worker, out outcome, quarantine string) err
 	}
 	// The allocator frees the ports in the same transaction.
 	return w.s.journal.CommitUntilDone(func(closure func(*store.Tx) error) error {
+		// Not with a caller's context: the worker has ended, whether or not the caller still waits.
 		return w.s.alloc.Release(context.Background(), rec.Port, rec.LeaseID, closure)
 	}, end)
 }
@@ -178,12 +191,14 @@ func (w *worker) recordEnd(rec store.Worker, out outcome, quarantine string) err
 // ended is the record of a worker that is not started again.
 func ended(rec store.Worker, out outcome) store.Worker {
 	now := time.Now().UTC()
+	// Its policy might have wanted a new start, but the caller has decided against one.
 	if out.then == lifecycle.Retry {
 		out.then = lifecycle.Fail
 	}
 	lifecycle.Transition(&rec, lifecycle.Gone, out.then)
 	rec.Reason, rec.EndedAt, rec.NextTry = out.reason, &now, nil
 	rec.Stale, rec.Changed = false, nil // of a process that is gone
+	// Without a process (backoff) the exit of the last one stays.
 	if out.exit != nil {
 		rec.Exit = out.exit
 	}
@@ -220,6 +235,7 @@ func logExit(rec store.Worker) {
 	if rec.Exit != nil {
 		what = launch.DescribeExit(*rec.Exit)
 	}
+	// In backoff it has no process.
 	pid := 0
 	if rec.Identity != nil {
 		pid = rec.Identity.PID

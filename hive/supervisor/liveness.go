@@ -25,6 +25,7 @@ func (w *worker) setLivenessTimer(interval time.Duration) {
 	if w.liveness != nil {
 		w.liveness.Stop()
 	}
+	// By run.Go: Close waits for a probe under way, and none begins after it.
 	w.liveness = time.AfterFunc(interval, func() { w.s.run.Go(w.checkLiveness) })
 }
 
@@ -33,11 +34,13 @@ func (w *worker) setLivenessTimer(interval time.Duration) {
 // cannot be seen is no miss.
 func (w *worker) checkLiveness() {
 	rec := w.record()
+	// In any other state a supervisor is at work, which arms the timer when the worker serves again.
 	if rec.State != store.WorkerReady || w.s.limits.probes.Acquire(w.s.run.Context(), 1) != nil {
 		return
 	}
 	defer w.s.limits.probes.Release(1)
 	r, err := w.probe(w.s.run.Context(), time.Now(), false)
+	// The probe was cut off: that is no miss.
 	if w.s.run.Closing() {
 		return
 	}
@@ -49,6 +52,7 @@ func (w *worker) checkLiveness() {
 		w.missed = 0
 	}
 	over := w.missed >= rec.Spec.Live.Failures
+	// Else the supervisor probes at short intervals until the worker serves.
 	if !over {
 		w.setLivenessTimer(rec.Spec.Live.Interval)
 	}

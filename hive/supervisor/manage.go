@@ -28,6 +28,7 @@ type Change struct {
 func (s *Supervisor) Changes(next *catalog.Catalog) (list []Change) {
 	workers := slices.DeleteFunc(s.registry.stoppable(), func(w *worker) bool {
 		rec := w.record()
+		// A change of type restarts none of these.
 		return rec.State == store.WorkerUnverified || rec.State.Ended() || rec.Desired == store.DesiredStopped
 	})
 	slices.SortFunc(workers, func(a, b *worker) int { return byPort(a.record(), b.record()) })
@@ -44,6 +45,7 @@ func (w *worker) changeBy(next *catalog.Catalog) Change {
 		return Change{Worker: rec, Why: "its type is what it was started as", Recorded: !rec.Stale}
 	}
 	typ, ok := next.Type(rec.Type)
+	// One that may be another hive's is shown as stale, and never restarted for that.
 	c := Change{Worker: rec, Stale: true, Restart: ok && typ.Reload && !w.fromCopiedState.Load(), Why: d.why(rec.Type)}
 	c.Recorded = !c.Restart && rec.Stale && slices.Equal(d.keys, rec.Changed)
 	return c
@@ -126,6 +128,7 @@ func (s *Supervisor) remove(rec store.Worker) bool {
 	gone := false
 	err := s.journal.CommitBestEffort(func(b *journal.Batch) error {
 		lease, err := b.Lease(rec.Port)
+		// Still leased although the worker has ended: quarantined.
 		if err == nil && lease.LeaseID == rec.LeaseID {
 			return nil
 		}
@@ -136,6 +139,7 @@ func (s *Supervisor) remove(rec store.Worker) bool {
 		return b.DeleteWorker(rec.WorkerID)
 	})
 	if err == nil && gone {
+		// The log goes last: if hive is killed before, a log without a worker is left, which pruning removes.
 		s.registry.forget(rec.WorkerID)
 		s.logs.Remove(rec.WorkerID)
 	}
@@ -151,6 +155,7 @@ func (s *Supervisor) LogSources(since time.Time) (list []logs.Source) {
 	defer s.registry.mu.Unlock()
 	for _, w := range s.registry.workers {
 		rec := w.snapshot.Load()
+		// What was started since is this hive's own, whatever file it began with.
 		list = append(list, logs.Source{ID: rec.WorkerID, Path: rec.Log, Foreign: s.relocated && rec.StartedAt.Before(since)})
 	}
 	for _, rec := range s.registry.ended {

@@ -62,6 +62,7 @@ func (s *Supervisor) Load(tx *store.Tx) (*Recovery, error) {
 		}
 		r.workers = append(r.workers, &recordedWorker{rec: rec})
 	}
+	// The file has them by id. Pruning, and a search by name, go by the time of their end.
 	slices.SortFunc(r.ended, byEnd)
 	s.registry.addEnded(r.ended)
 	return r, nil
@@ -119,6 +120,7 @@ func (f *recordedWorker) verify(ctx context.Context, contested, relocated bool) 
 		f.why = reason.Error()
 	}
 	if verdict == proc.Dead {
+		// It is not our child, so there is no wait status; new kernels keep the exit all the same.
 		f.exit = proc.LastExit(*f.rec.Identity)
 	}
 	if verdict == proc.Alive && f.rec.State == store.WorkerSpawning {
@@ -160,6 +162,7 @@ func (r *Recovery) FindLeases(tx *store.Tx) error {
 		}
 		l, err := tx.Lease(f.rec.Port)
 		switch {
+		// None, or another's by now: there is nothing to free, and no port to start it on again.
 		case errors.Is(err, store.ErrNotFound) || (err == nil && l.LeaseID != f.rec.LeaseID):
 		case err != nil:
 			return err
@@ -178,6 +181,7 @@ func (r *Recovery) EndTrees(ctx context.Context) {
 	var dead []*recordedWorker
 	var trees []*proc.Tree
 	for _, f := range r.workers {
+		// The trees of those in backoff were ended before their wait began.
 		if f.verdict == proc.Dead && !f.restart {
 			dead, trees = append(dead, f), append(trees, r.s.launcher.Tree(f.rec, nil))
 		}
@@ -185,6 +189,7 @@ func (r *Recovery) EndTrees(ctx context.Context) {
 	if len(dead) == 0 {
 		return
 	}
+	// One walk of /proc for all: one for each of 1,900 workers would take longer than recovery may.
 	members, err := proc.SurveyMembers(ctx, trees)
 	var g errgroup.Group
 	g.SetLimit(maxProcReaders)
@@ -194,6 +199,7 @@ func (r *Recovery) EndTrees(ctx context.Context) {
 			if !r.s.relocated && err == nil && (len(rest.members) > 0 || f.rec.Cgroup != "") {
 				rest.members, rest.err = trees[i].Stop(ctx, f.rec.Spec.Stop) // removes an empty cgroup, too
 			}
+			// Not freed: what is left may still serve on the port.
 			if rest.err != nil {
 				f.verdict, f.why = proc.Unknown, "what it left behind could not be ended: "+rest.err.Error()
 			} else if len(rest.members) > 0 {
@@ -209,6 +215,7 @@ func (r *Recovery) EndTrees(ctx context.Context) {
 
 // findListeners looks once for all who have the ports of the dead.
 func (r *Recovery) findListeners(ctx context.Context, dead []*recordedWorker) {
+	// With a timeout of its own: also when recovery's is over, nothing is freed without this look.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), socketTableTimeout)
 	defer cancel()
 	snap, err := r.s.sockets.Snapshot(ctx, 0)
@@ -229,11 +236,13 @@ func (r *Recovery) findListeners(ctx context.Context, dead []*recordedWorker) {
 func (r *Recovery) DecideRestarts() {
 	now := time.Now()
 	for _, f := range r.workers {
+		// Without a lease the ports may be another's by now; a quarantined one still has a listener.
 		out := f.outcome(now)
 		if f.verdict != proc.Dead || f.restart || f.lease == nil || f.quarantine != "" || out.then != lifecycle.Retry || r.s.relocated {
 			continue
 		}
 		before, booted := f.rec.Failures, f.rec.Identity != nil && bootedSince(*f.rec.Identity)
+		// A reboot ends every process: that says nothing about the program, and neither do failures before it.
 		if booted {
 			before = nil
 		}
@@ -260,6 +269,7 @@ func bootedSince(id store.Identity) bool {
 // outcome is how a worker that recovery found dead has ended.
 func (f *recordedWorker) outcome(now time.Time) outcome {
 	exit := f.exit
+	// Not known either: it is at least not later than now.
 	if exit.At.IsZero() {
 		exit.At = now
 	}
@@ -279,6 +289,7 @@ func (f *recordedWorker) outcome(now time.Time) outcome {
 // of the recovery: a stop that is only remembered is lost when hive is killed once more
 // before it has begun, and the worker would stay for good.
 func (r *Recovery) StopWorker(workerID, why string) {
+	// It may be the other hive's.
 	if r.s.relocated {
 		return
 	}
@@ -346,11 +357,13 @@ func (r *Recovery) Adopt() {
 			r.s.adoptWorker(f, rand.N(time.Duration(len(r.workers))*time.Millisecond+probe.FirstInterval)) //nolint:gosec // a moment, no secret
 		case proc.Dead:
 			if f.restart {
+				// Not before hive serves: clients that wait for the living come before new starts.
 				w := r.s.newWorker(f.rec, nil, nil)
 				r.s.registry.add(w)
 				r.s.run.WhenServing(func() { w.ensureSupervisor(0) })
 				continue
 			}
+			// Only now that the end is recorded: else a hive killed in between would write it twice.
 			logExit(f.rec)
 			ended = append(ended, f.rec)
 		case proc.Unknown:
@@ -364,6 +377,7 @@ func (r *Recovery) Adopt() {
 // being stopped.
 func (s *Supervisor) adoptWorker(f *recordedWorker, first time.Duration) {
 	w := s.newWorker(f.rec, f.process, nil)
+	// Before follow: the supervisor's first verdict depends on it.
 	w.fromCopiedState.Store(s.relocated)
 	s.registry.add(w)
 	w.follow(first)
@@ -376,6 +390,7 @@ func (s *Supervisor) adoptWorker(f *recordedWorker, first time.Duration) {
 
 // AwaitFirstProbes waits until the adopted workers have been probed, or ctx ends.
 func (s *Supervisor) AwaitFirstProbes(ctx context.Context) {
+	// Unverified ones are never probed: with one of them this waits until ctx ends.
 	for _, w := range s.registry.where(func(*worker) bool { return true }) {
 		select {
 		case <-w.started():

@@ -64,6 +64,7 @@ func (r *registry) markEnded(w *worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.workers, w.id())
+	// One that never got past its gate was not added: the name may be another's.
 	if name := w.record().Name; r.names[name] == w {
 		delete(r.names, name)
 	}
@@ -92,6 +93,7 @@ func (r *registry) claimName(name, jobID string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// A claim is released only once its worker is in names, so one of the two always has it.
 	if other := r.claimed[name]; other != "" {
 		return errdefs.Fail(errdefs.CodeNameInUse, "a worker named %q is being started by %s", name, other)
 	}
@@ -134,6 +136,7 @@ func (s *Supervisor) AwaitPending(ctx context.Context, target operation.Target) 
 		}
 	}
 	s.registry.mu.Unlock()
+	// Without the lock: over needs it.
 	for _, p := range wait {
 		select {
 		case <-p.over:
@@ -227,6 +230,7 @@ func (r *registry) worker(ref string) (store.Worker, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// Newest first: many may have had the name.
 	for _, rec := range slices.Backward(r.ended) {
 		if rec.WorkerID == ref || (ref != "" && rec.Name == ref) {
 			return rec, nil
@@ -251,6 +255,7 @@ func (r *registry) lastOf(workerType string) (store.Worker, bool) {
 func (r *registry) prunable(now time.Time, keep time.Duration, types *catalog.Catalog) (list []store.Worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// Those behind it ended later still.
 	for n := 0; n < len(r.ended)-minEnded; n++ {
 		rec := r.ended[n]
 		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > keep
@@ -272,5 +277,6 @@ func (r *registry) saysStopped(n int, types *catalog.Catalog) bool {
 	if !ok || !typ.Autostart || rec.Desired != store.DesiredStopped {
 		return false
 	}
+	// Only the last of a type says whether the entry is to stay stopped.
 	return !slices.ContainsFunc(r.ended[n+1:], func(later store.Worker) bool { return later.Type == rec.Type })
 }

@@ -29,6 +29,7 @@ type restartRequest struct {
 // answer tells whoever asked; nobody waits twice.
 func (r *restartRequest) answer(err error) {
 	if r != nil {
+		// Buffered: a job that was cancelled no longer receives.
 		r.begun <- err
 	}
 }
@@ -50,9 +51,11 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	lifecycle.Transition(&rec, lifecycle.Gone, lifecycle.Retry)
 	next := now.Add(wait).UTC()
 	rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = out.reason, &next, nil, ""
+	// Stale without keys means that its type is gone, which stays true.
 	if len(rec.Changed) > 0 {
 		rec.Stale, rec.Changed = false, nil // the next start is by the type as it is then
 	}
+	// Only what still counts: else the record of a worker that always crashes would grow for ever.
 	rec.Failures = slices.Concat(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now), []time.Time{now.UTC()})
 	if out.exit != nil {
 		rec.Exit = out.exit
@@ -81,6 +84,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 func setLeaseHolder(b *journal.Batch, rec store.Worker) error {
 	lease, err := b.Lease(rec.Port)
 	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
+		// The port may be another's by now, so nothing may be recorded as running on it.
 		return fmt.Errorf("worker %s has no lease of port %d any more", rec.WorkerID, rec.Port)
 	}
 	if err != nil {
@@ -131,6 +135,7 @@ func (w *worker) takeRequest(ctx context.Context, req stopRequest) bool {
 	rec := w.record()
 	if !req.all {
 		rec.Desired = store.DesiredStopped
+		// In memory only: finish writes it, together with the end.
 		w.snapshot.Store(&rec)
 	}
 	out := asked(req)
@@ -142,6 +147,7 @@ func (w *worker) takeRequest(ctx context.Context, req stopRequest) bool {
 // tryRestart starts the worker again, on its ports, as the configuration says now.
 // It reports whether the supervisor goes on.
 func (w *worker) tryRestart(ctx context.Context, out outcome) bool {
+	// From here on callers wait for this start, not for the one that is over.
 	w.resetStarted()
 	err := w.restartProcess(ctx, out)
 	if ctx.Err() != nil {
@@ -172,6 +178,7 @@ func (w *worker) tryRestart(ctx context.Context, out outcome) bool {
 // restartProcess starts the worker again, by the same steps as the first time.
 func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	begun, rec := time.Now(), w.record()
+	// By the type as it is now: what made the worker crash may have been mended in it.
 	typ, err := w.s.typeOf(rec.Type)
 	if err != nil {
 		return err
@@ -196,6 +203,7 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 		rec: again(rec, out), env: env, begun: begun, note: "started again,",
 		record: func(rec store.Worker) error { return w.recordRestart(rec, out) },
 	})
+	// The record names a process that is gone; afterExit, by way of the caller, corrects it.
 	if failed, ok := errors.AsType[*notOpened](err); ok {
 		return errdefs.Fail(errdefs.CodeExecFailed, "%v", failed)
 	}
@@ -205,7 +213,9 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	w.startedAt = begun
 	w.s.metrics.Restarted(rec.Type, out.restart.why(w))
 	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail) // is written with the next commit
+	// Before the snapshot: who sees it running finds the process.
 	w.attach(recorded, p, typ)
+	// Whoever the last process belonged to, this one is ours.
 	w.fromCopiedState.Store(false)
 	w.snapshot.Store(&recorded)
 	p.AfterDone(func() { w.ensureSupervisor(0) })
@@ -241,6 +251,7 @@ func (w *worker) recordRestart(rec store.Worker, out outcome) error {
 		return b.Event(store.EventProcess, rec.JobID, rec.WorkerID, fmt.Sprintf("%s started again as pid %d", rec.WorkerID, rec.Identity.PID),
 			map[string]any{"pid": rec.Identity.PID, "worker_id": rec.WorkerID, "log": rec.Log, "restarts": rec.Restarts})
 	})
+	// Shown before the gate opens: the event has told the PID, and who asks for it must find the worker.
 	if err == nil {
 		w.snapshot.Store(&rec)
 	}
@@ -263,11 +274,13 @@ func (w *worker) awaitPorts(ctx context.Context, rec store.Worker) error {
 			return nil
 		case !errors.As(err, &held):
 			return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
+		// A listener may stay for good, so this counts as a failure: the policy decides how often to try.
 		case !held.Draining:
 			return errdefs.Fail(errdefs.CodeForeignListener, "port %d is held by somebody else: %s", held.Port, held.Reason)
 		}
 		select {
 		case <-ticker.C:
+		// The wait can last a minute, and a request need not.
 		case req := <-w.stops:
 			return &interrupted{req}
 		case <-ctx.Done():
@@ -288,6 +301,7 @@ func (s *Supervisor) RestartWorker(ctx context.Context, j operation.Job, op oper
 	case !op.IfStale:
 	case w == nil:
 		return nil, errdefs.Fail(errdefs.CodeNotFound, "no live worker %q", plain.Short(op.WorkerID))
+	// It has been restarted since the reload.
 	case !w.record().Stale:
 		return operation.SpawnedOf(w.record()), nil
 	}
@@ -300,6 +314,7 @@ func (s *Supervisor) RestartWorker(ctx context.Context, j operation.Job, op oper
 	}
 	if !begun {
 		rec, err := s.Worker(op.WorkerID)
+		// A reload restarts what runs, and does not bring back what has ended.
 		if err != nil || op.IfStale {
 			return nil, errdefs.Fail(errdefs.CodeNotFound, "no worker %q", plain.Short(op.WorkerID))
 		}
@@ -327,6 +342,7 @@ func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec stor
 	lifecycle.Transition(&rec, lifecycle.Started, lifecycle.Fail)
 	rec.Desired, rec.Reason = store.DesiredRunning, ""
 	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures = nil, nil, nil, nil
+	// A new lease id: the old lease has ended, and its id must not be good for this one.
 	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.ID(), time.Now().UTC()
 	rec.Restarts++
 	w, err := s.spawn(ctx, j, typ, rec, false)
@@ -358,6 +374,7 @@ func (w *worker) requestRestart(ctx context.Context, j operation.Job, stale bool
 	if err := w.s.startable(ctx, rec); err != nil {
 		return false, err // it goes on as it is
 	}
+	// In memory only: recordStopping writes it, before anything is done to the worker.
 	j.Begin(rec.WorkerID, time.Now().UTC())
 	r := &restartRequest{begun: make(chan error, 1), reason: ReasonRequested}
 	if stale {
@@ -368,6 +385,7 @@ func (w *worker) requestRestart(ctx context.Context, j operation.Job, stale bool
 		return false, err
 	}
 	j.MarkEffective()
+	// All of these: the supervisor answers only if it gets as far as the start.
 	select {
 	case err := <-r.begun:
 		return true, err

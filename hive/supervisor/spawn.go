@@ -46,10 +46,12 @@ func (s *Supervisor) spawnAndAwait(ctx context.Context, j operation.Job, typ *ca
 	}
 	defer s.registry.releaseName(op.Name)
 	for try := 1; ; try++ {
+		// A new record for each try: the worker of the last one has ended, and is listed as such.
 		w, err := s.spawn(ctx, j, typ, s.newRecord(j, typ, op), selfTest)
 		if err != nil {
 			return nil, err
 		}
+		// From here on the worker can be found, so a stop behind this job need not wait until it is ready.
 		j.MarkEffective()
 		if op.Wait == operation.WaitStarted {
 			return w, nil
@@ -68,9 +70,11 @@ func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker)
 	select {
 	case <-w.started():
 	case <-ctx.Done():
+		// The worker runs on, and the next recovery decides what became of the job.
 		if s.run.Closing() {
 			return errdefs.ErrClosing
 		}
+		// Not with ctx, which has ended: a cancelled job ends when its worker is gone.
 		if err := w.requestStop(s.run.Context(), stopRequest{job: j, reason: "the job that started it was cancelled"}); err != nil {
 			return err
 		}
@@ -79,6 +83,7 @@ func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker)
 		}
 		return context.Cause(ctx)
 	}
+	// Ready or ended? finish closes ended first.
 	select {
 	case <-w.ended:
 	default:
@@ -99,6 +104,7 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 		return nil, err
 	}
 	defer release()
+	// Else the model could be deleted between Prepare and the moment when the worker is live.
 	defer s.launcher.HoldModel(typ, rec)()
 	if _, err := s.launcher.Prepare(ctx, typ, &rec); err != nil { // the common mistakes cost no process and no commit
 		return nil, err
@@ -132,19 +138,24 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 	failed, known := errors.AsType[*notOpened](err)
 	switch {
 	case known:
+		// It is recorded with a lease, and no program runs: it ends like any other worker.
 		w := s.newWorker(recorded, nil, typ)
 		f := errdefs.Fail(errdefs.CodeExecFailed, "%v", failed)
 		w.finish(outcome{then: lifecycle.Fail, reason: f.Message, jobID: rec.JobID, failure: f}, leftovers{})
 		return nil, f
 	case err != nil:
+		// Nothing was recorded, but the job in memory names the worker already.
 		j.Forget(rec.WorkerID)
 		abandon()
 		return nil, err
 	}
-	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail) // is written with the next commit
+	// Not worth a commit of its own: if hive is killed before the next one, recovery finds a spawning worker
+	// and sees by its process whether the gate was opened.
+	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail)
 	w := s.newWorker(recorded, p, typ)
 	w.startedAt, w.selfTest = begun, selfTest
 	s.registry.add(w)
+	// After add, or it would be in no table for a moment. In both, it is found among the live ones.
 	s.registry.forget(recorded.WorkerID) // among the ended, where it may have been
 	w.follow(probe.FirstInterval)
 	return w, nil
@@ -154,6 +165,7 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 // gets its id from the first.
 func (s *Supervisor) reservePorts(ctx context.Context, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, error) {
 	req := alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: rec.Name, Host: typ.Host()}
+	// Its own ports, or none: its clients know them.
 	if rec.WorkerID != "" {
 		req.Port, req.Ports = rec.Port, len(rec.Ports)
 	}
@@ -162,6 +174,7 @@ func (s *Supervisor) reservePorts(ctx context.Context, typ *catalog.Type, rec *s
 		return nil, portFailure(ctx, err)
 	}
 	if rec.WorkerID == "" {
+		// With a random part, so that an id is never used again.
 		rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
 	}
 	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, s.logs.Path(rec.WorkerID)
@@ -170,6 +183,7 @@ func (s *Supervisor) reservePorts(ctx context.Context, typ *catalog.Type, rec *s
 
 // newRecord is the record of a worker that has no port yet.
 func (s *Supervisor) newRecord(j operation.Job, typ *catalog.Type, op operation.Spawn) store.Worker {
+	// Any port: the command is rendered once before one is reserved.
 	rec := store.Worker{
 		Name: op.Name, Type: typ.Name, Port: s.ports.First,
 		LeaseID: uuid.Must(uuid.NewV7()).String(),
@@ -184,6 +198,7 @@ func (s *Supervisor) newRecord(j operation.Job, typ *catalog.Type, op operation.
 // job and events become durable together, while the process waits at its gate.
 func (s *Supervisor) recordSpawn(ctx context.Context, j operation.Job, res *alloc.Reservation, rec store.Worker) error {
 	return s.journal.Commit(ctx, func(b *journal.Batch) error {
+		// The lease holds what the processes are known by, since it can outlive the record (TreeOfLease).
 		lease := store.Lease{
 			Port: rec.Port, LeaseID: rec.LeaseID, Kind: store.LeaseWorker, WorkerID: rec.WorkerID, Owner: rec.Name,
 			Identity: rec.Identity, Cgroup: rec.Cgroup, StampUID: rec.StampUID, State: store.LeaseHeld, AcquiredAt: b.Now(),

@@ -43,6 +43,7 @@ func (w *worker) differs(now *catalog.Catalog) difference {
 	switch {
 	case rec.State == store.WorkerBackoff:
 	case started != nil:
+		// Only in memory is there all that it was started with: values of env are never stored.
 		keys = started.Changes(typ).Start
 	default:
 		keys = w.differsFromRecord(rec, typ)
@@ -56,12 +57,14 @@ func (w *worker) differs(now *catalog.Catalog) difference {
 func (w *worker) differsFromRecord(rec store.Worker, typ *catalog.Type) []string {
 	keys := []string{"command"} // a new start would not even find its command
 	if spec, err := typ.Render(w.s.launcher.ValuesOf(typ, rec)); err == nil {
+		// The record has the path that was found for the program, so the new one is looked up, too.
 		if program, err := proc.LookPath(spec.Argv[0], launch.WorkDir(spec.User, spec.Dir)); err == nil {
 			spec.Argv[0] = program
 		}
 		keys = catalog.SpecChanges(rec.Spec, spec)
 	}
 	hidden := slices.Clone(rec.Changed)
+	// Since the last comparison, or since this hive knows the worker.
 	before := w.known
 	if last := w.comparedWith.Load(); last != nil {
 		before = last
@@ -91,6 +94,7 @@ func (w *worker) compare() {
 	w.comparedWith.Store(now)
 	typ, ok := now.Type(rec.Type)
 	if ok && !d.stale && body.startedType == nil && body.proc != nil {
+		// A copy: others may be reading the old one.
 		same := *body
 		same.startedType = typ // as far as can be known: from now on all of it can be compared
 		w.os.Store(&same)
@@ -151,6 +155,7 @@ func (w *worker) reviewed(done chan struct{}) {
 // restartStale restarts a stale worker whose type says so, by a job that anybody can
 // see. It does not block; the restarts of a reload come a few at a time.
 func (s *Supervisor) restartStale(w *worker) {
+	// Beside the supervisor, for which the job waits.
 	s.run.Go(func() {
 		if s.limits.stale.Acquire(s.run.Context(), 1) != nil {
 			return

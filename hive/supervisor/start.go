@@ -53,6 +53,7 @@ func (s *Supervisor) startProcess(st start) (store.Worker, *proc.Process, error)
 	}
 	id, uid := gated.Identity(), gated.UID()
 	rec.Identity, rec.Cgroup, rec.StampUID = &id, gated.Cgroup(), &uid
+	// Before the gate opens, so that it comes before the program's own output.
 	logs.Printf(rec.Log, "%s pid %d port %d %s", st.note, id.PID, rec.Port, rec.StartedAt.Format(time.RFC3339))
 	if err := st.record(rec); err != nil {
 		gated.Abort() // nobody knows it, so it must not run
@@ -86,6 +87,8 @@ func openGate(gated *proc.Gated) (*proc.Process, error) {
 }
 
 func openWithin(gated *proc.Gated, d time.Duration) (*proc.Process, error) {
+	// Not with hive's context: a hive that took its own closing for a failed execve would record the
+	// end of a program that runs, and leave it behind.
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return gated.Open(ctx)
@@ -116,6 +119,7 @@ func (s *Supervisor) typeOf(name string) (*catalog.Type, error) {
 // removeLog removes the log of a worker whose first start was abandoned.
 func removeLog(rec store.Worker) {
 	if rec.Restarts == 0 {
+		// A worker that is started again has said something in it before.
 		_ = os.Remove(rec.Log) // it may not have been made
 	}
 }

@@ -86,6 +86,7 @@ func (s *Supervisor) stopFound(ctx context.Context, j operation.Job, find func()
 	if rec.State == store.WorkerUnverified {
 		return nil, errdefs.Fail(errdefs.CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
 	}
+	// No cancel from here on: a stop that has begun cannot be taken back.
 	if err := j.Finalize(ctx); err != nil {
 		return nil, err
 	}
@@ -93,6 +94,7 @@ func (s *Supervisor) stopFound(ctx context.Context, j operation.Job, find func()
 	if err := w.requestStop(ctx, stopRequest{job: j, reason: "stopped on request"}); err != nil {
 		return nil, err
 	}
+	// Any other failure came before the stop: the worker has ended, as was asked.
 	if w.failure != nil && w.failure.Code == errdefs.CodeStopIncomplete {
 		return nil, w.failure
 	}
@@ -109,6 +111,7 @@ func (w *worker) requestStop(ctx context.Context, req stopRequest) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	// The end can no longer be recorded, so ended is never closed.
 	case <-w.s.journal.Broken():
 		return w.s.journal.Err()
 	case <-w.s.run.Context().Done():
@@ -126,6 +129,7 @@ func (w *worker) deliver(ctx context.Context, req stopRequest) (taken bool, err 
 		w.mu.Lock()
 		w.callers--
 		w.mu.Unlock()
+		// It may have stayed for this caller alone.
 		w.wake()
 	}()
 	w.ensureSupervisor(0)
@@ -162,6 +166,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) bool {
 // any more. Only its supervisor calls it. It reports whether the supervisor goes on.
 func (w *worker) giveUp(ctx context.Context, f *errdefs.Failure) bool {
 	rec := w.record()
+	// Before it is ended: what it then says is about the signal, not about what went wrong.
 	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
 	w.reason = ReasonNotReady
 	return w.terminate(ctx, outcome{then: lifecycle.Retry, reason: f.Message, jobID: rec.JobID, failure: f})
@@ -170,6 +175,8 @@ func (w *worker) giveUp(ctx context.Context, f *errdefs.Failure) bool {
 // terminate ends the worker's process and all that it has started, and goes on with what
 // is to follow. It reports whether the supervisor goes on.
 func (w *worker) terminate(ctx context.Context, out outcome) bool {
+	// Recorded first: a hive that is killed in between goes on with the stop when it starts again, and does
+	// not take the half-stopped worker for one that has crashed.
 	if !w.recordStopping(out) {
 		return false
 	}
@@ -179,6 +186,7 @@ func (w *worker) terminate(ctx context.Context, out outcome) bool {
 	if ctx.Err() != nil {
 		return false // the record says stopping: the next recovery goes on with it
 	}
+	// By its pidfd, whatever the scans have seen.
 	select {
 	case <-p.Done():
 		exit := p.Exit()
@@ -187,6 +195,7 @@ func (w *worker) terminate(ctx context.Context, out outcome) bool {
 		if len(rest.members) == 0 { // none was seen, and yet the main process has not ended
 			rest.members = []proc.Member{{PID: p.PID(), Program: filepath.Base(w.record().Spec.Argv[0])}}
 		}
+		// Nobody else would: the worker's record ends here.
 		p.Close()
 	}
 	return w.afterExit(ctx, out, rest)
@@ -228,6 +237,7 @@ func (w *worker) recordStopping(out outcome) bool {
 // person, where the state needs one.
 func setLeaseState(b *journal.Batch, rec store.Worker, state store.LeaseState, why string) error {
 	lease, err := b.Lease(rec.Port)
+	// A salvaged file may lack it. The worker must be able to end all the same.
 	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
 		return nil
 	}
@@ -236,6 +246,7 @@ func setLeaseState(b *journal.Batch, rec store.Worker, state store.LeaseState, w
 	}
 	lease.State, lease.Reason = state, why
 	if state == store.LeaseQuarantined {
+		// Its process is gone; what is left is known by the other proofs.
 		lease.Identity = nil
 	}
 	return b.PutLease(lease)
@@ -254,11 +265,13 @@ func (w *worker) stopCommand(ctx context.Context, p *proc.Process) {
 	if err == nil {
 		err = w.s.launcher.Command(ctx, "stop.command", rec.Spec.Stop.Command, rec, env)
 	}
+	// The worker must end, whatever the command does.
 	if err != nil {
 		logs.Printf(rec.Log, "%v", err)
 		w.s.log.WithError(err).WithField("worker", rec.WorkerID).Warn("the stop command failed; the worker is ended by signals")
 		return
 	}
+	// The command may return before the worker has ended.
 	select {
 	case <-p.Done():
 	case <-ctx.Done():
@@ -273,6 +286,7 @@ func (w *worker) stopEnvironment(ctx context.Context, rec store.Worker) ([]strin
 		typ, _ = w.s.catalog().Type(rec.Type)
 	}
 	if typ != nil {
+		// A missing env_file, say, must not keep a worker from being stopped.
 		if env, err := launch.Environment(ctx, typ, rec.Spec.User, rec.Spec.Device); err == nil {
 			return env, nil
 		}

@@ -24,6 +24,7 @@ func (w *worker) ensureSupervisor(first time.Duration) bool {
 		if w.process() == nil && w.record().State != store.WorkerBackoff {
 			return false // it has ended, or cannot be verified
 		}
+		// false once hive closes: the next one goes on.
 		w.supervised = w.s.run.Go(func() { w.supervise(w.s.run.Context(), first) })
 	}
 	return w.supervised
@@ -39,6 +40,7 @@ func (w *worker) follow(first time.Duration) {
 		w.process().Close() // the hive closes; the process runs on
 		return
 	}
+	// After the first: an exit in between is seen by the supervisor that is there.
 	w.process().AfterDone(func() { w.ensureSupervisor(0) })
 }
 
@@ -48,6 +50,7 @@ func (w *worker) requestRecheck() {
 	w.mu.Lock()
 	w.recheck = true
 	w.mu.Unlock()
+	// Either starts a supervisor, or wakes the one that is there.
 	w.ensureSupervisor(0)
 	w.wake()
 }
@@ -74,6 +77,8 @@ func (w *worker) wake() {
 func (w *worker) tryIdle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Who wants a supervisor takes the same lock: either this sees the request, or the requester sees that
+	// there is no supervisor and starts one. The same is true of an exit.
 	select {
 	case <-w.process().Done():
 		return false
@@ -106,6 +111,7 @@ func (w *worker) supervise(ctx context.Context, first time.Duration) {
 // superviseProcess looks after one process of the worker. It reports whether the
 // supervisor goes on: the worker waits for a new start, or has been started again.
 func (w *worker) superviseProcess(ctx context.Context, first time.Duration) bool {
+	// After a start of hive, too: how long it had loaded before is not known.
 	now := time.Now()
 	p := &prober{w: w, since: now, searched: now}
 	defer p.cancel()
@@ -137,6 +143,7 @@ func (w *worker) superviseProcess(ctx context.Context, first time.Duration) bool
 		case <-timer.C:
 			p.begin(ctx) // its result comes by p.seen: the supervisor stays free meanwhile
 			continue
+		// p.seen is nil, which blocks, while no probe is under way.
 		case seen := <-p.seen:
 			v := p.evaluate(seen)
 			if over, again := w.apply(ctx, v, seen, p.tracker.Count); over {
@@ -165,6 +172,7 @@ func (w *worker) apply(ctx context.Context, v probe.Verdict, r probe.Result, cou
 	case v == probe.Ready:
 		w.becomeReady(r)
 		return false, false
+	// It has served before, so it is unhealthy, and not given up as if it never started.
 	case rec.ReadyAt != nil && v != probe.Undecided:
 		return w.showUnhealthy(ctx, r.Why(rec), count)
 	}
@@ -173,6 +181,7 @@ func (w *worker) apply(ctx context.Context, v probe.Verdict, r probe.Result, cou
 		why := r.Why(rec)
 		w.change(lifecycle.Listens, rec.WorkerID+" is loading: "+why, func(rec *store.Worker) { rec.Reason = why })
 	case probe.TakenByOther:
+		// Else the next try might be given the same port.
 		w.s.alloc.Avoid(rec.Port, r.Holder)
 		return true, w.giveUp(ctx, errdefs.Fail(errdefs.CodeForeignListener, "port %d is held by %s", rec.Port, r.Holder))
 	case probe.OnWrongPort:
@@ -197,6 +206,7 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, count int) (over
 	if count < missedProbes {
 		return false, false
 	}
+	// Shown even if it is ended next: who follows the worker sees why.
 	shown := w.change(lifecycle.Silent, rec.WorkerID+" is unhealthy: "+why, func(rec *store.Worker) { rec.Reason = why })
 	if !shown || rec.Spec.Live.Interval == 0 || !rec.Spec.Live.Restart {
 		return false, false
@@ -223,9 +233,12 @@ func (w *worker) becomeReady(r probe.Result) {
 			rec.ReadyAt = &now
 		}
 	})
+	// Not recorded, so not told. (A worker that is being stopped does not become ready either, but has now
+	// been probed, for which AwaitFirstProbes waits.)
 	if !serves && w.s.journal.Over() {
 		return
 	}
+	// How long a start took that another hive began is not known.
 	if first && serves && !w.startedAt.IsZero() {
 		w.s.metrics.Spawned(operation.WaitReady, w.startedAt)
 	}
@@ -247,6 +260,7 @@ type prober struct {
 
 func (p *prober) begin(ctx context.Context) {
 	ctx, p.stop = context.WithCancel(ctx)
+	// A search walks all of /proc, which is too much for every probe.
 	search := time.Since(p.searched) >= probe.SearchInterval
 	if search {
 		p.searched = time.Now()
@@ -254,12 +268,14 @@ func (p *prober) begin(ctx context.Context) {
 	seen := make(chan probe.Result, 1) // a probe whose supervisor has gone on waits for nobody
 	p.seen = seen
 	p.w.s.run.Go(func() {
+		// Bounded: after a start of hive all workers are probed within seconds.
 		if p.w.s.limits.probes.Acquire(ctx, 1) != nil {
 			return
 		}
 		defer p.w.s.limits.probes.Release(1)
 		r, err := p.w.probe(ctx, p.since, search)
 		if err != nil {
+			// Nothing was seen, which is no evidence against the worker.
 			r.Listener = probe.Unclear
 		}
 		seen <- r
@@ -295,6 +311,7 @@ func (w *worker) probe(ctx context.Context, since time.Time, search bool) (probe
 // CPU time of the whole tree, in tenths of a second.
 func (w *worker) progress(ctx context.Context) string {
 	rec := w.record()
+	// Not the size of the file, which rotation reduces: that would pass for progress.
 	size := w.s.logs.Written(rec.WorkerID, rec.Log)
 	cpu, err := w.tree().CPUTime(ctx)
 	if err != nil {

@@ -107,7 +107,9 @@ func (s *Supervisor) StopAll(ctx context.Context) error {
 	var errs []error
 	for _, w := range s.registry.stoppable() {
 		g.Go(func() error {
+			// all: nobody wants this one to stay stopped, so autostart starts it again with hive.
 			err := w.requestStop(ctx, stopRequest{reason: "hive was asked to stop all workers", all: true})
+			// w.failure may be read: requestStop has seen that ended is closed.
 			if err == nil && w.failure != nil && w.failure.Code == errdefs.CodeStopIncomplete {
 				err = w.failure
 			}

@@ -79,6 +79,7 @@ func Reasons() []Reason {
 func (s *Supervisor) newWorker(rec store.Worker, p *proc.Process, started *catalog.Type) *worker {
 	w := &worker{
 		s: s, known: s.catalog(),
+		// Unbuffered: a request is taken by a supervisor or stays with its sender, and none gets lost between.
 		stops: make(chan stopRequest), wakeup: make(chan struct{}, 1), reviews: make(chan chan struct{}),
 		startDone: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -101,6 +102,7 @@ func (w *worker) id() string             { return w.snapshot.Load().WorkerID }
 // commit records a changed record with whatever event tells of it, then shows it. It
 // reports whether it did; if not, the hive is closing.
 func (w *worker) commit(rec store.Worker, event func(*journal.Batch) error) bool {
+	// Shown only now: what was shown must still be true after a crash.
 	err := w.s.journal.CommitRequired(func(b *journal.Batch) error {
 		if err := b.PutWorker(rec); err != nil {
 			return err
@@ -122,6 +124,7 @@ func (w *worker) change(ev lifecycle.Event, message string, also func(*store.Wor
 	if !lifecycle.Transition(&rec, ev, lifecycle.Fail) {
 		return false
 	}
+	// No commit: a worker that loads is probed twice a second, for minutes.
 	if rec.State == before {
 		return true
 	}
@@ -149,6 +152,7 @@ func (w *worker) started() <-chan struct{} {
 func (w *worker) signalStarted() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// A worker can be ready more than once.
 	select {
 	case <-w.startDone:
 	default:
@@ -165,5 +169,6 @@ func (w *worker) resetStarted() {
 		w.startDone = make(chan struct{})
 	default:
 	}
+	// So that the supervisor probes the new process from its start.
 	w.recheck = true
 }

@@ -82,6 +82,7 @@ func New(o Options) *Telemetry { return &Telemetry{o: o, listeners: map[chan *He
 // listens, nothing is looked at. The sequence can be used once.
 func (t *Telemetry) Heartbeats(ctx context.Context) iter.Seq[*Heartbeat] {
 	return func(yield func(*Heartbeat) bool) {
+		// Buffered, so that publish never waits for a slow connection.
 		beats := make(chan *Heartbeat, MaxUnsent)
 		if !t.join(beats) {
 			return
@@ -108,6 +109,7 @@ func (t *Telemetry) join(beats chan *Heartbeat) bool {
 	defer t.mu.Unlock()
 	if t.stop == nil {
 		ctx, cancel := context.WithCancel(t.o.Run.Context())
+		// Under the lock: two who join at once share one sampling.
 		if !t.o.Run.Go(func() { t.sample(ctx) }) {
 			cancel()
 			return false
@@ -125,6 +127,7 @@ func (t *Telemetry) leave(beats chan *Heartbeat) {
 	delete(t.listeners, beats)
 	t.o.Listeners(len(t.listeners))
 	if len(t.listeners) == 0 {
+		// A sample walks /proc: none is taken when nobody listens.
 		t.stop()
 		t.stop = nil
 	}
@@ -136,6 +139,7 @@ func (t *Telemetry) sample(ctx context.Context) {
 	defer gpus.Wait()
 	gpus.Go(func() { t.watchGPUs(ctx) })
 	meter := proc.NewMeter()
+	// Rates need two samples, so this one is not sent.
 	if _, err := t.take(ctx, meter); err != nil && ctx.Err() == nil {
 		t.o.Log.WithError(err).Warn("what workers use cannot be measured")
 	}
@@ -206,6 +210,7 @@ func useOf(rec store.Worker, u proc.Usage, gpus *hardware.Usages, now time.Time)
 	if rec.Identity != nil {
 		w.PID = rec.Identity.PID
 	}
+	// 0 in the first sample of a process.
 	if seconds := u.Over.Seconds(); seconds > 0 {
 		w.CPUPercent = 100 * u.CPU.Seconds() / seconds
 		w.ReadPerSecond = float64(u.Read) / seconds
@@ -219,6 +224,7 @@ func useOf(rec store.Worker, u proc.Usage, gpus *hardware.Usages, now time.Time)
 // watchGPUs looks at the use of the GPUs again and again. It is apart from the
 // heartbeats, which a slow nvidia-smi must not hold up.
 func (t *Telemetry) watchGPUs(ctx context.Context) {
+	// Too old for whoever listens next.
 	defer t.gpus.Store(nil)
 	pause := gpuInterval
 	for {
@@ -228,6 +234,7 @@ func (t *Telemetry) watchGPUs(ctx context.Context) {
 		}
 		switch {
 		case err != nil:
+			// A driver that hangs or fails is asked more and more rarely.
 			pause = min(2*pause, maxGPUInterval)
 			t.o.Log.WithError(err).Debug("the use of the GPUs is not known")
 		case account == nil: // no driver; one may be installed

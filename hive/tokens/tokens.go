@@ -87,6 +87,7 @@ func Decode(body []byte) (Request, error) {
 	if n.Rights.Types, err = f.Strings("types"); err != nil {
 		return n, err
 	}
+	// Without types operate would allow nothing, and with another level they would mean nothing.
 	if operate := n.Rights.Level == access.Operate; operate != (len(n.Rights.Types) > 0) {
 		return n, errdefs.BadField("types", "is for the level operate, and required there: the worker types that may be started and stopped")
 	}
@@ -110,6 +111,7 @@ func (s *Set) load() error {
 				return err
 			}
 			sum, err := hex.DecodeString(t.SHA256)
+			// An error, not left out: a token that silently stopped counting would lock somebody out.
 			if err != nil || len(sum) != sha256.Size {
 				return fmt.Errorf("token %s: its hash is not one", t.Name)
 			}
@@ -128,6 +130,7 @@ func (s *Set) load() error {
 // made for. ok is false for one that is not known, or has expired. It does not block.
 func (s *Set) Rights(sum [sha256.Size]byte) (name string, r access.Rights, ok bool) {
 	t, ok := (*s.byHash.Load())[sum]
+	// Expiry is looked at here alone: the token stays in the file until it is revoked.
 	if !ok || t.ExpiresAt != nil && !time.Now().Before(*t.ExpiresAt) {
 		return "", access.Rights{}, false
 	}
@@ -162,8 +165,10 @@ func (s *Set) Add(ctx context.Context, by access.Caller, n Request) (store.Token
 		at := now.Add(n.ExpiresIn)
 		t.ExpiresAt = &at
 	}
+	// Only its hash is written: nobody can read the secret from the file or from a backup.
 	secret := renewed(&t)
 	err := s.commit(ctx, func(tx *store.Tx) error {
+		// In the transaction: the same name may be asked for twice at once.
 		_, err := tx.Token(t.Name)
 		if err == nil {
 			return &errdefs.InputError{Kind: errdefs.ErrConflict, Field: "name", Detail: fmt.Sprintf("there is a token %s already; rotate it for a new secret, or revoke it first", t.Name)}
@@ -184,12 +189,13 @@ func (s *Set) check(n Request) error {
 	switch {
 	case !nameForm.MatchString(n.Name):
 		return errdefs.BadField("name", fmt.Sprintf("is %q; expected letters, digits, '.', '_', '@' and '-', at most 63, the first a letter or a digit", plain.Short(n.Name)))
+	// Two callers of one name could not be told apart in jobs and in the log.
 	case n.Name == FileName:
 		return errdefs.BadField("name", fmt.Sprintf("%s stands for the token in the data directory; choose another", FileName))
 	case n.Rights.Level == access.None:
 		return errdefs.BadField("rights", "is required: read, admin, or types")
-	case len(s.List()) >= store.MostTokens:
-		return &errdefs.InputError{Kind: errdefs.ErrConflict, Detail: fmt.Sprintf("there are %d tokens, and no more are possible; revoke some", store.MostTokens)}
+	case len(s.List()) >= store.MaxTokens:
+		return &errdefs.InputError{Kind: errdefs.ErrConflict, Detail: fmt.Sprintf("there are %d tokens, and no more are possible; revoke some", store.MaxTokens)}
 	}
 	for _, typ := range n.Rights.Types {
 		if _, ok := s.types().Type(typ); !ok {
@@ -239,8 +245,10 @@ func (s *Set) commit(ctx context.Context, change func(*store.Tx) error) error {
 	if !s.run.Serving() {
 		return errdefs.ErrRecovering
 	}
+	// Held over the commit and the reading: what was read before a later change must not replace it.
 	s.changes.Lock()
 	defer s.changes.Unlock()
+	// From the reserve: a token must be revocable on a full disk.
 	if err := s.journal.CommitReserved(ctx, func(b *journal.Batch) error { return change(b.Tx) }); err != nil {
 		return err
 	}

@@ -71,6 +71,7 @@ func (ts *Types) CheckModel(op operation.Operation, trusted bool) error {
 	if !ok {
 		return nil // there will be no worker
 	}
+	// What an admin has put into the entry or the catalog is there for all who may use the type.
 	if s.Model == typ.Model || ts.hasModel(s.Model) {
 		return nil
 	}
@@ -82,8 +83,10 @@ func (ts *Types) CheckModel(op operation.Operation, trusted bool) error {
 	if !ok {
 		return refuse("which is not the name of a model")
 	}
+	// Programs that take both names and paths look for a file first.
 	there, err := holds(typ.Dir, first)
 	if err != nil {
+		// What cannot be looked at may be there.
 		return refuse("which might be a path: " + err.Error())
 	}
 	if there {

@@ -35,6 +35,7 @@ func (ts *Types) typeFile(name string) string {
 func (ts *Types) Install(ctx context.Context, j operation.Job, op operation.Install) (any, error) {
 	ts.installs.Lock()
 	defer ts.installs.Unlock()
+	// Nothing is written yet, so up to here the job can be cancelled.
 	entry, f := ts.installable(ctx, op.WorkerID)
 	if f != nil {
 		return nil, f
@@ -46,7 +47,9 @@ func (ts *Types) Install(ctx context.Context, j operation.Job, op operation.Inst
 	if err != nil {
 		return nil, typeFailure("write "+ts.typeFile(entry.Name), err)
 	}
+	// Not with ctx: a type that is in the file must be in hive, too.
 	if err := ts.reload(ts.run.Context()); err != nil {
+		// Undone: hive would not start with a file that it refuses now.
 		return nil, typeFailure("take over the worker type", errors.Join(err, undo()))
 	}
 	return ts.InstalledGet(ts.run.Context(), operation.InstalledGet(op))
@@ -73,6 +76,7 @@ func (ts *Types) Remove(ctx context.Context, j operation.Job, op operation.Remov
 		return nil, err
 	}
 	path := ts.typeFile(op.WorkerID)
+	// Kept, to be put back if the reload fails.
 	before, err := os.ReadFile(path) //nolint:gosec // a file of hive's own directory types.d
 	if err != nil {
 		return nil, typeFailure("read "+path, err)
@@ -95,6 +99,7 @@ func (ts *Types) installable(ctx context.Context, id string) (catalog.Entry, *er
 	if t, ok := ts.catalog().Type(id); ok && t.Source != catalog.SourcePreset && t.Source != catalog.SourceInstalled && t.Unavailable() == "" {
 		return none, errdefs.Fail(errdefs.CodeConflict, "there is a worker type %s already (%s), which would win over an installed one; spawn it, or take its entry out of hive.yaml first", id, t.Source)
 	}
+	// A program in PATH is not enough: hive must know how to tell it its port.
 	entry, ok := catalog.Offer(id)
 	path, err := proc.LookPath(id, "")
 	switch {
@@ -107,6 +112,7 @@ func (ts *Types) installable(ctx context.Context, id string) (catalog.Entry, *er
 	case entry.Program != "":
 		entry.Program = path
 	}
+	// It goes into YAML, and is read as a template.
 	if !utf8.ValidString(path) || strings.Contains(path, "{{") {
 		return none, errdefs.Fail(errdefs.CodeUnsupportedOperation, "the path %q holds what no file of types.d can; write an entry into hive.yaml", path)
 	}
@@ -121,6 +127,7 @@ func (ts *Types) installable(ctx context.Context, id string) (catalog.Entry, *er
 		return none, errdefs.Fail(errdefs.CodeUnsupportedOperation, "%s", why)
 	}
 	view := ts.viewOf(t, operation.Spawn{})
+	// An interpreter may be here without the package that it is to run.
 	if ts.addVersion(ctx, t, &view); view.Program == "" {
 		return none, notHere(id, view.Missing)
 	}
@@ -145,6 +152,7 @@ func (ts *Types) removable(id string) *errdefs.Failure {
 		return errdefs.Fail(errdefs.CodeConflict, "worker type %s was not installed by worker_install (%s)", id, t.Source)
 	}
 	var users []string
+	// Without their type they could not be restarted.
 	for _, w := range ts.live() {
 		if w.Type == id {
 			users = append(users, w.WorkerID)
@@ -160,6 +168,7 @@ func (ts *Types) removable(id string) *errdefs.Failure {
 func (ts *Types) writeType(e catalog.Entry) (undo func() error, err error) {
 	path := ts.typeFile(e.Name)
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err == nil {
+		// Else the directory could be gone after a power cut, with the durable file in it.
 		err = store.SyncDir(ts.dataDir)
 		if err != nil {
 			return nil, err

@@ -125,6 +125,7 @@ func (s *sums) of(ctx context.Context, user, path string, info os.FileInfo) stri
 			return "", err
 		}
 		defer f.Close()
+		// Limited: the file may have been replaced since it was looked at.
 		hash := sha256.New()
 		_, err = io.Copy(hash, io.LimitReader(f, maxSummed))
 		return hex.EncodeToString(hash.Sum(nil)), err

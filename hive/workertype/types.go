@@ -1,6 +1,10 @@
 // Package workertype shows the worker types that are configured, with what a spawn of
 // each would do and whether its program is here, checks spawns against them, and installs
-// and removes types of presets. It runs programs only to ask them for their versions.
+// and removes types of presets. It runs programs only to ask them for their versions, as
+// the users of the types and within a time.
+//
+// It may touch the files of types.d, and the record of a job of its own; it changes no
+// worker. What is read of a program is read with the rights of the type's user.
 package workertype
 
 import (

@@ -84,6 +84,7 @@ func (v *versions) of(ctx context.Context, cmd proc.Command, line *regexp.Regexp
 	if ok && was.mtime.Equal(info.ModTime()) && was.size == info.Size() && time.Since(was.asked) < versionMaxAge {
 		return was.version, nil
 	}
+	// A few at a time: some load CUDA before they answer.
 	if err := v.turns.Acquire(ctx, 1); err != nil {
 		return "", err
 	}
@@ -98,6 +99,7 @@ func (v *versions) of(ctx context.Context, cmd proc.Command, line *regexp.Regexp
 		return "", fmt.Errorf("%s: %w: it %s", cmd.Argv[0], errNoVersion, launch.DescribeExit(res.Exit))
 	}
 	version := firstVersion(string(res.Output), line)
+	// No answer is not remembered: the program may be mended.
 	if version != "" {
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -113,6 +115,7 @@ func firstVersion(text string, line *regexp.Regexp) string {
 		if m == nil {
 			continue
 		}
+		// What a program prints goes to terminals and pages.
 		version := []rune(plain.Text(m[1]))
 		return string(version[:min(len(version), maxVersionLength)])
 	}

@@ -73,6 +73,7 @@ func (ts *Types) List(ctx context.Context, versions bool) []View {
 	views := make([]View, len(types))
 	var g errgroup.Group
 	for i, t := range types {
+		// Only the asking takes long enough to be worth a goroutine.
 		views[i] = ts.viewOf(t, operation.Spawn{})
 		if versions {
 			g.Go(func() error { ts.addVersion(ctx, t, &views[i]); return nil })
@@ -138,6 +139,7 @@ func (ts *Types) find(t *catalog.Type, s operation.Spawn) (string, error) {
 	path, err := proc.LookPath(program, dir)
 	if script := t.Script(values); err == nil && script != "" {
 		file := script
+		// As the interpreter takes it: relative to its working directory.
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
@@ -178,6 +180,7 @@ func (ts *Types) plan(t *catalog.Type, s operation.Spawn, program string) (*Plan
 	if program != "" {
 		plan.Spec.Argv[0] = program
 	}
+	// An entry may set it itself, and wins.
 	if !slices.ContainsFunc(plan.Env, func(v catalog.Variable) bool { return v.Name == proc.KeepEnv }) {
 		plan.Env = slices.Insert(plan.Env, 0, catalog.Variable{Name: proc.KeepEnv, Value: "1", From: FromHive})
 	}
@@ -230,6 +233,7 @@ func (ts *Types) addVersion(ctx context.Context, t *catalog.Type, view *View) {
 		return
 	}
 	version, err := ts.askVersion(ctx, t, view.Program)
+	// Only if it ran and failed: one that could not be started, or was too slow, proves nothing.
 	if probe.Proves && errors.Is(err, errNoVersion) {
 		view.Missing, view.Program = fmt.Sprintf("%s has no %s installed", view.Program, t.Preset), ""
 	}

@@ -1,8 +1,7 @@
-// Package plain makes harmless what others have written before it gets to a terminal or
-// into a line of a log: names of processes and users, of models and files, answers of
-// programs. Any user of the machine can give a process a name of 15 bytes, with an
-// escape sequence in it that changes a terminal, or with characters that make a text
-// look like another one.
+// Package plain sanitizes text from outside before it gets to a terminal or into a line of
+// a log: names of processes and users, of models and files, output of programs. Any user of
+// the machine can give a process a name of 15 bytes, with an escape sequence in it that
+// changes a terminal, or with characters that make a text look like another one.
 //
 // Plain text is UTF-8 without control characters (C0, DEL, C1), without line and
 // paragraph separators, and without characters that have no shape of their own: those
@@ -23,25 +22,25 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns s with what is not plain in it as an escape of Go's: \x1b, \n, \u202e,
-// \U000e0001; a byte that is not UTF-8 is \xff. Backslashes stay as they are, so that it
-// can be called twice, and what s was cannot always be told from it. It allocates
-// nothing for a text that is plain.
+// Text returns s with what is not plain in it as a Go escape: \x1b, \n, \u202e, \U000e0001;
+// a byte that is not UTF-8 is \xff. Backslashes stay as they are, so that it can be called
+// twice, and s cannot always be reconstructed from it. It allocates nothing for a text that
+// is plain.
 func Text(s string) string { return text(s, math.MaxInt) }
 
-// Clip is Text, of which it takes at most so many bytes; "..." follows if there are more.
-// No character and no escape is cut.
-func Clip(s string, most int) string { return text(s, most) }
+// Clip is Text cut to at most limit bytes; "..." follows if there are more. No character
+// and no escape is cut.
+func Clip(s string, limit int) string { return text(s, limit) }
 
 // Short is Clip for a value in the middle of a message: one line of 80 bytes at most.
 func Short(s string) string { return Clip(s, 80) }
 
-func text(s string, most int) string {
+func text(s string, limit int) string {
 	i := first(s)
-	if i < 0 && len(s) <= most {
+	if i < 0 && len(s) <= limit {
 		return s
 	}
-	b := make([]byte, 0, min(len(s), most)+16)
+	b := make([]byte, 0, min(len(s), limit)+16)
 	for i = 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		end := len(b)
@@ -53,7 +52,7 @@ func text(s string, most int) string {
 		default:
 			b = append(b, s[i:i+size]...)
 		}
-		if len(b) > most {
+		if len(b) > limit {
 			return string(append(b[:end], "..."...))
 		}
 		i += size
@@ -82,11 +81,11 @@ func Flaw(s string) string {
 	r, size := utf8.DecodeRuneInString(s[i:])
 	switch {
 	case r == utf8.RuneError && size == 1:
-		return "is not UTF-8"
+		return "is not valid UTF-8"
 	case unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp):
 		return "has control characters"
 	}
-	return "has " + string(Escape(nil, r)) + ", which is not seen; characters without a shape (zero-width, bidirectional, tags) are not taken"
+	return "has " + string(Escape(nil, r)) + ", which is invisible; zero-width, bidirectional and tag characters are not allowed"
 }
 
 // first is where s is not plain; below 0: it is.

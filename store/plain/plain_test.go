@@ -71,8 +71,8 @@ func TestUncoloured(t *testing.T) {
 func TestFlaw(t *testing.T) {
 	require.Equal(t, "has control characters", plain.Flaw("a\x1b"))
 	require.Equal(t, "has control characters", plain.Flaw("a\u2028"))
-	require.Equal(t, "is not UTF-8", plain.Flaw("a\xff"))
-	require.Contains(t, plain.Flaw("a\u202e"), `has \u202e, which is not seen`)
+	require.Equal(t, "is not valid UTF-8", plain.Flaw("a\xff"))
+	require.Contains(t, plain.Flaw("a\u202e"), `has \u202e, which is invisible`)
 }
 
 func FuzzText(f *testing.F) {

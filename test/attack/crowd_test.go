@@ -108,6 +108,9 @@ func established(conn *net.TCPConn) (yes bool) {
 // Callers without rights cannot keep out those who have some, whatever they do with all
 // the connections that they can get.
 func TestACrowdWithoutALogin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: asks 80 times against each of the crowds")
+	}
 	for manner, request := range manners() {
 		t.Run("to lock root out "+manner, func(t *testing.T) {
 			s := newSite(t, "")

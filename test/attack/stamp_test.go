@@ -31,6 +31,9 @@ func (s *site) stamps(w wire.Worker) []string {
 // A process that passes for a worker's would get what is meant for the worker: hive
 // would call it ready, give its address to everybody, and send it requests.
 func TestAPortOfAWorkerThatLoads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches six impostors")
+	}
 	for how, args := range map[string][]string{
 		"with its stamps": nil, "as a child, without stamps, of who has them": {"-child"},
 		"with its stamps, on all addresses": {"-host", "0.0.0.0"},

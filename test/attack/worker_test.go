@@ -172,6 +172,9 @@ func cpu(pid int) time.Duration {
 // Somebody else has the port of a worker on another address: that says nothing about
 // the worker.
 func TestAPortOnTheOtherLoopbackAddress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: watches for 2.5 s twice that nothing happens")
+	}
 	s := newSite(t, "audit: {interval: 1s}\nworkers: [{name: cpu, live: {interval: 100ms, failures: 2, action: report}}]\n").start()
 	w := s.up("cpu", "victim")
 	for _, at := range []string{"::1", "127.0.0.2"} {

@@ -15,6 +15,9 @@ import (
 
 // The parts follow each other on one machine.
 func TestPackagedHive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: builds two packages, and boots a machine with them")
+	}
 	m := boot(t, build(t))
 	for _, part := range []struct {
 		name string

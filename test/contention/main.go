@@ -36,8 +36,8 @@ const (
 	// ports is the size of the range: fewer than there are clients, so that it is used
 	// up again and again.
 	ports = 40
-	// strangersAtOnce is how many ports of the range are in other hands at a time, at most.
-	strangersAtOnce = 8
+	// maxStrangers is how many ports of the range are in other hands at a time, at most.
+	maxStrangers = 8
 )
 
 // mustHappen are the counts without which the run has shown nothing.
@@ -72,7 +72,7 @@ func (r *run) compete(ctx context.Context, length time.Duration, n int) error {
 	for i := range n {
 		clients.Go(func() { newClient(r, i).work(ctx, competing) })
 	}
-	for i := range strangersAtOnce {
+	for i := range maxStrangers {
 		others.Go(func() { r.takePorts(competing, r.p.Rand(uint64(1000+i))) })
 	}
 	others.Go(func() { r.watchLeases(watching) })

@@ -12,6 +12,9 @@ import (
 )
 
 func TestCutAndKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: downloads 64 MiB through 20 cuts and 5 kills")
+	}
 	hive := filepath.Join(t.TempDir(), "hive")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", hive, "rbeehive/cmd/hive")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -80,14 +80,14 @@ func (i *Instance) Succeed(ctx context.Context, op Op, into any) error {
 	return json.Unmarshal(job.Result, into)
 }
 
-// spawnsAtOnce is how many starts a hive carries out at once.
-const spawnsAtOnce = 8
+// maxSpawns is how many starts a hive carries out at once.
+const maxSpawns = 8
 
 // SpawnAll starts workers of these types, and returns them in this order.
 func (i *Instance) SpawnAll(ctx context.Context, types []string) ([]wire.Spawned, error) {
 	all := make([]wire.Spawned, len(types))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(spawnsAtOnce)
+	g.SetLimit(maxSpawns)
 	for n, typ := range types {
 		g.Go(func() error { return i.Succeed(ctx, Spawn(typ), &all[n]) })
 	}

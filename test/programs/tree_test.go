@@ -123,6 +123,9 @@ func each(t *testing.T, test func(t *testing.T, cgroups, adopted bool)) {
 // SIGTERM; some have wiped their environment, some serve on. None of them is left
 // when the port is free, whether the worker is stopped or its leader is killed.
 func TestNothingOfATreeIsLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: ends six trees of processes in each of four ways")
+	}
 	each(t, func(t *testing.T, cgroups, adopted bool) {
 		kinds := []string{"stamped", "logged", "heir"}
 		if cgroups {
@@ -186,6 +189,9 @@ func TestALeaderDiesWhileHiveIsDown(t *testing.T) {
 // Without one that is best effort; then it is reported, and the port is not given
 // out as long as the chain goes on.
 func TestAChainOfProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: waits for chains of processes that cannot be ended, in four ways")
+	}
 	each(t, func(t *testing.T, cgroups, adopted bool) {
 		s := newTreeSite(t, cgroups)
 		stopped, killed := s.up("chain", "ready"), s.up("chain", "ready")

@@ -28,7 +28,7 @@ func run(args []string, out io.Writer) error {
 		flags.PrintDefaults()
 	}
 	dir := flags.String("dir", ".", "the directory of the module")
-	writer := flags.String("writer", "rbeehive/hive.transition", "the function that may write a worker's state, as go/types names it")
+	writer := flags.String("writer", "rbeehive/hive/lifecycle.Transition", "the function that may write a worker's state, as go/types names it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

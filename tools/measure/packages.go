@@ -12,7 +12,7 @@ import (
 // etcd's storage has 6 in 100 lines, bbolt 11, wtf 14.
 const (
 	testsLow, testsHigh = 1, 1.5
-	bodyComments        = 6
+	bodyComments        = 4
 )
 
 // shown are the packages whose use Example functions show.

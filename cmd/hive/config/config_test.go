@@ -95,13 +95,13 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		HiveID: "localhost", Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: access.ByUser, Access: &access.Policy{Mode: access.ByUser, OwnUID: 1000, Admin: access.Set{GIDs: hiveGroup(t)}},
 		Socket: config.Socket{Mode: 0o600, GID: -1}, DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
-		Ports:    hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
+		Ports: hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
 		Settings: hive.Settings{
 			Jobs:          jobs.Config{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
 			StartParallel: 2, WorkersKeep: 24 * time.Hour, Orphans: hive.OrphansKeep, LogsMaxTotal: 2 << 30, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
 		},
 		Shutdown: hive.ShutdownKeep, AuditInterval: 30 * time.Second, LogFormat: "text",
-		Logs: logs.Config{MaxSize: 64 << 20, Keep: 3},
+		Logs:   logs.Config{MaxSize: 64 << 20, Keep: 3},
 		Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))

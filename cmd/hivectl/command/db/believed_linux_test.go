@@ -145,7 +145,7 @@ func TestBackupToAnotherUser(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = db.Backup(ctx, dir, fifo, true, time.Now())
-	require.ErrorContains(t, err, "is a device or the like, and stays")
+	require.ErrorContains(t, err, "is not a regular file")
 }
 
 // What is restored becomes hive's state.

@@ -72,7 +72,7 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 
 // whatIsLeft counts what of a damaged file can be read, and says where it cannot be.
 func (c *Checked) whatIsLeft() (err error) {
-	h, err := store.Take(c.Path)
+	h, err := store.LockFile(c.Path)
 	if err != nil {
 		return err
 	}
@@ -227,8 +227,8 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 	if !r.From.Newest.IsZero() {
 		out.Newest = &r.From.Newest
 	}
-	if r.Aside != "" {
-		out.Aside = &r.Aside
+	if r.SavedAs != "" {
+		out.Aside = &r.SavedAs
 	}
 	if r.Before != nil {
 		out.Before, out.Current = &r.Before.Live, r.Before.Newest

@@ -63,13 +63,13 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// replace puts the file fresh, which is durable, in the place of path. What was
-// there stays as aside, unless that is empty. At no moment is there no file at
-// path: a hive that started then would begin with nothing.
-func replace(fresh, path, aside string) error {
-	if aside != "" {
-		if err := keepAs(path, aside); err != nil {
-			return fmt.Errorf("keep the present file: %w", err)
+// replace puts the file fresh, which is durable, in the place of path. What was there is
+// kept as savedAs, unless that is empty. At no moment is there no file at path: a hive that
+// started then would begin with nothing.
+func replace(fresh, path, savedAs string) error {
+	if savedAs != "" {
+		if err := linkOrCopy(path, savedAs); err != nil {
+			return fmt.Errorf("save the present file: %w", err)
 		}
 	}
 	if err := os.Rename(fresh, path); err != nil {
@@ -78,8 +78,8 @@ func replace(fresh, path, aside string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// putNew puts the file fresh, which is durable, at path, where nothing was. What has
-// come there since, a hive that was started, stays: it is a *LockedError.
+// putNew puts the file fresh, which is durable, at path, where no file was. One that has
+// been created since, by a hive that was started, is kept: it is a *LockedError.
 func putNew(fresh, path string) error {
 	err := os.Link(fresh, path)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -94,13 +94,13 @@ func putNew(fresh, path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// keepAs gives a file a second name, or copies it where there are no hard links.
-// That there is no file is no error.
-func keepAs(path, aside string) error {
-	err := os.Link(path, aside)
+// linkOrCopy gives a file a second name, or copies it where there are no hard links. A
+// missing file is no error.
+func linkOrCopy(path, savedAs string) error {
+	err := os.Link(path, savedAs)
 	switch {
 	case err == nil:
-		return SyncDir(filepath.Dir(aside))
+		return SyncDir(filepath.Dir(savedAs))
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, fs.ErrExist):
@@ -111,20 +111,20 @@ func keepAs(path, aside string) error {
 		return err
 	}
 	defer from.Close()
-	return WriteFile(aside, false, func(to *os.File) error {
+	return WriteFile(savedAs, false, func(to *os.File) error {
 		_, err := io.Copy(to, from)
 		return err
 	})
 }
 
-// discard removes a file that is not wanted any more.
-func discard(path string) { _ = os.Remove(path) } // what stays is a hidden file that nobody reads
+// discard removes a file that is not needed any more.
+func discard(path string) { _ = os.Remove(path) } // what remains is a hidden file that nobody reads
 
-// leftover is how old what was left by somebody who was killed must be to go.
-const leftover = time.Hour
+// staleTempAge is how old a temporary file must be to be removed: its process was killed.
+const staleTempAge = time.Hour
 
-// tempBeside makes an empty file beside path, mode 0600, and removes what others that
-// were killed have left there: each is as large as the state file.
+// tempBeside creates an empty file beside path, mode 0600, and removes stale ones, which
+// processes that were killed have left: each is as large as the state file.
 func tempBeside(path, what string) (string, error) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
@@ -135,7 +135,7 @@ func tempBeside(path, what string) (string, error) {
 		if name == e.Name() || !strings.HasPrefix(name, filepath.Base(path)+"."+what+"-") {
 			continue
 		}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftover {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > staleTempAge {
 			discard(filepath.Join(filepath.Dir(path), e.Name()))
 		}
 	}
