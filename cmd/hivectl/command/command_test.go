@@ -24,10 +24,10 @@ const systemEnv = "HIVE_TEST_SYSTEM"
 
 func TestMain(m *testing.M) {
 	if socket, addr, found := strings.Cut(os.Getenv(systemEnv), " "); found {
-		command.Elsewhere(socket, addr)
-		os.Exit(command.Run(command.System("v0.0.1")))
+		env := command.System("v0.0.1")
+		env.Socket, env.Addr = socket, addr
+		os.Exit(command.Run(env))
 	}
-	command.HurryWatch()
 	goleak.VerifyTestMain(m)
 }
 
@@ -120,6 +120,7 @@ func hivectlWith(t *testing.T, change func(*command.Env), args ...string) result
 	env := command.Env{
 		Args: args, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
 		Getenv: func(string) string { return "" }, Version: "v0.0.1", Now: func() time.Time { return now },
+		WatchInterval: 20 * time.Millisecond, // more often than people need
 	}
 	change(&env)
 	code := command.Run(env)

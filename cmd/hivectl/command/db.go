@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,34 +18,25 @@ import (
 )
 
 func (a *app) db() *cobra.Command {
+	var given string
 	cmd := group("db", "Look after the state file: check, dump, backup, restore, compact, salvage", "  hivectl db check",
-		a.dbCheck(), a.dbDump(), a.dbBackup(), a.dbRestore(), a.dbCompact(), a.dbSalvage())
+		a.dbCheck(&given), a.dbDump(&given), a.dbBackup(&given), a.dbRestore(&given), a.dbCompact(&given), a.dbSalvage(&given))
 	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else where\n" +
 		"hive keeps it by itself: /var/lib/hive for root, $XDG_STATE_HOME/hive or\n" +
 		"~/.local/state/hive for others.\n\n" +
 		"These commands work on the file while no hive has it, and refuse one that a hive\n" +
 		"holds; stopping hive leaves its workers running. backup without --data-dir asks the\n" +
 		"running hive."
-	cmd.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
+	cmd.PersistentFlags().StringVar(&given, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
+	completeFlag(cmd, "data-dir", directories)
 	return cmd
 }
 
-// stateDir is the state directory that is meant.
-func (a *app) stateDir() (string, error) {
-	dir := a.dataDir
-	if dir == "" {
-		dir = a.ownDataDir()
-	}
-	if dir == "" {
-		return "", usage("neither XDG_STATE_HOME nor HOME is set", "give the state directory with --data-dir")
-	}
-	return filepath.Abs(dir)
-}
-
-// offline gives a command of db the state directory, and its errors their hints.
-func (a *app) offline(run func(cmd *cobra.Command, args []string, dir string) error) func(*cobra.Command, []string) error {
+// offline gives a command of db the state directory, and its errors their hints. given is
+// what --data-dir says, which is known only when the command runs.
+func (a *app) offline(given *string, run func(cmd *cobra.Command, args []string, dir string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		dir, err := a.stateDir()
+		dir, err := a.stateDir(*given)
 		if err != nil {
 			return err
 		}
@@ -74,7 +64,7 @@ func (a *app) printValue(v any, table func(io.Writer) error) error {
 	return a.print(view{raw: raw, table: table})
 }
 
-func (a *app) dbCheck() *cobra.Command {
+func (a *app) dbCheck(given *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Examine the whole state file; exit code 1 if anything is wrong",
@@ -83,7 +73,7 @@ func (a *app) dbCheck() *cobra.Command {
 			"written.",
 		Example: "  hivectl db check\n  hivectl db check --data-dir /var/lib/hive -o json",
 		Args:    cobra.NoArgs,
-		RunE: a.offline(func(cmd *cobra.Command, _ []string, dir string) error {
+		RunE: a.offline(given, func(cmd *cobra.Command, _ []string, dir string) error {
 			c, err := db.Check(cmd.Context(), dir)
 			if err != nil {
 				return err
@@ -112,7 +102,7 @@ func (a *app) writeChecked(w io.Writer, c db.Checked) error {
 	if c.Newest != nil {
 		fields = append(fields, [2]string{"newest", clock(wire.Time(*c.Newest)) + ", " + a.age(wire.Time(*c.Newest)) + " ago"})
 	}
-	if err := a.writeFields(w, fields); err != nil {
+	if err := writeFields(w, fields); err != nil {
 		return err
 	}
 	lines := []string{""}
@@ -125,7 +115,7 @@ func (a *app) writeChecked(w io.Writer, c db.Checked) error {
 	return writeLines(w, append(lines, fmt.Sprintf("%d findings: hivectl db salvage makes the file anew from what can be read", len(c.Findings))))
 }
 
-func (a *app) dbDump() *cobra.Command {
+func (a *app) dbDump(given *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "dump",
 		Short: "Print every record as a line of JSON; exit code 1 if one cannot be read",
@@ -134,7 +124,7 @@ func (a *app) dbDump() *cobra.Command {
 			"holds command lines, and no values of workers' environments.",
 		Example: "  hivectl db dump | grep '\"bucket\":\"leases\"'",
 		Args:    cobra.NoArgs,
-		RunE: a.offline(func(_ *cobra.Command, _ []string, dir string) error {
+		RunE: a.offline(given, func(_ *cobra.Command, _ []string, dir string) error {
 			bad, err := db.Dump(dir, a.env.Stdout)
 			if err != nil || bad == 0 {
 				return err
@@ -145,7 +135,7 @@ func (a *app) dbDump() *cobra.Command {
 	}
 }
 
-func (a *app) dbBackup() *cobra.Command {
+func (a *app) dbBackup(given *string) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "backup DEST",
@@ -155,13 +145,14 @@ func (a *app) dbBackup() *cobra.Command {
 			"Without --data-dir the running hive makes it, which gives its state only over a unix\n" +
 			"socket or to who has its token. With --data-dir it is made from the file, while no\n" +
 			"hive has that.",
-		Example: "  hivectl db backup /srv/backups/\n  hivectl db backup hive.backup --data-dir /var/lib/hive",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  hivectl db backup /srv/backups/\n  hivectl db backup hive.backup --data-dir /var/lib/hive",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s db.Saved
 			var err error
-			if a.dataDir != "" {
-				s, err = db.Backup(cmd.Context(), a.dataDir, args[0], force, a.env.Now())
+			if *given != "" {
+				s, err = db.Backup(cmd.Context(), *given, args[0], force, a.env.Now())
 			} else {
 				open := func() (io.ReadCloser, error) { return a.hive.Backup(cmd.Context()) }
 				s, err = db.Receive(cmd.Context(), open, args[0], force, a.env.Now())
@@ -181,7 +172,7 @@ func (a *app) dbBackup() *cobra.Command {
 	return cmd
 }
 
-func (a *app) dbRestore() *cobra.Command {
+func (a *app) dbRestore(given *string) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
@@ -192,9 +183,10 @@ func (a *app) dbRestore() *cobra.Command {
 			"that live, and in that start ends and restarts nobody by itself: they may be somebody\n" +
 			"else's. Workers that were started after the backup keep running and are not known any\n" +
 			"more: `hivectl db salvage` would know them. --dry-run only says what would be done.",
-		Example: "  hivectl db restore /srv/backups/hive-20260102T030405.000Z.db --dry-run",
-		Args:    cobra.ExactArgs(1),
-		RunE: a.offline(func(cmd *cobra.Command, args []string, dir string) error {
+		Example:           "  hivectl db restore /srv/backups/hive-20260102T030405.000Z.db --dry-run",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: files,
+		RunE: a.offline(given, func(cmd *cobra.Command, args []string, dir string) error {
 			r, err := db.Restore(cmd.Context(), dir, args[0], dryRun, a.env.Now())
 			if err != nil {
 				return err
@@ -236,7 +228,7 @@ func (a *app) writeRestored(w io.Writer, r db.Restored) error {
 	return writeLines(w, append(lines, "the first start with it ends and restarts no worker by itself"))
 }
 
-func (a *app) dbCompact() *cobra.Command {
+func (a *app) dbCompact(given *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "compact",
 		Short: "Write the state file anew without its free pages",
@@ -245,7 +237,7 @@ func (a *app) dbCompact() *cobra.Command {
 			"much space on the disk as the file uses.",
 		Example: "  hivectl db compact --data-dir /var/lib/hive",
 		Args:    cobra.NoArgs,
-		RunE: a.offline(func(cmd *cobra.Command, _ []string, dir string) error {
+		RunE: a.offline(given, func(cmd *cobra.Command, _ []string, dir string) error {
 			c, err := db.Compact(cmd.Context(), dir)
 			if err != nil {
 				return err
@@ -257,7 +249,7 @@ func (a *app) dbCompact() *cobra.Command {
 	}
 }
 
-func (a *app) dbSalvage() *cobra.Command {
+func (a *app) dbSalvage(given *string) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "salvage",
@@ -270,7 +262,7 @@ func (a *app) dbSalvage() *cobra.Command {
 			"--yes, or \"yes\" at the terminal. The damaged file is kept as hive.db.damaged-TIME.",
 		Example: "  hivectl db salvage\n  hivectl db salvage --data-dir /var/lib/hive --yes",
 		Args:    cobra.NoArgs,
-		RunE: a.offline(func(cmd *cobra.Command, _ []string, dir string) (err error) {
+		RunE: a.offline(given, func(cmd *cobra.Command, _ []string, dir string) (err error) {
 			s, err := db.PlanSalvage(cmd.Context(), dir)
 			if err != nil {
 				return err

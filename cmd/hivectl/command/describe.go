@@ -23,8 +23,9 @@ func (a *app) describe() *cobra.Command {
 			"that its type has now for its model, device and port (a restart would use it), and\n" +
 			"its events. With -o json these are worker, lease, type and events, each as the API\n" +
 			"says it; lease and type are null where there is none any more.",
-		Example: "  hivectl describe demo\n  hivectl describe demo -o yaml",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  hivectl describe demo\n  hivectl describe demo -o yaml",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(workerOffers(anyWorker))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := a.description(cmd.Context(), args[0])
 			if err != nil {
@@ -115,7 +116,7 @@ func (a *app) writeDescription(w io.Writer, d *description) error {
 		fields[i][1] += fmt.Sprintf(" (%s for %s)", a.state(d.lease.Value.State), a.age(d.lease.Value.AcquiredAt))
 	}
 	fields = append(fields, [2]string{"command", commandText(d.typ)})
-	if err := a.writeFields(w, fields); err != nil {
+	if err := writeFields(w, fields); err != nil {
 		return err
 	}
 	lines := []string{"", "events"}

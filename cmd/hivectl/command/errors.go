@@ -166,6 +166,9 @@ func (o *outages) reset() {
 	o.noticed = false
 }
 
+// answered says that the hive is there: the next outage is worth a line again.
+func (a *app) answered() { a.outages.reset() }
+
 // noticeWait tells about an outage.
 func (a *app) noticeWait(err error) {
 	if !a.outages.first() {

@@ -36,6 +36,8 @@ func (a *app) events() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.After, "after", "", "go on behind the event of this `number`; latest: only what is new")
 	cmd.Flags().StringSliceVar(&o.Types, "type", nil, "only events of these `types`: state, port, process, log, progress, result, audit, end")
+	completeFlag(cmd, "type", oneOf("state", "port", "process", "log", "progress", "result", "audit", "end"))
+	completeFlag(cmd, "after", oneOf("latest"))
 	return cmd
 }
 
@@ -43,7 +45,7 @@ func (a *app) events() *cobra.Command {
 func (a *app) followAll(ctx context.Context, o client.FollowAllOptions) error {
 	for e, err := range a.hive.FollowAll(ctx, o) {
 		if err == nil {
-			a.outages.reset()
+			a.answered()
 			err = a.printFeed(e)
 		}
 		if errors.Is(err, context.Canceled) {

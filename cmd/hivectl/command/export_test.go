@@ -2,7 +2,6 @@ package command
 
 import (
 	"encoding/json"
-	"time"
 
 	"rbeehive/httpapi/wire"
 )
@@ -27,14 +26,3 @@ func Wrap(text string, width int) []string { return wrap(text, width) }
 
 // Loopback reports whether an address gets this machine's own token unasked.
 func Loopback(addr string) bool { return loopback(addr) }
-
-// Elsewhere gives the machine's hive another socket and another TCP address, until the
-// end is called. Not for concurrent use.
-func Elsewhere(socket, addr string) (end func()) {
-	wasSocket, wasAddr := systemSocket, defaultAddr
-	systemSocket, defaultAddr = socket, addr
-	return func() { systemSocket, defaultAddr = wasSocket, wasAddr }
-}
-
-// HurryWatch makes --watch look more often than people need. Not for concurrent use.
-func HurryWatch() { watchInterval = 20 * time.Millisecond }

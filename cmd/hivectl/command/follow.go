@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"rbeehive/httpapi/client"
 	"rbeehive/httpapi/wire"
@@ -18,7 +17,7 @@ import (
 func (a *app) await(ctx context.Context, jobID string, w io.Writer) (client.Reply[wire.Job], error) {
 	logShown := false
 	job, err := a.hive.WaitJob(ctx, jobID, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
-		a.outages.reset()
+		a.answered()
 		if w == nil {
 			return
 		}
@@ -29,11 +28,6 @@ func (a *app) await(ctx context.Context, jobID string, w io.Writer) (client.Repl
 		job.Value.Error.Log = nil
 	}
 	return job, err
-}
-
-// eventLine is one event for a person. Local time: it is read next to a clock.
-func eventLine(e wire.Event) string {
-	return clean(fmt.Sprintf("%s  %-8s  %s", time.Time(e.At).Local().Format("15:04:05.000"), e.Type, e.Message))
 }
 
 // run submits an operation and follows it to its end.

@@ -46,7 +46,7 @@ func (a *app) jobsSubmit() *cobra.Command {
 				raw: reply.Raw,
 				ids: []string{reply.Value.JobID},
 				table: func(w io.Writer) error {
-					return a.writeFields(w, [][2]string{
+					return writeFields(w, [][2]string{
 						{"job", clean(reply.Value.JobID)},
 						{"operation", clean(reply.Value.Operation)},
 						{"state", a.state(reply.Value.State)},
@@ -93,6 +93,9 @@ func (a *app) jobsList() *cobra.Command {
 	flags.StringVar(&filter.Operation, "operation", "", "only jobs of this operation")
 	flags.IntVar(&filter.Limit, "limit", 0, "at most this many (default 100)")
 	flags.StringVar(&filter.After, "after", "", "the page after this `job`")
+	completeFlag(cmd, "state", oneOf(jobStates...))
+	completeFlag(cmd, "after", a.complete(jobOffers(true)))
+	completeFlag(cmd, "operation", oneOf("worker_spawn", "worker_stop", "worker_restart", "worker_process_list", "worker_process_get", "worker_process_delete", "hive_check"))
 	return cmd
 }
 
@@ -126,10 +129,11 @@ func (a *app) jobListing(ctx context.Context, filter client.JobFilter) (listing,
 
 func (a *app) jobsGet() *cobra.Command {
 	return &cobra.Command{
-		Use:     "get JOB",
-		Short:   "Show one job",
-		Example: "  hivectl jobs get $(hivectl jobs list -q --limit 1)",
-		Args:    oneID,
+		Use:               "get JOB",
+		Short:             "Show one job",
+		Example:           "  hivectl jobs get $(hivectl jobs list -q --limit 1)",
+		Args:              oneID,
+		ValidArgsFunction: a.complete(first(jobOffers(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.hive.Job(cmd.Context(), args[0])
 			if err != nil {
@@ -138,7 +142,7 @@ func (a *app) jobsGet() *cobra.Command {
 			return a.print(view{
 				raw:   reply.Raw,
 				ids:   []string{reply.Value.JobID},
-				table: func(w io.Writer) error { return a.writeFields(w, a.jobFields(reply.Value)) },
+				table: func(w io.Writer) error { return writeFields(w, a.jobFields(reply.Value)) },
 			})
 		},
 	}
@@ -164,7 +168,8 @@ func (a *app) jobsWatch() *cobra.Command {
 			"one line. Ctrl-C stops watching; the job goes on.",
 		Example: "  job=$(hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"cpu\"}')\n" +
 			"  hivectl jobs watch $job",
-		Args: oneID,
+		Args:              oneID,
+		ValidArgsFunction: a.complete(first(jobOffers(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Asked first, so that an unknown job or a daemon that is not there is said at once.
 			if _, err := a.hive.Job(cmd.Context(), args[0]); err != nil {
@@ -189,7 +194,7 @@ func (a *app) watch(cmd *cobra.Command, id string) (client.Reply[wire.Job], erro
 	}
 	var printErr error
 	job, err := a.hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
-		a.outages.reset()
+		a.answered()
 		if printErr == nil && !a.quiet {
 			printErr = a.printEvent(e.Raw)
 		}
@@ -200,23 +205,14 @@ func (a *app) watch(cmd *cobra.Command, id string) (client.Reply[wire.Job], erro
 	return job, err
 }
 
-// printEvent prints one event as a line of JSON or a document of YAML.
-func (a *app) printEvent(raw json.RawMessage) error {
-	if a.output == outputYAML {
-		if _, err := io.WriteString(a.env.Stdout, "---\n"); err != nil {
-			return err
-		}
-	}
-	return a.print(view{raw: raw})
-}
-
 func (a *app) jobsCancel() *cobra.Command {
 	return &cobra.Command{
-		Use:     "cancel JOB",
-		Short:   "Cancel a job",
-		Long:    "Cancel a job, and wait until what it had begun is undone.",
-		Example: "  hivectl jobs cancel $(hivectl jobs list -q --state running --limit 1)",
-		Args:    oneID,
+		Use:               "cancel JOB",
+		Short:             "Cancel a job",
+		Long:              "Cancel a job, and wait until what it had begun is undone.",
+		Example:           "  hivectl jobs cancel $(hivectl jobs list -q --state running --limit 1)",
+		Args:              oneID,
+		ValidArgsFunction: a.complete(first(jobOffers(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.hive.Cancel(cmd.Context(), args[0])
 			if err != nil {

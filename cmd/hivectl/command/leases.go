@@ -53,10 +53,11 @@ func (a *app) leasesList() *cobra.Command {
 
 func (a *app) leasesGet() *cobra.Command {
 	return &cobra.Command{
-		Use:     "get PORT",
-		Short:   "Show the lease of a port",
-		Example: "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
-		Args:    cobra.ExactArgs(1),
+		Use:               "get PORT",
+		Short:             "Show the lease of a port",
+		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(leaseOffers(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {
@@ -107,7 +108,7 @@ func (a *app) printLease(reply client.Reply[wire.Lease]) error {
 	return a.print(view{
 		raw:   reply.Raw,
 		ids:   []string{fmt.Sprint(l.Port)},
-		table: func(w io.Writer) error { return a.writeFields(w, fields) },
+		table: func(w io.Writer) error { return writeFields(w, fields) },
 	})
 }
 

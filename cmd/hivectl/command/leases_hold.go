@@ -94,7 +94,8 @@ func (a *app) leasesRenew() *cobra.Command {
 			"  id=$(hivectl leases get $port -o yaml | sed -n 's/^lease_id: //p')\n" +
 			"  hivectl leases renew $port --lease-id $id\n" +
 			"  hivectl leases renew $port --lease-id $id --pid $$",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(leaseOffers(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {
@@ -115,6 +116,7 @@ func (a *app) leasesRenew() *cobra.Command {
 	}
 	h.flags(cmd.Flags())
 	cmd.Flags().StringVar(&req.LeaseID, "lease-id", "", "the lease's id")
+	completeFlag(cmd, "lease-id", a.complete(leaseIDOffers))
 	return cmd
 }
 
@@ -127,7 +129,8 @@ func (a *app) leasesRelease() *cobra.Command {
 			"  port=$(hivectl leases acquire --ttl 30s -q)\n" +
 			"  id=$(hivectl leases get $port -o yaml | sed -n 's/^lease_id: //p')\n" +
 			"  hivectl leases release $port --lease-id $id",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(leaseOffers(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {
@@ -144,6 +147,7 @@ func (a *app) leasesRelease() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&leaseID, "lease-id", "", "the lease's id")
+	completeFlag(cmd, "lease-id", a.complete(leaseIDOffers))
 	return cmd
 }
 

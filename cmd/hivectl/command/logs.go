@@ -24,8 +24,9 @@ func (a *app) logs() *cobra.Command {
 		Long: "Show what a worker has printed, also after its end, from the oldest of its rotated\n" +
 			"files on. Of several workers each line begins with the worker's name, or its id; with\n" +
 			"-f their lines come as they are printed, else one log after the other.",
-		Example: "  hivectl logs demo --tail 20\n  hivectl logs -f $(hivectl ps -q)",
-		Args:    cobra.MinimumNArgs(1),
+		Example:           "  hivectl logs demo --tail 20\n  hivectl logs -f $(hivectl ps -q)",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.complete(workerOffers(anyWorker)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("tail") && opts.Tail < 0 {
 				return usage(fmt.Sprintf("--tail %d: want a number of lines", opts.Tail), "")
@@ -75,7 +76,7 @@ func (a *app) copyLogs(ctx context.Context, workers []wire.Worker, opts client.L
 			return a.withLog(ctx, w, opts, func(log io.Reader) error {
 				w, end := a.stdout.log(a.colours())
 				defer end()
-				return copyLines(w, log, pad(labels[i], longest)+" | ", a.stdout.shown != nil)
+				return copyLines(w, log, pad(labels[i], longest)+" | ", a.stdout.isTerminal())
 			})
 		})
 	}

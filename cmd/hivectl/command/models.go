@@ -98,7 +98,7 @@ func (a *app) modelsPull() *cobra.Command {
 }
 
 func (a *app) modelsImport() *cobra.Command {
-	var id, dir string
+	var id, stateDir, dir string
 	var asCopy bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -112,7 +112,7 @@ func (a *app) modelsImport() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dir == "" {
-				state, err := a.stateDir()
+				state, err := a.stateDir(stateDir)
 				if err != nil {
 					return err
 				}
@@ -134,7 +134,7 @@ func (a *app) modelsImport() *cobra.Command {
 				return fmt.Errorf("encode the model: %w", err)
 			}
 			return a.print(view{raw: raw, ids: []string{m.ID}, table: func(w io.Writer) error {
-				return a.writeFields(w, [][2]string{
+				return writeFields(w, [][2]string{
 					{"model", clean(m.ID)}, {"size", fmt.Sprint(m.Size)}, {"path", clean(m.Path)}, {"sha256", m.SHA256},
 				})
 			}})
@@ -142,7 +142,7 @@ func (a *app) modelsImport() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&id, "id", "", "name in the catalog, as org/name:file (default local/NAME:FILE)")
 	cmd.Flags().BoolVar(&asCopy, "copy", false, "copy the file instead of linking it")
-	cmd.Flags().StringVar(&a.dataDir, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
+	cmd.Flags().StringVar(&stateDir, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
 	cmd.Flags().StringVar(&dir, "models-dir", "", "directory of models, where models.dir is configured")
 	return cmd
 }
@@ -229,7 +229,7 @@ func (a *app) pull(ctx context.Context, model string) (client.Reply[wire.Job], e
 	}
 	bar := &pullBar{w: a.stderr.raw(), width: a.env.Width}
 	job, err := a.hive.WaitJob(ctx, submitted.Value.JobID, client.FollowOptions{OnWait: a.noticeWait}, func(e client.Reply[wire.Event]) {
-		a.outages.reset()
+		a.answered()
 		bar.show(e.Value)
 	})
 	bar.end()
@@ -288,8 +288,8 @@ func (a *app) printModel(raw json.RawMessage) error {
 			{"workers", orDash(strings.Join(m.Workers, " "))},
 		}
 		if len(m.Files) == 1 {
-			return a.writeFields(w, append(fields, [2]string{"sha256", clean(m.Files[0].Sha256)}))
+			return writeFields(w, append(fields, [2]string{"sha256", clean(m.Files[0].Sha256)}))
 		}
-		return a.writeFields(w, append(fields, [2]string{"files", fmt.Sprint(len(m.Files))}))
+		return writeFields(w, append(fields, [2]string{"files", fmt.Sprint(len(m.Files))}))
 	}})
 }

@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"rbeehive/httpapi/wire"
-	"rbeehive/store/plain"
 )
 
 // The values of -o.
@@ -59,42 +57,6 @@ func (a *app) print(v view) error {
 	return v.table(a.stdout.people())
 }
 
-func writeLines(w io.Writer, lines []string) error {
-	if len(lines) == 0 {
-		return nil
-	}
-	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
-	return err
-}
-
-// clean makes one line of plain text of a text from outside: line ends in it become
-// spaces, or a worker could write "stopped" over our "failed".
-func clean(s string) string {
-	return strings.TrimRight(plain.Text(lineEnds.Replace(s)), " ")
-}
-
-var lineEnds = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ", "\t", " ")
-
-// or returns what p points to, or a dash.
-func or[T any](p *T) string {
-	if p == nil {
-		return "-"
-	}
-	return orDash(fmt.Sprint(*p))
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return clean(s)
-}
-
-// clock is a time of the API as a person here reads it.
-func clock(t wire.Time) string {
-	return time.Time(t).Local().Format("2006-01-02 15:04:05")
-}
-
 // age is how long ago t was, in at most two units.
 func (a *app) age(t wire.Time) string {
 	d := max(a.env.Now().Sub(time.Time(t)), 0)
@@ -107,4 +69,14 @@ func (a *app) age(t wire.Time) string {
 		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
 	}
 	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// printEvent prints one event as a line of JSON or a document of YAML.
+func (a *app) printEvent(raw json.RawMessage) error {
+	if a.output == outputYAML {
+		if _, err := io.WriteString(a.env.Stdout, "---\n"); err != nil {
+			return err
+		}
+	}
+	return a.print(view{raw: raw})
 }

@@ -110,11 +110,3 @@ func candidates(workers []wire.Worker) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-// title is a worker's id, with its name if it has one.
-func title(w wire.Worker) string {
-	if w.Name == nil || *w.Name == "" {
-		return w.WorkerID
-	}
-	return w.WorkerID + " (" + *w.Name + ")"
-}

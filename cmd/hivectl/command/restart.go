@@ -9,8 +9,9 @@ func (a *app) restart() *cobra.Command {
 		Long: "End a worker's process and start it again on its port, as the configuration says\n" +
 			"now, and follow it until it is ready. A worker that has ended is started again\n" +
 			"under its id. Ctrl-C detaches: the worker goes on starting.",
-		Example: "  hivectl restart demo",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  hivectl restart demo",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(workerOffers(anyWorker))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w, err := a.resolve(cmd.Context(), args[0])
 			if err != nil {

@@ -41,8 +41,9 @@ func (a *app) runOnPort() *cobra.Command {
 			"the terminal itself. The exit code is the program's (128 and the signal's number\n" +
 			"if it was killed); 125 if there was no lease or no process, 126 if the program\n" +
 			"could not be executed, 127 if it was not found.",
-		Example: "  hivectl run -- python3 -m http.server {port}\n  hivectl run --port 8188 --owner bob -- sh -c 'echo serving on {port}'",
-		Args:    cobra.MinimumNArgs(1),
+		Example:           "  hivectl run -- python3 -m http.server {port}\n  hivectl run --port 8188 --owner bob -- sh -c 'echo serving on {port}'",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runProgram(cmd.Context(), req, args)
 		},

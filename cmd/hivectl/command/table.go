@@ -15,15 +15,16 @@ const (
 	yellow = "33"
 )
 
-// writeTable prints rows under a header. On a terminal a row that is too long
-// is cut, not wrapped: a wrapped table cannot be read. Piped, nothing is cut.
-func (a *app) writeTable(w io.Writer, cols []column, rows [][]string) error {
+// writeTable prints rows under a header, on a terminal of this width; 0: it is none. On a
+// terminal a row that is too long is cut, not wrapped: a wrapped table cannot be read.
+// Piped, nothing is cut.
+func writeTable(w io.Writer, width int, cols []column, rows [][]string) error {
 	t := table.NewWriter()
 	style := table.Style{Name: "hivectl", Box: table.StyleBoxDefault}
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", strings.Repeat(" ", gap)
 	style.Format.Header = text.FormatUpper
-	if a.env.Width > 0 {
-		cols, rows = fit(cols, rows, a.env.Width)
+	if width > 0 {
+		cols, rows = fit(cols, rows, width)
 	}
 	t.SetStyle(style)
 	t.SuppressTrailingSpaces()
@@ -37,15 +38,15 @@ func (a *app) writeTable(w io.Writer, cols []column, rows [][]string) error {
 	}
 	lines := strings.Split(t.Render(), "\n")
 	for i, line := range lines {
-		if a.env.Width > 0 && text.StringWidthWithoutEscSequences(line) > a.env.Width {
-			lines[i] = text.Snip(line, a.env.Width, "~")
+		if width > 0 && text.StringWidthWithoutEscSequences(line) > width {
+			lines[i] = text.Snip(line, width, "~")
 		}
 	}
 	return writeLines(w, lines)
 }
 
 // writeFields prints name and value pairs, one per line, the values aligned.
-func (a *app) writeFields(w io.Writer, fields [][2]string) error {
+func writeFields(w io.Writer, fields [][2]string) error {
 	longest := 0
 	for _, f := range fields {
 		longest = max(longest, len(f[0]))
@@ -69,13 +70,8 @@ func row(cells []string) table.Row {
 	return r
 }
 
-// paint colours s where there are colours.
-func (a *app) paint(colour, s string) string {
-	if colour == "" || !a.colours() {
-		return s
-	}
-	return "\x1b[" + colour + "m" + s + uncolour
-}
+// paint colours s, whether or not there are colours.
+func paint(colour, s string) string { return "\x1b[" + colour + "m" + s + uncolour }
 
 // uncolour ends a colour.
 const uncolour = "\x1b[0m"
@@ -87,25 +83,4 @@ func isPaint(sequence []byte) bool {
 		return true
 	}
 	return false
-}
-
-// colours reports whether there are any: on a terminal, unless NO_COLOR is set
-// (no-color.org).
-func (a *app) colours() bool {
-	return a.env.Width > 0 && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
-}
-
-// state colours a state of a worker, a job or a lease. States this build does
-// not know stay as they are.
-func (a *app) state(s string) string {
-	s = clean(s)
-	switch s {
-	case "ready", "succeeded", "held":
-		return a.paint(green, s)
-	case "failed", "unhealthy":
-		return a.paint(red, s)
-	case "starting", "loading", "stopping", "backoff", "unverified", "running", "queued", "releasing", "quarantined":
-		return a.paint(yellow, s)
-	}
-	return s
 }

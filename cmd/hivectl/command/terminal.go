@@ -53,6 +53,12 @@ func (t *terminal) end(s *shown) {
 	}
 }
 
+// isTerminal reports whether what is written goes to a terminal.
+func (t *terminal) isTerminal() bool { return t.shown != nil }
+
+// close writes what is left; the writer below stays open.
+func (t *terminal) close() { t.end(t.shown) }
+
 // people is the way for texts for people, which may go through a pipe to a pager.
 func (t *terminal) people() io.Writer { return peopleTerminal{t, &shown{}} }
 

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -20,10 +21,6 @@ const (
 	maxCA    = 4 << 20 // the system's own bundles have about 200 KiB
 )
 
-// systemSocket and defaultAddr are where the machine's hive is, if nobody says. Tests
-// have theirs elsewhere.
-var systemSocket, defaultAddr = unixsock.System, client.DefaultAddr
-
 // ownAddrs is where a hive may be, if nobody says: the control socket of this user's
 // own, then that of the machine's, then TCP.
 func (a *app) ownAddrs() []string {
@@ -31,7 +28,7 @@ func (a *app) ownAddrs() []string {
 	if dir, err := filepath.Abs(a.ownDataDir()); err == nil && a.ownDataDir() != "" {
 		addrs = append(addrs, "unix:"+unixsock.Control(dir))
 	}
-	return append(addrs, "unix:"+systemSocket, defaultAddr)
+	return append(addrs, "unix:"+cmp.Or(a.env.Socket, unixsock.System), cmp.Or(a.env.Addr, client.DefaultAddr))
 }
 
 // setToken decides what to send to a hive: the token of the file that was named, or the
@@ -112,6 +109,18 @@ func (a *app) ownDataDir() string {
 		dir = filepath.Join(home, ".local", "state")
 	}
 	return filepath.Join(dir, "hive")
+}
+
+// stateDir is the state directory that is meant: the one that was given, else that of a
+// hive that this user runs.
+func (a *app) stateDir(dir string) (string, error) {
+	if dir == "" {
+		dir = a.ownDataDir()
+	}
+	if dir == "" {
+		return "", usage("neither XDG_STATE_HOME nor HOME is set", "give the state directory with --data-dir")
+	}
+	return filepath.Abs(dir)
 }
 
 // loopback reports whether an address of a hive, empty for ownAddrs, is TCP to this

@@ -60,14 +60,6 @@ func (a *app) tokenExpires(t wire.Token) string {
 	return clock(*t.ExpiresAt)
 }
 
-// requesterName says who has asked for something; a dash if that is not known.
-func requesterName(r *wire.Requester) string {
-	if r == nil {
-		return "-"
-	}
-	return orDash(r.Name)
-}
-
 func (a *app) tokensAdd() *cobra.Command {
 	var read, admin bool
 	var types []string
@@ -109,6 +101,7 @@ func (a *app) tokensAdd() *cobra.Command {
 	flags.StringSliceVar(&types, "types", nil, "it also starts and stops workers of these `types`")
 	flags.BoolVar(&admin, "admin", false, "it does everything")
 	flags.DurationVar(&expires, "expires", 0, "how long it counts, such as 720h (default until it is revoked)")
+	completeFlag(cmd, "types", a.complete(typeOffers))
 	return cmd
 }
 
@@ -118,7 +111,7 @@ func (a *app) printSecret(reply client.Reply[wire.TokenSecret]) error {
 	return a.print(view{
 		raw: reply.Raw, ids: []string{clean(reply.Value.Secret)},
 		table: func(w io.Writer) error {
-			return a.writeFields(w, [][2]string{
+			return writeFields(w, [][2]string{
 				{"token", clean(t.Name)},
 				{"may", tokenMay(t)},
 				{"expires", a.tokenExpires(t)},
@@ -131,10 +124,11 @@ func (a *app) printSecret(reply client.Reply[wire.TokenSecret]) error {
 
 func (a *app) tokensRotate() *cobra.Command {
 	return &cobra.Command{
-		Use:     "rotate NAME",
-		Short:   "Give a token a new secret; the old one no longer counts",
-		Example: "  hivectl tokens rotate ci",
-		Args:    cobra.ExactArgs(1),
+		Use:               "rotate NAME",
+		Short:             "Give a token a new secret; the old one no longer counts",
+		Example:           "  hivectl tokens rotate ci",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(tokenOffers)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.hive.RotateToken(cmd.Context(), args[0])
 			if err != nil {
@@ -147,10 +141,11 @@ func (a *app) tokensRotate() *cobra.Command {
 
 func (a *app) tokensRevoke() *cobra.Command {
 	return &cobra.Command{
-		Use:     "revoke NAME",
-		Short:   "Remove a token, and end what came by it",
-		Example: "  hivectl tokens revoke laptop",
-		Args:    cobra.ExactArgs(1),
+		Use:               "revoke NAME",
+		Short:             "Remove a token, and end what came by it",
+		Example:           "  hivectl tokens revoke laptop",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(tokenOffers)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.hive.RevokeToken(cmd.Context(), args[0])
 			if err != nil {
@@ -162,4 +157,17 @@ func (a *app) tokensRevoke() *cobra.Command {
 			}})
 		},
 	}
+}
+
+// tokenOffers offers the names of tokens.
+func tokenOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+	reply, err := hive.Tokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []cobra.Completion
+	for _, t := range reply.Value.Tokens {
+		found = append(found, offer(t.Name, "%s", tokenMay(t)))
+	}
+	return found, nil
 }

@@ -71,8 +71,9 @@ func (a *app) typesExplain() *cobra.Command {
 			"changes in the environment, when the worker counts as ready, and how it is stopped.\n" +
 			"Nothing is run. Values of an entry's env are never shown. The port is an example\n" +
 			"unless --port gives one.",
-		Example: "  hivectl types explain llama-server --model ./qwen.gguf --device 0",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  hivectl types explain llama-server --model ./qwen.gguf --device 0",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(typeOffers)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "" {
 				return usage("explain needs a worker type", "hivectl types list")
@@ -93,6 +94,7 @@ func (a *app) typesExplain() *cobra.Command {
 	flags.Uint16Var(&op.Port, "port", 0, "port of the worker")
 	flags.StringArrayVar(&params, "param", nil, "parameter of the worker type, `key=value`; may be repeated")
 	flags.BoolVar(&version, "version", false, "run the program to learn its version")
+	completeFlag(cmd, "model", files)
 	return cmd
 }
 
@@ -105,7 +107,7 @@ func (a *app) explain(ctx context.Context, name string, q client.TypeQuery) erro
 	if t.NoCommand == nil {
 		return a.print(view{
 			raw: reply.Raw, ids: []string{shellWords(t.Command)},
-			table: func(w io.Writer) error { return a.writeFields(w, a.explainFields(t)) },
+			table: func(w io.Writer) error { return writeFields(w, a.explainFields(t)) },
 		})
 	}
 	why := &cliError{code: exitFailed, text: clean(t.Name + ": " + *t.NoCommand)}

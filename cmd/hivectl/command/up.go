@@ -52,8 +52,9 @@ func (a *app) up() *cobra.Command {
 			"until it is ready. Ctrl-C detaches: the worker goes on starting.\n\n" +
 			"Without a type, start all autostart entries that have no living worker, also\n" +
 			"those that were stopped.",
-		Example: "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
-		Args:    cobra.MaximumNArgs(1),
+		Example:           "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.complete(first(typeOffers)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				given := false
@@ -84,6 +85,8 @@ func (a *app) up() *cobra.Command {
 	flags.StringArrayVar(&params, "param", nil, "parameter of the worker type, `key=value`; may be repeated")
 	flags.StringVar(&op.Wait, "wait", "ready", "end when it is `ready` or has only started")
 	flags.BoolVar(&pull, "pull", false, "download the model first, if it is not here")
+	completeFlag(cmd, "model", files)
+	completeFlag(cmd, "wait", oneOf("ready", "started"))
 	return cmd
 }
 
@@ -260,5 +263,5 @@ func (a *app) writeUp(ctx context.Context, w io.Writer, s spawned) error {
 		return err
 	}
 	fields = append(fields, [2]string{"stop", "hivectl stop " + s.WorkerID})
-	return a.writeFields(w, fields)
+	return writeFields(w, fields)
 }

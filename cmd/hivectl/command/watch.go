@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,8 +15,8 @@ import (
 	"rbeehive/httpapi/client"
 )
 
-// watchInterval is how often a watched list is asked for. Only tests change it.
-var watchInterval = time.Second
+// watchInterval is how often a watched list is asked for, if Env says nothing.
+const watchInterval = time.Second
 
 // Control sequences of a terminal (ECMA-48), and xterm's alternate screen: what was
 // on the terminal before comes back at the end.
@@ -36,7 +37,7 @@ func (a *app) watchList(ctx context.Context, l listing, fetch func(context.Conte
 		defer func() { err = errors.Join(err, s.leave()) }()
 		show, soiled = s.show, func() { s.shown = "" }
 	}
-	ticker := time.NewTicker(watchInterval)
+	ticker := time.NewTicker(cmp.Or(a.env.WatchInterval, watchInterval))
 	defer ticker.Stop()
 	for {
 		if err := show(l); err != nil {
@@ -51,7 +52,7 @@ func (a *app) watchList(ctx context.Context, l listing, fetch func(context.Conte
 			next, err := fetch(ctx)
 			switch {
 			case err == nil:
-				a.outages.reset()
+				a.answered()
 				l, away = next, false
 			case ctx.Err() != nil:
 				return nil

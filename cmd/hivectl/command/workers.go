@@ -31,10 +31,11 @@ func (a *app) workersList() *cobra.Command {
 
 func (a *app) workersGet() *cobra.Command {
 	return &cobra.Command{
-		Use:     "get WORKER",
-		Short:   "Show one worker",
-		Example: "  hivectl workers get demo\n  hivectl workers get demo -o json",
-		Args:    cobra.ExactArgs(1),
+		Use:               "get WORKER",
+		Short:             "Show one worker",
+		Example:           "  hivectl workers get demo\n  hivectl workers get demo -o json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.complete(first(workerOffers(anyWorker))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, err := a.resolve(cmd.Context(), args[0])
 			if err != nil {
@@ -53,6 +54,6 @@ func (a *app) printWorker(reply client.Reply[wire.Worker]) error {
 	return a.print(view{
 		raw:   reply.Raw,
 		ids:   []string{reply.Value.WorkerID},
-		table: func(w io.Writer) error { return a.writeFields(w, a.workerFields(reply.Value)) },
+		table: func(w io.Writer) error { return writeFields(w, a.workerFields(reply.Value)) },
 	})
 }

@@ -33,8 +33,9 @@ func (a *app) workersWait() *cobra.Command {
 			"restarts of hive. stopped means that it has ended, however it did. It is a failure if a\n" +
 			"worker has ended and cannot get there any more, or if --timeout is over. States that\n" +
 			"last less than a fifth of a second may be missed.",
-		Example: "  hivectl workers wait demo --for ready --timeout 60s\n  hivectl workers wait $(hivectl ps -q)",
-		Args:    cobra.MinimumNArgs(1),
+		Example:           "  hivectl workers wait demo --for ready --timeout 60s\n  hivectl workers wait $(hivectl ps -q)",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.complete(workerOffers(anyWorker)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(workerStates, goal) {
 				return usage(fmt.Sprintf("--for %s: want one of %s", goal, strings.Join(workerStates, ", ")), "")
@@ -51,6 +52,7 @@ func (a *app) workersWait() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&goal, "for", "ready", "the `state` to wait for: ready, stopped (however it ended), or another one")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time, 30s say (default never)")
+	completeFlag(cmd, "for", oneOf(workerStates...))
 	return cmd
 }
 
@@ -98,7 +100,7 @@ func (a *app) waitFor(ctx context.Context, worker wire.Worker, goal string, time
 		reply, err := a.hive.Worker(ctx, worker.WorkerID)
 		switch {
 		case err == nil:
-			a.outages.reset()
+			a.answered()
 			state = reply.Value.State
 			if done, err := reached(reply.Value, goal); done || err != nil {
 				return reply, err
