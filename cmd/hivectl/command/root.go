@@ -8,41 +8,49 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"rbeehive/cmd/hivectl/command/admin"
+	"rbeehive/cmd/hivectl/command/cli"
+	"rbeehive/cmd/hivectl/command/inspect"
+	"rbeehive/cmd/hivectl/command/jobs"
+	"rbeehive/cmd/hivectl/command/leases"
+	"rbeehive/cmd/hivectl/command/start"
+	"rbeehive/cmd/hivectl/command/workers"
 )
 
 // Run runs one command and returns the exit code. SIGINT and SIGTERM end it
 // gently; a second one ends the process.
-func Run(env Env) int {
+func Run(env cli.Env) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	a := newApp(env)
-	defer a.close()
-	root := a.root()
+	a := cli.New(env)
+	defer a.Close()
+	root := tree(a)
 	root.SetArgs(env.Args)
 	root.SetIn(env.Stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return exitOK
+		return cli.ExitOK
 	}
-	if !a.started() {
+	if !a.Started() {
 		// Flags, arguments and command names are judged by cobra before anything runs.
-		err = usage(err.Error(), helpHint(root, env.Args))
+		err = cli.Usage(err.Error(), helpHint(root, env.Args))
 	}
-	return a.report(err)
+	return a.Report(err)
 }
 
 // Tree returns all commands, for those who read them: documents and tests. It is not
 // to be executed.
 func Tree() *cobra.Command {
-	return newApp(Env{Getenv: func(string) string { return "" }}).root()
+	return tree(cli.New(cli.Env{Getenv: func(string) string { return "" }}))
 }
 
-// root is the command tree. The groups of commands know only the app and not each other:
-// what one needs of another is handed to it here.
-func (a *app) root() *cobra.Command {
+// tree is the command tree. The groups of commands know the app and not each
+// other, and the app knows no command: this is the only place that knows them all.
+func tree(a *cli.App) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hivectl",
 		Short: "Talk to a hive: start, stop and look at its workers",
@@ -55,20 +63,20 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:               true,
 		DisableSuggestions:         true,
 		SuggestionsMinimumDistance: 2,
-		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.Start(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
-		Args: unknownCommand,
+		Args: cli.UnknownCommand,
 	}
-	a.flags(root)
+	a.Flags(root)
 	root.AddCommand(
-		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.restart(), a.describe(), a.runOnPort(), a.audit(), a.reload(), a.events(),
-		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
-		a.doctor(), a.db(),
-		a.types(),
-		a.models(),
-		a.tokens(),
+		start.Up(a), workers.Down(a), workers.PS(a), workers.Logs(a), workers.Stop(a), start.Restart(a), workers.Describe(a), leases.Run(a), inspect.Audit(a), admin.Reload(a), jobs.Events(a),
+		workers.Workers(a), leases.Leases(a), jobs.Jobs(a), inspect.Ports(a), inspect.Status(a), admin.Version(a),
+		inspect.Doctor(a), admin.DB(a),
+		start.Types(a),
+		start.Models(a),
+		admin.Tokens(a),
 	)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // where nothing else is said
 	// cobra's own commands, which it adds to a tree that runs.

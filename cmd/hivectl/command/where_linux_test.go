@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 	"rbeehive/test/skip"
 )
 
@@ -53,7 +53,7 @@ type where struct{ socket, addr string }
 // hivectl runs a command with some variables on such a machine.
 func (w where) hivectl(t *testing.T, vars map[string]string, args ...string) result {
 	t.Helper()
-	return hivectlWith(t, func(e *command.Env) {
+	return hivectlWith(t, func(e *cli.Env) {
 		e.Getenv = func(name string) string { return vars[name] }
 		e.Socket, e.Addr = w.socket, w.addr
 	}, args...)
