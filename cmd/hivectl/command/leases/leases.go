@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -55,13 +56,25 @@ func list(a *cli.App) *cobra.Command {
 }
 
 func get(a *cli.App) *cobra.Command {
-	return &cobra.Command{
-		Use:               "get PORT",
-		Short:             "Show the lease of a port",
-		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
-		Args:              cobra.ExactArgs(1),
+	var pid int
+	cmd := &cobra.Command{
+		Use:               "get PORT | --pid PID",
+		Short:             "Show the lease of a port, or of a process",
+		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json\n  hivectl leases get --pid 4711",
+		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(leaseOffers(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			byPID := cmd.Flags().Changed("pid")
+			if byPID == (len(args) == 1) {
+				return cli.Usage("one of PORT and --pid is required", "hivectl leases list")
+			}
+			if byPID {
+				port, err := portOfPID(cmd.Context(), a, pid)
+				if err != nil {
+					return err
+				}
+				args = []string{port}
+			}
 			port, err := portArgument(args[0])
 			if err != nil {
 				return err
@@ -73,6 +86,32 @@ func get(a *cli.App) *cobra.Command {
 			return printLease(a, reply)
 		},
 	}
+	cmd.Flags().IntVar(&pid, "pid", 0, "the process that holds the lease")
+	return cmd
+}
+
+// portOfPID is the first port of the one lease that a process holds.
+func portOfPID(ctx context.Context, a *cli.App, pid int) (string, error) {
+	reply, err := a.Hive.LeasesOf(ctx, pid)
+	if err != nil {
+		return "", err
+	}
+	// A lease of several ports is in the list once for each.
+	first := map[string]string{}
+	var ports []string
+	for _, l := range reply.Value.Leases {
+		if first[l.LeaseID] == "" {
+			first[l.LeaseID] = strconv.Itoa(int(l.Port))
+			ports = append(ports, first[l.LeaseID])
+		}
+	}
+	switch len(ports) {
+	case 0:
+		return "", cli.NotFound(fmt.Sprintf("process %d holds no lease", pid), "see hivectl leases list")
+	case 1:
+		return ports[0], nil
+	}
+	return "", cli.Usage(fmt.Sprintf("process %d holds %d leases, of ports %s; name one", pid, len(ports), strings.Join(ports, ", ")), "hivectl leases get "+ports[0])
 }
 
 func portArgument(text string) (uint16, error) {
