@@ -161,7 +161,6 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	if a.phase == phaseClosed {
 		return ErrClosed
 	}
-	// An earlier Rebuild may have claimed what is not leased any more.
 	for port := range a.claims {
 		if !leased.has(port) {
 			a.dropClaim(port)
@@ -173,7 +172,6 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 			return fmt.Errorf("rebuild the port pool: %w", err)
 		}
 	}
-	// Contested ports are leased, too, whoever claims them.
 	a.pool.taken = leased
 	a.pool.cursor = cursor
 	a.rests.queue, a.pool.resting = nil, bitset{}
