@@ -160,7 +160,6 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	if a.phase == phaseClosed {
 		return ErrClosed
 	}
-	// An earlier Rebuild may have claimed what is not leased any more.
 	for port := range a.claims {
 		if !leased.has(port) {
 			a.dropClaim(port)
@@ -172,7 +171,6 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 			return fmt.Errorf("rebuild the port pool: %w", err)
 		}
 	}
-	// Contested ports are leased, too, whoever claims them.
 	a.pool.taken = leased
 	a.pool.cursor = cursor
 	a.cooldown.queue, a.pool.cooling = nil, bitset{}

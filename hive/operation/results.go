@@ -91,6 +91,7 @@ func ProcessOf(w store.Worker) Process {
 		WorkerID: w.WorkerID, Name: OrNull(w.Name), Type: w.Type, Model: OrNull(w.Spec.Model), Device: OrNull(w.Spec.Device),
 		Port: w.Port, URL: endpoint.URL(w), State: lifecycle.PublicState(w.State),
 	}
+	// Else it has no process at present (backoff), and pid is 0.
 	if w.Identity != nil {
 		p.PID = w.Identity.PID
 	}

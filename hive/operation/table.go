@@ -229,6 +229,7 @@ func Of(op Operation) Row { return Named(op.Tag()) }
 // Named returns the row of the operation with this tag; that of unsupported operations if
 // none is carried out under it here.
 func Named(tag string) Row {
+	// A recorded job may be of an operation that only another version knows.
 	if row, ok := table[tag]; ok {
 		return row
 	}
