@@ -60,7 +60,7 @@ func get(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "get PORT | --pid PID",
 		Short:             "Show the lease of a port, or of a process",
-		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json\n  hivectl leases get --pid 4711",
+		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(leaseOffers(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
