@@ -54,6 +54,7 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	if req.Port != 0 {
 		return s.exact(ctx)
 	}
+	// Before picking: ports that strangers have left are candidates again.
 	if err := s.recheck(ctx); err != nil {
 		return nil, fmt.Errorf("acquire a port: %w", err)
 	}
@@ -62,6 +63,7 @@ func (a *Allocator) Acquire(ctx context.Context, req Request) (*Reservation, err
 	s.from = a.pool.start()
 	a.mu.Unlock()
 
+	// A name keeps its port if it can: clients of the worker know the address.
 	r, err := s.former(ctx, former)
 	if r == nil && err == nil {
 		r, err = s.any(ctx)
@@ -84,6 +86,7 @@ func (s *search) recheck(ctx context.Context) error {
 	if !due {
 		return nil
 	}
+	// Without the lock: the read takes milliseconds, for which every search would wait.
 	snap, err := s.snapshot(ctx)
 	if err != nil {
 		return err
@@ -120,6 +123,7 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	// Residue is not in the way of a server that sets SO_REUSEADDR, as most do.
 	case f.verdict == verdictFree || f.verdict == verdictResidue:
 		return s.reservation(ports, f), nil
 	}
@@ -154,6 +158,7 @@ func (s *search) takeExact(ports Range) error {
 		if !blocked && !taken {
 			continue
 		}
+		// Before leasedTo, which reads the store: transactions take this lock.
 		a.mu.Unlock()
 		switch {
 		case a.never[port]:
@@ -171,6 +176,7 @@ func (s *search) takeExact(ports Range) error {
 // leasedTo says who leases a taken port.
 func (a *Allocator) leasedTo(port uint16) string {
 	var lease store.Lease
+	// Without the allocator's lock, which transactions take.
 	err := a.store.View(func(tx *store.Tx) (err error) {
 		lease, err = tx.Lease(port)
 		return err
@@ -195,6 +201,7 @@ func (s *search) former(ctx context.Context, port uint16) (*Reservation, error) 
 	if !s.a.rng.Contains(ports.First) || !s.a.rng.Contains(ports.Last) {
 		return nil, nil
 	}
+	// Somebody else has it now: no error, the name gets another port.
 	if err := s.takeExact(ports); errors.Is(err, ErrUnavailable) {
 		return nil, nil
 	} else if err != nil {
@@ -230,6 +237,7 @@ func (s *search) any(ctx context.Context) (*Reservation, error) {
 			if err != nil {
 				return nil, err
 			}
+			// Draining ones only when nothing else is left: some servers cannot bind them.
 			if f.verdict == verdictFree || c == classDraining && f.verdict != verdictForeign {
 				r := s.reservation(ports, f)
 				r.picked, r.class = true, c
@@ -259,6 +267,7 @@ func (s *search) prepare(ctx context.Context, c class) (err error) {
 func (s *search) take(c class) (Range, bool, error) {
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
+	// Each time: the allocator may have been closed during the last probe.
 	if err := s.a.ready(); err != nil {
 		return Range{}, false, err
 	}
@@ -308,6 +317,7 @@ func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, err
 	if err := ctx.Err(); err != nil {
 		return finding{}, err
 	}
+	// The claim first: another hive's probe, which has the port for a moment, would look like a stranger.
 	fd, err := s.takeClaim(ctx, port)
 	if inUse(err) {
 		return otherHive(ctx, port)
@@ -375,6 +385,7 @@ func (a *Allocator) recordFinding(port uint16, f finding) {
 	switch {
 	case f.verdict == verdictFree:
 		a.avoid.clear(port)
+	// Not marked again, which would double its time.
 	case f.verdict == verdictForeign && f.known && a.avoid.active(port) != nil:
 		// its backoff runs already
 	case f.verdict == verdictForeign:

@@ -99,6 +99,7 @@ func New(o Options) (*Allocator, error) {
 		a.never[port] = true
 		a.pool.blocked.set(port)
 	}
+	// Said here, and not by the first spawn.
 	if e := a.pool.exhausted(1); e.Reserved == o.Range.Len() {
 		return nil, fmt.Errorf("%w: every port of %s is reserved", ErrBadRange, o.Range)
 	}
@@ -198,6 +199,7 @@ func (a *Allocator) claimLeased(port uint16) error {
 		a.claims[port] = fd
 		delete(a.contested, port)
 	case inUse(err):
+		// No error: recovery decides what that means for the worker.
 		a.contested[port] = true
 	default:
 		return err
@@ -306,6 +308,7 @@ func (a *Allocator) avoidEntry(port uint16) *avoidEntry {
 	if k == nil {
 		return nil
 	}
+	// A copy: it is read without the lock.
 	c := *k
 	c.sockets = slices.Clone(k.sockets)
 	return &c

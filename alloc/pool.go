@@ -12,6 +12,7 @@ func (b *bitset) clear(p uint16)    { b[p/64] &^= 1 << (p % 64) }
 
 // setRange sets the bits of r.
 func (b *bitset) setRange(r Range) {
+	// As an int: no uint16 is above 65535, and the loop would not end.
 	for p := int(r.First); r.Len() > 0 && p <= int(r.Last); p++ {
 		b.set(uint16(p))
 	}
@@ -147,6 +148,7 @@ func (p *pool) window(c class, lo, hi uint16, n int, tried *bitset) (uint16, boo
 func (p *pool) pick(c class, n int, tried *bitset) (uint16, bool) {
 	from := p.start()
 	port, ok := p.window(c, from, p.rng.Last, n, tried)
+	// Again, and up to the end: a row may lie across the cursor.
 	if !ok && from > p.rng.First {
 		port, ok = p.window(c, p.rng.First, p.rng.Last, n, tried)
 	}
@@ -169,6 +171,7 @@ func (p *pool) take(c class, n int, tried *bitset) (uint16, bool) {
 		return 0, false
 	}
 	last := port + uint16(n-1)
+	// Under the same lock as the choice, so that no two searches take one port.
 	p.taken.setRange(Range{port, last})
 	if p.policy == Sequential {
 		p.cursor = last + 1
@@ -194,6 +197,7 @@ func (p *pool) classes() []class {
 func (p *pool) remember(name string, port uint16) uint16 {
 	before := p.names[name]
 	if before != 0 {
+		// Several names may have had the port, one after the other.
 		if p.refs[before]--; p.refs[before] == 0 {
 			delete(p.refs, before)
 			p.remembered.clear(before)
@@ -223,6 +227,7 @@ func (p *pool) exhausted(n int) *ExhaustedError {
 			e.Reserved++
 		case p.cooling.has(uint16(port)):
 			e.Quarantined++
+		// With n == 1 the rest was tried, and found in other hands.
 		case p.foreign.has(uint16(port)), p.draining.has(uint16(port)), n == 1:
 			e.Foreign++
 		}

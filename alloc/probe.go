@@ -118,6 +118,7 @@ func (s *search) findHolder(ctx context.Context, port uint16) (finding, bool, er
 		f.known = true
 		return f, true, nil
 	}
+	// The shared snapshot may show a probe of our own; a read of this port alone does not.
 	if !snap.AllStates {
 		if snap, err = s.a.table.Port(ctx, port); err != nil {
 			return finding{}, false, err
@@ -192,6 +193,7 @@ func foreign(port uint16, held []sockets.Socket, listed bool) finding {
 // unknownHolder is for a port that cannot be bound for a reason the table does
 // not show: on an old kernel, a socket that is bound and does not listen.
 func unknownHolder(port uint16) finding {
+	// named: there is nobody to look up.
 	return finding{
 		verdict:  verdictForeign,
 		holder:   sockets.Holder{Port: port, Kind: sockets.KindUnknown},

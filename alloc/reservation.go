@@ -58,6 +58,7 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 	case r.leaseID != "":
 		return fmt.Errorf("%w: port %d was recorded before", ErrMisuse, r.Port)
 	}
+	// The reservation knows its ports; the caller need not.
 	if l.Ports = nil; len(r.Ports) > 1 {
 		l.Ports = r.Ports
 	}
@@ -77,11 +78,13 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 			return fmt.Errorf("record port %d: %w", r.Port, err)
 		}
 	}
+	// With the lease, so that after a crash the name still knows its port.
 	if r.name != "" {
 		if err := tx.SetNamedPort(r.name, r.Port); err != nil {
 			return fmt.Errorf("record port %d: %w", r.Port, err)
 		}
 		r.a.mu.Lock()
+		// The transaction may still fail: then Abandon takes it back.
 		r.previous = r.a.pool.remember(r.name, r.Port)
 		r.a.mu.Unlock()
 		r.renamed = true
@@ -100,6 +103,7 @@ func (r *Reservation) Abandon() {
 	if r.abandoned || r.conflict {
 		return
 	}
+	// After an error the commit may have come about all the same: then the port stays taken.
 	if r.leaseID != "" && !r.a.unrecorded(r.Port, r.leaseID) {
 		return
 	}
@@ -161,6 +165,7 @@ func (a *Allocator) ReleaseAll(ctx context.Context, leases []store.Lease, also f
 		}
 		return fmt.Errorf("release %d leases: %w", len(leases), err)
 	}
+	// Only after the commit: until then the port is leased in the file.
 	a.mu.Lock()
 	now := time.Now()
 	for _, port := range ports {

@@ -41,6 +41,7 @@ func (a *Allocator) resolveHolders(ctx context.Context, ports []uint16) []socket
 	if len(ports) == 0 {
 		return nil
 	}
+	// Without the lock: this walks /proc.
 	holders, _ := sockets.Holders(ctx, a.unresolvedSockets(ctx, ports))
 	a.mu.Lock()
 	defer a.mu.Unlock()

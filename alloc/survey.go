@@ -32,8 +32,10 @@ func (a *Allocator) view(snap *sockets.Snapshot) poolView {
 	now := time.Now()
 	for port, k := range a.avoid.byPort {
 		switch {
+		// Its time is over: it may be free by now.
 		case !now.Before(k.until):
 			v.draining.clear(port)
+		// If the table would list the holder and does not, it has gone.
 		case a.pool.foreign.has(port) && (!k.listed || len(snap.Listeners(port)) > 0):
 			v.avoided[port] = k.holder
 		}
@@ -118,6 +120,7 @@ func (a *Allocator) count(snap *sockets.Snapshot, v *poolView, everTaken *bitset
 		port := uint16(p)
 		_, avoided := v.avoided[port]
 		switch {
+		// First: a leased port counts as leased, whoever else is on it.
 		case v.taken.has(port):
 			s.countLease(leases[port])
 		case v.blocked.has(port):

@@ -2,13 +2,12 @@ package hive
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"time"
-
-	"crypto/sha256"
 
 	"rbeehive/alloc"
 	"rbeehive/hive/access"

@@ -51,12 +51,14 @@ func Apply(db *bbolt.DB, steps []Step, backup func(tx *bbolt.Tx, from int) error
 		return fmt.Errorf("read the schema: %w", err)
 	}
 	last := steps[len(steps)-1].To
+	// Not written to: it may hold what this build would break.
 	if from > last {
 		return &NewerError{File: from, Supported: last}
 	}
 	if from == last {
 		return nil
 	}
+	// Before the first step, since there is no way down.
 	if err := backupFirst(db, from, backup); err != nil {
 		return err
 	}
@@ -82,6 +84,7 @@ func checkSteps(steps []Step) error {
 }
 
 func backupFirst(db *bbolt.DB, from int, backup func(*bbolt.Tx, int) error) error {
+	// A new file has nothing to keep.
 	if from == 0 {
 		return nil
 	}
@@ -100,6 +103,7 @@ func apply(db *bbolt.DB, step Step) error {
 		if err := step.Run(tx); err != nil {
 			return err
 		}
+		// In the step's own transaction: a crash leaves the file before the step or after it.
 		return putVersion(tx, step.To)
 	})
 }

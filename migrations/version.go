@@ -22,6 +22,7 @@ const (
 // It does not block and does not write. Errors: ErrForeign, ErrDamaged.
 func Version(tx *bbolt.Tx) (int, error) {
 	meta := tx.Bucket([]byte(metaBucket))
+	// No buckets: a new file. Others, but not meta: somebody else's database.
 	if meta == nil {
 		if first, _ := tx.Cursor().First(); first != nil {
 			return 0, fmt.Errorf("bucket %q without %q: %w", first, metaBucket, ErrForeign)
@@ -44,6 +45,7 @@ func decodeVersion(value []byte) (int, error) {
 		return 0, fmt.Errorf("checksum differs: %w", ErrDamaged)
 	}
 	var version int
+	// 0 is never written: it stands for an empty file.
 	if err := json.Unmarshal(payload, &version); err != nil || version < 1 {
 		return 0, fmt.Errorf("%q is no schema number: %w", payload, ErrDamaged)
 	}

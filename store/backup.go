@@ -19,6 +19,7 @@ import (
 // a slow w holds no transaction open; it needs that much space on the disk.
 // Errors: ErrClosed, *CorruptError, the system's and w's.
 func (s *Store) Backup(w io.Writer) (n int64, err error) {
+	// Beside the state file, where the caller has made sure of room; /tmp may be memory.
 	spool, err := os.CreateTemp(filepath.Dir(s.path), ".backup-*")
 	if err != nil {
 		return 0, fmt.Errorf("backup: %w", err)
@@ -42,6 +43,7 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return 0, fmt.Errorf("backup: %w", err)
 	}
+	// After the transaction: a slow client keeps no pages from being used again.
 	if n, err = io.Copy(w, spool); err != nil {
 		return n, fmt.Errorf("backup: %w", err)
 	}
@@ -53,6 +55,7 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 // found, *CorruptError, fs.ErrExist, the system's.
 func (s *Store) BackupTo(ctx context.Context, path string) error {
 	_, err := writeChecked(ctx, path, false, func(f *os.File) error {
+		// Without a temporary copy: the disk is fast enough for an open transaction.
 		return s.View(func(tx *Tx) error {
 			_, err := tx.btx.WriteTo(f)
 			return err
@@ -65,6 +68,7 @@ func (s *Store) BackupTo(ctx context.Context, path string) error {
 // the same nothing has changed.
 func (s *Store) Transaction() (n uint64, err error) {
 	err = s.View(func(tx *Tx) error {
+		// bbolt writes the number of each transaction into its meta page.
 		n = uint64(tx.btx.ID())
 		return nil
 	})
@@ -99,6 +103,7 @@ func BackupOffline(ctx context.Context, path, to string, overwrite bool) (v Over
 		return v, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
+	// Before anything is written: a copy of a damaged file would take a good one's place.
 	if err := o.Check(ctx); err != nil {
 		return v, err
 	}
@@ -124,6 +129,7 @@ func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.
 		if info, err := os.Stat(to); err == nil && !info.Mode().IsRegular() {
 			return v, fmt.Errorf("%s is not a regular file: give the name of a file, or a directory", to)
 		}
+		// Whoever holds its lock works with it.
 		h, err := LockFile(to)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return v, err
@@ -136,6 +142,7 @@ func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.
 		if err := fill(f); err != nil {
 			return err
 		}
+		// What was written is read back, under its temporary name.
 		v, _, err = checked(ctx, f.Name())
 		return err
 	})

@@ -29,6 +29,7 @@ func (b *batch) run() {
 	for b.next < len(b.requests) {
 		r := b.requests[b.next]
 		b.next++
+		// An earlier closure's undo may have failed: then nothing of this transaction is certain.
 		if b.store.Err() == nil && r.err == nil {
 			b.call(r)
 		}
@@ -51,6 +52,7 @@ func (b *batch) begin() bool {
 		b.failAll(b.store.fail(fmt.Errorf("begin: %w", err)))
 		return false
 	}
+	// One time for the whole commit: its records are of one moment.
 	b.now = transactionTime()
 	if b.admit() {
 		return true
@@ -83,6 +85,7 @@ func (b *batch) call(r *request) {
 		if !returned {
 			r.recordAbort(b.store.path, recover())
 		}
+		// Deferred: after a Goexit in the closure nothing else runs in this goroutine.
 		b.keepOrUndo(r, tx.undo)
 	}()
 	r.err = r.fn(tx)
@@ -127,6 +130,7 @@ func (b *batch) finish() {
 		b.rollback()
 		return
 	}
+	// Known only now: how many pages the closures have touched.
 	if !b.store.space.fits(b.highWater(), b.freePages(), b.work) {
 		b.rollback()
 		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
@@ -186,6 +190,7 @@ func (b *batch) freePages() int64 { return int64(b.store.db.Stats().FreePageN) }
 // protect turns a panic inside bbolt into an error: bbolt asserts what it reads
 // from the file, and a page that cannot be read is a fault.
 func protect(path string, fn func() error) (err error) {
+	// It counts for this goroutine only, in which bbolt runs.
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
 	defer func() {

@@ -72,6 +72,7 @@ func (tx *Tx) get(b bucket, key []byte, v any) error {
 	if err != nil {
 		return tx.corrupt(b, key, err.Error())
 	}
+	// Decoded here: the bytes are the mapping's, and end with the transaction.
 	return tx.decode(b, key, payload, v)
 }
 
@@ -199,6 +200,7 @@ func (o scanOptions) behind(c *bbolt.Cursor, key []byte) (k, v []byte) {
 		}
 		return k, v
 	}
+	// Nothing is behind key, so the last one is before it.
 	if k == nil {
 		k, v = c.Last()
 		if k != nil && bytes.Compare(k, key) >= 0 {

@@ -25,6 +25,7 @@ const maxFindings = 100
 // nil: nothing is wrong; else all findings (at most 100), joined: *CorruptError and
 // ErrInconsistent. ErrClosed, ErrFailed and ctx's error end it early.
 func (s *Store) Check(ctx context.Context) error {
+	// The structure first: in a broken tree records cannot be found.
 	if err := s.checkStructure(ctx); err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ func (s *Store) checkStructure(ctx context.Context) error {
 	}
 	var findings []error
 	for err := range btx.Check() {
+		// No break: bbolt's goroutine sends until it is done.
 		if len(findings) < maxFindings {
 			findings = append(findings, &CorruptError{Path: s.path, Reason: err.Error()})
 		}
@@ -85,6 +87,7 @@ func (c *checker) run() error {
 	for i, check := range checks {
 		err := check()
 		switch {
+		// After any other error the other checks go on.
 		case errors.Is(err, errEnough), errors.Is(err, c.ctx.Err()) && err != nil:
 			return err
 		case err != nil:
@@ -116,6 +119,7 @@ func (c *checker) records() error {
 	if err := c.envelopes(); err != nil || len(c.findings) > 0 {
 		return err
 	}
+	// The other buckets are decoded by their own checks.
 	for _, err := range decodeAll[Tombstone](c.tx, bucketEnded, scanOptions{}) {
 		if err != nil {
 			return err
@@ -154,6 +158,7 @@ func (c *checker) envelopes() error {
 			}
 			continue
 		}
+		// Not by scan, which ends with the first bad record: all are to be named.
 		cursor := bb.Cursor()
 		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
 			_, err := unseal(b, k, v)
@@ -175,6 +180,7 @@ func (c *checker) leases() error {
 		if err != nil {
 			return err
 		}
+		// Not by tx.Leases: the record is compared with its key.
 		var l Lease
 		if err := c.tx.decode(bucketLeases, e.key, e.payload, &l); err != nil {
 			return err
@@ -206,6 +212,7 @@ func (c *checker) lease(l Lease) error {
 			}
 		}
 	}
+	// A quarantined lease outlives its worker's record.
 	if l.Kind != LeaseWorker || l.State != LeaseHeld {
 		return nil
 	}
@@ -231,6 +238,7 @@ func (c *checker) pids() error {
 			}
 			continue
 		}
+		// The other way round: each lease has been compared with its mapping.
 		pid, port := splitPIDKey(e.key)
 		l, err := c.tx.Lease(port)
 		if ignoreMissing(err) != nil {
@@ -254,6 +262,7 @@ func (c *checker) workers() error {
 		if w.State.Ended() {
 			continue
 		}
+		// All of its ports: a start on a port that is another's would fight for it.
 		for _, port := range append([]uint16{w.Port}, w.Ports...) {
 			l, err := c.tx.Lease(port)
 			if ignoreMissing(err) != nil {
@@ -293,6 +302,7 @@ func (c *checker) events() error {
 		}
 	}
 	b, err := c.tx.EventBounds()
+	// bbolt's sequence has no checksum; behind an event it would give out its number again.
 	if err == nil && b.Newest < max(last, b.Pruned) {
 		return c.inconsistent(bucketEvents, be64(max(last, b.Pruned)), "the sequence of events is at %d, behind event %d", b.Newest, max(last, b.Pruned))
 	}
@@ -307,6 +317,7 @@ func (c *checker) event(ev Event) error {
 		}
 		wanted := true
 		if ix.bucket == bucketByWorker {
+			// A worker's index goes with its record, while the event may still belong to a job.
 			wanted, err = c.tx.has(bucketWorkers, []byte(ix.id))
 		}
 		if err != nil {
@@ -328,6 +339,7 @@ func (c *checker) index(b bucket) error {
 			return err
 		}
 		var ev Event
+		// An entry without its event is an error to every reader of that job or worker.
 		err := c.tx.get(bucketEvents, indexSeq(e.key), &ev)
 		if ignoreMissing(err) != nil {
 			return err
@@ -366,6 +378,7 @@ func (c *checker) keys() error {
 		if ignoreMissing(err) != nil {
 			return err
 		}
+		// A key that stands for another job would answer with that one's result.
 		if err == nil && j.Key == string(e.key) {
 			continue
 		}

@@ -21,6 +21,7 @@ const compactStep = 8 << 20
 // as with the old file. Errors, with nothing changed: *LockedError, what Check found,
 // *CorruptError, migrations.ErrNewer, the system's.
 func Compact(ctx context.Context, path string) (before, after int64, err error) {
+	// Exclusive: nobody may have the old file open while another takes its name.
 	old, err := OpenOffline(path, true)
 	if err != nil {
 		return 0, 0, err
@@ -37,6 +38,7 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 	if err := protect(path, func() error { return old.compactTo(fresh) }); err != nil {
 		return 0, 0, fmt.Errorf("compact: %w", err)
 	}
+	// Read again from the file, as the next hive will.
 	if err := checkWhole(ctx, fresh); err != nil {
 		return 0, 0, fmt.Errorf("compact: the new file failed its check, the old one is unchanged: %w", err)
 	}
@@ -66,6 +68,7 @@ func (o *Offline) compactTo(path string) (err error) {
 	if err := bbolt.Compact(db, o.db, compactStep); err != nil {
 		return err
 	}
+	// Compared, since the old file is about to go.
 	if err := o.equalRecords(db); err != nil {
 		return err
 	}
@@ -78,6 +81,7 @@ func (o *Offline) equalRecords(db *bbolt.DB) error {
 		return db.View(func(fresh *bbolt.Tx) error {
 			for _, b := range buckets() {
 				one, other := old.Bucket([]byte(b)), fresh.Bucket([]byte(b))
+				// The sequence too: the numbers of events go on from it.
 				if other == nil || one.Sequence() != other.Sequence() {
 					return fmt.Errorf("bucket %s was not copied", b)
 				}
@@ -102,6 +106,7 @@ func (o *Offline) keepIdentity(db *bbolt.DB, path string) error {
 	if err != nil {
 		return err
 	}
+	// Without this a compacted file would be taken for a copied one.
 	if o.schema != migrations.Current() || !o.meta.file.same(here) {
 		return nil // the next start has to notice that
 	}

@@ -25,6 +25,7 @@ type indexValue struct{}
 // Errors: ErrInvalid if Data is no JSON or an id holds a zero byte.
 func (tx *Tx) AppendEvent(ev Event) (Event, error) {
 	for _, ix := range indexesOf(ev) {
+		// In the index a zero byte ends the id.
 		if strings.IndexByte(ix.id, 0) >= 0 {
 			return Event{}, fmt.Errorf("append an event: %w: id %q", ErrInvalid, ix.id)
 		}
@@ -61,6 +62,7 @@ func (tx *Tx) nextSeq() (uint64, error) {
 	if tx.undo == nil {
 		return 0, ErrReadOnly
 	}
+	// Undone with the closure: what did not happen has no number.
 	tx.undo.rememberSequence(bb, bucketEvents)
 	seq, err := bb.NextSequence()
 	if err != nil {
@@ -86,11 +88,13 @@ func (tx *Tx) nextJobSeq(id string) (uint64, error) {
 	}
 	c := bb.Cursor()
 	last, _ := c.Seek(append([]byte(id), 1)) // where the next job's entries begin
+	// No job is behind this one.
 	if last == nil {
 		last, _ = c.Last()
 	} else {
 		last, _ = c.Prev()
 	}
+	// The entry before is another job's: this one has no events yet.
 	if !bytes.HasPrefix(last, indexPrefix(id)) {
 		return 1, nil
 	}
@@ -160,6 +164,7 @@ func (tx *Tx) Events(after uint64, limit int) ([]Event, error) {
 			return nil, fmt.Errorf("events: %w", err)
 		}
 		events = append(events, ev)
+		// A page, so that no reader holds a transaction for long.
 		if len(events) >= orDefault(limit) {
 			break
 		}
@@ -206,6 +211,7 @@ func (tx *Tx) indexed(b bucket, id string, after uint64, limit int) ([]Event, er
 			return nil, fmt.Errorf("events of %s: %w", id, err)
 		}
 		var ev Event
+		// The index has only numbers: an event is stored once.
 		err := tx.get(bucketEvents, indexSeq(e.key), &ev)
 		if err == nil {
 			ev, err = tx.numbered(ev)
@@ -230,6 +236,7 @@ func (tx *Tx) PruneEvents(before time.Time, limit int) (int, error) {
 		if err != nil {
 			return removed, fmt.Errorf("prune events: %w", err)
 		}
+		// In order of time, so the rest is younger.
 		if removed >= limit || !ev.At.Before(before) {
 			break
 		}
@@ -266,6 +273,7 @@ func (tx *Tx) dropIndex(b bucket, id string, drop func(Event) bool) error {
 		var ev Event
 		err := tx.get(bucketEvents, indexSeq(e.key), &ev)
 		switch {
+		// A salvaged file may lack the event; the entry goes all the same.
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			return err
@@ -284,6 +292,7 @@ func (tx *Tx) dropIndex(b bucket, id string, drop func(Event) bool) error {
 // deleteEvent removes an event and remembers that events up to it may be missing.
 func (tx *Tx) deleteEvent(ev Event) error {
 	b, err := tx.EventBounds()
+	// In one transaction: a reader finds the event, or learns that it was removed.
 	if err == nil && ev.Seq > b.Pruned {
 		err = tx.put(bucketMeta, []byte(metaPruned), ev.Seq)
 	}

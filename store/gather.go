@@ -67,8 +67,10 @@ func Gather(file *os.File, backup bool) (*Gathered, error) {
 			g.damage("", err.Error())
 		}
 		for _, b := range buckets() {
+			// Damage in no particular bucket may have cost records of any.
 			g.out.Whole[string(b)] = !g.damaged[b] && !g.damaged[""]
 		}
+		// Of a backup only the tree: its freed pages are older still.
 		if !backup {
 			err = w.unreached()
 		}
@@ -76,6 +78,7 @@ func Gather(file *os.File, backup bool) (*Gathered, error) {
 	if err != nil && !errors.Is(err, errNoMeta) {
 		return nil, fmt.Errorf("read the damaged file: %w", err)
 	}
+	// Only now: the number may have been read last.
 	if g.schema > 0 {
 		if err := supported(g.schema); err != nil {
 			return nil, err
@@ -107,6 +110,7 @@ func (g *gatherer) record(r rawRecord) error {
 	if g.backup {
 		r.source = FromBackup
 	}
+	// The tree has the whole bucket, so this is of the past.
 	if r.source > FromTree && g.out.Whole[string(r.bucket)] {
 		return nil
 	}
@@ -127,6 +131,7 @@ func (g *gatherer) decode(r rawRecord, payload []byte) error {
 	case bucketMeta:
 		return g.meta(r, payload)
 	case bucketLeases:
+		// Each is compared with its key: on a lost page they need not belong together.
 		return gather(&o.Leases, r, payload, func(l Lease) bool { return string(r.key) == string(be16(l.Port)) && l.valid() == nil })
 	case bucketEnded:
 		return gather(&o.Tombstones, r, payload, func(t Tombstone) bool { return string(r.key) == string(endedKey(t)) })
@@ -176,6 +181,7 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 	case metaSchema:
 		var schema int
 		err := json.Unmarshal(payload, &schema)
+		// Only the tree's: a freed page may be from before a migration.
 		if err == nil && r.source == FromTree {
 			g.schema = schema
 		}
@@ -196,6 +202,7 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 		var n uint64
 		err := json.Unmarshal(payload, &n)
 		if err == nil {
+			// It only grows, so the highest is the newest.
 			o.Incarnation = max(o.Incarnation, n)
 		}
 		return err
@@ -203,6 +210,7 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 		var seq uint64
 		err := json.Unmarshal(payload, &seq)
 		if err == nil {
+			// Both only grow, wherever they were found.
 			o.Pruned, o.Sequence = max(o.Pruned, seq), max(o.Sequence, seq)
 		}
 		return err

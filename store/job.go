@@ -49,6 +49,7 @@ func (tx *Tx) Keyed(key string) (Keyed, error) {
 // PutKeyedJob writes a job for the first time and lets its Key stand for it.
 // Errors: ErrInvalid if the key is empty or stands for a job already.
 func (tx *Tx) PutKeyedJob(j Job, digest string) error {
+	// Never replaced: the first job is the answer to every repetition.
 	taken, err := tx.has(bucketKeys, []byte(j.Key))
 	if err != nil {
 		return fmt.Errorf("idempotency key: %w", err)
@@ -83,6 +84,7 @@ func (tx *Tx) DeleteJob(id string) error {
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
 		return fmt.Errorf("delete: %w", err)
+	// With its key, which would else stand for a job that is gone.
 	case j.Key != "":
 		if err := tx.del(bucketKeys, []byte(j.Key)); err != nil {
 			return fmt.Errorf("delete job %s: %w", id, err)
@@ -119,6 +121,7 @@ func (tx *Tx) ActiveJobs() iter.Seq2[Job, error] {
 	return func(yield func(Job, error) bool) {
 		for e, err := range tx.scan(bucketJobs, scanOptions{}) {
 			var j Job
+			// Before decoding, which is most of the work.
 			if err == nil && !slices.ContainsFunc(unfinished, func(form []byte) bool { return bytes.Contains(e.payload, form) }) {
 				continue
 			}

@@ -45,6 +45,7 @@ func (tx *Tx) PutLease(l Lease) error {
 		}
 		olds = append(olds, old)
 	}
+	// The old mapping first: the new one may have the same PID.
 	for _, old := range olds {
 		if err := tx.unmapPID(old); err != nil {
 			return err
@@ -103,6 +104,7 @@ func (tx *Tx) endPort(l Lease) error {
 	if err := tx.del(bucketLeases, be16(l.Port)); err != nil {
 		return fmt.Errorf("remove the lease of port %d: %w", l.Port, err)
 	}
+	// By this an ended lease is told from one that never was.
 	tombstone := Tombstone{Lease: l, EndedAt: tx.now}
 	if err := tx.put(bucketEnded, endedKey(tombstone), tombstone); err != nil {
 		return fmt.Errorf("write the tombstone of lease %s: %w", l.LeaseID, err)
@@ -118,6 +120,7 @@ func (tx *Tx) Leases() iter.Seq2[Lease, error] {
 
 // PortsOfPID returns the ports that a process holds, ascending; none is no error.
 func (tx *Tx) PortsOfPID(pid int) ([]uint16, error) {
+	// A key has 32 bits for it.
 	if pid <= 0 || pid > math.MaxInt32 {
 		return nil, nil
 	}
@@ -155,6 +158,7 @@ func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
 		if err != nil {
 			return Tombstone{}, fmt.Errorf("tombstone of lease %s: %w", leaseID, err)
 		}
+		// By the key alone: most need not be decoded.
 		if endedLeaseID(e.key) != leaseID {
 			continue
 		}
@@ -191,6 +195,7 @@ func (tx *Tx) PruneEnded(before time.Time, limit int) (int, error) {
 		if err != nil {
 			return removed, fmt.Errorf("prune tombstones: %w", err)
 		}
+		// Keys begin with the time, so the rest is younger.
 		if removed >= limit || string(e.key[:min(8, len(e.key))]) >= string(bound) {
 			break
 		}

@@ -94,6 +94,7 @@ func (tx *Tx) readMeta() (recorded, error) {
 		if err == nil {
 			err = tx.get(bucketMeta, []byte(f.key), f.to)
 		}
+		// A file with a state id was written with all of these.
 		if errors.Is(err, ErrNotFound) {
 			err = tx.corrupt(bucketMeta, []byte(f.key), "the record is missing")
 		}
@@ -114,6 +115,7 @@ func (tx *Tx) freshMeta() (recorded, error) {
 			return recorded{}, err
 		}
 		for k, _ := bb.Cursor().First(); k != nil; k = nil {
+			// There are records, so the state id was lost: a new one would disown the workers.
 			if b != bucketMeta || string(k) != metaSchema {
 				return recorded{}, tx.corrupt(bucketMeta, []byte(metaStateID), "the record is missing")
 			}
@@ -133,6 +135,7 @@ func (r recorded) plan(o Options, here fileID) (Meta, Secret, error) {
 	if r.fresh {
 		m.Incarnation = 1
 	}
+	// Identities of another machine's processes prove nothing here.
 	if o.MachineID != "" && r.machineID != "" && o.MachineID != r.machineID {
 		if !o.TakeOver {
 			return Meta{}, nil, &OtherMachineError{Path: o.Path, Recorded: r.machineID, This: o.MachineID}
@@ -144,9 +147,11 @@ func (r recorded) plan(o Options, here fileID) (Meta, Secret, error) {
 	}
 	m.Relocated = !r.fresh && !r.file.same(here)
 	secret := r.secret
+	// A new secret: the original's workers are proven to the original only.
 	if r.fresh || m.Relocated || secret == nil {
 		secret = newSecret()
 	}
+	// A new id: the original's workers are not the copy's.
 	if r.fresh || m.Relocated {
 		id, err := uuid.NewRandom()
 		if err != nil {
@@ -159,6 +164,7 @@ func (r recorded) plan(o Options, here fileID) (Meta, Secret, error) {
 
 // writeMeta records m, its secret and here in one transaction.
 func writeMeta(db *bbolt.DB, path string, m Meta, secret Secret, here fileID) error {
+	// Past the writer, which is not there yet.
 	return db.Update(func(btx *bbolt.Tx) error {
 		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
 		defer tx.end()

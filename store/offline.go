@@ -64,6 +64,7 @@ func lockHere(file *os.File, path string, exclusive bool) error {
 	if err != nil {
 		return err
 	}
+	// Between open and lock the file may have been replaced, and the lock would protect nothing.
 	ours, err := file.Stat()
 	if err != nil {
 		return err
@@ -108,6 +109,7 @@ func (o *Offline) open(exclusive bool) (err error) {
 	if info, err := file.Stat(); err != nil || info.Size() == 0 {
 		return errors.Join(err, &CorruptError{Path: o.path, Reason: "it is empty"})
 	}
+	// Before bbolt reads it: some damage ends the process there, and cannot be caught.
 	if err := examine(file, o.path); err != nil {
 		return err
 	}
@@ -155,6 +157,7 @@ func (o *Offline) Close() error {
 	case o.db != nil:
 		return o.db.Close()
 	case o.file != nil:
+		// bbolt may have closed it, or have panicked and left it open.
 		err := unlock(o.file) // see openOnce
 		if err := o.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 			return err
@@ -198,6 +201,7 @@ func (o *Offline) Check(ctx context.Context) error {
 		}
 		c := &checker{ctx: ctx, tx: tx}
 		var err error
+		// Of an older schema this build knows only the envelopes.
 		if o.schema == migrations.Current() {
 			err = c.run()
 		} else {
@@ -279,6 +283,7 @@ func (v *Overview) scanRecords(tx *Tx) error {
 			note(l.AcquiredAt)
 		}
 	}
+	// The newest only.
 	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{reverse: true}) {
 		if err == nil {
 			note(ev.At)
@@ -321,6 +326,7 @@ func Dump(path string, each func(Record) error) error {
 	damage := func(b bucket, reason string) {
 		failed = errors.Join(failed, each(Record{Bucket: string(b), Error: reason}))
 	}
+	// By the walker, which goes on after what is damaged.
 	w, err := newWalker(file, func(r rawRecord) error { return each(dumped(r)) }, damage)
 	if err != nil {
 		return err
@@ -340,6 +346,7 @@ func dumped(r rawRecord) Record {
 		d.Error = err.Error()
 		return d
 	}
+	// With the secret anybody could forge stamps.
 	secret := r.bucket == bucketMeta && string(r.key) == metaSecret
 	if r.bucket != bucketByJob && r.bucket != bucketByWorker && !secret {
 		d.Value = slices.Clone(payload)

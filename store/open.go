@@ -58,6 +58,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Preallocate <= 0 {
 		o.Preallocate = defaultPreallocate
 	}
+	// Bounded: it is taken from the disk at once.
 	o.Preallocate = min(o.Preallocate, maxPreallocate)
 	if o.BackupDir == "" {
 		o.BackupDir = filepath.Join(filepath.Dir(o.Path), "backups")
@@ -91,9 +92,11 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		return nil, fmt.Errorf("open the state file: %w", err)
 	}
 	s := &Store{path: o.Path, db: db, file: file, failed: make(chan struct{}), commit: (*bbolt.Tx).Commit, counters: newCounters()}
+	// bbolt may panic on what the examination has not seen.
 	if err := protect(o.Path, func() error { return s.start(ctx, o) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the state file: %w", err), s.claim.release(), db.Close())
 	}
+	// Last: up to here nobody can write.
 	s.writer = newWriter(s)
 	return s, nil
 }
@@ -104,6 +107,7 @@ func openLocked(ctx context.Context, o Options) (*bbolt.DB, *os.File, error) {
 	deadline := time.Now().Add(o.LockTimeout)
 	for {
 		db, file, err := openOnce(o)
+		// Only a lock is worth waiting for.
 		if !errors.Is(err, errLocked) {
 			return db, file, err
 		}
@@ -147,6 +151,7 @@ func openOnce(o Options) (*bbolt.DB, *os.File, error) {
 	})
 	switch {
 	case err == nil:
+		// bbolt lengthens the file by this much, which is what is allocated ahead.
 		db.AllocSize = int(o.Preallocate)
 		return db, file, nil
 	case errors.Is(err, berrors.ErrTimeout):
@@ -205,6 +210,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	// Whatever can refuse the file comes before anything is written.
 	before, version, err := s.inspect(ctx)
 	if err != nil {
 		return err
@@ -221,9 +227,11 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	defer func() { _ = old.release() }() // a socket that was never connected: closing cannot lose anything
+	// After the claims: the copy of a running hive's directory is refused unchanged.
 	if err := s.migrate(o, version); err != nil {
 		return err
 	}
+	// Last: if a start fails before this, the next one is the first with a copied file again.
 	if err := s.record(before, here); err != nil {
 		return err
 	}
@@ -251,6 +259,7 @@ func (s *Store) inspect(ctx context.Context) (r recorded, version int, err error
 		if version > migrations.Current() {
 			return nil
 		}
+		// What recovery goes by. Jobs and events may be many, and are verified when they are read.
 		for _, b := range []bucket{bucketMeta, bucketLeases, bucketPIDs, bucketWorkers, bucketNames} {
 			if err := tx.verify(ctx, b); err != nil {
 				return err
@@ -272,6 +281,7 @@ func (s *Store) takeClaims(ctx context.Context, before recorded) (old *claim, er
 			return nil, err
 		}
 	}
+	// Held until Close: as long, a copy of this directory is refused.
 	s.claim, err = waitClaim(ctx, s.meta.StateID)
 	if err != nil {
 		return nil, errors.Join(err, old.release())
@@ -308,6 +318,7 @@ func (s *Store) migrate(o Options, version int) error {
 	if version > 0 {
 		return nil
 	}
+	// Else the file could be gone after a power cut, with all that was committed.
 	if err := SyncDir(filepath.Dir(o.Path)); err != nil {
 		return fmt.Errorf("sync the directory: %w", err)
 	}

@@ -60,6 +60,7 @@ func examine(f *os.File, path string) error {
 		err = x.run()
 	}
 	var system *os.PathError
+	// An error of reading is no damage: it may pass.
 	if err == nil || errors.As(err, &system) {
 		return err
 	}
@@ -83,6 +84,7 @@ func newestMeta(f io.ReaderAt, size int64) (metaPage, error) {
 		}
 	}
 	newest := first
+	// bbolt writes them in turn; the higher number is the newer transaction.
 	if second.txid > first.txid || first.pageSize == 0 {
 		newest = second
 	}
@@ -119,6 +121,7 @@ func (x *examiner) run() error {
 	}
 	todo := []uint64{x.meta.root}
 	for len(todo) > 0 {
+		// No recursion: a damaged tree may be of any depth.
 		id := todo[len(todo)-1]
 		children, err := x.treePage(id)
 		if err != nil {
@@ -129,6 +132,7 @@ func (x *examiner) run() error {
 	if x.meta.freelist == noFreelist {
 		return nil
 	}
+	// Neither: what led to it is damaged.
 	for id := uint64(firstPage); id < x.meta.pages; id++ {
 		if !x.used[id] {
 			return fmt.Errorf("page %d is neither used nor free", id)
@@ -163,6 +167,7 @@ func (x *examiner) page(id uint64) ([]byte, error) {
 		return nil, fmt.Errorf("page %d says that it is page %d", id, got)
 	}
 	overflow := uint64(binary.NativeEndian.Uint32(b[12:]))
+	// Taken before they are read: a damaged number may lead beyond the file.
 	for i := uint64(1); i <= overflow; i++ {
 		if err := x.take(id + i); err != nil {
 			return nil, err
@@ -196,6 +201,7 @@ func (x *examiner) freelist() error {
 		count = binary.NativeEndian.Uint64(list)
 		list = list[8:]
 	}
+	// Before the loop: a damaged count may be anything.
 	if count > uint64(len(list))/8 {
 		return fmt.Errorf("page %d lists %d free pages and has no room for them", id, count)
 	}
@@ -213,6 +219,7 @@ func freeCount(f io.ReaderAt, size int64) int64 {
 	if err != nil || meta.freelist == noFreelist {
 		return 0
 	}
+	// By the examiner, which trusts no number.
 	x := &examiner{file: f, meta: meta, used: make([]bool, meta.pages)}
 	list, err := x.page(meta.freelist)
 	if err != nil {
@@ -263,6 +270,7 @@ func elements(b []byte) ([]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("element %d: %w", i, err)
 		}
+		// Out of order, a search by key would miss records that are there.
 		if i > 0 && bytes.Compare(last, key) >= 0 {
 			return nil, fmt.Errorf("element %d is out of order", i)
 		}
@@ -283,6 +291,7 @@ func element(b []byte, flags uint16) (key []byte, children []uint64, err error) 
 	if key, err = part(b, pos, ksize); err != nil {
 		return nil, nil, err
 	}
+	// In 64 bits, so that damaged numbers do not wrap around.
 	value, err := part(b, pos+ksize, vsize)
 	if err != nil || ne.Uint32(b)&bucketElement == 0 {
 		return key, nil, err

@@ -92,6 +92,7 @@ func build(path string, c Content) (err error) {
 	if c.Secret == nil {
 		c.Secret = newSecret()
 	}
+	// nowhere: the first start with it must not take the workers for its own.
 	if err := writeMeta(db, path, m, c.Secret, unknownPlace()); err != nil {
 		return err
 	}
@@ -103,6 +104,7 @@ func build(path string, c Content) (err error) {
 }
 
 func (tx *Tx) fill(c Content) error {
+	// With the PID mapping, which PutLease makes.
 	for _, l := range c.Leases {
 		if err := tx.PutLease(l); err != nil {
 			return err
@@ -145,6 +147,7 @@ func (tx *Tx) fill(c Content) error {
 // fillEvents writes events with the numbers that they had. Those in their jobs are made
 // again: they have no gaps, and some events may be missing.
 func (tx *Tx) fillEvents(c Content) error {
+	// In order, as their numbers in jobs are.
 	slices.SortFunc(c.Events, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	counts := map[string]uint64{}
 	for _, ev := range c.Events {
@@ -165,6 +168,7 @@ func (tx *Tx) fillEvents(c Content) error {
 	}
 	bb, err := tx.open(bucketEvents)
 	if err == nil {
+		// Beyond all that was found: no lost event's number is used again.
 		err = bb.SetSequence(c.Sequence)
 	}
 	if err == nil && c.Pruned > 0 {
@@ -201,6 +205,7 @@ func Restore(ctx context.Context, from, path, savedAs string, dryRun bool) (r Re
 	if err := distinct(from, path); err != nil {
 		return r, err
 	}
+	// On the same file system, so that a rename can put it in place.
 	fresh, err := tempBeside(path, "restore")
 	if err != nil {
 		return r, err
@@ -296,6 +301,7 @@ func markRelocated(path string) (err error) {
 	if err != nil {
 		return err
 	}
+	// Durable before it gets the name.
 	defer func() { err = errors.Join(err, db.Sync(), db.Close()) }()
 	return db.Update(func(btx *bbolt.Tx) error {
 		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}

@@ -28,8 +28,10 @@ func WriteFile(path string, overwrite bool, fill func(*os.File) error) (err erro
 	}()
 	err = fill(temp)
 	if err == nil {
+		// Before it gets its name, which could else stand for an empty file after a power cut.
 		err = temp.Sync()
 	}
+	// fill may have closed it already.
 	if closed := temp.Close(); err == nil && !errors.Is(closed, os.ErrClosed) {
 		err = closed
 	}
@@ -46,6 +48,7 @@ func WriteFile(path string, overwrite bool, fill func(*os.File) error) (err erro
 	if err != nil {
 		return err
 	}
+	// The name is durable only with its directory.
 	return SyncDir(dir)
 }
 
@@ -103,6 +106,7 @@ func linkOrCopy(path, savedAs string) error {
 		return SyncDir(filepath.Dir(savedAs))
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	// Another file that was put aside is kept.
 	case errors.Is(err, fs.ErrExist):
 		return err
 	}
@@ -135,6 +139,7 @@ func tempBeside(path, what string) (string, error) {
 		if name == e.Name() || !strings.HasPrefix(name, filepath.Base(path)+"."+what+"-") {
 			continue
 		}
+		// A younger one may be in use.
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > staleTempAge {
 			discard(filepath.Join(filepath.Dir(path), e.Name()))
 		}

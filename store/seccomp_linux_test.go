@@ -90,7 +90,7 @@ type response struct {
 func answerTraps(fd uintptr, answer func(call int) unix.Errno) {
 	for call := 1; ; call++ {
 		var n notification
-		switch errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); errno {
+		switch errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); errno { //nolint:gosec // as seccomp_unotify(2) takes it
 		case 0:
 		case unix.ENOENT: // it was interrupted before it was received
 			call--
@@ -102,7 +102,7 @@ func answerTraps(fd uintptr, answer func(call int) unix.Errno) {
 		if errno := answer(call); errno != 0 {
 			r = response{id: n.id, err: -int32(errno)}
 		}
-		switch errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)); errno {
+		switch errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)); errno { //nolint:gosec // as seccomp_unotify(2) takes it
 		case 0:
 		case unix.ENOENT:
 			call--

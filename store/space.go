@@ -60,11 +60,13 @@ func (s *space) prepare(highWater, freePages int64) bool {
 		return true
 	}
 	watermark := s.ahead / 2
+	// Counted space is asked for each time: others use it, too.
 	if s.tail(highWater) < watermark || s.estimated {
 		s.grow(highWater, s.ahead)
 	}
 	tail := s.tail(highWater)
 	s.isShort.Store(tail < watermark)
+	// Free pages alone do not do: they need not be neighbours.
 	return tail+freePages*s.pageSize >= watermark && tail >= watermark/4
 }
 
@@ -78,6 +80,7 @@ func (s *space) fits(highWater, freePages int64, w workload) bool {
 	if missing <= s.tail(highWater) {
 		return true
 	}
+	// More, for this commit.
 	s.grow(highWater, missing)
 	return missing <= s.tail(highWater)
 }
@@ -122,6 +125,7 @@ func (s *space) grow(highWater, ahead int64) {
 		s.count(highWater)
 		return
 	}
+	// As much of it as there is.
 	for err != nil && from < length {
 		n := min(growStep, length-from)
 		if allocate(s.file, from, n) != nil {
@@ -139,6 +143,7 @@ func (s *space) grow(highWater, ahead int64) {
 func (s *space) count(highWater int64) {
 	free, err := freeSpace(s.file)
 	if err != nil {
+		// Where the system says nothing, all is admitted rather than nothing.
 		s.unknown = true
 		return
 	}

@@ -69,6 +69,7 @@ func (s *Store) UpdateReserved(ctx context.Context, fn func(*Tx) error) error {
 func (s *Store) View(fn func(*Tx) error) error { return viewOf(s.db, s.path, fn) }
 
 func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
+	// A page that cannot be read is then a panic here, not the end of the process.
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
 	tx := &Tx{now: transactionTime(), path: path}
@@ -79,6 +80,7 @@ func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
 		case value == nil:
 		case isFault(value):
 			err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
+		// A panic of fn itself is the caller's.
 		default:
 			panic(value)
 		}
@@ -111,6 +113,7 @@ func (s *Store) fail(cause error) error {
 	defer s.failMu.Unlock()
 	if s.err == nil {
 		s.err = fmt.Errorf("%w: %w", ErrFailed, cause)
+		// Only once: later failures follow from the first.
 		close(s.failed)
 	}
 	return s.err
@@ -124,6 +127,7 @@ func (s *Store) Meta() Meta { return s.meta }
 // returns the same. Its error is about closing only.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
+		// The writer first: it commits what is queued.
 		s.writer.close()
 		s.closeErr = s.closeFile()
 		if err := s.claim.release(); err != nil {

@@ -94,6 +94,7 @@ func lockHolder(path string) int {
 	if err := unix.Stat(path, &st); err != nil {
 		return 0
 	}
+	// As /proc/locks writes it: the device in hexadecimal, the inode in decimal.
 	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
 	locks, err := os.Open("/proc/locks")
 	if err != nil {

@@ -50,6 +50,7 @@ func (tx *Tx) Token(name string) (t Token, err error) {
 
 // DeleteToken removes a token. Errors: ErrNotFound.
 func (tx *Tx) DeleteToken(name string) error {
+	// A damaged one can be removed, too.
 	if _, err := tx.Token(name); err != nil && !errors.As(err, new(*CorruptError)) {
 		return err
 	}

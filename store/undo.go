@@ -33,6 +33,7 @@ type oldSequence struct {
 func (u *undoLog) remember(bb *bbolt.Bucket, b bucket, key []byte) {
 	u.count++
 	id := string(b) + "\x00" + string(key)
+	// Only the first old value is from before the closure.
 	if _, ok := u.seen[id]; ok {
 		return
 	}
@@ -40,6 +41,7 @@ func (u *undoLog) remember(bb *bbolt.Bucket, b bucket, key []byte) {
 		u.seen = make(map[string]struct{}, 8)
 	}
 	u.seen[id] = struct{}{}
+	// Copies: bbolt's own bytes change with the next write.
 	u.old = append(u.old, oldValue{bucket: b, key: bytes.Clone(key), value: bytes.Clone(bb.Get(key))})
 }
 
@@ -57,6 +59,7 @@ func (u *undoLog) rememberSequence(bb *bbolt.Bucket, b bucket) {
 // undo restores everything. An error means that the transaction as a whole is in an unknown
 // state and must not be committed.
 func (u *undoLog) undo(btx *bbolt.Tx) error {
+	// In any order: each key is in the log once.
 	for _, o := range u.old {
 		bb := btx.Bucket([]byte(o.bucket))
 		var err error

@@ -94,6 +94,7 @@ func (w *walker) guessPageSize() uint64 {
 	best, most := uint64(os.Getpagesize()), 0
 	for size := uint64(1024); size <= 1<<16; size <<= 1 {
 		n := 0
+		// Every page begins with its own number.
 		for id := uint64(firstPage); id < uint64(w.size)/size; id++ {
 			var b [8]byte
 			if _, err := w.file.ReadAt(b[:], int64(id*size)); err == nil && binary.NativeEndian.Uint64(b[:]) == id {
@@ -149,6 +150,7 @@ func (w *walker) page(b bucket, id uint64, source Source, nested func(bucket, []
 			if count == 0 {
 				w.damage(b, fmt.Sprintf("page %d: it is a branch without children", id))
 			}
+			// No recursion: a damaged tree may be of any depth.
 			todo = append(todo, w.children(b, id, page)...)
 		default:
 			w.damage(b, fmt.Sprintf("page %d: it is neither leaf nor branch (%#x)", id, flags))
@@ -181,6 +183,7 @@ func (w *walker) read(id uint64) ([]byte, error) {
 	if w.seen[id] {
 		return nil, errors.New("it is used twice")
 	}
+	// Even if it is bad: no page is read twice, so every walk ends.
 	w.seen[id] = true
 	head := make([]byte, pageHeader)
 	if _, err := w.file.ReadAt(head, int64(id*w.pageSize)); err != nil {
@@ -190,6 +193,7 @@ func (w *walker) read(id uint64) ([]byte, error) {
 		return nil, fmt.Errorf("it says that it is page %d", got)
 	}
 	overflow := uint64(binary.NativeEndian.Uint32(head[12:]))
+	// A damaged number may be anything.
 	overflow = min(overflow, w.pages-id-1)
 	for i := range overflow {
 		w.seen[id+1+i] = true
@@ -215,6 +219,7 @@ func (w *walker) leaf(b bucket, page []byte, source Source, nested func(bucket, 
 			if pageHeader+(i+1)*elementSize > uint64(len(page)) {
 				return nil // so are all after it
 			}
+			// The others may be whole.
 			continue
 		}
 		switch {
@@ -282,6 +287,7 @@ func (w *walker) orphanLeaf(page []byte, source Source) error {
 		switch {
 		case err != nil:
 			continue
+		// A small bucket is inside its value, wherever the page belongs.
 		case isBucket:
 			err = w.inlineBucket(bucket(key), value, source)
 		default:
@@ -310,6 +316,7 @@ func (w *walker) inlineBucket(b bucket, value []byte, source Source) error {
 
 func (w *walker) orphanRecord(key, value []byte, source Source) error {
 	for _, b := range buckets() {
+		// The checksum covers the bucket's name, so it fits in the right one only.
 		if _, err := unseal(b, key, value); err == nil {
 			return w.record(rawRecord{bucket: b, key: key, value: value, source: source})
 		}

@@ -32,6 +32,7 @@ func (tx *Tx) DeleteWorker(id string) error {
 	if err := tx.del(bucketWorkers, []byte(id)); err != nil {
 		return fmt.Errorf("delete worker %s: %w", id, err)
 	}
+	// Events of a job go with the job, so that its numbers have no gaps.
 	if err := tx.dropIndex(bucketByWorker, id, func(ev Event) bool { return ev.JobID == "" }); err != nil {
 		return fmt.Errorf("delete worker %s: %w", id, err)
 	}

@@ -61,6 +61,7 @@ func newWriter(s *Store) *writer {
 // taken it may be committed, and a caller that no longer waited would free a port that the
 // file says is leased.
 func (w *writer) submit(ctx context.Context, fn func(*Tx) error, reserved bool) error {
+	// Not queued: the writer could take it at once.
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
@@ -163,6 +164,7 @@ func (w *writer) take() []*request {
 	for {
 		w.mu.Lock()
 		n := min(len(w.queue), limit)
+		// Without spare capacity: the batch must not grow into the queue.
 		requests := w.queue[:n:n]
 		w.queue = w.queue[n:]
 		closing := w.closing

@@ -38,6 +38,7 @@ func diag(ctx context.Context, states uint32, port uint16) ([]Socket, error) {
 		return nil, fmt.Errorf("open sock_diag: %w", err)
 	}
 	defer conn.Close()
+	// A netlink connection has deadlines, and knows no context.
 	deadline := time.Now().Add(diagTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
@@ -96,6 +97,7 @@ func parseDiag(b []byte) (Socket, error) {
 		return Socket{}, fmt.Errorf("%w: %d bytes of inet_diag_msg", ErrMalformed, len(b))
 	}
 	id := b[4 : 4+sizeSockID]
+	// Addresses and ports are in network order, other numbers in the machine's.
 	sock := Socket{
 		Local:  diagAddr(b[0], id[4:20], id[0:2]),
 		Remote: diagAddr(b[0], id[20:36], id[2:4]),
@@ -121,6 +123,7 @@ func (s *Socket) attributes(attrs []byte) error {
 		case kind == attrV6Only && len(value) == 1:
 			s.V6Only = value[0] != 0
 		}
+		// Attributes are padded, but the last one need not be.
 		attrs = attrs[min(len(attrs), (size+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1)):]
 	}
 	return nil

@@ -48,6 +48,7 @@ func Holders(ctx context.Context, socks []Socket) ([]Holder, error) {
 	var out []Holder
 	seen := make(map[Holder]bool)
 	for _, s := range socks {
+		// A server may have several sockets on a port: one for each address, or thread.
 		key := Holder{Port: s.Local.Port(), Kind: kindOf(s), PID: owners[s.Inode]}
 		if seen[key] {
 			continue
@@ -114,6 +115,7 @@ func OwnedBy(pid int, inodes map[uint64]bool) (bool, error) {
 		found = inodes[inode]
 		return !found
 	})
+	// Whatever could not be read after it.
 	if found {
 		return true, nil
 	}
@@ -162,6 +164,7 @@ func allPIDs() ([]int, error) {
 			pids = append(pids, pid)
 		}
 	}
+	// Ascending: of those that share a socket the lowest PID is found first.
 	slices.Sort(pids)
 	return pids, nil
 }
@@ -222,6 +225,7 @@ func socketsIn(path string, fn func(inode uint64) bool) (int, error) {
 	}
 	var buf [64]byte
 	for i, name := range names {
+		// By the open directory: once the process has gone, its PID may be another's.
 		n, err := unix.Readlinkat(int(dir.Fd()), name, buf[:])
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // closed meanwhile
@@ -265,6 +269,7 @@ func newDescriber() *describer {
 
 // user returns the name of a user, or the number.
 func (d *describer) user(uid uint32) string {
+	// Once for each: the user database may be a directory service.
 	if name, ok := d.users[uid]; ok {
 		return name
 	}

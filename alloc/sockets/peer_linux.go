@@ -49,6 +49,7 @@ func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
 	if err != nil {
 		return Socket{}, fmt.Errorf("%w: %w", ErrNoPeer, err)
 	}
+	// The other end's socket is asked for, so its local address is our remote one.
 	sock, err := diagOne(ctx, raw, theirs, ours)
 	if err != nil {
 		return Socket{}, fmt.Errorf("%w: %w", ErrNoPeer, err)
@@ -58,6 +59,7 @@ func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
 		return Socket{}, fmt.Errorf("%w: its socket is %s", ErrNoPeer, sock.State)
 	case unmapped(sock.Local) != theirs || unmapped(sock.Remote) != ours: // a listener is the kernel's second choice
 		return Socket{}, fmt.Errorf("%w: the kernel knows no such socket", ErrNoPeer)
+	// Last: that our end is still established proves the answer before it (see above).
 	case !established(raw):
 		return Socket{}, fmt.Errorf("%w: it has been closed", ErrNoPeer)
 	}

@@ -72,6 +72,7 @@ func Accepting(socks []Socket, addr netip.Addr) []Socket {
 	for _, s := range socks {
 		local := s.Local.Addr().Unmap()
 		switch {
+		// The kernel prefers the socket on the address itself.
 		case local == addr && !addr.IsUnspecified():
 			exact = append(exact, s)
 		case s.takes(addr):
@@ -94,6 +95,7 @@ func (s Socket) takes(addr netip.Addr) bool {
 	case local.Is4() == addr.Is4():
 		return true
 	}
+	// :: takes IPv4, too, unless IPV6_V6ONLY is set.
 	return addr.Is4() && local.IsUnspecified() && !s.V6Only
 }
 
@@ -129,6 +131,7 @@ func NewSnapshot(list ...Socket) *Snapshot {
 // newSnapshot takes over list. It drops duplicates, which a read has when other sockets
 // came or went between two pieces of it.
 func newSnapshot(at time.Time, source string, boundKnown, allStates bool, list []Socket) *Snapshot {
+	// By port, for the search in Port; by inode, so that doubles stand side by side.
 	slices.SortFunc(list, func(a, b Socket) int {
 		return cmp.Or(
 			cmp.Compare(a.Local.Port(), b.Local.Port()),
@@ -155,6 +158,7 @@ func (s *Snapshot) Port(p uint16) []Socket {
 	for to < len(s.sockets) && s.sockets[to].Local.Port() == p {
 		to++
 	}
+	// Without spare capacity: a caller's append must not write into the snapshot.
 	return s.sockets[from:to:to]
 }
 

@@ -50,6 +50,7 @@ func NewProcTable() *Table {
 // system's when neither source can be read.
 func (t *Table) Snapshot(ctx context.Context, maxAge time.Duration) (*Snapshot, error) {
 	t.mu.Lock()
+	// A read under way may have passed a socket's place before the socket was made.
 	need := t.reads + 1 // a read that starts from now on
 	snap, ok := t.cached(maxAge)
 	t.mu.Unlock()
@@ -64,6 +65,7 @@ func (t *Table) Snapshot(ctx context.Context, maxAge time.Duration) (*Snapshot, 
 	defer func() { <-t.readSlot }()
 
 	t.mu.Lock()
+	// Again: somebody who waited before us may have read it.
 	last := t.last
 	snap, ok = t.cached(maxAge)
 	if !ok && last.number < need {
@@ -115,5 +117,6 @@ func (t *Table) Listening(ctx context.Context, port uint16) ([]Socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	// /proc/net/tcp cannot be asked for one state only.
 	return slices.DeleteFunc(snap.Listeners(port), func(s Socket) bool { return s.State != Listen }), nil
 }

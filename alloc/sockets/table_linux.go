@@ -56,6 +56,7 @@ func readProc(port uint16) ([]Socket, error) {
 	for _, line := range append(v4, v6...) {
 		state := stateOf(uint8(line.St))
 		local := uint16(line.LocalPort)
+		// What sock_diag would be asked for: all states of one port, or the listeners of all.
 		if port != 0 && local != port || port == 0 && state != Listen {
 			continue
 		}

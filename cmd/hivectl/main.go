@@ -5,11 +5,12 @@ import (
 	"os"
 
 	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 // version is set by the Makefile (-ldflags -X main.version=).
 var version string
 
 func main() {
-	os.Exit(command.Run(command.System(version)))
+	os.Exit(command.Run(cli.System(version)))
 }

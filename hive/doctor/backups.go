@@ -38,6 +38,7 @@ func FindBackups(dir string) (Backups, error) {
 			return found, fmt.Errorf("list the backups: %w", err)
 		}
 		found.Count++
+		// By the file's time, not by its name: one made by hand may be called anything.
 		if info.ModTime().After(found.Newest) {
 			found.Newest = info.ModTime()
 		}

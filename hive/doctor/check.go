@@ -82,6 +82,7 @@ const listedAtMost = 8
 func listed(items []string) string {
 	more := len(items) - listedAtMost
 	if more > 1 {
+		// A copy: the facts are the caller's.
 		items = append(slices.Clone(items[:listedAtMost]), fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(items, "; ")

@@ -21,6 +21,7 @@ func checkFile(f *Facts) Checkup {
 	const name = "file"
 	size, x := bytesText(f.File.Bytes), f.File.Examination
 	switch {
+	// Not ok: only what hive needs at its start has been checked so far.
 	case x == nil:
 		return unknown(name, size+"; its full check after the start is not over",
 			"whether every record is intact is not known yet; what hive goes by was verified when it started", "run `hivectl doctor` again in a moment")
@@ -40,6 +41,7 @@ func checkFile(f *Facts) Checkup {
 	switch {
 	case f.File.BackupInterval == 0:
 		backup += "; automatic backups are off (backup.interval is 0s)"
+	// Last: a damaged file, and backups that cannot be listed, matter more.
 	case f.File.BackupError != nil:
 		return warning(name, fmt.Sprintf("%s; %s; the next one failed: %s", intact, backup, firstLine(f.File.BackupError)),
 			"whatever changes from now on is lost if the file is", "fix the cause of the error; meanwhile `hivectl db backup DEST` makes a backup elsewhere")
@@ -90,6 +92,7 @@ func checkClock(f *Facts) Checkup {
 	last := latest(f.File.Records.Value, f.Leases.Value)
 	synchronised := f.Host.Synchronised
 	switch ahead := last.At.Sub(f.Now); {
+	// First: one record proves it, even if others could not be read.
 	case ahead > clockSlack:
 		return warning(name, fmt.Sprintf("the clock is %s behind %s, which hive has recorded", ahead.Round(time.Second), last.Name), means,
 			"set the clock (`timedatectl set-ntp true`); if it is right now, it was ahead before, and this warning ends by itself")
@@ -124,6 +127,7 @@ func latest(records []Record, leases []store.Lease) (last Record) {
 
 // since says how long ago t was, roughly.
 func (f *Facts) since(t time.Time) string {
+	// Not negative, when the clock was turned back.
 	d := max(f.Now.Sub(t), 0)
 	switch {
 	case d < time.Minute:

@@ -31,6 +31,7 @@ type Host struct {
 func ReadHost(ctx context.Context) Host {
 	var facts Host
 	var g errgroup.Group // each function writes a field of its own
+	// Beside the rest: these two can take a second or more.
 	g.Go(func() error { facts.Unit = FactOf(host.FindUnit(ctx, managerEnv())); return nil })
 	g.Go(func() error { facts.Init = FactOf(host.FindFirst(ctx)); return nil })
 	facts.Kernel, facts.Features = host.KernelRelease(), proc.FindFeatures()

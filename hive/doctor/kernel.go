@@ -58,6 +58,7 @@ func checkPtrace(f *Facts) Checkup {
 	// Behind these no process is to be found with the capability either.
 	others := []string{sockets.KindDraining, sockets.KindHive, sockets.KindUnknown}
 	for _, h := range f.Survey.Value.Holders {
+		// With the capability it would have a PID.
 		if h.PID == 0 && !slices.Contains(others, h.Kind) {
 			nameless[h.Port] = true
 		}

@@ -49,6 +49,7 @@ func checkUnverified(f *Facts) Checkup {
 			continue
 		}
 		text := fmt.Sprintf("%d %s", l.Port, holder(l))
+		// A worker's own reason is newer than its lease's, which is from the recovery.
 		if reason := cmp.Or(f.Reasons[l.WorkerID], l.Reason); reason != "" {
 			text += ": " + reason
 		}
@@ -92,6 +93,7 @@ func checkMembers(f *Facts) Checkup {
 	if len(who) == 0 {
 		return ok(name, "every process with this hive's mark has a record")
 	}
+	// No more PIDs than names, so that the command stays one line.
 	return warning(name, listed(who),
 		"these processes have this hive's mark and belong to no live worker: a worker left them behind, or the state file was restored; hive leaves them alone",
 		"inspect them with `ps -fp "+strings.Join(pids[:min(len(pids), listedAtMost)], ",")+"`, and end those that are not wanted")

@@ -33,6 +33,7 @@ func checkDescriptors(f *Facts) Checkup {
 	case l.Max >= need:
 		return ok(name, "%d allowed, %d in use; a full range needs %d", l.Max, l.Used, need)
 	}
+	// In workers, since nobody counts descriptors.
 	workers := max(int(l.Max)-fdsBesides, 0) / fdsPerWorker //nolint:gosec // less than need
 	return warning(name, fmt.Sprintf("%d allowed, %d in use; a full range of %d ports needs %d", l.Max, l.Used, f.Range.Len(), need),
 		fmt.Sprintf("from about %d workers on, new ones fail with \"too many open files\"", workers),
@@ -50,6 +51,7 @@ func checkTasks(f *Facts) Checkup {
 		return ok(name, "no limit on processes and threads")
 	}
 	left := func(l host.Limit) uint64 { return l.Max - min(l.Used, l.Max) } // a limit may be lowered below what is in use
+	// Cgroups are nested, and each has its own limit.
 	least := slices.MinFunc(f.Host.Tasks.Value, func(a, b host.Limit) int { return cmp.Compare(left(a), left(b)) })
 	found := fmt.Sprintf("%d processes and threads allowed (%s)", least.Max, least.Where)
 	if least.Used > 0 {
@@ -57,6 +59,7 @@ func checkTasks(f *Facts) Checkup {
 	}
 	const do = "set `TasksMax=infinity` in the systemd unit, `--pids-limit -1` in Docker, or raise the limit named above"
 	switch {
+	// Other programs may have used up what is left.
 	case left(least) < tasksToSpare:
 		return warning(name, found, "a worker with many threads does not start, or exits when it creates one more", do)
 	case least.Max < uint64(f.Range.Len()+tasksBesides): //nolint:gosec // a range has 65,535 ports at most

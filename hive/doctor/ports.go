@@ -24,6 +24,7 @@ func checkRange(f *Facts) Checkup {
 	for _, l := range f.Leases.Value { // a worker can ask for a port outside the range
 		ours.add(alloc.Range{First: l.Port, Last: l.Port})
 	}
+	// Port by port: reserved ports make holes in ranges.
 	overlaps := false
 	for p := range ours {
 		shared := ours[p] && outgoing[p]

@@ -12,6 +12,7 @@ func checkSystemd(f *Facts) Checkup {
 	u, err := f.Host.Unit.Value, f.Host.Unit.Err
 	do := "under [Service] of " + u.Name + " set `KillMode=process` and `Delegate=yes` (`systemctl edit " + u.Name + "`), then `systemctl daemon-reload`"
 	switch {
+	// With a name it can at least be said what to do.
 	case err != nil && u.Name == "":
 		return unreadable(name, err)
 	case err != nil:
@@ -63,12 +64,14 @@ func checkInit(f *Facts) Checkup {
 	switch {
 	case p.Self:
 		return warning(name, "hive is PID 1 of its container", means, do)
+	// What was seen counts before what the program is called.
 	case len(p.Zombies) > 0:
 		return warning(name, fmt.Sprintf("PID 1 is %s and does not reap: %s (%s)", p.Program,
 			counted(len(p.Zombies), "zombie process", "zombie processes"), pidList(p.Zombies)),
 			"processes that workers leave while hive is down are inherited by PID 1, and their zombies fill the process table", do)
 	case alone && exitsWithChild(p.Program):
 		return warning(name, "PID 1 is "+p.Program+", which exits with hive", means, do)
+	// An unknown program may stay or exit.
 	case alone && !supervises(p.Program):
 		return unknown(name, "PID 1 is "+p.Program+", and started hive",
 			"if it exits with hive, everything in the container ends: workers do not survive hive then", do)

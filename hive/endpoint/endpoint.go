@@ -36,6 +36,7 @@ func ownAddrs(host string) []netip.Addr {
 	if host == "localhost" {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	}
+	// Other names are not resolved: they may mean something else each time.
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil
@@ -70,6 +71,7 @@ func Split(socks []sockets.Socket, host string) (own, beside []sockets.Socket) {
 // Describe says for a person who has these sockets. It reads /proc.
 func Describe(ctx context.Context, socks []sockets.Socket) string {
 	holders, err := sockets.Holders(ctx, socks)
+	// PID 0: another user's process, without CAP_SYS_PTRACE.
 	if err != nil || len(holders) == 0 || holders[0].PID == 0 {
 		return "an unknown process"
 	}

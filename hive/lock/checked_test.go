@@ -18,8 +18,6 @@ func TestInOrder(t *testing.T) {
 		registry.Lock()
 		worker.Unlock() // in any order
 		registry.Unlock()
-		registry.Lock()
-		registry.Unlock()
 	})
 }
 

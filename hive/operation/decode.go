@@ -47,6 +47,7 @@ func Decode(body []byte) (op Operation, hiveID string, err error) {
 		return nil, "", errdefs.BadField("operation", `is required, as in {"operation": "worker_spawn", "worker": "cpu"}`)
 	}
 	switch {
+	// Accepted as a job that fails, so that rbee's keeper shows the reason.
 	case slices.Contains(queenOperations, tag) || scriptOperation.MatchString(tag):
 		return Unsupported{tag, fmt.Sprintf("operation '%s' is not supported by a hive (send it to the queen)", tag)}, "", nil
 	case tag == "model_load" || tag == "model_unload":
@@ -228,6 +229,7 @@ func modelID(f input.Fields, name string) (string, error) {
 		return "", err
 	}
 	if _, err := models.ParseID(id); err != nil {
+		// Without the sentinel, which would repeat the name of the field.
 		return "", errdefs.BadField(name, strings.TrimPrefix(err.Error(), models.ErrInvalidID.Error()+": "))
 	}
 	return id, nil

@@ -136,14 +136,14 @@ type Row struct {
 // run makes the Run of a row from a method of Executor.
 func run[O Operation](do func(Executor, context.Context, Job, O) (any, error)) func(context.Context, Executor, Job, Operation) (any, error) {
 	return func(ctx context.Context, e Executor, j Job, op Operation) (any, error) {
-		return do(e, ctx, j, op.(O)) //nolint:forcetypeassert,errcheck // the row is found by the operation's own tag
+		return do(e, ctx, j, op.(O)) //nolint:forcetypeassert // the row is found by the operation's own tag
 	}
 }
 
 // answer makes the Answer of a row from a method of Executor.
 func answer[O Operation](do func(Executor, context.Context, O) (any, error)) func(context.Context, Executor, Operation) (any, error) {
 	return func(ctx context.Context, e Executor, op Operation) (any, error) {
-		return do(e, ctx, op.(O)) //nolint:forcetypeassert,errcheck // the row is found by the operation's own tag
+		return do(e, ctx, op.(O)) //nolint:forcetypeassert // the row is found by the operation's own tag
 	}
 }
 
@@ -157,27 +157,27 @@ var table = map[string]Row{
 	"worker_spawn": {
 		Fields: []string{"worker", "model", "device", "name", "port", "params", "wait"}, Decode: decodeSpawn,
 		Run: run(Executor.Spawn), Result: Spawned{}, Right: RightType, AfterCrash: ResultOfWorker, CancelOnDrain: true,
-		OrderKey: func(op Operation) string { return op.(Spawn).Name }, //nolint:forcetypeassert,errcheck // its row
+		OrderKey: func(op Operation) string { return op.(Spawn).Name }, //nolint:forcetypeassert // its row
 	},
 	"worker_stop": {
 		Fields: []string{"worker_id"}, Decode: func(f input.Fields) (Operation, error) { id, err := worker(f); return StopWorker{id}, err },
 		Run: run(Executor.StopWorker), Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true, Stops: true,
-		Target: func(op Operation) Target { return Target{Ref: op.(StopWorker).WorkerID} }, //nolint:forcetypeassert,errcheck // its row
+		Target: func(op Operation) Target { return Target{Ref: op.(StopWorker).WorkerID} }, //nolint:forcetypeassert // its row
 		Pin:    func(_ Operation, id string) Operation { return StopWorker{id} },
 	},
 	"worker_restart": {
 		Fields: []string{"worker_id", "if_stale"}, Decode: decodeRestart,
 		Run: run(Executor.RestartWorker), Result: Spawned{}, Right: RightWorker, AfterCrash: ResultOfStart, CancelOnDrain: true,
-		Target: func(op Operation) Target { return Target{Ref: op.(RestartWorker).WorkerID} }, //nolint:forcetypeassert,errcheck // its row
+		Target: func(op Operation) Target { return Target{Ref: op.(RestartWorker).WorkerID} }, //nolint:forcetypeassert // its row
 		Pin: func(op Operation, id string) Operation {
-			return RestartWorker{WorkerID: id, IfStale: op.(RestartWorker).IfStale} //nolint:forcetypeassert,errcheck // its row
+			return RestartWorker{WorkerID: id, IfStale: op.(RestartWorker).IfStale} //nolint:forcetypeassert // its row
 		},
 	},
 	"worker_process_delete": {
 		Fields: []string{"pid"}, Decode: func(f input.Fields) (Operation, error) { n, err := pid(f); return ProcessDelete{n}, err },
 		Run: run(Executor.ProcessDelete), Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true,
 		OrderKey: func(Operation) string { return "" },
-		Target:   func(op Operation) Target { return Target{PID: op.(ProcessDelete).PID} }, //nolint:forcetypeassert,errcheck // its row
+		Target:   func(op Operation) Target { return Target{PID: op.(ProcessDelete).PID} }, //nolint:forcetypeassert // its row
 	},
 	"hive_check": {
 		Fields: []string{"alias"}, Decode: func(input.Fields) (Operation, error) { return Check{}, nil },
@@ -229,6 +229,7 @@ func Of(op Operation) Row { return Named(op.Tag()) }
 // Named returns the row of the operation with this tag; that of unsupported operations if
 // none is carried out under it here.
 func Named(tag string) Row {
+	// A recorded job may be of an operation that only another version knows.
 	if row, ok := table[tag]; ok {
 		return row
 	}

@@ -44,6 +44,7 @@ func (d *decision) decide() store.Content {
 	for _, id := range slices.Sorted(maps.Keys(d.seen.alive)) { // they come first: the ports are theirs
 		d.keepLiving(id, workers[id])
 	}
+	// Records only after the living, whose ports they must not take.
 	kept := map[string]bool{}
 	for _, w := range d.content.Workers {
 		kept[w.WorkerID] = true
@@ -68,6 +69,7 @@ func (d *decision) meta() {
 	file, backup := d.known.file, d.known.backup
 	c := &d.content
 	if len(d.seen.states) > 0 {
+		// The id in the workers' stamps: under another they would be strangers.
 		c.StateID = d.seen.states[0]
 		c.Secret = d.seen.secrets[c.StateID]
 	}
@@ -79,12 +81,14 @@ func (d *decision) meta() {
 			c.CreatedAt = v.Record
 		}
 	}
+	// Once more a file was put in place by hand.
 	c.Incarnation = max(file.Incarnation, backup.Incarnation) + 1
 	c.Cursor = cmp.Or(file.Cursor, backup.Cursor)
 	// Numbers of events that were lost are not used again: who reads on from one
 	// would miss what comes after it.
 	c.Sequence = max(file.Sequence, backup.Sequence) + sequenceGap
 	c.Pruned = max(file.Pruned, backup.Pruned)
+	// Readers who go on from an earlier event are told that some are missing.
 	if !file.Whole["events"] {
 		c.Pruned = c.Sequence // any of them may be missing
 	}
@@ -125,6 +129,7 @@ func records[T any](file, backup []store.Version[T], whole bool) (list []T) {
 // keepLiving keeps a worker of which processes live.
 func (d *decision) keepLiving(id string, versions []store.Version[store.Worker]) {
 	g := d.seen.alive[id]
+	// What lives was left behind by a worker that has ended.
 	if knownEnded(g, versions) {
 		d.leaveAlone(g, fmt.Sprintf("worker %s has ended; it was left behind", id))
 		return
@@ -138,11 +143,13 @@ func (d *decision) keepLiving(id string, versions []store.Version[store.Worker])
 		return
 	}
 	ports := portsOf(w)
+	// Both live, and a port has one lease: the first keeps it.
 	if other, conflict := d.holder(ports); conflict {
 		d.leaveAlone(g, fmt.Sprintf("its port %d is another living worker's (lease %s)", w.Port, other))
 		return
 	}
 	l, held := d.leaseOf(w.LeaseID)
+	// Its main process lives, so a record of a quarantine is an older one.
 	if !held || l.State == store.LeaseQuarantined && g.main != nil {
 		l = store.Lease{LeaseID: w.LeaseID, Kind: store.LeaseWorker, State: store.LeaseHeld, AcquiredAt: w.StartedAt}
 	}
@@ -163,6 +170,7 @@ func knownEnded(g *group, versions []store.Version[store.Worker]) bool {
 	if len(versions) == 0 || versions[0].Source > store.FromLost || !versions[0].Record.State.Ended() {
 		return false
 	}
+	// A worker that is started again after its end has a new lease.
 	lease := g.first().LeaseID
 	return lease == "" || lease == versions[0].Record.LeaseID
 }
@@ -176,6 +184,7 @@ func (d *decision) recordOf(id string, g *group, versions []store.Version[store.
 			return revived(v.Record, g), v.Source.String(), true
 		}
 	}
+	// Recorded with another process: it was restarted since.
 	if len(versions) > 0 {
 		v := versions[0]
 		if g.main == nil {
@@ -199,6 +208,7 @@ func revived(w store.Worker, g *group) store.Worker {
 	w.LeaseID = cmp.Or(first.LeaseID, w.LeaseID)
 	w.Cgroup = cmp.Or(first.Cgroup, w.Cgroup)
 	w.StampUID = stampUID(first, w.StampUID)
+	// The record is of another process, or of none: hive finds out how far this one is.
 	if !same || w.State.Ended() || w.State == store.WorkerBackoff {
 		lifecycle.Transition(&w, lifecycle.Salvaged, lifecycle.Fail)
 		w.Reason, w.Desired = "", store.DesiredRunning
@@ -227,6 +237,7 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 		d.leaveAlone(g, fmt.Sprintf("%q is not the id of a worker", id))
 		return w, false
 	}
+	// Only the id says for which port the worker was started.
 	port, err := strconv.ParseUint(m[2], 10, 16)
 	if err != nil || port == 0 {
 		d.leaveAlone(g, fmt.Sprintf("%q is not the id of a worker", id))
@@ -274,6 +285,7 @@ func (d *decision) keepRecord(v store.Version[store.Worker]) {
 	}
 	ports := portsOf(w)
 	l, held := d.leaseOf(w.LeaseID)
+	// Only if the damaged file says so now: by an old page the port may be another's since.
 	if _, conflict := d.holder(ports); v.Source <= store.FromLost && !conflict && !d.ended[w.LeaseID] {
 		if !held {
 			l = store.Lease{LeaseID: w.LeaseID, Kind: store.LeaseWorker, State: store.LeaseHeld, AcquiredAt: w.StartedAt, Cgroup: w.Cgroup, Identity: w.Identity, StampUID: w.StampUID}
@@ -286,6 +298,7 @@ func (d *decision) keepRecord(v store.Version[store.Worker]) {
 		return
 	}
 	lifecycle.Transition(&w, lifecycle.Gone, lifecycle.Fail)
+	// As failed it is still listed, and can be started again.
 	w.Identity, w.Cgroup, w.NextTry = nil, "", nil
 	w.Reason = "it was not running any more when the state file was salvaged"
 	w.EndedAt = &d.now
@@ -352,6 +365,7 @@ func (d *decision) otherLeases() {
 		case l.State == store.LeaseQuarantined:
 		case l.Kind == store.LeaseTTL:
 		case l.Kind == store.LeaseProcess && l.Identity != nil:
+			// Only a proof frees it: an unknown holder keeps its port.
 			if verdict, _ := proc.Verify(*l.Identity); verdict == proc.Dead {
 				continue
 			}

@@ -38,6 +38,7 @@ func (d *decision) jobs() {
 		if !known {
 			order = append(order, j.JobID)
 		}
+		// A job only moves forward, so this is the newer record.
 		if !known || stage(j) > stage(old) {
 			jobs[j.JobID] = j
 		}
@@ -52,6 +53,7 @@ func (d *decision) jobs() {
 	}
 	kept := map[string]bool{}
 	for _, k := range records(d.known.file.Keys, d.known.backup.Keys, d.known.file.Whole["keys"]) {
+		// A key needs its job: it would answer a new request with nothing.
 		if j, ok := jobs[k.JobID]; ok && j.Key == k.Key && !kept[k.Key] {
 			kept[k.Key] = true
 			d.content.Keys = append(d.content.Keys, k)
@@ -76,6 +78,7 @@ func (d *decision) interrupt(j *store.Job) {
 	if j.StartedAt == nil {
 		j.StartedAt = &d.now
 	}
+	// Followers of the job wait for its end event.
 	d.event(store.Event{
 		JobID: j.JobID, WorkerID: j.WorkerID, Type: store.EventEnd,
 		Message: fmt.Sprintf("%s failed: interrupted: %s", j.Operation, interrupted),
@@ -100,6 +103,7 @@ func (d *decision) events() {
 			map[string]any{"pid": k.PID, "port": k.Port})
 	}
 	d.event(store.Event{Type: store.EventAudit, Message: d.lastWords()}, map[string]any{"living": len(d.living), "failed": len(d.failed)})
+	// The same event can be on several pages, old and new.
 	seen := map[uint64]bool{}
 	for _, ev := range records(d.known.file.Events, d.known.backup.Events, d.known.file.Whole["events"]) {
 		if !seen[ev.Seq] {

@@ -32,6 +32,7 @@ func (k *known) workers() map[string][]store.Version[store.Worker] {
 		}
 	}
 	for _, versions := range byID {
+		// All that is of the past is alike: there the latest time decides.
 		slices.SortStableFunc(versions, func(a, b store.Version[store.Worker]) int {
 			return cmp.Or(cmp.Compare(age(a.Source), age(b.Source)), lastTime(b.Record).Compare(lastTime(a.Record)))
 		})
@@ -57,6 +58,7 @@ func lastTime(w store.Worker) time.Time {
 // both are of now, or there is no other.
 func (k *known) secrets() map[string]store.Secret {
 	all := map[string]store.Secret{}
+	// The file last, so that it wins over the backup.
 	for _, g := range []*store.Gathered{k.backup, k.file} {
 		alone := len(distinct(g.StateIDs)) == 1 && len(distinct(g.Secrets)) == 1
 		for _, secret := range g.Secrets {
@@ -124,6 +126,7 @@ func observe(ctx context.Context, k *known, found []proc.Living, states []string
 	s := &seen{states: states, secrets: k.secrets(), alive: map[string]*group{}}
 	records := k.workers()
 	for _, l := range found {
+		// Anybody can copy stamps, but not their proof.
 		if s.unproven(l, records[l.WorkerID]) {
 			s.forged = append(s.forged, l)
 			continue
@@ -171,6 +174,7 @@ func (s *seen) group(id string) *group {
 // judge looks whether a recorded process lives. One that does may say nothing by
 // itself: many programs overwrite their environment.
 func (s *seen) judge(id string, v store.Version[store.Worker]) {
+	// Versions come best first: what follows a living process is older.
 	if v.Record.Identity == nil || v.Record.State.Ended() || s.alive[id] != nil && s.alive[id].main != nil {
 		return
 	}
@@ -178,6 +182,7 @@ func (s *seen) judge(id string, v store.Version[store.Worker]) {
 	case proc.Alive:
 		s.group(id).main = v.Record.Identity
 	case proc.Unknown:
+		// On an old page an unknown process means nothing.
 		if v.Source <= store.FromLost {
 			s.group(id).unknown = true
 		}
@@ -225,6 +230,7 @@ func (g *group) findMain(log []byte) {
 	for _, m := range startedLine.FindAllSubmatch(log, -1) {
 		pid, _ := strconv.Atoi(string(m[1]))
 		if i := slices.IndexFunc(g.found, func(l proc.Living) bool { return l.PID == pid && l.Leader }); i >= 0 {
+			// The last line counts: the worker may have been started again.
 			main = &g.found[i]
 			g.started, _ = time.Parse(time.RFC3339, string(m[2]))
 		}
@@ -238,6 +244,7 @@ func (g *group) findMain(log []byte) {
 	if main == nil {
 		return
 	}
+	// The PID may be another process's since /proc was read.
 	if id, err := proc.Identify(main.PID); err == nil && id.StartTicks == main.Start {
 		g.main = &id
 	}

@@ -61,6 +61,7 @@ type Plan struct {
 func Make(ctx context.Context, dataDir string) (*Plan, error) {
 	p := &Plan{DataDir: dataDir}
 	if err := p.make(ctx); err != nil {
+		// The lock may be held already.
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -87,6 +88,7 @@ func (p *Plan) make(ctx context.Context) error {
 	d := newDecision(known, seen, filepath.Join(p.DataDir, "logs"), time.Now().UTC().Truncate(time.Millisecond))
 	p.content = d.decide()
 	p.Living, p.Judged, p.Failed, p.Apart, p.Lost = d.living, d.judged, d.failed, d.apart, d.lost
+	// Only now: a whole file may still lack a living worker.
 	if len(p.Damage) == 0 && p.Bytes > 0 && !d.news {
 		return ErrNeedless
 	}
@@ -108,6 +110,7 @@ func (p *Plan) make(ctx context.Context) error {
 
 // read gathers what the damaged file and the newest good backup say.
 func (p *Plan) read(ctx context.Context) (*known, error) {
+	// Before the lock is taken, which the check needs, too.
 	contradictions := findings(ctx, p.path())
 	var err error
 	p.hold, err = store.LockFile(p.path())
@@ -125,6 +128,7 @@ func (p *Plan) read(ctx context.Context) (*known, error) {
 			p.Damage = contradictions
 		}
 	}
+	// To a whole file a backup, which is older, adds nothing.
 	if !missing && len(p.Damage) == 0 {
 		return k, nil
 	}
@@ -151,6 +155,7 @@ func newestGood(ctx context.Context, dir string) (path string, at time.Time, err
 			times[path] = info.ModTime()
 		}
 	}
+	// By time, not by name: one made by hand may be called anything.
 	slices.SortFunc(paths, func(a, b string) int { return times[b].Compare(times[a]) })
 	for _, path := range paths {
 		if err := ctx.Err(); err != nil {
@@ -205,13 +210,16 @@ func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
 		if l.StateID == "" || slices.Contains(what.States, l.StateID) {
 			continue
 		}
+		// A hive of that state is running, perhaps on a copy of this directory.
 		if err := store.Unclaimed(l.StateID); err != nil {
 			return nil, fmt.Errorf("state id %q, which %q (pid %d) has in its stamps: %w: these are that hive's workers; stop it first", l.StateID, l.Program, l.PID, err)
 		}
+		// Another user's process could name any state in its stamp.
 		if l.UID == owner {
 			what.States = append(what.States, l.StateID)
 		}
 	}
+	// Once more: by the new ids processes are found that have no log here.
 	if len(what.States) > more {
 		if found, err = proc.FindLiving(ctx, what); err != nil {
 			return nil, err

@@ -14,7 +14,6 @@ import (
 	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
-	"rbeehive/hive/logs"
 	"rbeehive/store"
 )
 
@@ -76,14 +75,6 @@ func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) {
 		w.s.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
 		f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
 	}
-}
-
-// saysInUse recognises how programs say EADDRINUSE: strerror(3) of glibc and musl,
-// the names of Node and Python, and llama-server's own words.
-func saysInUse(line string) bool {
-	line = strings.ToLower(line)
-	return slices.ContainsFunc([]string{"address already in use", "address in use", "eaddrinuse", "errno 98", "couldn't bind http server socket"},
-		func(words string) bool { return strings.Contains(line, words) })
 }
 
 // killLeftovers ends what a dead main process has left behind. Of a worker that may be
@@ -205,16 +196,6 @@ func ended(rec store.Worker, out outcome) store.Worker {
 	return rec
 }
 
-// quarantineLease keeps the lease of an ended worker: its holder is gone, and
-// somebody may still be reached on the port.
-func quarantineLease(b *journal.Batch, rec store.Worker, jobID, why string) error {
-	if err := setLeaseState(b, rec, store.LeaseQuarantined, why); err != nil {
-		return err
-	}
-	return b.Event(store.EventAudit, jobID, rec.WorkerID, fmt.Sprintf("port %d is quarantined: %s", rec.Port, why),
-		map[string]any{"port": rec.Port, "lease_id": rec.LeaseID})
-}
-
 // whyQuarantine says why ports cannot be given out again; empty if they can.
 func (s *Supervisor) whyQuarantine(ports []uint16, rest leftovers) string {
 	if len(rest.members) > 0 {
@@ -228,17 +209,4 @@ func (s *Supervisor) whyQuarantine(ports []uint16, rest leftovers) string {
 		return "it is not known what is left of it: " + rest.err.Error()
 	}
 	return endpoint.WhyHeld(s.sockets, ports)
-}
-
-func logExit(rec store.Worker) {
-	what := "unknown exit"
-	if rec.Exit != nil {
-		what = launch.DescribeExit(*rec.Exit)
-	}
-	// In backoff it has no process.
-	pid := 0
-	if rec.Identity != nil {
-		pid = rec.Identity.PID
-	}
-	logs.Printf(rec.Log, "exited pid %d port %d %s: %s", pid, rec.Port, rec.EndedAt.UTC().Format(time.RFC3339), what)
 }

@@ -80,20 +80,6 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	return true
 }
 
-// setLeaseHolder makes the worker's lease name its present process, or none.
-func setLeaseHolder(b *journal.Batch, rec store.Worker) error {
-	lease, err := b.Lease(rec.Port)
-	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
-		// The port may be another's by now, so nothing may be recorded as running on it.
-		return fmt.Errorf("worker %s has no lease of port %d any more", rec.WorkerID, rec.Port)
-	}
-	if err != nil {
-		return err
-	}
-	lease.State, lease.Reason, lease.Identity, lease.Cgroup, lease.StampUID = store.LeaseHeld, "", rec.Identity, rec.Cgroup, rec.StampUID
-	return b.PutLease(lease)
-}
-
 // waitBackoff waits until the next start is due, and starts the worker. It reports
 // whether the supervisor goes on.
 func (w *worker) waitBackoff(ctx context.Context) bool {

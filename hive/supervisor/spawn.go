@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"rbeehive/alloc"
-	"rbeehive/alloc/sockets"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
@@ -220,43 +219,4 @@ func (s *Supervisor) recordSpawn(ctx context.Context, j operation.Job, res *allo
 		return b.Event(store.EventProcess, rec.JobID, rec.WorkerID, fmt.Sprintf("%s started as pid %d", rec.WorkerID, rec.Identity.PID),
 			map[string]any{"pid": rec.Identity.PID, "worker_id": rec.WorkerID, "log": rec.Log})
 	})
-}
-
-// portMessage says which port was leased, and who holds those passed over.
-func portMessage(res *alloc.Reservation, rec store.Worker) string {
-	var b strings.Builder
-	if res.NameMoved {
-		fmt.Fprintf(&b, "%s had port %d last time, which is not free; ", rec.Name, res.Former)
-	}
-	for _, s := range res.Skipped {
-		fmt.Fprintf(&b, "%d is held by %s; ", s.Port, s)
-	}
-	ports := alloc.Range{First: rec.Port, Last: rec.Ports[len(rec.Ports)-1]}
-	switch {
-	case b.Len() > 0:
-		return fmt.Sprintf("%stook %s", b.String(), ports)
-	case len(rec.Ports) > 1:
-		return fmt.Sprintf("ports %s leased", ports)
-	}
-	return fmt.Sprintf("port %d leased", rec.Port)
-}
-
-func portsOf(skipped []sockets.Holder) []uint16 {
-	ports := []uint16{}
-	for _, s := range skipped {
-		ports = append(ports, s.Port)
-	}
-	return ports
-}
-
-func portFailure(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(err, alloc.ErrExhausted):
-		return errdefs.Fail(errdefs.CodePortsExhausted, "%v", err)
-	case errors.Is(err, alloc.ErrUnavailable):
-		return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	}
-	return err
 }

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -231,25 +230,6 @@ func (w *worker) recordStopping(out outcome) bool {
 		}
 		return workerEvent(b, rec, out.jobID, rec.WorkerID+" is being stopped: "+out.reason)
 	})
-}
-
-// setLeaseState changes the state of a worker's lease, if it has one. why is for a
-// person, where the state needs one.
-func setLeaseState(b *journal.Batch, rec store.Worker, state store.LeaseState, why string) error {
-	lease, err := b.Lease(rec.Port)
-	// A salvaged file may lack it. The worker must be able to end all the same.
-	if errors.Is(err, store.ErrNotFound) || (err == nil && lease.LeaseID != rec.LeaseID) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	lease.State, lease.Reason = state, why
-	if state == store.LeaseQuarantined {
-		// Its process is gone; what is left is known by the other proofs.
-		lease.Identity = nil
-	}
-	return b.PutLease(lease)
 }
 
 // stopCommand runs the worker's own command to stop it, and gives it and the main

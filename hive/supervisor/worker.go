@@ -9,7 +9,6 @@ import (
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/lock"
-	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -130,13 +129,6 @@ func (w *worker) change(ev lifecycle.Event, message string, also func(*store.Wor
 	}
 	also(&rec)
 	return w.commit(rec, func(b *journal.Batch) error { return workerEvent(b, rec, rec.JobID, message) })
-}
-
-// workerEvent appends the event of a worker's new state.
-func workerEvent(b *journal.Batch, rec store.Worker, jobID, message string) error {
-	return b.Event(store.EventState, jobID, rec.WorkerID, message, map[string]any{
-		"worker": lifecycle.PublicState(rec.State), "worker_id": rec.WorkerID, "reason": operation.OrNull(rec.Reason),
-	})
 }
 
 // started returns a channel that is closed when the present start of the worker is ready

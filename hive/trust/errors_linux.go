@@ -18,6 +18,7 @@ func (w *walk) foreign(e *entry) error {
 	}
 	err := &Error{Path: e.path, Reason: reason + w.harm(e)}
 	command := "chown "
+	// -h: else chown changes what the link leads to.
 	if e.as == followed {
 		command = "chown -h "
 	}
@@ -25,6 +26,7 @@ func (w *walk) foreign(e *entry) error {
 	switch {
 	case w.self.unmapped(uid):
 		err.Mend = "copy it to where hive's user is the owner, or map its owner (user_namespaces(7))"
+	// A directory on the way may be needed by others, so chown is the second choice.
 	case e.as == passed:
 		err.Mend = fmt.Sprintf("keep it below directories of %s, or run%s: %s", w.self.owners(), w.self.byRoot(), command)
 	default:
@@ -43,6 +45,7 @@ func (w *walk) writableByOthers() error {
 		who = "every user"
 	}
 	var paths []string
+	// All at once: one at a time would take many tries.
 	for i := range w.loose {
 		paths = append(paths, quote(w.loose[i].path))
 	}

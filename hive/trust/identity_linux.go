@@ -49,6 +49,7 @@ func maps(uidMap []byte, uid uint64) bool {
 		}
 		first, errFirst := strconv.ParseUint(f[0], 10, 32)
 		count, errCount := strconv.ParseUint(f[2], 10, 32)
+		// What cannot be read must not make an exception.
 		if errFirst != nil || errCount != nil || first <= uid && uid < first+min(count, math.MaxUint32) {
 			return true
 		}
@@ -68,6 +69,7 @@ func (id identity) unmapped(uid uint32) bool { return int64(uid) == id.nobody }
 // package trust has the reason.
 func (id identity) sealed(fd int) bool {
 	var fs unix.Statfs_t
+	// Only as PID 1: else the file system may be mounted writable elsewhere.
 	return id.alone && unix.Fstatfs(fd, &fs) == nil && fs.Flags&unix.ST_RDONLY != 0
 }
 

@@ -19,6 +19,7 @@ func Open(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Relative to the directory that was checked: by path the way could have changed.
 	fd, err := openat(w.dir.fd, e.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if err != nil {
 		return nil, w.failed(err)
@@ -63,6 +64,7 @@ func Parent(path string) error {
 		return err
 	}
 	w := newWalk(filepath.Dir(full))
+	// Errors are to name what the caller wants to use.
 	w.goal = full
 	defer w.close()
 	e, err := w.directory()
@@ -109,6 +111,7 @@ func (w *walk) examine(e *entry) error {
 	if err := unix.Fstat(e.fd, &e.stat); err != nil {
 		return w.failed(err)
 	}
+	// Opened only by its place so far (O_PATH), so a fifo or device has made nobody wait.
 	if e.kind() != unix.S_IFREG {
 		return notRegular(e.path, fileMode(&e.stat))
 	}

@@ -131,9 +131,11 @@ func (w *walk) look(name string) error {
 	w.at.close()
 	fd, err := w.place(name)
 	if errors.Is(err, unix.ENOENT) && w.mkdir != nil {
+		// Checked first: what is made where others may write could be exchanged by them.
 		if err := w.verdict(); err != nil {
 			return err
 		}
+		// Somebody else may have made it just now; it is checked like any other.
 		if err := w.mkdir(w.dir.fd, name); err != nil && !errors.Is(err, unix.EEXIST) {
 			return w.failed(err)
 		}
@@ -182,6 +184,7 @@ func (w *walk) follow() error {
 	if err := unix.Fstatfs(w.at.fd, &fs); err != nil {
 		return w.failed(err)
 	}
+	// Such a link leads to an open file, not to the path in its text.
 	if fs.Type == unix.PROC_SUPER_MAGIC {
 		return fmt.Errorf("%s is a link of /proc, of which the text is no path; give the path of a file", w.at.path)
 	}
@@ -190,10 +193,12 @@ func (w *walk) follow() error {
 	if err != nil {
 		return w.failed(err)
 	}
+	// It may be cut off, and part of a path is another path.
 	if n == len(text) {
 		return w.failed(unix.ENAMETOOLONG)
 	}
 	target := string(text[:n])
+	// Any ".." in it stays: it means the parent of where the walk is by then.
 	w.rest = append(components(target), w.rest...)
 	if filepath.IsAbs(target) {
 		return w.fromRoot()
@@ -210,6 +215,7 @@ func (w *walk) check(e *entry, as role) error {
 	}
 	uid := e.stat.Uid
 	believed := w.self.believes(uid)
+	// Only on the way: of what was asked for, the owner must be known.
 	if as == passed || as == followed {
 		believed = believed || w.self.unmapped(uid)
 	}

@@ -18,19 +18,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/test/freeport"
+	"rbeehive/test/skip"
 )
 
 // timeout is for what takes a moment on an idle machine.
 const timeout = 30 * time.Second
-
-// skip skips the test and says why; with HIVE_TEST_STRICT=1 it fails instead.
-func skip(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("would be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}
 
 // reader is somebody who does what docs/tour.md says, in a directory of their own.
 type reader struct {
@@ -53,14 +45,17 @@ type ran struct {
 
 // TestTour does what docs/tour.md says, and holds what is printed against it.
 func TestTour(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds hive, and takes ten seconds")
+	}
 	for _, program := range []string{"bash", "curl", "python3"} {
 		if _, err := exec.LookPath(program); err != nil {
-			skip(t, "%v", err)
+			skip.Because(t, err)
 		}
 	}
 	if os.Getuid() == 0 {
 		if _, err := os.Stat("/etc/hive/hive.yaml"); err == nil {
-			skip(t, "a hive of root's would read the machine's /etc/hive/hive.yaml")
+			skip.Because(t, "a hive of root's would read the machine's /etc/hive/hive.yaml")
 		}
 	}
 	raw, err := os.ReadFile(filepath.Join(root, "docs/tour.md"))

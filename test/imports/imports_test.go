@@ -53,6 +53,22 @@ var offline = map[string][]string{
 	"cmd/hivectl/command/library": {"hive/models", "hive/trust"},
 }
 
+// ctlRooms are the parts of hivectl's commands from the bottom to the top, as rooms are those
+// of hive: groups of commands know the base and not each other.
+var ctlRooms = [][]string{
+	{"output"},
+	{"cli", "db", "library"},
+	{"admin", "inspect", "jobs", "leases", "start", "workers"},
+}
+
+// ctlOnly says which of those parts may use what touches the machine itself: processes, a
+// state file, the directory of models.
+var ctlOnly = map[string][]string{
+	"hive/proc":                   {"cmd/hivectl/command/leases", "cmd/hivectl/command/db"},
+	"cmd/hivectl/command/db":      {"cmd/hivectl/command/admin"},
+	"cmd/hivectl/command/library": {"cmd/hivectl/command/start"},
+}
+
 // leaves are packages that know nothing of the product but what is named here.
 var leaves = map[string][]string{
 	"hive/logs": {"store/plain"},
@@ -92,8 +108,18 @@ func TestRulesCanFail(t *testing.T) {
 		"alloc/sockets":  "os/exec",
 		"cmd/hivectl":    "rbeehive/hive",
 
-		"cmd/hivectl/command":       "rbeehive/store",
-		"cmd/hivectl/command/db":    "rbeehive/hive",
+		"cmd/hivectl/command":         "rbeehive/store",
+		"cmd/hivectl/command/db":      "rbeehive/hive",
+		"cmd/hivectl/command/library": "rbeehive/store",
+		"cmd/hivectl/command/admin":   "rbeehive/hive/salvage",
+		"cmd/hivectl/command/cli":     "rbeehive/cmd/hivectl/command/workers",
+		"cmd/hivectl/command/output":  "rbeehive/cmd/hivectl/command/cli",
+		"cmd/hivectl/command/start":   "rbeehive/cmd/hivectl/command/workers",
+		"cmd/hivectl/command/leases":  "rbeehive/cmd/hivectl/command/db",
+		"cmd/hivectl/command/jobs":    "rbeehive/cmd/hivectl/command",
+		"cmd/hivectl/command/inspect": "rbeehive/hive/proc",
+		"cmd/hivectl/command/nowhere": "rbeehive/cmd/hivectl/command/cli",
+
 		"hive/salvage":              "rbeehive/hive",
 		"hive/trust":                "rbeehive/hive/proc",
 		"hive/doctor":               "rbeehive/hive",
@@ -108,7 +134,9 @@ func TestRulesCanFail(t *testing.T) {
 	} {
 		require.NotEmpty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
 	}
-	require.Empty(t, forbidden("cmd/hivectl/command", "rbeehive/cmd/hivectl/command/db"))
+	for _, part := range slices.Concat(ctlRooms...) {
+		require.Equal(t, slices.Contains([]string{"db", "library"}, part), forbidden("cmd/hivectl/command", "rbeehive/cmd/hivectl/command/"+part) != "", part)
+	}
 	for pkg, imported := range map[string]string{
 		"hive":                      "rbeehive/hive/host",
 		"hive/host":                 "rbeehive/alloc",
@@ -116,14 +144,18 @@ func TestRulesCanFail(t *testing.T) {
 		"hive/proc":                 "rbeehive/alloc/sockets",
 		"store":                     "rbeehive/migrations",
 		"cmd/hive":                  "rbeehive/hive/host",
-		"cmd/hivectl":               "rbeehive/hive/proc",
+		"cmd/hivectl":               "rbeehive/cmd/hivectl/command/cli",
 		"hive/catalog":              "rbeehive/store",
 		"hive/models":               "rbeehive/hive/trust",
 		"hive/logs":                 "rbeehive/store/plain",
 		"hive/doctor":               "rbeehive/hive/proc",
 
-		"cmd/hivectl/command":    "rbeehive/store/plain",
-		"cmd/hivectl/command/db": "rbeehive/hive/salvage",
+		"cmd/hivectl/command":        "rbeehive/store/plain",
+		"cmd/hivectl/command/db":     "rbeehive/hive/salvage",
+		"cmd/hivectl/command/leases": "rbeehive/hive/proc",
+		"cmd/hivectl/command/admin":  "rbeehive/cmd/hivectl/command/db",
+		"cmd/hivectl/command/start":  "rbeehive/cmd/hivectl/command/cli",
+		"cmd/hivectl/command/cli":    "rbeehive/cmd/hivectl/command/output",
 	} {
 		require.Empty(t, forbidden(pkg, imported), "%s importing %s", pkg, imported)
 	}
@@ -163,6 +195,8 @@ func forbidden(pkg, imported string) string {
 		return pkg + " knows nothing but " + strings.Join(leaves[pkg], " and ")
 	case slices.ContainsFunc(clientOnly, func(p string) bool { return within(pkg, p) }) && !slices.ContainsFunc(forClients, func(p string) bool { return within(target, p) }):
 		return pkg + " talks to a daemon only through httpapi/client"
+	case within(pkg, "cmd/hivectl") && ctlOnly[target] != nil && !slices.Contains(ctlOnly[target], pkg):
+		return target + " may be used only by " + strings.Join(ctlOnly[target], " and ")
 	case layer(target) < 0:
 		return "a product package may not import a test program"
 	case layer(target) < layer(pkg):
@@ -175,8 +209,13 @@ func forbidden(pkg, imported string) string {
 		return "" // for tests, on top of what they test
 	case within(pkg, "hive/proc") && target == "hive/proc/internal/procfs":
 		return "" // the files of /proc, which each part of it reads
+	case within(pkg, "cmd/hivectl/command") && within(target, "cmd/hivectl/command"):
+		if below(ctlRooms, "cmd/hivectl/command", target, pkg) {
+			return ""
+		}
+		return "imports point down within the commands of hivectl: see ctlRooms"
 	case within(pkg, "hive") && within(target, "hive"):
-		if floor(target) >= 0 && floor(target) < floor(pkg) {
+		if below(rooms, "hive", target, pkg) {
 			return ""
 		}
 		return "imports point down within hive: see rooms"
@@ -186,9 +225,15 @@ func forbidden(pkg, imported string) string {
 	return "imports go neither up nor sideways within " + layers[layer(pkg)]
 }
 
-// floor is where a part of hive stands; -1: nowhere.
-func floor(pkg string) int {
-	room, _, _ := strings.Cut(strings.TrimPrefix(pkg, "hive/"), "/")
+// below reports whether a part of top stands on a lower floor than another one.
+func below(rooms [][]string, top, lower, upper string) bool {
+	at := floor(rooms, top, lower)
+	return at >= 0 && at < floor(rooms, top, upper)
+}
+
+// floor is where a part of top stands; -1: nowhere.
+func floor(rooms [][]string, top, pkg string) int {
+	room, _, _ := strings.Cut(strings.TrimPrefix(pkg, top+"/"), "/")
 	return slices.IndexFunc(rooms, func(floor []string) bool { return slices.Contains(floor, room) })
 }
 

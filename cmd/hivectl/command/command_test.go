@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 // systemEnv has this test binary be hivectl itself, with a socket and a TCP address of
@@ -24,10 +25,10 @@ const systemEnv = "HIVE_TEST_SYSTEM"
 
 func TestMain(m *testing.M) {
 	if socket, addr, found := strings.Cut(os.Getenv(systemEnv), " "); found {
-		command.SetDefaultHive(socket, addr)
-		os.Exit(command.Run(command.System("v0.0.1")))
+		env := cli.System("v0.0.1")
+		env.Socket, env.Addr = socket, addr
+		os.Exit(command.Run(env))
 	}
-	command.WatchFast()
 	goleak.VerifyTestMain(m)
 }
 
@@ -111,15 +112,16 @@ type result struct {
 // hivectl runs a command against addr, with output to a pipe.
 func hivectl(t *testing.T, addr string, args ...string) result {
 	t.Helper()
-	return hivectlWith(t, func(e *command.Env) {}, append([]string{"--addr", addr}, args...)...)
+	return hivectlWith(t, func(e *cli.Env) {}, append([]string{"--addr", addr}, args...)...)
 }
 
-func hivectlWith(t *testing.T, change func(*command.Env), args ...string) result {
+func hivectlWith(t *testing.T, change func(*cli.Env), args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	env := command.Env{
+	env := cli.Env{
 		Args: args, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
 		Getenv: func(string) string { return "" }, Version: "v0.0.1", Now: func() time.Time { return now },
+		WatchInterval: 20 * time.Millisecond, // more often than people need
 	}
 	change(&env)
 	code := command.Run(env)

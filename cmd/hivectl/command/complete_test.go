@@ -11,13 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 // offered is what Tab offers at the end of a command line, in order and without what
 // is said about it.
 func offered(t *testing.T, addr string, args ...string) []string {
 	t.Helper()
-	r := hivectlWith(t, func(e *command.Env) {
+	r := hivectlWith(t, func(e *cli.Env) {
 		e.Getenv = func(name string) string { return map[string]string{"HIVE_ADDR": addr}[name] }
 	}, append([]string{"__complete"}, args...)...)
 	require.Zero(t, r.code)
@@ -109,7 +110,7 @@ func TestCompletionWithoutAHive(t *testing.T) {
 // Completion and help work whatever the settings are.
 func TestCommandsThatNeedNoSettings(t *testing.T) {
 	for _, args := range [][]string{{"completion", "bash"}, {"help", "ps"}, {"__complete", "stop", ""}, {"ps", "--help"}} {
-		r := hivectlWith(t, func(e *command.Env) { e.Getenv = func(string) string { return "gopher://nonsense" } }, args...)
+		r := hivectlWith(t, func(e *cli.Env) { e.Getenv = func(string) string { return "gopher://nonsense" } }, args...)
 		require.Zero(t, r.code, "%v %s", args, r.stderr)
 	}
 }

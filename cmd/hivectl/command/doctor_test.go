@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 const (
@@ -74,7 +74,7 @@ func TestDoctorOnATerminal(t *testing.T) {
 	evil := strings.Replace(warningJSON, "python3", `py\u001b[2Jthon`, 1)
 	addr := doctorSays(t, `{"checks":[`+okJSON+`,`+evil+`,`+unknownJSON+`],"warnings":1}`)
 	for _, width := range []int{200, 80, 60} {
-		r := hivectlWith(t, func(e *command.Env) { e.Width = width }, "--addr", addr, "doctor")
+		r := hivectlWith(t, func(e *cli.Env) { e.Width = width }, "--addr", addr, "doctor")
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stdout, "\x1b[32mok     \x1b[0m  ports ")
 		require.Contains(t, r.stdout, "\x1b[31mwarning\x1b[0m  squatters ")
@@ -84,23 +84,5 @@ func TestDoctorOnATerminal(t *testing.T) {
 		for line := range strings.Lines(plain) {
 			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimRight(line, "\n")), min(width, 80), line)
 		}
-	}
-}
-
-func TestWrap(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		want []string
-	}{
-		{"", []string{""}},
-		{"  a  b ", []string{"a b"}},
-		{"one two three", []string{"one two", "three"}},
-		{"unbreakably long", []string{"unbreakably", "long"}},
-		{"run `sysctl -w a=b` now", []string{"run", "`sysctl -w a=b`", "now"}},
-		{"set `a` and (`b c`) too", []string{"set `a`", "and", "(`b c`)", "too"}},
-		{"never `closed at all", []string{"never", "`closed at all"}},
-		{"ä ö ü ß ÄÖ", []string{"ä ö ü ß", "ÄÖ"}},
-	} {
-		require.Equal(t, c.want, command.Wrap(c.text, 8), c.text)
 	}
 }

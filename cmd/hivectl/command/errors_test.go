@@ -1,7 +1,6 @@
 package command_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,33 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
-	"rbeehive/httpapi/client"
+	"rbeehive/cmd/hivectl/command/cli"
 )
-
-func TestExitCodes(t *testing.T) {
-	for err, want := range map[error]int{
-		errors.New("x"):  1,
-		context.Canceled: 1,
-		&client.UnreachableError{Err: errors.New("x")}: 4,
-		fmt.Errorf("%w: x", client.ErrAddress):         2,
-		fmt.Errorf("%w: x", client.ErrNotAHive):        4,
-		&client.Error{Status: 502}:                     4,
-	} {
-		code, _ := command.Classify(err)
-		require.Equal(t, want, code, "%v", err)
-	}
-	for code, want := range map[string]int{
-		"bad_request": 2, "unknown_field": 2, "unknown_operation": 2, "too_large": 2,
-		"not_found": 3, "unknown_worker_type": 3, "shutting_down": 4,
-		"recovering": 1, "conflict": 1, "queue_full": 1, "unauthorized": 1, "internal": 1, "disk_full": 1, "new_code": 1,
-	} {
-		got, _ := command.Classify(fmt.Errorf("wrapped: %w", &client.Error{Code: code, Status: 400, RequestID: "req-7"}))
-		require.Equal(t, want, got, code)
-	}
-	_, hint := command.Classify(&client.Error{Code: "internal", RequestID: "req-7"})
-	require.Contains(t, hint, "req-7")
-}
 
 func TestRecoveryIsWaitedForAndToldOnce(t *testing.T) {
 	var tries atomic.Int32
@@ -77,7 +51,7 @@ func TestToken(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(path, []byte("s3cret\n"), 0o600))
 	require.Zero(t, hivectl(t, addr, "ps", "--token-file", path).code)
-	r = hivectlWith(t, func(e *command.Env) {
+	r = hivectlWith(t, func(e *cli.Env) {
 		e.Getenv = func(name string) string { return map[string]string{"HIVE_ADDR": addr, "HIVE_TOKEN_FILE": path}[name] }
 	}, "ps")
 	require.Zero(t, r.code, r.stderr)
@@ -92,7 +66,7 @@ func TestToken(t *testing.T) {
 func TestOutputThatCannotBeWritten(t *testing.T) {
 	_, addr := serve(t, map[string]http.HandlerFunc{"GET /v1/workers": workers(worker("cpu-8080-a", "", "ready", 8080))})
 	for _, form := range []string{"table", "json", "yaml"} {
-		r := hivectlWith(t, func(e *command.Env) { e.Stdout = fullDisk{} }, "--addr", addr, "ps", "-o", form)
+		r := hivectlWith(t, func(e *cli.Env) { e.Stdout = fullDisk{} }, "--addr", addr, "ps", "-o", form)
 		require.Equal(t, 1, r.code)
 		require.Equal(t, "hivectl: no space left on device\n", r.stderr)
 	}

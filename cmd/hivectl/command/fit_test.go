@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 // The order in which columns go: free text is cut, then what one can do without is
@@ -33,7 +33,7 @@ func TestTablesGiveWayInOrder(t *testing.T) {
 		{26, "WORKER           STATE\ncpu-8080-abcdef  failed\n"},
 		{12, "WORKER     ~\ncpu-8080-ab~\n"},
 	} {
-		r := hivectlWith(t, func(e *command.Env) {
+		r := hivectlWith(t, func(e *cli.Env) {
 			e.Width = c.width
 			e.Getenv = func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }
 		}, "--addr", addr, "workers", "list")

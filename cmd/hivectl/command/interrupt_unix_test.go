@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 // interrupt is Ctrl-C.
@@ -68,7 +68,7 @@ func TestCtrlCWhileWaiting(t *testing.T) {
 	})
 	for args, code := range map[string]int{"logs w": 1, "logs w -f": 0} {
 		out := &interruptingWriter{t: t}
-		r := hivectlWith(t, func(e *command.Env) { e.Stdout = out }, append([]string{"--addr", addr}, strings.Fields(args)...)...)
+		r := hivectlWith(t, func(e *cli.Env) { e.Stdout = out }, append([]string{"--addr", addr}, strings.Fields(args)...)...)
 		require.Equal(t, code, r.code, args)
 		require.Equal(t, "line\n", out.String())
 	}
@@ -80,8 +80,8 @@ func TestCtrlCWhileWaiting(t *testing.T) {
 
 // A terminal of a test is none, and a file neither.
 func TestSystem(t *testing.T) {
-	env := command.System("v9")
+	env := cli.System("v9")
 	require.Equal(t, "v9", env.Version)
 	require.WithinDuration(t, time.Now(), env.Now(), time.Minute)
-	require.NotEmpty(t, command.System("").Version)
+	require.NotEmpty(t, cli.System("").Version)
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 func TestJobsSubmit(t *testing.T) {
@@ -16,13 +16,13 @@ func TestJobsSubmit(t *testing.T) {
 	r := hivectl(t, addr, "jobs", "submit", op)
 	require.Zero(t, r.code, r.stderr)
 	require.Contains(t, r.stdout, "watch      hivectl jobs watch job-1\n")
-	r = hivectlWith(t, func(e *command.Env) { e.Stdin = strings.NewReader(op + "\n") }, "--addr", addr, "jobs", "submit", "-", "-q")
+	r = hivectlWith(t, func(e *cli.Env) { e.Stdin = strings.NewReader(op + "\n") }, "--addr", addr, "jobs", "submit", "-", "-q")
 	require.Equal(t, result{0, "job-1\n", ""}, r)
 	require.Equal(t, []string{op, op + "\n"}, api.sent(), "the operation is passed on as it was written")
 
 	large := `{"operation":"` + strings.Repeat("x", 1<<20) + `"}`
 	for _, bad := range []string{"", "{", `{"a":1} {"b":2}`, large} {
-		r := hivectlWith(t, func(e *command.Env) { e.Stdin = strings.NewReader(bad) }, "--addr", addr, "jobs", "submit", "-")
+		r := hivectlWith(t, func(e *cli.Env) { e.Stdin = strings.NewReader(bad) }, "--addr", addr, "jobs", "submit", "-")
 		require.Equal(t, 2, r.code)
 	}
 	require.Len(t, api.sent(), 2)

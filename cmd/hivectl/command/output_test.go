@@ -1,42 +1,21 @@
 package command_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
-
-func TestYAMLIsTheSameAsJSON(t *testing.T) {
-	raw := `{"z":1,"a":"0","b":"true","c":null,"d":[],"e":{},"f":[{"g":1.5},[1,2]],"h":"two\nlines","i":"\ud83d\ude00","j":12345678901234567890,"k":"null","l":"~","m":": x","n":"","o":"2026-01-02T12:00:00.000Z","p":false,"q":"\u0007"}`
-	text, err := command.YAMLOf(json.RawMessage(raw))
-	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(string(text), "z: 1\na: \"0\"\n"), "order is kept:\n%s", text)
-	require.Contains(t, string(text), "d: []\ne: {}\n")
-	var fromYAML, fromJSON map[string]any
-	require.NoError(t, yaml.Unmarshal(text, &fromYAML))
-	require.NoError(t, json.Unmarshal([]byte(raw), &fromJSON))
-	a, err := json.Marshal(fromYAML)
-	require.NoError(t, err)
-	b, err := json.Marshal(fromJSON)
-	require.NoError(t, err)
-	require.JSONEq(t, string(b), string(a))
-
-	_, err = command.YAMLOf(json.RawMessage(`{"a":`))
-	require.Error(t, err)
-}
 
 func TestTableFitsTheTerminal(t *testing.T) {
 	long := worker("cpu-8080-aaaaaa", strings.Repeat("n", 60), "ready", 8080)
 	_, addr := serve(t, map[string]http.HandlerFunc{"GET /v1/workers": workers(long, worker("cpu-8081-b", "", "failed", 8081))})
 	for _, width := range []int{40, 80} {
-		r := hivectlWith(t, func(e *command.Env) { e.Width = width }, "--addr", addr, "workers", "list")
+		r := hivectlWith(t, func(e *cli.Env) { e.Width = width }, "--addr", addr, "workers", "list")
 		require.Zero(t, r.code)
 		plain := strings.NewReplacer("\x1b[32m", "", "\x1b[31m", "", "\x1b[0m", "").Replace(r.stdout)
 		for line := range strings.Lines(plain) {
@@ -60,7 +39,7 @@ func TestColour(t *testing.T) {
 		{200, map[string]string{"NO_COLOR": "0"}, false},
 		{200, map[string]string{"TERM": "dumb"}, false},
 	} {
-		r := hivectlWith(t, func(e *command.Env) {
+		r := hivectlWith(t, func(e *cli.Env) {
 			e.Width = c.width
 			e.Getenv = func(name string) string { return c.env[name] }
 		}, "--addr", addr, "ps")

@@ -2,75 +2,54 @@ package command
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"rbeehive/httpapi/client"
+	"rbeehive/cmd/hivectl/command/admin"
+	"rbeehive/cmd/hivectl/command/cli"
+	"rbeehive/cmd/hivectl/command/inspect"
+	"rbeehive/cmd/hivectl/command/jobs"
+	"rbeehive/cmd/hivectl/command/leases"
+	"rbeehive/cmd/hivectl/command/start"
+	"rbeehive/cmd/hivectl/command/workers"
 )
-
-// recoveryWait is how long a command waits for a hive that recovers. Recovery takes 15 s at
-// most; the rest is for a migration with its backup.
-const recoveryWait = time.Minute
-
-// app is one run of hivectl.
-type app struct {
-	env       Env
-	stdout    *terminal // env.Stdout and env.Stderr are these
-	stderr    *terminal
-	addr      string
-	tokenFile string
-	caFile    string
-	output    string
-	quiet     bool
-	dataDir   string         // of db
-	hive      *client.Client // set before a command runs
-	started   bool           // the command line was parsed
-	command   string         // the command that runs, with hivectl
-	outages   outages
-}
 
 // Run runs one command and returns the exit code. SIGINT and SIGTERM end it
 // gently; a second one ends the process.
-func Run(env Env) int {
+func Run(env cli.Env) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	// Stderr has nothing but texts for people.
-	a := &app{env: env, stdout: newTerminal(env.Stdout, env.Width > 0), stderr: newTerminal(env.Stderr, true)}
-	a.env.Stdout, a.env.Stderr = a.stdout, a.stderr
-	root := a.root()
+	a := cli.New(env)
+	defer a.Close()
+	root := tree(a)
 	root.SetArgs(env.Args)
 	root.SetIn(env.Stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
-	defer a.stderr.end(a.stderr.sanitizer)
-	defer a.stdout.end(a.stdout.sanitizer)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	err := root.ExecuteContext(ctx)
-	if a.hive != nil {
-		a.hive.Close()
-	}
 	if err == nil {
-		return exitOK
+		return cli.ExitOK
 	}
-	if !a.started {
+	if !a.Started() {
 		// Flags, arguments and command names are checked by cobra before anything runs.
-		err = usage(err.Error(), helpHint(root, env.Args))
+		err = cli.Usage(err.Error(), helpHint(root, env.Args))
 	}
-	return a.report(err)
+	return a.Report(err)
 }
 
 // Tree returns all commands, for documents and tests. It must not be executed.
 func Tree() *cobra.Command {
-	return (&app{env: Env{Getenv: func(string) string { return "" }}}).root()
+	return tree(cli.New(cli.Env{Getenv: func(string) string { return "" }}))
 }
 
-func (a *app) root() *cobra.Command {
+// tree is the command tree. The groups of commands know the app and not each
+// other, and the app knows no command: this is the only place that knows them all.
+func tree(a *cli.App) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hivectl",
 		Short: "Control a hive: start, stop and inspect its workers",
@@ -83,27 +62,22 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:               true,
 		DisableSuggestions:         true,
 		SuggestionsMinimumDistance: 2,
-		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.Start(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
-		Args: unknownCommand,
+		Args: cli.UnknownCommand,
 	}
-	flags := root.PersistentFlags()
-	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port, https://host:port or unix:/path (HIVE_ADDR; default the socket of a hive of this user or of the machine, else "+client.DefaultAddr+")")
-	flags.StringVar(&a.tokenFile, "token-file", "", "file with the token to send (HIVE_TOKEN_FILE; default the token in the data directory, for a hive on a loopback address; over a unix socket none is needed)")
-	flags.StringVar(&a.caFile, "ca-file", "", "file with the certificates to trust, in PEM, instead of the system's (HIVE_CA_FILE)")
-	flags.StringVarP(&a.output, "output", "o", outputTable, "table, json or yaml")
-	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
+	a.Flags(root)
 	root.AddCommand(
-		a.up(), a.down(), a.ps(), a.logs(), a.stop(), a.restart(), a.describe(), a.runOnPort(), a.audit(), a.reload(), a.events(),
-		a.workers(), a.leases(), a.jobs(), a.ports(), a.status(), a.version(),
-		a.doctor(), a.db(),
-		a.types(),
-		a.models(),
-		a.tokens(),
+		start.Up(a), workers.Down(a), workers.PS(a), workers.Logs(a), workers.Stop(a), start.Restart(a), workers.Describe(a), leases.Run(a), inspect.Audit(a), admin.Reload(a), jobs.Events(a),
+		workers.Workers(a), leases.Leases(a), jobs.Jobs(a), inspect.Ports(a), inspect.Status(a), admin.Version(a),
+		inspect.Doctor(a), admin.DB(a),
+		start.Types(a),
+		start.Models(a),
+		admin.Tokens(a),
 	)
-	a.completions(root)
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // where nothing else is said
 	// cobra's own commands, which it adds to a tree that runs.
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -115,35 +89,10 @@ func (a *app) root() *cobra.Command {
 		"completion fish":       "  hivectl completion fish > hivectl.fish",
 		"completion powershell": "  hivectl completion powershell > hivectl.ps1",
 	} {
-		findCommand(root, path).Example = example
+		named(root, path).Example = example
 	}
 	return root
 }
-
-// unknownCommand refuses arguments of a command that only has subcommands.
-func unknownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return fmt.Errorf("unknown command %q", strings.Join(append(commandWords(cmd), args[0]), " "))
-}
-
-// group makes a command that only has subcommands.
-func group(use, short, example string, subcommands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: unknownCommand, SuggestionsMinimumDistance: 2}
-	var names []string
-	for _, sub := range subcommands {
-		names = append(names, sub.Name())
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return usage(fmt.Sprintf("%s: missing subcommand: want one of %s", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
-	}
-	cmd.AddCommand(subcommands...)
-	return cmd
-}
-
-// commandWords is the path of cmd without "hivectl".
-func commandWords(cmd *cobra.Command) []string { return strings.Fields(cmd.CommandPath())[1:] }
 
 // helpHint names the help of the command that the arguments meant, or the
 // commands whose names are close to what was typed.
@@ -160,52 +109,11 @@ func helpHint(root *cobra.Command, args []string) string {
 	return cmd.CommandPath() + " --help"
 }
 
-// start runs before every command, after the command line was parsed.
-func (a *app) start(cmd *cobra.Command) error {
-	a.started, a.command = true, cmd.CommandPath()
-	if local(cmd) {
-		return nil
+// named is the command of a path below root.
+func named(root *cobra.Command, path string) *cobra.Command {
+	cmd, rest, err := root.Find(strings.Fields(path))
+	if err != nil || len(rest) > 0 {
+		panic("no command " + path)
 	}
-	if err := a.checkOutput(); err != nil {
-		return err
-	}
-	var err error
-	a.hive, err = a.connect(client.Options{
-		RecoveryWait: recoveryWait,
-		OnRecovering: func(e *client.Error) { a.noticeWait(e) },
-	})
-	return err
-}
-
-// local reports whether a command is cobra's own: help, the completion scripts, and what
-// they call. They must work whatever the settings are.
-func local(cmd *cobra.Command) bool {
-	for ; cmd != nil; cmd = cmd.Parent() {
-		switch cmd.Name() {
-		case "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
-			return true
-		}
-	}
-	return false
-}
-
-// connect makes a client of the hive that flags and environment name. It does not
-// send anything yet.
-func (a *app) connect(opts client.Options) (*client.Client, error) {
-	opts.Addr = a.addr
-	if opts.Addr == "" {
-		opts.Addr = a.env.Getenv("HIVE_ADDR")
-	}
-	if opts.Addr == "" {
-		opts.Addrs = a.ownAddrs()
-	}
-	opts.UserAgent = "hivectl/" + a.env.Version
-	if err := a.setToken(&opts); err != nil {
-		return nil, err
-	}
-	var err error
-	if opts.RootCAs, err = a.roots(); err != nil {
-		return nil, err
-	}
-	return client.New(opts)
+	return cmd
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 const noFindings = `{"at":"2026-01-02T12:00:00.000Z","took_ms":7,"runs":3,"findings":[]}`
@@ -93,7 +93,7 @@ func TestStatusIsOneScreen(t *testing.T) {
 		list = append(list, because(worker(fmt.Sprintf("cpu-%d-abcdef", 8000+i), "", "failed", 8000+i), "exited with code 7 "+strings.Repeat("and so on ", 9)))
 	}
 	addr := surveyed(t, noFindings, okJSON, nil, list...)
-	r := hivectlWith(t, func(e *command.Env) { e.Width = 70 }, "--addr", addr, "status")
+	r := hivectlWith(t, func(e *cli.Env) { e.Width = 70 }, "--addr", addr, "status")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stdout, "\n100 issues\n")
 	require.Contains(t, r.stdout, "94 more\n  do      hivectl workers list\n")

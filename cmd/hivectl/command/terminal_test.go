@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 	"rbeehive/store/plain"
 )
 
@@ -108,7 +108,7 @@ func TestNothingHiddenReachesTheTerminal(t *testing.T) {
 	for _, args := range commands {
 		for _, form := range [][]string{nil, {"-o", "json"}, {"-o", "yaml"}, {"-q"}} {
 			args := append(append([]string{"--addr", addr}, args...), form...)
-			r := hivectlWith(t, func(e *command.Env) { e.Width = 100 }, args...)
+			r := hivectlWith(t, func(e *cli.Env) { e.Width = 100 }, args...)
 			requireHarmless(t, r.stdout+"\n"+r.stderr, args)
 			if form == nil {
 				require.NotEmpty(t, r.stdout+r.stderr, args)
@@ -141,13 +141,13 @@ func TestALogOnATerminal(t *testing.T) {
 		},
 		"GET /v1/workers/w-2/logs": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "other") },
 	})
-	logs := func(change func(*command.Env), workers ...string) string {
+	logs := func(change func(*cli.Env), workers ...string) string {
 		t.Helper()
-		r := hivectlWith(t, func(e *command.Env) { e.Width = 80; change(e) }, append([]string{"--addr", addr, "logs"}, workers...)...)
+		r := hivectlWith(t, func(e *cli.Env) { e.Width = 80; change(e) }, append([]string{"--addr", addr, "logs"}, workers...)...)
 		require.Zero(t, r.code, r.stderr)
 		return r.stdout
 	}
-	asEver := func(*command.Env) {}
+	asEver := func(*cli.Env) {}
 	for in, want := range map[string]string{
 		"one\ntwo":                               "one\ntwo",
 		"Grüße 🐝\tתודה\n":                        "Grüße 🐝\tתודה\n",
@@ -166,10 +166,10 @@ func TestALogOnATerminal(t *testing.T) {
 	} {
 		log = in
 		require.Equal(t, want, logs(asEver, "w-1"), "%q", in)
-		require.Equal(t, in, logs(func(e *command.Env) { e.Width = 0 }, "w-1"), "a pipe")
+		require.Equal(t, in, logs(func(e *cli.Env) { e.Width = 0 }, "w-1"), "a pipe")
 	}
 	log = "\x1b[1;31mred\x1b[0m\x1b[2J\n"
-	require.Equal(t, `red\x1b[2J`+"\n", logs(func(e *command.Env) {
+	require.Equal(t, `red\x1b[2J`+"\n", logs(func(e *cli.Env) {
 		e.Getenv = func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }
 	}, "w-1"))
 	log = "\x1b[31mone\r\ntwo\rw-2   | three\n\x1b[H"

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 )
 
 // changing answers GET path with one of answers after the other; when the last one has
@@ -87,7 +87,7 @@ func TestWatchOnATerminal(t *testing.T) {
 	}
 	size := [2]int{40, 6}
 	addr := changing(t, "/v1/workers", workers(list...), workers(list...), workers(list[0]))
-	r := hivectlWith(t, func(e *command.Env) {
+	r := hivectlWith(t, func(e *cli.Env) {
 		e.Width = 200
 		e.Size = func() (int, int) { return size[0], size[1] }
 		e.Getenv = func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }
@@ -99,7 +99,7 @@ func TestWatchOnATerminal(t *testing.T) {
 		"\x1b[?1049lWORKER  NAME  STATE  PORT  PID   AGE\ncpu-a   -     ready  8080  4711  1m0s\n", r.stdout)
 
 	// A terminal that knows no such sequences gets lines.
-	r = hivectlWith(t, func(e *command.Env) {
+	r = hivectlWith(t, func(e *cli.Env) {
 		e.Width = 80
 		e.Getenv = func(name string) string { return map[string]string{"TERM": "dumb"}[name] }
 	}, "--addr", changing(t, "/v1/workers", workers(list[0])), "ps", "-w")

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"rbeehive/cmd/hivectl/command"
+	"rbeehive/cmd/hivectl/command/cli"
 	"rbeehive/test/skip"
 )
 
@@ -47,6 +47,18 @@ func on(t *testing.T, ln net.Listener, worker string) *httptest.Server {
 	return server
 }
 
+// where is where the machine's hive is: a socket and an address.
+type where struct{ socket, addr string }
+
+// hivectl runs a command with some variables on such a machine.
+func (w where) hivectl(t *testing.T, vars map[string]string, args ...string) result {
+	t.Helper()
+	return hivectlWith(t, func(e *cli.Env) {
+		e.Getenv = func(name string) string { return vars[name] }
+		e.Socket, e.Addr = w.socket, w.addr
+	}, args...)
+}
+
 // shortDir is a directory whose path leaves room for a socket in sockaddr_un.
 func shortDir(t *testing.T) string {
 	t.Helper()
@@ -63,14 +75,13 @@ func TestWhereTheHiveIs(t *testing.T) {
 	own, system := filepath.Join(dir, "hive", "control.sock"), filepath.Join(dir, "hive.sock")
 	require.NoError(t, os.Mkdir(filepath.Dir(own), 0o700))
 	tcp := at(t, "tcp4", "127.0.0.1:0", "by-tcp")
-	t.Cleanup(command.SetDefaultHive(system, tcp.URL))
 	own1 := map[string]string{"XDG_STATE_HOME": dir, "HOME": "/nonexistent"}
 	if os.Geteuid() == 0 {
 		own1 = map[string]string{"HIVE_DATA_DIR": filepath.Join(dir, "hive")} // root's own is /var/lib/hive
 	}
 	id := func(vars map[string]string, args ...string) string {
 		t.Helper()
-		r := hivectlIn(t, vars, append([]string{"ps", "-q"}, args...)...)
+		r := where{system, tcp.URL}.hivectl(t, vars, append([]string{"ps", "-q"}, args...)...)
 		require.Zero(t, r.code, r.stderr)
 		return strings.TrimSpace(r.stdout)
 	}
@@ -89,7 +100,7 @@ func TestWhereTheHiveIs(t *testing.T) {
 	tcp.Close()
 	owns.Close()
 	machines.Close()
-	r := hivectlIn(t, map[string]string{"HIVE_DATA_DIR": filepath.Join(dir, "hive")}, "ps")
+	r := where{system, tcp.URL}.hivectl(t, map[string]string{"HIVE_DATA_DIR": filepath.Join(dir, "hive")}, "ps")
 	require.Equal(t, 4, r.code)
 	require.Regexp(t, `^hivectl: no hive answers at unix:`+own+`, unix:`+system+`, `+tcp.URL+`: dial tcp \S+ connect: connection refused\nhint: start it with .*\n$`, r.stderr)
 }
@@ -112,14 +123,14 @@ func TestSquatterIsNamed(t *testing.T) {
 	require.NoError(t, err)
 	on(t, ln, "a stranger's")
 	addr := ln.Addr().String()
-	t.Cleanup(command.SetDefaultHive(filepath.Join(dir, "none"), "http://"+addr))
+	machine := where{filepath.Join(dir, "none"), "http://" + addr}
 	for _, args := range [][]string{{"ps"}, {"ps", "--addr", "localhost:" + addr[len("127.0.0.1:"):]}, {"jobs", "watch", "job-1"}, {"ps", "--token-file", filepath.Join(dir, "token"), "--addr", addr}} {
-		r := hivectlIn(t, map[string]string{"HIVE_DATA_DIR": dir}, args...)
+		r := machine.hivectl(t, map[string]string{"HIVE_DATA_DIR": dir}, args...)
 		require.Equal(t, 4, r.code, r.stderr)
-		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: check what listens there, .*\n$`, r.stderr)
+		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: find out what that is, .*\n$`, r.stderr)
 	}
 	require.NoError(t, os.Chown(filepath.Join(dir, "token"), strangerUID, -1)) // root may read it all the same
-	r := hivectlIn(t, map[string]string{"HIVE_DATA_DIR": dir}, "ps", "-q")
+	r := machine.hivectl(t, map[string]string{"HIVE_DATA_DIR": dir}, "ps", "-q")
 	require.Equal(t, "a stranger's\n", r.stdout, "the token is that user's own: %s", r.stderr)
 }
 
@@ -145,7 +156,7 @@ func TestSocketThatIsShut(t *testing.T) {
 	require.Zero(t, code, stderr)
 	code, stderr = run("leases", "list")
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "hint: you have no permission to open unix:"+system+": join its group and log in again")
+	require.Contains(t, stderr, "hint: you may not open unix:"+system+": join its group and log in again")
 	code, stderr = run("ps", "--addr", "unix:"+system)
 	require.Equal(t, 4, code)
 	require.Contains(t, stderr, "permission denied\nhint: join the group of that socket and log in again")

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// maxCandidates is how many workers an ambiguous reference lists.
+const maxCandidates = 8
+
+// Resolve finds the worker that a WORKER argument means.
+func (a *App) Resolve(ctx context.Context, ref string) (wire.Worker, error) {
+	workers, err := a.Hive.Workers(ctx)
+	if err != nil {
+		return wire.Worker{}, err
+	}
+	return pick(workers.Value.Workers, ref)
+}
+
+// ResolveAll finds the workers that WORKER arguments mean, each once. It is an error
+// unless every argument means one.
+func (a *App) ResolveAll(ctx context.Context, refs []string) ([]wire.Worker, error) {
+	all, err := a.Hive.Workers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []wire.Worker
+	seen := map[string]bool{}
+	for _, ref := range refs {
+		w, err := pick(all.Value.Workers, ref)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[w.WorkerID] {
+			chosen = append(chosen, w)
+		}
+		seen[w.WorkerID] = true
+	}
+	return chosen, nil
+}
+
+// pick returns the worker with this id; else this name; else the one whose id or name
+// begins with ref. Living workers go before ended ones, or `cpu-8080` would be ambiguous
+// for a day after every restart on that port. Of ended workers that had the same name the
+// last one is meant.
+func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
+	if ref == "" {
+		return wire.Worker{}, Usage("no worker given: want its name, its id, or the beginning of one", "hivectl workers list")
+	}
+	var exact, named, begins []wire.Worker
+	for _, w := range workers {
+		name := ""
+		if w.Name != nil {
+			name = *w.Name
+		}
+		switch {
+		case w.WorkerID == ref:
+			exact = append(exact, w)
+		case name == ref:
+			named = append(named, w)
+		case strings.HasPrefix(w.WorkerID, ref) || (name != "" && strings.HasPrefix(name, ref)):
+			begins = append(begins, w)
+		}
+	}
+	if len(exact) > 0 {
+		return exact[0], nil
+	}
+	if len(named) > 0 {
+		return latest(living(named)), nil
+	}
+	begins = living(begins)
+	switch len(begins) {
+	case 0:
+		return wire.Worker{}, NotFound(fmt.Sprintf("no worker %q", ref), "see hivectl workers list")
+	case 1:
+		return begins[0], nil
+	}
+	return wire.Worker{}, Usage(fmt.Sprintf("%q is ambiguous: %s", ref, candidates(begins)), "use more of the id, or the name")
+}
+
+// living returns the workers that are alive, or all if none is.
+func living(workers []wire.Worker) []wire.Worker {
+	alive := slices.DeleteFunc(slices.Clone(workers), func(w wire.Worker) bool { return client.WorkerEnded(w.State) })
+	if len(alive) == 0 {
+		return workers
+	}
+	return alive
+}
+
+func latest(workers []wire.Worker) wire.Worker {
+	return slices.MaxFunc(workers, func(a, b wire.Worker) int {
+		return cmp.Or(time.Time(a.StartedAt).Compare(time.Time(b.StartedAt)), strings.Compare(a.WorkerID, b.WorkerID))
+	})
+}
+
+func candidates(workers []wire.Worker) string {
+	var names []string
+	for _, w := range workers[:min(len(workers), maxCandidates)] {
+		names = append(names, Title(w))
+	}
+	if more := len(workers) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"rbeehive/cmd/hivectl/command/output"
+)
+
+// Parallel is how many workers are stopped, or started, at the same time. Each stop waits
+// for its worker's grace period, so one after the other would take minutes.
+const Parallel = 16
+
+// Result is how the stop of one worker went, or its start, for Summary.
+type Result struct {
+	Job json.RawMessage // nil: none was needed, or it could not be followed
+	ID  string          // of the worker
+	Err error
+}
+
+// Say prints a line to Stdout where people read it.
+func (a *App) Say(format string, args ...any) {
+	if a.ForPeople() {
+		fmt.Fprintln(a.Env.Stdout, output.Clean(fmt.Sprintf(format, args...)))
+	}
+}
+
+// Summary prints what programs asked for and says what failed. names are the
+// workers or types, did is what was done to them.
+func (a *App) Summary(names []string, results []Result, did string) error {
+	var jobs [][]byte
+	var ids []string
+	var failures []error
+	for i, r := range results {
+		if r.Job != nil {
+			jobs = append(jobs, r.Job)
+		}
+		if r.Err != nil {
+			failures = append(failures, r.Err)
+			a.reportOne(len(names) > 1, names[i], r.Err)
+			continue
+		}
+		ids = append(ids, r.ID)
+	}
+	// Programs get all jobs, those that failed too; -q gives the ids of what was done.
+	list := append(append([]byte(`{"jobs":[`), bytes.Join(jobs, []byte(","))...), "]}"...)
+	err := a.Print(View{Raw: list, IDs: ids, Table: func(io.Writer) error { return nil }})
+	switch {
+	case err != nil:
+		return err
+	case len(failures) == 0:
+		return nil
+	case len(names) == 1:
+		return failures[0]
+	}
+	return &Error{Code: Classify(failures[0]).Code, Text: fmt.Sprintf("%d of %d workers were not %s", len(failures), len(names), did)}
+}
+
+// reportOne prints the failure of one worker among many.
+func (a *App) reportOne(many bool, who string, err error) {
+	var done *Reported
+	if many && !errors.As(err, &done) {
+		a.Notice("%s: %v", who, err)
+	}
+}

@@ -1,0 +1,32 @@
+package workers
+
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/cmd/hivectl/command/cli"
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// Down stops all workers.
+func Down(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:     "down",
+		Short:   "Stop all workers; the hive stays",
+		Example: "  hivectl down",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := a.Hive.Workers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			alive := slices.DeleteFunc(all.Value.Workers, func(w wire.Worker) bool { return client.WorkerEnded(w.State) })
+			if len(alive) == 0 {
+				a.Notice("no worker is running")
+			}
+			return stopAll(cmd.Context(), a, alive)
+		},
+	}
+}

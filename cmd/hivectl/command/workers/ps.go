@@ -1,0 +1,98 @@
+package workers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"rbeehive/cmd/hivectl/command/cli"
+	"rbeehive/cmd/hivectl/command/output"
+	"rbeehive/httpapi/client"
+	"rbeehive/httpapi/wire"
+)
+
+// PS lists the workers that are alive.
+func PS(a *cli.App) *cobra.Command {
+	return a.Lister(&cobra.Command{
+		Use:     "ps",
+		Short:   "List the workers that are alive",
+		Example: "  hivectl ps\n  hivectl ps --watch\n  hivectl stop $(hivectl ps -q)",
+	}, func(ctx context.Context) (cli.Listing, error) {
+		reply, err := a.Hive.Workers(ctx)
+		if err != nil {
+			return cli.Listing{}, err
+		}
+		alive, raw, err := liveOnly(reply)
+		if err != nil {
+			return cli.Listing{}, err
+		}
+		return workerListing(a, alive, raw, false)
+	})
+}
+
+// liveOnly drops the ended workers from a response and leaves the others byte for byte as
+// they were sent.
+func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage, error) {
+	var list struct {
+		Workers []json.RawMessage `json:"workers"`
+		Next    string            `json:"next"`
+	}
+	if err := json.Unmarshal(reply.Raw, &list); err != nil {
+		return nil, nil, fmt.Errorf("decode the list of workers: %w", err)
+	}
+	var alive []wire.Worker
+	kept := []json.RawMessage{}
+	for i, w := range reply.Value.Workers {
+		if !client.WorkerEnded(w.State) {
+			alive = append(alive, w)
+			kept = append(kept, list.Workers[i])
+		}
+	}
+	list.Workers = kept
+	raw, err := json.Marshal(list)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the list of workers: %w", err)
+	}
+	return alive, raw, nil
+}
+
+// workerListing is a list of workers; ended: with how they ended. There is a
+// column for stale only if one is.
+func workerListing(a *cli.App, workers []wire.Worker, raw json.RawMessage, ended bool) (cli.Listing, error) {
+	items, err := cli.ItemsOf(raw, "workers")
+	if err != nil {
+		return cli.Listing{}, err
+	}
+	l := cli.Listing{Raw: raw, Items: items, Columns: []output.Column{
+		{Name: "worker"},
+		{Name: "name", Least: 8, Drop: 1},
+		{Name: "state"},
+		{Name: "port", Drop: 2},
+		{Name: "pid", Drop: 4},
+		{Name: "age", Drop: 5},
+		{Name: "model", Least: 8, Drop: 6},
+		{Name: "device", Least: 6, Drop: 7},
+	}}
+	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
+	for _, w := range workers {
+		l.IDs = append(l.IDs, w.WorkerID)
+		row := []string{output.Clean(w.WorkerID), output.Or(w.Name), a.State(w.State), fmt.Sprint(w.Port), output.Or(w.PID), a.Age(w.StartedAt), output.Or(w.Model), output.Or(w.Device)}
+		if stale {
+			row = slices.Insert(row, 3, map[bool]string{true: "yes", false: "-"}[w.Stale])
+		}
+		if ended {
+			row = append(row, output.Or(w.Reason))
+		}
+		l.Rows = append(l.Rows, row)
+	}
+	if stale {
+		l.Columns = slices.Insert(l.Columns, 3, output.Column{Name: "stale", Drop: 3})
+	}
+	if ended {
+		l.Columns = append(l.Columns, output.Column{Name: "reason", Least: 16, Drop: 3})
+	}
+	return l, nil
+}
