@@ -87,7 +87,7 @@ func Classify(err error) *Error {
 	case errors.Is(err, context.Canceled):
 		return &Error{Code: ExitFailed, Text: "interrupted"}
 	case errors.Is(err, client.ErrAddress):
-		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "say where the hive is with --addr or HIVE_ADDR"}
+		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
 	case errors.Is(err, http.ErrSchemeMismatch):
@@ -171,10 +171,10 @@ func (o *outages) reset() {
 	o.noticed = false
 }
 
-// Answered says that the hive is there: the next outage is worth a line again.
+// Answered says that the hive has responded: the next outage is reported again.
 func (a *App) Answered() { a.outages.reset() }
 
-// NoticeWait tells about an outage.
+// NoticeWait reports an outage.
 func (a *App) NoticeWait(err error) {
 	if !a.outages.first() {
 		return

@@ -57,7 +57,7 @@ func Up(a *cli.App) *cobra.Command {
 			"those that were stopped.",
 		Example:           "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(cli.TypeOffers)),
+		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteTypes)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				given := false
@@ -198,7 +198,7 @@ func upOne(ctx context.Context, a *cli.App, name string) cli.Result {
 	if workerName.MatchString(name) {
 		op.Name = name
 	}
-	job, err := a.Run(ctx, op, nil)
+	job, err := a.RunJob(ctx, op, nil)
 	if err != nil {
 		return cli.Result{Err: err}
 	}
@@ -222,7 +222,7 @@ func runUp(ctx context.Context, a *cli.App, op any) error {
 	if a.ForPeople() {
 		events = a.Env.Stderr
 	}
-	job, err := a.Run(ctx, op, events)
+	job, err := a.RunJob(ctx, op, events)
 	if err != nil {
 		return err
 	}
