@@ -23,7 +23,7 @@ func Group(use, short, example string, subcommands ...*cobra.Command) *cobra.Com
 		names = append(names, sub.Name())
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return Usage(fmt.Sprintf("%s: which of %s?", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
+		return Usage(fmt.Sprintf("%s: missing subcommand: want one of %s", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
 	}
 	cmd.AddCommand(subcommands...)
 	return cmd

@@ -17,7 +17,7 @@ import (
 
 // Leases is the commands for leases of ports.
 func Leases(a *cli.App) *cobra.Command {
-	return cli.Group("leases", "List leases of ports, and hold some for programs that hive does not start", "  hivectl leases list",
+	return cli.Group("leases", "List leases of ports, and manage those of programs that hive does not start", "  hivectl leases list",
 		list(a), get(a), acquire(a), renew(a), release(a))
 }
 
@@ -154,7 +154,7 @@ func printLease(a *cli.App, reply client.Reply[wire.Lease]) error {
 	})
 }
 
-// leaseHolder is the worker of a lease, or whoever said he owns it.
+// leaseHolder is the worker of a lease, or its owner as given.
 func leaseHolder(l wire.Lease) string {
 	if l.WorkerID != nil {
 		return output.Or(l.WorkerID)
