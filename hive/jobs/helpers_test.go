@@ -278,3 +278,10 @@ func (e *executor) Decode(raw []byte) (operation.Operation, error) {
 }
 
 func now() time.Time { return time.Now().UTC() }
+
+func decoded(t testing.TB, raw string) operation.Operation {
+	t.Helper()
+	op, _, err := operation.Decode([]byte(raw))
+	require.NoError(t, err)
+	return op
+}
