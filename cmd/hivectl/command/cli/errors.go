@@ -54,6 +54,7 @@ func (a *App) Report(err error) int {
 	}
 	f := Classify(err)
 	hint := f.Hint
+	// The refusal over TCP is only what followed: the socket would have known who asks.
 	if denied := a.deniedSocket(err); denied != "" {
 		hint = "you may not open " + denied + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
 	}
@@ -88,6 +89,8 @@ func Classify(err error) *Error {
 		return &Error{Code: ExitFailed, Text: "interrupted"}
 	case errors.Is(err, client.ErrAddress):
 		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "say where the hive is with --addr or HIVE_ADDR"}
+	// This one and the next are unreachable as well, but something answers there, and to
+	// start a hive would not help.
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
 	case errors.Is(err, http.ErrSchemeMismatch):
@@ -100,6 +103,7 @@ func Classify(err error) *Error {
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "join the group of that socket and log in again (ls -l shows the group), or say where another hive is with --addr"}
 	case errors.Is(err, client.ErrUnreachable):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
+	// A refusal without a code is one, too: a hive gives all of its refusals a code.
 	case errors.Is(err, client.ErrNotAHive):
 		return &Error{Code: ExitUnreachable, Text: "what answers there is not a hive: " + err.Error(), Hint: "say where the hive is with --addr or HIVE_ADDR; a hive with a certificate answers to https:// only"}
 	case errors.As(err, &refused):
@@ -138,6 +142,7 @@ func classifyRefusal(e *client.Error) *Error {
 		f.Code = ExitUsage
 	case "not_found", "unknown_worker_type":
 		f.Code = exitNotFound
+	// As good as gone: a script that waits for the hive waits for this one too.
 	case "shutting_down":
 		f.Code, f.Text = ExitUnreachable, "the hive is shutting down"
 	case "recovering":
