@@ -89,6 +89,7 @@ func tokensAdd(a *cli.App) *cobra.Command {
 			default:
 				return cli.Usage("say what the token is for: one of --read, --types and --admin", "")
 			}
+			// Also for 0s, which the API refuses: taken for "not given" it would be a token for ever.
 			if cmd.Flags().Changed("expires") {
 				req.ExpiresIn = expires.String()
 			}

@@ -45,6 +45,7 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 	c = Checked{Path: path, Findings: []store.Finding{}}
 	o, err := store.OpenOffline(path, false)
 	var corrupt *store.CorruptError
+	// It cannot be opened, and what is wrong with it is what was asked: its pages are read instead.
 	if errors.As(err, &corrupt) {
 		c.Findings = append(c.Findings, store.Finding{Bucket: corrupt.Bucket, Key: corrupt.Key, Reason: corrupt.Reason})
 		return c, c.whatIsLeft()
@@ -105,6 +106,7 @@ func (c *Checked) whatIsLeft() (err error) {
 
 func current[T any](versions []store.Version[T]) (n int) {
 	for _, v := range versions {
+		// The others are older versions from free pages, and no part of the state.
 		if v.Source == store.FromTree {
 			n++
 		}
@@ -128,6 +130,7 @@ func Dump(dir string, w io.Writer) (bad int, err error) {
 	}
 	out := bufio.NewWriter(w)
 	encoder := json.NewEncoder(out)
+	// As it was written: a command with < or & is to be found by grep.
 	encoder.SetEscapeHTML(false)
 	null := json.RawMessage("null")
 	err = store.Dump(State(dir), func(r store.Record) error {
@@ -145,6 +148,7 @@ func Dump(dir string, w io.Writer) (bad int, err error) {
 		}
 		return encoder.Encode(l)
 	})
+	// What was read before an error is written in any case.
 	return bad, refusal(errors.Join(err, out.Flush()), dir, "")
 }
 
@@ -176,6 +180,7 @@ func Receive(ctx context.Context, open func() (io.ReadCloser, error), dest strin
 	if err := checkDest(dest); err != nil {
 		return s, err
 	}
+	// Before the hive is asked, which would send its whole state for nothing.
 	if _, err := os.Lstat(dest); err == nil && !force {
 		return s, &Refusal{Text: dest + " exists", Hint: "choose another name, or --force"}
 	}

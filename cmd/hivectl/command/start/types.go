@@ -33,6 +33,7 @@ func typesList(a *cli.App) *cobra.Command {
 		Example: "  hivectl types list\n  hivectl types list -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// -q is for scripts: no program is run for names that show no version.
 			reply, err := a.Hive.Types(cmd.Context(), versions && !a.Quiet)
 			if err != nil {
 				return err
@@ -274,6 +275,7 @@ func stopText(s *wire.TypeStop) string {
 // milliseconds is a duration without the units that are zero: 5m, not 5m0s.
 func milliseconds(ms int64) string {
 	s := (time.Duration(ms) * time.Millisecond).String()
+	// With the unit before it, or 30s would become 3.
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}
