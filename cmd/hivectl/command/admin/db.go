@@ -132,6 +132,7 @@ func dbDump(a *cli.App, given *string) *cobra.Command {
 			if err != nil || bad == 0 {
 				return err
 			}
+			// On Stderr, since Stdout is the dump.
 			a.Notice("%d places cannot be read", bad)
 			return &cli.Reported{Code: cli.ExitFailed}
 		}),
@@ -210,6 +211,7 @@ func writeRestored(a *cli.App, w io.Writer, r db.Restored) error {
 	lines := []string{fmt.Sprintf("%s: %s from %s", what, output.Clean(r.Path), output.Clean(r.File))}
 	if r.Newest != nil {
 		lines = append(lines, fmt.Sprintf("its newest record is of %s, %s ago", output.Clock(wire.Time(*r.Newest)), a.Age(wire.Time(*r.Newest))))
+		// Of a backup that is newer than the file that was there nothing is lost.
 		if back := r.Current.Sub(*r.Newest); !r.Current.IsZero() && back > 0 {
 			lines = append(lines, fmt.Sprintf("the present file goes on %s longer: jobs, leases and workers of that time will not be known", back.Round(time.Second)))
 		}

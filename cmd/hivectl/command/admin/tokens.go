@@ -79,6 +79,7 @@ func tokensAdd(a *cli.App) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := wire.AddToken{Name: args[0]}
+			// One and no more: of two the stronger would count, which is the mistake that hurts.
 			switch {
 			case read && !admin && len(types) == 0:
 				req.Level = "read"

@@ -73,6 +73,7 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 
 // whatIsLeft counts what of a damaged file can be read, and says where it cannot be.
 func (c *Checked) whatIsLeft() (err error) {
+	// Locked, so that no hive starts and writes while its pages are read.
 	h, err := store.LockFile(c.Path)
 	if err != nil {
 		return err
@@ -165,6 +166,7 @@ func Backup(ctx context.Context, dir, dest string, force bool, now time.Time) (S
 	if err := checkDir(dir); err != nil {
 		return Saved{}, err
 	}
+	// Before the check, which is of the file that is written and not of its directory.
 	dest = backupName(dest, now)
 	if err := checkDest(dest); err != nil {
 		return Saved{}, err
@@ -224,6 +226,7 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 	}
 	path := State(dir)
 	aside := path + ".before-restore-" + now.UTC().Format(store.StampFormat)
+	// The time is in the name, so that a second restore keeps its file beside that of the first.
 	r, err := store.Restore(ctx, file, path, aside, dryRun)
 	out := Restored{File: file, Path: path, Live: r.From.Live, Schema: r.Schema, DryRun: dryRun}
 	if err != nil {

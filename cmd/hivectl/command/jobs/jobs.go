@@ -108,6 +108,7 @@ func list(a *cli.App) *cobra.Command {
 var jobStates = []string{"queued", "running", "succeeded", "failed", "cancelled"}
 
 func jobListing(ctx context.Context, a *cli.App, filter client.JobFilter) (cli.Listing, error) {
+	// The client would take it for "not given", which means 100.
 	if filter.Limit < 0 {
 		return cli.Listing{}, cli.Usage(fmt.Sprintf("--limit %d: want a number of jobs", filter.Limit), "")
 	}

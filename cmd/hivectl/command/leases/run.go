@@ -114,6 +114,7 @@ func startOn(ctx context.Context, a *cli.App, lease wire.Lease, program string, 
 	for _, arg := range args[1:] {
 		argv = append(argv, withPorts(arg, lease.Ports))
 	}
+	// At the end: of a variable that is there twice the last one counts (package proc).
 	env := append(a.Env.Environ, "PORT="+strconv.Itoa(int(lease.Port)))
 	gated, err := proc.Start(proc.Spec{Argv: argv, Env: env, Foreground: true})
 	if err != nil {

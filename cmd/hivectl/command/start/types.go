@@ -82,6 +82,7 @@ func typesExplain(a *cli.App) *cobra.Command {
 			if args[0] == "" {
 				return cli.Usage("explain needs a worker type", "hivectl types list")
 			}
+			// complete checks it, and explain has no flag for it.
 			op.Wait = "ready"
 			if err := op.complete(params, cmd.Flags().Changed("port")); err != nil {
 				return err
@@ -121,6 +122,7 @@ func explain(ctx context.Context, a *cli.App, name string, q client.TypeQuery) e
 	if a.Output == cli.OutputTable {
 		return why
 	}
+	// Programs find the reason in the answer, at no_command, and get the exit code as well.
 	if err := a.Print(cli.View{Raw: reply.Raw}); err != nil {
 		return err
 	}

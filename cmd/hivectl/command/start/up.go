@@ -161,6 +161,7 @@ func upAll(ctx context.Context, a *cli.App) error {
 	}
 	lives := map[string]bool{}
 	for _, w := range workers.Value.Workers {
+		// Ended workers of an entry stay in the list: one that lives is enough.
 		lives[w.Type] = lives[w.Type] || !client.WorkerEnded(w.State)
 	}
 	// No entry at all is a mistake of who calls; that all of them live is what was wanted.
