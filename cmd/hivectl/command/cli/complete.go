@@ -25,6 +25,7 @@ type Offers func(ctx context.Context, hive *client.Client, args []string) ([]cob
 func (a *App) Complete(ask Offers) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+		// Without RecoveryWait: Tab is not to wait for a hive that recovers.
 		hive, err := a.connect(client.Options{})
 		if err != nil {
 			return nil, directive
@@ -72,6 +73,7 @@ func WorkerOffers(wanted func(wire.Worker) bool) Offers {
 			}
 			ids = append(ids, Offer(w.WorkerID, "%s %s", output.Or(w.Name), w.State))
 		}
+		// Names first: they are what people remember.
 		return append(names, ids...), nil
 	}
 }
