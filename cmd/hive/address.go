@@ -74,6 +74,7 @@ func tcpAddr(ln net.Listener) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	ap := addr.AddrPort()
+	// Of a socket of both families net shows IPv4 as ::ffff:a.b.c.d, which compares as another address.
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), true
 }
 

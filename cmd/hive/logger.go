@@ -44,6 +44,7 @@ func setLevel(log *logrus.Logger, cfg *config.Config) error {
 	if name == "" {
 		name = "info"
 	}
+	// The banner says how the start went, and lines beside it would only hide that.
 	if cfg.LogLevel == "" && isTerminal(log.Out) {
 		name = "warn"
 	}

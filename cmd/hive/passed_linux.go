@@ -40,6 +40,8 @@ func passedListeners() (lns []net.Listener, err error) {
 
 func passedListener(f *os.File) (net.Listener, error) {
 	fd, opts := int(f.Fd()), [4]int{}
+	// Asked before net.FileListener, which takes some of these sockets and of the others says
+	// only that the argument is invalid.
 	for i, name := range [...]int{unix.SO_TYPE, unix.SO_ACCEPTCONN, unix.SO_DOMAIN, unix.SO_PROTOCOL} {
 		value, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, name)
 		if err != nil {
@@ -55,6 +57,7 @@ func passedListener(f *os.File) (net.Listener, error) {
 		return nil, errors.New("a socket that does not listen")
 	case domain != unix.AF_UNIX && domain != unix.AF_INET && domain != unix.AF_INET6:
 		return nil, fmt.Errorf("a socket of address family %d", domain)
+	// MPTCP is what a socket unit may ask for, and what Go itself listens with by default.
 	case domain != unix.AF_UNIX && protocol != unix.IPPROTO_TCP && protocol != unix.IPPROTO_MPTCP:
 		return nil, fmt.Errorf("a socket of protocol %d", protocol)
 	}

@@ -25,6 +25,7 @@ const (
 func (r *rotation) copyToTemp(ctx context.Context, from, n int64) (*os.File, error) {
 	for {
 		to, err := r.tryCopy(ctx, from, n)
+		// The newest lines are worth more than the oldest ones.
 		if !isNoSpace(err) || !r.removeOldest() {
 			return to, err
 		}
@@ -87,6 +88,7 @@ func (r *rotation) catchUp(ctx context.Context, to *os.File, origin int64) (end 
 		if err != nil || fi.Size()-end <= smallBlock {
 			return end, err
 		}
+		// Bounded, so that a round ends however fast the worker writes.
 		n, err := copyRange(ctx, to, r.live, origin, end, min(fi.Size()-end, r.dir.cfg.MaxSize))
 		end += n
 		if err != nil {
@@ -102,6 +104,7 @@ func (r *rotation) copyRest(to *os.File, origin, end int64) (newEnd int64, err e
 	block := make([]byte, smallBlock)
 	for most := end + r.dir.cfg.MaxSize; end < most; {
 		n, err := r.live.ReadAt(block, end)
+		// Nothing more: the cut that follows loses only what is written from now on.
 		if n == 0 && errors.Is(err, io.EOF) {
 			return end, nil
 		}

@@ -94,6 +94,7 @@ func (d *Dir) log(id, path string) *log {
 	l := d.logs[id]
 	if l == nil {
 		l = &log{path: path}
+		// By the name it has now, which is what rotation and readers find.
 		if here := d.Path(id); here == path || sameFile(here, path) {
 			l.path, l.local = here, true
 		}
@@ -120,6 +121,7 @@ const linePrefix = "--- hive: "
 // argument can make two lines of it. The log is for people; a line that cannot be
 // written is not worth a failure.
 func Printf(path, format string, args ...any) {
+	// As in openRegular: no link is followed, and no fifo waited for.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600) //nolint:gosec // in hive's own directory
 	if err != nil {
 		return

@@ -33,6 +33,7 @@ func collapseUnit(dir string) int64 {
 		return 0
 	}
 	defer f.Close()
+	// Without a name from here on, so that a kill leaves nothing behind.
 	if os.Remove(name) != nil {
 		return 0
 	}
@@ -49,6 +50,7 @@ func collapseUnit(dir string) int64 {
 		return 0
 	}
 	got := make([]byte, unit+1)
+	// Believed only if the bytes are right: it is the logs that a wrong answer would cost.
 	if n, _ := f.ReadAt(got, 0); !bytes.Equal(got[:n], second) {
 		return 0
 	}
@@ -94,6 +96,7 @@ func dataIn(f *os.File, end int64) (first, amount int64) {
 		hole := min(nextHole(f, data), end)
 		first, amount, at = min(first, data), amount+max(hole-data, 0), hole
 	}
+	// Too many holes to look at: the rest counts as data, and is rotated rather than not.
 	return first, amount + max(end-at, 0)
 }
 

@@ -35,8 +35,10 @@ func readData(f *os.File, p []byte, at, end int64) (n int, from int64, err error
 			return 0, end, nil
 		case data > at:
 			at, behind = data, true
+		// Zeros up to a hole are the end of a block that was written in part.
 		case hole-at <= int64(zeros):
 			at = hole
+		// The same on its other side: the file system begins a block with zeros.
 		case behind:
 			at, behind = at+int64(min(zeros, minHole)), false
 		default: // zeros that were written
@@ -69,6 +71,7 @@ func endOfData(f *os.File, at int64) int64 {
 	if data := nextData(f, 0); data < 0 || data >= at {
 		return 0
 	}
+	// By halves, since lseek(2) finds the next data and never the one before.
 	lo, hi := int64(0), at // there is data from lo on before at, and none from hi on
 	for hi-lo > minHole {
 		middle := lo + (hi-lo)/2

@@ -44,11 +44,13 @@ func (l *log) tempPath() string         { return l.path + ".new" }
 // load looks, once, for what was moved before this hive was started.
 func (l *log) load(keep int) {
 	l.loaded.Do(func() {
+		// What lies elsewhere may be another hive's, which writes there: it is only read.
 		if l.local {
 			l.repair()
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		// What was moved before lies below 0: base is 0 where the log itself begins.
 		end := int64(0)
 		for n := 1; ; n++ {
 			fi, err := os.Lstat(l.rotatedPath(n))
@@ -79,6 +81,7 @@ func (l *log) repair() {
 	defer live.Close()
 	a, errA := first.Stat()
 	b, errB := live.Stat()
+	// What was moved is at least a block, and still all in the log if its head was not taken away.
 	if errA != nil || errB != nil || a.Size() < MinSize || a.Size() > b.Size() {
 		return
 	}
@@ -86,6 +89,7 @@ func (l *log) repair() {
 	for {
 		n, err := first.Read(one)
 		if n == 0 && errors.Is(err, io.EOF) {
+			// Equal to its end: readers would get those lines twice.
 			_ = os.Remove(l.rotatedPath(1))
 			return
 		}
@@ -127,6 +131,7 @@ func openRegular(path string, flag int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// O_NOFOLLOW keeps out links, but no fifo and no device that came after the first look.
 	after, err := file.Stat()
 	if err == nil && !os.SameFile(before, after) {
 		err = fmt.Errorf("%s was replaced while it was opened", path)

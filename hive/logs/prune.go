@@ -32,6 +32,7 @@ type Retention struct {
 // tried again. Errors: of listing the directory, and Evidence's.
 func (d *Dir) Prune(ctx context.Context, sources func() []Source, keep Retention) error {
 	s, err := d.survey(sources, keep)
+	// Rotation has changed the sizes that the rest decides by.
 	if err == nil && d.rotateEnded(ctx, s) {
 		s, err = d.survey(sources, keep)
 	}
@@ -45,6 +46,7 @@ func (d *Dir) Prune(ctx context.Context, sources func() []Source, keep Retention
 	if len(s.orphans) == 0 && total <= keep.MaxTotal {
 		return nil
 	}
+	// Last, since it looks at processes, and mostly nothing is to be removed.
 	evidence, err := keep.Evidence()
 	if err != nil {
 		return err
@@ -67,11 +69,13 @@ func (d *Dir) Remove(id string) {
 	defer l.changing.Unlock()
 	_ = os.Remove(path) // gone already is as good
 	_ = os.Remove(path + ".new")
+	// A number may be left out, and more may have been kept before.
 	for n := 1; ; n++ {
 		if err := os.Remove(path + "." + strconv.Itoa(n)); err != nil && n > d.cfg.Keep {
 			break
 		}
 	}
+	// The entry goes last: until then whoever rotates this log waits for the same lock.
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.logs, id)
@@ -165,6 +169,7 @@ func (d *Dir) forgetUnknown(known map[string]bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id := range d.logs {
+		// The claims once more: one may have been made since known was.
 		if !known[id] && !d.claims[id] {
 			delete(d.logs, id)
 		}
@@ -205,6 +210,7 @@ func (d *Dir) enforceTotal(s survey, evidence map[string]bool, limit int64) {
 	for _, f := range s.files {
 		total += f.size
 	}
+	// The log itself goes after all that was rotated: it has the end, which says why a worker died.
 	slices.SortFunc(s.files, func(a, b dirFile) int {
 		return cmp.Or(cmp.Compare(min(b.n, 1), min(a.n, 1)), cmp.Compare(order[a.id], order[b.id]), cmp.Compare(b.n, a.n))
 	})
@@ -213,10 +219,12 @@ func (d *Dir) enforceTotal(s survey, evidence map[string]bool, limit int64) {
 		if total <= limit {
 			break
 		}
+		// Only the log itself is evidence: no process has a rotated file as its stdout.
 		if f.n == 0 && evidence[f.id] {
 			continue
 		}
 		src := s.ended[order[f.id]]
+		// What could not be removed still takes its room, so the next one has to go.
 		if d.log(src.ID, src.Path).remove(f.n, filepath.Join(d.dir, f.name)) {
 			total, removed, bytes = total-f.size, removed+1, bytes+f.size
 		}

@@ -81,6 +81,7 @@ func (r *Reader) Rest(ctx context.Context) iter.Seq2[[]byte, error] {
 				yield(nil, context.Cause(ctx))
 				return
 			}
+			// Made when there is something to read: followers of quiet logs are many.
 			if block == nil {
 				block = make([]byte, min(readBlock, end-r.pos))
 			}
@@ -124,6 +125,7 @@ func (r *Reader) segments() ([]segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A copy: the slice is the log's, and Reverse works in place.
 	all := slices.Clone(r.log.rotated)
 	slices.Reverse(all)
 	return append(all, live), nil
@@ -156,6 +158,7 @@ func (r *Reader) readAt(p []byte, pos int64) (n int, at int64, err error) {
 		if n > 0 || err != nil || live {
 			return n, at, err
 		}
+		// A rotated file that was cut, or is a hole to its end: on with the next one.
 		pos = at
 	}
 }
@@ -171,6 +174,7 @@ func noEOF(err error) error {
 // is pos or the beginning of that. In the log itself no rotation takes place meanwhile;
 // use reads little at a time.
 func (r *Reader) withSegment(pos int64, use func(file *os.File, s segment, from int64) error) error {
+	// The open file holds these bytes, however it was renumbered or removed meanwhile.
 	if r.rotated != nil && r.held.begin <= pos && pos < r.held.end {
 		return use(r.rotated, r.held, pos)
 	}

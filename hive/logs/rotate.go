@@ -51,6 +51,7 @@ func (d *Dir) rotateSource(ctx context.Context, s Source) {
 	l := d.log(s.ID, s.Path)
 	err = d.rotate(ctx, l)
 	if err == nil {
+		// If there is trouble again, that is news.
 		l.warned.Store(false)
 	} else if ctx.Err() == nil && !l.warned.Swap(true) {
 		d.out.WithError(err).WithField("worker", s.ID).Warn("a worker's log cannot be rotated and goes on growing")
@@ -86,6 +87,8 @@ func (d *Dir) rotate(ctx context.Context, l *log) error {
 	if l.first == nil {
 		l.first = fi
 	}
+	// Somebody has put another file there. The worker still writes to the old one, and
+	// to rotate this one would keep nothing small.
 	if !os.SameFile(l.first, fi) {
 		return fmt.Errorf("%s is not the file that it was", l.path)
 	}
@@ -134,6 +137,7 @@ func (r *rotation) step(ctx context.Context) (again bool, err error) {
 	}
 	unit := r.headUnit()
 	if unit == 0 {
+		// Twice the limit at most, however much there is: while it is copied it goes on growing.
 		return false, r.copyAndTruncate(ctx, r.lineFrom(max(first, r.size-2*limit)))
 	}
 	// What rotation would remove again at once is not copied first.
@@ -143,6 +147,7 @@ func (r *rotation) step(ctx context.Context) (again bool, err error) {
 		defer r.log.mu.Unlock()
 		return true, r.dropHead(useless)
 	}
+	// Never all of it: the head of a file must end before the file does (fallocate(2)).
 	return true, r.moveHead(ctx, min(limit, r.size-1)/unit*unit)
 }
 
@@ -212,6 +217,7 @@ func (r *rotation) moveHead(ctx context.Context, n int64) error {
 	defer moved.Close()
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
+	// First the copy gets its name: killed in between, hive finds the lines twice and not gone.
 	if err := r.renumber(); err != nil {
 		return err
 	}
@@ -233,6 +239,7 @@ func (r *rotation) copyAndTruncate(ctx context.Context, from int64) error {
 	}
 	defer moved.Close()
 	_, left := dataIn(r.live, from)
+	// Without the lock, so that readers do not wait for what can be copied meanwhile.
 	end, err := r.catchUp(ctx, moved, from)
 	if err != nil && !isNoSpace(err) {
 		return errors.Join(err, os.Remove(r.log.tempPath()))
@@ -253,6 +260,8 @@ func (r *rotation) copyAndTruncate(ctx context.Context, from int64) error {
 		return errors.Join(err, os.Remove(r.log.rotatedPath(1)))
 	}
 	r.addRotated(r.log.base+from, r.log.base+end)
+	// Positions count what was lost, too: a reader that had come so far would leave out as
+	// much of what follows.
 	r.log.base += end + lost
 	if left > 0 {
 		r.noteLoss(left, "it had grown faster than it is rotated")
@@ -282,6 +291,7 @@ func (r *rotation) truncate(end int64) (lost int64, err error) {
 func (r *rotation) discard() error {
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
+	// Where that can be done only a part goes: the newest lines are worth the most.
 	if unit := r.headUnit(); unit > 0 {
 		n := max(unit, (r.size-r.dir.cfg.MaxSize/2)/unit*unit)
 		if r.dropHead(n) == nil {
@@ -300,6 +310,7 @@ func (r *rotation) discard() error {
 
 // noteLoss says in the log that a part of it is missing.
 func (r *rotation) noteLoss(n int64, why string) {
+	// A full disk may refuse this line as well.
 	_, _ = fmt.Fprintf(r.live, "%slog cut %s: %d bytes are gone, %s\n", linePrefix, time.Now().UTC().Format(time.RFC3339), n, why)
 }
 

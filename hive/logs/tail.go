@@ -66,6 +66,7 @@ func (r *Reader) seekBack(ctx context.Context, segments []segment, lines int, li
 				return nil
 			}
 			if len(text) == 0 {
+				// Block by block a hole of terabytes would take hours.
 				r.pos = max(r.pastHole(from), s.begin)
 			}
 			if limit <= 0 {
@@ -112,6 +113,7 @@ func (r *Reader) readFull(p []byte, from int64) (whole bool, err error) {
 	for len(p) > 0 {
 		n := 0
 		err := r.withSegment(from, func(file *os.File, s segment, at int64) (err error) {
+			// Elsewhere it has been removed meanwhile, and this would be something later.
 			if at == from {
 				n, err = file.ReadAt(p[:min(int64(len(p)), s.end-at)], at-s.begin)
 			}
@@ -148,6 +150,7 @@ func (d *Dir) LastLines(ctx context.Context, id, path string, n int) []string {
 			break
 		}
 	}
+	// Half a line would be shown as one, and may begin in the middle of a character.
 	if _, rest, whole := bytes.Cut(raw, []byte("\n")); inside && whole && len(rest) > 0 {
 		raw = rest
 	}

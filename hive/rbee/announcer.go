@@ -61,6 +61,7 @@ type Announcer struct {
 // New makes an Announcer that knows no queen. Nothing is sent before Run.
 func New(opts Options) *Announcer {
 	if opts.Transport == nil {
+		// With a request a minute at most no connection is worth keeping.
 		opts.Transport = &http.Transport{DisableKeepAlives: true}
 	}
 	body, err := json.Marshal(struct {
@@ -74,6 +75,7 @@ func New(opts Options) *Announcer {
 		opts: opts, body: body, queensChanged: make(chan struct{}), listenersChanged: make(chan struct{}),
 		client: &http.Client{
 			Transport: opts.Transport, Timeout: attemptTimeout,
+			// A redirect makes a GET of the POST, and its 200 would pass for a queen that knows the hive.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -114,6 +116,7 @@ func (a *Announcer) set(slot *string, text string) error {
 	defer a.mu.Unlock()
 	if *slot != clean {
 		*slot = clean
+		// Closed, it wakes Run also if that comes to wait only later, with the channel it had read.
 		close(a.queensChanged)
 		a.queensChanged = make(chan struct{})
 	}
@@ -132,6 +135,7 @@ func (a *Announcer) SetListeners(n int) {
 // Run announces the hive until ctx ends, and waits for what it has started.
 func (a *Announcer) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	// Deferred first, so it runs last: the loops have been cancelled by then.
 	defer wg.Wait()
 	loops := map[string]context.CancelFunc{}
 	defer func() {
@@ -141,6 +145,8 @@ func (a *Announcer) Run(ctx context.Context) {
 	}()
 	for {
 		a.mu.Lock()
+		// A set, since the queen that introduced itself may be the configured one. Read together with
+		// the channel: a change from here on closes the one that is waited on.
 		wanted, changed := map[string]bool{a.configured: true, a.introduced: true}, a.queensChanged
 		a.mu.Unlock()
 		delete(wanted, "")
@@ -179,6 +185,7 @@ func (a *Announcer) announce(ctx context.Context, url string) bool {
 	start := time.Now()
 	for try := 0; ; try++ {
 		err := a.post(ctx, url)
+		// Cancelled is not failed: there is no line in the log, and no further try.
 		if ctx.Err() != nil {
 			return false
 		}
@@ -216,6 +223,7 @@ func (a *Announcer) dropIntroduced(url string) bool {
 		a.queensChanged = make(chan struct{})
 	}
 	a.mu.Unlock()
+	// Without the lock: it may call back.
 	if dropped && a.opts.OnDropped != nil {
 		a.opts.OnDropped(url)
 	}
@@ -249,8 +257,10 @@ func (a *Announcer) waitForSilence(ctx context.Context) bool {
 		a.mu.Lock()
 		listeners, changed := a.listeners, a.listenersChanged
 		a.mu.Unlock()
+		// Each change begins the silence anew, one from nobody to nobody too.
 		timer.Reset(silenceTimeout)
 		if listeners > 0 {
+			// While somebody listens only a change can end the wait.
 			timer.Stop()
 		}
 		select {

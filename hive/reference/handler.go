@@ -32,6 +32,7 @@ func (o *Options) handler(started time.Time) http.Handler {
 		return mux
 	}
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		// Before the mux, so that a 404 says who answers as well.
 		rw.Header().Set(WorkerHeader, o.WorkerID)
 		mux.ServeHTTP(rw, r)
 	})
@@ -51,6 +52,7 @@ func (w *worker) status() string {
 func (w *worker) health(rw http.ResponseWriter, _ *http.Request) {
 	s := w.status()
 	code := http.StatusOK
+	// 503, as servers of models answer while they load: a probe looks at the status only.
 	if s != "healthy" {
 		code = http.StatusServiceUnavailable
 	}
@@ -112,6 +114,7 @@ type usage struct {
 
 // completions echoes the prompt.
 func (w *worker) completions(rw http.ResponseWriter, r *http.Request) {
+	// As a real worker does whose model is not in memory yet.
 	if s := w.status(); s != "healthy" {
 		fail(rw, http.StatusServiceUnavailable, "server_error", "the worker is "+s)
 		return
@@ -125,6 +128,7 @@ func (w *worker) completions(rw http.ResponseWriter, r *http.Request) {
 		fail(rw, http.StatusBadRequest, "invalid_request_error", errPrompt.Error())
 		return
 	}
+	// Refused and not ignored: a client that waits for events would wait for ever.
 	if req.Stream {
 		fail(rw, http.StatusBadRequest, "invalid_request_error", "the reference worker does not stream")
 		return

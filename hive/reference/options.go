@@ -58,6 +58,7 @@ func parse(args []string, stderr io.Writer) (Options, error) {
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	// --exit-code alone would be without effect: by itself nothing exits.
 	if given["exit-code"] && !given["exit-after"] {
 		o.ExitAfter = 0
 	}
@@ -72,6 +73,7 @@ func (o *Options) check(rest []string, portGiven bool) error {
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("unexpected argument %q", rest[0])
+	// Asked apart from the range: --port 0 is a mistake of another kind, and says so.
 	case !portGiven:
 		return errors.New("--port is required: the port to listen on")
 	case o.Port < 1 || o.Port > 65535:

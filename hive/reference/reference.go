@@ -38,6 +38,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	debug.SetGCPercent(20)
 
 	signals := make(chan os.Signal, 1)
+	// Ignored and not caught, as in a program that has hung: only SIGKILL ends it.
 	if o.IgnoreTerm {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
 	} else {
@@ -54,6 +55,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // run serves until a signal, until the exit that was asked for, or until
 // serving ends by itself.
 func (o *Options) run(signals <-chan os.Signal, stdout io.Writer) (code int, err error) {
+	// Before it listens, as a program does that cannot load its model.
 	if o.ExitAfter == 0 {
 		fmt.Fprintf(stdout, "exiting with code %d, as asked\n", o.ExitCode)
 		return o.ExitCode, nil
@@ -63,6 +65,7 @@ func (o *Options) run(signals <-chan os.Signal, stdout io.Writer) (code int, err
 		exit = time.After(o.ExitAfter)
 	}
 	srv := o.server()
+	// Room for one, so that Serve's goroutine ends though nobody asks any more.
 	served := make(chan error, 1)
 	if !o.NoListen {
 		l, err := net.Listen("tcp", o.address())
@@ -96,6 +99,7 @@ func (o *Options) drain(srv *http.Server, served <-chan error) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
+		// The requests that are left are cut off: a kill would come next.
 		return 1, errors.Join(fmt.Errorf("drain: %w", err), srv.Close())
 	}
 	if !o.NoListen {

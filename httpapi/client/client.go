@@ -91,6 +91,7 @@ func New(opts Options) (*Client, error) {
 	}
 	if len(c.targets) == 1 {
 		c.targets[0].named = opts.Addr != ""
+		// There is nothing to choose: no connection is made only to try it.
 		c.chosen.Store(&c.targets[0])
 	}
 	if opts.Token != "" && canSeeOwners {
@@ -105,6 +106,7 @@ func New(opts Options) (*Client, error) {
 		DisableCompression: true,
 		TLSClientConfig:    &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12},
 	}
+	// A hive redirects nowhere: to follow would lead requests to a stranger.
 	c.http = &http.Client{
 		Transport:     c.transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -158,6 +160,7 @@ func call[T any](ctx context.Context, c *Client, b build) (Reply[T], error) {
 	if !isJSON(resp.Header.Get("Content-Type")) {
 		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.Addr(), method, path, resp.Header.Get("Content-Type"))
 	}
+	// One byte more than may be: a cut answer would be told as broken JSON.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
 	if err != nil {
 		return reply, c.transportError(ctx, err)
@@ -185,6 +188,7 @@ func (c *Client) send(ctx context.Context, b build, timeout time.Duration) (*htt
 		if c.opts.OnRecovering != nil {
 			c.opts.OnRecovering(refused)
 		}
+		// Not beyond the deadline, so that the last try is made at it.
 		if err := sleep(ctx, min(recoveryPause(refused), time.Until(deadline))); err != nil {
 			return nil, err
 		}
@@ -203,6 +207,7 @@ func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*htt
 	if err != nil {
 		return nil, c.transportError(ctx, err)
 	}
+	// Made anew for each try: the body of the one before has been read.
 	req, err := b(hive.base + "/")
 	if err != nil {
 		return nil, err
@@ -219,11 +224,13 @@ func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*htt
 	resp, err := c.http.Do(req.WithContext(reqCtx))
 	if err != nil {
 		defer cancel()
+		// Do says only that a deadline was exceeded, the cause which one.
 		if cause := context.Cause(reqCtx); cause != nil && ctx.Err() == nil {
 			err = cause
 		}
 		return nil, c.transportError(ctx, err)
 	}
+	// The timeout is for the body, too, and must not be cancelled before that is read.
 	resp.Body = &cancelBody{ReadCloser: resp.Body, cancel: cancel}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil

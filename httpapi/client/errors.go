@@ -128,6 +128,7 @@ func problem(resp *http.Response) *Error {
 		RequestID:  resp.Header.Get("X-Request-Id"),
 		RetryAfter: retryAfter(resp.Header.Get("Retry-After")),
 	}
+	// Without a code it is ErrNotAHive: a proxy's page, or another program's.
 	if !isJSON(resp.Header.Get("Content-Type")) {
 		return e
 	}

@@ -125,6 +125,7 @@ func (f *follower) follow(ctx context.Context) iter.Seq2[Reply[wire.Event], erro
 // consumer wants no more.
 func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool) error {
 	open := f.request(opt(f.after))
+	// Not send: to wait for a recovery, and to tell about it, is the outage's.
 	resp, err := f.client.once(ctx, func(server string) (*http.Request, error) {
 		req, err := open(server)
 		if err == nil {
@@ -136,6 +137,7 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 		return err
 	}
 	defer resp.Body.Close()
+	// By the specification of server-sent events: do not connect again.
 	if resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
@@ -203,6 +205,7 @@ func decodeEvent(raw json.RawMessage) (Reply[wire.Event], error) {
 func (c *Client) WaitJob(ctx context.Context, jobID string, o FollowOptions, each func(Reply[wire.Event])) (Reply[wire.Job], error) {
 	for {
 		for event, err := range c.Follow(ctx, jobID, o) {
+			// Events that were pruned cannot be had any more; how the job stands can.
 			if errors.Is(err, ErrEventsGone) {
 				break
 			}
@@ -210,6 +213,7 @@ func (c *Client) WaitJob(ctx context.Context, jobID string, o FollowOptions, eac
 				return Reply[wire.Job]{}, err
 			}
 			if n := event.Value.JobSeq; n != nil {
+				// Where the next Follow begins, or it would bring all events again.
 				o.After = max(o.After, *n)
 			}
 			each(event)
@@ -218,6 +222,7 @@ func (c *Client) WaitJob(ctx context.Context, jobID string, o FollowOptions, eac
 		if err != nil || JobEnded(job.Value.State) {
 			return job, err
 		}
+		// Without events it is asked for now and then, and its later events are followed.
 		if err := sleep(ctx, pollInterval); err != nil {
 			return job, err
 		}
@@ -274,6 +279,7 @@ func (o *outage) wait(ctx context.Context, err error) error {
 	pause := o.pace.NextBackOff()
 	var refused *Error
 	if errors.As(err, &refused) {
+		// A hive that is there says itself when to come again.
 		pause = recoveryPause(refused)
 	}
 	// A connection that was only cut is tried once before anybody hears of it.

@@ -60,6 +60,7 @@ func newGuard(more []uint32) *guard {
 func (g *guard) dial(ctx context.Context, addr string) (net.Conn, error) {
 	var mu sync.Mutex // a name with several addresses is dialled side by side
 	before := map[netip.AddrPort][]sockets.Socket{}
+	// ControlContext runs for each address, with the socket made and not yet connected.
 	d := net.Dialer{Timeout: dialTimeout, ControlContext: func(ctx context.Context, _, address string, raw syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -87,6 +88,7 @@ func (g *guard) dial(ctx context.Context, addr string) (net.Conn, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	to := plain(conn.RemoteAddr().(*net.TCPAddr).AddrPort()) // that is what "tcp" dials
+	// What is not in it is another machine's, whose sockets cannot be seen.
 	if first, local := before[to]; local {
 		if err := g.lookAgain(ctx, conn, to, first); err != nil {
 			return nil, errors.Join(err, conn.Close())
@@ -119,12 +121,14 @@ func (g *guard) lookAgain(ctx context.Context, conn net.Conn, to netip.AddrPort,
 	}
 	listening := slices.DeleteFunc(snap.Listeners(to.Port()), func(s sockets.Socket) bool { return s.State != sockets.Listen })
 	after := takersOf(listening, to.Addr())
+	// A socket that came meanwhile has another inode, whoever's and wherever it is.
 	same := func(a, b sockets.Socket) bool { return a.Inode == b.Inode && a.UID == b.UID }
 	if len(before) == 0 || !slices.EqualFunc(before, after, same) {
 		return &net.OpError{Op: "dial", Net: "tcp", Addr: conn.RemoteAddr(), Err: errChangedHands}
 	}
 	from := plain(conn.LocalAddr().(*net.TCPAddr).AddrPort())
 	for _, s := range snap.Port(to.Port()) {
+		// Without an inode it waits to be accepted, and is nobody's yet.
 		if plain(s.Local) == to && plain(s.Remote) == from && s.Inode != 0 && !slices.Contains(g.uids, s.UID) {
 			return untrusted(ctx, to, s)
 		}
@@ -179,6 +183,7 @@ func unseen(to netip.AddrPort, err error) error {
 // untrusted names who has the socket.
 func untrusted(ctx context.Context, to netip.AddrPort, s sockets.Socket) error {
 	who := fmt.Sprintf("a process of uid %d", s.UID)
+	// Only for the message: the uid alone has decided.
 	if holders, err := sockets.Holders(ctx, []sockets.Socket{s}); err == nil && len(holders) > 0 {
 		who = holders[0].String()
 		if holders[0].PID == 0 { // another user's, which may not be looked into

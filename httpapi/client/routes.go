@@ -40,6 +40,7 @@ func (c *Client) Submit(ctx context.Context, key string, operation json.RawMessa
 		if err == nil || key == "" {
 			return reply, err
 		}
+		// A refusal is an answer, and what was never sent is not lost: the caller is told of both.
 		if lost.IsZero() && broke(err) {
 			lost = time.Now()
 		}
@@ -172,6 +173,7 @@ type logBody struct {
 
 func (b *logBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	// The body names no hive: io.ErrUnexpectedEOF would be all that a person sees.
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.client.transportError(b.ctx, err)
 	}

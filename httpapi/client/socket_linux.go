@@ -31,6 +31,7 @@ func socketKeepers(dir string, named bool) ([]uint32, error) {
 	switch {
 	case slices.Contains(uids, owner):
 		return uids, nil
+	// Who has named a socket has chosen its directory with it.
 	case !named && !rootPlaced(dir):
 		return nil, errStrangersDir
 	}
@@ -61,6 +62,7 @@ func describe(peer unixsock.Cred) string {
 	if u, err := user.LookupId(name); err == nil {
 		name = u.Username
 	}
+	// A process of another PID namespace has no number in this one.
 	if peer.PID == 0 {
 		return "user " + name
 	}

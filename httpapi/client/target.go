@@ -87,11 +87,13 @@ func (c *Client) locate(ctx context.Context) (*target, error) {
 		return t, nil
 	}
 	select {
+	// A channel and no mutex: who waits for his turn must be able to give up.
 	case c.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	defer func() { <-c.turn }()
+	// Whoever had the turn before may have found it.
 	if t := c.chosen.Load(); t != nil {
 		return t, nil
 	}
@@ -100,8 +102,11 @@ func (c *Client) locate(ctx context.Context) (*target, error) {
 		conn, err := c.dial(ctx, &c.targets[i], c.targets[i].hostPort())
 		if err == nil {
 			c.chosen.Store(&c.targets[i])
+			// It was only tried: the transport makes connections, and looks at their listeners, itself.
 			return &c.targets[i], conn.Close()
 		}
+		// A timeout, say, or a stranger's listener: the hive may well be there, and another one
+		// must not be taken for it.
 		if !absent(err) {
 			return nil, err
 		}
@@ -144,6 +149,7 @@ func (t *target) hostPort() string {
 	}
 	port := u.Port()
 	if port == "" {
+		// As net/http does for a URL without one.
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	return net.JoinHostPort(u.Hostname(), port)
@@ -170,6 +176,7 @@ func (c *Client) dial(ctx context.Context, t *target, addr string) (net.Conn, er
 }
 
 func dialSocket(ctx context.Context, t *target) (net.Conn, error) {
+	// Before anything connects: what a stranger has put there is not even spoken to.
 	uids, err := socketKeepers(filepath.Dir(t.socket), t.named)
 	if err != nil {
 		return nil, err
@@ -181,6 +188,7 @@ func dialSocket(ctx context.Context, t *target) (net.Conn, error) {
 	defer done()
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", name)
 	if op, ok := errors.AsType[*net.OpError](err); ok {
+		// The name of Reach, below /proc/self/fd, would tell nobody which socket it was.
 		op.Addr = &net.UnixAddr{Net: "unix", Name: t.socket}
 	}
 	if err != nil {

@@ -79,6 +79,7 @@ func (l *loader) checkListen(s *settings, c *Config) error {
 	if err := l.applyPort(s, c); err != nil {
 		return err
 	}
+	// listen(2) would say only that an address is in use, which reads as if by somebody else.
 	for i, a := range c.Listen {
 		for j, b := range c.Listen {
 			if i != j && a.Includes(b) {
@@ -106,6 +107,7 @@ func (l *loader) applyPort(s *settings, c *Config) error {
 	portLayer, name := l.origin("port")
 	listenLayer, listenName := l.origin("listen")
 	port, err := strconv.ParseUint(s.Port, 10, 16)
+	// Kubernetes sets HIVE_PORT=tcp://10.0.0.1:7835 in each pod beside a service named hive.
 	if err != nil && portLayer == byVariable {
 		return l.fail("port", "%q: expected a port number from 0 to 65535; %s", s.Port, serviceLinks)
 	}
@@ -128,6 +130,7 @@ func (l *loader) applyPort(s *settings, c *Config) error {
 	if tcp == nil {
 		return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has no TCP address to apply it to", port, listenName)}
 	}
+	// Of one layer neither goes before the other, and to choose would be wrong half the time.
 	if portLayer == listenLayer && uint16(port) != tcp.TCP.Port() {
 		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give only one of them", port, listenName, tcp)}
 	}
@@ -153,6 +156,7 @@ func (l *loader) address(text string) (Address, error) {
 	case "localhost":
 		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	default:
+		// No names: who answers for a name would decide where hive listens.
 		if ip, err = netip.ParseAddr(host); err != nil {
 			return Address{}, l.fail("listen", "%q: %q is no IP address; %s", text, host, wantAddress)
 		}
@@ -195,6 +199,7 @@ func (l *loader) checkAdvertise(s *settings, c *Config) error {
 	_, ipErr := netip.ParseAddr(host)
 	port, portErr := strconv.ParseUint(u.Port(), 10, 16)
 	switch {
+	// It is printed, logged and told to the queen.
 	case u.User != nil:
 		return l.fail("advertise", "may hold no user or password; %s", want)
 	case u.Scheme != "http" && u.Scheme != "https", ipErr != nil && !hostRE.MatchString(host),

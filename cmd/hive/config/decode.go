@@ -135,6 +135,7 @@ func (l *loader) decode(s *settings) error {
 	if err == nil {
 		return nil
 	}
+	// The path of the field in it leads to the line, the variable or the flag it came from.
 	var at *mapstructure.DecodeError
 	if !errors.As(err, &at) {
 		return fmt.Errorf("decode the configuration: %w", err)
@@ -162,6 +163,7 @@ func convert(from, to reflect.Value) (any, error) {
 		return toInt(data)
 	case to.Kind() == reflect.Bool:
 		return toBool(data)
+	// mapstructure would say what it expected in terms of Go.
 	case to.Kind() == reflect.Slice && from.Kind() != reflect.Slice:
 		return nil, errors.New(`expected a list, as in ["a", "b"]`)
 	case to.Kind() == reflect.Struct && from.Kind() != reflect.Map, to.Kind() == reflect.Map && from.Kind() != reflect.Map:
@@ -202,6 +204,7 @@ func toCommas(data any) (any, error) {
 			}
 		}
 		return out, nil
+	// One port, say, which YAML and flags give as a number.
 	case int:
 		return append(out, data), nil
 	}
@@ -215,6 +218,7 @@ func toText(data any) (any, error) {
 	case int:
 		return strconv.Itoa(data), nil
 	case bool:
+		// A true in env or in params is a text to whoever wrote it.
 		return strconv.FormatBool(data), nil
 	case float64, time.Time, int64, uint64:
 		// 1.10 would become 1.1, and 2025-01-01 a time of day.

@@ -28,6 +28,7 @@ func envKeys() []string {
 			}
 		}
 	}
+	// fileRules is a map: without an order the suggestion for a misspelled name would vary.
 	slices.Sort(keys)
 	return keys
 }
@@ -61,6 +62,7 @@ func checkEnviron(environ []string) error {
 	if len(unknown) == 0 {
 		return nil
 	}
+	// One is named, the same each time, whatever the order of the environment.
 	slices.Sort(unknown)
 	return &Error{Source: unknown[0], Reason: unknownVariable(unknown[0], known)}
 }
@@ -73,6 +75,7 @@ func unknownVariable(name string, known []string) string {
 		}
 		return key + " can be given in the configuration file only"
 	}
+	// Nobody has set these by hand, so a suggestion of what was meant would mislead.
 	if strings.HasPrefix(name, "HIVE_SERVICE_") || strings.HasPrefix(name, "HIVE_PORT_") && strings.ContainsAny(name[len("HIVE_PORT_"):], "0123456789") {
 		return "unknown variable; " + serviceLinks
 	}

@@ -30,6 +30,7 @@ var sizeUnits = []struct {
 // String writes a size in the largest unit of which it is a whole number.
 func (s size) String() string {
 	for _, u := range sizeUnits {
+		// 0 is a whole number of every unit, and would be 0TiB.
 		if s != 0 && int64(s)%u.bytes == 0 {
 			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
 		}
@@ -51,6 +52,7 @@ func toSize(data any) (any, error) {
 			if u.name != m[2] {
 				continue
 			}
+			// A fraction, since 1.5GiB is how people say it; the product is rounded to bytes.
 			n, err := strconv.ParseFloat(m[1], 64)
 			if n *= float64(u.bytes); err != nil || n >= math.MaxInt64 {
 				return nil, fmt.Errorf("%q: expected at most 8388607TiB", text)

@@ -23,6 +23,7 @@ import (
 func Run(env cli.Env) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// From the first signal on the next one has its default action again, and kills.
 	context.AfterFunc(ctx, stop)
 	a := cli.New(env)
 	defer a.Close()
@@ -101,6 +102,7 @@ func helpHint(root *cobra.Command, args []string) string {
 	if err != nil || cmd == nil {
 		cmd = root
 	}
+	// What cobra could not place begins with the word that was mistyped.
 	if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
 		if near := cmd.SuggestionsFor(rest[0]); len(near) > 0 {
 			return "did you mean: " + cmd.CommandPath() + " " + strings.Join(near, ", ")

@@ -132,6 +132,7 @@ func dbDump(a *cli.App, given *string) *cobra.Command {
 			if err != nil || bad == 0 {
 				return err
 			}
+			// On Stderr, since Stdout is the dump.
 			a.Notice("%d records cannot be read", bad)
 			return &cli.Reported{Code: cli.ExitFailed}
 		}),
@@ -159,6 +160,7 @@ func dbBackup(a *cli.App, given *string) *cobra.Command {
 			} else {
 				open := func() (io.ReadCloser, error) { return a.Hive.Backup(cmd.Context()) }
 				s, err = db.Receive(cmd.Context(), open, args[0], force, a.Env.Now())
+				// The usual hint is to start the hive, which a backup does not need.
 				if errors.Is(err, client.ErrUnreachable) {
 					return &cli.Error{Code: cli.ExitUnreachable, Text: err.Error(), Hint: "give the hive's address with --addr, or make the backup from the file with --data-dir"}
 				}
@@ -269,6 +271,8 @@ func dbSalvage(a *cli.App, given *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// The plan holds the state file until then: a hive that started meanwhile would change what
+			// the plan was made from.
 			defer func() { err = errors.Join(err, s.Close()) }()
 			if err := printValue(a, s.JSON(), func(w io.Writer) error { return output.Lines(w, cleanAll(s.Lines())) }); err != nil {
 				return err
@@ -301,9 +305,11 @@ func cleanAll(lines []string) []string {
 // confirmed asks a person at the terminal; without a terminal the answer is no.
 func confirmed(a *cli.App, question string) bool {
 	in, ok := a.Env.Stdin.(*os.File)
+	// Where Stdout is no terminal nobody has seen the plan that is asked about.
 	if !ok || a.Env.Width == 0 {
 		return false
 	}
+	// What comes from a pipe or a file was not typed after reading it.
 	if info, err := in.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return false
 	}

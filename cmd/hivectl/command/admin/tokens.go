@@ -80,6 +80,7 @@ func tokensAdd(a *cli.App) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := wire.AddToken{Name: args[0]}
+			// One and no more: of two the stronger would count, which is the mistake that hurts.
 			switch {
 			case read && !admin && len(types) == 0:
 				req.Level = "read"
@@ -90,6 +91,7 @@ func tokensAdd(a *cli.App) *cobra.Command {
 			default:
 				return cli.Usage("one of --read, --types and --admin is required", "")
 			}
+			// Also for 0s, which the API refuses: taken for "not given" it would be a token for ever.
 			if cmd.Flags().Changed("expires") {
 				req.ExpiresIn = expires.String()
 			}

@@ -101,6 +101,8 @@ func (a *App) connect(opts client.Options) (*client.Client, error) {
 		opts.Addr = a.Env.Getenv("HIVE_ADDR")
 	}
 	if opts.Addr == "" {
+		// Only if nobody says: where a hive was asked for and does not answer, another one
+		// must not take its place.
 		opts.Addrs = a.ownAddrs()
 	}
 	opts.UserAgent = "hivectl/" + a.Env.Version

@@ -25,6 +25,7 @@ type Completer func(ctx context.Context, hive *client.Client, args []string) ([]
 func (a *App) Complete(source Completer) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+		// Without RecoveryWait: Tab is not to wait for a hive that recovers.
 		hive, err := a.connect(client.Options{})
 		if err != nil {
 			return nil, directive
@@ -72,6 +73,7 @@ func CompleteWorkers(wanted func(wire.Worker) bool) Completer {
 			}
 			ids = append(ids, Completion(w.WorkerID, "%s %s", output.Or(w.Name), w.State))
 		}
+		// Names first: they are what people remember.
 		return append(names, ids...), nil
 	}
 }

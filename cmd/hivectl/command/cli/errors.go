@@ -54,6 +54,7 @@ func (a *App) Report(err error) int {
 	}
 	f := Classify(err)
 	hint := f.Hint
+	// The refusal over TCP is only what followed: the socket would have known who asks.
 	if denied := a.deniedSocket(err); denied != "" {
 		hint = "you have no permission to open " + denied + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
 	}
@@ -88,6 +89,8 @@ func Classify(err error) *Error {
 		return &Error{Code: ExitFailed, Text: "interrupted"}
 	case errors.Is(err, client.ErrAddress):
 		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR"}
+	// This one and the next are unreachable as well, but something answers there, and to
+	// start a hive would not help.
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
 	case errors.Is(err, http.ErrSchemeMismatch):
@@ -138,6 +141,7 @@ func classifyRefusal(e *client.Error) *Error {
 		f.Code = ExitUsage
 	case "not_found", "unknown_worker_type":
 		f.Code = exitNotFound
+	// As good as gone: a script that waits for the hive waits for this one too.
 	case "shutting_down":
 		f.Code, f.Text = ExitUnreachable, "the hive is shutting down"
 	case "recovering":

@@ -37,11 +37,13 @@ func (a *App) RunJob(ctx context.Context, operation any, events io.Writer) (clie
 	if err != nil {
 		return none, fmt.Errorf("encode the operation: %w", err)
 	}
+	// The key lets Submit send it again after a broken connection, and it is still one job.
 	submitted, err := a.Hive.Submit(ctx, rand.Text(), body)
 	if err != nil {
 		return none, err
 	}
 	job, err := a.FollowJob(ctx, submitted.Value.JobID, events)
+	// Whatever became of the stream, it was Ctrl-C that ended it, and the job goes on.
 	if err != nil && ctx.Err() != nil {
 		return none, a.Detached(submitted.Value.JobID)
 	}

@@ -27,6 +27,8 @@ func (a *App) ListCommand(cmd *cobra.Command, fetch func(context.Context) (Listi
 	watch := false
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		// Watching waits for a hive that is away. This first request does not, so that a wrong
+		// address is an error at once.
 		l, err := fetch(cmd.Context())
 		if err != nil {
 			return err
@@ -37,6 +39,7 @@ func (a *App) ListCommand(cmd *cobra.Command, fetch func(context.Context) (Listi
 		if err := a.Print(a.listView(l)); err != nil {
 			return err
 		}
+		// On Stderr, so that what is piped is the table alone.
 		if l.Next != "" && a.ForPeople() {
 			a.Notice("more: %s", l.Next)
 		}
@@ -56,6 +59,7 @@ func ItemsOf(raw json.RawMessage, key string) ([]json.RawMessage, error) {
 	if err := json.Unmarshal(raw, &answer); err != nil {
 		return nil, fmt.Errorf("decode the list of %s: %w", key, err)
 	}
+	// As they were sent: a change in a field that this build does not know is one, too.
 	var items []json.RawMessage
 	if err := json.Unmarshal(answer[key], &items); err != nil {
 		return nil, fmt.Errorf("decode the list of %s: %w", key, err)

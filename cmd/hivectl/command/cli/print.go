@@ -55,11 +55,13 @@ func (a *App) Print(v View) error {
 		_, err = out.Write(text)
 		return err
 	}
+	// Cleaned in a pipe, too: a pager brings it to a terminal after all.
 	return v.Table(a.Stdout.ForPeople())
 }
 
 // Age is how long ago t was, in at most two units.
 func (a *App) Age(t wire.Time) string {
+	// The clock of a hive on another machine may be ahead of this one's.
 	d := max(a.Env.Now().Sub(time.Time(t)), 0)
 	switch {
 	case d < time.Minute:
@@ -75,6 +77,7 @@ func (a *App) Age(t wire.Time) string {
 // PrintEvent prints one event as a line of JSON or a document of YAML.
 func (a *App) PrintEvent(raw json.RawMessage) error {
 	if a.Output == outputYAML {
+		// Else the documents would run into one, with every key many times.
 		if _, err := io.WriteString(a.Env.Stdout, "---\n"); err != nil {
 			return err
 		}

@@ -31,6 +31,7 @@ func (a *App) ResolveAll(ctx context.Context, refs []string) ([]wire.Worker, err
 	if err != nil {
 		return nil, err
 	}
+	// One list for all, so that the arguments are judged by the same moment.
 	var chosen []wire.Worker
 	seen := map[string]bool{}
 	for _, ref := range refs {
@@ -51,6 +52,7 @@ func (a *App) ResolveAll(ctx context.Context, refs []string) ([]wire.Worker, err
 // for a day after every restart on that port. Of ended workers that had the same name the
 // last one is meant.
 func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
+	// Every id begins with nothing: an unset variable in a script would mean the only worker.
 	if ref == "" {
 		return wire.Worker{}, Usage("no worker given: want its name, its id, or the beginning of one", "hivectl workers list")
 	}
@@ -96,6 +98,7 @@ func living(workers []wire.Worker) []wire.Worker {
 
 func latest(workers []wire.Worker) wire.Worker {
 	return slices.MaxFunc(workers, func(a, b wire.Worker) int {
+		// The ids decide between equal times, so that the same name always means the same worker.
 		return cmp.Or(time.Time(a.StartedAt).Compare(time.Time(b.StartedAt)), strings.Compare(a.WorkerID, b.WorkerID))
 	})
 }

@@ -40,6 +40,7 @@ func (a *App) Summary(names []string, results []Result, did string) error {
 		}
 		if r.Err != nil {
 			failures = append(failures, r.Err)
+			// The error of a single worker is what this returns, and Report prints it.
 			a.reportOne(len(names) > 1, names[i], r.Err)
 			continue
 		}
@@ -47,6 +48,7 @@ func (a *App) Summary(names []string, results []Result, did string) error {
 	}
 	// Programs get all jobs, those that failed too; -q gives the ids of what was done.
 	list := append(append([]byte(`{"jobs":[`), bytes.Join(jobs, []byte(","))...), "]}"...)
+	// People have read a line for each worker as it was done, so the table is empty.
 	err := a.Print(View{Raw: list, IDs: ids, Table: func(io.Writer) error { return nil }})
 	switch {
 	case err != nil:
@@ -56,11 +58,13 @@ func (a *App) Summary(names []string, results []Result, did string) error {
 	case len(names) == 1:
 		return failures[0]
 	}
+	// There is one exit code for all: that of the first failure, as the arguments are ordered.
 	return &Error{Code: Classify(failures[0]).Code, Text: fmt.Sprintf("%d of %d workers were not %s", len(failures), len(names), did)}
 }
 
 // reportOne prints the failure of one worker among many.
 func (a *App) reportOne(many bool, who string, err error) {
+	// A job that was detached from has said so itself.
 	var done *Reported
 	if many && !errors.As(err, &done) {
 		a.Notice("%s: %v", who, err)

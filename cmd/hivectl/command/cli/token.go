@@ -42,6 +42,8 @@ func (a *App) setToken(opts *client.Options) error {
 	if path != "" {
 		f, err := os.Open(path) //nolint:gosec // the user of hivectl names it
 		if err != nil {
+			// A token that somebody has named must be there. To go on without it would end in a
+			// refusal that does not say why.
 			return Usage("token file: "+err.Error(), "")
 		}
 		return readToken(f, opts)
@@ -53,6 +55,7 @@ func (a *App) setToken(opts *client.Options) error {
 	if err != nil {
 		return nil // there is none, or it is another user's; the hive says whether it needs one
 	}
+	// Nobody has asked for this one to be sent, so it stays where none is needed.
 	opts.TokenUnasked = true
 	return readToken(f, opts)
 }
@@ -61,13 +64,16 @@ func (a *App) setToken(opts *client.Options) error {
 // may be known. A hive of the file's owner may get the token.
 func readToken(f *os.File, opts *client.Options) error {
 	defer f.Close()
+	// Of the open file: by its name it could be another one by now.
 	info, err := f.Stat()
 	if err != nil {
 		return Usage("token file: "+err.Error(), "")
 	}
+	// A pipe, as of --token-file <(pass hive), is its reader's alone, whatever its mode.
 	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
 		return Usage(fmt.Sprintf("token file %s is open to others (mode %04o)", f.Name(), mode.Perm()), "chmod 600 "+f.Name())
 	}
+	// One byte more than a token may have, to tell a file that is cut off from one that fits.
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
 		return Usage("token file: "+err.Error(), "")
@@ -77,6 +83,7 @@ func readToken(f *os.File, opts *client.Options) error {
 		return Usage("token file "+f.Name()+": want one token of printable characters", "")
 	}
 	opts.Token = token
+	// The owner of the file knows the token already, so his hive cannot learn it.
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		opts.TokenUIDs = []uint32{st.Uid}
 	}
@@ -101,6 +108,7 @@ func (a *App) ownDataDir() string {
 		return "/var/lib/hive"
 	}
 	dir := a.Env.Getenv("XDG_STATE_HOME")
+	// The XDG specification has relative paths ignored.
 	if !filepath.IsAbs(dir) {
 		home := a.Env.Getenv("HOME")
 		if !filepath.IsAbs(home) {
@@ -129,6 +137,7 @@ func loopback(addr string) bool {
 	if addr == "" {
 		return true
 	}
+	// There the kernel says who asks, and no token is needed.
 	if strings.HasPrefix(addr, "unix:") {
 		return false
 	}

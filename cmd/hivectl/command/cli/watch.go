@@ -35,6 +35,7 @@ func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Conte
 	show, invalidate := (&changes{app: a}).show, func() {}
 	if a.ForPeople() && a.Env.Width > 0 && a.Env.Getenv("TERM") != "dumb" {
 		s := &screen{app: a}
+		// Else the terminal would stay on the alternate screen, without what was there before.
 		defer func() { err = errors.Join(err, s.leave()) }()
 		show, invalidate = s.show, func() { s.drawn = "" }
 	}
@@ -56,6 +57,7 @@ func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Conte
 			case err == nil:
 				a.Answered()
 				l, away = next, false
+			// Ctrl-C in the middle of a request: its error is no outage.
 			case ctx.Err() != nil:
 				return nil
 			case client.Away(err):
@@ -92,10 +94,12 @@ func (s *screen) show(l Listing) error {
 	}
 	s.table = table.String()
 	text := topOf(s.table, height)
+	// Nothing is written then, and what somebody has selected on the terminal stays so.
 	if text == s.drawn {
 		return nil
 	}
 	s.drawn = text
+	// Written over what is there: a screen that is cleared first flickers.
 	_, err := io.WriteString(s.app.Stdout.Raw(), begin+cursorHome+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
 	return err
 }
@@ -104,6 +108,7 @@ func (s *screen) show(l Listing) error {
 // number of rows that do not; height 0: all of it.
 func topOf(table string, height int) string {
 	lines := strings.SplitAfter(strings.TrimSuffix(table, "\n"), "\n")
+	// The other line is the cursor's: behind a last line end it would scroll the first row away.
 	if room := height - 2; height > 0 && len(lines) > max(room, 1) {
 		room = max(room-1, 1)
 		return strings.Join(lines[:room], "") + fmt.Sprintf("%d more\n", len(lines)-room)
@@ -143,9 +148,11 @@ func (c *changes) show(l Listing) error {
 	}
 	now := map[string]entry{}
 	var lines []string
+	// Before any row, which is padded to the widths that this finds.
 	lines = c.layout(lines, l)
 	for i, id := range l.IDs {
 		now[id] = entry{raw: string(l.Items[i]), cells: l.Rows[i]}
+		// Not by the cells: the age in them is another one each second.
 		if c.last[id].raw == now[id].raw {
 			continue
 		}
@@ -190,6 +197,7 @@ func (c *changes) layout(lines []string, l Listing) []string {
 	}
 	for _, r := range append([][]string{header}, l.Rows...) {
 		for i, cell := range r {
+			// Columns only grow: the lines before are printed and cannot be moved.
 			c.width[i] = max(c.width[i], utf8.RuneCountInString(cell))
 		}
 	}
@@ -203,6 +211,7 @@ func (c *changes) line(cells []string) string {
 	var b strings.Builder
 	for i, cell := range cells {
 		b.WriteString(cell)
+		// A row that is gone may have had more columns than the table has now.
 		if i < len(c.width) {
 			b.WriteString(strings.Repeat(" ", max(c.width[i]-utf8.RuneCountInString(cell), 0)+output.Gap))
 		}
@@ -213,6 +222,7 @@ func (c *changes) line(cells []string) string {
 // gone is the row of something that is not in the list any more.
 func (c *changes) gone(cells []string) []string {
 	cells = slices.Clone(cells)
+	// at is of the present columns, and the row may be of others.
 	if at := slices.Index(c.names, "state"); at >= 0 && at < len(cells) {
 		cells[at] = "gone"
 	}

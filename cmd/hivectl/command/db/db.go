@@ -45,6 +45,7 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 	c = Checked{Path: path, Findings: []store.Finding{}}
 	o, err := store.OpenOffline(path, false)
 	var corrupt *store.CorruptError
+	// It cannot be opened, and what is wrong with it is what was asked: its pages are read instead.
 	if errors.As(err, &corrupt) {
 		c.Findings = append(c.Findings, store.Finding{Bucket: corrupt.Bucket, Key: corrupt.Key, Reason: corrupt.Reason})
 		return c, c.countReadable()
@@ -105,6 +106,7 @@ func (c *Checked) countReadable() (err error) {
 
 func current[T any](versions []store.Version[T]) (n int) {
 	for _, v := range versions {
+		// The others are older versions from free pages, and no part of the state.
 		if v.Source == store.FromTree {
 			n++
 		}
@@ -128,6 +130,7 @@ func Dump(dir string, w io.Writer) (bad int, err error) {
 	}
 	out := bufio.NewWriter(w)
 	encoder := json.NewEncoder(out)
+	// As it was written: a command with < or & is to be found by grep.
 	encoder.SetEscapeHTML(false)
 	null := json.RawMessage("null")
 	err = store.Dump(State(dir), func(r store.Record) error {
@@ -145,6 +148,7 @@ func Dump(dir string, w io.Writer) (bad int, err error) {
 		}
 		return encoder.Encode(l)
 	})
+	// What was read before an error is written in any case.
 	return bad, refusal(errors.Join(err, out.Flush()), dir, "")
 }
 
@@ -161,6 +165,7 @@ func Backup(ctx context.Context, dir, dest string, force bool, now time.Time) (S
 	if err := checkDir(dir); err != nil {
 		return Saved{}, err
 	}
+	// Before the check, which is of the file that is written and not of its directory.
 	dest = backupName(dest, now)
 	if err := checkDest(dest); err != nil {
 		return Saved{}, err
@@ -176,6 +181,7 @@ func Receive(ctx context.Context, open func() (io.ReadCloser, error), dest strin
 	if err := checkDest(dest); err != nil {
 		return s, err
 	}
+	// Before the hive is asked, which would send its whole state for nothing.
 	if _, err := os.Lstat(dest); err == nil && !force {
 		return s, &Refusal{Text: dest + " exists", Hint: "choose another name, or use --force"}
 	}
@@ -219,6 +225,7 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 	}
 	path := State(dir)
 	savedAs := path + ".before-restore-" + now.UTC().Format(store.StampFormat)
+	// The time is in the name, so that a second restore keeps its file beside that of the first.
 	r, err := store.Restore(ctx, file, path, savedAs, dryRun)
 	out := Restored{File: file, Path: path, Live: r.From.Live, Schema: r.Schema, DryRun: dryRun}
 	if err != nil {

@@ -36,6 +36,7 @@ func Audit(a *cli.App) *cobra.Command {
 			for _, f := range findings {
 				codes = append(codes, output.Clean(f.Code))
 			}
+			// Findings come sorted by code, so Compact leaves each of them once.
 			err = a.Print(cli.View{
 				Raw:   reply.Raw,
 				IDs:   slices.Compact(codes),
@@ -76,6 +77,7 @@ func writeFindings(a *cli.App, w io.Writer, audit wire.Audit) error {
 	if err := a.Table(w, []output.Column{{Name: "code"}, {Name: "port"}, {Name: "for", Drop: 2}, {Name: "seen", Drop: 1}, {Name: "what", MinWidth: 24}}, rows); err != nil {
 		return err
 	}
+	// Below the table, and once per code: a row has no room for a sentence.
 	var lines []string
 	for i, f := range audit.Findings {
 		if hint := findingHints[f.Code]; hint != "" && (i == 0 || audit.Findings[i-1].Code != f.Code) {

@@ -76,6 +76,7 @@ func doctorLines(a *cli.App, checks []wire.Checkup) []string {
 	var lines []string
 	add := func(paint func(string) string, first, second, text string) {
 		for _, part := range output.Wrap(output.Clean(text), width) {
+			// Padded before it is painted: the bytes of a colour have no width.
 			lines = append(lines, strings.TrimRight(paint(output.Pad(first, status))+"  "+output.Pad(second, name)+"  "+part, " "))
 			first, second, paint = "", "", unpainted
 		}

@@ -26,6 +26,7 @@ var issueKinds = []struct{ name, all string }{
 func (s *survey) issues() []issue {
 	var issues []issue
 	for _, w := range s.workers.Value.Workers {
+		// One that failed and was replaced stays in the list for a while, but nobody need do anything.
 		if do := workerHint(w); do != "" && !superseded(w, s.workers.Value.Workers) {
 			issues = append(issues, issue{"worker", cli.Title(w), withReason(w.State, w.Reason), do})
 		}

@@ -86,6 +86,7 @@ func newSurvey(ctx context.Context, a *cli.App) (*survey, error) {
 	if s.hive, err = a.Hive.Hive(ctx); err != nil {
 		return nil, err
 	}
+	// One that fails ends all: a status with a part missing would say that nothing is wrong there.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) { s.workers, err = a.Hive.Workers(ctx); return err })
 	group.Go(func() (err error) { s.leases, err = a.Hive.Leases(ctx); return err })
@@ -104,6 +105,7 @@ func (s *survey) raw(issues []issue) (json.RawMessage, error) {
 	for _, w := range s.workers.Value.Workers {
 		counts[w.State]++
 	}
+	// nil would be null instead of [].
 	if issues == nil {
 		issues = []issue{}
 	}
@@ -115,6 +117,7 @@ func (s *survey) raw(issues []issue) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the status: %w", err)
 	}
+	// Spliced in as text, so that fields of the answer which this build does not know stay in it.
 	return slices.Concat(bytes.TrimSuffix(s.hive.Raw, []byte("}")), []byte(","), added[1:]), nil
 }
 
@@ -167,12 +170,14 @@ func issueCount(n int) string {
 // labelled is a text beside its label, wrapped where a terminal is narrower.
 func labelled(a *cli.App, paint func(string) string, label, text string) []string {
 	const left = len("recovery") + output.Gap
+	// What is piped stays in one line, for grep.
 	width := len(text)
 	if a.Env.Width > 0 {
 		width = max(a.Env.Width-left, minTextWidth)
 	}
 	var lines []string
 	for _, part := range output.Wrap(output.Clean(text), width) {
+		// Padded before it is painted: the bytes of a colour have no width.
 		lines = append(lines, paint(output.Pad(label, left))+part)
 		label, paint = "", unpainted
 	}

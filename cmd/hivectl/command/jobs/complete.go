@@ -25,6 +25,7 @@ func completeJobs(ended bool) cli.Completer {
 		pages := make([][]wire.Job, len(filters))
 		var group errgroup.Group
 		for i, filter := range filters {
+			// A request for each state: one page of all jobs may hold none of those that still run.
 			group.Go(func() error {
 				reply, err := hive.Jobs(ctx, filter)
 				pages[i] = reply.Value.Jobs

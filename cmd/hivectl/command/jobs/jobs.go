@@ -38,6 +38,7 @@ func submit(a *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// An unset variable in a script would become a random key, and each try another job.
 			if cmd.Flags().Changed("key") && key == "" {
 				return cli.Usage("--key is empty", "give a key of your own, or leave --key out for a random one")
 			}
@@ -69,6 +70,7 @@ func operation(a *cli.App, arg string) (json.RawMessage, error) {
 	body := []byte(arg)
 	if arg == "-" {
 		var err error
+		// One byte more than the limit, to tell what is too large from what just fits.
 		body, err = io.ReadAll(io.LimitReader(a.Env.Stdin, maxOperation+1))
 		if err != nil {
 			return nil, fmt.Errorf("read the operation: %w", err)
@@ -106,6 +108,7 @@ func list(a *cli.App) *cobra.Command {
 var jobStates = []string{"queued", "running", "succeeded", "failed", "cancelled"}
 
 func jobListing(ctx context.Context, a *cli.App, filter client.JobFilter) (cli.Listing, error) {
+	// The client would take it for "not given", which means 100.
 	if filter.Limit < 0 {
 		return cli.Listing{}, cli.Usage(fmt.Sprintf("--limit %d: want a number of jobs", filter.Limit), "")
 	}
@@ -199,6 +202,7 @@ func printEvents(a *cli.App, cmd *cobra.Command, id string) (client.Reply[wire.J
 	var printErr error
 	job, err := a.Hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.NoticeWait}, func(e client.Reply[wire.Event]) {
 		a.Answered()
+		// The callback cannot end the wait, so the first error is kept for afterwards.
 		if printErr == nil && !a.Quiet {
 			printErr = a.PrintEvent(e.Raw)
 		}

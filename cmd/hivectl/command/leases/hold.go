@@ -46,6 +46,7 @@ func (h *holder) resolve() (pid int, startTime uint64, ttl string, err error) {
 	if errors.Is(err, proc.ErrGone) {
 		return 0, 0, "", cli.NotFound(fmt.Sprintf("no process %d", h.pid), "name a process that runs on this machine, such as $$")
 	}
+	// Where start times cannot be read the hive has to do with the PID.
 	if err != nil && !errors.Is(err, proc.ErrUnsupported) {
 		return 0, 0, "", err
 	}

@@ -65,6 +65,7 @@ func get(a *cli.App) *cobra.Command {
 		ValidArgsFunction: a.Complete(cli.FirstArg(completeLeases(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			byPID := cmd.Flags().Changed("pid")
+			// Both were given, or neither.
 			if byPID == (len(args) == 1) {
 				return cli.Usage("one of PORT and --pid is required", "hivectl leases list")
 			}

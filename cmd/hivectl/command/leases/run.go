@@ -25,8 +25,8 @@ const (
 	exitNoProgram     = 127
 )
 
-// releaseTimeout is how long run waits for hive at its end. The lease ends with the
-// process in any case.
+// releaseTimeout is how long run waits for hive at its end. The lease ends with the process
+// in any case.
 const releaseTimeout = 2 * time.Second
 
 // Run runs a program on a port that is leased to it.
@@ -59,6 +59,7 @@ func Run(a *cli.App) *cobra.Command {
 }
 
 func runProgram(ctx context.Context, a *cli.App, req wire.AcquireLease, args []string) error {
+	// Before there is a lease: a mistyped name costs no port.
 	program, err := proc.LookPath(args[0], "")
 	if err != nil {
 		return &cli.Error{Code: exitNoProgram, Text: err.Error(), Hint: "name a program that is in PATH, or give its path"}
@@ -80,6 +81,8 @@ func runProgram(ctx context.Context, a *cli.App, req wire.AcquireLease, args []s
 	if ctx.Err() != nil { // a signal came before there was a child to pass it on to
 		_ = child.Signal(unix.SIGTERM)
 	}
+	// Without ctx: the signal that has ended it was passed on, and what it means is the program's
+	// to decide.
 	<-child.Done()
 	stop()
 	releaseLease(a, lease)
@@ -111,6 +114,7 @@ func startOn(ctx context.Context, a *cli.App, lease wire.Lease, program string, 
 	for _, arg := range args[1:] {
 		argv = append(argv, withPorts(arg, lease.Ports))
 	}
+	// At the end: of a variable that is there twice the last one counts (package proc).
 	env := append(a.Env.Environ, "PORT="+strconv.Itoa(int(lease.Port)))
 	gated, err := proc.Start(proc.Spec{Argv: argv, Env: env, Foreground: true})
 	if err != nil {
@@ -119,9 +123,11 @@ func startOn(ctx context.Context, a *cli.App, lease wire.Lease, program string, 
 	id := gated.Identity()
 	_, err = a.Hive.RenewLease(ctx, lease.Port, wire.RenewLease{LeaseID: lease.LeaseID, PID: id.PID, StartTime: id.StartTicks})
 	if err != nil {
+		// It waits behind the gate and has not executed anything, so nothing has to be undone.
 		gated.Abort()
 		return nil, err
 	}
+	// A signal from here on is for the program, and must not cut off its start half way.
 	return gated.Open(context.WithoutCancel(ctx))
 }
 
@@ -140,6 +146,7 @@ func withPorts(arg string, ports []uint16) string {
 // releaseLease ends the lease. The end of the program may have done it already, and does it
 // if hive cannot be reached now.
 func releaseLease(a *cli.App, lease wire.Lease) {
+	// Not the ctx of the command, which Ctrl-C has ended: that is how programs usually end.
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	reply, err := a.Hive.ReleaseLease(ctx, lease.Port, lease.LeaseID)
@@ -150,6 +157,7 @@ func releaseLease(a *cli.App, lease wire.Lease) {
 
 // runError is why the program does not run, with its exit code.
 func runError(err error) error {
+	// A copy: what Classify returns may be the error itself, which others may hold.
 	f := *cli.Classify(err)
 	var exec *proc.ExecError
 	if f.Code = exitRunFailed; errors.As(err, &exec) {

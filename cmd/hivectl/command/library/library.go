@@ -33,6 +33,7 @@ type Imported struct {
 // is: a state directory. id may be empty. It blocks while the file is read. Errors:
 // *Refusal, and those of the file system.
 func Import(ctx context.Context, dir, file, id string, asCopy bool) (Imported, error) {
+	// An import makes the directories that are missing, and would make those of a mistyped path.
 	if _, err := os.Stat(filepath.Dir(dir)); errors.Is(err, fs.ErrNotExist) {
 		return Imported{}, &Refusal{
 			fmt.Sprintf("no such directory: %s", filepath.Dir(dir)),

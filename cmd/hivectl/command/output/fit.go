@@ -29,11 +29,14 @@ func fit(cols []Column, rows [][]string, width int) ([]Column, [][]string) {
 			widths[i] = max(widths[i], text.StringWidthWithoutEscSequences(r[i]))
 		}
 	}
+	// A text that is cut still says something, so a column goes only when cutting cannot do.
 	for excess(widths, width) > 0 && !cut(cols, widths, width) {
 		i := mostDispensable(cols)
+		// The rest stays, too wide as it is: Table cuts whole lines then.
 		if i < 0 {
 			break
 		}
+		// slices.Delete shifts in place, and columns and rows are the caller's.
 		cols, widths = slices.Delete(slices.Clone(cols), i, i+1), slices.Delete(widths, i, i+1)
 		rows = slices.Clone(rows)
 		for n, r := range rows {
@@ -68,6 +71,7 @@ func cut(cols []Column, widths []int, width int) bool {
 	for excess(tried, width) > 0 {
 		widest := -1
 		for i, c := range cols {
+			// No cell becomes narrower than its header: without that nobody could tell what it is.
 			if c.MinWidth > 0 && tried[i] > max(c.MinWidth, len(c.Name)) && (widest < 0 || tried[i] > tried[widest]) {
 				widest = i
 			}
@@ -75,6 +79,7 @@ func cut(cols []Column, widths []int, width int) bool {
 		if widest < 0 {
 			return false
 		}
+		// One column of the terminal at a time, so that the widest cells come down evenly.
 		tried[widest]--
 	}
 	copy(widths, tried)

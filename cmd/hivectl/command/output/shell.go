@@ -25,6 +25,7 @@ func ShellWord(w string) string {
 	case plain.Flaw(w) != "":
 		return "$'" + escaped(w) + "'"
 	case w == "" || strings.ContainsFunc(w, needsQuote):
+		// Nothing is special within single quotes, and so nothing can escape one: they are closed for it.
 		return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 	}
 	return w
@@ -43,6 +44,8 @@ func escaped(w string) string {
 		case r == '\'' || r == '\\':
 			b.WriteString(`\` + string(r))
 		case r == utf8.RuneError && n == 1, plain.Hidden(r):
+			// As bytes, of three digits each: \u depends on the locale, and with fewer digits
+			// a digit that follows would be taken in.
 			for _, c := range []byte(w[:n]) {
 				fmt.Fprintf(&b, `\%03o`, c)
 			}

@@ -27,6 +27,7 @@ func Table(w io.Writer, width int, cols []Column, rows [][]string) error {
 		cols, rows = fit(cols, rows, width)
 	}
 	t.SetStyle(style)
+	// The padding of the last column would wrap a row that just fits.
 	t.SuppressTrailingSpaces()
 	var header []string
 	for _, c := range cols {
@@ -37,6 +38,7 @@ func Table(w io.Writer, width int, cols []Column, rows [][]string) error {
 		t.AppendRow(row(r))
 	}
 	lines := strings.Split(t.Render(), "\n")
+	// The last resort, where columns could neither be cut nor left out.
 	for i, line := range lines {
 		if width > 0 && text.StringWidthWithoutEscSequences(line) > width {
 			lines[i] = text.Snip(line, width, "~")

@@ -43,6 +43,7 @@ func (t *Terminal) write(p []byte, s *sanitizer) (int, error) {
 	if _, err := t.w.Write(made); err != nil {
 		return 0, err
 	}
+	// The number of bytes given, not shown: io.Copy takes another one for a short write.
 	return len(p), nil
 }
 
@@ -108,6 +109,7 @@ type sanitizer struct {
 
 // append appends p sanitized, and keeps an incomplete end for the next call.
 func (s *sanitizer) append(b, p []byte) []byte {
+	// A character or a sequence may be cut by the end of a write, as a pipe has it.
 	p = append(s.pending, p...)
 	s.pending = nil
 	for len(p) > 0 {
@@ -127,6 +129,7 @@ func (s *sanitizer) append(b, p []byte) []byte {
 // end flushes what is pending.
 func (s *sanitizer) end() []byte {
 	b := []byte(plain.Text(string(s.pending)))
+	// A log that ends in the middle of a colour must not colour the prompt of the shell.
 	if s.pending = nil; s.painted {
 		s.painted = false
 		b = append(b, uncolour...)
@@ -139,6 +142,7 @@ const maxColour = 64
 
 // incomplete reports whether p may be the beginning of a character or of a colour.
 func incomplete(p []byte) bool {
+	// Past maxColour it can be none, and waiting would hold back all that follows.
 	if p[0] == '\x1b' && len(p) < maxColour {
 		_, whole := colourIn(p)
 		return !whole
@@ -168,6 +172,7 @@ func (s *sanitizer) colour(b, p []byte) ([]byte, int) {
 	case n == 0:
 		return b, 0
 	case !s.log:
+		// The colours of Paint only: a name that somebody chose must not paint the terminal.
 		if isPaint(p[:n]) {
 			return append(b, p[:n]...), n
 		}
@@ -176,6 +181,7 @@ func (s *sanitizer) colour(b, p []byte) ([]byte, int) {
 		s.painted = true
 		b = append(s.endLine(b), p[:n]...)
 	}
+	// Without colours the sequence of a log is swallowed, not shown as text.
 	return b, n
 }
 
@@ -189,6 +195,7 @@ func (s *sanitizer) endLine(b []byte) []byte {
 }
 
 func (s *sanitizer) newline(b []byte) []byte {
+	// The next line may be one of hivectl's own.
 	if s.painted {
 		s.painted = false
 		b = append(b, uncolour...)
@@ -203,6 +210,7 @@ func (s *sanitizer) character(b, p []byte) ([]byte, int) {
 		s.pendingCR = false
 		return s.newline(b), 1
 	case p[0] == '\r' && s.log:
+		// Whether it is half of a CRLF or a line end by itself shows with the next byte.
 		s.pendingCR = true
 		return b, 1
 	case p[0] == '\t':

@@ -14,6 +14,7 @@ import (
 // keep the braces.
 func YAML(raw json.RawMessage) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
+	// As a float64 a number above 2^53, such as a sequence number, would become another one.
 	d.UseNumber()
 	node, err := yamlNode(d)
 	if err != nil {
@@ -67,6 +68,7 @@ func yamlScalar(token json.Token) *yaml.Node {
 	case json.Number:
 		node.Value = v.String() // resolved to int or float by its form
 	case string:
+		// With the tag the encoder quotes what would be read as something else: true, 1.10.
 		node.Tag, node.Value = "!!str", v
 	}
 	return node

@@ -121,6 +121,7 @@ func modelsImport(a *cli.App) *cobra.Command {
 				}
 				dir = filepath.Join(state, "models")
 			}
+			// The path goes into the catalog, where it means the same to a hive with another directory.
 			where, err := filepath.Abs(dir)
 			if err != nil {
 				return err
@@ -159,6 +160,7 @@ func modelsRemove(a *cli.App) *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.Complete(completeModels),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// One after the other, up to the first that fails: what was printed as deleted is, and no more.
 			for _, id := range args {
 				job, err := modelJob(cmd.Context(), a, modelOp{Operation: "model_delete", ID: id}, nil)
 				if err != nil {
@@ -218,6 +220,7 @@ func pull(ctx context.Context, a *cli.App, model string) (client.Reply[wire.Job]
 		events = a.Env.Stderr
 	}
 	op := modelOp{Operation: "model_download", Model: model}
+	// A bar moves the cursor back, which in a file or a pipe is only noise.
 	if events == nil || a.Env.Width == 0 {
 		return modelJob(ctx, a, op, events)
 	}
@@ -261,6 +264,7 @@ func (b *pullBar) show(e wire.Event) {
 	if e.Type != "progress" || json.Unmarshal(e.Data, &p) != nil || p.Total <= 0 {
 		return
 	}
+	// About 60 columns are for the name and the numbers beside it.
 	if b.bar == nil {
 		b.bar = progressbar.NewOptions64(p.Total,
 			progressbar.OptionSetWriter(b.w), progressbar.OptionSetWidth(max(10, min(40, b.width-60))), progressbar.OptionShowBytes(true),

@@ -34,6 +34,7 @@ func typesList(a *cli.App) *cobra.Command {
 		Example: "  hivectl types list\n  hivectl types list -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// -q is for scripts: no program is run for names that show no version.
 			reply, err := a.Hive.Types(cmd.Context(), versions && !a.Quiet)
 			if err != nil {
 				return err
@@ -82,6 +83,7 @@ func typesExplain(a *cli.App) *cobra.Command {
 			if args[0] == "" {
 				return cli.Usage("explain needs a worker type", "hivectl types list")
 			}
+			// complete checks it, and explain has no flag for it.
 			op.Wait = "ready"
 			if err := op.complete(params, cmd.Flags().Changed("port")); err != nil {
 				return err
@@ -121,6 +123,7 @@ func explain(ctx context.Context, a *cli.App, name string, q client.TypeQuery) e
 	if a.Output == cli.OutputTable {
 		return why
 	}
+	// Programs find the reason in the answer, at no_command, and get the exit code as well.
 	if err := a.Print(cli.View{Raw: reply.Raw}); err != nil {
 		return err
 	}
@@ -275,6 +278,7 @@ func stopText(s *wire.TypeStop) string {
 // milliseconds is a duration without the units that are zero: 5m, not 5m0s.
 func milliseconds(ms int64) string {
 	s := (time.Duration(ms) * time.Millisecond).String()
+	// With the unit before it, or 30s would become 3.
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}

@@ -60,6 +60,7 @@ func Up(a *cli.App) *cobra.Command {
 		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteTypes)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
+				// The flags of up itself: those of every command, such as -o, may be given.
 				given := false
 				cmd.Flags().Visit(func(f *pflag.Flag) { given = given || cmd.InheritedFlags().Lookup(f.Name) == nil })
 				if given {
@@ -67,6 +68,7 @@ func Up(a *cli.App) *cobra.Command {
 				}
 				return upAll(cmd.Context(), a)
 			}
+			// An unset variable in a script must not start something else than was meant.
 			if args[0] == "" {
 				return cli.Usage("up needs a worker type", "for example: hivectl up cpu --model test")
 			}
@@ -159,6 +161,7 @@ func upAll(ctx context.Context, a *cli.App) error {
 	}
 	lives := map[string]bool{}
 	for _, w := range workers.Value.Workers {
+		// Ended workers of an entry stay in the list: one that lives is enough.
 		lives[w.Type] = lives[w.Type] || !client.WorkerEnded(w.State)
 	}
 	// No entry at all is a mistake of who calls; that all of them live is what was wanted.
@@ -178,6 +181,7 @@ func upAll(ctx context.Context, a *cli.App) error {
 	case len(missing) == 0:
 		a.Say("all %d autostart entries have a running worker", entries)
 	}
+	// With none missing this goes on: programs get their list of jobs, an empty one.
 	results := make([]cli.Result, len(missing))
 	var group errgroup.Group
 	group.SetLimit(cli.Parallel)
@@ -198,6 +202,7 @@ func upOne(ctx context.Context, a *cli.App, name string) cli.Result {
 	if workerName.MatchString(name) {
 		op.Name = name
 	}
+	// Without events: those of several workers would be mixed, and no line says whose it is.
 	job, err := a.RunJob(ctx, op, nil)
 	if err != nil {
 		return cli.Result{Err: err}
@@ -219,6 +224,7 @@ var workerName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 // runUp carries out an operation that starts a worker, and prints the worker.
 func runUp(ctx context.Context, a *cli.App, op any) error {
 	var events io.Writer
+	// On Stderr: what is read from Stdout is the worker that comes of it.
 	if a.ForPeople() {
 		events = a.Env.Stderr
 	}

@@ -62,6 +62,7 @@ func newDescription(ctx context.Context, a *cli.App, ref string) (*description, 
 		return nil, err
 	}
 	var d description
+	// Asked for once more, by itself: -o json prints this answer as it was sent.
 	if d.worker, err = a.Hive.Worker(ctx, found.WorkerID); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,7 @@ func typeQuery(w wire.Worker) client.TypeQuery {
 
 // raw puts the answers side by side, each as it was sent.
 func (d *description) raw() (json.RawMessage, error) {
+	// events is [] where there are none, and not null.
 	all := struct {
 		Worker json.RawMessage   `json:"worker"`
 		Lease  json.RawMessage   `json:"lease"`

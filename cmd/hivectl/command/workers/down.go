@@ -23,6 +23,7 @@ func Down(a *cli.App) *cobra.Command {
 				return err
 			}
 			alive := slices.DeleteFunc(all.Value.Workers, func(w wire.Worker) bool { return client.WorkerEnded(w.State) })
+			// It goes on all the same: programs get their list of jobs, an empty one.
 			if len(alive) == 0 {
 				a.Notice("no worker is running")
 			}

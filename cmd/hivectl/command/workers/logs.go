@@ -70,6 +70,7 @@ func copyLogs(ctx context.Context, a *cli.App, workers []wire.Worker, opts clien
 		labels = append(labels, output.Clean(label))
 		longest = max(longest, utf8.RuneCountInString(label))
 	}
+	// The first error ends all: among the lines of the others nobody would notice that a log is missing.
 	group, ctx := errgroup.WithContext(ctx)
 	if !opts.Follow {
 		group.SetLimit(1) // in the order they were named
@@ -105,6 +106,7 @@ func copyLines(w io.Writer, log io.Reader, label string, returns bool) error {
 	r := bufio.NewReaderSize(log, maxLogLine)
 	for {
 		line, err := r.ReadSlice('\n')
+		// ReadSlice returns what came before an error, and of a line without end what fits.
 		if len(line) > 0 {
 			text := label + strings.TrimSuffix(string(line), "\n") + "\n"
 			if returns {

@@ -44,6 +44,7 @@ func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage,
 		return nil, nil, fmt.Errorf("decode the list of workers: %w", err)
 	}
 	var alive []wire.Worker
+	// Not nil, which would be null instead of [].
 	kept := []json.RawMessage{}
 	for i, w := range reply.Value.Workers {
 		if !client.WorkerEnded(w.State) {
@@ -76,6 +77,7 @@ func workerListing(a *cli.App, workers []wire.Worker, raw json.RawMessage, ended
 		{Name: "model", MinWidth: 8, Drop: 6},
 		{Name: "device", MinWidth: 6, Drop: 7},
 	}}
+	// It is rare, and for a column that says "-" in every row the terminal has no room.
 	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
 	for _, w := range workers {
 		l.IDs = append(l.IDs, w.WorkerID)

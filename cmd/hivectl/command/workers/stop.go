@@ -38,6 +38,7 @@ func stopAll(ctx context.Context, a *cli.App, workers []wire.Worker) error {
 	var group errgroup.Group
 	group.SetLimit(cli.Parallel)
 	for i, w := range workers {
+		// A worker that cannot be stopped is no reason to leave the others running.
 		group.Go(func() error {
 			results[i] = stopOne(ctx, a, w)
 			return nil
@@ -54,6 +55,7 @@ func stopAll(ctx context.Context, a *cli.App, workers []wire.Worker) error {
 
 // stopOne stops one worker and reports it.
 func stopOne(ctx context.Context, a *cli.App, w wire.Worker) cli.Result {
+	// No error: it is as it was wanted, and a script may stop the same worker twice.
 	if client.WorkerEnded(w.State) {
 		a.Say("%s is %s already", cli.Title(w), w.State)
 		return cli.Result{}

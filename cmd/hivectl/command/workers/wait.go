@@ -62,6 +62,7 @@ func wait(a *cli.App) *cobra.Command {
 func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal string, timeout time.Duration) error {
 	if timeout > 0 {
 		var cancel context.CancelFunc
+		// The cause tells this end from Ctrl-C.
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaitTimeout)
 		defer cancel()
 	}
@@ -69,6 +70,7 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 	errs := make([]error, len(workers))
 	var group errgroup.Group
 	for i, w := range workers {
+		// No error is returned to the group: one worker that fails must not end the wait for others.
 		group.Go(func() error {
 			replies[i], errs[i] = waitFor(ctx, a, w, goal, timeout)
 			if errs[i] == nil {
@@ -78,6 +80,7 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 		})
 	}
 	_ = group.Wait() // the errors are in errs, one per worker
+	// Also after a failure: programs get the workers that are where they should be.
 	if err := printReached(a, replies, errs); err != nil {
 		return err
 	}
@@ -106,6 +109,7 @@ func waitFor(ctx context.Context, a *cli.App, worker wire.Worker, goal string, t
 			if done, err := reached(reply.Value, goal); done || err != nil {
 				return reply, err
 			}
+		// The request was cut off by the end of the wait, which the select below reports.
 		case ctx.Err() != nil:
 		case client.Away(err):
 			a.NoticeWait(err)
@@ -130,7 +134,9 @@ func reached(w wire.Worker, goal string) (bool, error) {
 	ended := client.WorkerEnded(w.State)
 	switch {
 	case goal == "stopped":
+		// failed counts, too: who waits for the end of a worker does not ask how it came.
 		return ended, nil
+	// Before the end is judged, since failed may be what is waited for.
 	case w.State == goal:
 		return true, nil
 	case ended:
@@ -156,8 +162,10 @@ func printReached(a *cli.App, replies []client.Reply[wire.Worker], errs []error)
 			ids, raws = append(ids, r.Value.WorkerID), append(raws, r.Raw)
 		}
 	}
+	// The form of GET /v1/workers, so that what reads the list of workers reads this.
 	raw := slices.Concat([]byte(`{"workers":[`), bytes.Join(raws, []byte(",")), []byte(`],"next":""}`))
 	if len(replies) == 1 {
+		// The one worker did not get there: no document at all is clearer than an empty one.
 		if len(raws) == 0 {
 			return nil
 		}
