@@ -80,7 +80,7 @@ func TestFloodOfIdleConnections(t *testing.T) {
 		}
 	}()
 	for i := range n {
-		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(p.url, "http://"), patience)
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(p.url, "http://"), testTimeout)
 		require.NoError(t, err)
 		all = append(all, conn)
 		if i%2 == 0 {
@@ -94,7 +94,7 @@ func TestFloodOfIdleConnections(t *testing.T) {
 			memory = append(memory, p.metric("go_memstats_next_gc_bytes"))
 		}
 	}
-	require.Eventually(t, func() bool { return p.metric("go_goroutines") <= goroutines+float64(kept+16) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.metric("go_goroutines") <= goroutines+float64(kept+16) }, testTimeout, 10*time.Millisecond)
 	t.Logf("%d connections: %d descriptors, memory %.3g", n, descriptors(t, p.cmd.Process.Pid), memory)
 	// A quarter is as many as are kept. If the rest cost as much, it would be nearly twice.
 	before, after := slices.Max(memory[len(memory)/4:len(memory)/2]), slices.Min(memory[len(memory)-3:])
@@ -106,9 +106,9 @@ func TestFloodOfIdleConnections(t *testing.T) {
 		_ = all[0].SetReadDeadline(time.Now().Add(time.Second))
 		_, err := io.ReadAll(all[0])
 		return !os.IsTimeout(err)
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 	fmt.Fprint(all[n-1], "GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
-	require.NoError(t, all[n-1].SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(t, all[n-1].SetReadDeadline(time.Now().Add(testTimeout)))
 	answer, err := io.ReadAll(all[n-1])
 	require.NoError(t, err)
 	require.Contains(t, string(answer), "200 OK")

@@ -33,9 +33,9 @@ func (s *site) managed(t *testing.T, env ...string) *manager {
 }
 
 // hear returns the next message; nil if none comes for so long.
-func (m *manager) hear(patience time.Duration) []string {
+func (m *manager) hear(timeout time.Duration) []string {
 	m.t.Helper()
-	require.NoError(m.t, m.conn.SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(m.t, m.conn.SetReadDeadline(time.Now().Add(timeout)))
 	buf := make([]byte, 4096)
 	n, err := m.conn.Read(buf)
 	if err != nil {
@@ -49,7 +49,7 @@ func (m *manager) hear(patience time.Duration) []string {
 func (m *manager) until(assignment string) (all [][]string) {
 	m.t.Helper()
 	for {
-		said := m.hear(patience)
+		said := m.hear(testTimeout)
 		require.NotNil(m.t, said, "no %s after %v", assignment, all)
 		all = append(all, said)
 		if slices.Contains(said, assignment) {
@@ -140,7 +140,7 @@ func TestManagerGivesTimeForStoppingWorkers(t *testing.T) {
 	p.spawn(spawnCPU)
 	p.signal(syscall.SIGTERM)
 	m.until("STOPPING=1")
-	require.Equal(t, []string{"STATUS=stopping 1 worker", "EXTEND_TIMEOUT_USEC=30000000"}, m.hear(patience))
+	require.Equal(t, []string{"STATUS=stopping 1 worker", "EXTEND_TIMEOUT_USEC=30000000"}, m.hear(testTimeout))
 	code, _ := p.end()
 	require.Equal(t, 0, code, p.stderr.String())
 }

@@ -24,7 +24,7 @@ func (p *process) sighup(says string) {
 	p.t.Helper()
 	before := strings.Count(p.stderr.String(), says)
 	p.signal(syscall.SIGHUP)
-	require.Eventually(p.t, func() bool { return strings.Count(p.stderr.String(), says) > before }, patience, 5*time.Millisecond, says)
+	require.Eventually(p.t, func() bool { return strings.Count(p.stderr.String(), says) > before }, testTimeout, 5*time.Millisecond, says)
 }
 
 func (p *process) post(path string) (int, string) {

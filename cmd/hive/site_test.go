@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 30 * time.Second
+const testTimeout = 30 * time.Second
 
 // site is a place to run hives in: a directory, a configuration, a port range.
 type site struct {
@@ -170,7 +170,7 @@ func (p *process) line() (string, bool) {
 	select {
 	case line, ok := <-p.lines:
 		return line, ok
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		p.t.Fatal("hive prints nothing")
 		return "", false
 	}
@@ -179,7 +179,7 @@ func (p *process) line() (string, bool) {
 // logs waits for a line of the log: it comes by another pipe than the banner.
 func (p *process) logs(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.stderr.String(), text) }, patience, 5*time.Millisecond, "no %q", text)
+	require.Eventually(p.t, func() bool { return strings.Contains(p.stderr.String(), text) }, testTimeout, 5*time.Millisecond, "no %q", text)
 }
 
 func (p *process) signal(sig syscall.Signal) {
@@ -203,7 +203,7 @@ func (p *process) end() (code int, said []string) {
 
 // client keeps no connections: they would outlive the test as goroutines.
 func client() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 }
 
 func get(url string) (int, string, error) {

@@ -155,7 +155,7 @@ func TestRootInADirectoryWithAFile(t *testing.T) {
 	p := s.start(t)
 	require.Equal(t, "config    none found, defaults", p.banner[1])
 	const unread = "hive runs as root and does not read ./hive.yaml, which whoever made that directory may have written; give it with --config ./hive.yaml"
-	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), unread) }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), unread) }, testTimeout, 5*time.Millisecond)
 	types := func() string {
 		_, body, err := get(p.url + "/v1/types")
 		require.NoError(t, err)
@@ -237,7 +237,7 @@ func TestProgramOfAnotherUser(t *testing.T) {
 	cmd.Env, cmd.Dir, cmd.Stderr = s.env, s.dir, &stderr
 	require.NoError(t, cmd.Start())
 	const says = "hive's own program is not safe from other users of this machine"
-	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), says) }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), says) }, testTimeout, 5*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait())
 	require.Contains(t, stderr.String(), dir+" belongs to uid 54321")

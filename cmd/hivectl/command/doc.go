@@ -6,8 +6,8 @@
 // httpapi/client; there is one file per command.
 //
 // The commands stand in groups, packages that know the base and not each other: workers,
-// start, leases, jobs, inspect and admin. The base is cli (the app of one run, its errors and
-// exit codes) above output (text, tables, the way to a terminal), and knows no command. Only
+// start, leases, jobs, inspect and admin. The base is cli (the app of one run, its errors
+// and exit codes) above output (text, tables, the terminal), and knows no command. Only
 // this package knows all groups. db and library are the parts that work without a daemon.
 //
 // Output rules. The result goes to Stdout, everything else (progress, notices, errors) to

@@ -78,7 +78,7 @@ func tree(a *cli.App) *cobra.Command {
 		start.Models(a),
 		admin.Tokens(a),
 	)
-	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // where nothing else is said
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // where nothing else is registered
 	// cobra's own commands, which it adds to a tree that runs.
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -90,7 +90,7 @@ func tree(a *cli.App) *cobra.Command {
 		"completion fish":       "  hivectl completion fish > hivectl.fish",
 		"completion powershell": "  hivectl completion powershell > hivectl.ps1",
 	} {
-		named(root, path).Example = example
+		findCommand(root, path).Example = example
 	}
 	return root
 }
@@ -111,8 +111,8 @@ func helpHint(root *cobra.Command, args []string) string {
 	return cmd.CommandPath() + " --help"
 }
 
-// named is the command of a path below root.
-func named(root *cobra.Command, path string) *cobra.Command {
+// findCommand is the command of a path below root.
+func findCommand(root *cobra.Command, path string) *cobra.Command {
 	cmd, rest, err := root.Find(strings.Fields(path))
 	if err != nil || len(rest) > 0 {
 		panic("no command " + path)

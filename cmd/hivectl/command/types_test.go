@@ -81,7 +81,7 @@ passed   LC_* PATH
 removed  HIVE_* PORT
 host     127.0.0.1
 port     8080
-ready    GET http://127.0.0.1:8080/health answers 200; timeout: no progress for 5m
+ready    GET http://127.0.0.1:8080/health answers 200; given up after no progress for 5m
 live     GET http://127.0.0.1:8080/live every 10s; after 3 failures it is restarted
 restart  on-failure, at most 5 times in 10m, after 1s to 30s; started with hive (autostart)
 stop     docker stop 'x y', 10s, then SIGINT, 10s, then SIGTERM, 10s, then SIGKILL (the main process first)

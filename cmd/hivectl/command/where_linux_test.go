@@ -127,7 +127,7 @@ func TestSquatterIsNamed(t *testing.T) {
 	for _, args := range [][]string{{"ps"}, {"ps", "--addr", "localhost:" + addr[len("127.0.0.1:"):]}, {"jobs", "watch", "job-1"}, {"ps", "--token-file", filepath.Join(dir, "token"), "--addr", addr}} {
 		r := machine.hivectl(t, map[string]string{"HIVE_DATA_DIR": dir}, args...)
 		require.Equal(t, 4, r.code, r.stderr)
-		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: find out what that is, .*\n$`, r.stderr)
+		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: check what listens there, .*\n$`, r.stderr)
 	}
 	require.NoError(t, os.Chown(filepath.Join(dir, "token"), strangerUID, -1)) // root may read it all the same
 	r := machine.hivectl(t, map[string]string{"HIVE_DATA_DIR": dir}, "ps", "-q")
@@ -156,7 +156,7 @@ func TestSocketThatIsShut(t *testing.T) {
 	require.Zero(t, code, stderr)
 	code, stderr = run("leases", "list")
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "hint: you may not open unix:"+system+": join its group and log in again")
+	require.Contains(t, stderr, "hint: you have no permission to open unix:"+system+": join its group and log in again")
 	code, stderr = run("ps", "--addr", "unix:"+system)
 	require.Equal(t, 4, code)
 	require.Contains(t, stderr, "permission denied\nhint: join the group of that socket and log in again")

@@ -19,10 +19,10 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// DB is the commands that look after a state file.
+// DB is the commands that maintain a state file.
 func DB(a *cli.App) *cobra.Command {
 	var given string
-	cmd := cli.Group("db", "Look after the state file: check, dump, backup, restore, compact, salvage", "  hivectl db check",
+	cmd := cli.Group("db", "Check, dump, back up, restore, compact and salvage the state file", "  hivectl db check",
 		dbCheck(a, &given), dbDump(a, &given), dbBackup(a, &given), dbRestore(a, &given), dbCompact(a, &given), dbSalvage(a, &given))
 	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else hive's\n" +
 		"default: /var/lib/hive for root, $XDG_STATE_HOME/hive or ~/.local/state/hive for\n" +

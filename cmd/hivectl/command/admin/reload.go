@@ -72,7 +72,7 @@ func writePlan(a *cli.App, w io.Writer, plan wire.Plan) error {
 	if len(rows) == 0 {
 		return output.Lines(w, []string{"nothing has changed"})
 	}
-	if err := a.Table(w, []output.Column{{Name: "what"}, {Name: "name"}, {Name: "change"}, {Name: "detail", Least: 12}}, rows); err != nil {
+	if err := a.Table(w, []output.Column{{Name: "what"}, {Name: "name"}, {Name: "change"}, {Name: "detail", MinWidth: 12}}, rows); err != nil {
 		return err
 	}
 	if plan.DryRun {

@@ -22,7 +22,7 @@ func Tokens(a *cli.App) *cobra.Command {
 }
 
 func tokensList(a *cli.App) *cobra.Command {
-	return a.Lister(&cobra.Command{
+	return a.ListCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List the tokens, without their secrets; -q prints the names",
 		Example: "  hivectl tokens list",
@@ -36,7 +36,7 @@ func tokensList(a *cli.App) *cobra.Command {
 			return cli.Listing{}, err
 		}
 		l := cli.Listing{Raw: reply.Raw, Items: items, Columns: []output.Column{
-			{Name: "token"}, {Name: "may", Least: 8}, {Name: "age", Drop: 2}, {Name: "expires", Drop: 1}, {Name: "by", Least: 8, Drop: 3},
+			{Name: "token"}, {Name: "may", MinWidth: 8}, {Name: "age", Drop: 2}, {Name: "expires", Drop: 1}, {Name: "by", MinWidth: 8, Drop: 3},
 		}}
 		for _, t := range reply.Value.Tokens {
 			l.IDs = append(l.IDs, t.Name)
@@ -107,7 +107,7 @@ func tokensAdd(a *cli.App) *cobra.Command {
 	flags.StringSliceVar(&types, "types", nil, "it may also start and stop workers of these `types`")
 	flags.BoolVar(&admin, "admin", false, "it may do everything")
 	flags.DurationVar(&expires, "expires", 0, "how long it is valid, such as 720h (default until it is revoked)")
-	cli.CompleteFlag(cmd, "types", a.Complete(cli.TypeOffers))
+	cli.CompleteFlag(cmd, "types", a.Complete(cli.CompleteTypes))
 	return cmd
 }
 
@@ -134,7 +134,7 @@ func tokensRotate(a *cli.App) *cobra.Command {
 		Short:             "Give a token a new secret; the old one becomes invalid",
 		Example:           "  hivectl tokens rotate ci",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(tokenOffers)),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeTokens)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.Hive.RotateToken(cmd.Context(), args[0])
 			if err != nil {
@@ -151,7 +151,7 @@ func tokensRevoke(a *cli.App) *cobra.Command {
 		Short:             "Revoke a token, and close the connections that use it",
 		Example:           "  hivectl tokens revoke laptop",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(tokenOffers)),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeTokens)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.Hive.RevokeToken(cmd.Context(), args[0])
 			if err != nil {
@@ -165,15 +165,15 @@ func tokensRevoke(a *cli.App) *cobra.Command {
 	}
 }
 
-// tokenOffers offers the names of tokens.
-func tokenOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+// completeTokens offers the names of tokens.
+func completeTokens(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
 	reply, err := hive.Tokens(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var found []cobra.Completion
 	for _, t := range reply.Value.Tokens {
-		found = append(found, cli.Offer(t.Name, "%s", tokenMay(t)))
+		found = append(found, cli.Completion(t.Name, "%s", tokenMay(t)))
 	}
 	return found, nil
 }

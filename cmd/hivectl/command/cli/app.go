@@ -13,10 +13,10 @@ import (
 // most; the rest is for a migration with its backup.
 const recoveryWait = time.Minute
 
-// App is one run of hivectl: its world, its global flags, and the hive it talks to. Its
-// methods are safe for concurrent use while a command runs, but for Print and a watched list.
-// Those that ask the hive block until it has answered, or ctx is done; over an outage only
-// where they say so.
+// App is one run of hivectl: its environment, its global flags, and the hive it talks to.
+// Its methods are safe for concurrent use while a command runs, except Print and a watched
+// list. Those that call the hive block until it has responded, or ctx is done; over an
+// outage only where they say so.
 type App struct {
 	Env       Env
 	Stdout    *output.Terminal // Env.Stdout and Env.Stderr are these
@@ -24,10 +24,10 @@ type App struct {
 	addr      string
 	tokenFile string
 	caFile    string
-	Output    string         // what -o says: see OutputTable
-	Quiet     bool           // what -q says: ids and nothing else
+	Output    string         // -o: see OutputTable
+	Quiet     bool           // -q: print only ids
 	Hive      *client.Client // set before a command runs; nil for those of cobra
-	command   string         // the command that runs, with hivectl; empty: the command line was not understood
+	command   string         // the command that runs, with hivectl; empty: the command line was not parsed
 	outages   outages
 }
 
@@ -39,7 +39,7 @@ func New(env Env) *App {
 	return a
 }
 
-// Close lets go of the hive, and writes what is left for a terminal.
+// Close closes the client, and flushes what is left for a terminal.
 func (a *App) Close() {
 	if a.Hive != nil {
 		a.Hive.Close()
@@ -48,10 +48,10 @@ func (a *App) Close() {
 	a.Stderr.Close()
 }
 
-// Started reports whether the command line was understood: a command has begun.
+// Started reports whether the command line was parsed: a command has started.
 func (a *App) Started() bool { return a.command != "" }
 
-// Flags gives root the flags of all commands, and what Tab offers for them.
+// Flags adds the flags of all commands to root, with their completions.
 func (a *App) Flags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.addr, "addr", "", "the hive: http://host:port, https://host:port or unix:/path (HIVE_ADDR; default the socket of a hive of this user or of the machine, else "+client.DefaultAddr+")")
@@ -64,7 +64,7 @@ func (a *App) Flags(root *cobra.Command) {
 	CompleteFlag(root, "ca-file", Files)
 }
 
-// Start runs before every command: the command line was understood.
+// Start runs before every command, after the command line was parsed.
 func (a *App) Start(cmd *cobra.Command) error {
 	a.command = cmd.CommandPath() // from here on an error is no longer cobra's
 	if local(cmd) {

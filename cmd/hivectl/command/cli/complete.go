@@ -15,14 +15,14 @@ import (
 )
 
 // completionTimeout is how long a shell waits for completions. After it there are none.
-const completionLimit = 800 * time.Millisecond
+const completionTimeout = 800 * time.Millisecond
 
-// Offers asks a hive for what an argument or a flag may be.
-type Offers func(ctx context.Context, hive *client.Client, args []string) ([]cobra.Completion, error)
+// Completer asks a hive for the values of an argument or a flag.
+type Completer func(ctx context.Context, hive *client.Client, args []string) ([]cobra.Completion, error)
 
-// Complete makes a completion of offers. Whatever goes wrong, nothing is offered and
-// nothing is said: an error in the middle of a command line helps nobody.
-func (a *App) Complete(ask Offers) cobra.CompletionFunc {
+// Complete makes cobra's completion of a Completer. After any error nothing is offered and
+// nothing is printed: a message in the middle of a command line helps nobody.
+func (a *App) Complete(source Completer) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 		// Without RecoveryWait: Tab is not to wait for a hive that recovers.
@@ -31,9 +31,9 @@ func (a *App) Complete(ask Offers) cobra.CompletionFunc {
 			return nil, directive
 		}
 		defer hive.Close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionLimit)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		found, err := ask(ctx, hive, args)
+		found, err := source(ctx, hive, args)
 		if err != nil {
 			return nil, directive
 		}
@@ -41,23 +41,23 @@ func (a *App) Complete(ask Offers) cobra.CompletionFunc {
 	}
 }
 
-// First offers only the first argument; there are no more.
-func First(ask Offers) Offers {
+// FirstArg completes only the first argument; there are no more.
+func FirstArg(source Completer) Completer {
 	return func(ctx context.Context, hive *client.Client, args []string) ([]cobra.Completion, error) {
 		if len(args) > 0 {
 			return nil, nil
 		}
-		return ask(ctx, hive, args)
+		return source(ctx, hive, args)
 	}
 }
 
-// Offer is one completion with what a shell shows beside it.
-func Offer(value, format string, about ...any) cobra.Completion {
+// Completion is one value with what a shell shows beside it.
+func Completion(value, format string, about ...any) cobra.Completion {
 	return cobra.CompletionWithDesc(output.Clean(value), output.Clean(fmt.Sprintf(format, about...)))
 }
 
-// WorkerOffers offers names and ids of workers that are wanted, but not twice.
-func WorkerOffers(wanted func(wire.Worker) bool) Offers {
+// CompleteWorkers offers names and ids of workers that are wanted, but not twice.
+func CompleteWorkers(wanted func(wire.Worker) bool) Completer {
 	return func(ctx context.Context, hive *client.Client, args []string) ([]cobra.Completion, error) {
 		reply, err := hive.Workers(ctx)
 		if err != nil {
@@ -69,50 +69,50 @@ func WorkerOffers(wanted func(wire.Worker) bool) Offers {
 				continue
 			}
 			if w.Name != nil && *w.Name != "" {
-				names = append(names, Offer(*w.Name, "%s %s", w.WorkerID, w.State))
+				names = append(names, Completion(*w.Name, "%s %s", w.WorkerID, w.State))
 			}
-			ids = append(ids, Offer(w.WorkerID, "%s %s", output.Or(w.Name), w.State))
+			ids = append(ids, Completion(w.WorkerID, "%s %s", output.Or(w.Name), w.State))
 		}
 		// Names first: they are what people remember.
 		return append(names, ids...), nil
 	}
 }
 
-// AnyWorker wants every worker, for WorkerOffers.
+// AnyWorker wants every worker, for CompleteWorkers.
 func AnyWorker(wire.Worker) bool { return true }
 
-// LiveWorker wants the workers that have not ended, for WorkerOffers.
+// LiveWorker wants the workers that have not ended, for CompleteWorkers.
 func LiveWorker(w wire.Worker) bool { return !client.WorkerEnded(w.State) }
 
-// TypeOffers offers worker types.
-func TypeOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+// CompleteTypes offers worker types.
+func CompleteTypes(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
 	reply, err := hive.Types(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	var found []cobra.Completion
 	for _, t := range reply.Value.Types {
-		found = append(found, Offer(t.Name, "%s", t.Description))
+		found = append(found, Completion(t.Name, "%s", t.Description))
 	}
 	return found, nil
 }
 
-// Files leaves it to the shell, which offers files (and, for run, programs).
+// Files leaves it to the shell, which completes files (and, for run, programs).
 func Files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// Directories are offered by the shell.
+// Directories leaves it to the shell, which completes directories.
 func Directories(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// OneOf offers fixed words.
+// OneOf completes fixed words.
 func OneOf(words ...string) cobra.CompletionFunc {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 }
 
-// CompleteFlag has Tab offer something for a flag of cmd.
+// CompleteFlag registers the completion of a flag of cmd.
 func CompleteFlag(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
 		panic(err) // there is no such flag, which every test would find

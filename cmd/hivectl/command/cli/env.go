@@ -24,10 +24,10 @@ type Env struct {
 	Size    func() (columns, rows int)
 	Version string
 	Now     func() time.Time
-	// Socket and Addr are where the machine's hive is, if nobody says: a path and an
-	// address. Empty: unixsock.System and client.DefaultAddr.
+	// Socket and Addr are where the machine's hive is by default: a path and an address.
+	// Empty: unixsock.System and client.DefaultAddr.
 	Socket, Addr string
-	// WatchInterval is how often a watched list is asked for; 0: every second.
+	// WatchInterval is how often a watched list is fetched; 0: every second.
 	WatchInterval time.Duration
 }
 

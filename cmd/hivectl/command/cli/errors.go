@@ -88,7 +88,7 @@ func Classify(err error) *Error {
 	case errors.Is(err, context.Canceled):
 		return &Error{Code: ExitFailed, Text: "interrupted"}
 	case errors.Is(err, client.ErrAddress):
-		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "say where the hive is with --addr or HIVE_ADDR"}
+		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR"}
 	// This one and the next are unreachable as well, but something answers there, and to
 	// start a hive would not help.
 	case errors.As(err, new(*tls.CertificateVerificationError)):
@@ -175,10 +175,10 @@ func (o *outages) reset() {
 	o.noticed = false
 }
 
-// Answered says that the hive is there: the next outage is worth a line again.
+// Answered says that the hive has responded: the next outage is reported again.
 func (a *App) Answered() { a.outages.reset() }
 
-// NoticeWait tells about an outage.
+// NoticeWait reports an outage.
 func (a *App) NoticeWait(err error) {
 	if !a.outages.first() {
 		return

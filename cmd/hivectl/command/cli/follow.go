@@ -11,10 +11,10 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// Await follows a job to its end over restarts of the daemon. Its events go to
-// w as lines for a person; nil: nowhere. Log lines that were printed so are not
-// in the value of the job again.
-func (a *App) Await(ctx context.Context, jobID string, w io.Writer) (client.Reply[wire.Job], error) {
+// FollowJob follows a job to its end over restarts of the daemon. Its events go to w as
+// lines for a person; nil: nowhere. Log lines that were printed are removed from the
+// returned job.
+func (a *App) FollowJob(ctx context.Context, jobID string, w io.Writer) (client.Reply[wire.Job], error) {
 	logShown := false
 	job, err := a.Hive.WaitJob(ctx, jobID, client.FollowOptions{OnWait: a.NoticeWait}, func(e client.Reply[wire.Event]) {
 		a.Answered()
@@ -30,8 +30,8 @@ func (a *App) Await(ctx context.Context, jobID string, w io.Writer) (client.Repl
 	return job, err
 }
 
-// Run submits an operation and follows it to its end.
-func (a *App) Run(ctx context.Context, operation any, events io.Writer) (client.Reply[wire.Job], error) {
+// RunJob submits an operation and follows it to its end.
+func (a *App) RunJob(ctx context.Context, operation any, events io.Writer) (client.Reply[wire.Job], error) {
 	var none client.Reply[wire.Job]
 	body, err := json.Marshal(operation)
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *App) Run(ctx context.Context, operation any, events io.Writer) (client.
 	if err != nil {
 		return none, err
 	}
-	job, err := a.Await(ctx, submitted.Value.JobID, events)
+	job, err := a.FollowJob(ctx, submitted.Value.JobID, events)
 	// Whatever became of the stream, it was Ctrl-C that ended it, and the job goes on.
 	if err != nil && ctx.Err() != nil {
 		return none, a.Detached(submitted.Value.JobID)
@@ -50,7 +50,7 @@ func (a *App) Run(ctx context.Context, operation any, events io.Writer) (client.
 	return job, err
 }
 
-// Detached tells how to go on after Ctrl-C, which ends nothing but us.
+// Detached says how to follow the job after Ctrl-C, which ends only hivectl.
 func (a *App) Detached(jobID string) error {
 	a.Notice("detached: job %s continues", jobID)
 	a.Notice("watch it with: hivectl jobs watch %s", jobID)

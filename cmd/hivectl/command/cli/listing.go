@@ -11,7 +11,7 @@ import (
 	"rbeehive/cmd/hivectl/command/output"
 )
 
-// Listing is a list of things: what the API said, and a row for each of them.
+// Listing is a list of things: the response of the API, and a row for each of them.
 type Listing struct {
 	Raw     json.RawMessage
 	Items   []json.RawMessage // as the API returned them, one per row
@@ -21,9 +21,9 @@ type Listing struct {
 	Next    string // how to get the next page; empty: it is the last
 }
 
-// Lister is a command that prints a list, once or, with --watch, whenever it changes.
-// fetch is called again and again then.
-func (a *App) Lister(cmd *cobra.Command, fetch func(context.Context) (Listing, error)) *cobra.Command {
+// ListCommand is a command that prints a list, once or, with --watch, whenever it changes.
+// fetch is then called repeatedly.
+func (a *App) ListCommand(cmd *cobra.Command, fetch func(context.Context) (Listing, error)) *cobra.Command {
 	watch := false
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -53,7 +53,7 @@ func (a *App) listView(l Listing) View {
 	return View{Raw: l.Raw, IDs: l.IDs, Table: func(w io.Writer) error { return a.Table(w, l.Columns, l.Rows) }}
 }
 
-// ItemsOf are the elements of the array that an answer of the API holds under key.
+// ItemsOf are the elements of the array that a response of the API has under key.
 func ItemsOf(raw json.RawMessage, key string) ([]json.RawMessage, error) {
 	var answer map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &answer); err != nil {

@@ -29,17 +29,17 @@ func (a *App) checkOutput() error {
 	return nil
 }
 
-// ForPeople reports whether lines for a person are wanted.
+// ForPeople reports whether the output is for a person.
 func (a *App) ForPeople() bool { return !a.Quiet && a.Output == OutputTable }
 
-// View is one answer in all the forms it can be printed in.
+// View is one result in all the formats it can be printed in.
 type View struct {
 	Raw   json.RawMessage       // the response of the API
 	IDs   []string              // -q
 	Table func(io.Writer) error // the default
 }
 
-// Print writes a view to Stdout in the form that was asked for.
+// Print writes a view to Stdout in the requested format.
 func (a *App) Print(v View) error {
 	out := a.Env.Stdout
 	switch {
@@ -56,7 +56,7 @@ func (a *App) Print(v View) error {
 		return err
 	}
 	// Cleaned in a pipe, too: a pager brings it to a terminal after all.
-	return v.Table(a.Stdout.People())
+	return v.Table(a.Stdout.ForPeople())
 }
 
 // Age is how long ago t was, in at most two units.

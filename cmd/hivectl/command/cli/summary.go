@@ -14,22 +14,22 @@ import (
 // for its worker's grace period, so one after the other would take minutes.
 const Parallel = 16
 
-// Result is how the stop of one worker went, or its start, for Summary.
+// Result is the result of stopping one worker, or of starting it, for Summary.
 type Result struct {
 	Job json.RawMessage // nil: none was needed, or it could not be followed
 	ID  string          // of the worker
 	Err error
 }
 
-// Say prints a line to Stdout where people read it.
+// Say prints a line to Stdout if the output is for a person.
 func (a *App) Say(format string, args ...any) {
 	if a.ForPeople() {
 		fmt.Fprintln(a.Env.Stdout, output.Clean(fmt.Sprintf(format, args...)))
 	}
 }
 
-// Summary prints what programs asked for and says what failed. names are the
-// workers or types, did is what was done to them.
+// Summary prints the result for programs and reports what failed. names are the workers or
+// types, did is what was done to them.
 func (a *App) Summary(names []string, results []Result, did string) error {
 	var jobs [][]byte
 	var ids []string

@@ -16,7 +16,7 @@ func Title(w wire.Worker) string {
 	return w.WorkerID + " (" + *w.Name + ")"
 }
 
-// RequesterName says who has asked for something; a dash if that is not known.
+// RequesterName says who requested something; a dash if that is not known.
 func RequesterName(r *wire.Requester) string {
 	if r == nil {
 		return "-"

@@ -32,12 +32,12 @@ const (
 // watchList shows a list, and again when it has changed, until ctx is done, which is no
 // error. A daemon that goes away is waited for.
 func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Context) (Listing, error)) (err error) {
-	show, soiled := (&changes{app: a}).show, func() {}
+	show, invalidate := (&changes{app: a}).show, func() {}
 	if a.ForPeople() && a.Env.Width > 0 && a.Env.Getenv("TERM") != "dumb" {
 		s := &screen{app: a}
 		// Else the terminal would stay on the alternate screen, without what was there before.
 		defer func() { err = errors.Join(err, s.leave()) }()
-		show, soiled = s.show, func() { s.shown = "" }
+		show, invalidate = s.show, func() { s.drawn = "" }
 	}
 	ticker := time.NewTicker(cmp.Or(a.Env.WatchInterval, watchInterval))
 	defer ticker.Stop()
@@ -62,7 +62,7 @@ func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Conte
 				return nil
 			case client.Away(err):
 				a.NoticeWait(err) // a line below the table, until the next one is drawn
-				soiled()
+				invalidate()
 			default:
 				return err
 			}
@@ -73,7 +73,7 @@ func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Conte
 // screen draws a list on a terminal, over what it drew before.
 type screen struct {
 	app   *App
-	shown string // what is on the screen; empty: nothing, or something else too
+	drawn string // what is on the screen; empty: nothing, or something else too
 	table string // the last one, complete
 }
 
@@ -95,10 +95,10 @@ func (s *screen) show(l Listing) error {
 	s.table = table.String()
 	text := topOf(s.table, height)
 	// Nothing is written then, and what somebody has selected on the terminal stays so.
-	if text == s.shown {
+	if text == s.drawn {
 		return nil
 	}
-	s.shown = text
+	s.drawn = text
 	// Written over what is there: a screen that is cleared first flickers.
 	_, err := io.WriteString(s.app.Stdout.Raw(), begin+cursorHome+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearBelow)
 	return err
@@ -172,7 +172,7 @@ func (c *changes) show(l Listing) error {
 	if c.app.Quiet {
 		return output.Lines(c.app.Env.Stdout, lines)
 	}
-	return output.Lines(c.app.Stdout.People(), lines)
+	return output.Lines(c.app.Stdout.ForPeople(), lines)
 }
 
 // document prints the response of the API if it has changed.

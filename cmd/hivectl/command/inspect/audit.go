@@ -74,7 +74,7 @@ func writeFindings(a *cli.App, w io.Writer, audit wire.Audit) error {
 	for _, f := range audit.Findings {
 		rows = append(rows, []string{output.Clean(f.Code), output.Or(f.Port), a.Age(f.Since), fmt.Sprint(f.Sightings), output.Clean(f.Message)})
 	}
-	if err := a.Table(w, []output.Column{{Name: "code"}, {Name: "port"}, {Name: "for", Drop: 2}, {Name: "seen", Drop: 1}, {Name: "what", Least: 24}}, rows); err != nil {
+	if err := a.Table(w, []output.Column{{Name: "code"}, {Name: "port"}, {Name: "for", Drop: 2}, {Name: "seen", Drop: 1}, {Name: "what", MinWidth: 24}}, rows); err != nil {
 		return err
 	}
 	// Below the table, and once per code: a row has no room for a sentence.

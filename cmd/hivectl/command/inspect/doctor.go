@@ -78,7 +78,7 @@ func doctorLines(a *cli.App, checks []wire.Checkup) []string {
 		for _, part := range output.Wrap(output.Clean(text), width) {
 			// Padded before it is painted: the bytes of a colour have no width.
 			lines = append(lines, strings.TrimRight(paint(output.Pad(first, status))+"  "+output.Pad(second, name)+"  "+part, " "))
-			first, second, paint = "", "", asItIs
+			first, second, paint = "", "", unpainted
 		}
 	}
 	counts := map[string]int{}
@@ -86,16 +86,16 @@ func doctorLines(a *cli.App, checks []wire.Checkup) []string {
 		counts[c.Status]++
 		add(condition(a, c.Status), output.Clean(c.Status), output.Clean(c.Name), c.Found)
 		if c.Means != nil {
-			add(asItIs, "", "means", *c.Means)
+			add(unpainted, "", "means", *c.Means)
 		}
 		if c.Do != nil {
-			add(asItIs, "", "do", *c.Do)
+			add(unpainted, "", "do", *c.Do)
 		}
 	}
-	return append(lines, "", doctorSum(len(checks), counts["warning"], counts["unknown"]))
+	return append(lines, "", doctorSummary(len(checks), counts["warning"], counts["unknown"]))
 }
 
-func doctorSum(all, warnings, unknown int) string {
+func doctorSummary(all, warnings, unknown int) string {
 	text := fmt.Sprintf("%d checks: ", all)
 	switch warnings {
 	case 0:
@@ -117,4 +117,4 @@ func condition(a *cli.App, status string) func(string) string {
 	return func(s string) string { return a.Paint(colour, s) }
 }
 
-func asItIs(s string) string { return s }
+func unpainted(s string) string { return s }

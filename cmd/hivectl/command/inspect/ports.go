@@ -48,7 +48,7 @@ func writePorts(a *cli.App, w io.Writer, p wire.Ports) error {
 		}
 		rows = append(rows, []string{fmt.Sprint(h.Port), output.Clean(h.Kind), output.Or(h.PID), output.Or(h.Program), output.Or(h.User), since})
 	}
-	return a.Table(w, []output.Column{{Name: "port"}, {Name: "kind"}, {Name: "pid", Drop: 1}, {Name: "program", Least: 8}, {Name: "user", Least: 6, Drop: 2}, {Name: "since", Drop: 3}}, rows)
+	return a.Table(w, []output.Column{{Name: "port"}, {Name: "kind"}, {Name: "pid", Drop: 1}, {Name: "program", MinWidth: 8}, {Name: "user", MinWidth: 6, Drop: 2}, {Name: "since", Drop: 3}}, rows)
 }
 
 // portsLine is the range in one line; the counts sum to the total.

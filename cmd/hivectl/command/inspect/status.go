@@ -136,7 +136,7 @@ func statusLines(a *cli.App, s *survey, issues []issue) []string {
 		{"workers", workerCounts(s.workers.Value.Workers)},
 		{"ports", portsLine(s.ports.Value)},
 	} {
-		lines = append(lines, labelled(a, asItIs, f[0], f[1])...)
+		lines = append(lines, labelled(a, unpainted, f[0], f[1])...)
 	}
 	if len(issues) == 0 {
 		return append(lines, labelled(a, condition(a, "ok"), "issues", "none")...)
@@ -149,12 +149,12 @@ func statusLines(a *cli.App, s *survey, issues []issue) []string {
 			continue
 		}
 		lines = append(lines, labelled(a, condition(a, "warning"), c.Kind, c.Subject+": "+c.Message)...)
-		lines = append(lines, labelled(a, asItIs, "  do", c.Do)...)
+		lines = append(lines, labelled(a, unpainted, "  do", c.Do)...)
 	}
 	for _, k := range issueKinds {
 		if more := shown[k.name] - maxIssuesShown; more > 0 {
 			lines = append(lines, labelled(a, condition(a, "warning"), k.name, fmt.Sprintf("%d more", more))...)
-			lines = append(lines, labelled(a, asItIs, "  do", k.all)...)
+			lines = append(lines, labelled(a, unpainted, "  do", k.all)...)
 		}
 	}
 	return lines
@@ -179,7 +179,7 @@ func labelled(a *cli.App, paint func(string) string, label, text string) []strin
 	for _, part := range output.Wrap(output.Clean(text), width) {
 		// Padded before it is painted: the bytes of a colour have no width.
 		lines = append(lines, paint(output.Pad(label, left))+part)
-		label, paint = "", asItIs
+		label, paint = "", unpainted
 	}
 	return lines
 }

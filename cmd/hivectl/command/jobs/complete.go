@@ -12,14 +12,14 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// jobsOffered is how many ended jobs are offered, newest first.
-const jobsOffered = 50
+// maxJobsOffered is how many ended jobs are offered, newest first.
+const maxJobsOffered = 50
 
-// jobOffers offers jobs, those that have not ended first; ended: the others too.
-func jobOffers(ended bool) cli.Offers {
+// completeJobs offers jobs, those that have not ended first; ended: the others too.
+func completeJobs(ended bool) cli.Completer {
 	filters := []client.JobFilter{{State: "running"}, {State: "queued"}}
 	if ended {
-		filters = append(filters, client.JobFilter{Limit: jobsOffered})
+		filters = append(filters, client.JobFilter{Limit: maxJobsOffered})
 	}
 	return func(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
 		pages := make([][]wire.Job, len(filters))
@@ -39,7 +39,7 @@ func jobOffers(ended bool) cli.Offers {
 		seen := map[string]bool{}
 		for _, j := range slices.Concat(pages...) {
 			if !seen[j.JobID] {
-				found = append(found, cli.Offer(j.JobID, "%s %s", j.Operation, j.State))
+				found = append(found, cli.Completion(j.JobID, "%s %s", j.Operation, j.State))
 			}
 			seen[j.JobID] = true
 		}

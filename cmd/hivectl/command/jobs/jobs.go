@@ -88,7 +88,7 @@ func operation(a *cli.App, arg string) (json.RawMessage, error) {
 
 func list(a *cli.App) *cobra.Command {
 	var filter client.JobFilter
-	cmd := a.Lister(&cobra.Command{
+	cmd := a.ListCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List jobs, newest first",
 		Example: "  hivectl jobs list --state failed --limit 20\n  hivectl jobs list --operation worker_spawn --watch",
@@ -99,7 +99,7 @@ func list(a *cli.App) *cobra.Command {
 	flags.IntVar(&filter.Limit, "limit", 0, "at most this many (default 100)")
 	flags.StringVar(&filter.After, "after", "", "the page after this `job`")
 	cli.CompleteFlag(cmd, "state", cli.OneOf(jobStates...))
-	cli.CompleteFlag(cmd, "after", a.Complete(jobOffers(true)))
+	cli.CompleteFlag(cmd, "after", a.Complete(completeJobs(true)))
 	cli.CompleteFlag(cmd, "operation", cli.OneOf("worker_spawn", "worker_stop", "worker_restart", "worker_process_list", "worker_process_get", "worker_process_delete", "hive_check"))
 	return cmd
 }
@@ -121,7 +121,7 @@ func jobListing(ctx context.Context, a *cli.App, filter client.JobFilter) (cli.L
 		return cli.Listing{}, err
 	}
 	l := cli.Listing{Raw: reply.Raw, Items: items, Columns: []output.Column{
-		{Name: "job"}, {Name: "operation", Drop: 1}, {Name: "state"}, {Name: "age", Drop: 2}, {Name: "by", Least: 8, Drop: 4}, {Name: "error", Least: 16, Drop: 3},
+		{Name: "job"}, {Name: "operation", Drop: 1}, {Name: "state"}, {Name: "age", Drop: 2}, {Name: "by", MinWidth: 8, Drop: 4}, {Name: "error", MinWidth: 16, Drop: 3},
 	}}
 	for _, j := range reply.Value.Jobs {
 		l.IDs = append(l.IDs, j.JobID)
@@ -139,7 +139,7 @@ func get(a *cli.App) *cobra.Command {
 		Short:             "Show one job",
 		Example:           "  hivectl jobs get $(hivectl jobs list -q --limit 1)",
 		Args:              oneID,
-		ValidArgsFunction: a.Complete(cli.First(jobOffers(true))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeJobs(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.Hive.Job(cmd.Context(), args[0])
 			if err != nil {
@@ -175,7 +175,7 @@ func watch(a *cli.App) *cobra.Command {
 		Example: "  job=$(hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"cpu\"}')\n" +
 			"  hivectl jobs watch $job",
 		Args:              oneID,
-		ValidArgsFunction: a.Complete(cli.First(jobOffers(true))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeJobs(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Checked first, so that an unknown job or an unreachable daemon is reported
 			// immediately.
@@ -197,7 +197,7 @@ func watch(a *cli.App) *cobra.Command {
 // printEvents prints the events of a job in the form that was asked for.
 func printEvents(a *cli.App, cmd *cobra.Command, id string) (client.Reply[wire.Job], error) {
 	if a.ForPeople() {
-		return a.Await(cmd.Context(), id, a.Env.Stdout)
+		return a.FollowJob(cmd.Context(), id, a.Env.Stdout)
 	}
 	var printErr error
 	job, err := a.Hive.WaitJob(cmd.Context(), id, client.FollowOptions{OnWait: a.NoticeWait}, func(e client.Reply[wire.Event]) {
@@ -220,7 +220,7 @@ func cancel(a *cli.App) *cobra.Command {
 		Long:              "Cancel a job, and wait until what it did is undone.",
 		Example:           "  hivectl jobs cancel $(hivectl jobs list -q --state running --limit 1)",
 		Args:              oneID,
-		ValidArgsFunction: a.Complete(cli.First(jobOffers(false))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeJobs(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.Hive.Cancel(cmd.Context(), args[0])
 			if err != nil {

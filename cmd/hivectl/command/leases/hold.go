@@ -98,7 +98,7 @@ func renew(a *cli.App) *cobra.Command {
 			"  hivectl leases renew $port --lease-id $id\n" +
 			"  hivectl leases renew $port --lease-id $id --pid $$",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(leaseOffers(true))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeLeases(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {
@@ -119,7 +119,7 @@ func renew(a *cli.App) *cobra.Command {
 	}
 	h.flags(cmd.Flags())
 	cmd.Flags().StringVar(&req.LeaseID, "lease-id", "", "the lease's id")
-	cli.CompleteFlag(cmd, "lease-id", a.Complete(leaseIDOffers))
+	cli.CompleteFlag(cmd, "lease-id", a.Complete(completeLeaseIDs))
 	return cmd
 }
 
@@ -133,7 +133,7 @@ func release(a *cli.App) *cobra.Command {
 			"  id=$(hivectl leases get $port -o yaml | sed -n 's/^lease_id: //p')\n" +
 			"  hivectl leases release $port --lease-id $id",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(leaseOffers(true))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeLeases(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			port, err := portArgument(args[0])
 			if err != nil {
@@ -150,7 +150,7 @@ func release(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&leaseID, "lease-id", "", "the lease's id")
-	cli.CompleteFlag(cmd, "lease-id", a.Complete(leaseIDOffers))
+	cli.CompleteFlag(cmd, "lease-id", a.Complete(completeLeaseIDs))
 	return cmd
 }
 

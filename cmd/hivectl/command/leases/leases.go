@@ -22,7 +22,7 @@ func Leases(a *cli.App) *cobra.Command {
 }
 
 func list(a *cli.App) *cobra.Command {
-	return a.Lister(&cobra.Command{
+	return a.ListCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List all leases; -q prints the ports",
 		Example: "  hivectl leases list\n  hivectl leases list --watch",
@@ -39,7 +39,7 @@ func list(a *cli.App) *cobra.Command {
 			{Name: "port"},
 			{Name: "kind", Drop: 1},
 			{Name: "state"},
-			{Name: "holder", Least: 8},
+			{Name: "holder", MinWidth: 8},
 			{Name: "pid", Drop: 2},
 			{Name: "age", Drop: 3},
 			{Name: "lease", Drop: 4},
@@ -62,7 +62,7 @@ func get(a *cli.App) *cobra.Command {
 		Short:             "Show the lease of a port, or of a process",
 		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(leaseOffers(false))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeLeases(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			byPID := cmd.Flags().Changed("pid")
 			// Both were given, or neither.

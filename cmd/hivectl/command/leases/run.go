@@ -25,9 +25,9 @@ const (
 	exitNoProgram     = 127
 )
 
-// releaseLimit is how long run waits for hive at its end. The lease ends with the
-// process in any case.
-const releaseLimit = 2 * time.Second
+// releaseTimeout is how long run waits for hive at its end. The lease ends with the process
+// in any case.
+const releaseTimeout = 2 * time.Second
 
 // Run runs a program on a port that is leased to it.
 func Run(a *cli.App) *cobra.Command {
@@ -67,15 +67,15 @@ func runProgram(ctx context.Context, a *cli.App, req wire.AcquireLease, args []s
 	if req.Owner == "" {
 		req.Owner = output.Clean(filepath.Base(args[0])) // hive takes nothing else
 	}
-	lease, err := leaseForSelf(ctx, a, req)
+	lease, err := acquireForSelf(ctx, a, req)
 	if err != nil {
-		return runFault(err)
+		return runError(err)
 	}
 	// From here on the lease has to be given back, however this goes on.
 	child, err := startOn(ctx, a, lease, program, args)
 	if err != nil {
-		giveBack(a, lease)
-		return runFault(err)
+		releaseLease(a, lease)
+		return runError(err)
 	}
 	stop := proc.ForwardSignals(child)
 	if ctx.Err() != nil { // a signal came before there was a child to pass it on to
@@ -85,13 +85,13 @@ func runProgram(ctx context.Context, a *cli.App, req wire.AcquireLease, args []s
 	// to decide.
 	<-child.Done()
 	stop()
-	giveBack(a, lease)
+	releaseLease(a, lease)
 	return &cli.Reported{Code: proc.ExitCode(child.Exit())}
 }
 
-// leaseForSelf acquires a lease that ends with this process, so that a kill at
-// this moment leaves none.
-func leaseForSelf(ctx context.Context, a *cli.App, req wire.AcquireLease) (wire.Lease, error) {
+// acquireForSelf acquires a lease that ends with this process, so that a kill at this
+// moment leaves none behind.
+func acquireForSelf(ctx context.Context, a *cli.App, req wire.AcquireLease) (wire.Lease, error) {
 	id, err := proc.SelfIdentity()
 	if err != nil {
 		return wire.Lease{}, err
@@ -143,11 +143,11 @@ func withPorts(arg string, ports []uint16) string {
 	return arg
 }
 
-// giveBack ends the lease. That the program has ended may have done it already,
-// and does it if hive cannot be reached now.
-func giveBack(a *cli.App, lease wire.Lease) {
+// releaseLease ends the lease. The end of the program may have done it already, and does it
+// if hive cannot be reached now.
+func releaseLease(a *cli.App, lease wire.Lease) {
 	// Not the ctx of the command, which Ctrl-C has ended: that is how programs usually end.
-	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	reply, err := a.Hive.ReleaseLease(ctx, lease.Port, lease.LeaseID)
 	if err == nil && reply.Value.Status == "quarantined" && !a.Quiet {
@@ -155,8 +155,8 @@ func giveBack(a *cli.App, lease wire.Lease) {
 	}
 }
 
-// runFault is why the program does not run, with the exit code that says so.
-func runFault(err error) error {
+// runError is why the program does not run, with its exit code.
+func runError(err error) error {
 	// A copy: what Classify returns may be the error itself, which others may hold.
 	f := *cli.Classify(err)
 	var exec *proc.ExecError

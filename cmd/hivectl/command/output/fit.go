@@ -6,17 +6,17 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Column is one column of a table, and what may become of it on a terminal that
-// is too narrow: free text is cut first, then columns are dropped.
+// Column is one column of a table, and how it may shrink on a terminal that is too narrow:
+// free text is cut first, then columns are dropped.
 type Column struct {
 	Name string
 	// least is how short its cells may be cut, in columns of the terminal; 0: not at all.
-	Least int
+	MinWidth int
 	// drop orders the columns that may be dropped, the highest first; 0: it stays.
 	Drop int
 }
 
-// Gap is what stands between two columns.
+// Gap is the space between two columns.
 const Gap = 2
 
 // fit returns a table that is at most width wide, if cutting and dropping can do
@@ -72,7 +72,7 @@ func cut(cols []Column, widths []int, width int) bool {
 		widest := -1
 		for i, c := range cols {
 			// No cell becomes narrower than its header: without that nobody could tell what it is.
-			if c.Least > 0 && tried[i] > max(c.Least, len(c.Name)) && (widest < 0 || tried[i] > tried[widest]) {
+			if c.MinWidth > 0 && tried[i] > max(c.MinWidth, len(c.Name)) && (widest < 0 || tried[i] > tried[widest]) {
 				widest = i
 			}
 		}

@@ -44,7 +44,7 @@ func OrDash(s string) string {
 	return Clean(s)
 }
 
-// Clock is a time of the API as a person here reads it.
+// Clock is a time of the API in local time, for a person.
 func Clock(t wire.Time) string {
 	return time.Time(t).Local().Format("2006-01-02 15:04:05")
 }

@@ -9,31 +9,31 @@ import (
 	"rbeehive/store/plain"
 )
 
-// Terminal is the one way to Stdout and to Stderr. It makes each Write whole among
-// concurrent ones. What goes to a terminal is plain text there but for line ends, tabs
-// and the colours of Paint: a name that somebody chose, or the log of a worker, must not
-// change the terminal or look like something else on it. A pipe gets what was written,
-// which of texts for people is the same (see People).
+// Terminal is the only writer to Stdout and to Stderr. It makes each Write atomic among
+// concurrent ones. A terminal gets only plain text, line ends, tabs and the colours of
+// Paint: a name that somebody chose, or the log of a worker, must not change the terminal
+// or look like something else on it. A pipe gets what was written, except for texts for
+// people, which are plain there too (see ForPeople).
 type Terminal struct {
-	mu    sync.Mutex
-	w     io.Writer
-	shown *shown // nil: it is no terminal
+	mu        sync.Mutex
+	w         io.Writer
+	sanitizer *sanitizer // nil: it is no terminal
 }
 
-// NewTerminal makes the way to w, which is a terminal, or has nothing but texts for people
-// and so is treated like one, if is says so.
-func NewTerminal(w io.Writer, is bool) *Terminal {
+// NewTerminal makes the writer to w, which is treated as a terminal if isTerminal is set:
+// one it is, or one that gets nothing but texts for people.
+func NewTerminal(w io.Writer, isTerminal bool) *Terminal {
 	t := &Terminal{w: w}
-	if is {
-		t.shown = &shown{}
+	if isTerminal {
+		t.sanitizer = &sanitizer{}
 	}
 	return t
 }
 
-func (t *Terminal) Write(p []byte) (int, error) { return t.write(p, t.shown) }
+func (t *Terminal) Write(p []byte) (int, error) { return t.write(p, t.sanitizer) }
 
 // write writes p as it passes the sanitizer.
-func (t *Terminal) write(p []byte, s *shown) (int, error) {
+func (t *Terminal) write(p []byte, s *sanitizer) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	made := p
@@ -48,7 +48,7 @@ func (t *Terminal) write(p []byte, s *shown) (int, error) {
 }
 
 // end writes the bytes of a character that was never completed.
-func (t *Terminal) end(s *shown) {
+func (t *Terminal) end(s *sanitizer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s != nil {
@@ -57,64 +57,64 @@ func (t *Terminal) end(s *shown) {
 }
 
 // IsTerminal reports whether what is written goes to a terminal.
-func (t *Terminal) IsTerminal() bool { return t.shown != nil }
+func (t *Terminal) IsTerminal() bool { return t.sanitizer != nil }
 
-// Close writes what is left; the writer below stays open.
-func (t *Terminal) Close() { t.end(t.shown) }
+// Close flushes; the writer below stays open.
+func (t *Terminal) Close() { t.end(t.sanitizer) }
 
-// People is the way for texts for people, which may go through a pipe to a pager.
-func (t *Terminal) People() io.Writer { return peopleTerminal{t, &shown{}} }
+// ForPeople is the writer for texts for people, which may go through a pipe to a pager.
+func (t *Terminal) ForPeople() io.Writer { return plainTerminal{t, &sanitizer{}} }
 
-type peopleTerminal struct {
-	t     *Terminal
-	shown *shown
+type plainTerminal struct {
+	t         *Terminal
+	sanitizer *sanitizer
 }
 
-func (p peopleTerminal) Write(b []byte) (int, error) { return p.t.write(b, p.shown) }
+func (p plainTerminal) Write(b []byte) (int, error) { return p.t.write(b, p.sanitizer) }
 
-// Raw is the way for control sequences of ours. Texts of others in it must be clean.
+// Raw is the writer for our own control sequences. Texts from outside in it must be clean.
 func (t *Terminal) Raw() io.Writer { return rawTerminal{t} }
 
 type rawTerminal struct{ t *Terminal }
 
 func (r rawTerminal) Write(p []byte) (int, error) { return r.t.write(p, nil) }
 
-// Log is the way for the log of one worker; the caller calls end after it. On a terminal
-// the log keeps its colours if it may, and each line ends without one. A CR, as progress
+// Log is the writer for the log of one worker; the caller calls end after it. On a terminal
+// the log keeps its colours if coloured, and each line ends without one. A CR, as progress
 // bars write it, ends a line too: it would write over what is there. It is not safe for
 // concurrent use.
 func (t *Terminal) Log(coloured bool) (w io.Writer, end func()) {
-	if t.shown == nil {
+	if t.sanitizer == nil {
 		return t, func() {}
 	}
-	l := &logTerminal{t, shown{log: true, coloured: coloured}}
-	return l, func() { t.end(&l.shown) }
+	l := &logTerminal{t, sanitizer{log: true, coloured: coloured}}
+	return l, func() { t.end(&l.sanitizer) }
 }
 
 type logTerminal struct {
-	t     *Terminal
-	shown shown
+	t         *Terminal
+	sanitizer sanitizer
 }
 
-func (l *logTerminal) Write(p []byte) (int, error) { return l.t.write(p, &l.shown) }
+func (l *logTerminal) Write(p []byte) (int, error) { return l.t.write(p, &l.sanitizer) }
 
 // sanitizer turns what is written into what a terminal gets.
-type shown struct {
-	log      bool   // of a worker: see Terminal.Log
-	coloured bool   // such a log keeps its colours
-	held     []byte // the beginning of a character or a sequence, until it is complete
-	painted  bool   // a colour is set
-	returned bool   // a CR came last
+type sanitizer struct {
+	log       bool   // of a worker: see Terminal.Log
+	coloured  bool   // such a log keeps its colours
+	pending   []byte // the beginning of a character or a sequence, until it is complete
+	painted   bool   // a colour is set
+	pendingCR bool   // a CR came last
 }
 
 // append appends p sanitized, and keeps an incomplete end for the next call.
-func (s *shown) append(b, p []byte) []byte {
+func (s *sanitizer) append(b, p []byte) []byte {
 	// A character or a sequence may be cut by the end of a write, as a pipe has it.
-	p = append(s.held, p...)
-	s.held = nil
+	p = append(s.pending, p...)
+	s.pending = nil
 	for len(p) > 0 {
-		if unfinished(p) {
-			s.held = bytes.Clone(p)
+		if incomplete(p) {
+			s.pending = bytes.Clone(p)
 			return b
 		}
 		n := 0
@@ -127,10 +127,10 @@ func (s *shown) append(b, p []byte) []byte {
 }
 
 // end flushes what is pending.
-func (s *shown) end() []byte {
-	b := []byte(plain.Text(string(s.held)))
+func (s *sanitizer) end() []byte {
+	b := []byte(plain.Text(string(s.pending)))
 	// A log that ends in the middle of a colour must not colour the prompt of the shell.
-	if s.held = nil; s.painted {
+	if s.pending = nil; s.painted {
 		s.painted = false
 		b = append(b, uncolour...)
 	}
@@ -138,12 +138,12 @@ func (s *shown) end() []byte {
 }
 
 // maxColour is the longest sequence that sets a colour, in bytes.
-const longestColour = 64
+const maxColour = 64
 
-// unfinished reports whether p may be the beginning of a character or of a colour.
-func unfinished(p []byte) bool {
-	// Past longestColour it can be none, and waiting would hold back all that follows.
-	if p[0] == '\x1b' && len(p) < longestColour {
+// incomplete reports whether p may be the beginning of a character or of a colour.
+func incomplete(p []byte) bool {
+	// Past maxColour it can be none, and waiting would hold back all that follows.
+	if p[0] == '\x1b' && len(p) < maxColour {
 		_, whole := colourIn(p)
 		return !whole
 	}
@@ -155,7 +155,7 @@ func unfinished(p []byte) bool {
 func colourIn(p []byte) (n int, whole bool) {
 	for i, c := range p {
 		switch {
-		case i == 0 && c == '\x1b', i == 1 && c == '[', i > 1 && i < longestColour && ('0' <= c && c <= '9' || c == ';' || c == ':'):
+		case i == 0 && c == '\x1b', i == 1 && c == '[', i > 1 && i < maxColour && ('0' <= c && c <= '9' || c == ';' || c == ':'):
 		case i > 1 && c == 'm':
 			return i + 1, true
 		default:
@@ -166,7 +166,7 @@ func colourIn(p []byte) (n int, whole bool) {
 }
 
 // colour takes a colour from the beginning of p, and returns how long it was.
-func (s *shown) colour(b, p []byte) ([]byte, int) {
+func (s *sanitizer) colour(b, p []byte) ([]byte, int) {
 	n, _ := colourIn(p)
 	switch {
 	case n == 0:
@@ -186,15 +186,15 @@ func (s *shown) colour(b, p []byte) ([]byte, int) {
 }
 
 // endLine ends a line after a CR without a newline.
-func (s *shown) endLine(b []byte) []byte {
-	if !s.returned {
+func (s *sanitizer) endLine(b []byte) []byte {
+	if !s.pendingCR {
 		return b
 	}
-	s.returned = false
+	s.pendingCR = false
 	return s.newline(b)
 }
 
-func (s *shown) newline(b []byte) []byte {
+func (s *sanitizer) newline(b []byte) []byte {
 	// The next line may be one of hivectl's own.
 	if s.painted {
 		s.painted = false
@@ -204,14 +204,14 @@ func (s *shown) newline(b []byte) []byte {
 }
 
 // character takes one character from the beginning of p, and returns how long it was.
-func (s *shown) character(b, p []byte) ([]byte, int) {
+func (s *sanitizer) character(b, p []byte) ([]byte, int) {
 	switch {
 	case p[0] == '\n':
-		s.returned = false
+		s.pendingCR = false
 		return s.newline(b), 1
 	case p[0] == '\r' && s.log:
 		// Whether it is half of a CRLF or a line end by itself shows with the next byte.
-		s.returned = true
+		s.pendingCR = true
 		return b, 1
 	case p[0] == '\t':
 		return append(s.endLine(b), '\t'), 1

@@ -56,7 +56,7 @@ func modelsList(a *cli.App) *cobra.Command {
 				rows = append(rows, []string{output.Clean(m.ID), output.Clean(m.Size), a.State(m.Status), output.OrDash(strings.Join(m.Workers, " "))})
 			}
 			v.Table = func(w io.Writer) error {
-				return a.Table(w, []output.Column{{Name: "model", Least: 16}, {Name: "size"}, {Name: "status", Drop: 1}, {Name: "workers", Least: 8, Drop: 2}}, rows)
+				return a.Table(w, []output.Column{{Name: "model", MinWidth: 16}, {Name: "size"}, {Name: "status", Drop: 1}, {Name: "workers", MinWidth: 8, Drop: 2}}, rows)
 			}
 			return a.Print(v)
 		},
@@ -69,7 +69,7 @@ func modelsGet(a *cli.App) *cobra.Command {
 		Short:             "Show one model",
 		Example:           "  hivectl models get Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(modelOffers)),
+		ValidArgsFunction: a.Complete(cli.FirstArg(completeModels)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			job, err := modelJob(cmd.Context(), a, modelOp{Operation: "model_get", ID: args[0]}, nil)
 			if err != nil {
@@ -158,7 +158,7 @@ func modelsRemove(a *cli.App) *cobra.Command {
 		Long:              "Remove models that no worker uses, and the remains of downloads of them that\nwere cancelled or failed.",
 		Example:           "  hivectl models rm Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.Complete(modelOffers),
+		ValidArgsFunction: a.Complete(completeModels),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// One after the other, up to the first that fails: what was printed as deleted is, and no more.
 			for _, id := range args {
@@ -179,8 +179,8 @@ func modelsRemove(a *cli.App) *cobra.Command {
 	}
 }
 
-// modelOffers offers the models of the catalog.
-func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
+// completeModels offers the models of the catalog.
+func completeModels(ctx context.Context, hive *client.Client, _ []string) ([]cobra.Completion, error) {
 	submitted, err := hive.Submit(ctx, rand.Text(), []byte(`{"operation":"model_list"}`))
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.
 	}
 	var found []cobra.Completion
 	for _, m := range list.Models {
-		found = append(found, cli.Offer(m.ID, "%s", m.Size))
+		found = append(found, cli.Completion(m.ID, "%s", m.Size))
 	}
 	return found, nil
 }
@@ -203,7 +203,7 @@ func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.
 // modelJob carries out an operation on models. A model that does not exist is the exit code
 // for not found, as everywhere.
 func modelJob(ctx context.Context, a *cli.App, op modelOp, events io.Writer) (client.Reply[wire.Job], error) {
-	job, err := a.Run(ctx, op, events)
+	job, err := a.RunJob(ctx, op, events)
 	if err != nil {
 		return job, err
 	}

@@ -16,7 +16,7 @@ func Restart(a *cli.App) *cobra.Command {
 			"again under its id. Ctrl-C detaches: the worker keeps starting.",
 		Example:           "  hivectl restart demo",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(cli.WorkerOffers(cli.AnyWorker))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteWorkers(cli.AnyWorker))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w, err := a.Resolve(cmd.Context(), args[0])
 			if err != nil {

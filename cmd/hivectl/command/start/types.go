@@ -49,7 +49,7 @@ func typesList(a *cli.App) *cobra.Command {
 				ids = append(ids, output.Clean(t.Name))
 				rows = append(rows, []string{output.Clean(t.Name), sourceText(t.Source, t.Preset), installed, output.Or(t.Program), output.Or(t.Version)})
 			}
-			cols := []output.Column{{Name: "type"}, {Name: "source", Least: 12, Drop: 1}, {Name: "installed"}, {Name: "program", Least: 12, Drop: 2}, {Name: "version", Least: 8, Drop: 3}}
+			cols := []output.Column{{Name: "type"}, {Name: "source", MinWidth: 12, Drop: 1}, {Name: "installed"}, {Name: "program", MinWidth: 12, Drop: 2}, {Name: "version", MinWidth: 8, Drop: 3}}
 			return a.Print(cli.View{Raw: reply.Raw, IDs: ids, Table: func(w io.Writer) error { return a.Table(w, cols, rows) }})
 		},
 	}
@@ -78,7 +78,7 @@ func typesExplain(a *cli.App) *cobra.Command {
 			"unless --port gives one.",
 		Example:           "  hivectl types explain llama-server --model ./qwen.gguf --device 0",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(cli.TypeOffers)),
+		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteTypes)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "" {
 				return cli.Usage("explain needs a worker type", "hivectl types list")
@@ -254,7 +254,7 @@ func readyText(r *wire.TypeReady) string {
 	if len(limits) == 0 {
 		return text + "; no timeout"
 	}
-	return text + "; timeout: " + strings.Join(limits, " or ")
+	return text + "; given up after " + strings.Join(limits, " or ")
 }
 
 func stopText(s *wire.TypeStop) string {

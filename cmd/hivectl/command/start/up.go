@@ -57,7 +57,7 @@ func Up(a *cli.App) *cobra.Command {
 			"those that were stopped.",
 		Example:           "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(cli.TypeOffers)),
+		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteTypes)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				// The flags of up itself: those of every command, such as -o, may be given.
@@ -203,7 +203,7 @@ func upOne(ctx context.Context, a *cli.App, name string) cli.Result {
 		op.Name = name
 	}
 	// Without events: those of several workers would be mixed, and no line says whose it is.
-	job, err := a.Run(ctx, op, nil)
+	job, err := a.RunJob(ctx, op, nil)
 	if err != nil {
 		return cli.Result{Err: err}
 	}
@@ -228,7 +228,7 @@ func runUp(ctx context.Context, a *cli.App, op any) error {
 	if a.ForPeople() {
 		events = a.Env.Stderr
 	}
-	job, err := a.Run(ctx, op, events)
+	job, err := a.RunJob(ctx, op, events)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func Describe(a *cli.App) *cobra.Command {
 			"returns it; lease and type are null if they no longer exist.",
 		Example:           "  hivectl describe demo\n  hivectl describe demo -o yaml",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(cli.WorkerOffers(cli.AnyWorker))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteWorkers(cli.AnyWorker))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := newDescription(cmd.Context(), a, args[0])
 			if err != nil {

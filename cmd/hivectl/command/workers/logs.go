@@ -29,7 +29,7 @@ func Logs(a *cli.App) *cobra.Command {
 			"-f their lines come as they are printed, else one log after the other.",
 		Example:           "  hivectl logs demo --tail 20\n  hivectl logs -f $(hivectl ps -q)",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.Complete(cli.WorkerOffers(cli.AnyWorker)),
+		ValidArgsFunction: a.Complete(cli.CompleteWorkers(cli.AnyWorker)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("tail") && opts.Tail < 0 {
 				return cli.Usage(fmt.Sprintf("--tail %d: want a number of lines", opts.Tail), "")

@@ -16,7 +16,7 @@ import (
 
 // PS lists the workers that are alive.
 func PS(a *cli.App) *cobra.Command {
-	return a.Lister(&cobra.Command{
+	return a.ListCommand(&cobra.Command{
 		Use:     "ps",
 		Short:   "List the workers that are alive",
 		Example: "  hivectl ps\n  hivectl ps --watch\n  hivectl stop $(hivectl ps -q)",
@@ -69,13 +69,13 @@ func workerListing(a *cli.App, workers []wire.Worker, raw json.RawMessage, ended
 	}
 	l := cli.Listing{Raw: raw, Items: items, Columns: []output.Column{
 		{Name: "worker"},
-		{Name: "name", Least: 8, Drop: 1},
+		{Name: "name", MinWidth: 8, Drop: 1},
 		{Name: "state"},
 		{Name: "port", Drop: 2},
 		{Name: "pid", Drop: 4},
 		{Name: "age", Drop: 5},
-		{Name: "model", Least: 8, Drop: 6},
-		{Name: "device", Least: 6, Drop: 7},
+		{Name: "model", MinWidth: 8, Drop: 6},
+		{Name: "device", MinWidth: 6, Drop: 7},
 	}}
 	// It is rare, and for a column that says "-" in every row the terminal has no room.
 	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
@@ -94,7 +94,7 @@ func workerListing(a *cli.App, workers []wire.Worker, raw json.RawMessage, ended
 		l.Columns = slices.Insert(l.Columns, 3, output.Column{Name: "stale", Drop: 3})
 	}
 	if ended {
-		l.Columns = append(l.Columns, output.Column{Name: "reason", Least: 16, Drop: 3})
+		l.Columns = append(l.Columns, output.Column{Name: "reason", MinWidth: 16, Drop: 3})
 	}
 	return l, nil
 }

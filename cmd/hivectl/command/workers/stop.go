@@ -20,7 +20,7 @@ func Stop(a *cli.App) *cobra.Command {
 			"stopped unless every argument names a worker.",
 		Example:           "  hivectl stop demo\n  hivectl stop $(hivectl ps -q)",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.Complete(cli.WorkerOffers(cli.LiveWorker)),
+		ValidArgsFunction: a.Complete(cli.CompleteWorkers(cli.LiveWorker)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			chosen, err := a.ResolveAll(cmd.Context(), args)
 			if err != nil {
@@ -61,7 +61,7 @@ func stopOne(ctx context.Context, a *cli.App, w wire.Worker) cli.Result {
 		return cli.Result{}
 	}
 	op := map[string]string{"operation": "worker_stop", "worker_id": w.WorkerID}
-	job, err := a.Run(ctx, op, nil)
+	job, err := a.RunJob(ctx, op, nil)
 	if err != nil {
 		return cli.Result{Err: err}
 	}

@@ -36,7 +36,7 @@ func wait(a *cli.App) *cobra.Command {
 			"last less than a fifth of a second may be missed.",
 		Example:           "  hivectl workers wait demo --for ready --timeout 60s\n  hivectl workers wait $(hivectl ps -q)",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.Complete(cli.WorkerOffers(cli.AnyWorker)),
+		ValidArgsFunction: a.Complete(cli.CompleteWorkers(cli.AnyWorker)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(workerStates, goal) {
 				return cli.Usage(fmt.Sprintf("--for %s: want one of %s", goal, strings.Join(workerStates, ", ")), "")
@@ -63,7 +63,7 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		// The cause tells this end from Ctrl-C.
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaited)
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaitTimeout)
 		defer cancel()
 	}
 	replies := make([]client.Reply[wire.Worker], len(workers))
@@ -93,7 +93,7 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 }
 
 // errWaitTimeout is the cause of a wait that timed out.
-var errWaited = cli.Failed("the time is over", "")
+var errWaitTimeout = cli.Failed("timed out", "")
 
 // waitFor polls until the worker has reached the goal, over restarts of the daemon.
 func waitFor(ctx context.Context, a *cli.App, worker wire.Worker, goal string, timeout time.Duration) (client.Reply[wire.Worker], error) {
@@ -119,7 +119,7 @@ func waitFor(ctx context.Context, a *cli.App, worker wire.Worker, goal string, t
 		select {
 		case <-ctx.Done():
 			// Ctrl-C is not a wait that took too long: it has no text of its own.
-			if !errors.Is(context.Cause(ctx), errWaited) {
+			if !errors.Is(context.Cause(ctx), errWaitTimeout) {
 				return reply, ctx.Err()
 			}
 			return reply, cli.Failed(fmt.Sprintf("%s is %s after %s, not %s", cli.Title(worker), state, timeout, goal), "hivectl describe "+worker.WorkerID)

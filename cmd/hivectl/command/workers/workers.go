@@ -19,7 +19,7 @@ func Workers(a *cli.App) *cobra.Command {
 }
 
 func list(a *cli.App) *cobra.Command {
-	return a.Lister(&cobra.Command{
+	return a.ListCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List all workers, ended ones too",
 		Example: "  hivectl workers list\n  hivectl workers list --watch -o json",
@@ -38,7 +38,7 @@ func get(a *cli.App) *cobra.Command {
 		Short:             "Show one worker",
 		Example:           "  hivectl workers get demo\n  hivectl workers get demo -o json",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.Complete(cli.First(cli.WorkerOffers(cli.AnyWorker))),
+		ValidArgsFunction: a.Complete(cli.FirstArg(cli.CompleteWorkers(cli.AnyWorker))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, err := a.Resolve(cmd.Context(), args[0])
 			if err != nil {
