@@ -12,9 +12,9 @@ import (
 	"rbeehive/httpapi/client/unixsock"
 )
 
-// publicURL is what others reach hive by: what was configured, else the first TCP
-// listener, else a socket in hivectl's notation (http has none for sockets).
-// Who listens on all addresses is reached by loopback: workers are on this machine.
+// publicURL is the URL of hive for others: what was configured, else the first TCP
+// listener, else a socket in hivectl's notation (http has none for sockets). A wildcard
+// address becomes loopback: workers are on this machine.
 func publicURL(cfg *config.Config, lns *listeners) string {
 	if cfg.Advertise != "" {
 		return cfg.Advertise
@@ -26,11 +26,11 @@ func publicURL(cfg *config.Config, lns *listeners) string {
 	return "unix:" + slices.Concat(lns.sockets, []net.Listener{lns.control})[0].Addr().String()
 }
 
-// defaultURL is where hivectl looks when there is no socket.
+// defaultURL is what hivectl tries when there is no socket.
 const defaultURL = "http://127.0.0.1:7835"
 
-// localAddr is how hivectl on this machine is told where hive is; empty: it finds it by
-// itself. Over a socket it needs no token. Without one it takes loopback, and with a
+// localAddr is the address of hive to give to hivectl on this machine; empty: it finds hive
+// by itself. Over a socket it needs no token. Without a socket it is loopback, and with a
 // certificate, which is for a name, the public URL.
 func localAddr(cfg *config.Config, lns *listeners) string {
 	if lns.control != nil {
@@ -53,7 +53,7 @@ func localAddr(cfg *config.Config, lns *listeners) string {
 	return url
 }
 
-// reachable is an address to connect to for one that is listened on.
+// reachable is the address to connect to for a listen address.
 func reachable(addr netip.AddrPort) netip.AddrPort {
 	if !addr.Addr().IsUnspecified() {
 		return addr

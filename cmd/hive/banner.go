@@ -25,11 +25,11 @@ type banner struct {
 	ports    alloc.Survey
 	workers  []store.Worker
 	types    []*catalog.Type
-	alone    bool // workers end with hive
+	isInit   bool // workers end with hive
 }
 
-// holdersShown is how many ports are listed with who has them.
-const holdersShown = 6
+// maxHoldersShown is how many ports are listed with their holders.
+const maxHoldersShown = 6
 
 // writeTo prints the banner in one write, as plain text: it goes to a terminal, and
 // has names in it that anybody can choose.
@@ -54,13 +54,13 @@ func (b *banner) writeTo(w io.Writer) error {
 	line("recovery", "%s", recoveryLine(b.recovery))
 	line("ports", "%s", portsLine(b.ports))
 	b.holders(line)
-	for i, try := range b.tries() {
+	for i, try := range b.examples() {
 		line([]string{"try", ""}[min(i, 1)], "%s", try)
 	}
-	if b.alone {
-		line("Ctrl-C", "stops hive, and the container's workers end with it; once more within %v stops them gently first", secondInterrupt)
+	if b.isInit {
+		line("Ctrl-C", "stops hive, and the container's workers end with it; twice within %v stops them gracefully first", secondInterruptTimeout)
 	} else {
-		line("Ctrl-C", "stops hive and leaves the workers running; once more within %v stops them too", secondInterrupt)
+		line("Ctrl-C", "stops hive and leaves the workers running; twice within %v stops them too", secondInterruptTimeout)
 	}
 	if _, err := w.Write(out.Bytes()); err != nil {
 		return fmt.Errorf("print the banner: %w", err)
@@ -69,19 +69,19 @@ func (b *banner) writeTo(w io.Writer) error {
 }
 
 func recoveryLine(r hive.Recovery) string {
-	s := fmt.Sprintf("%s taken back, %d found dead and freed", countWorkers(r.Adopted), r.Freed)
+	s := fmt.Sprintf("%s adopted, %d found dead and freed", countWorkers(r.Adopted), r.Freed)
 	if r.Restarted > 0 {
 		s += fmt.Sprintf(", %d restarted", r.Restarted)
 	}
 	if r.Unverified > 0 {
-		s += fmt.Sprintf(", %d not to be judged yet, ports kept", r.Unverified)
+		s += fmt.Sprintf(", %d unverified (ports kept)", r.Unverified)
 	}
 	return s + fmt.Sprintf(", in %v", r.Took.Round(100*time.Microsecond))
 }
 
 // portsLine gives the counts that are not 0; they sum to the total.
 func portsLine(p alloc.Survey) string {
-	s := fmt.Sprintf("%s: %d in all, %d free", p.Range, p.Total, p.Free)
+	s := fmt.Sprintf("%s: %d total, %d free", p.Range, p.Total, p.Free)
 	for _, c := range []struct {
 		n    int
 		what string
@@ -99,7 +99,7 @@ func portsLine(p alloc.Survey) string {
 	return s
 }
 
-// holders lists who has ports, strangers first: they are what surprises.
+// holders lists who has ports, foreign holders first: they are the unexpected ones.
 func (b *banner) holders(line func(name, format string, a ...any)) {
 	var foreign, ours []string
 	for _, h := range b.ports.Holders {
@@ -114,16 +114,16 @@ func (b *banner) holders(line func(name, format string, a ...any)) {
 		}
 	}
 	all := append(foreign, ours...)
-	for _, text := range all[:min(len(all), holdersShown)] {
+	for _, text := range all[:min(len(all), maxHoldersShown)] {
 		line("", "%s", text)
 	}
-	if more := len(all) - holdersShown; more > 0 {
+	if more := len(all) - maxHoldersShown; more > 0 {
 		line("", "and %d more: bin/hivectl%s ports", more, b.addr())
 	}
 }
 
-// worker names the worker on a port; its program is mostly hive itself or
-// python3, which says nothing.
+// worker names the worker on a port; its program is mostly hive itself or python3, which
+// tells nothing.
 func (b *banner) worker(h sockets.Holder, fallback string) string {
 	for _, w := range b.workers {
 		if w.Port == h.Port && !w.State.Ended() {
@@ -133,9 +133,9 @@ func (b *banner) worker(h sockets.Holder, fallback string) string {
 	return fallback + ", worker"
 }
 
-// tries is two commands that work as they stand: one of a configured type if
-// there is one that needs nothing more, and the reference worker.
-func (b *banner) tries() []string {
+// examples is two commands that work as they are: one of a configured type if there is one
+// that needs no parameters, and the reference worker.
+func (b *banner) examples() []string {
 	up := "bin/hivectl" + b.addr() + " up "
 	tries := []string{}
 	for _, t := range b.types {
@@ -147,7 +147,7 @@ func (b *banner) tries() []string {
 	return tries[:2]
 }
 
-// addr is the flags by which hivectl reaches this hive.
+// addr is the flags that hivectl needs for this hive.
 func (b *banner) addr() string {
 	if b.callers.local == "" {
 		return ""

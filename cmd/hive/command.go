@@ -34,12 +34,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return runWith(args, stdout, stderr, (*hive.Hive).Alive)
 }
 
-// runWith is run with another way to find out whether hive lives.
-func runWith(args []string, stdout, stderr io.Writer, alive aliveness) int {
+// runWith is run with another health check.
+func runWith(args []string, stdout, stderr io.Writer, check healthCheck) int {
 	if len(args) > 0 && args[0] == "worker" {
 		return reference.Main(args[1:], stdout, stderr)
 	}
-	cmd := newCommand(stderr, alive)
+	cmd := newCommand(stderr, check)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -60,12 +60,12 @@ func oneLine(err error) string {
 	return plain.Text(strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; "))
 }
 
-func newCommand(stderr io.Writer, alive aliveness) *cobra.Command {
+func newCommand(stderr io.Writer, check healthCheck) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hive",
 		Short: "hive runs inference servers on this machine and gives each a port",
 		Long: `hive starts worker processes, leases each one a TCP port, and serves a job API.
-Workers go on running when hive stops; when it starts again it takes them back.
+Workers keep running when hive stops; when it starts again it adopts them.
 
 Settings may also be given as variables (--data-dir as HIVE_DATA_DIR) and, but
 for --port, in the configuration file (data_dir). Flags win over variables,
@@ -79,12 +79,12 @@ variables over the file.`,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runFlags(cmd, stderr, alive)
+			return runFlags(cmd, stderr, check)
 		},
 	}
 	config.Flags(cmd.Flags())
 	cmd.Flags().Bool("version", false, "print the version and exit")
-	cmd.Flags().Bool("build-info", false, "print the kind of build and exit (rbee's keeper asks for it)")
+	cmd.Flags().Bool("build-info", false, "print the kind of build and exit (for rbee's keeper)")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usageError{err.Error()}
 	})
@@ -96,8 +96,8 @@ variables over the file.`,
 	return cmd
 }
 
-// runFlags answers --version and --build-info, or runs the daemon.
-func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
+// runFlags handles --version and --build-info, or runs the daemon.
+func runFlags(cmd *cobra.Command, stderr io.Writer, check healthCheck) error {
 	stdout := cmd.OutOrStdout()
 	if yes, err := cmd.Flags().GetBool("build-info"); err != nil || yes {
 		fmt.Fprintln(stdout, "release")
@@ -119,7 +119,7 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 		passedAddrs = append(passedAddrs, addressOf(ln))
 	}
 	load := func(again *config.Config) (*config.Config, error) {
-		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid(), Passed: passedAddrs, Again: again})
+		return config.Load(config.Options{Flags: cmd.Flags(), Environ: os.Environ(), UID: os.Geteuid(), Passed: passedAddrs, Previous: again})
 	}
 	cfg, err := load(nil)
 	if err != nil {
@@ -130,10 +130,10 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, alive aliveness) error {
 		return err
 	}
 	reload := func() (*config.Config, error) { return load(cfg) }
-	return newDaemon(cfg, reload, passed, log, stdout, alive).run(cmd.Context())
+	return newDaemon(cfg, reload, passed, log, stdout, check).run(cmd.Context())
 }
 
-// version is set by the linker: make build says -X main.version=... .
+// version is set by the linker: make build passes -X main.version=... .
 var version string
 
 // programVersion is version, or what the Go toolchain stamped into the binary.

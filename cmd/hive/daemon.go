@@ -23,72 +23,72 @@ import (
 )
 
 const (
-	// secondInterrupt is how long a second Ctrl-C is waited for.
-	secondInterrupt = 5 * time.Second
-	// requestsEnd is how long running requests may take at the end.
-	requestsEnd = 3 * time.Second
+	// secondInterruptTimeout is how long hive waits for a second Ctrl-C.
+	secondInterruptTimeout = 5 * time.Second
+	// requestsTimeout is how long running requests may take at shutdown.
+	requestsTimeout = 3 * time.Second
 )
 
 // daemon is one run of hive.
 type daemon struct {
-	cfg     *config.Config                 // as it was at the start
-	load    func() (*config.Config, error) // reads the same file afresh
-	log     *logrus.Logger
-	out     io.Writer // banner and last words
-	catalog *catalog.Catalog
-	self    string // the program of the reference worker
-	api     *httpapi.Server
-	hive    *hive.Hive
-	opened  atomic.Pointer[hive.Hive] // the same, for who looks while it is being opened
-	notify  *notifier
-	alive   aliveness
+	cfg         *config.Config                 // as it was at the start
+	load        func() (*config.Config, error) // reads the same file again
+	log         *logrus.Logger
+	out         io.Writer // banner and exit messages
+	catalog     *catalog.Catalog
+	self        string // the program of the reference worker
+	api         *httpapi.Server
+	hive        *hive.Hive
+	opened      atomic.Pointer[hive.Hive] // the same, for readers while it is being opened
+	notify      *notifier
+	healthCheck healthCheck
 
 	passed    []net.Listener // by the service manager
 	listeners listeners
-	url       string // what others reach hive by
+	url       string // the URL of hive for others
 	token     string // in the token file; empty: there is none; never logged
 
 	reloading sync.Mutex     // one reload at a time: the later one has the later file
-	inForce   *config.Config // what was taken over last; reloading guards it
+	current   *config.Config // the last configuration that was applied; reloading guards it
 	stopAtEnd atomic.Bool    // shutdown: stop
 
-	reloadFailed atomic.Pointer[string] // why the last reload changed nothing; nil: it did not fail
+	reloadFailed atomic.Pointer[string] // why the last reload failed; nil: it did not
 
 	signals    chan os.Signal
-	hangups    chan os.Signal // SIGHUP; one is kept while another is carried out
+	sighups    chan os.Signal // SIGHUP; one is queued while another is handled
 	shutdown   chan struct{}  // POST /v1/shutdown; holds one
 	interrupts int            // SIGINTs so far
 }
 
-func newDaemon(cfg *config.Config, load func() (*config.Config, error), passed []net.Listener, log *logrus.Logger, out io.Writer, alive aliveness) *daemon {
+func newDaemon(cfg *config.Config, load func() (*config.Config, error), passed []net.Listener, log *logrus.Logger, out io.Writer, check healthCheck) *daemon {
 	d := &daemon{
-		cfg: cfg, load: load, inForce: cfg, passed: passed, log: log, out: out, notify: newNotifier(log), alive: alive,
-		signals: make(chan os.Signal, 4), hangups: make(chan os.Signal, 1), shutdown: make(chan struct{}, 1),
+		cfg: cfg, load: load, current: cfg, passed: passed, log: log, out: out, notify: newNotifier(log), healthCheck: check,
+		signals: make(chan os.Signal, 4), sighups: make(chan os.Signal, 1), shutdown: make(chan struct{}, 1),
 	}
 	d.stopAtEnd.Store(cfg.Shutdown == hive.ShutdownStop)
 	return d
 }
 
-// run is the daemon from the first signal handler to the last word. It blocks
-// until hive was told to stop (nil) or cannot go on.
+// run is the daemon from the first signal handler to the exit message. It blocks until hive
+// was told to stop (nil) or cannot continue.
 func (d *daemon) run(ctx context.Context) error {
 	signal.Notify(d.signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(d.signals)
-	signal.Notify(d.hangups, syscall.SIGHUP)
-	defer signal.Stop(d.hangups)
+	signal.Notify(d.sighups, syscall.SIGHUP)
+	defer signal.Stop(d.sighups)
 
-	// What a worker's processes leave behind comes to hive, as long as it runs:
-	// descent from hive is then still to be seen, and as PID 1 it must reap.
+	// hive adopts the orphaned descendants of workers, as long as it runs: their descent
+	// from hive then stays visible, and as PID 1 it must reap.
 	reaper, err := proc.NewReaper(func(pid int) { d.log.WithField("pid", pid).Debug("reaped a descendant of a worker") })
 	if err != nil {
 		return fmt.Errorf("become the reaper of workers' descendants: %w", err)
 	}
 	defer reaper.Close()
 
-	// Mistakes in the configuration first: they are told whoever has the address.
+	// Errors in the configuration first, whoever has the address.
 	exe, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find hive's own program: %w", err)
+		return fmt.Errorf("find hive's executable: %w", err)
 	}
 	if err := d.makeCatalog("/hive"); err != nil { // any path; the real one is known later
 		return err
@@ -99,12 +99,12 @@ func (d *daemon) run(ctx context.Context) error {
 	d.api = httpapi.New(d.apiOptions())
 	served := d.serveAll()
 	why, err := d.start(ctx)
-	if err == nil && why == goOn {
+	if err == nil && why == reasonNone {
 		why, err = d.serve(ctx, served)
 	}
 	d.notify.stop()
-	// The listener is closed before anything that takes time: rbee's keeper
-	// kills by name what still answers a second after it asked for a shutdown.
+	// The listener is closed before anything that takes time: rbee's keeper kills by name
+	// what still responds a second after it requested a shutdown.
 	d.closeAPI(served)
 	if d.hive == nil {
 		return err
@@ -115,7 +115,7 @@ func (d *daemon) run(ctx context.Context) error {
 func (d *daemon) apiOptions() httpapi.Options {
 	opts := httpapi.Options{
 		Log: d.log, AllowedHosts: allowedHosts(d.cfg), Access: d.cfg.Access, Token: d.token, TokenFile: tokenPath(d.cfg.DataDir),
-		MaxConnections: maxConnections(len(d.listeners.all())), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.askShutdown, Reload: d.reload,
+		MaxConnections: maxConnections(len(d.listeners.all())), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.requestShutdown, Reload: d.reload,
 	}
 	if d.cfg.TLS != nil {
 		opts.Certificate = d.cfg.TLS.Certificate
@@ -123,8 +123,8 @@ func (d *daemon) apiOptions() httpapi.Options {
 	return opts
 }
 
-// serveAll serves on every listener. The channel gets what each ends with, and is
-// closed when all have ended.
+// serveAll serves on every listener. The channel gets the error of each, and is closed when
+// all have ended.
 func (d *daemon) serveAll() <-chan error {
 	lns := d.listeners.all()
 	served := make(chan error, len(lns))
@@ -139,7 +139,7 @@ func (d *daemon) serveAll() <-chan error {
 	return served
 }
 
-// prepare makes what the state needs before it is opened, and the token.
+// prepare creates what the state needs before it is opened, and the token.
 func (d *daemon) prepare(exe string) error {
 	if err := prepareDataDir(d.cfg.DataDir); err != nil {
 		return err
@@ -147,10 +147,10 @@ func (d *daemon) prepare(exe string) error {
 	if err := checkModels(d.cfg.Models.Dir); err != nil {
 		return err
 	}
-	if err := letPass(d.cfg.DataDir, d.cfg.Models.Dir, d.cfg.WorkerUser); err != nil {
-		d.log.WithError(err).WithField("user", d.cfg.WorkerUser).Warn("workers cannot read the models of hive's own catalog: their user gets no further than the data directory; set models.dir to a place that it reaches")
+	if err := grantTraversal(d.cfg.DataDir, d.cfg.Models.Dir, d.cfg.WorkerUser); err != nil {
+		d.log.WithError(err).WithField("user", d.cfg.WorkerUser).Warn("workers cannot read the models of hive's catalog: their user has no access to the data directory; set models.dir to a directory that it can reach")
 	}
-	token, err := tokenOf(d.cfg.DataDir, d.cfg.NeedsToken())
+	token, err := loadToken(d.cfg.DataDir, d.cfg.NeedsToken())
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (d *daemon) makeCatalog(self string) (err error) {
 	return err
 }
 
-// catalogOf makes the worker types; user is whom they run as unless they say it.
+// catalogOf makes the worker types; user is the user of those that name none.
 func catalogOf(cfg *config.Config, self, user string) (*catalog.Catalog, error) {
 	types, err := catalog.New(cfg.Workers, self)
 	if e, ok := errors.AsType[*catalog.EntryError](err); ok && e.File != "" {
@@ -181,8 +181,8 @@ func catalogOf(cfg *config.Config, self, user string) (*catalog.Catalog, error) 
 	return types.WithUser(user), nil
 }
 
-// askShutdown is called by POST /v1/shutdown; asking twice is the same.
-func (d *daemon) askShutdown() {
+// requestShutdown is called by POST /v1/shutdown; a second call changes nothing.
+func (d *daemon) requestShutdown() {
 	select {
 	case d.shutdown <- struct{}{}:
 	default:

@@ -15,67 +15,66 @@ import (
 	"rbeehive/hive/workertype"
 )
 
-// prepareDataDir makes the state directory, mode 0700: it holds logs of
-// programs, command lines, and later a token; letPass may open it by one bit. What is in it decides what hive runs,
-// so it must be one that is believed (package trust), with all that hive reads there.
+// prepareDataDir creates the state directory, mode 0700: it has logs of programs, command
+// lines, and later a token; grantTraversal may open it by one bit. Its content decides what
+// hive runs, so it must be trusted (package trust), with all that hive reads there.
 //
-// An existing directory that others may enter is tightened if it is a hive's
-// already or is empty, which is what `mkdir` with the usual umask leaves. If it
-// holds anything else it is refused: --data-dir /tmp must not take /tmp from
-// everybody else.
+// An existing directory that others may enter is tightened if it is a hive's already or is
+// empty, which is what `mkdir` with the usual umask leaves. If it has anything else it is
+// refused: --data-dir /tmp must not take /tmp from everybody else.
 func prepareDataDir(dir string) error {
 	if err := trust.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w%s", err, remedy(err))
+		return fmt.Errorf("create the data directory: %w%s", err, remedy(err))
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("look at the data directory: %w", err)
+		return fmt.Errorf("read the data directory: %w", err)
 	}
 	if err := checkWritable(dir); err != nil {
 		return err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		if err := closeToOthers(dir, info.Mode()); err != nil {
+		if err := restrictDir(dir, info.Mode()); err != nil {
 			return err
 		}
 	}
 	return checkContent(dir)
 }
 
-// closeToOthers takes a directory from everybody but hive's user.
-func closeToOthers(dir string, mode fs.FileMode) error {
-	ours, empty, err := lookInto(dir)
+// restrictDir removes everybody's access to a directory except that of hive's user.
+func restrictDir(dir string, mode fs.FileMode) error {
+	ours, empty, err := inspectDir(dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look at the data directory: %w", err)
+		return fmt.Errorf("read the data directory: %w", err)
 	case !ours && !empty:
-		return fmt.Errorf("the data directory %s is open to others (mode %04o) and holds things that are not hive's; "+
+		return fmt.Errorf("the data directory %s is open to others (mode %04o) and has files that are not hive's; "+
 			"choose a directory of its own with --data-dir, or chmod 700 it", dir, mode.Perm())
 	case !empty && mode&0o022 != 0:
-		return fmt.Errorf("others may write to the data directory %s (mode %04o), and what is in it decides what hive runs; "+
-			"see that all of it is hive's, then run: chmod 700 %[1]s", dir, mode.Perm())
+		return fmt.Errorf("others may write to the data directory %s (mode %04o), and its content decides what hive runs; "+
+			"check that all of it is hive's, then run: chmod 700 %[1]s", dir, mode.Perm())
 	}
 	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory, which needs its x
-		return fmt.Errorf("close the data directory to others: %w%s", err, remedy(err))
+		return fmt.Errorf("restrict the data directory to hive's user: %w%s", err, remedy(err))
 	}
 	return nil
 }
 
-// checkContent checks what hive reads in its directory, which may be a link to
-// elsewhere, or be left from when the directory was somebody else's.
+// checkContent checks what hive reads in its directory, which may be a link to elsewhere,
+// or date from when the directory was somebody else's.
 func checkContent(dir string) error {
 	for _, part := range []struct {
 		name  string
 		check func(string) error
 	}{{"hive.db", trust.File}, {workertype.TypesDir, trust.Dir}, {"logs", trust.Dir}, {"backups", trust.Dir}, {"models", trust.Dir}} {
 		if err := part.check(filepath.Join(dir, part.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("look into the data directory: %w", err)
+			return fmt.Errorf("check the data directory: %w", err)
 		}
 	}
 	return nil
 }
 
-// checkModels checks a directory of models that is configured, if it is there.
+// checkModels checks a directory of models that is configured, if it exists.
 func checkModels(dir string) error {
 	if dir == "" {
 		return nil // it is in the data directory
@@ -86,10 +85,10 @@ func checkModels(dir string) error {
 	return nil
 }
 
-// letPass lets the group of the user whom workers run as through the data directory
-// to the models in it, and no further: what else is in it has modes of its own.
-// Whoever has that user's group can find out whether a name is there, no more.
-func letPass(dir, models, user string) error {
+// grantTraversal lets the group of the workers' user traverse the data directory to the
+// models in it, and no more: everything else in it has modes of its own. That group can
+// find out whether a name exists there.
+func grantTraversal(dir, models, user string) error {
 	rel, err := filepath.Rel(dir, cmp.Or(models, filepath.Join(dir, "models")))
 	if user == "" || err != nil || !filepath.IsLocal(rel) {
 		return nil
@@ -112,15 +111,15 @@ func remedy(err error) string {
 	case errors.Is(err, trust.ErrUntrusted):
 		return "; or choose another directory with --data-dir"
 	case errors.Is(err, syscall.EROFS):
-		return "; mount it so that it can be written (a volume in Docker: without :ro)" + otherwise
+		return "; mount it read-write (a volume in Docker: without :ro)" + otherwise
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("; give it to the user that hive runs as (uid %d)", os.Geteuid()) + otherwise
 	}
 	return ""
 }
 
-// checkWritable finds out before anything else that a directory is of a file system
-// that is read-only: it may have the right mode and everything in it.
+// checkWritable finds out before anything else that a directory is on a read-only file
+// system: its mode does not show that.
 func checkWritable(dir string) error {
 	if err := syscall.Access(dir, 2); err != nil { // W_OK
 		return fmt.Errorf("write to the data directory %s: %w%s", dir, err, remedy(err))
@@ -128,8 +127,8 @@ func checkWritable(dir string) error {
 	return nil
 }
 
-// lookInto reports whether a directory is a hive's, and whether there is nothing in it.
-func lookInto(dir string) (ours, empty bool, err error) {
+// inspectDir reports whether a directory is a hive's, and whether it is empty.
+func inspectDir(dir string) (ours, empty bool, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
 		ours = ours || e.Name() == "hive.db"
@@ -137,15 +136,14 @@ func lookInto(dir string) (ours, empty bool, err error) {
 	return ours, len(entries) == 0, err
 }
 
-// keeperMark is what rbee's keeper looks for in command lines when it stops a
-// hive; it ends every process that has it, so no worker may.
+// keeperMark is what rbee's keeper searches command lines for when it stops a hive; it
+// kills every process that has it, so no worker may.
 const keeperMark = "rbee-hive"
 
-// workerProgram is the path of this binary as it may stand in a worker's
-// command line. Where the real path holds keeperMark (a checkout of that name,
-// say) it is a symbolic link in the data directory, made anew at each start. If
-// the data directory's path holds the mark too, the real path is returned, and
-// the catalog says why the reference worker is not available.
+// workerProgram is the path of this binary for a worker's command line. Where the real path
+// has keeperMark in it (a checkout of that name, say) it is a symbolic link in the data
+// directory, updated at each start. If the data directory's path has the mark too, the real
+// path is returned, and the catalog says why the reference worker is not available.
 func workerProgram(exe, dataDir string) (string, error) {
 	real, err := filepath.EvalSymlinks(exe)
 	if err != nil {
@@ -162,13 +160,13 @@ func workerProgram(exe, dataDir string) (string, error) {
 	// previous hive must find one or the other.
 	fresh := link + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("link hive's own program: %w", err)
+		return "", fmt.Errorf("link hive's executable: %w", err)
 	}
 	if err := os.Symlink(real, fresh); err != nil {
-		return "", fmt.Errorf("link hive's own program: %w", err)
+		return "", fmt.Errorf("link hive's executable: %w", err)
 	}
 	if err := os.Rename(fresh, link); err != nil {
-		return "", fmt.Errorf("link hive's own program: %w", err)
+		return "", fmt.Errorf("link hive's executable: %w", err)
 	}
 	return link, nil
 }

@@ -20,9 +20,9 @@ import (
 var (
 	Run            = run
 	PrepareDataDir = prepareDataDir
-	LetPass        = letPass
+	GrantTraversal = grantTraversal
 	WorkerProgram  = workerProgram
-	TokenOf        = tokenOf
+	LoadToken      = loadToken
 	ListenSocket   = listenSocket
 )
 
@@ -69,6 +69,6 @@ func (b Banner) Write(w io.Writer) error {
 	return (&banner{
 		callers: callers{listen: b.Listen, tokenFile: b.TokenFile, local: b.Local},
 		hiveID:  b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
-		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types, alone: b.Alone,
+		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types, isInit: b.Alone,
 	}).writeTo(w)
 }

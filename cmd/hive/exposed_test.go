@@ -261,13 +261,13 @@ func TestTLSAndItsRenewal(t *testing.T) {
 
 	// A broken one: the reload fails, and the old one stays.
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "cert.pem"), []byte("broken"), 0o600))
-	p.hangup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: nothing was reloaded")
 	p.logs("expected a PEM certificate chain and its PEM key")
 	resp, _ = ask(t, first, p.url+"/v1/hive", "")
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 
 	second := s.certify(t)
-	p.hangup("applied=\"[tls]\"")
+	p.sighup("applied=\"[tls]\"")
 	resp, _ = ask(t, second, p.url+"/v1/hive", "")
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	_, err = first.Get(p.url + "/v1/hive")

@@ -16,35 +16,35 @@ import (
 type reason int
 
 const (
-	goOn        reason = iota
-	told               // SIGTERM, POST /v1/shutdown, or the caller's context
-	interrupted        // SIGINT: a person, who may want the workers gone too
-	failed             // it cannot go on
+	reasonNone    reason = iota
+	stopRequested        // SIGTERM, POST /v1/shutdown, or the caller's context
+	interrupted          // SIGINT: a person, who may want the workers gone too
+	failed               // it cannot continue
 )
 
 // start opens the state and recovers. The API answers 503 meanwhile. A signal
-// cuts it short; the reason is then not goOn.
+// cuts it short; the reason is then not reasonNone.
 func (d *daemon) start(ctx context.Context) (reason, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.open(ctx) }()
-	begun, steps := time.Now(), time.NewTicker(stepEvery)
-	defer steps.Stop()
+	start, ticker := time.Now(), time.NewTicker(notifyInterval)
+	defer ticker.Stop()
 	var why reason
-	for why == goOn {
-		d.notify.starting(begun, d.progress())
+	for why == reasonNone {
+		d.notify.starting(start, d.progress())
 		select {
 		case err := <-done:
 			if err != nil {
 				return failed, err
 			}
-			return goOn, nil
+			return reasonNone, nil
 		case sig := <-d.signals:
-			why = d.heard(sig)
+			why = d.onSignal(sig)
 		case <-d.shutdown:
-			why = told
-		case <-steps.C:
+			why = stopRequested
+		case <-ticker.C:
 		}
 	}
 	cancel()
@@ -80,63 +80,63 @@ func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error)
 		ran <- d.hive.Run(runCtx)
 		close(ran)
 	}()
-	heard := make(chan struct{})
+	sighupDone := make(chan struct{})
 	go func() {
-		defer close(heard)
-		d.hearHangups(runCtx)
+		defer close(sighupDone)
+		d.handleSIGHUP(runCtx)
 	}()
 	defer func() {
 		stop()
-		<-heard
+		<-sighupDone
 		for range ran { // until it is closed: Run has returned
 		}
 	}()
 	d.notify.ready(d.status())
-	d.sayHello(ctx)
-	p := newPulse(d.notify, d.examine)
+	d.printBanner(ctx)
+	p := newWatchdog(d.notify, d.checkHealth)
 	defer p.stop()
 	for {
 		select {
 		case sig := <-d.signals:
-			return d.heard(sig), nil
+			return d.onSignal(sig), nil
 		case <-d.shutdown:
-			d.log.Info("stopping, asked by POST /v1/shutdown")
-			return told, nil
+			d.log.Info("stopping: requested by POST /v1/shutdown")
+			return stopRequested, nil
 		case <-ctx.Done():
-			return told, nil
+			return stopRequested, nil
 		case err := <-served:
 			return failed, err
 		case err := <-ran:
 			return failed, err
-		case <-p.beats():
-			p.beat(runCtx)
-		case s := <-p.looked:
-			p.seen(s)
+		case <-p.ticks():
+			p.startCheck(runCtx)
+		case s := <-p.results:
+			p.handleResult(s)
 		}
 	}
 }
 
-func (d *daemon) heard(sig os.Signal) reason {
+func (d *daemon) onSignal(sig os.Signal) reason {
 	d.log.WithField("signal", sig.String()).Info("stopping")
 	if sig == syscall.SIGINT {
 		d.interrupts++
 		return interrupted
 	}
-	return told
+	return stopRequested
 }
 
 // closeAPI closes the listeners, ends streams and waits for running requests.
 func (d *daemon) closeAPI(served <-chan error) {
-	ctx, cancel := context.WithTimeout(context.Background(), requestsEnd)
+	ctx, cancel := context.WithTimeout(context.Background(), requestsTimeout)
 	defer cancel()
 	if err := d.api.Shutdown(ctx); err != nil {
-		d.log.WithError(err).Warn("requests were cut off")
+		d.log.WithError(err).Warn("requests were aborted")
 	}
 	for range served { // until it is closed: all listeners are
 	}
 }
 
-// finish stops the workers if that is wanted, closes the hive and says how many run.
+// finish stops the workers if that is wanted, closes the hive and prints how many run.
 func (d *daemon) finish(why reason) error {
 	recovered := d.hive.Status().Serving
 	var err error
@@ -145,7 +145,7 @@ func (d *daemon) finish(why reason) error {
 	}
 	left := d.running()
 	err = errors.Join(err, d.hive.Close())
-	d.sayGoodbye(left, recovered)
+	d.printExit(left, recovered)
 	return err
 }
 
@@ -161,12 +161,12 @@ func (d *daemon) stopWanted(why reason) bool {
 	if why != interrupted || left == 0 {
 		return false
 	}
-	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v stops %s too\n", fate(left), secondInterrupt, itOrThem(left))
-	timer := time.NewTimer(secondInterrupt)
+	fmt.Fprintf(d.out, "%s; Ctrl-C again within %v stops %s too\n", workersAfterExit(left), secondInterruptTimeout, pronoun(left))
+	timer := time.NewTimer(secondInterruptTimeout)
 	defer timer.Stop()
 	select {
 	case sig := <-d.signals:
-		return d.heard(sig) == interrupted
+		return d.onSignal(sig) == interrupted
 	case <-timer.C:
 		return false
 	}
@@ -181,19 +181,19 @@ func (d *daemon) stopWorkers() error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.hive.StopWorkers(ctx) }()
-	steps := time.NewTicker(stepEvery)
-	defer steps.Stop()
+	ticker := time.NewTicker(notifyInterval)
+	defer ticker.Stop()
 	for {
 		d.notify.ending("stopping " + countWorkers(d.running()))
 		select {
-		case <-steps.C:
+		case <-ticker.C:
 		case err := <-done:
 			if err != nil {
 				return fmt.Errorf("stop the workers: %w", err)
 			}
 			return nil
 		case sig := <-d.signals:
-			if d.heard(sig); d.interrupts > 2 {
+			if d.onSignal(sig); d.interrupts > 2 {
 				cancel()
 			}
 		}
@@ -211,56 +211,57 @@ func (d *daemon) running() int {
 	return n
 }
 
-// sayHello prints the banner; a failure to do so is no reason to stop.
-func (d *daemon) sayHello(ctx context.Context) {
-	d.warnOfQueen(d.cfg.QueenURL)
-	d.warnOfCallers()
-	d.warnOfPlace()
-	d.warnOfShadowed(d.cfg)
-	d.warnOfUnread()
-	d.warnOfProgram()
+// printBanner prints the banner and warnings; a failure to do so is no reason to stop.
+func (d *daemon) printBanner(ctx context.Context) {
+	d.warnAboutQueen(d.cfg.QueenURL)
+	d.warnAboutAccess()
+	d.warnAboutEnvironment()
+	d.warnAboutShadowed(d.cfg)
+	d.warnAboutUnread()
+	d.warnAboutExecutable()
 	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {
 		d.log.Warn(t.Unavailable())
 	}
 	survey, err := d.hive.Ports(ctx)
 	if err != nil {
-		d.log.WithError(err).Warn("the ports could not be looked at")
+		d.log.WithError(err).Warn("reading the ports failed")
 	}
 	b := banner{
 		hiveID: d.cfg.HiveID, url: d.url, callers: d.callers(), file: d.cfg.File, dataDir: d.cfg.DataDir,
 		recovery: d.hive.Info().Recovery, ports: survey,
-		workers: d.hive.Workers(), types: d.catalog.Types(), alone: host.IsInit(),
+		workers: d.hive.Workers(), types: d.catalog.Types(), isInit: host.IsInit(),
 	}
 	if err := b.writeTo(d.out); err != nil {
-		d.log.WithError(err).Warn("the banner could not be printed")
+		d.log.WithError(err).Warn("printing the banner failed")
 	}
 }
 
-// sayGoodbye prints the last line.
-func (d *daemon) sayGoodbye(left int, recovered bool) {
+// printExit prints the last line.
+func (d *daemon) printExit(left int, recovered bool) {
 	switch {
 	case !recovered:
-		fmt.Fprintln(d.out, "hive stopped before recovery was done; workers keep running, and starting hive again takes them back")
+		fmt.Fprintln(d.out, "hive stopped before recovery was complete; workers keep running, and the next start of hive adopts them")
 	case left == 0 || host.IsInit():
-		fmt.Fprintln(d.out, "hive stopped; "+fate(left))
+		fmt.Fprintln(d.out, "hive stopped; "+workersAfterExit(left))
 	default:
-		fmt.Fprintf(d.out, "hive stopped; %s, and starting hive again takes %s back\n", keepRunning(left), itOrThem(left))
+		fmt.Fprintf(d.out, "hive stopped; %s, and the next start of hive adopts %s\n", keepRunning(left), pronoun(left))
 	}
 }
 
-// warnOfPlace says what is lost where hive runs, and what is not safe.
-func (d *daemon) warnOfPlace() {
+// warnAboutEnvironment warns about an environment in which workers do not survive, or run
+// as root.
+func (d *daemon) warnAboutEnvironment() {
 	if host.IsInit() {
 		d.log.Warn("hive is PID 1 of its container: its workers end with it, also when it crashes or is upgraded, and their ports are freed at the next start; " +
-			"to keep them run hive under an init that stays, or outside the container (docs/docker.md)")
+			"to keep them run hive under an init that outlives it, or outside the container (docs/docker.md)")
 	}
 	if os.Geteuid() == 0 && d.cfg.WorkerUser == "" {
-		d.log.Warn("workers run as root unless their entry names a user; say worker_user in the configuration (worker_user: root, if that is meant)")
+		d.log.Warn("workers run as root unless their entry names a user; set worker_user in the configuration (to root, if that is intended)")
 	}
 }
 
-// fate is what becomes of n workers when hive ends.
-func fate(n int) string {
+// workersAfterExit says what happens to n workers when hive ends.
+func workersAfterExit(n int) string {
 	if n == 0 || !host.IsInit() {
 		return keepRunning(n)
 	}
@@ -273,14 +274,14 @@ func fate(n int) string {
 func keepRunning(n int) string {
 	switch n {
 	case 0:
-		return "no worker runs"
+		return "no workers running"
 	case 1:
 		return "1 worker keeps running"
 	}
 	return fmt.Sprintf("%d workers keep running", n)
 }
 
-func itOrThem(n int) string {
+func pronoun(n int) string {
 	if n == 1 {
 		return "it"
 	}

@@ -13,40 +13,40 @@ import (
 	"rbeehive/cmd/hive/config"
 )
 
-// listenPatience is for how long a taken address is tried again. When hive is
-// killed in the middle of a spawn, the child that has not yet become the gate
-// still has hive's descriptors, for as long as it takes to its execve.
-const listenPatience = time.Second
+// listenTimeout is how long a taken address is retried. When hive is killed in the middle
+// of a spawn, the child that has not yet become the gate still has hive's descriptors, for
+// as long as it takes to its execve.
+const listenTimeout = time.Second
 
-// retryPause is how long it waits before the next try.
-const retryPause = 5 * time.Millisecond
+// retryInterval is the time between tries.
+const retryInterval = 5 * time.Millisecond
 
 // listenTCP opens a TCP listener. When the address is taken the error says by whom.
 func listenTCP(ctx context.Context, addr config.Address) (net.Listener, error) {
-	ln, err := bindTCP(ctx, addr, listenPatience)
+	ln, err := bindTCP(ctx, addr, listenTimeout)
 	switch {
 	case err == nil:
 		return ln, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s is in use by %s; stop it, or choose another port with --port: %w", addr, holderOf(ctx, addr.TCP), syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("may not listen on %s; choose a port above 1023 with --port: %w", addr, syscall.EACCES)
+		return nil, fmt.Errorf("no permission to listen on %s; choose a port above 1023 with --port: %w", addr, syscall.EACCES)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("this machine has no address %s; correct --listen: %w", addr.TCP.Addr(), syscall.EADDRNOTAVAIL)
 	}
 	return nil, fmt.Errorf("listen: %w", err)
 }
 
-// bindTCP listens on addr, and waits for it for a while if it is taken.
-func bindTCP(ctx context.Context, addr config.Address, patience time.Duration) (net.Listener, error) {
+// bindTCP listens on addr, and retries until the timeout if it is taken.
+func bindTCP(ctx context.Context, addr config.Address, timeout time.Duration) (net.Listener, error) {
 	network := "tcp"
 	if addr.TCP.Addr().Is4() { // "tcp" makes [::] of 0.0.0.0
 		network = "tcp4"
 	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, network, addr.String())
-	for deadline := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) && ctx.Err() == nil; {
-		sleep(ctx, retryPause)
+	for deadline := time.Now().Add(timeout); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) && ctx.Err() == nil; {
+		sleep(ctx, retryInterval)
 		ln, err = lc.Listen(ctx, network, addr.String())
 	}
 	return ln, err

@@ -16,23 +16,23 @@ import (
 	"rbeehive/httpapi/client/unixsock"
 )
 
-// listeners are the ways to hive's API.
+// listeners are those of hive's API.
 type listeners struct {
-	tcp     []net.Listener // what the service manager has passed, and what listen names
-	sockets []net.Listener // the same, but for control
-	beside  []net.Listener // [::1] of a port of IPv4, see listenBeside
-	control net.Listener   // nil: the data directory's file system has no sockets
+	tcp       []net.Listener // what the service manager has passed, and what listen names
+	sockets   []net.Listener // the same, but for control
+	loopback6 []net.Listener // [::1] of a port of IPv4, see listenLoopback6
+	control   net.Listener   // nil: the data directory's file system has no sockets
 }
 
 func (l *listeners) all() []net.Listener {
-	all := slices.Concat(l.tcp, l.beside, l.sockets)
+	all := slices.Concat(l.tcp, l.loopback6, l.sockets)
 	if l.control != nil {
 		all = append(all, l.control)
 	}
 	return all
 }
 
-// named are those that somebody has asked for.
+// named are those that were configured or passed.
 func (l *listeners) named(cfg *config.Config) []net.Listener {
 	named := slices.Concat(l.tcp, l.sockets)
 	if l.control != nil && l.control.Addr().String() != unixsock.Control(cfg.DataDir) {
@@ -48,8 +48,8 @@ func (l *listeners) close() (err error) {
 	return err
 }
 
-// listen opens the listeners. TCP comes before anything is touched, so that a
-// second hive by mistake leaves no trace; sockets may lie in the data directory.
+// listen opens the listeners. TCP comes before anything is written, so that a second hive
+// by mistake leaves no trace; sockets may be in the data directory.
 func (d *daemon) listen(ctx context.Context, exe string) (err error) {
 	defer func() {
 		if err != nil {
@@ -73,8 +73,8 @@ func (d *daemon) listen(ctx context.Context, exe string) (err error) {
 		}
 		d.listeners.tcp = append(d.listeners.tcp, ln)
 	}
-	d.listenBeside(ctx)
-	d.warnOfRivals(ctx)
+	d.listenLoopback6(ctx)
+	d.warnAboutRivals(ctx)
 	if err := d.prepare(exe); err != nil {
 		return err
 	}
@@ -89,42 +89,42 @@ func passedIncludes(cfg *config.Config, addr config.Address) bool {
 	return slices.ContainsFunc(cfg.Passed, func(p config.Address) bool { return p.Includes(addr) })
 }
 
-// besidePatience is short: the port on ::1 is not worth a late start.
-const besidePatience = listenPatience / 10
+// loopback6Timeout is short: the port on ::1 is not worth a late start.
+const loopback6Timeout = listenTimeout / 10
 
-// listenBeside takes the port on ::1, too, where hive is what localhost leads to by
-// IPv4: programs that try IPv6 first would give a stranger there what is meant for
-// hive. A machine without IPv6 needs none; one where somebody has that port is warned.
-func (d *daemon) listenBeside(ctx context.Context) {
+// listenLoopback6 takes the port on ::1, too, where localhost leads to hive by IPv4:
+// programs that try IPv6 first would send to another program there what is meant for hive.
+// A machine without IPv6 needs none; where another program has that port hive warns.
+func (d *daemon) listenLoopback6(ctx context.Context) {
 	for _, ln := range d.listeners.tcp {
 		addr, _ := tcpAddr(ln)
 		beside := config.Address{TCP: netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port())}
 		taken := func(other net.Listener) bool { return addressOf(other).Includes(beside) }
-		if addr.Addr() != loopback4 && addr.Addr() != netip.IPv4Unspecified() || slices.ContainsFunc(d.listeners.tcp, taken) || slices.ContainsFunc(d.listeners.beside, taken) {
+		if addr.Addr() != loopback4 && addr.Addr() != netip.IPv4Unspecified() || slices.ContainsFunc(d.listeners.tcp, taken) || slices.ContainsFunc(d.listeners.loopback6, taken) {
 			continue
 		}
-		ln, err := bindTCP(ctx, beside, besidePatience)
+		ln, err := bindTCP(ctx, beside, loopback6Timeout)
 		switch {
 		case err == nil:
-			d.listeners.beside = append(d.listeners.beside, ln)
+			d.listeners.loopback6 = append(d.listeners.loopback6, ln)
 		case errors.Is(err, syscall.EADDRINUSE):
 			d.log.WithFields(logrus.Fields{"address": beside.String(), "holder": holderOf(ctx, beside.TCP)}).
-				Warn("somebody else listens on hive's port of ::1: programs that try localhost by IPv6 first reach that instead of hive; end it and start hive again, or have them use 127.0.0.1")
+				Warn("another program listens on hive's port of ::1: programs that try localhost by IPv6 first reach it instead of hive; stop it and restart hive, or have them use 127.0.0.1")
 		case !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EAFNOSUPPORT):
-			d.log.WithError(err).WithField("address", beside.String()).Warn("hive's port on ::1 could not be taken: somebody else may, and programs that try localhost by IPv6 first reach that one")
+			d.log.WithError(err).WithField("address", beside.String()).Warn("listening on hive's port of ::1 failed: another program may, and programs that try localhost by IPv6 first reach that one")
 		}
 	}
 }
 
-// warnOfRivals names who had bound hive's port before hive listened on it. The kernel lets
-// them (SO_REUSEADDR), and they can have connections that were meant for hive: by
-// connecting from that port to the one a client comes from. It lists who has only bound
-// a port from Linux 6.8 on.
-func (d *daemon) warnOfRivals(ctx context.Context) {
+// warnAboutRivals names programs that had bound hive's port before hive listened on it. The
+// kernel lets them (SO_REUSEADDR), and they can get connections that were meant for hive:
+// by connecting from that port to the one a client comes from. It lists sockets that are
+// only bound from Linux 6.8 on.
+func (d *daemon) warnAboutRivals(ctx context.Context) {
 	for _, port := range tcpPorts(d.listeners.all()) {
 		snap, err := sockets.NewTable().Port(ctx, port)
 		if err != nil {
-			d.log.WithError(err).Debug("it could not be seen who else has hive's port")
+			d.log.WithError(err).Debug("could not check who else has hive's port")
 			return
 		}
 		rivals := slices.DeleteFunc(slices.Clone(snap.Port(port)), func(s sockets.Socket) bool {
@@ -136,16 +136,16 @@ func (d *daemon) warnOfRivals(ctx context.Context) {
 		}
 		for _, h := range holders {
 			d.log.WithFields(logrus.Fields{"port": port, "holder": h.String()}).
-				Warn("somebody else has bound hive's port, too, and may answer in hive's place: end it; hivectl sends it no token, other programs may")
+				Warn("another program has bound hive's port too, and may answer in hive's place: stop it; hivectl sends it no token, other programs may")
 		}
 	}
 }
 
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// listenSockets opens the control socket and the unix sockets of listen, but for those
-// that were passed. Of sockets that were passed the first is the control socket if
-// nobody has said where that is to be.
+// listenSockets opens the control socket and the unix sockets of listen, but for those that
+// were passed. Of sockets that were passed the first is the control socket if its path is
+// not configured.
 func (d *daemon) listenSockets(ctx context.Context) error {
 	l, path := &d.listeners, d.cfg.ControlSocket()
 	passed := l.sockets
@@ -187,7 +187,7 @@ func (d *daemon) listenControl(ctx context.Context, path string) (err error) {
 	case inUse:
 		used.remedy = "stop it, or choose another path with socket.path"
 	case errors.Is(err, errNoSockets) && d.cfg.Socket.Path == "" && len(d.listeners.all()) > 0:
-		d.log.WithError(err).Warn("there is no control socket; give it a place with socket.path, such as " + unixsock.System)
+		d.log.WithError(err).Warn("no control socket; set socket.path, such as " + unixsock.System)
 		return nil
 	}
 	return err

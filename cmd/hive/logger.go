@@ -11,9 +11,9 @@ import (
 	"rbeehive/store/plain"
 )
 
-// newLogger makes the one logger of the process. On a terminal only warnings
-// and errors are shown unless a level was asked for: the banner is for people,
-// and it is all they see of a start that went well.
+// newLogger makes the one logger of the process. On a terminal only warnings and errors are
+// shown unless a level was set: the banner is for people, and is all they see of a start
+// that went well.
 func newLogger(cfg *config.Config, stderr io.Writer) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(stderr)
@@ -56,8 +56,8 @@ func setLevel(log *logrus.Logger, cfg *config.Config) error {
 	return nil
 }
 
-// isTerminal takes every character device for a terminal; for /dev/null, which
-// is one too, the answer does not matter.
+// isTerminal takes every character device for a terminal; for /dev/null, which is one too,
+// the result does not matter.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

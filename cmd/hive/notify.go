@@ -12,71 +12,71 @@ import (
 )
 
 const (
-	// extension is how much longer systemd waits after each word of a hive that
-	// is starting or stopping.
-	extension = 30 * time.Second
-	// stepEvery is how often such a hive says a word.
-	stepEvery = time.Second
-	// startLimit is for how long a start asks for more time. One that takes longer
-	// hangs, and systemd ends it.
-	startLimit = 15 * time.Minute
+	// timeoutExtension is how much longer systemd waits after each notification of a hive
+	// that is starting or stopping.
+	timeoutExtension = 30 * time.Second
+	// notifyInterval is how often such a hive notifies it.
+	notifyInterval = time.Second
+	// maxStartTime is how long a start requests more time. One that takes longer hangs, and
+	// systemd ends it.
+	maxStartTime = 15 * time.Minute
 )
 
-// notifier tells the service manager how far hive is, by sd_notify(3). Where none
-// asks to be told it does nothing. Its methods are safe for concurrent use.
+// notifier notifies the service manager of hive's state, by sd_notify(3). Without
+// NOTIFY_SOCKET it does nothing. Its methods are safe for concurrent use.
 type notifier struct {
-	log  *logrus.Logger
-	asks bool // somebody wants to be told
+	log     *logrus.Logger
+	enabled bool // NOTIFY_SOCKET is set
 
 	mu       sync.Mutex
-	stopping bool   // what would say otherwise is not sent any more
-	status   string // said last
-	failed   bool   // it was logged that the manager cannot be told
+	stopping bool   // no other state is sent any more
+	status   string // sent last
+	failed   bool   // a failure was logged
 }
 
 func newNotifier(log *logrus.Logger) *notifier {
-	return &notifier{log: log, asks: os.Getenv("NOTIFY_SOCKET") != ""}
+	return &notifier{log: log, enabled: os.Getenv("NOTIFY_SOCKET") != ""}
 }
 
-// starting says what is being done, and asks for time while begun is not too long ago.
-func (n *notifier) starting(begun time.Time, status string) {
-	if time.Since(begun) > startLimit {
-		n.say(status)
+// starting sends the status, and requests time unless the start was too long ago.
+func (n *notifier) starting(start time.Time, status string) {
+	if time.Since(start) > maxStartTime {
+		n.notify(status)
 		return
 	}
-	n.say(status, extend())
+	n.notify(status, extend())
 }
 
 // ready ends the start, or a reload.
-func (n *notifier) ready(status string) { n.say(status, sd.SdNotifyReady) }
+func (n *notifier) ready(status string) { n.notify(status, sd.SdNotifyReady) }
 
-// reloading begins a reload; ready ends it, also if nothing was taken over:
-// systemd knows no reload that failed. The time is what Type=notify-reload asks for.
+// reloading begins a reload; ready ends it, also if nothing was applied: systemd knows no
+// reload that failed. The time is what Type=notify-reload asks for.
 func (n *notifier) reloading() {
-	n.say("reloading", sd.SdNotifyReloading, strings.TrimSpace(sd.SdNotifyMonotonicUsec()))
+	n.notify("reloading", sd.SdNotifyReloading, strings.TrimSpace(sd.SdNotifyMonotonicUsec()))
 }
 
-// alive says that hive still works. fed: the watchdog is to be told, too.
-func (n *notifier) alive(status string, fed bool) {
-	if fed {
-		n.say(status, sd.SdNotifyWatchdog)
+// alive says that hive still works, to the watchdog too if watchdog is set.
+func (n *notifier) alive(status string, watchdog bool) {
+	if watchdog {
+		n.notify(status, sd.SdNotifyWatchdog)
 		return
 	}
-	n.say(status)
+	n.notify(status)
 }
 
-// stop says that hive ends. What reports otherwise afterwards, as a reload that was
-// under way does, is not sent.
+// stop says that hive ends. Later notifications, as of a reload that was under way, are not
+// sent.
 func (n *notifier) stop() {
-	n.say("stopping", sd.SdNotifyStopping)
+	n.notify("stopping", sd.SdNotifyStopping)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stopping = true
 }
 
-// ending asks for time while hive stops workers.
+// ending requests time while hive stops workers.
 func (n *notifier) ending(status string) {
-	if !n.asks {
+	if !n.enabled {
 		return
 	}
 	n.mu.Lock()
@@ -84,11 +84,11 @@ func (n *notifier) ending(status string) {
 	n.send("STATUS="+status, extend())
 }
 
-func extend() string { return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extension.Microseconds()) }
+func extend() string { return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", timeoutExtension.Microseconds()) }
 
-// say sends the assignments and, if it is another than before, the status.
-func (n *notifier) say(status string, assignments ...string) {
-	if !n.asks {
+// notify sends the assignments and, if it has changed, the status.
+func (n *notifier) notify(status string, assignments ...string) {
+	if !n.enabled {
 		return
 	}
 	n.mu.Lock()
@@ -105,11 +105,12 @@ func (n *notifier) say(status string, assignments ...string) {
 	}
 }
 
-// send logs a failure once: a manager that is not there is no reason to stop. mu is held.
+// send logs a failure once: a manager that cannot be reached is no reason to stop. mu is
+// held.
 func (n *notifier) send(assignments ...string) {
 	_, err := sd.SdNotify(false, strings.Join(assignments, "\n"))
 	if err != nil && !n.failed {
 		n.failed = true
-		n.log.WithError(err).Warn("the service manager (NOTIFY_SOCKET) cannot be told how far hive is")
+		n.log.WithError(err).Warn("notifying the service manager (NOTIFY_SOCKET) failed")
 	}
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // passedListeners takes the sockets that a service manager has opened for hive
-// (sd_listen_fds(3)): its variables are removed, and the descriptors are closed on
-// execve, so that nothing that hive starts takes them for its own. What hive cannot
-// serve is an error. With an error none is left open.
+// (sd_listen_fds(3)): its variables are removed, and the descriptors are closed on execve,
+// so that nothing that hive starts takes them for its own. What hive cannot serve is an
+// error. After an error none is left open.
 func passedListeners() (lns []net.Listener, err error) {
 	files := activation.Files(true)
 	_ = os.Unsetenv("LISTEN_PIDFDID") // of systemd 259 and later; the library does not know it
@@ -31,7 +31,7 @@ func passedListeners() (lns []net.Listener, err error) {
 	for _, f := range files {
 		ln, err := passedListener(f)
 		if err != nil {
-			return lns, fmt.Errorf("descriptor %d (%s) of the service manager (LISTEN_FDS): %w; hive takes listening TCP sockets, and unix stream sockets with a path: correct the socket unit", f.Fd(), f.Name(), err)
+			return lns, fmt.Errorf("descriptor %d (%s) of the service manager (LISTEN_FDS): %w; hive accepts listening TCP sockets and unix stream sockets with a path: correct the socket unit", f.Fd(), f.Name(), err)
 		}
 		lns = append(lns, ln)
 	}

@@ -70,7 +70,7 @@ func TestSocketsOfTheServiceManager(t *testing.T) {
 			require.Contains(t, answer, "HTTP/1.0 ", "200, or 503 because hive recovers")
 			waiting = nil
 		}
-		p.hangup("msg=reloaded")
+		p.sighup("msg=reloaded")
 		require.NoError(t, hiveAt(t, path))
 
 		w := p.spawn(spawnCPU)

@@ -19,8 +19,8 @@ func (s *site) write(t *testing.T, yaml string) {
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "hive.yaml"), []byte(yaml), 0o600))
 }
 
-// hangup sends SIGHUP and waits for what the log says about it.
-func (p *process) hangup(says string) {
+// sighup sends SIGHUP and waits for what the log says about it.
+func (p *process) sighup(says string) {
 	p.t.Helper()
 	before := strings.Count(p.stderr.String(), says)
 	p.signal(syscall.SIGHUP)
@@ -54,7 +54,7 @@ func TestSIGHUP(t *testing.T) {
 	w := p.spawn(spawnCPU)
 
 	s.write(t, "workers: [{name: cpu, nmae: x}]\n")
-	p.hangup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: nothing was reloaded")
 	require.Contains(t, p.stderr.String(), "unknown key")
 	require.False(t, p.stale(w))
 	code, body := p.post("/v1/reload")
@@ -66,16 +66,16 @@ func TestSIGHUP(t *testing.T) {
 	require.Equal(t, "hive: "+problem.Detail+"\n", printed, "what hive prints at its start")
 
 	s.write(t, "workers: [{name: cpu, args: [{{.Prot}}]}]\n")
-	p.hangup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: nothing was reloaded")
 	s.write(t, "workers: [{name: cpu, args: ['{{.Prot}}']}]\n")
-	p.hangup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: nothing was reloaded")
 
 	s.write(t, "shutdown: stop\nhive_id: other\nlog_level: warn\nworkers: [{name: cpu, env: [A=secret]}, {name: new, preset: reference}]\n")
 	code, body = p.post("/v1/reload?dry_run=1")
 	require.Equal(t, http.StatusOK, code, body)
 	require.Contains(t, body, `"applied":["log_level","shutdown"],"need_start":["hive_id"]`)
 	require.False(t, p.stale(w))
-	p.hangup("wait for the next start of hive")
+	p.sighup("wait for the next start of hive")
 	require.NotContains(t, p.stderr.String(), "secret")
 	require.True(t, p.stale(w))
 	require.True(t, w.answers())

@@ -24,7 +24,7 @@ import (
 type socket struct {
 	*net.UnixListener
 	path string
-	made fs.FileInfo // the file as it was made
+	made fs.FileInfo // the file as it was created
 }
 
 // Close removes the file first: while the socket is open its inode is not used
@@ -42,7 +42,7 @@ func (s *socket) Close() error {
 // Addr is the path, whatever name it was bound by.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: s.path} }
 
-// inUseError is a socket that somebody listens on.
+// inUseError is a socket that another process listens on.
 type inUseError struct {
 	path   string
 	holder unixsock.Cred
@@ -53,19 +53,19 @@ func (e *inUseError) Error() string {
 	return fmt.Sprintf("unix:%s is held by %s; %s", e.path, describe(e.holder), e.remedy)
 }
 
-// errNoSockets: the file system of the path has none.
-var errNoSockets = errors.New("its file system has no sockets")
+// errNoSockets: the file system of the path does not support them.
+var errNoSockets = errors.New("its file system does not support sockets")
 
-// listenSocket opens a unix socket. One that somebody listens on is an *inUseError. As
-// with TCP, what is left of a hive that was killed in the middle of a spawn may have
-// its descriptors for a moment.
+// listenSocket opens a unix socket. One that is in use is an *inUseError. As with TCP, a
+// child of a hive that was killed in the middle of a spawn may have its descriptors for a
+// moment.
 func listenSocket(ctx context.Context, path string, how config.Socket) (net.Listener, error) {
-	// Who can exchange files there can be taken for hive, and has hive give a mode and a
-	// group to a file of his choice.
+	// Whoever can replace files there can be mistaken for hive, and make hive set mode and
+	// group of any file.
 	if err := trust.Parent(path); errors.Is(err, trust.ErrUntrusted) {
 		return nil, fmt.Errorf("listen on unix:%s: %w; or choose another path with --listen", path, err)
 	}
-	for deadline := time.Now().Add(listenPatience); ; {
+	for deadline := time.Now().Add(listenTimeout); ; {
 		ln, err := tryListenSocket(ctx, path, how)
 		if err == nil {
 			return ln, nil
@@ -73,13 +73,13 @@ func listenSocket(ctx context.Context, path string, how config.Socket) (net.List
 		if !errors.As(err, new(*inUseError)) || time.Now().After(deadline) || ctx.Err() != nil {
 			return nil, err
 		}
-		sleep(ctx, retryPause)
+		sleep(ctx, retryInterval)
 	}
 }
 
 func tryListenSocket(ctx context.Context, path string, how config.Socket) (*socket, error) {
-	// Two hives that start at once must not each take the other's new socket for
-	// the stale one.
+	// Two hives that start together must not each take the other's new socket for the stale
+	// one.
 	defer lockDir(filepath.Dir(path))()
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
@@ -94,9 +94,9 @@ func tryListenSocket(ctx context.Context, path string, how config.Socket) (*sock
 	return s, nil
 }
 
-// bindSocket makes the file with mode 0600, whatever it is to have in the end.
-// Only bind(2) can do that without a moment in which it is open to all, and it
-// knows no mode but the process's umask. Nothing else makes files yet.
+// bindSocket creates the file with mode 0600, whatever its final mode. Only bind(2) can do
+// that without a moment in which it is open to all, and it takes its mode from the
+// process's umask. Nothing else creates files yet.
 func bindSocket(path string) (*socket, error) {
 	name, done, err := unixsock.Reach(path)
 	var ln *net.UnixListener
@@ -108,26 +108,26 @@ func bindSocket(path string) (*socket, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("listen on unix:%s: the directory %s does not exist; make it, for hive's user alone to write to (in a unit of systemd: RuntimeDirectory=)", path, filepath.Dir(path))
+		return nil, fmt.Errorf("listen on unix:%s: the directory %s does not exist; create it, writable only by hive's user (in a systemd unit: RuntimeDirectory=)", path, filepath.Dir(path))
 	// mknod(2): what a file system without sockets answers. EPERM is not EACCES.
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
 		return nil, fmt.Errorf("listen on unix:%s: %w (%w)", path, errNoSockets, err)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("listen on unix:%s: hive may not make files in %s; choose another path with --listen, or give hive's user that directory", path, filepath.Dir(path))
+		return nil, fmt.Errorf("listen on unix:%s: hive has no permission to create files in %s; choose another path with --listen, or make hive's user the owner of that directory", path, filepath.Dir(path))
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on unix:%s: somebody has just made a file there; start again", path)
+		return nil, fmt.Errorf("listen on unix:%s: a file has just been created there; start hive again", path)
 	case err != nil:
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	ln.SetUnlinkOnClose(false) // by name, whosever it is
+	ln.SetUnlinkOnClose(false) // it would remove by name, whoever owns the file
 	made, err := os.Lstat(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("look at the socket: %w", err), ln.Close())
+		return nil, errors.Join(fmt.Errorf("stat the socket: %w", err), ln.Close())
 	}
 	return &socket{UnixListener: ln, path: path, made: made}, nil
 }
 
-// open gives the socket its group, and only then its mode.
+// open sets the socket's group, and only then its mode.
 func (s *socket) open(how config.Socket) error {
 	if how.GID >= 0 {
 		if err := os.Lchown(s.path, -1, how.GID); err != nil {
@@ -140,42 +140,42 @@ func (s *socket) open(how config.Socket) error {
 	return nil
 }
 
-// removeStale removes the socket of a hive that is gone. One that takes a
-// connection is somebody's.
+// removeStale removes the socket of a hive that has ended. One that accepts a connection is
+// in use.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look at the socket: %w", err)
+		return fmt.Errorf("stat the socket: %w", err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("listen on unix:%s: there is a file that is no socket; remove it, or choose another path", path)
+		return fmt.Errorf("listen on unix:%s: a file that is not a socket exists; remove it, or choose another path", path)
 	}
 	holder, err := socketHolder(ctx, path)
 	switch {
 	case err == nil:
 		return &inUseError{path: path, holder: holder, remedy: "stop it, or choose another path"}
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("listen on unix:%s: there is a socket, and it cannot be told whether somebody has it: %w", path, err)
+		return fmt.Errorf("listen on unix:%s: a socket exists, and could not be tested for use: %w", path, err)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the socket of a hive that is gone: %w", err)
+		return fmt.Errorf("remove the stale socket: %w", err)
 	}
 	return nil
 }
 
-// socketHolder is who accepts connections on a socket; PID 0: that cannot be seen. The
-// error is that of connect(2); EAGAIN (too many wait already) also means that there is
-// somebody.
+// socketHolder is the process that accepts connections on a socket; PID 0: it cannot be
+// seen. The error is that of connect(2); EAGAIN (too many wait already) also means that it
+// is in use.
 func socketHolder(ctx context.Context, path string) (unixsock.Cred, error) {
 	name, done, err := unixsock.Reach(path)
 	if err != nil {
 		return unixsock.Cred{}, err
 	}
 	defer done()
-	conn, err := (&net.Dialer{Timeout: listenPatience}).DialContext(ctx, "unix", name)
+	conn, err := (&net.Dialer{Timeout: listenTimeout}).DialContext(ctx, "unix", name)
 	if errors.Is(err, syscall.EAGAIN) {
 		return unixsock.Cred{}, nil
 	}
@@ -202,17 +202,16 @@ func describe(c unixsock.Cred) string {
 	return fmt.Sprintf("process %d (%s)", c.PID, plain.Text(strings.TrimSuffix(string(comm), "\n")))
 }
 
-// lockDir keeps other hives out of what is done to the sockets of a directory,
-// and returns the end of that. Whoever may read the directory can hold the lock,
-// so it is not waited for beyond listenPatience.
+// lockDir locks the sockets of a directory against other hives, and returns the unlock.
+// Whoever may read the directory can hold the lock, so the wait is at most listenTimeout.
 func lockDir(dir string) (unlock func()) {
 	f, err := os.Open(dir) //nolint:gosec // the directory of a socket that the operator names
 	if err != nil {
-		return func() {} // what follows says why
+		return func() {} // the next operation reports why
 	}
-	deadline := time.Now().Add(listenPatience)
+	deadline := time.Now().Add(listenTimeout)
 	for syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil && time.Now().Before(deadline) {
-		time.Sleep(retryPause)
+		time.Sleep(retryInterval)
 	}
 	return func() { f.Close() }
 }

@@ -137,7 +137,7 @@ func TestSocketOfManyStartsAtOnce(t *testing.T) {
 				}
 			})
 		}
-		// The loser waits for listenPatience; the winner need not.
+		// The loser waits for listenTimeout; the winner need not.
 		winner := <-won
 		conn, err := net.Dial("unix", path)
 		require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 
 func TestTokenIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
-	token, err := main.TokenOf(dir, true)
+	token, err := main.LoadToken(dir, true)
 	require.NoError(t, err)
 	require.Regexp(t, `^[A-Z2-7]{52}$`, token) // 5 bits each
 	path := filepath.Join(dir, "token")
@@ -24,10 +24,10 @@ func TestTokenIsMadeOnce(t *testing.T) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, token+"\n", string(text))
-	again, err := main.TokenOf(dir, true)
+	again, err := main.LoadToken(dir, true)
 	require.NoError(t, err)
 	require.Equal(t, token, again)
-	other, err := main.TokenOf(t.TempDir(), true)
+	other, err := main.LoadToken(t.TempDir(), true)
 	require.NoError(t, err)
 	require.NotEqual(t, token, other)
 	left, err := os.ReadDir(dir)
@@ -44,7 +44,7 @@ func TestTokenOfManyStartsAtOnce(t *testing.T) {
 	for i := range tokens {
 		all.Go(func() {
 			var err error
-			if tokens[i], err = main.TokenOf(dir, true); err != nil {
+			if tokens[i], err = main.LoadToken(dir, true); err != nil {
 				tokens[i] = err.Error()
 			}
 		})
@@ -60,7 +60,7 @@ func TestTokenOfManyStartsAtOnce(t *testing.T) {
 func TestTokenOfOnesOwn(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "token"), "  my-own.token_~+/=!\n\n")
-	token, err := main.TokenOf(dir, true)
+	token, err := main.LoadToken(dir, true)
 	require.NoError(t, err)
 	require.Equal(t, "my-own.token_~+/=!", token)
 }
@@ -110,7 +110,7 @@ func TestTokenThatIsRefused(t *testing.T) {
 			path := filepath.Join(dir, "token")
 			write(t, path, secret)
 			require.NoError(t, tc.make(path))
-			_, err := main.TokenOf(dir, true)
+			_, err := main.LoadToken(dir, true)
 			require.ErrorContains(t, err, tc.want)
 			require.ErrorContains(t, err, path)
 			require.NotContains(t, err.Error(), secret)
@@ -124,6 +124,6 @@ func TestTokenOfSomebodyElse(t *testing.T) {
 	path := filepath.Join(dir, "token")
 	write(t, path, "secret-of-another")
 	require.NoError(t, os.Chown(path, 54321, -1))
-	_, err := main.TokenOf(dir, true)
+	_, err := main.LoadToken(dir, true)
 	require.EqualError(t, err, "the token "+path+" belongs to the user with uid 54321, and hive runs as 0; run: chown 0 "+path)
 }

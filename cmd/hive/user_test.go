@@ -56,13 +56,13 @@ func TestDataDirLetsWorkersPassToTheModels(t *testing.T) {
 
 	require.NoError(t, main.PrepareDataDir(dir))
 	for _, noMatter := range [][2]string{{"", ""}, {"", "root"}, {"/srv/models", outsider}, {dir + "/../models", outsider}} {
-		require.NoError(t, main.LetPass(dir, noMatter[0], noMatter[1]))
+		require.NoError(t, main.GrantTraversal(dir, noMatter[0], noMatter[1]))
 		require.Equal(t, os.FileMode(0o700), mode(t, dir), noMatter)
 	}
 	require.Contains(t, asOutsider(read), "Permission denied")
 	for _, models := range []string{"", filepath.Join(dir, "models")} {
 		require.NoError(t, main.PrepareDataDir(dir))
-		require.NoError(t, main.LetPass(dir, models, outsider))
+		require.NoError(t, main.GrantTraversal(dir, models, outsider))
 		require.Equal(t, os.FileMode(0o710), mode(t, dir))
 		require.Equal(t, "weights <nil>", asOutsider(read))
 		for _, attack := range []string{"cat " + dir + "/hive.db", "ls " + dir, "ls " + dir + "/logs", "cat " + dir + "/logs/a.log", "touch " + dir + "/types.d"} {
@@ -71,7 +71,7 @@ func TestDataDirLetsWorkersPassToTheModels(t *testing.T) {
 	}
 	require.NoError(t, main.PrepareDataDir(dir))
 	require.Equal(t, os.FileMode(0o700), mode(t, dir), "closed again when workers have no user of their own any more")
-	require.ErrorContains(t, main.LetPass(dir, "", "no-such-user-42"), "unknown user")
+	require.ErrorContains(t, main.GrantTraversal(dir, "", "no-such-user-42"), "unknown user")
 }
 
 // A root hive with worker_user: what it starts is that user, who gets at nothing of hive's.

@@ -36,10 +36,10 @@ func SpawnedOf(rec store.Worker) Spawned {
 
 // Stopped is the result of worker_stop and worker_process_delete.
 type Stopped struct {
-	WorkerID string  `json:"worker_id"`
 	Name     *string `json:"name"`
 	Port     uint16  `json:"port"`
 	Status   string  `json:"status"` // always stopped
+	WorkerID string  `json:"worker_id"`
 }
 
 // StoppedOf is the result for a worker that has been stopped.
@@ -49,8 +49,8 @@ func StoppedOf(rec store.Worker) Stopped {
 
 // Removed is the result of worker_remove.
 type Removed struct {
-	WorkerID string `json:"worker_id"`
 	Status   string `json:"status"` // always removed
+	WorkerID string `json:"worker_id"`
 }
 
 // Deleted is the result of model_delete.

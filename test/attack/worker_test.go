@@ -151,7 +151,7 @@ func TestALogThatIsAHole(t *testing.T) {
 		<-time.After(200 * time.Millisecond)
 		require.NoError(t, s.cmd.Process.Signal(unix.SIGTERM))
 		s.await("the end of hive", s.ended)
-		require.NotContains(t, s.printed(), "requests were cut off")
+		require.NotContains(t, s.printed(), "requests were aborted")
 		<-gone
 	})
 }

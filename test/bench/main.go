@@ -3,8 +3,8 @@
 // what was measured against its targets. It fails only if something could not be
 // measured: speed is shown here and never decides whether a test passes.
 //
-// CI does not run it. By hand (make bench) it takes about 10 minutes and 6 GB of memory
-// with 1920 workers; -workers 0, -accept=false and -benchtime "" leave parts out.
+// CI does not run it. By hand (make bench) it takes some minutes, and about 6 GB of memory
+// for 1920 workers; -workers 0, -accept=false and -benchtime "" leave parts out.
 package main
 
 import (

@@ -104,4 +104,7 @@ func (r *run) observePort(ctx context.Context, port uint16) {
 	if err == nil || harness.Code(err) == "not_found" {
 		r.history.saw(port, l.LeaseID, call, r.history.now())
 	}
+	if err == nil { // no list may have it
+		r.recordOrigins(ctx, []wire.Lease{l})
+	}
 }

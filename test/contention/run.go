@@ -19,7 +19,7 @@ type run struct {
 
 	mu           sync.Mutex
 	holders      map[int]*holder    // processes that hold leases, by PID
-	origins      map[string]*origin // every lease that hive has listed
+	origins      map[string]*origin // every lease that hive has shown
 	unattributed []*origin          // those of workers that are still to be asked for
 	recent       []uint16           // the ports that were leased when last listed
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -35,28 +36,29 @@ func (r *run) leases(ctx context.Context) ([]wire.Lease, error) {
 	for port := r.first(); port < r.first()+ports; port++ {
 		r.history.saw(port, has[port].LeaseID, call, ret)
 	}
+	r.mu.Lock()
+	r.recent = slices.Collect(maps.Keys(has))
+	r.mu.Unlock()
 	r.recordOrigins(ctx, page.Leases)
 	return page.Leases, nil
 }
 
 func (r *run) first() uint16 { return uint16(r.hive.First) }
 
-// origin is a lease that was listed, and the tag of the request that led to it,
+// origin is a lease that was observed, and the tag of the request that led to it,
 // once it is known.
 type origin struct {
 	wire.Lease
 	tag string
 }
 
-// recordOrigins keeps each lease that was listed, and finds out its tag. Of a worker's
+// recordOrigins keeps each lease that was observed, and finds out its tag. Of a worker's
 // lease the worker's record has it: hive is asked for it soon, because it keeps only
 // the last thousand that have ended, and again if there is none, because a worker is
 // listed only when its program runs, a moment after its lease.
 func (r *run) recordOrigins(ctx context.Context, list []wire.Lease) {
 	r.mu.Lock()
-	r.recent = r.recent[:0]
 	for _, l := range list {
-		r.recent = append(r.recent, l.Port)
 		if r.origins[l.LeaseID] == nil {
 			r.origins[l.LeaseID] = &origin{l, value(l.Owner)}
 			if l.WorkerID != nil {

@@ -34,7 +34,7 @@ func TestVolumeOfAnotherUserForRoot(t *testing.T) {
 	t.Parallel()
 	b := start(t, options{root: true, volume: configured(t), env: []string{"HIVE_DATA_DIR=/var/lib/hive/theirs"}})
 	require.Equal(t, 1, b.ended())
-	require.Contains(t, b.said(), "hive: make the data directory: /var/lib/hive/theirs belongs to uid 1000 (mode 0775), who could change what hive does as root; "+
+	require.Contains(t, b.said(), "hive: create the data directory: /var/lib/hive/theirs belongs to uid 1000 (mode 0775), who could change what hive does as root; "+
 		"run: chown root /var/lib/hive/theirs (on the host, if it is mounted from there; ")
 }
 

@@ -43,7 +43,7 @@ func TestReadOnlyVolume(t *testing.T) {
 	volume := newVolume(t)
 	b := start(t, options{volume: volume, readOnly: true})
 	require.Equal(t, 1, b.ended())
-	require.Contains(t, b.said(), "hive: write to the data directory /var/lib/hive: read-only file system; mount it so that it can be written (a volume in Docker: without :ro)")
+	require.Contains(t, b.said(), "hive: write to the data directory /var/lib/hive: read-only file system; mount it read-write (a volume in Docker: without :ro)")
 
 	// One that a hive has used already is no different.
 	used := serving(t, options{volume: volume})
@@ -59,7 +59,7 @@ func TestVolumeOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	b := start(t, options{user: "1000:1000"})
 	require.Equal(t, 1, b.ended())
-	require.Contains(t, b.said(), "hive: make the data directory: /var/lib/hive belongs to uid 65532 (mode 0755), who could change what hive does as 1000; run as root: chown 1000 /var/lib/hive (")
+	require.Contains(t, b.said(), "hive: create the data directory: /var/lib/hive belongs to uid 65532 (mode 0755), who could change what hive does as 1000; run as root: chown 1000 /var/lib/hive (")
 }
 
 func TestFullVolume(t *testing.T) {

@@ -2,8 +2,8 @@
 // random, and ends hive with kill -9 meanwhile. The model must come, whole, under the
 // job that was submitted, with nothing left over and next to nothing fetched twice.
 //
-// CI runs it as a test, with 64 MiB (about 15 s). By hand, go run ./test/download takes
-// 2 GiB, which fit into $TMPDIR, in about a minute.
+// CI runs it as a test, with 64 MiB (less than a minute). By hand, go run ./test/download
+// takes 2 GiB, which must fit into $TMPDIR, and as long as the disk needs for them.
 package main
 
 import (

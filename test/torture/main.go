@@ -9,7 +9,7 @@
 // find orphans, or this program proves nothing.
 //
 // CI runs 300 rounds, which take 90 to 130 s on two cores; by hand, before a release,
-// run 1000 (make torture ROUNDS=1000, about 6 minutes). It finds processes in
+// run 1000 (make torture ROUNDS=1000, about 7 minutes). It finds processes in
 // /proc, by the stamp in their environment, and asks hive only through its API.
 package main
 

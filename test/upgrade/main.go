@@ -4,8 +4,8 @@
 // request may fail; after each start the same processes must be there, all adopted,
 // and no other. At the end every worker must stop on request and leave no lease.
 //
-// CI runs 4 rounds (about 11 s); by hand, before a release, run 20 (make upgrade
-// ROLLS=20, about 30 s). It asks hive only through its API, and finds processes in /proc.
+// CI runs 4 rounds (10 to 20 s); by hand, before a release, run 20 (make upgrade
+// ROLLS=20, about 65 s). It asks hive only through its API, and finds processes in /proc.
 package main
 
 import (

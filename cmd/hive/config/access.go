@@ -16,19 +16,19 @@ import (
 // otherwise; the package makes it.
 const adminGroup = "hive"
 
-// who is some users and groups of the configuration, by name or number.
-type who struct {
+// principals is a set of users and groups of the configuration, by name or number.
+type principals struct {
 	Users  []string `mapstructure:"users"`
 	Groups []string `mapstructure:"groups"`
 }
 
 type accessKeys struct {
-	Admin   *who `mapstructure:"admin"`
-	Read    *who `mapstructure:"read"`
-	TCPRoot bool `mapstructure:"tcp_root"`
+	Admin   *principals `mapstructure:"admin"`
+	Read    *principals `mapstructure:"read"`
+	TCPRoot bool        `mapstructure:"tcp_root"`
 }
 
-// checkAccess makes the policy, but for what entries allow.
+// checkAccess makes the policy, except for what entries allow.
 func (l *loader) checkAccess(s *settings, c *Config) error {
 	p := &access.Policy{Mode: c.Auth, OwnUID: uint32(l.opts.UID), NoTCPRoot: !s.Access.TCPRoot} //nolint:gosec // a uid, which is 32 bits wide
 	var err error
@@ -48,8 +48,8 @@ func (l *loader) checkAccess(s *settings, c *Config) error {
 	return nil
 }
 
-// defaultAdmins is the group hive, where there is one, and that of the socket: who may
-// open it is meant to use it.
+// defaultAdmins is the group hive, where there is one, and that of the socket: who may open
+// it is expected to use it.
 func defaultAdmins(socketGID int) (gids []uint32, err error) {
 	if socketGID >= 0 {
 		gids = append(gids, uint32(socketGID)) //nolint:gosec // a gid, which is 32 bits wide
@@ -59,7 +59,7 @@ func defaultAdmins(socketGID int) (gids []uint32, err error) {
 		return gids, nil
 	}
 	if err != nil {
-		return nil, &Error{Source: "access.admin.groups", Reason: fmt.Sprintf("look up the group %s: %v; say which groups are meant, or [] for none", adminGroup, err)}
+		return nil, &Error{Source: "access.admin.groups", Reason: fmt.Sprintf("look up the group %s: %v; name the groups, or [] for none", adminGroup, err)}
 	}
 	gid, err := strconv.ParseUint(g.Gid, 10, 32)
 	if err != nil {
@@ -68,7 +68,7 @@ func defaultAdmins(socketGID int) (gids []uint32, err error) {
 	return append(gids, uint32(gid)), nil
 }
 
-func (l *loader) set(path string, w who) (access.Set, error) {
+func (l *loader) set(path string, w principals) (access.Set, error) {
 	set, key, why := setOf(w)
 	if why != "" {
 		return set, l.fail(path+"."+key, "%s", why)
@@ -77,9 +77,9 @@ func (l *loader) set(path string, w who) (access.Set, error) {
 }
 
 // setOf finds the numbers of users and groups; key and why say which is wrong.
-func setOf(w who) (set access.Set, key, why string) {
+func setOf(w principals) (set access.Set, key, why string) {
 	for i, name := range w.Users {
-		uid, why := number(name, "user", func(name string) (string, error) {
+		uid, why := lookupID(name, "user", func(name string) (string, error) {
 			u, err := user.Lookup(name)
 			if err != nil {
 				return "", err
@@ -92,7 +92,7 @@ func setOf(w who) (set access.Set, key, why string) {
 		set.UIDs = append(set.UIDs, uid)
 	}
 	for i, name := range w.Groups {
-		gid, why := number(name, "group", func(name string) (string, error) {
+		gid, why := lookupID(name, "group", func(name string) (string, error) {
 			g, err := user.LookupGroup(name)
 			if err != nil {
 				return "", err
@@ -107,8 +107,8 @@ func setOf(w who) (set access.Set, key, why string) {
 	return set, "", ""
 }
 
-// number is the number of a user or group, which may be given as one.
-func number(name, kind string, find func(string) (string, error)) (id uint32, why string) {
+// lookupID returns the number of a user or group, given by name or number.
+func lookupID(name, kind string, find func(string) (string, error)) (id uint32, why string) {
 	text := name
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
@@ -118,9 +118,9 @@ func number(name, kind string, find func(string) (string, error)) (id uint32, wh
 	}
 	switch {
 	case err != nil:
-		return 0, fmt.Sprintf("%q: there is no such %s; expected a name or a number of this machine's user database", name, kind)
+		return 0, fmt.Sprintf("%q: no such %s; expected a name or a number of this machine's user database", name, kind)
 	case n == access.OverflowID:
-		return 0, fmt.Sprintf("%q: %d stands for every %s that has no number here, and is never recognised; choose another", name, n, kind)
+		return 0, fmt.Sprintf("%q: %d is the overflow id, which stands for every %s without a number here; choose another", name, n, kind)
 	}
 	return uint32(n), ""
 }
@@ -134,7 +134,7 @@ func (c *Config) allowTypes() error {
 		if len(e.Allow.Users)+len(e.Allow.Groups)+len(e.Allow.Tokens) == 0 {
 			continue
 		}
-		set, key, why := setOf(who{Users: e.Allow.Users, Groups: e.Allow.Groups})
+		set, key, why := setOf(principals{Users: e.Allow.Users, Groups: e.Allow.Groups})
 		if why != "" {
 			return &Error{Source: c.entrySource(i, &e, "allow."+key), Reason: why}
 		}

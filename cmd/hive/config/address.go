@@ -49,7 +49,7 @@ func (a Address) Includes(b Address) bool {
 	if !a.Wildcard() || b.Socket != "" || a.TCP.Port() != b.TCP.Port() || a.TCP.Port() == 0 {
 		return false
 	}
-	// [::] and no host take IPv4 too, and want it.
+	// [::] and no host take IPv4 too, and need it.
 	v4, v6 := a.TCP.Addr().Is4() || !a.V6Only, !a.TCP.Addr().Is4()
 	wants4, wants6 := b.TCP.Addr().Is4() || b.Wildcard() && !b.V6Only, !b.TCP.Addr().Is4()
 	return (v4 || !wants4) && (v6 || !wants6)
@@ -83,7 +83,7 @@ func (l *loader) checkListen(s *settings, c *Config) error {
 	for i, a := range c.Listen {
 		for j, b := range c.Listen {
 			if i != j && a.Includes(b) {
-				return l.fail("listen", "%s and %s: the first takes the second in; remove one", a, b)
+				return l.fail("listen", "%s and %s: the first includes the second; remove one", a, b)
 			}
 		}
 	}
@@ -91,8 +91,8 @@ func (l *loader) checkListen(s *settings, c *Config) error {
 	return nil
 }
 
-// passedInstead reports whether TCP sockets of the service manager take the place of the
-// default address: nobody has asked for that one.
+// passedInstead reports whether TCP sockets of the service manager replace the default
+// address, which nobody has configured.
 func (l *loader) passedInstead(s *settings) bool {
 	layer, _ := l.origin("listen")
 	return layer == byDefault && s.Port == "" && slices.ContainsFunc(l.opts.Passed, func(a Address) bool { return a.Socket == "" })
@@ -128,11 +128,11 @@ func (l *loader) applyPort(s *settings, c *Config) error {
 		tcp = &c.Listen[i]
 	}
 	if tcp == nil {
-		return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has no TCP address whose port it could be", port, listenName)}
+		return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has no TCP address to apply it to", port, listenName)}
 	}
 	// Of one layer neither goes before the other, and to choose would be wrong half the time.
 	if portLayer == listenLayer && uint16(port) != tcp.TCP.Port() {
-		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give one of the two", port, listenName, tcp)}
+		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give only one of them", port, listenName, tcp)}
 	}
 	tcp.TCP = netip.AddrPortFrom(tcp.TCP.Addr(), uint16(port))
 	return nil
@@ -184,12 +184,12 @@ func (l *loader) socketPath(key, text, path string) (string, error) {
 	return clean, nil
 }
 
-// checkAdvertise wants a URL that paths of the API can be appended to.
+// checkAdvertise requires a URL that paths of the API can be appended to.
 func (l *loader) checkAdvertise(s *settings, c *Config) error {
 	if s.Advertise == "" {
 		return nil
 	}
-	const want = "expected http:// or https:// with a host and nothing behind it, such as http://gpubox.lan:7835"
+	const want = "expected http:// or https:// with a host and nothing after it, such as http://gpubox.lan:7835"
 	u, err := url.Parse(s.Advertise)
 	// What url.Parse says may hold a password.
 	if err != nil {

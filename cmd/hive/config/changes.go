@@ -29,13 +29,13 @@ func (c *Config) NeedStart(next *Config) []string {
 		{"socket.mode", c.Socket.Mode != next.Socket.Mode},
 		{"socket.path", c.Socket.Path != next.Socket.Path},
 		{"worker_user", c.WorkerUser != next.WorkerUser},
-		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be neither begun nor ended
+		{"tls", (c.TLS == nil) != (next.TLS == nil)}, // TLS can be switched neither on nor off
 	})
 }
 
-// OfProgram returns the keys of the settings that differ in next and that the
-// program itself acts on at once, sorted.
-func (c *Config) OfProgram(next *Config) []string {
+// AppliedByDaemon returns the keys of the settings that differ in next and that the daemon
+// itself applies without a restart, sorted.
+func (c *Config) AppliedByDaemon(next *Config) []string {
 	return differing([]setting{
 		{"access", !reflect.DeepEqual(c.Access, next.Access) && c.Auth == next.Auth},
 		{"auth", c.Auth != next.Auth},

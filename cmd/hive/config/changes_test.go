@@ -50,7 +50,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		p.write(t, "hive.yaml", doc+"\n")
 		after, err := p.load(t)
 		require.NoError(t, err)
-		noticed := slices.Concat(before.NeedStart(after), before.OfProgram(after))
+		noticed := slices.Concat(before.NeedStart(after), before.AppliedByDaemon(after))
 		if differ := ofHive[key]; differ != nil {
 			require.True(t, differ(before.Settings, after.Settings), key)
 			noticed = append(noticed, key)

@@ -71,7 +71,7 @@ func (l *loader) fail(path, format string, a ...any) error {
 	return &Error{Source: l.source(path), Reason: fmt.Sprintf(format, a...)}
 }
 
-// check makes a Config of the settings, or returns the first mistake.
+// check makes a Config of the settings, or returns the first error.
 func (l *loader) check(s *settings) (*Config, error) {
 	c := &Config{
 		File: l.file, Unread: l.unread, HiveID: s.HiveID, AllowedHosts: s.AllowedHosts,
@@ -103,7 +103,7 @@ func (l *loader) check(s *settings) (*Config, error) {
 	return c, nil
 }
 
-// checkChoices looks at the keys that take one of a few words.
+// checkChoices checks the keys that take one of a few words.
 func (l *loader) checkChoices(s *settings, _ *Config) error {
 	for _, c := range []struct {
 		path, value string
@@ -157,14 +157,14 @@ func (l *loader) checkDataDir(s *settings, c *Config) error {
 	return nil
 }
 
-// checkEntries makes the catalog once: whoever makes it later has no lines.
+// checkEntries makes the catalog once: later the line numbers are not known.
 func (l *loader) checkEntries(_ *settings, c *Config) error {
 	_, err := catalog.New(c.Workers, anyProgram)
 	wrong, ok := errors.AsType[*catalog.EntryError](err)
 	if !ok {
 		return err
 	}
-	if wrong.File != "" || l.root == nil { // it was looked at on its own
+	if wrong.File != "" || l.root == nil { // it was checked on its own
 		return &Error{Source: wrong.File + ": " + wrong.Key, Reason: wrong.Reason}
 	}
 	entry := l.root
@@ -183,7 +183,7 @@ func (l *loader) checkEntries(_ *settings, c *Config) error {
 
 func (l *loader) checkInstalled(_ *settings, c *Config) error { return c.addInstalled(c.DataDir) }
 
-// DefaultDataDir is data_dir where nothing is said about it; empty: there is no home.
+// DefaultDataDir is the default of data_dir; empty: there is no home.
 func DefaultDataDir(uid int) string {
 	if uid == 0 {
 		return "/var/lib/hive"
@@ -216,7 +216,7 @@ func (l *loader) checkPorts(s *settings, c *Config) error {
 	return l.checkFixed(c)
 }
 
-// checkFixed finds entries whose own port could never be given to them.
+// checkFixed finds entries whose own port could never be leased to them.
 func (l *loader) checkFixed(c *Config) error {
 	for i, w := range c.Workers {
 		for port := w.Port; port > 0 && port < w.Port+max(1, w.Ports); port++ {
@@ -231,7 +231,7 @@ func (l *loader) checkFixed(c *Config) error {
 			}
 			for _, r := range c.Ports.Reserved {
 				if port <= 65535 && r.Contains(uint16(port)) {
-					return fail("%d is in ports.reserved, which is never given out; take it out there: the port of an entry is kept for it anyway", port)
+					return fail("%d is in ports.reserved, which is never given out; remove it there: the port of an entry is reserved for it anyway", port)
 				}
 			}
 		}
@@ -239,14 +239,14 @@ func (l *loader) checkFixed(c *Config) error {
 	return nil
 }
 
-// leastJobsKept leaves who waits for a job the time to read how it ended.
-const leastJobsKept = 100
+// minJobsKept gives those who wait for a job time to read its result.
+const minJobsKept = 100
 
 func (l *loader) checkDurations(s *settings, _ *Config) error {
 	for _, d := range []struct {
 		path  string
 		value time.Duration
-		least time.Duration
+		min   time.Duration
 	}{
 		{"jobs.retention", s.Jobs.Retention, time.Minute},
 		{"jobs.max_queue_age", s.Jobs.MaxQueueAge, time.Second},
@@ -255,15 +255,15 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 		{"audit.interval", s.Audit.Interval, time.Second},
 		{"ports.quarantine", s.Ports.Quarantine, 0},
 	} {
-		if d.value < d.least {
-			return l.fail(d.path, "%v: expected at least %v", d.value, d.least)
+		if d.value < d.min {
+			return l.fail(d.path, "%v: expected at least %v", d.value, d.min)
 		}
 	}
 	if s.StartParallel < 1 {
 		return l.fail("start_parallel", "%d: expected at least 1", s.StartParallel)
 	}
-	if s.Jobs.Keep < leastJobsKept {
-		return l.fail("jobs.keep", "%d: expected at least %d", s.Jobs.Keep, leastJobsKept)
+	if s.Jobs.Keep < minJobsKept {
+		return l.fail("jobs.keep", "%d: expected at least %d", s.Jobs.Keep, minJobsKept)
 	}
 	if s.Jobs.MaxQueued < 1 {
 		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)
@@ -271,12 +271,12 @@ func (l *loader) checkDurations(s *settings, _ *Config) error {
 	return nil
 }
 
-// leastBackupInterval: each backup is a copy of the whole file.
-const leastBackupInterval = time.Minute
+// minBackupInterval: each backup is a copy of the whole file.
+const minBackupInterval = time.Minute
 
 func (l *loader) checkBackup(s *settings, _ *Config) error {
-	if s.Backup.Interval != 0 && s.Backup.Interval < leastBackupInterval {
-		return l.fail("backup.interval", "%v: expected at least %v, or 0s for no automatic backups", s.Backup.Interval, leastBackupInterval)
+	if s.Backup.Interval != 0 && s.Backup.Interval < minBackupInterval {
+		return l.fail("backup.interval", "%v: expected at least %v, or 0s for no automatic backups", s.Backup.Interval, minBackupInterval)
 	}
 	if s.Backup.Keep < 1 {
 		return l.fail("backup.keep", "%d: expected at least 1; no automatic backups are made with backup.interval 0s", s.Backup.Keep)
@@ -284,8 +284,7 @@ func (l *loader) checkBackup(s *settings, _ *Config) error {
 	return nil
 }
 
-// checkModels takes the token from the environment and from nowhere else: a file is
-// shown, copied and kept.
+// checkModels takes the token only from the environment: a file is shown, copied and kept.
 func (l *loader) checkModels(s *settings, c *Config) error {
 	if _, err := models.ParseEndpoint(s.Models.Endpoint); err != nil {
 		return l.fail("models.endpoint", "%v", err)

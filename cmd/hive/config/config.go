@@ -19,9 +19,9 @@ import (
 // ErrConfig is what every *Error unwraps to.
 var ErrConfig = errors.New("configuration")
 
-// Error is one mistake in the configuration.
+// Error is one error in the configuration.
 type Error struct {
-	Source string // where it was made: "hive.yaml:3: ports", "HIVE_PORT" or "--port"
+	Source string // where it is: "hive.yaml:3: ports", "HIVE_PORT" or "--port"
 	Reason string // what it is and what was expected
 }
 
@@ -36,12 +36,12 @@ func (e *Error) Unwrap() error { return ErrConfig }
 
 // Config is the whole configuration of the daemon, checked.
 type Config struct {
-	hive.Settings        // what of it a running hive can take over
+	hive.Settings        // the part that a running hive can apply
 	File          string // the file that was read; empty: there is none
-	Unread        string // a file of the working directory that root's hive has not read; empty: there is none
+	Unread        string // a file of the working directory that root's hive ignored; empty: there is none
 	HiveID        string
 	Listen        []Address // none: there are the control socket and Passed
-	Passed        []Address // what the service manager listens on; it takes the place of the same address in Listen
+	Passed        []Address // what the service manager listens on; it replaces the same address in Listen
 	Socket        Socket
 	Auth          access.Mode
 	Access        *access.Policy // what auth, access and the entries' allow say together
@@ -51,29 +51,29 @@ type Config struct {
 	AllowedHosts  []string
 	Ports         hive.PortsConfig
 	Shutdown      hive.Shutdown
-	WorkerUser    string // whom workers run as unless their entry says it; empty: as hive does
+	WorkerUser    string // user of workers whose entry names none; empty: hive's
 	AuditInterval time.Duration
 	Logs          logs.Config
 	Models        hive.ModelsConfig
 	TakeOver      bool
-	LogLevel      string          // error, warn, info, debug, trace; empty: not said
+	LogLevel      string          // error, warn, info, debug, trace; empty: not set
 	LogFormat     string          // text or json
 	Workers       []catalog.Entry // of the file, then those of types.d
-	Shadowed      []string        // files of types.d that do not count: hive.yaml has an entry of that name
+	Shadowed      []string        // files of types.d that are ignored: hive.yaml has an entry of that name
 }
 
-// Options is where Load looks.
+// Options are the sources of Load.
 type Options struct {
 	Flags   *pflag.FlagSet // made by Flags, parsed
 	Environ []string       // os.Environ(); searched for unknown HIVE_* variables
 	UID     int            // effective user id: root's default data directory is another, and so are the places of the file
 	EtcDir  string         // where the system's file is; empty: /etc/hive
-	// Again is what the Load of the start has returned: a reload reads the same file. Nil:
-	// the file is looked for.
-	Again  *Config
-	Passed []Address // sockets that the service manager has opened; TCP takes the place of the default of listen
-	// DefaultWorkerUser is whom a root hive runs workers as if nothing else is said and
-	// there is such a user; empty: hive-worker.
+	// Previous is what Load returned at the start: a reload reads the same file. Nil: the
+	// file is searched for.
+	Previous *Config
+	Passed   []Address // sockets that the service manager has opened; TCP replaces the default of listen
+	// DefaultWorkerUser is the user of workers of a root hive, by default, if it exists;
+	// empty: hive-worker.
 	DefaultWorkerUser string
 }
 
@@ -95,7 +95,7 @@ type loader struct {
 	opts   Options
 	v      *viper.Viper
 	file   string
-	root   *yaml.Node // of the file; nil: it says nothing
+	root   *yaml.Node // of the file; nil: it is empty
 	unread string     // see Config.Unread
 }
 

@@ -312,8 +312,8 @@ func TestPortAndListen(t *testing.T) {
 		"any free port":                {args: []string{"--port", "0"}, want: "127.0.0.1:0"},
 		"port over the file's":         {file: "listen: '[::1]:7000'", args: []string{"--port", "7900"}, want: "[::1]:7900"},
 		"the same port twice":          {args: []string{"--port", "7900", "--listen", "127.0.0.1:7900"}, want: "127.0.0.1:7900"},
-		"two different ports":          {args: []string{"--port", "7900", "--listen", "127.0.0.1:7901"}, fails: "--port: 7900 contradicts --listen 127.0.0.1:7901; give one of the two"},
-		"two different ports in env":   {portVar: "7900", listenVar: "127.0.0.1:7901", fails: "HIVE_PORT: 7900 contradicts HIVE_LISTEN 127.0.0.1:7901; give one of the two"},
+		"two different ports":          {args: []string{"--port", "7900", "--listen", "127.0.0.1:7901"}, fails: "--port: 7900 contradicts --listen 127.0.0.1:7901; give only one of them"},
+		"two different ports in env":   {portVar: "7900", listenVar: "127.0.0.1:7901", fails: "HIVE_PORT: 7900 contradicts HIVE_LISTEN 127.0.0.1:7901; give only one of them"},
 		"listen flag over HIVE_PORT":   {portVar: "7900", args: []string{"--listen", "127.0.0.1:7901"}, want: "127.0.0.1:7901"},
 		"port flag over HIVE_LISTEN":   {listenVar: "127.0.0.2:7900", args: []string{"--port", "7901"}, want: "127.0.0.2:7901"},
 		"localhost":                    {args: []string{"--listen", "localhost:7900"}, want: "127.0.0.1:7900"},
@@ -323,7 +323,7 @@ func TestPortAndListen(t *testing.T) {
 		"--port that is too high":      {args: []string{"--port", "65536"}, fails: `--port: "65536": expected a port number from 0 to 65535`},
 		"port of the one TCP address":  {file: "listen: ['unix:/run/h', '0.0.0.0:7900']", args: []string{"--port", "7901"}, want: "unix:/run/h 0.0.0.0:7901"},
 		"port of two TCP addresses":    {file: "listen: ['127.0.0.1:1', '127.0.0.1:2']", args: []string{"--port", "7901"}, fails: "--port: 7901: hive.yaml: listen has several TCP addresses; write the ports there"},
-		"port of no TCP address":       {file: "listen: 'unix:/run/h'", portVar: "7901", fails: "HIVE_PORT: 7901: hive.yaml: listen has no TCP address whose port it could be"},
+		"port of no TCP address":       {file: "listen: 'unix:/run/h'", portVar: "7901", fails: "HIVE_PORT: 7901: hive.yaml: listen has no TCP address to apply it to"},
 		"two addresses":                {file: "listen: ['127.0.0.1:1', '127.0.0.1:2']", want: "127.0.0.1:1 127.0.0.1:2"},
 		"by commas":                    {args: []string{"--listen", "127.0.0.1:1, unix:/run/h"}, want: "127.0.0.1:1 unix:/run/h"},
 		"several free ports":           {args: []string{"--listen", "127.0.0.1:0,127.0.0.1:0"}, want: "127.0.0.1:0 127.0.0.1:0"},
@@ -338,16 +338,16 @@ func TestPortAndListen(t *testing.T) {
 		"socket that is a directory":   {file: "listen: unix:/run/", fails: `a unix socket needs the path of a file`},
 		"longest socket":               {file: "listen: unix:/" + strings.Repeat("x", 106), want: "unix:/" + strings.Repeat("x", 106)},
 		"too long socket":              {file: "listen: unix:/" + strings.Repeat("x", 107), fails: "the path of a unix socket has at most 107 bytes, this one 108; choose a shorter one"},
-		"twice":                        {args: []string{"--listen", "localhost:1,127.0.0.1:1"}, fails: "--listen: 127.0.0.1:1 and 127.0.0.1:1: the first takes the second in; remove one"},
-		"socket twice":                 {args: []string{"--listen", "unix:/run/h,unix:/run//h"}, fails: "--listen: unix:/run/h and unix:/run/h: the first takes the second in"},
-		"twice by a wildcard":          {args: []string{"--listen", "127.0.0.1:1,:1"}, fails: "--listen: :1 and 127.0.0.1:1: the first takes the second in"},
+		"twice":                        {args: []string{"--listen", "localhost:1,127.0.0.1:1"}, fails: "--listen: 127.0.0.1:1 and 127.0.0.1:1: the first includes the second; remove one"},
+		"socket twice":                 {args: []string{"--listen", "unix:/run/h,unix:/run//h"}, fails: "--listen: unix:/run/h and unix:/run/h: the first includes the second"},
+		"twice by a wildcard":          {args: []string{"--listen", "127.0.0.1:1,:1"}, fails: "--listen: :1 and 127.0.0.1:1: the first includes the second"},
 		"IPv6 beside IPv4's wildcard":  {args: []string{"--listen", "[::1]:1,0.0.0.0:1"}, want: "[::1]:1 0.0.0.0:1"},
 		"a name":                       {args: []string{"--listen", "gpubox:7835"}, fails: `--listen: "gpubox:7835": "gpubox" is no IP address`},
 		"no port":                      {args: []string{"--listen", "127.0.0.1"}, fails: `--listen: "127.0.0.1": expected host:port with an IP address or localhost, such as 127.0.0.1:7835, or unix:/path; or none, for the control socket alone`},
 		"a service name":               {args: []string{"--listen", "127.0.0.1:http"}, fails: `--listen: "127.0.0.1:http": "http" is no port number`},
 		"nothing":                      {file: "listen: none", want: ""},
 		"nothing in a list":            {args: []string{"--listen", "none"}, file: "listen: ['127.0.0.1:1']", want: ""},
-		"port of nothing":              {args: []string{"--listen", "none", "--port", "1"}, fails: "--port: 1: --listen has no TCP address whose port it could be"},
+		"port of nothing":              {args: []string{"--listen", "none", "--port", "1"}, fails: "--port: 1: --listen has no TCP address to apply it to"},
 		"nothing and something":        {args: []string{"--listen", "none,127.0.0.1:1"}, fails: `--listen: "none": expected host:port`},
 		"empty listen flag is refused": {args: []string{"--listen", ""}, fails: "--listen: no address; expected host:port"},
 	} {
@@ -401,7 +401,7 @@ func TestTakeOverIsAFlagOnly(t *testing.T) {
 	require.True(t, c.TakeOver)
 	t.Setenv("HIVE_TAKE_OVER", "1")
 	_, err = p.load(t)
-	require.EqualError(t, err, "HIVE_TAKE_OVER: take_over is a flag only (--take-over): it is said once, not at every start")
+	require.EqualError(t, err, "HIVE_TAKE_OVER: take_over is only a flag (--take-over): it applies to one start, not to every")
 }
 
 func TestMergeKeysAndAnchors(t *testing.T) {

@@ -98,8 +98,8 @@ type library struct {
 	Endpoint string `mapstructure:"endpoint"`
 }
 
-// commas is a list that may be written as one text with commas, which is all a
-// variable can hold. A command is not one: a comma is part of an argument.
+// commas is a list that may be written as one string with commas, which is all a variable
+// can hold. A command is not one: a comma is part of an argument.
 type commas []string
 
 const (
@@ -127,8 +127,8 @@ func flagKeys() map[string]string {
 	}
 }
 
-// decode is strict: without WeaklyTypedInput, which would turn true into "1"
-// and a text into a list of one; what is meant by a value is decided by convert.
+// decode is strict: without WeaklyTypedInput, which would turn true into "1" and a string
+// into a list of one; convert decides about conversions.
 func (l *loader) decode(s *settings) error {
 	err := l.v.UnmarshalExact(s, viper.DecodeHook(mapstructure.DecodeHookFuncValue(convert)),
 		func(c *mapstructure.DecoderConfig) { c.WeaklyTypedInput = false })
@@ -222,28 +222,28 @@ func toText(data any) (any, error) {
 		return strconv.FormatBool(data), nil
 	case float64, time.Time, int64, uint64:
 		// 1.10 would become 1.1, and 2025-01-01 a time of day.
-		return nil, errors.New("expected a text; write it in quotes, so that it is taken as it stands")
+		return nil, errors.New("expected a string; quote it, so that it is not converted")
 	}
-	return nil, errors.New("expected a text")
+	return nil, errors.New("expected a string")
 }
 
-// toParam makes of a plain value the mapping that it is short for.
+// toParam expands a plain value to the mapping that it is short for.
 func toParam(data any) (any, error) {
 	switch data.(type) {
 	case map[string]any:
 		return data, nil
 	case []any:
-		return nil, errors.New("expected a text, or 'default', 'pattern' and 'fixed' under it")
+		return nil, errors.New("expected a string, or 'default', 'pattern' and 'fixed' under it")
 	}
 	text, err := toText(data)
 	return map[string]any{"default": text}, err
 }
 
-// toFileMode wants a text: YAML has made 432 of 0660.
+// toFileMode wants a string: YAML has made 432 of 0660.
 func toFileMode(data any) (any, error) {
 	text, ok := data.(string)
 	if !ok {
-		return nil, errors.New(`expected a text; write it in quotes, as in "0660"`)
+		return nil, errors.New(`expected a string; quote it, as in "0660"`)
 	}
 	return fileMode(text), nil
 }
@@ -263,7 +263,7 @@ func toInt(data any) (any, error) {
 		if n, err := strconv.Atoi(data); err == nil {
 			return n, nil
 		}
-		return nil, fmt.Errorf("%q: expected a whole number", data)
+		return nil, fmt.Errorf("%q: expected an integer", data)
 	}
-	return nil, fmt.Errorf("%v: expected a whole number", data)
+	return nil, fmt.Errorf("%v: expected an integer", data)
 }

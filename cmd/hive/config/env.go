@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// Variables that begin with HIVE_ and belong to others: hivectl, the tests, and
-// what is said to workers.
+// Variables that begin with HIVE_ and belong to others: hivectl, the tests, and workers.
 func foreignVariable(name string) bool {
 	return name == "HIVE_ADDR" || name == "HIVE_TOKEN_FILE" || name == "HIVE_CA_FILE" ||
 		strings.HasPrefix(name, "HIVE_TEST_") || strings.HasPrefix(name, "HIVE_WORKER_")
@@ -46,8 +45,8 @@ func envNames(key string) []string {
 	return []string{name}
 }
 
-// checkEnviron refuses HIVE_* variables that nobody reads: a misspelled one
-// would be without effect, silently.
+// checkEnviron refuses HIVE_* variables that nothing reads: a misspelled one would be
+// ignored silently.
 func checkEnviron(environ []string) error {
 	known := []string{"HIVE_CONFIG"}
 	for _, key := range envKeys() {
@@ -86,4 +85,4 @@ func unknownVariable(name string, known []string) string {
 // Kubernetes sets <SERVICE>_PORT=tcp://10.0.0.1:7835 and more in every pod for
 // each service, and Docker's old --link does the same.
 const serviceLinks = "Kubernetes and Docker set such variables for a service named hive (service links): " +
-	"set enableServiceLinks: false for this pod, name the service otherwise, or unset it"
+	"set enableServiceLinks: false for this pod, rename the service, or unset it"

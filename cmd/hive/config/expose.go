@@ -42,9 +42,9 @@ func (c *Config) Exposed() bool {
 	return slices.ContainsFunc(slices.Concat(c.Listen, c.Passed), func(a Address) bool { return !a.Local() })
 }
 
-// NeedsToken reports whether callers are expected who are not known by the connection:
-// then there is a token file. The overflow uid is never recognised, so a hive that runs
-// as nobody has one for its own user.
+// NeedsToken reports whether callers are expected that the connection does not identify:
+// then there is a token file. The overflow uid identifies nobody, so a hive that runs as
+// nobody has one for its own user.
 func (c *Config) NeedsToken() bool {
 	return c.Auth == access.ByToken || c.Auth != access.Anyone && (c.Exposed() || c.Access.OwnUID == access.OverflowID)
 }
@@ -77,13 +77,13 @@ func (l *loader) checkSocket(s *settings, c *Config) error {
 		c.Socket.GID, err = strconv.Atoi(g.Gid)
 	}
 	if err != nil {
-		return l.fail("socket.group", "%q: there is no such group; expected a name or number of /etc/group", s.Socket.Group)
+		return l.fail("socket.group", "%q: no such group; expected a name or number of /etc/group", s.Socket.Group)
 	}
 	return nil
 }
 
-// checkTLS reads the certificate, so that a mistake is found before anything
-// listens, and a reload has it whole or not at all.
+// checkTLS reads the certificate, so that an error is found before anything listens, and a
+// reload applies it completely or not at all.
 func (l *loader) checkTLS(s *settings, c *Config) error {
 	cert, key := s.TLS.Cert, s.TLS.Key
 	switch {
@@ -143,8 +143,8 @@ func readPEMFile(path string) ([]byte, fs.FileMode, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	doc, err := io.ReadAll(io.LimitReader(f, mostFile+1))
-	if err == nil && len(doc) > mostFile {
+	doc, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err == nil && len(doc) > maxFileSize {
 		err = errors.New(path + " is larger than 1 MiB")
 	}
 	return doc, info.Mode(), err

@@ -81,12 +81,12 @@ func TestTLS(t *testing.T) {
 	same, err := p.load(t)
 	require.NoError(t, err)
 	require.Empty(t, c.NeedStart(same))
-	require.Empty(t, c.OfProgram(same))
+	require.Empty(t, c.AppliedByDaemon(same))
 	certify(t, p.dir)
 	renewed, err := p.load(t)
 	require.NoError(t, err)
 	require.Empty(t, c.NeedStart(renewed))
-	require.Equal(t, []string{"tls"}, c.OfProgram(renewed))
+	require.Equal(t, []string{"tls"}, c.AppliedByDaemon(renewed))
 
 	p.write(t, "hive.yaml", "")
 	without, err := p.load(t)
@@ -94,8 +94,8 @@ func TestTLS(t *testing.T) {
 	require.Nil(t, without.TLS)
 	require.Equal(t, []string{"tls"}, c.NeedStart(without))
 	require.Equal(t, []string{"tls"}, without.NeedStart(c))
-	require.Empty(t, c.OfProgram(without))
-	require.Empty(t, without.OfProgram(c))
+	require.Empty(t, c.AppliedByDaemon(without))
+	require.Empty(t, without.AppliedByDaemon(c))
 }
 
 func TestMistakesInTLS(t *testing.T) {

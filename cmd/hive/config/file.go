@@ -20,8 +20,8 @@ func (l *loader) readFile() error {
 		return err
 	}
 	l.file = path
-	// First as plain data: this finds duplicate keys and anchors that hold
-	// themselves, which the walk over the nodes below must not meet.
+	// First as plain data: this finds duplicate keys and recursive anchors, which the walk
+	// over the nodes below must not meet.
 	var data map[string]any
 	if err := yaml.Unmarshal(doc, &data); err != nil {
 		return &Error{Source: path, Reason: yamlReason(err)}
@@ -44,22 +44,22 @@ func (l *loader) readFile() error {
 	return nil
 }
 
-// mostFile bounds what is read of a file, in bytes.
-const mostFile = 1 << 20
+// maxFileSize is how much is read of a file, in bytes.
+const maxFileSize = 1 << 20
 
-// findFile returns the file that was asked for by name, which must exist, or else the
-// first of the search order that does; empty: none does. Each is read only if it is
-// believed (package trust).
+// findFile returns the file that was named, which must exist, or else the first of the
+// search order that exists; empty: none does. Each is read only if it is trusted (package
+// trust).
 func (l *loader) findFile() (path string, doc []byte, err error) {
-	if l.opts.Again != nil {
-		return l.sameFile(l.opts.Again.File)
+	if l.opts.Previous != nil {
+		return l.sameFile(l.opts.Previous.File)
 	}
 	named, source := os.Getenv("HIVE_CONFIG"), "HIVE_CONFIG"
 	if flag := l.opts.Flags.Lookup("config"); flag.Changed {
 		named, source = flag.Value.String(), "--config"
 	}
 	if named != "" || source == "--config" {
-		doc, err := trust.ReadFile(named, mostFile)
+		doc, err := trust.ReadFile(named, maxFileSize)
 		if err != nil {
 			return "", nil, &Error{Source: source, Reason: err.Error()}
 		}
@@ -68,19 +68,19 @@ func (l *loader) findFile() (path string, doc []byte, err error) {
 	return l.search()
 }
 
-// sameFile reads the file of an earlier Load, and looks for no other: one that somebody
-// has put into a place of the search meanwhile is not what hive was started with.
+// sameFile reads the file of an earlier Load, and searches for no other: one that was
+// created in a place of the search order meanwhile is not what hive was started with.
 func (l *loader) sameFile(path string) (string, []byte, error) {
 	if path == "" {
 		if found, _, err := l.search(); err == nil && found != "" {
-			return "", nil, &Error{Source: found, Reason: "is read by the next start of hive: this one was started without a configuration file, and a reload looks for none"}
+			return "", nil, &Error{Source: found, Reason: "will be read at the next start of hive: this one was started without a configuration file, and a reload does not search for one"}
 		}
 		return "", nil, nil
 	}
-	doc, err := trust.ReadFile(path, mostFile)
+	doc, err := trust.ReadFile(path, maxFileSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", nil, &Error{Source: path, Reason: "is gone, and a reload reads the file that the start has read; put it back, or start hive again"}
+		return "", nil, &Error{Source: path, Reason: "no longer exists, and a reload reads the file that hive was started with; restore it, or restart hive"}
 	case err != nil:
 		return "", nil, unreadable(path, err)
 	}
@@ -88,7 +88,7 @@ func (l *loader) sameFile(path string) (string, []byte, error) {
 }
 
 // unreadable is the error for a file or directory that could not be read, or is not
-// believed. Its path is not said twice.
+// trusted. Its path is not repeated.
 func unreadable(path string, err error) *Error {
 	reason := err.Error()
 	if e, ok := errors.AsType[*trust.Error](err); ok && e.Path == path {
@@ -97,11 +97,11 @@ func unreadable(path string, err error) *Error {
 	return &Error{Source: path, Reason: reason}
 }
 
-// search reads the first file of the search order that exists. One that is not believed
-// is an error: who has written it expects it to count.
+// search reads the first file of the search order that exists. One that is not trusted is
+// an error: its author expects it to apply.
 func (l *loader) search() (path string, doc []byte, err error) {
 	for _, path := range l.searchPath() {
-		doc, err := trust.ReadFile(path, mostFile)
+		doc, err := trust.ReadFile(path, maxFileSize)
 		if absent(path, err) {
 			continue
 		}
@@ -120,8 +120,8 @@ func (l *loader) search() (path string, doc []byte, err error) {
 	return "", nil, nil
 }
 
-// absent reports whether nothing was read of a path because nothing is there. The way
-// to it may be one that is not believed, which says nothing about that.
+// absent reports whether a path could not be read because it does not exist. A directory
+// above it may be one that is not trusted, which says nothing about that.
 func absent(path string, err error) bool {
 	if errors.Is(err, trust.ErrUntrusted) {
 		_, err = os.Lstat(path)
@@ -129,17 +129,17 @@ func absent(path string, err error) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// inWorkingDir is the file of the working directory.
-const inWorkingDir = "hive.yaml"
+// workingDirFile is the configuration file in the working directory.
+const workingDirFile = "hive.yaml"
 
-// searchPath is where a file is looked for. For root that is not the working directory:
-// whoever can make root start hive in a directory would be root with a file there.
+// searchPath is the search order. For root it has no file of the working directory: whoever
+// can make root start hive in a directory would be root with a file there.
 func (l *loader) searchPath() []string {
 	var paths []string
 	if l.opts.UID != 0 {
-		paths = append(paths, inWorkingDir)
-	} else if _, err := os.Lstat(inWorkingDir); err == nil {
-		l.unread = inWorkingDir
+		paths = append(paths, workingDirFile)
+	} else if _, err := os.Lstat(workingDirFile); err == nil {
+		l.unread = workingDirFile
 	}
 	if dir := xdgDir("XDG_CONFIG_HOME", ".config"); dir != "" {
 		paths = append(paths, filepath.Join(dir, "hive", "hive.yaml"))

@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// rule is what may stand under one key of the file.
+// rule is what is allowed under one key of the file.
 type rule struct {
 	keys   map[string]rule // a mapping with these keys; nil: a plain value or list
 	list   bool            // a list of such mappings
@@ -35,8 +35,8 @@ func fileRules() rule {
 	worker["restart"] = rule{keys: values("policy max window backoff max_backoff")}
 
 	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep worker_user log_level log_format")
-	top["port"] = rule{refuse: "is a flag and a variable only; in the file write it into listen, as in " + defaultListen}
-	top["take_over"] = rule{refuse: "is a flag only (--take-over): it is said once, not at every start"}
+	top["port"] = rule{refuse: "is only a flag and a variable; in the file use listen, as in " + defaultListen}
+	top["take_over"] = rule{refuse: "is only a flag (--take-over): it applies to one start, not to every"}
 	callers := rule{keys: values("users groups")}
 	top["access"] = rule{keys: map[string]rule{"admin": callers, "read": callers, "tcp_root": {}}}
 	top["socket"] = rule{keys: values("path mode group")}
@@ -51,8 +51,8 @@ func fileRules() rule {
 	return rule{keys: top}
 }
 
-// keyChecker walks a document. viper would do for the unknown keys, but it has
-// no line numbers, loses empty values and has lowered the keys of params.
+// keyChecker walks a document. viper could find unknown keys, but it has no line numbers,
+// loses empty values and lower-cases the keys of params.
 type keyChecker struct{ file string }
 
 func (c keyChecker) fail(n *yaml.Node, path, format string, a ...any) error {
@@ -63,7 +63,7 @@ func (c keyChecker) fail(n *yaml.Node, path, format string, a ...any) error {
 	return &Error{Source: source, Reason: fmt.Sprintf(format, a...)}
 }
 
-// check walks n, which stands at path, by r.
+// check checks n, which is at path, by r.
 func (c keyChecker) check(n *yaml.Node, r rule, path string) error {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -115,7 +115,7 @@ func (c keyChecker) checkPair(key, value *yaml.Node, r rule, path string, seen m
 		return c.fail(key, path, "unknown key %q%s", key.Value, suggestion(name, slices.Collect(maps.Keys(r.keys))))
 	}
 	if seen[name] {
-		return c.fail(key, path, "the key %q stands here twice", key.Value)
+		return c.fail(key, path, "duplicate key %q", key.Value)
 	}
 	seen[name] = true
 	full := join(path, name)
@@ -174,10 +174,10 @@ func label(n *yaml.Node) string {
 // suggestion is "; did you mean ...?" when a known name is close.
 func suggestion(name string, known []string) string {
 	slices.Sort(known)
-	best, least := "", 3
+	best, bestDistance := "", 3
 	for _, k := range known {
-		if d := distance(name, k); d < least && d < len(k)/2+1 {
-			best, least = k, d
+		if d := distance(name, k); d < bestDistance && d < len(k)/2+1 {
+			best, bestDistance = k, d
 		}
 	}
 	if best == "" {

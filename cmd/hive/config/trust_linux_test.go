@@ -33,7 +33,7 @@ func (p place) loadAs(t *testing.T, uid int, again *config.Config, args ...strin
 	fs := pflag.NewFlagSet("hive", pflag.ContinueOnError)
 	config.Flags(fs)
 	require.NoError(t, fs.Parse(args))
-	return config.Load(config.Options{Flags: fs, Environ: os.Environ(), UID: uid, EtcDir: filepath.Join(p.dir, "etc"), Again: again})
+	return config.Load(config.Options{Flags: fs, Environ: os.Environ(), UID: uid, EtcDir: filepath.Join(p.dir, "etc"), Previous: again})
 }
 
 // Whoever gets root to start hive in a directory of his must not become root by it.
@@ -194,7 +194,7 @@ func TestReloadReadsTheSameFile(t *testing.T) {
 	require.NoError(t, os.Remove(etc))
 	_, err = p.loadAs(t, 1000, start)
 	require.ErrorIs(t, err, config.ErrConfig)
-	require.EqualError(t, err, etc+": is gone, and a reload reads the file that the start has read; put it back, or start hive again")
+	require.EqualError(t, err, etc+": no longer exists, and a reload reads the file that hive was started with; restore it, or restart hive")
 
 	// One that was asked for by name, and somebody else's by now.
 	named := p.write(t, "named", "hive_id: named\n")
@@ -222,7 +222,7 @@ func TestReloadWithoutAFile(t *testing.T) {
 	etc := p.write(t, "etc/hive.yaml", "hive_id: etc\n")
 	_, err = p.loadAs(t, 1000, start)
 	require.ErrorIs(t, err, config.ErrConfig)
-	require.EqualError(t, err, etc+": is read by the next start of hive: this one was started without a configuration file, and a reload looks for none")
+	require.EqualError(t, err, etc+": will be read at the next start of hive: this one was started without a configuration file, and a reload does not search for one")
 
 	// What no start would read does not stand in the way of reloads: anybody may have put it there.
 	if os.Geteuid() == 0 {

@@ -46,8 +46,8 @@ func (c *Config) addInstalled(dataDir string) error {
 	return c.allowTypes()
 }
 
-// readTypes reads a directory of types, by name; none is no error. Hidden files are
-// what a kill has left of a file that was being written.
+// readTypes reads a directory of types, by name; none is no error. Hidden files are left by
+// a process that was killed while it wrote a file.
 func readTypes(dir string) ([]catalog.Entry, error) {
 	err := trust.Dir(dir)
 	if absent(dir, err) {
@@ -79,7 +79,7 @@ func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
 	if err := checkTypeFile(path, d); err != nil {
 		return e, err
 	}
-	doc, err := trust.ReadFile(path, mostFile)
+	doc, err := trust.ReadFile(path, maxFileSize)
 	if err != nil {
 		return e, unreadable(path, err)
 	}
@@ -141,7 +141,7 @@ func decodeType(data map[string]any, e *catalog.Entry) error {
 	return d.Decode(data)
 }
 
-// yamlError is a fault of the syntax; the parser says the line.
+// yamlError is a syntax error; the parser gives the line.
 func yamlError(path string, err error) error {
 	reason := yamlReason(err)
 	if line, rest, found := strings.Cut(reason, ": "); found {
@@ -152,11 +152,11 @@ func yamlError(path string, err error) error {
 	return &Error{Source: path + ":1", Reason: reason}
 }
 
-// anyProgram is the reference worker's for a catalog that is only to be looked at.
+// anyProgram is the reference worker's program for a catalog that is only checked.
 const anyProgram = "/hive"
 
-// nodeOf is where a key ("params.ctx.pattern", "params[ctx]", "args[1]") stands in a
-// mapping, as deep as mappings go; the mapping itself if it does not.
+// nodeOf is the node of a key ("params.ctx.pattern", "params[ctx]", "args[1]") in a
+// mapping, as deep as mappings go; the mapping itself if there is none.
 func nodeOf(n *yaml.Node, key string) *yaml.Node {
 	at := n
 	for _, part := range strings.FieldsFunc(key, func(r rune) bool { return strings.ContainsRune(".[]", r) }) {
@@ -169,7 +169,7 @@ func nodeOf(n *yaml.Node, key string) *yaml.Node {
 	return at
 }
 
-// pairOf is a key of a mapping and what stands under it; nil: it is not there.
+// pairOf is a key of a mapping and its value; nil: there is none.
 func pairOf(n *yaml.Node, key string) (name, value *yaml.Node) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias

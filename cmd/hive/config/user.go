@@ -10,8 +10,8 @@ import (
 // defaultWorkerUser is the system user that the package makes.
 const defaultWorkerUser = "hive-worker"
 
-// checkWorkerUser finds out whom workers run as. Only root can start programs as
-// somebody else.
+// checkWorkerUser determines the user of workers. Only root can start programs as another
+// user.
 func (l *loader) checkWorkerUser(s *settings, c *Config) error {
 	if s.WorkerUser == "" {
 		return l.findWorkerUser(c)
@@ -21,7 +21,7 @@ func (l *loader) checkWorkerUser(s *settings, c *Config) error {
 	case err != nil:
 		return l.fail("worker_user", "%v", err)
 	case l.opts.UID != 0 && int(user.UID) != l.opts.UID:
-		return l.fail("worker_user", "%q: only a hive that runs as root can start workers as another user, and this one runs as uid %d; leave it out, or run hive as root", s.WorkerUser, l.opts.UID)
+		return l.fail("worker_user", "%q: only a hive that runs as root can start workers as another user, and this one runs as uid %d; remove it, or run hive as root", s.WorkerUser, l.opts.UID)
 	// Of others it is their own user, and nothing has to be changed at a start.
 	case l.opts.UID == 0:
 		c.WorkerUser = s.WorkerUser
@@ -29,8 +29,8 @@ func (l *loader) checkWorkerUser(s *settings, c *Config) error {
 	return nil
 }
 
-// findWorkerUser takes the default for root, where there is that user. That its
-// absence is not certain is no reason to run workers as root.
+// findWorkerUser takes the default for root, where that user exists. If that cannot be
+// determined, workers do not run as root for it: it is an error.
 func (l *loader) findWorkerUser(c *Config) error {
 	name := l.opts.DefaultWorkerUser
 	if name == "" {
@@ -45,7 +45,7 @@ func (l *loader) findWorkerUser(c *Config) error {
 		c.WorkerUser = name
 	case errors.Is(err, proc.ErrUnknownUser), errors.Is(err, fs.ErrNotExist): // a container may have no /etc/passwd
 	default:
-		return l.fail("worker_user", "is not given, and whether there is a user %s cannot be found out: %v; say whom workers are to run as", name, err)
+		return l.fail("worker_user", "is not set, and the user %s could not be looked up: %v; set the user that workers run as", name, err)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func TestWorkerUserMistakes(t *testing.T) {
 	require.EqualError(t, err, `HIVE_WORKER_USER: unknown user: "no-such-user-42"`)
 	t.Setenv("HIVE_WORKER_USER", "root")
 	_, err = loadAs(t, p, 1000, "")
-	require.EqualError(t, err, `HIVE_WORKER_USER: "root": only a hive that runs as root can start workers as another user, and this one runs as uid 1000; leave it out, or run hive as root`)
+	require.EqualError(t, err, `HIVE_WORKER_USER: "root": only a hive that runs as root can start workers as another user, and this one runs as uid 1000; remove it, or run hive as root`)
 	t.Setenv("HIVE_WORKER_USER", "")
 	p.write(t, "hive.yaml", "log_level: info\nworker_user: a b\n")
 	_, err = loadAs(t, p, 0, "")

@@ -25,7 +25,7 @@ func TestAudit(t *testing.T) {
 quarantined  8080  1m0s  3     port 8080 is quarantined: nginx still has it
 quarantined  8081  30s   2     port 8081 is quarantined: nginx still has it
 news         -     0s    1     something of a later version
-quarantined: end what is named, or wait: the port is freed when nobody was found on it twice
+quarantined: end the process that is named, or wait: the port is freed once two audits find nobody on it
 `, ""}, hivectl(t, addr, "audit"))
 	require.Equal(t, result{1, findings + "\n", ""}, hivectl(t, addr, "audit", "-o", "json"))
 	require.Equal(t, result{1, "quarantined\nnews\n", ""}, hivectl(t, addr, "audit", "-q"))

@@ -33,7 +33,7 @@ func TestSomebodyElseAnswers(t *testing.T) {
 	_, addr := serve(t, map[string]http.HandlerFunc{"GET /v1/workers": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }})
 	r := hivectl(t, addr, "ps")
 	require.Equal(t, 4, r.code)
-	require.Regexp(t, `^hivectl: what answers there is not a hive: [^\n]+\nhint: [^\n]+\n$`, r.stderr)
+	require.Regexp(t, `^hivectl: the server there is not a hive: [^\n]+\nhint: [^\n]+\n$`, r.stderr)
 }
 
 func TestToken(t *testing.T) {

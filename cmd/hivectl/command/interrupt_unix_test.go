@@ -34,7 +34,7 @@ func TestCtrlCDetaches(t *testing.T) {
 		_, addr := serve(t, routes)
 		r := hivectl(t, addr, args...)
 		require.Equal(t, 1, r.code)
-		require.Contains(t, r.stderr, "detached: job job-1 goes on\nwatch it with: hivectl jobs watch job-1\nstop it with:  hivectl jobs cancel job-1\n")
+		require.Contains(t, r.stderr, "detached: job job-1 continues\nwatch it with: hivectl jobs watch job-1\nstop it with:  hivectl jobs cancel job-1\n")
 		require.NotContains(t, r.stderr, "hivectl: ")
 	}
 }

@@ -73,7 +73,7 @@ func TestVersionNeedsNoHive(t *testing.T) {
 func TestGroups(t *testing.T) {
 	for name, has := range map[string]string{"workers": "list, get, wait, logs", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain", "db": "check, dump, backup, restore, compact, salvage"} {
 		r := hivectl(t, "", name)
-		require.Equal(t, result{2, "", "hivectl: " + name + ": which of " + has + "?\nhint: hivectl " + name + " --help\n"}, r)
+		require.Equal(t, result{2, "", "hivectl: " + name + ": missing subcommand: want one of " + has + "\nhint: hivectl " + name + " --help\n"}, r)
 	}
 	r := hivectl(t, "", "workers", "lits")
 	require.Equal(t, result{2, "", "hivectl: unknown command \"workers lits\"\nhint: did you mean: hivectl workers list, logs\n"}, r)

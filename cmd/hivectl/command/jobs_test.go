@@ -59,7 +59,7 @@ func TestJobsWatch(t *testing.T) {
 
 	routes["GET /v1/jobs/job-1"] = answer(`{"job_id":"job-1","operation":"worker_spawn","state":"cancelled","error":null}`)
 	r = hivectl(t, addr, "jobs", "watch", "job-1", "-q")
-	require.Equal(t, result{1, "", "hivectl: worker_spawn was cancelled\nhint: somebody cancelled it; give the command again if it is still wanted\n"}, r)
+	require.Equal(t, result{1, "", "hivectl: worker_spawn was cancelled\nhint: somebody cancelled it; run the command again if you still want it\n"}, r)
 	require.Equal(t, 3, hivectl(t, addr, "jobs", "watch", "job-2").code)
 	require.Equal(t, 2, hivectl(t, addr, "jobs", "watch", "").code)
 }
@@ -73,6 +73,6 @@ func TestJobsGetAndCancel(t *testing.T) {
 	r := hivectl(t, addr, "jobs", "get", "job-1")
 	require.Contains(t, r.stdout, "job        job-1\noperation  worker_stop\nstate      succeeded\nrequest    {\"a\":1}\nresult     -\nerror      -\n")
 	require.Equal(t, result{0, "job-1 cancelled\n", ""}, hivectl(t, addr, "jobs", "cancel", "job-1"))
-	require.Equal(t, result{1, "", "hivectl: job-2 has ended\nhint: it is not as it was: look at it again, and decide anew\n"}, hivectl(t, addr, "jobs", "cancel", "job-2"))
+	require.Equal(t, result{1, "", "hivectl: job-2 has ended\nhint: it has changed meanwhile: check it and try again\n"}, hivectl(t, addr, "jobs", "cancel", "job-2"))
 	require.Equal(t, 3, hivectl(t, addr, "jobs", "cancel", "job-3").code)
 }

@@ -45,7 +45,7 @@ func TestAcquireRenewRelease(t *testing.T) {
 	require.Equal(t, result{0, "port 8080 is free\n", ""}, r)
 	require.Equal(t, "l-1", released)
 	r = hivectl(t, addr, "leases", "release", "8081", "--lease-id", "l-2")
-	require.Contains(t, r.stdout, "the port is quarantined until nobody does\n")
+	require.Contains(t, r.stdout, "the port is quarantined until that stops\n")
 }
 
 func TestHoldingMistakes(t *testing.T) {
@@ -56,7 +56,7 @@ func TestHoldingMistakes(t *testing.T) {
 		want string
 		args []string
 	}{
-		{2, "what keeps the lease alive? --pid or --ttl", []string{"acquire"}},
+		{2, "--pid or --ttl is required", []string{"acquire"}},
 		{2, "--pid and --ttl exclude each other", []string{"acquire", "--pid", "7", "--ttl", "1s"}},
 		{2, "--pid -3: want the PID of a process", []string{"acquire", "--pid", "-3"}},
 		{2, "--ttl -1s: want a positive time", []string{"acquire", "--ttl", "-1s"}},

@@ -29,7 +29,7 @@ worker     w-2           stale    its type old is no longer configured
 worker     w-3           current  its type is what it was started as
 autostart  new           start    no worker of it is alive
 setting    workers_keep  applied  -
-setting    listen        waits    for the next start of hive
+setting    listen        pending  needs a restart of hive
 dry run: 8 changes, none made
 `, ""}, hivectl(t, addr, "reload", "--dry-run"))
 	require.Equal(t, result{0, planJSON + "\n", ""}, hivectl(t, addr, "reload", "--dry-run", "-o", "json"))

@@ -37,14 +37,13 @@ func Run(env cli.Env) int {
 		return cli.ExitOK
 	}
 	if !a.Started() {
-		// Flags, arguments and command names are judged by cobra before anything runs.
+		// Flags, arguments and command names are checked by cobra before anything runs.
 		err = cli.Usage(err.Error(), helpHint(root, env.Args))
 	}
 	return a.Report(err)
 }
 
-// Tree returns all commands, for those who read them: documents and tests. It is not
-// to be executed.
+// Tree returns all commands, for documents and tests. It must not be executed.
 func Tree() *cobra.Command {
 	return tree(cli.New(cli.Env{Getenv: func(string) string { return "" }}))
 }
@@ -54,10 +53,10 @@ func Tree() *cobra.Command {
 func tree(a *cli.App) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hivectl",
-		Short: "Talk to a hive: start, stop and look at its workers",
-		Long: "hivectl talks to a hive, the daemon that runs worker processes on this machine.\n\n" +
-			"WORKER is a name, an id, or the beginning of one as long as only one worker\n" +
-			"begins so (living workers go before ended ones).\n\n" +
+		Short: "Control a hive: start, stop and inspect its workers",
+		Long: "hivectl controls a hive, the daemon that runs worker processes on this machine.\n\n" +
+			"WORKER is a name, an id, or an unambiguous beginning of one (running workers are\n" +
+			"preferred to ended ones).\n\n" +
 			"Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 daemon not reachable.",
 		Example:                    "  hivectl up cpu --model test --name demo\n  hivectl ps\n  hivectl logs demo\n  hivectl stop demo",
 		SilenceErrors:              true,

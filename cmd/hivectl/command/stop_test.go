@@ -51,7 +51,7 @@ func TestStopOfOneThatFails(t *testing.T) {
 	_, addr := stopAPI(t, worker("cpu-8082-bad", "", "ready", 8082))
 	r := hivectl(t, addr, "stop", "cpu")
 	require.Equal(t, 1, r.code)
-	require.Equal(t, "hivectl: worker_stop failed: stop_incomplete: it lives\nhint: hivectl describe WORKER says what is left; hivectl doctor, what keeps hive from ending it\n", r.stderr)
+	require.Equal(t, "hivectl: worker_stop failed: stop_incomplete: it lives\nhint: hivectl describe WORKER shows what is left; hivectl doctor shows why hive cannot end it\n", r.stderr)
 }
 
 func TestDownReportsEach(t *testing.T) {

@@ -101,9 +101,9 @@ func TestWrongScheme(t *testing.T) {
 	_, addr := serve(t, nil)
 	r := hivectl(t, strings.Replace(addr, "http://", "https://", 1), "ps")
 	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, "hint: what answers there speaks no TLS")
+	require.Contains(t, r.stderr, "hint: the server there does not speak TLS")
 	server := tlsServer(t)
 	r = hivectl(t, strings.Replace(server.URL, "https://", "http://", 1), "ps")
 	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, "answers to https:// only")
+	require.Contains(t, r.stderr, "serves https:// only")
 }

@@ -70,7 +70,7 @@ env      SPT_NOENV=1
          CUDA_VISIBLE_DEVICES=''
          API_KEY (of the entry; its value is not shown)
          HF_TOKEN (passed on from hive's own environment)
-         RBEEHIVE_LEASE (made at the spawn)
+         RBEEHIVE_LEASE (generated at the start)
          NEW (later)
 envfile  /etc/x.env
 dir      /srv
@@ -81,8 +81,8 @@ passed   LC_* PATH
 removed  HIVE_* PORT
 host     127.0.0.1
 port     8080
-ready    GET http://127.0.0.1:8080/health answers 200; given up after no progress for 5m
-live     GET http://127.0.0.1:8080/live every 10s; after 3 failures it is started again
+ready    GET http://127.0.0.1:8080/health answers 200; timeout: no progress for 5m
+live     GET http://127.0.0.1:8080/live every 10s; after 3 failures it is restarted
 restart  on-failure, at most 5 times in 10m, after 1s to 30s; started with hive (autostart)
 stop     docker stop 'x y', 10s, then SIGINT, 10s, then SIGTERM, 10s, then SIGKILL (the main process first)
 `, r.stdout)
@@ -106,12 +106,12 @@ func TestTypesExplainSendsWhatTheCommandLineSays(t *testing.T) {
 func TestTypesExplainOtherProbesAndStops(t *testing.T) {
 	for body, want := range map[string][]string{
 		strings.Replace(typeJSON, `"url":"http://127.0.0.1:8080/health","status":200,"stall_ms":300000,"timeout_ms":0`, `"url":null,"status":200,"stall_ms":0,"timeout_ms":0`, 1): {
-			"ready    it listens on its port; it is waited for without a limit\n",
+			"ready    it listens on its port; no timeout\n",
 		},
 		strings.Replace(typeJSON, `"timeout_ms":0`, `"timeout_ms":5400000`, 1):   {"given up after no progress for 5m or 1h30m in all\n"},
 		strings.Replace(typeJSON, `"timeout_ms":0`, `"timeout_ms":7200000`, 1):   {"or 2h in all\n"},
 		strings.Replace(typeJSON, `"timeout_ms":0`, `"timeout_ms":300500`, 1):    {"or 5m0.5s in all\n"},
-		strings.Replace(typeJSON, `"scope":"main"`, `"scope":"tree"`, 1):         {"then SIGKILL (all of its processes at once)\n"},
+		strings.Replace(typeJSON, `"scope":"main"`, `"scope":"tree"`, 1):         {"then SIGKILL (all of its processes)\n"},
 		strings.Replace(typeJSON, `"version":null`, `"version":"0.11"`, 1):       {"\nversion  0.11\n"},
 		strings.Replace(typeJSON, `"installed":true`, `"installed":false`, 1):    {"program  not installed: -\n"},
 		strings.Replace(typeJSON, `"preset":"vllm"`, `"preset":null`, 1):         {"source   configuration\n"},

@@ -113,7 +113,7 @@ func TestUpAll(t *testing.T) {
 
 	routes["GET /v1/types"] = answer(`{"types":[` + typ("cpu", true) + `],"next":""}`)
 	_, addr = serve(t, routes)
-	require.Equal(t, result{0, "all 1 autostart entries have a living worker\n", ""}, hivectl(t, addr, "up"))
+	require.Equal(t, result{0, "all 1 autostart entries have a running worker\n", ""}, hivectl(t, addr, "up"))
 	routes["GET /v1/types"] = answer(`{"types":[` + typ("other", false) + `],"next":""}`)
 	_, addr = serve(t, routes)
 	r = hivectl(t, addr, "up")

@@ -42,7 +42,7 @@ func TestWorkersWait(t *testing.T) {
 		{"ready", []string{"starting", "loading", "ready"}, 0, "w-1 is ready\n", ""},
 		{"ready", []string{"loading", "away", "away", "ready"}, 0, "w-1 is ready\n", "hive is not reachable; waiting for it\n"},
 		{"ready", []string{"loading", "failed"}, 1, "", "hivectl: w-1 is failed: because\nhint: hivectl logs w-1\n"},
-		{"ready", []string{"loading", "gone"}, 3, "", "hivectl: no worker w-1\nhint: hivectl workers list, leases list and jobs list show what there is\n"},
+		{"ready", []string{"loading", "gone"}, 3, "", "hivectl: no worker w-1\nhint: see hivectl workers list, leases list and jobs list\n"},
 		{"stopped", []string{"ready", "stopping", "stopped"}, 0, "w-1 is stopped\n", ""},
 		{"stopped", []string{"ready", "failed"}, 0, "w-1 is failed\n", ""},
 	} {

@@ -24,11 +24,11 @@ func DB(a *cli.App) *cobra.Command {
 	var given string
 	cmd := cli.Group("db", "Look after the state file: check, dump, backup, restore, compact, salvage", "  hivectl db check",
 		dbCheck(a, &given), dbDump(a, &given), dbBackup(a, &given), dbRestore(a, &given), dbCompact(a, &given), dbSalvage(a, &given))
-	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else where\n" +
-		"hive keeps it by itself: /var/lib/hive for root, $XDG_STATE_HOME/hive or\n" +
-		"~/.local/state/hive for others.\n\n" +
-		"These commands work on the file while no hive has it, and refuse one that a hive\n" +
-		"holds; stopping hive leaves its workers running. backup without --data-dir asks the\n" +
+	cmd.Long = "The state file is DIR/hive.db, DIR being --data-dir, else $HIVE_DATA_DIR, else hive's\n" +
+		"default: /var/lib/hive for root, $XDG_STATE_HOME/hive or ~/.local/state/hive for\n" +
+		"others.\n\n" +
+		"These commands work on the file while no hive has it open, and refuse one that is in\n" +
+		"use; stopping hive leaves its workers running. backup without --data-dir is made by the\n" +
 		"running hive."
 	cmd.PersistentFlags().StringVar(&given, "data-dir", "", "state directory of the hive (HIVE_DATA_DIR)")
 	cli.CompleteFlag(cmd, "data-dir", cli.Directories)
@@ -70,9 +70,9 @@ func printValue(a *cli.App, v any, table func(io.Writer) error) error {
 func dbCheck(a *cli.App, given *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "Examine the whole state file; exit code 1 if anything is wrong",
-		Long: "check examines the pages of the file, the checksum of every record, and what records\n" +
-			"say about each other, and names bucket and record of everything it finds. Nothing is\n" +
+		Short: "Check the whole state file; exit code 1 if anything is wrong",
+		Long: "check verifies the pages of the file, the checksum of every record, and that records\n" +
+			"agree with each other, and names bucket and record of everything it finds. Nothing is\n" +
 			"written.",
 		Example: "  hivectl db check\n  hivectl db check --data-dir /var/lib/hive -o json",
 		Args:    cobra.NoArgs,
@@ -113,9 +113,9 @@ func writeChecked(a *cli.App, w io.Writer, c db.Checked) error {
 		lines = append(lines, output.Clean(f.String()))
 	}
 	if len(c.Findings) == 0 {
-		return output.Lines(w, append(lines, "nothing is wrong"))
+		return output.Lines(w, append(lines, "no problems found"))
 	}
-	return output.Lines(w, append(lines, fmt.Sprintf("%d findings: hivectl db salvage makes the file anew from what can be read", len(c.Findings))))
+	return output.Lines(w, append(lines, fmt.Sprintf("%d findings: hivectl db salvage rebuilds the file from what can be read", len(c.Findings))))
 }
 
 func dbDump(a *cli.App, given *string) *cobra.Command {
@@ -133,7 +133,7 @@ func dbDump(a *cli.App, given *string) *cobra.Command {
 				return err
 			}
 			// On Stderr, since Stdout is the dump.
-			a.Notice("%d places cannot be read", bad)
+			a.Notice("%d records cannot be read", bad)
 			return &cli.Reported{Code: cli.ExitFailed}
 		}),
 	}
@@ -145,10 +145,10 @@ func dbBackup(a *cli.App, given *string) *cobra.Command {
 		Use:   "backup DEST",
 		Short: "Copy the state file to DEST, checked: from the running hive, or with --data-dir from the file",
 		Long: "backup writes a consistent copy of the state file to DEST, a new file or an existing\n" +
-			"directory. The copy is checked wholly before it gets its name.\n\n" +
-			"Without --data-dir the running hive makes it, which gives its state only over a unix\n" +
-			"socket or to who has its token. With --data-dir it is made from the file, while no\n" +
-			"hive has that.",
+			"directory. The copy is checked completely before it gets its name.\n\n" +
+			"Without --data-dir the running hive makes it, which hands out its state only over a\n" +
+			"unix socket or to a caller with its token. With --data-dir it is made from the file,\n" +
+			"while no hive has it open.",
 		Example:           "  hivectl db backup /srv/backups/\n  hivectl db backup hive.backup --data-dir /var/lib/hive",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cli.Files,
@@ -162,14 +162,14 @@ func dbBackup(a *cli.App, given *string) *cobra.Command {
 				s, err = db.Receive(cmd.Context(), open, args[0], force, a.Env.Now())
 				// The usual hint is to start the hive, which a backup does not need.
 				if errors.Is(err, client.ErrUnreachable) {
-					return &cli.Error{Code: cli.ExitUnreachable, Text: err.Error(), Hint: "say where the hive is with --addr, or make the backup from the file with --data-dir"}
+					return &cli.Error{Code: cli.ExitUnreachable, Text: err.Error(), Hint: "give the hive's address with --addr, or make the backup from the file with --data-dir"}
 				}
 			}
 			if err != nil {
 				return dbError(err)
 			}
 			return printValue(a, s, func(w io.Writer) error {
-				return output.Lines(w, []string{fmt.Sprintf("%s: %d bytes, %d living workers, checked", output.Clean(s.Path), s.Bytes, s.Live)})
+				return output.Lines(w, []string{fmt.Sprintf("%s: %d bytes, %d running workers, checked", output.Clean(s.Path), s.Bytes, s.Live)})
 			})
 		},
 	}
@@ -181,13 +181,13 @@ func dbRestore(a *cli.App, given *string) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Put a backup in the place of the state file, which is kept beside it",
-		Long: "restore checks FILE wholly, keeps the present state file as\n" +
+		Short: "Replace the state file by a backup; the old file is kept beside it",
+		Long: "restore checks FILE completely, keeps the present state file as\n" +
 			"hive.db.before-restore-TIME, and puts a copy of FILE in its place.\n\n" +
-			"The next start of hive sees that. It takes back the workers that the backup knows and\n" +
-			"that live, and in that start ends and restarts nobody by itself: they may be somebody\n" +
-			"else's. Workers that were started after the backup keep running and are not known any\n" +
-			"more: `hivectl db salvage` would know them. --dry-run only says what would be done.",
+			"The next start of hive notices that. It adopts the workers of the backup that are still\n" +
+			"running, and in that start it neither stops nor restarts any by itself: they may be\n" +
+			"somebody else's. Workers that were started after the backup keep running, but are no\n" +
+			"longer known: `hivectl db salvage` finds them. --dry-run only shows what would be done.",
 		Example:           "  hivectl db restore /srv/backups/hive-20260102T030405.000Z.db --dry-run",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cli.Files,
@@ -199,7 +199,7 @@ func dbRestore(a *cli.App, given *string) *cobra.Command {
 			return printValue(a, r, func(w io.Writer) error { return writeRestored(a, w, r) })
 		}),
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check FILE and say what would be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check FILE and show what would be done")
 	return cmd
 }
 
@@ -210,10 +210,10 @@ func writeRestored(a *cli.App, w io.Writer, r db.Restored) error {
 	}
 	lines := []string{fmt.Sprintf("%s: %s from %s", what, output.Clean(r.Path), output.Clean(r.File))}
 	if r.Newest != nil {
-		lines = append(lines, fmt.Sprintf("its newest record is of %s, %s ago", output.Clock(wire.Time(*r.Newest)), a.Age(wire.Time(*r.Newest))))
+		lines = append(lines, fmt.Sprintf("its newest record is from %s, %s ago", output.Clock(wire.Time(*r.Newest)), a.Age(wire.Time(*r.Newest))))
 		// Of a backup that is newer than the file that was there nothing is lost.
 		if back := r.Current.Sub(*r.Newest); !r.Current.IsZero() && back > 0 {
-			lines = append(lines, fmt.Sprintf("the present file goes on %s longer: jobs, leases and workers of that time will not be known", back.Round(time.Second)))
+			lines = append(lines, fmt.Sprintf("the present file is %s newer: jobs, leases and workers of that time will be lost", back.Round(time.Second)))
 		}
 	}
 	workers := fmt.Sprintf("it has %d workers that had not ended", r.Live)
@@ -225,22 +225,21 @@ func writeRestored(a *cli.App, w io.Writer, r db.Restored) error {
 		lines = append(lines, "the present file is damaged: "+output.Clean(*r.Damage))
 	}
 	switch {
-	case r.Aside == nil:
+	case r.SavedAs == nil:
 	case r.DryRun:
-		lines = append(lines, "the present file would be kept as "+output.Clean(*r.Aside))
+		lines = append(lines, "the present file would be saved as "+output.Clean(*r.SavedAs))
 	default:
-		lines = append(lines, "the file that was there is "+output.Clean(*r.Aside))
+		lines = append(lines, "the old file was saved as "+output.Clean(*r.SavedAs))
 	}
-	return output.Lines(w, append(lines, "the first start with it ends and restarts no worker by itself"))
+	return output.Lines(w, append(lines, "the first start with it neither stops nor restarts workers by itself"))
 }
 
 func dbCompact(a *cli.App, given *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "compact",
-		Short: "Write the state file anew without its free pages",
-		Long: "compact writes the file anew. The new one is checked, and compared with the old one\n" +
-			"record by record, before it takes its place; then the old one is gone. It needs as\n" +
-			"much space on the disk as the file uses.",
+		Short: "Rewrite the state file without its free pages",
+		Long: "compact rewrites the file. The new one is checked, and compared with the old one record\n" +
+			"by record, before it replaces it. It needs as much space on the disk as the file uses.",
 		Example: "  hivectl db compact --data-dir /var/lib/hive",
 		Args:    cobra.NoArgs,
 		RunE: offline(a, given, func(cmd *cobra.Command, _ []string, dir string) error {
@@ -259,11 +258,11 @@ func dbSalvage(a *cli.App, given *string) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "salvage",
-		Short: "Make a damaged state file anew, so that hive takes back every living worker",
-		Long: "salvage makes a new state file from what can still be read of a damaged or lost one,\n" +
-			"from the newest good backup in DIR/backups, and from what the living workers show:\n" +
-			"their stamps, logs, cgroups and ports. hive then takes every one of them back\n" +
-			"without restarting any. No process is touched.\n\n" +
+		Short: "Rebuild a damaged state file, so that hive adopts every running worker",
+		Long: "salvage builds a new state file from what can still be read of a damaged or lost one,\n" +
+			"from the newest good backup in DIR/backups, and from what the running workers show:\n" +
+			"their stamps, logs, cgroups and ports. hive then adopts all of them without restarting\n" +
+			"any. No process is touched.\n\n" +
 			"It prints what is taken from where and what is lost. Nothing is changed without\n" +
 			"--yes, or \"yes\" at the terminal. The damaged file is kept as hive.db.damaged-TIME.",
 		Example: "  hivectl db salvage\n  hivectl db salvage --data-dir /var/lib/hive --yes",
@@ -279,17 +278,17 @@ func dbSalvage(a *cli.App, given *string) *cobra.Command {
 			if err := printValue(a, s.JSON(), func(w io.Writer) error { return output.Lines(w, cleanAll(s.Lines())) }); err != nil {
 				return err
 			}
-			if !yes && !confirmed(a, "make the state file anew? Type yes: ") {
-				return cli.Failed("nothing was changed", "--yes does what is said above")
+			if !yes && !confirmed(a, "rebuild the state file? Type yes: ") {
+				return cli.Failed("nothing was changed", "apply the plan with --yes")
 			}
-			aside, err := s.Carry(cmd.Context())
+			savedAs, err := s.Apply(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if aside != "" {
-				a.Notice("the damaged file is %s", aside)
+			if savedAs != "" {
+				a.Notice("the damaged file was saved as %s", savedAs)
 			}
-			a.Notice("done: start hive, which takes back the living workers")
+			a.Notice("done: start hive, which adopts the running workers")
 			return nil
 		}),
 	}
@@ -304,7 +303,7 @@ func cleanAll(lines []string) []string {
 	return lines
 }
 
-// confirmed asks a person at the terminal; without one the answer is no.
+// confirmed asks a person at the terminal; without a terminal the answer is no.
 func confirmed(a *cli.App, question string) bool {
 	in, ok := a.Env.Stdin.(*os.File)
 	// Where Stdout is no terminal nobody has seen the plan that is asked about.

@@ -17,11 +17,12 @@ func Reload(a *cli.App) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the hive read its configuration file again",
-		Long: "reload has the hive read its configuration afresh, and prints what that changes. A\n" +
-			"mistake in the file is an error, and nothing is changed then.\n\n" +
-			"Running workers go on. One whose type has changed is stale until it is restarted: on\n" +
-			"request, or at once if its type says reload: restart. With --dry-run nothing is changed.\n\n" +
+		Short: "Reload the configuration of the hive",
+		Long: "reload has the hive read its configuration file again, and prints what that changes. If\n" +
+			"the file is invalid, that is an error and nothing is changed.\n\n" +
+			"Workers keep running. One whose type has changed is stale until it is restarted: on\n" +
+			"request, or immediately if its type has reload: restart. With --dry-run nothing is\n" +
+			"changed.\n\n" +
 			"-q prints the ids of the workers that become stale or are restarted.",
 		Example: "  hivectl reload --dry-run\n  hivectl reload",
 		Args:    cobra.NoArgs,
@@ -43,7 +44,7 @@ func Reload(a *cli.App) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would change")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
 	return cmd
 }
 
@@ -66,7 +67,7 @@ func writePlan(a *cli.App, w io.Writer, plan wire.Plan) error {
 		add("setting", key, "applied", "")
 	}
 	for _, key := range plan.NeedStart {
-		add("setting", key, "waits", "for the next start of hive")
+		add("setting", key, "pending", "needs a restart of hive")
 	}
 	if len(rows) == 0 {
 		return output.Lines(w, []string{"nothing has changed"})

@@ -17,7 +17,7 @@ import (
 
 // Tokens is the commands for tokens.
 func Tokens(a *cli.App) *cobra.Command {
-	return cli.Group("tokens", "Make, list and revoke tokens for callers who are not known by their user", "  hivectl tokens list",
+	return cli.Group("tokens", "Create, list and revoke tokens for callers that are not identified by their user", "  hivectl tokens list",
 		tokensList(a), tokensAdd(a), tokensRotate(a), tokensRevoke(a))
 }
 
@@ -69,10 +69,11 @@ func tokensAdd(a *cli.App) *cobra.Command {
 	var expires time.Duration
 	cmd := &cobra.Command{
 		Use:   "add NAME",
-		Short: "Make a token and print its secret, which is shown this once",
-		Long: "Make a token and print its secret, which is shown this once: hive keeps only a hash.\n\n" +
-			"What it is for has to be said: --read looks at everything and changes nothing, --types\n" +
-			"also starts, stops and restarts workers of these types and leases ports, --admin does everything.",
+		Short: "Create a token and print its secret, which is shown only once",
+		Long: "Create a token and print its secret, which is shown only once: hive keeps only a hash.\n\n" +
+			"One of these is required: --read may read everything and change nothing, --types may\n" +
+			"also start, stop and restart workers of these types and lease ports, --admin may do\n" +
+			"everything.",
 		Example: "  hivectl tokens add grafana --read\n" +
 			"  hivectl tokens add ci --types cpu --expires 720h -q > ci.token\n" +
 			"  hivectl tokens add laptop --admin",
@@ -88,7 +89,7 @@ func tokensAdd(a *cli.App) *cobra.Command {
 			case len(types) > 0 && !read && !admin:
 				req.Level, req.Types = "operate", types
 			default:
-				return cli.Usage("say what the token is for: one of --read, --types and --admin", "")
+				return cli.Usage("one of --read, --types and --admin is required", "")
 			}
 			// Also for 0s, which the API refuses: taken for "not given" it would be a token for ever.
 			if cmd.Flags().Changed("expires") {
@@ -102,10 +103,10 @@ func tokensAdd(a *cli.App) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&read, "read", false, "it looks at everything and changes nothing")
-	flags.StringSliceVar(&types, "types", nil, "it also starts and stops workers of these `types`")
-	flags.BoolVar(&admin, "admin", false, "it does everything")
-	flags.DurationVar(&expires, "expires", 0, "how long it counts, such as 720h (default until it is revoked)")
+	flags.BoolVar(&read, "read", false, "it may read everything and change nothing")
+	flags.StringSliceVar(&types, "types", nil, "it may also start and stop workers of these `types`")
+	flags.BoolVar(&admin, "admin", false, "it may do everything")
+	flags.DurationVar(&expires, "expires", 0, "how long it is valid, such as 720h (default until it is revoked)")
 	cli.CompleteFlag(cmd, "types", a.Complete(cli.TypeOffers))
 	return cmd
 }
@@ -130,7 +131,7 @@ func printSecret(a *cli.App, reply client.Reply[wire.TokenSecret]) error {
 func tokensRotate(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:               "rotate NAME",
-		Short:             "Give a token a new secret; the old one no longer counts",
+		Short:             "Give a token a new secret; the old one becomes invalid",
 		Example:           "  hivectl tokens rotate ci",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(tokenOffers)),
@@ -147,7 +148,7 @@ func tokensRotate(a *cli.App) *cobra.Command {
 func tokensRevoke(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:               "revoke NAME",
-		Short:             "Remove a token, and end what came by it",
+		Short:             "Revoke a token, and close the connections that use it",
 		Example:           "  hivectl tokens revoke laptop",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(tokenOffers)),
@@ -157,7 +158,7 @@ func tokensRevoke(a *cli.App) *cobra.Command {
 				return err
 			}
 			return a.Print(cli.View{Raw: reply.Raw, IDs: []string{reply.Value.Name}, Table: func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s no longer counts\n", output.Clean(reply.Value.Name))
+				_, err := fmt.Fprintf(w, "%s revoked\n", output.Clean(reply.Value.Name))
 				return err
 			}})
 		},

@@ -16,7 +16,7 @@ import (
 func Version(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Show the version of hivectl; status shows that of the hive",
+		Short:   "Show the version of hivectl (status shows that of the hive)",
 		Example: "  hivectl version",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -9,8 +9,8 @@ import (
 	"rbeehive/httpapi/client"
 )
 
-// recoveryWait is how long a command waits for a hive that recovers. Recovery
-// judges for 15 s at most; the rest is for a migration with its backup.
+// recoveryWait is how long a command waits for a hive that recovers. Recovery takes 15 s at
+// most; the rest is for a migration with its backup.
 const recoveryWait = time.Minute
 
 // App is one run of hivectl: its world, its global flags, and the hive it talks to. Its
@@ -81,8 +81,8 @@ func (a *App) Start(cmd *cobra.Command) error {
 	return err
 }
 
-// local reports whether a command is cobra's own: help, the completion scripts, and
-// what they call. Those must work whatever the settings are.
+// local reports whether a command is cobra's own: help, the completion scripts, and what
+// they call. They must work whatever the settings are.
 func local(cmd *cobra.Command) bool {
 	for ; cmd != nil; cmd = cmd.Parent() {
 		switch cmd.Name() {

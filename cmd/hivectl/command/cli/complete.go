@@ -14,8 +14,7 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// completionLimit is how long a shell waits for what Tab offers. Later is too late:
-// nothing is offered then.
+// completionTimeout is how long a shell waits for completions. After it there are none.
 const completionLimit = 800 * time.Millisecond
 
 // Offers asks a hive for what an argument or a flag may be.
@@ -116,6 +115,6 @@ func OneOf(words ...string) cobra.CompletionFunc {
 // CompleteFlag has Tab offer something for a flag of cmd.
 func CompleteFlag(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
-		panic(err) // there is no such flag, which every test would see
+		panic(err) // there is no such flag, which every test would find
 	}
 }

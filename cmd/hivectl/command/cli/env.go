@@ -10,7 +10,7 @@ import (
 	"rbeehive/cmd/hivectl/command/output"
 )
 
-// Env is the world as a command sees it.
+// Env is the environment of a command.
 type Env struct {
 	Args           []string // without the program's name
 	Stdin          io.Reader
@@ -19,7 +19,8 @@ type Env struct {
 	Environ        []string // for programs that a command starts
 	// Width is the number of columns of the terminal on Stdout; 0: it is not a terminal.
 	Width int
-	// Size asks that terminal anew; 0, 0: it is none. Nil: it stays as Width says.
+	// Size returns the present size of that terminal; 0, 0: it is none. Nil: it stays as
+	// Width says.
 	Size    func() (columns, rows int)
 	Version string
 	Now     func() time.Time

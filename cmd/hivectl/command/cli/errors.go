@@ -56,7 +56,7 @@ func (a *App) Report(err error) int {
 	hint := f.Hint
 	// The refusal over TCP is only what followed: the socket would have known who asks.
 	if denied := a.deniedSocket(err); denied != "" {
-		hint = "you may not open " + denied + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
+		hint = "you have no permission to open " + denied + ": join its group and log in again (ls -l shows the group), or give a token with --token-file"
 	}
 	if hint == "" && f.Code == ExitUsage && a.command != "" {
 		hint = a.command + " --help"
@@ -68,8 +68,8 @@ func (a *App) Report(err error) int {
 	return f.Code
 }
 
-// deniedSocket is the control socket of a hive that has refused a request over TCP
-// because this user may not open the socket; empty: that is not so.
+// deniedSocket is the control socket of a hive that has refused a request over TCP because
+// this user may not open the socket; empty: this is not the case.
 func (a *App) deniedSocket(err error) string {
 	refused, ok := errors.AsType[*client.Error](err)
 	if !ok || a.Hive == nil || refused.Code != "unauthorized" && refused.Code != "forbidden" {
@@ -94,18 +94,18 @@ func Classify(err error) *Error {
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "trust a private certificate with --ca-file FILE or HIVE_CA_FILE, and reach hive by a name that is in it"}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "what answers there speaks no TLS: try http:// instead of https://"}
+		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "the server there does not speak TLS: use http:// instead of https://"}
 	case errors.Is(err, client.ErrUntrustedListener):
-		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "find out what that is, and say where the hive is with --addr: its unix socket needs no token, and https:// shows that it is the right one"}
+		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "check what listens there, and give the hive's address with --addr: its unix socket needs no token, and https:// proves its identity"}
 	case errors.Is(err, client.ErrProxy):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "reach hive by https://, or name its host in NO_PROXY"}
 	case errors.Is(err, client.ErrUnreachable) && errors.Is(err, fs.ErrPermission):
-		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "join the group of that socket and log in again (ls -l shows the group), or say where another hive is with --addr"}
+		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "join the group of that socket and log in again (ls -l shows the group), or give the address of another hive with --addr"}
 	case errors.Is(err, client.ErrUnreachable):
-		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "start it with `make run` or bin/hive, or say where it is with --addr or HIVE_ADDR"}
+		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "start it with `make run` or bin/hive, or give its address with --addr or HIVE_ADDR"}
 	// A refusal without a code is one, too: a hive gives all of its refusals a code.
 	case errors.Is(err, client.ErrNotAHive):
-		return &Error{Code: ExitUnreachable, Text: "what answers there is not a hive: " + err.Error(), Hint: "say where the hive is with --addr or HIVE_ADDR; a hive with a certificate answers to https:// only"}
+		return &Error{Code: ExitUnreachable, Text: "the server there is not a hive: " + err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR; a hive with a certificate serves https:// only"}
 	case errors.As(err, &refused):
 		return classifyRefusal(refused)
 	}
@@ -113,23 +113,23 @@ func Classify(err error) *Error {
 }
 
 // refusalHints say what can be done about a refused request, by the code of the
-// problem+json. The malformed ones have none of their own: the help of the command is.
+// problem+json. The malformed ones have none: their hint is the help of the command.
 var refusalHints = map[string]string{
-	"unknown_worker_type":   "hivectl types list shows what there is",
+	"unknown_worker_type":   "hivectl types list shows the worker types",
 	"unknown_operation":     "docs/http-reference.md lists the operations",
-	"not_found":             "hivectl workers list, leases list and jobs list show what there is",
+	"not_found":             "see hivectl workers list, leases list and jobs list",
 	"method_not_allowed":    "this hive is older than hivectl: hivectl status shows its version",
-	"conflict":              "it is not as it was: look at it again, and decide anew",
+	"conflict":              "it has changed meanwhile: check it and try again",
 	"unauthorized":          "run it as root or as hive's user (sudo hivectl ...), give a token (--token-file FILE), or ask an admin: hivectl tokens add NAME, or access in hive.yaml",
 	"forbidden":             "an admin may, or can allow it: access and allow in hive.yaml, or another token (hivectl tokens add)",
 	"forbidden_host":        "reach hive by a loopback name, or add this one to allowed_hosts in hive.yaml",
-	"cross_origin":          "hive takes this for the request of a web page; leave out the proxy that is in between",
+	"cross_origin":          "hive takes this for a request from a web page; connect without the proxy in between",
 	"shutting_down":         "start it again; workers keep running",
-	"recovering":            "it serves when every worker has been judged; try again in a moment",
+	"recovering":            "it serves once every worker has been verified; try again in a moment",
 	"invalid_configuration": "nothing was changed; correct the file and try again",
 	"ports_exhausted":       jobHints["ports_exhausted"],
 	"port_unavailable":      jobHints["port_unavailable"],
-	"events_gone":           "begin with the oldest that is kept (without --after), or with --after latest",
+	"events_gone":           "start with the oldest event that is kept (without --after), or with --after latest",
 	"queue_full":            "too many jobs are waiting; see hivectl jobs list --state queued",
 	"disk_full":             jobHints["disk_full"],
 }
@@ -148,19 +148,19 @@ func classifyRefusal(e *client.Error) *Error {
 	case "recovering":
 		f.Text = "the hive is still " + e.Error()
 	case "internal":
-		f.Hint = "the daemon's log has more under request id " + e.RequestID
+		f.Hint = "see the daemon's log for request id " + e.RequestID
 	}
 	return f
 }
 
-// outages says once per outage that the hive is away or recovering, however
-// many requests notice it. Safe for concurrent use.
+// outages reports once per outage that the hive is away or recovering, however many
+// requests notice it. Safe for concurrent use.
 type outages struct {
 	mu      sync.Mutex
 	noticed bool
 }
 
-// first reports whether this outage has not been told about yet.
+// first reports whether this outage has not been reported yet.
 func (o *outages) first() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -169,7 +169,7 @@ func (o *outages) first() bool {
 	return !noticed
 }
 
-// reset makes the next outage worth a line again.
+// reset makes the next outage be reported again.
 func (o *outages) reset() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -52,7 +52,7 @@ func (a *App) Run(ctx context.Context, operation any, events io.Writer) (client.
 
 // Detached tells how to go on after Ctrl-C, which ends nothing but us.
 func (a *App) Detached(jobID string) error {
-	a.Notice("detached: job %s goes on", jobID)
+	a.Notice("detached: job %s continues", jobID)
 	a.Notice("watch it with: hivectl jobs watch %s", jobID)
 	a.Notice("stop it with:  hivectl jobs cancel %s", jobID)
 	return &Reported{Code: ExitFailed}
@@ -79,28 +79,28 @@ func (a *App) Outcome(job wire.Job) error {
 // jobHints say what can be done about a failed job, by its code.
 var jobHints = map[string]string{
 	"ports_exhausted":       "stop a worker (hivectl ps), release a lease (hivectl leases list), or widen ports.range in the configuration",
-	"port_unavailable":      "hivectl ports says who holds which port",
-	"foreign_listener":      "hivectl ports says who holds which port",
+	"port_unavailable":      "hivectl ports shows who holds which port",
+	"foreign_listener":      "hivectl ports shows who holds which port",
 	"name_in_use":           "hivectl ps shows the worker that has the name",
 	"program_not_found":     "install the program, or set `program` of this worker in hive.yaml",
 	"exec_failed":           "hivectl types explain TYPE shows the command; try it by hand",
 	"exited_early":          "hivectl workers list shows the worker, hivectl logs WORKER all of its output",
 	"not_ready":             "hivectl workers list shows the worker, hivectl logs WORKER all of its output",
-	"wrong_port":            "have the command listen on {{.Port}}: hivectl types explain TYPE shows what it is told",
-	"stop_incomplete":       "hivectl describe WORKER says what is left; hivectl doctor, what keeps hive from ending it",
-	"not_found":             "hivectl workers list shows what there is",
+	"wrong_port":            "have the command listen on {{.Port}}: hivectl types explain TYPE shows its arguments",
+	"stop_incomplete":       "hivectl describe WORKER shows what is left; hivectl doctor shows why hive cannot end it",
+	"not_found":             "see hivectl workers list",
 	"conflict":              "hivectl types list shows where each worker type comes from, hivectl ps what runs",
-	"unsupported_operation": "this hive does not do that; docs/http-reference.md lists the operations that it does",
-	"interrupted":           "hive was restarted meanwhile; give the command again if it is still wanted",
-	"expired":               "it waited too long for its turn; hivectl jobs list --state running shows for what",
-	"cancelled":             "somebody cancelled it; give the command again if it is still wanted",
-	"disk_full":             "make room in the file system of the data directory; hivectl doctor says how much is left",
+	"unsupported_operation": "this hive does not support it; docs/http-reference.md lists the operations",
+	"interrupted":           "hive was restarted meanwhile; run the command again if you still want it",
+	"expired":               "it was queued for too long; hivectl jobs list --state running shows what it waited for",
+	"cancelled":             "somebody cancelled it; run the command again if you still want it",
+	"disk_full":             "free space in the file system of the data directory; hivectl doctor shows how much is left",
 	"model_in_use":          "hivectl models list shows which workers use it, hivectl jobs list --state running what is being downloaded",
 	"model_ambiguous":       "name one of the files: org/name:file.gguf",
-	"hub_unauthorized":      "set HF_TOKEN in the daemon's environment and start it again",
-	"download_failed":       "give the command again: the download goes on where it was",
-	"download_corrupt":      "give the command again; if it stays so, the hub or the mirror in models.endpoint is at fault",
-	"internal":              "the daemon's log has more; hivectl doctor says what is wrong with the machine",
+	"hub_unauthorized":      "set HF_TOKEN in the daemon's environment and restart it",
+	"download_failed":       "run the command again: the download resumes",
+	"download_corrupt":      "run the command again; if it fails again, the hub or the mirror in models.endpoint is at fault",
+	"internal":              "see the daemon's log; hivectl doctor shows what is wrong with the machine",
 }
 
 // jobHint is what can be done about a failed job.

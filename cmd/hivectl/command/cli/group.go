@@ -24,7 +24,7 @@ func Group(use, short, example string, subcommands ...*cobra.Command) *cobra.Com
 	}
 	// Not the help and exit code 0, by which a script would take a forgotten word for success.
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return Usage(fmt.Sprintf("%s: which of %s?", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
+		return Usage(fmt.Sprintf("%s: missing subcommand: want one of %s", cmd.Name(), strings.Join(names, ", ")), "hivectl "+cmd.Name()+" --help")
 	}
 	cmd.AddCommand(subcommands...)
 	return cmd

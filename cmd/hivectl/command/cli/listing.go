@@ -14,11 +14,11 @@ import (
 // Listing is a list of things: what the API said, and a row for each of them.
 type Listing struct {
 	Raw     json.RawMessage
-	Items   []json.RawMessage // as the API said them, one per row
+	Items   []json.RawMessage // as the API returned them, one per row
 	IDs     []string          // one per row: what -q prints
 	Columns []output.Column
 	Rows    [][]string
-	Next    string // how to get what does not fit into the answer; empty: it is whole
+	Next    string // how to get the next page; empty: it is the last
 }
 
 // Lister is a command that prints a list, once or, with --watch, whenever it changes.
@@ -45,7 +45,7 @@ func (a *App) Lister(cmd *cobra.Command, fetch func(context.Context) (Listing, e
 		}
 		return nil
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on and show what changes, also over restarts of hive; Ctrl-C stops looking")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "keep running and show changes, also over restarts of hive; Ctrl-C ends it")
 	return cmd
 }
 

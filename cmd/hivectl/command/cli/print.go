@@ -34,7 +34,7 @@ func (a *App) ForPeople() bool { return !a.Quiet && a.Output == OutputTable }
 
 // View is one answer in all the forms it can be printed in.
 type View struct {
-	Raw   json.RawMessage       // what the API said
+	Raw   json.RawMessage       // the response of the API
 	IDs   []string              // -q
 	Table func(io.Writer) error // the default
 }

@@ -12,7 +12,7 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// maxCandidates bounds how many workers an ambiguous reference lists.
+// maxCandidates is how many workers an ambiguous reference lists.
 const maxCandidates = 8
 
 // Resolve finds the worker that a WORKER argument means.
@@ -47,14 +47,14 @@ func (a *App) ResolveAll(ctx context.Context, refs []string) ([]wire.Worker, err
 	return chosen, nil
 }
 
-// pick decides: the id; else the name; else the one worker whose id or name
-// begins with ref. Living workers go before ended ones, or `cpu-8080` would be
-// ambiguous for a day after every restart on that port. Of ended workers that
-// had the same name the last one is meant.
+// pick returns the worker with this id; else this name; else the one whose id or name
+// begins with ref. Living workers go before ended ones, or `cpu-8080` would be ambiguous
+// for a day after every restart on that port. Of ended workers that had the same name the
+// last one is meant.
 func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
 	// Every id begins with nothing: an unset variable in a script would mean the only worker.
 	if ref == "" {
-		return wire.Worker{}, Usage("a worker has to be named: its name, its id, or the beginning of one", "hivectl workers list")
+		return wire.Worker{}, Usage("no worker given: want its name, its id, or the beginning of one", "hivectl workers list")
 	}
 	var exact, named, begins []wire.Worker
 	for _, w := range workers {

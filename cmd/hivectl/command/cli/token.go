@@ -21,8 +21,8 @@ const (
 	maxCA    = 4 << 20 // the system's own bundles have about 200 KiB
 )
 
-// ownAddrs is where a hive may be, if nobody says: the control socket of this user's
-// own, then that of the machine's, then TCP.
+// ownAddrs is where a hive may be by default: the control socket of this user's own, then
+// that of the machine's, then TCP.
 func (a *App) ownAddrs() []string {
 	var addrs []string
 	if dir, err := filepath.Abs(a.ownDataDir()); err == nil && a.ownDataDir() != "" {
@@ -33,14 +33,14 @@ func (a *App) ownAddrs() []string {
 
 // setToken decides what to send to a hive: the token of the file that was named, or the
 // local hive's own. The latter is for a loopback address and for nothing else: a wrong
-// --addr must not hand the token of this machine to another one.
+// --addr must not send the token of this machine to another one.
 func (a *App) setToken(opts *client.Options) error {
 	path := a.tokenFile
 	if path == "" {
 		path = a.Env.Getenv("HIVE_TOKEN_FILE")
 	}
 	if path != "" {
-		f, err := os.Open(path) //nolint:gosec // who runs hivectl names it
+		f, err := os.Open(path) //nolint:gosec // the user of hivectl names it
 		if err != nil {
 			// A token that somebody has named must be there. To go on without it would end in a
 			// refusal that does not say why.
@@ -51,17 +51,17 @@ func (a *App) setToken(opts *client.Options) error {
 	if path = a.ownToken(); path == "" || !loopback(opts.Addr) {
 		return nil
 	}
-	f, err := os.Open(path) //nolint:gosec // who runs hivectl names it, or his state directory
+	f, err := os.Open(path) //nolint:gosec // the user of hivectl names it, or the state directory
 	if err != nil {
-		return nil // there is none, or it is another user's; the hive says whether it wants one
+		return nil // there is none, or it is another user's; the hive says whether it needs one
 	}
 	// Nobody has asked for this one to be sent, so it stays where none is needed.
 	opts.TokenUnasked = true
 	return readToken(f, opts)
 }
 
-// readToken reads and closes a token file. It refuses one that others can read:
-// what is in it may be known. A hive of its owner may have the token.
+// readToken reads and closes a token file. It refuses one that others can read: its token
+// may be known. A hive of the file's owner may get the token.
 func readToken(f *os.File, opts *client.Options) error {
 	defer f.Close()
 	// Of the open file: by its name it could be another one by now.
@@ -157,7 +157,7 @@ func (a *App) roots() (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path) //nolint:gosec // who runs hivectl names it, or his state directory
+	f, err := os.Open(path) //nolint:gosec // the user of hivectl names it, or the state directory
 	if err != nil {
 		return nil, Usage("CA file: "+err.Error(), "")
 	}

@@ -29,8 +29,8 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-// watchList shows a list, and again when it has changed, until ctx is done: that is
-// how one stops looking, and no error. A daemon that goes away is waited for.
+// watchList shows a list, and again when it has changed, until ctx is done, which is no
+// error. A daemon that goes away is waited for.
 func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Context) (Listing, error)) (err error) {
 	show, soiled := (&changes{app: a}).show, func() {}
 	if a.ForPeople() && a.Env.Width > 0 && a.Env.Getenv("TERM") != "dumb" {
@@ -73,8 +73,8 @@ func (a *App) watchList(ctx context.Context, l Listing, fetch func(context.Conte
 // screen draws a list on a terminal, over what it drew before.
 type screen struct {
 	app   *App
-	shown string // what is on the screen; empty: nothing, or more than was drawn
-	table string // the last one, whole
+	shown string // what is on the screen; empty: nothing, or something else too
+	table string // the last one, complete
 }
 
 func (s *screen) show(l Listing) error {
@@ -104,8 +104,8 @@ func (s *screen) show(l Listing) error {
 	return err
 }
 
-// topOf is as much of a table as fits on a screen, leaving a line for a notice, and
-// how many rows there are below; height 0: all of it.
+// topOf is as much of a table as fits on a screen, leaving a line for a notice, and the
+// number of rows that do not; height 0: all of it.
 func topOf(table string, height int) string {
 	lines := strings.SplitAfter(strings.TrimSuffix(table, "\n"), "\n")
 	// The other line is the cursor's: behind a last line end it would scroll the first row away.
@@ -116,8 +116,7 @@ func topOf(table string, height int) string {
 	return table
 }
 
-// leave brings back what was on the terminal before, and below it the last table, so
-// that it can be read on.
+// leave restores what was on the terminal before, and prints the last table below it.
 func (s *screen) leave() error {
 	if s.table == "" {
 		return nil
@@ -136,7 +135,7 @@ type changes struct {
 	width []int
 }
 
-// entry is a row and what the API said of it.
+// entry is a row and what the API returned for it.
 type entry struct {
 	raw   string
 	cells []string
@@ -164,7 +163,7 @@ func (c *changes) show(l Listing) error {
 		}
 	}
 	for _, id := range c.order {
-		// Of a list that is cut off it cannot be told whether a row is gone.
+		// In a list that is cut off a missing row need not be gone.
 		if _, there := now[id]; !there && !c.app.Quiet && l.Next == "" {
 			lines = append(lines, c.line(c.gone(c.last[id].cells)))
 		}
@@ -176,7 +175,7 @@ func (c *changes) show(l Listing) error {
 	return output.Lines(c.app.Stdout.People(), lines)
 }
 
-// document prints the answer of the API if it is another one than before.
+// document prints the response of the API if it has changed.
 func (c *changes) document(raw json.RawMessage) error {
 	if string(raw) == c.raw {
 		return nil

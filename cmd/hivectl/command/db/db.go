@@ -18,7 +18,7 @@ import (
 // State is where the state file of a data directory is.
 func State(dir string) string { return filepath.Join(dir, "hive.db") }
 
-// Checked is what a check has found.
+// Checked is the result of a check.
 type Checked struct {
 	Path      string          `json:"path"`
 	Schema    int             `json:"schema"`
@@ -31,14 +31,14 @@ type Checked struct {
 	Findings  []store.Finding `json:"findings"`
 }
 
-// Check examines the state file in dir wholly: its structure, the checksum and form
-// of every record, and what records say about each other. Nothing is written.
+// Check checks the whole state file in dir: its structure, the checksum and form of every
+// record, and that records agree with each other. Nothing is written.
 func Check(ctx context.Context, dir string) (Checked, error) {
 	if err := checkDir(dir); err != nil {
 		return Checked{}, err
 	}
 	c, err := check(ctx, State(dir))
-	return c, refusal(err, dir, "`hivectl doctor` says what the running hive found when it checked the file")
+	return c, refusal(err, dir, "`hivectl doctor` shows what the running hive found when it checked the file")
 }
 
 func check(ctx context.Context, path string) (c Checked, err error) {
@@ -48,7 +48,7 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 	// It cannot be opened, and what is wrong with it is what was asked: its pages are read instead.
 	if errors.As(err, &corrupt) {
 		c.Findings = append(c.Findings, store.Finding{Bucket: corrupt.Bucket, Key: corrupt.Key, Reason: corrupt.Reason})
-		return c, c.whatIsLeft()
+		return c, c.countReadable()
 	}
 	if err != nil {
 		return c, err
@@ -71,8 +71,8 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 	return c, nil
 }
 
-// whatIsLeft counts what of a damaged file can be read, and says where it cannot be.
-func (c *Checked) whatIsLeft() (err error) {
+// countReadable counts the records of a damaged file that can be read, and lists the damage.
+func (c *Checked) countReadable() (err error) {
 	// Locked, so that no hive starts and writes while its pages are read.
 	h, err := store.LockFile(c.Path)
 	if err != nil {
@@ -160,8 +160,8 @@ type Saved struct {
 	Live  int    `json:"live"` // workers that have not ended
 }
 
-// Backup copies the state file in dir to dest, a new file or a directory. What is
-// not whole is not copied.
+// Backup copies the state file in dir to dest, a new file or a directory. A damaged file is
+// not copied.
 func Backup(ctx context.Context, dir, dest string, force bool, now time.Time) (Saved, error) {
 	if err := checkDir(dir); err != nil {
 		return Saved{}, err
@@ -172,11 +172,11 @@ func Backup(ctx context.Context, dir, dest string, force bool, now time.Time) (S
 		return Saved{}, err
 	}
 	v, err := store.BackupOffline(ctx, State(dir), dest, force)
-	return Saved{dest, v.Bytes, v.Live}, refusal(err, dir, "leave out --data-dir: the running hive makes the backup then")
+	return Saved{dest, v.Bytes, v.Live}, refusal(err, dir, "leave out --data-dir: then the running hive makes the backup")
 }
 
-// Receive writes what a running hive sends to dest, and checks it. r is opened only
-// when there is a place for it.
+// Receive writes the backup that a running hive sends to dest, and checks it. open is
+// called only when dest can be written.
 func Receive(ctx context.Context, open func() (io.ReadCloser, error), dest string, force bool, now time.Time) (s Saved, err error) {
 	dest = backupName(dest, now)
 	if err := checkDest(dest); err != nil {
@@ -184,7 +184,7 @@ func Receive(ctx context.Context, open func() (io.ReadCloser, error), dest strin
 	}
 	// Before the hive is asked, which would send its whole state for nothing.
 	if _, err := os.Lstat(dest); err == nil && !force {
-		return s, &Refusal{Text: dest + " exists", Hint: "choose another name, or --force"}
+		return s, &Refusal{Text: dest + " exists", Hint: "choose another name, or use --force"}
 	}
 	r, err := open()
 	if err != nil {
@@ -207,14 +207,14 @@ func backupName(dest string, now time.Time) string {
 type Restored struct {
 	File    string     `json:"file"`
 	Path    string     `json:"path"`
-	Aside   *string    `json:"aside"`  // where the file is that was there; null: there was none
+	SavedAs *string    `json:"aside"`  // where the old file was saved; null: there was none
 	Newest  *time.Time `json:"newest"` // record in the file that was restored
 	Live    int        `json:"live"`   // its workers that have not ended
 	Before  *int       `json:"live_before"`
-	Damage  *string    `json:"damage"` // what is wrong with the file that was there
+	Damage  *string    `json:"damage"` // what is wrong with the old file
 	Schema  int        `json:"schema"`
 	DryRun  bool       `json:"dry_run"`
-	Current time.Time  `json:"-"` // newest record of the file that was there; zero: not known
+	Current time.Time  `json:"-"` // newest record of the old file; zero: not known
 }
 
 // Restore puts a copy of file in the place of the state file in dir.
@@ -225,9 +225,9 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 		}
 	}
 	path := State(dir)
-	aside := path + ".before-restore-" + now.UTC().Format(store.StampFormat)
 	// The time is in the name, so that a second restore keeps its file beside that of the first.
-	r, err := store.Restore(ctx, file, path, aside, dryRun)
+	savedAs := path + ".before-restore-" + now.UTC().Format(store.StampFormat)
+	r, err := store.Restore(ctx, file, path, savedAs, dryRun)
 	out := Restored{File: file, Path: path, Live: r.From.Live, Schema: r.Schema, DryRun: dryRun}
 	if err != nil {
 		return out, restoreRefusal(err, dir, file)
@@ -236,7 +236,7 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 		out.Newest = &r.From.Newest
 	}
 	if r.SavedAs != "" {
-		out.Aside = &r.SavedAs
+		out.SavedAs = &r.SavedAs
 	}
 	if r.Before != nil {
 		out.Before, out.Current = &r.Before.Live, r.Before.Newest
@@ -248,14 +248,14 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 	return out, nil
 }
 
-// restoreRefusal says of which of the two files an error is.
+// restoreRefusal says which of the two files an error is about.
 func restoreRefusal(err error, dir, file string) error {
 	if found, rest := store.Findings(err); len(found) > 0 && rest == nil || errors.As(err, new(*store.CorruptError)) {
 		text := err.Error()
 		if len(found) > 0 {
 			text = found[0].String()
 		}
-		return &Refusal{Text: fmt.Sprintf("%s is not whole, nothing was changed: %s", file, text), Hint: "take an older backup; `hivectl db salvage` reads what can be read of a damaged state file"}
+		return &Refusal{Text: fmt.Sprintf("%s is damaged, nothing was changed: %s", file, text), Hint: "take an older backup; `hivectl db salvage` reads what can be read of a damaged state file"}
 	}
 	return refusal(err, dir, "")
 }
@@ -267,7 +267,7 @@ type Compacted struct {
 	After  int64  `json:"bytes_after"`
 }
 
-// Compact writes the state file in dir anew without its free pages.
+// Compact rewrites the state file in dir without its free pages.
 func Compact(ctx context.Context, dir string) (Compacted, error) {
 	if err := checkDir(dir); err != nil {
 		return Compacted{}, err

@@ -14,13 +14,13 @@ import (
 // Refusal is an error with what to do about it.
 type Refusal struct {
 	Text, Hint string
-	NotFound   bool // what was asked for is not there
+	NotFound   bool // the file does not exist
 }
 
 func (r *Refusal) Error() string { return r.Text }
 
-// refusal makes an error of the state file in dir one that helps. online says what a
-// running hive can do instead; empty: it has to be stopped.
+// refusal adds a hint to an error of the state file in dir. online says what a running hive
+// can do instead; empty: it has to be stopped.
 func refusal(err error, dir, online string) error {
 	var locked *store.LockedError
 	var corrupt *store.CorruptError
@@ -35,19 +35,19 @@ func refusal(err error, dir, online string) error {
 	case errors.As(err, &newer):
 		return &Refusal{Text: newer.Error(), Hint: "use the hivectl of the hive that wrote it"}
 	case errors.As(err, &corrupt):
-		return &Refusal{Text: corrupt.Error(), Hint: "`hivectl db check --data-dir " + dir + "` says all that is wrong, `hivectl db salvage --data-dir " + dir + "` mends it"}
+		return &Refusal{Text: corrupt.Error(), Hint: "`hivectl db check --data-dir " + dir + "` lists all damage, `hivectl db salvage --data-dir " + dir + "` rebuilds the file"}
 	case errors.Is(err, store.ErrInconsistent):
-		return &Refusal{Text: err.Error(), Hint: "`hivectl db check --data-dir " + dir + "` says all that is wrong"}
+		return &Refusal{Text: err.Error(), Hint: "`hivectl db check --data-dir " + dir + "` lists all contradictions"}
 	case errors.Is(err, migrations.ErrForeign):
 		return &Refusal{Text: "it is not a state file of hive: " + err.Error()}
 	case errors.Is(err, fs.ErrNotExist):
-		return &Refusal{Text: err.Error(), Hint: "say where the state directory is with --data-dir", NotFound: true}
+		return &Refusal{Text: err.Error(), Hint: "give the state directory with --data-dir", NotFound: true}
 	case errors.Is(err, fs.ErrPermission):
-		return &Refusal{Text: err.Error(), Hint: "do it as the user that hive runs as"}
+		return &Refusal{Text: err.Error(), Hint: "run it as the user that hive runs as"}
 	case errors.Is(err, fs.ErrExist):
-		return &Refusal{Text: err.Error(), Hint: "choose another name, or --force"}
+		return &Refusal{Text: err.Error(), Hint: "choose another name, or use --force"}
 	case errors.Is(err, proc.ErrUnsupported):
-		return &Refusal{Text: "salvage needs Linux: it looks at the processes of the workers"}
+		return &Refusal{Text: "salvage needs Linux: it inspects the processes of the workers"}
 	case errors.Is(err, salvage.ErrNeedless), errors.Is(err, salvage.ErrNothing):
 		return &Refusal{Text: err.Error()}
 	}

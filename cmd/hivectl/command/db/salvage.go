@@ -7,23 +7,23 @@ import (
 	"rbeehive/hive/salvage"
 )
 
-// Salvage is a plan to make a state file anew.
+// Salvage is a plan to rebuild a state file.
 type Salvage struct {
 	dir  string
 	plan *salvage.Plan
 }
 
-// listed bounds lists in a plan.
-const listed = 20
+// maxListed is how many items of a list a plan prints.
+const maxListed = 20
 
-// PlanSalvage looks at the state file in dir, at the backups beside it, and at the
-// processes, and says what can be done. Nothing is changed. It must be closed.
+// PlanSalvage inspects the state file in dir, the backups beside it and the processes, and
+// returns what can be done. Nothing is changed. The plan must be closed.
 func PlanSalvage(ctx context.Context, dir string) (*Salvage, error) {
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
 	p, err := salvage.Make(ctx, dir)
-	if err := refuse("", err); err != nil {
+	if err := trustRefusal("", err); err != nil {
 		return nil, err
 	}
 	if err != nil {
@@ -32,64 +32,65 @@ func PlanSalvage(ctx context.Context, dir string) (*Salvage, error) {
 	return &Salvage{dir, p}, nil
 }
 
-// Close lets go of the state file.
+// Close releases the state file.
 func (s *Salvage) Close() error { return s.plan.Close() }
 
-// Carry does it, and returns where the damaged file is now; empty: there was none.
-func (s *Salvage) Carry(ctx context.Context) (aside string, err error) {
-	aside = s.plan.Aside()
-	return aside, refusal(s.plan.Carry(ctx), s.dir, "")
+// Apply carries the plan out, and returns where the damaged file was saved; empty: there
+// was none.
+func (s *Salvage) Apply(ctx context.Context) (savedAs string, err error) {
+	savedAs = s.plan.Aside()
+	return savedAs, refusal(s.plan.Carry(ctx), s.dir, "")
 }
 
 // Lines is the plan for a person.
 func (s *Salvage) Lines() []string {
 	p := s.plan
 	var lines []string
-	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	some := func(items []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	addList := func(items []string) {
 		for i, item := range items {
-			if i == listed {
-				say("  and %d more", len(items)-i)
+			if i == maxListed {
+				add("  and %d more", len(items)-i)
 				return
 			}
-			say("  %s", item)
+			add("  %s", item)
 		}
 	}
 	if p.Bytes == 0 {
-		say("%s: there is none", State(s.dir))
+		add("%s: does not exist", State(s.dir))
 	} else {
-		places := "places cannot be read or contradict each other"
+		places := "records or pages cannot be read or contradict each other"
 		if len(p.Damage) == 1 {
-			places = "place cannot be read or contradicts another"
+			places = "record or page cannot be read or contradicts another"
 		}
-		say("%s: %d bytes, %d %s", State(s.dir), p.Bytes, len(p.Damage), places)
+		add("%s: %d bytes, %d %s", State(s.dir), p.Bytes, len(p.Damage), places)
 	}
 	var places []string
 	for _, f := range p.Damage {
 		places = append(places, f.String())
 	}
-	some(places)
+	addList(places)
 	if p.Backup == "" {
-		say("backup: none that is whole in %s/backups", s.dir)
+		add("backup: no intact one in %s/backups", s.dir)
 	} else {
-		say("backup: %s, of %s", p.Backup, p.BackupAt.Local().Format("2006-01-02 15:04:05"))
+		add("backup: %s, from %s", p.Backup, p.BackupAt.Local().Format("2006-01-02 15:04:05"))
 	}
-	say("living workers, which hive will take back as they are: %d", len(p.Living))
+	add("running workers, which hive will adopt: %d", len(p.Living))
 	for _, k := range p.Living {
-		say("  %s  port %d  pid %d  by %s  record from %s", k.WorkerID, k.Port, k.PID, k.Proof, k.From)
+		add("  %s  port %d  pid %d  by %s  record from %s", k.WorkerID, k.Port, k.PID, k.Proof, k.From)
 	}
 	for _, list := range []struct {
 		what  string
 		items []string
 	}{
-		{"workers that are not seen to live, for hive to judge", p.Judged},
-		{"workers that do not live any more, recorded as failed", p.Failed},
+		{"workers that may be running, for hive to verify", p.Judged},
+		{"workers that are no longer running, recorded as failed", p.Failed},
 		{"processes that are left alone", p.Apart},
 		{"lost", p.Lost},
 	} {
 		if len(list.items) > 0 {
-			say("%s: %d", list.what, len(list.items))
-			some(list.items)
+			add("%s: %d", list.what, len(list.items))
+			addList(list.items)
 		}
 	}
 	text := "records of the new file:"

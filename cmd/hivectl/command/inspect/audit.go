@@ -19,10 +19,10 @@ func Audit(a *cli.App) *cobra.Command {
 		Use:   "audit",
 		Short: "Compare records, processes and listeners; exit code 1 if they disagree",
 		Long: "audit has the hive compare its records with the processes and listeners of the\n" +
-			"machine. hive does so by itself every audit.interval, and acts on what it sees the\n" +
-			"second time in a row. --repair does at once what a second sighting allows: it judges\n" +
-			"again what could not be judged, frees ports on which nobody is any more, and, with\n" +
-			"audit.orphans kill, ends what ended leases have left behind.\n\n" +
+			"machine. hive does so by itself every audit.interval, and acts on what it finds twice\n" +
+			"in a row. --repair acts immediately: it verifies again what could not be verified,\n" +
+			"frees ports that nothing uses any more, and, with audit.orphans: kill, ends processes\n" +
+			"that ended leases have left behind.\n\n" +
 			"The exit code is 1 if anything is (still) found. -q prints the codes.",
 		Example: "  hivectl audit\n  hivectl audit --repair -o json",
 		Args:    cobra.NoArgs,
@@ -48,19 +48,19 @@ func Audit(a *cli.App) *cobra.Command {
 			return &cli.Reported{Code: cli.ExitFailed}
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "do at once what a second sighting allows")
+	cmd.Flags().BoolVar(&repair, "repair", false, "act now, also on what was found only once")
 	return cmd
 }
 
 // findingHints says what can be done about a finding, by its code.
 var findingHints = map[string]string{
-	"unverified":            "hive judges it again at each audit; hivectl doctor says what keeps it from seeing",
-	"quarantined":           "end what is named, or wait: the port is freed when nobody was found on it twice",
-	"lease_without_holder":  "hive frees it when nobody was found on the port twice; hivectl audit --repair does it now",
-	"member_without_record": "end it by hand, or set audit.orphans: kill for what ended leases leave behind",
-	"not_listening":         "hivectl logs WORKER; hivectl stop WORKER, and start it again",
+	"unverified":            "hive verifies it again at each audit; hivectl doctor shows why it cannot",
+	"quarantined":           "end the process that is named, or wait: the port is freed once two audits find nobody on it",
+	"lease_without_holder":  "hive frees it once two audits find nobody on the port; hivectl audit --repair does it now",
+	"member_without_record": "kill it, or set audit.orphans: kill for what ended leases leave behind",
+	"not_listening":         "hivectl logs WORKER; hivectl restart WORKER",
 	"foreign_listener":      "end the program that is named; the worker is ready again when it serves alone",
-	"other_address":         "nothing need be done: the worker is as well as before; on the worker's port the program that is named may be mistaken for it",
+	"other_address":         "nothing to do: the worker is not affected; on the worker's port the program that is named may be mistaken for it",
 	"shared_port":           "end the program that is named; the worker is ready again when it serves alone",
 	"unleased_port":         "lease the port to the worker too (ports in its entry), or give it another one outside the range",
 	"contested_port":        "two hives lease the same port: give them different ranges, and restart one worker",

@@ -22,14 +22,14 @@ func Events(a *cli.App) *cobra.Command {
 		Short: "Follow everything that happens in the hive",
 		Long: "Follow the events of all jobs, workers and leases and of the audit, a line each, over\n" +
 			"restarts of the hive, from the oldest that is kept. The number at the beginning of a\n" +
-			"line is what --after takes: it goes on behind that event, and is an error (1) if events\n" +
-			"behind it have been removed meanwhile, so that none is missed without a word.\n\n" +
-			"With -o json every event is one line; -q prints the numbers. Ctrl-C stops looking.",
+			"line is what --after takes: it continues after that event, and fails (1) if events after\n" +
+			"it have been removed meanwhile, so that none is missed silently.\n\n" +
+			"With -o json every event is one line; -q prints the numbers. Ctrl-C ends it.",
 		Example: "  hivectl events --after latest\n" +
 			"  hivectl events --type port,audit -o json",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// Asked first, so that a daemon that is not there is said at once.
+			// Checked first, so that an unreachable daemon is reported immediately.
 			if _, err := a.Hive.Hive(cmd.Context()); err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func Events(a *cli.App) *cobra.Command {
 			return followAll(cmd.Context(), a, o)
 		},
 	}
-	cmd.Flags().StringVar(&o.After, "after", "", "go on behind the event of this `number`; latest: only what is new")
+	cmd.Flags().StringVar(&o.After, "after", "", "continue after the event with this `number`; latest: only new events")
 	cmd.Flags().StringSliceVar(&o.Types, "type", nil, "only events of these `types`: state, port, process, log, progress, result, audit, end")
 	cli.CompleteFlag(cmd, "type", cli.OneOf("state", "port", "process", "log", "progress", "result", "audit", "end"))
 	cli.CompleteFlag(cmd, "after", cli.OneOf("latest"))

@@ -17,12 +17,12 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// maxOperation is the API's limit for a body, in bytes; more is not worth reading.
+// maxOperation is the API's limit for a body, in bytes.
 const maxOperation = 1 << 20
 
 // Jobs is the commands for jobs.
 func Jobs(a *cli.App) *cobra.Command {
-	return cli.Group("jobs", "Submit, look at, follow and cancel jobs", "  hivectl jobs list",
+	return cli.Group("jobs", "Submit, show, follow and cancel jobs", "  hivectl jobs list",
 		submit(a), list(a), get(a), watch(a), cancel(a))
 }
 
@@ -60,12 +60,12 @@ func submit(a *cli.App) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "idempotency key: submitted again with the same one it is the same job (default a random one)")
+	cmd.Flags().StringVar(&key, "key", "", "idempotency key: submitting again with the same key returns the same job (default random)")
 	return cmd
 }
 
-// operation returns the JSON that the argument is, or names. What it means is
-// the API's to judge; that it is JSON at all is told here, with the place.
+// operation returns the JSON that the argument is, or names. The API validates it; only
+// invalid JSON is reported here, with the position.
 func operation(a *cli.App, arg string) (json.RawMessage, error) {
 	body := []byte(arg)
 	if arg == "-" {
@@ -171,13 +171,14 @@ func watch(a *cli.App) *cobra.Command {
 		Short: "Follow a job from its first event and exit as it did",
 		Long: "Follow a job from its first event, over restarts of the hive, and exit with 0 if\n" +
 			"it succeeded and 1 if it failed or was cancelled. With -o json every event is\n" +
-			"one line. Ctrl-C stops watching; the job goes on.",
+			"one line. Ctrl-C stops watching; the job continues.",
 		Example: "  job=$(hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"cpu\"}')\n" +
 			"  hivectl jobs watch $job",
 		Args:              oneID,
 		ValidArgsFunction: a.Complete(cli.First(jobOffers(true))),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// Asked first, so that an unknown job or a daemon that is not there is said at once.
+			// Checked first, so that an unknown job or an unreachable daemon is reported
+			// immediately.
 			if _, err := a.Hive.Job(cmd.Context(), args[0]); err != nil {
 				return err
 			}
@@ -216,7 +217,7 @@ func cancel(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:               "cancel JOB",
 		Short:             "Cancel a job",
-		Long:              "Cancel a job, and wait until what it had begun is undone.",
+		Long:              "Cancel a job, and wait until what it did is undone.",
 		Example:           "  hivectl jobs cancel $(hivectl jobs list -q --state running --limit 1)",
 		Args:              oneID,
 		ValidArgsFunction: a.Complete(cli.First(jobOffers(false))),

@@ -16,15 +16,15 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// holder is what keeps a lease alive, as flags say it.
+// holder is what keeps a lease alive, as given by flags.
 type holder struct {
 	pid int
 	ttl time.Duration
 }
 
 func (h *holder) flags(flags *pflag.FlagSet) {
-	flags.IntVar(&h.pid, "pid", 0, "the lease lives as long as this process, $$ say")
-	flags.DurationVar(&h.ttl, "ttl", 0, "the lease lives so long after each renewal, 30s say")
+	flags.IntVar(&h.pid, "pid", 0, "the lease lives as long as this process, such as $$")
+	flags.DurationVar(&h.ttl, "ttl", 0, "the lease lives this long after each renewal, such as 30s")
 }
 
 // resolve returns the fields of the request. The start time keeps a PID that
@@ -44,7 +44,7 @@ func (h *holder) resolve() (pid int, startTime uint64, ttl string, err error) {
 	}
 	id, err := proc.Identify(h.pid)
 	if errors.Is(err, proc.ErrGone) {
-		return 0, 0, "", cli.NotFound(fmt.Sprintf("no process %d", h.pid), "name a process that runs on this machine, $$ say")
+		return 0, 0, "", cli.NotFound(fmt.Sprintf("no process %d", h.pid), "name a process that runs on this machine, such as $$")
 	}
 	// Where start times cannot be read the hive has to do with the PID.
 	if err != nil && !errors.Is(err, proc.ErrUnsupported) {
@@ -61,8 +61,8 @@ func acquire(a *cli.App) *cobra.Command {
 		Short: "Lease a port for a program that hive does not start; -q prints the port",
 		Long: "Lease a port, or several in a row, for a program that hive does not start. The\n" +
 			"lease lives as long as a process, or as it is renewed. hive never signals that\n" +
-			"process. When the lease ends and somebody still listens on the port, the port is\n" +
-			"quarantined until nobody does.",
+			"process. If something still listens on the port when the lease ends, the port is\n" +
+			"quarantined until that stops.",
 		Example: "  port=$(hivectl leases acquire --pid $$ -q)\n  hivectl leases acquire --ttl 30s --port 8188 -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -70,7 +70,7 @@ func acquire(a *cli.App) *cobra.Command {
 				return err
 			}
 			if req.PID == 0 && req.TTL == "" {
-				return cli.Usage("what keeps the lease alive? --pid or --ttl", "for example: hivectl leases acquire --ttl 30s")
+				return cli.Usage("--pid or --ttl is required: it keeps the lease alive", "for example: hivectl leases acquire --ttl 30s")
 			}
 			reply, err := a.Hive.AcquireLease(cmd.Context(), req)
 			if err != nil {
@@ -105,7 +105,7 @@ func renew(a *cli.App) *cobra.Command {
 				return err
 			}
 			if req.LeaseID == "" {
-				return cli.Usage("--lease-id is required: the proof of holding that acquire printed", "hivectl leases get "+args[0])
+				return cli.Usage("--lease-id is required: hivectl leases acquire printed it", "hivectl leases get "+args[0])
 			}
 			if req.PID, req.StartTime, req.TTL, err = h.resolve(); err != nil {
 				return err
@@ -140,7 +140,7 @@ func release(a *cli.App) *cobra.Command {
 				return err
 			}
 			if leaseID == "" {
-				return cli.Usage("--lease-id is required: the proof of holding that acquire printed", "hivectl leases get "+args[0])
+				return cli.Usage("--lease-id is required: hivectl leases acquire printed it", "hivectl leases get "+args[0])
 			}
 			reply, err := a.Hive.ReleaseLease(cmd.Context(), port, leaseID)
 			if err != nil {
@@ -157,7 +157,7 @@ func release(a *cli.App) *cobra.Command {
 func printReleased(a *cli.App, reply client.Reply[wire.Released]) error {
 	text := fmt.Sprintf("port %d is free", reply.Value.Port)
 	if reply.Value.Status == "quarantined" {
-		text = fmt.Sprintf("the lease of port %d has ended; somebody still listens there, so the port is quarantined until nobody does", reply.Value.Port)
+		text = fmt.Sprintf("the lease of port %d has ended; something still listens there, so the port is quarantined until that stops", reply.Value.Port)
 	}
 	return a.Print(cli.View{
 		Raw:   reply.Raw,

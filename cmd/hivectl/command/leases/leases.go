@@ -17,7 +17,7 @@ import (
 
 // Leases is the commands for leases of ports.
 func Leases(a *cli.App) *cobra.Command {
-	return cli.Group("leases", "List leases of ports, and hold some for programs that hive does not start", "  hivectl leases list",
+	return cli.Group("leases", "List leases of ports, and manage those of programs that hive does not start", "  hivectl leases list",
 		list(a), get(a), acquire(a), renew(a), release(a))
 }
 
@@ -60,7 +60,7 @@ func get(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "get PORT | --pid PID",
 		Short:             "Show the lease of a port, or of a process",
-		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json\n  hivectl leases get --pid 4711",
+		Example:           "  hivectl leases get 8080\n  hivectl leases get 8080 -o json",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(leaseOffers(false))),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -155,7 +155,7 @@ func printLease(a *cli.App, reply client.Reply[wire.Lease]) error {
 	})
 }
 
-// leaseHolder is the worker of a lease, or whoever said he owns it.
+// leaseHolder is the worker of a lease, or its owner as given.
 func leaseHolder(l wire.Lease) string {
 	if l.WorkerID != nil {
 		return output.Or(l.WorkerID)

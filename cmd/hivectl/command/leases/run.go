@@ -38,7 +38,7 @@ func Run(a *cli.App) *cobra.Command {
 		Long: "Run a program in the foreground on a port that hive leases to it. {port} in its\n" +
 			"arguments becomes the port, and so does the variable PORT. With --ports N the\n" +
 			"ports from {port} on are leased; {port+1} is the second.\n\n" +
-			"The lease is bound to the program before it begins, and lives as long as it does:\n" +
+			"The lease is bound to the program before it starts, and lives as long as it does:\n" +
 			"also when hivectl is killed, and over restarts of hive. hive never signals it.\n\n" +
 			"Signals are passed on, except that Ctrl-C at a terminal reaches the program from\n" +
 			"the terminal itself. The exit code is the program's (128 and the signal's number\n" +
@@ -78,7 +78,7 @@ func runProgram(ctx context.Context, a *cli.App, req wire.AcquireLease, args []s
 		return runFault(err)
 	}
 	stop := proc.ForwardSignals(child)
-	if ctx.Err() != nil { // a signal came before there was somebody to pass it on to
+	if ctx.Err() != nil { // a signal came before there was a child to pass it on to
 		_ = child.Signal(unix.SIGTERM)
 	}
 	// Without ctx: the signal that has ended it was passed on, and what it means is the program's
@@ -107,8 +107,8 @@ func leaseForSelf(ctx context.Context, a *cli.App, req wire.AcquireLease) (wire.
 	return reply.Value, nil
 }
 
-// startOn starts the program behind the gate, binds the lease to it, and lets it
-// go: from its first moment on the lease is its own.
+// startOn starts the program behind the gate, binds the lease to it, and opens the gate:
+// from its first moment on the lease is its own.
 func startOn(ctx context.Context, a *cli.App, lease wire.Lease, program string, args []string) (*proc.Process, error) {
 	argv := []string{program}
 	for _, arg := range args[1:] {
@@ -151,7 +151,7 @@ func giveBack(a *cli.App, lease wire.Lease) {
 	defer cancel()
 	reply, err := a.Hive.ReleaseLease(ctx, lease.Port, lease.LeaseID)
 	if err == nil && reply.Value.Status == "quarantined" && !a.Quiet {
-		a.Notice("somebody still listens on port %d: it is quarantined until nobody does", lease.Port)
+		a.Notice("something still listens on port %d: it is quarantined until that stops", lease.Port)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"rbeehive/hive/trust"
 )
 
-// Refusal is an import that did not come about. Hint, if not empty, says what to do.
+// Refusal is an import that was refused. Hint, if not empty, says what to do.
 type Refusal struct{ Text, Hint string }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -36,7 +36,7 @@ func Import(ctx context.Context, dir, file, id string, asCopy bool) (Imported, e
 	// An import makes the directories that are missing, and would make those of a mistyped path.
 	if _, err := os.Stat(filepath.Dir(dir)); errors.Is(err, fs.ErrNotExist) {
 		return Imported{}, &Refusal{
-			fmt.Sprintf("there is no directory %s", filepath.Dir(dir)),
+			fmt.Sprintf("no such directory: %s", filepath.Dir(dir)),
 			"give the hive's state directory with --data-dir, or its models.dir with --models-dir",
 		}
 	}
@@ -54,7 +54,7 @@ func Import(ctx context.Context, dir, file, id string, asCopy bool) (Imported, e
 
 func refusal(err error) error {
 	if e, ok := errors.AsType[*trust.Error](err); ok {
-		return &Refusal{e.Path + " " + e.Reason, "do it as the user that hive runs as (sudo -u USER); or " + e.Mend}
+		return &Refusal{e.Path + " " + e.Reason, "run it as the user that hive runs as (sudo -u USER); or " + e.Mend}
 	}
 	switch {
 	case errors.Is(err, models.ErrInvalidID):

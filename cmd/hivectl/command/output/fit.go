@@ -12,7 +12,7 @@ type Column struct {
 	Name string
 	// least is how short its cells may be cut, in columns of the terminal; 0: not at all.
 	Least int
-	// drop orders the columns that may be left out, the highest first; 0: it stays.
+	// drop orders the columns that may be dropped, the highest first; 0: it stays.
 	Drop int
 }
 

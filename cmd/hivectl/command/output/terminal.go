@@ -32,7 +32,7 @@ func NewTerminal(w io.Writer, is bool) *Terminal {
 
 func (t *Terminal) Write(p []byte) (int, error) { return t.write(p, t.shown) }
 
-// write writes what is to be shown of p.
+// write writes p as it passes the sanitizer.
 func (t *Terminal) write(p []byte, s *shown) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,7 +47,7 @@ func (t *Terminal) write(p []byte, s *shown) (int, error) {
 	return len(p), nil
 }
 
-// end writes what was kept of a character that never became whole.
+// end writes the bytes of a character that was never completed.
 func (t *Terminal) end(s *shown) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,16 +98,16 @@ type logTerminal struct {
 
 func (l *logTerminal) Write(p []byte) (int, error) { return l.t.write(p, &l.shown) }
 
-// shown makes of what is written what a terminal gets.
+// sanitizer turns what is written into what a terminal gets.
 type shown struct {
 	log      bool   // of a worker: see Terminal.Log
 	coloured bool   // such a log keeps its colours
-	held     []byte // the beginning of a character or a sequence, until the rest comes
+	held     []byte // the beginning of a character or a sequence, until it is complete
 	painted  bool   // a colour is set
 	returned bool   // a CR came last
 }
 
-// append appends what is to be shown of p, and keeps what may go on with the next p.
+// append appends p sanitized, and keeps an incomplete end for the next call.
 func (s *shown) append(b, p []byte) []byte {
 	// A character or a sequence may be cut by the end of a write, as a pipe has it.
 	p = append(s.held, p...)
@@ -126,7 +126,7 @@ func (s *shown) append(b, p []byte) []byte {
 	return b
 }
 
-// end is what is to be shown at the end.
+// end flushes what is pending.
 func (s *shown) end() []byte {
 	b := []byte(plain.Text(string(s.held)))
 	// A log that ends in the middle of a colour must not colour the prompt of the shell.
@@ -137,7 +137,7 @@ func (s *shown) end() []byte {
 	return b
 }
 
-// longestColour bounds a sequence that sets a colour, in bytes.
+// maxColour is the longest sequence that sets a colour, in bytes.
 const longestColour = 64
 
 // unfinished reports whether p may be the beginning of a character or of a colour.
@@ -185,7 +185,7 @@ func (s *shown) colour(b, p []byte) ([]byte, int) {
 	return b, n
 }
 
-// endLine ends a line for which a CR was all that came.
+// endLine ends a line after a CR without a newline.
 func (s *shown) endLine(b []byte) []byte {
 	if !s.returned {
 		return b

@@ -18,7 +18,7 @@ func YAML(raw json.RawMessage) ([]byte, error) {
 	d.UseNumber()
 	node, err := yamlNode(d)
 	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
+		return nil, fmt.Errorf("read the response: %w", err)
 	}
 	var out bytes.Buffer
 	e := yaml.NewEncoder(&out)

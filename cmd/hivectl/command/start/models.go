@@ -83,11 +83,11 @@ func modelsGet(a *cli.App) *cobra.Command {
 func modelsPull(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "pull MODEL",
-		Short: "Download a model and follow it until it is there",
+		Short: "Download a model and follow it until it is complete",
 		Long: "Download a model from the hub and follow it until it is in the catalog. MODEL is\n" +
 			"a repository (its only GGUF file, or, without one, all its files) or\n" +
-			"org/name:file.gguf. Ctrl-C detaches: the download goes on, also over restarts of\n" +
-			"the daemon. One that failed or was cancelled goes on where it was.",
+			"org/name:file.gguf. Ctrl-C detaches: the download continues, also over restarts of\n" +
+			"the daemon. One that failed or was cancelled is resumed.",
 		Example: "  hivectl models pull Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -107,10 +107,10 @@ func modelsImport(a *cli.App) *cobra.Command {
 		Use:   "import FILE",
 		Short: "Put a file of this machine into the catalog",
 		Long: "Put a file of this machine into the catalog of the hive that has its state in\n" +
-			"--data-dir ($HIVE_DATA_DIR, else where hive keeps it by itself). The catalog gets a\n" +
-			"hard link, so it takes no space twice and FILE must not be changed any more; with\n" +
-			"--copy, or from another file system, a copy. hivectl does it with your rights, and\n" +
-			"must be able to write to that directory; hive itself is not asked and may be stopped.",
+			"--data-dir ($HIVE_DATA_DIR, else hive's default). The catalog gets a hard link, so that\n" +
+			"it takes no additional space and FILE must not be changed any more; with --copy, or\n" +
+			"from another file system, a copy. hivectl does it with your permissions, and must be\n" +
+			"able to write to that directory; hive itself is not involved and may be stopped.",
 		Example: "  hivectl models import qwen.gguf --id local/qwen:qwen.gguf",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -155,7 +155,7 @@ func modelsRemove(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:               "rm MODEL...",
 		Short:             "Remove models that no worker uses",
-		Long:              "Remove models that no worker uses, and what has come of downloads of them that\nwere cancelled or failed.",
+		Long:              "Remove models that no worker uses, and the remains of downloads of them that\nwere cancelled or failed.",
 		Example:           "  hivectl models rm Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.Complete(modelOffers),
@@ -200,20 +200,20 @@ func modelOffers(ctx context.Context, hive *client.Client, _ []string) ([]cobra.
 	return found, nil
 }
 
-// modelJob carries out an operation on models. A model that there is not is an
-// argument that means nothing, as everywhere.
+// modelJob carries out an operation on models. A model that does not exist is the exit code
+// for not found, as everywhere.
 func modelJob(ctx context.Context, a *cli.App, op modelOp, events io.Writer) (client.Reply[wire.Job], error) {
 	job, err := a.Run(ctx, op, events)
 	if err != nil {
 		return job, err
 	}
 	if e := job.Value.Error; e != nil && e.Code == "not_found" && op.ID != "" {
-		return job, cli.NotFound(e.Message, "hivectl models list shows those that there are")
+		return job, cli.NotFound(e.Message, "see hivectl models list")
 	}
 	return job, a.Outcome(job.Value)
 }
 
-// pull downloads a model. On a terminal a bar shows how far it is, else lines do.
+// pull downloads a model, with a progress bar on a terminal, else with lines.
 func pull(ctx context.Context, a *cli.App, model string) (client.Reply[wire.Job], error) {
 	var events io.Writer
 	if a.ForPeople() {
@@ -249,7 +249,7 @@ func pull(ctx context.Context, a *cli.App, model string) (client.Reply[wire.Job]
 	return job, a.Outcome(job.Value)
 }
 
-// pullBar is a progress bar that begins with the first event that knows the size.
+// pullBar is a progress bar that starts with the first event that has the size.
 type pullBar struct {
 	w     io.Writer
 	width int

@@ -10,10 +10,10 @@ import (
 func Restart(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restart WORKER",
-		Short: "Start a worker again, as the configuration says now",
-		Long: "End a worker's process and start it again on its port, as the configuration says\n" +
-			"now, and follow it until it is ready. A worker that has ended is started again\n" +
-			"under its id. Ctrl-C detaches: the worker goes on starting.",
+		Short: "Restart a worker with the present configuration",
+		Long: "Stop a worker's process and start it again on its port, with the present\n" +
+			"configuration, and follow it until it is ready. A worker that has ended is started\n" +
+			"again under its id. Ctrl-C detaches: the worker keeps starting.",
 		Example:           "  hivectl restart demo",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(cli.WorkerOffers(cli.AnyWorker))),

@@ -26,10 +26,11 @@ func typesList(a *cli.App) *cobra.Command {
 	versions := true
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the worker types: where from, installed where, which version; -q prints the names",
+		Short: "List the worker types with source, program and version; -q prints the names",
 		Long: "List the worker types: the entries of the configuration, those that worker_install has\n" +
-			"made (installed), the presets, and those that are built in. The hive runs the programs it has presets for to learn their versions,\n" +
-			"for up to two seconds each; one that does not tell in time shows none.",
+			"made (installed), the presets, and those that are built in. The hive runs the programs\n" +
+			"it has presets for to learn their versions, for up to two seconds each; after that none\n" +
+			"is shown.",
 		Example: "  hivectl types list\n  hivectl types list -q",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -190,13 +191,13 @@ func paramFields(params map[string]wire.TypeParam) (fields [][2]string) {
 
 func liveText(l *wire.TypeLive) string {
 	if l == nil {
-		return "it is watched by its exit only"
+		return "only its exit is watched"
 	}
 	what := "it listens"
 	if l.URL != nil {
 		what = "GET " + output.Clean(*l.URL)
 	}
-	action := "it is started again"
+	action := "it is restarted"
 	if l.Action == "report" {
 		action = "it is shown as unhealthy"
 	}
@@ -230,7 +231,7 @@ func variableText(v wire.Variable) string {
 	case "environment":
 		return output.Clean(v.Name) + " (passed on from hive's own environment)"
 	case "spawn":
-		return output.Clean(v.Name) + " (made at the spawn)"
+		return output.Clean(v.Name) + " (generated at the start)"
 	}
 	return output.Clean(v.Name) + " (" + output.Clean(v.From) + ")"
 }
@@ -251,9 +252,9 @@ func readyText(r *wire.TypeReady) string {
 		limits = append(limits, milliseconds(r.TimeoutMS)+" in all")
 	}
 	if len(limits) == 0 {
-		return text + "; it is waited for without a limit"
+		return text + "; no timeout"
 	}
-	return text + "; given up after " + strings.Join(limits, " or ")
+	return text + "; timeout: " + strings.Join(limits, " or ")
 }
 
 func stopText(s *wire.TypeStop) string {
@@ -269,7 +270,7 @@ func stopText(s *wire.TypeStop) string {
 	}
 	whom := "the main process first"
 	if s.Scope == "tree" {
-		whom = "all of its processes at once"
+		whom = "all of its processes"
 	}
 	return strings.Join(append(steps, "SIGKILL"), ", then ") + " (" + whom + ")"
 }

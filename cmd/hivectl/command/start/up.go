@@ -52,8 +52,8 @@ func Up(a *cli.App) *cobra.Command {
 		Use:   "up [TYPE]",
 		Short: "Start a worker and follow it until it is ready",
 		Long: "Start a worker of a type, or of an entry of the configuration, and follow it\n" +
-			"until it is ready. Ctrl-C detaches: the worker goes on starting.\n\n" +
-			"Without a type, start all autostart entries that have no living worker, also\n" +
+			"until it is ready. Ctrl-C detaches: the worker keeps starting.\n\n" +
+			"Without a type, start all autostart entries that have no running worker, also\n" +
 			"those that were stopped.",
 		Example:           "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
 		Args:              cobra.MaximumNArgs(1),
@@ -88,8 +88,8 @@ func Up(a *cli.App) *cobra.Command {
 	flags.StringVar(&op.Name, "name", "", "name of the worker; a name keeps its port")
 	flags.Uint16Var(&op.Port, "port", 0, "this port and no other")
 	flags.StringArrayVar(&params, "param", nil, "parameter of the worker type, `key=value`; may be repeated")
-	flags.StringVar(&op.Wait, "wait", "ready", "end when it is `ready` or has only started")
-	flags.BoolVar(&pull, "pull", false, "download the model first, if it is not here")
+	flags.StringVar(&op.Wait, "wait", "ready", "return when it is `ready` or as soon as it has started")
+	flags.BoolVar(&pull, "pull", false, "download the model first if it is missing")
 	cli.CompleteFlag(cmd, "model", cli.Files)
 	cli.CompleteFlag(cmd, "wait", cli.OneOf("ready", "started"))
 	return cmd
@@ -136,8 +136,8 @@ func (op *spawn) complete(params []string, portGiven bool) error {
 	return nil
 }
 
-// isModelPath tells a path from the id of a model. A directory counts only if
-// it is written as a path: "qwen" may well be both.
+// isModelPath tells a path from the id of a model. A directory counts only if it is written
+// as a path: "qwen" may be both.
 func isModelPath(model string) bool {
 	if model == "" {
 		return false
@@ -149,7 +149,7 @@ func isModelPath(model string) bool {
 	return !info.IsDir() || strings.HasPrefix(model, "./") || strings.HasPrefix(model, "../")
 }
 
-// upAll starts a worker of each autostart entry that has none, side by side.
+// upAll starts a worker of each autostart entry that has none, in parallel.
 func upAll(ctx context.Context, a *cli.App) error {
 	types, err := a.Hive.Types(ctx, false)
 	if err != nil {
@@ -179,7 +179,7 @@ func upAll(ctx context.Context, a *cli.App) error {
 	case entries == 0:
 		return cli.Usage("no entry of the configuration has autostart", "start a worker of a type: hivectl up cpu")
 	case len(missing) == 0:
-		a.Say("all %d autostart entries have a living worker", entries)
+		a.Say("all %d autostart entries have a running worker", entries)
 	}
 	// With none missing this goes on: programs get their list of jobs, an empty one.
 	results := make([]cli.Result, len(missing))
@@ -266,7 +266,7 @@ func writeUp(ctx context.Context, a *cli.App, w io.Writer, s spawned) error {
 		{"pid", output.Or(s.PID)},
 		{"port", fmt.Sprint(s.Port)},
 	}
-	// The result does not name the log; a worker that is gone again has no use for it.
+	// The result does not name the log; a worker that has gone meanwhile needs none.
 	if worker, err := a.Hive.Worker(ctx, s.WorkerID); err == nil {
 		fields = append(fields, [2]string{"log", output.Clean(worker.Value.Log)})
 	} else if !errors.Is(err, client.ErrNotFound) {

@@ -25,7 +25,7 @@ func Describe(a *cli.App) *cobra.Command {
 		Long: "Show everything about a worker: what hive has recorded of it, its lease, the command\n" +
 			"that its type has now for its model, device and port (a restart would use it), and\n" +
 			"its events. With -o json these are worker, lease, type and events, each as the API\n" +
-			"says it; lease and type are null where there is none any more.",
+			"returns it; lease and type are null if they no longer exist.",
 		Example:           "  hivectl describe demo\n  hivectl describe demo -o yaml",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.Complete(cli.First(cli.WorkerOffers(cli.AnyWorker))),
@@ -74,7 +74,7 @@ func newDescription(ctx context.Context, a *cli.App, ref string) (*description, 
 	if w.LeaseID != nil {
 		d.lease, err = a.Hive.Lease(ctx, w.Port)
 		if err == nil && d.lease.Value.LeaseID != *w.LeaseID {
-			d.lease = client.Reply[wire.Lease]{} // its port has been given to somebody else meanwhile
+			d.lease = client.Reply[wire.Lease]{} // its port has been leased to another meanwhile
 		}
 		if err != nil && !errors.Is(err, client.ErrNotFound) {
 			return nil, err
@@ -84,7 +84,7 @@ func newDescription(ctx context.Context, a *cli.App, ref string) (*description, 
 	if refused := (*client.Error)(nil); err != nil && !errors.As(err, &refused) {
 		return nil, err
 	}
-	return &d, nil // a type that is gone, or that would refuse this worker now, has no command
+	return &d, nil // a type that was removed, or rejects this worker now, has no command
 }
 
 // typeQuery asks what a start of this worker would be.
@@ -140,7 +140,7 @@ func writeDescription(a *cli.App, w io.Writer, d *description) error {
 func commandText(t client.Reply[wire.TypeDetail]) string {
 	switch {
 	case t.Raw == nil:
-		return "- (its type is not in the configuration any more, or would refuse this worker now)"
+		return "- (its type was removed from the configuration, or rejects this worker now)"
 	case t.Value.NoCommand != nil:
 		return "- (" + output.Clean(*t.Value.NoCommand) + ")"
 	}
@@ -194,7 +194,7 @@ func exitText(e *wire.Exit) string {
 	if e == nil {
 		return "-"
 	}
-	text := "how it ended is not known"
+	text := "exit status unknown"
 	switch {
 	case e.Signal != nil && *e.Signal != "":
 		text = "by signal " + output.Clean(*e.Signal)

@@ -23,8 +23,8 @@ func Logs(a *cli.App) *cobra.Command {
 	opts := client.LogOptions{Tail: -1}
 	cmd := &cobra.Command{
 		Use:   "logs [-f] WORKER...",
-		Short: "Show what workers have printed, also after their end",
-		Long: "Show what a worker has printed, also after its end, from the oldest of its rotated\n" +
+		Short: "Show the output of workers, also after their end",
+		Long: "Show the output of a worker, also after its end, from the oldest of its rotated\n" +
 			"files on. Of several workers each line begins with the worker's name, or its id; with\n" +
 			"-f their lines come as they are printed, else one log after the other.",
 		Example:           "  hivectl logs demo --tail 20\n  hivectl logs -f $(hivectl ps -q)",
@@ -39,12 +39,12 @@ func Logs(a *cli.App) *cobra.Command {
 				err = copyLogs(cmd.Context(), a, workers, opts)
 			}
 			if opts.Follow && errors.Is(err, context.Canceled) {
-				return nil // Ctrl-C while following is how one stops looking, not a failure
+				return nil // Ctrl-C is how one stops following, not a failure
 			}
 			return err
 		},
 	}
-	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "go on until the worker has ended; Ctrl-C stops looking")
+	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "follow the log until the worker has ended; Ctrl-C ends it")
 	cmd.Flags().IntVar(&opts.Tail, "tail", -1, "only the last `N` lines (default all)")
 	return cmd
 }
@@ -96,13 +96,12 @@ func withLog(ctx context.Context, a *cli.App, w wire.Worker, opts client.LogOpti
 	return use(body)
 }
 
-// maxLogLine bounds what is held of one line, in bytes; a longer one is continued on
-// the next.
+// maxLogLine is the longest line, in bytes; a longer one is continued on the next.
 const maxLogLine = 64 << 10
 
-// copyLines copies a log with a label before each line. A line is written at once, so
-// that those of several logs do not mix. With returns a CR ends a line too, so that none
-// is without its label.
+// copyLines copies a log with a label before each line. A line is one write, so that those
+// of several logs do not mix. With returns a CR ends a line too, so that none is without
+// its label.
 func copyLines(w io.Writer, log io.Reader, label string, returns bool) error {
 	r := bufio.NewReaderSize(log, maxLogLine)
 	for {

@@ -33,8 +33,8 @@ func PS(a *cli.App) *cobra.Command {
 	})
 }
 
-// liveOnly drops the ended workers from an answer and leaves the others byte
-// for byte as they were sent.
+// liveOnly drops the ended workers from a response and leaves the others byte for byte as
+// they were sent.
 func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage, error) {
 	var list struct {
 		Workers []json.RawMessage `json:"workers"`

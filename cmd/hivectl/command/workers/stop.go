@@ -16,8 +16,8 @@ func Stop(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop WORKER...",
 		Short: "Stop workers",
-		Long: "Stop workers, side by side, and wait until each has ended and its port is free. None is\n" +
-			"stopped unless every argument means one.",
+		Long: "Stop workers, in parallel, and wait until each has ended and its port is free. None is\n" +
+			"stopped unless every argument names a worker.",
 		Example:           "  hivectl stop demo\n  hivectl stop $(hivectl ps -q)",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.Complete(cli.WorkerOffers(cli.LiveWorker)),
@@ -31,8 +31,8 @@ func Stop(a *cli.App) *cobra.Command {
 	}
 }
 
-// stopAll stops workers side by side and reports each as it ends. It blocks
-// until all have ended; the error is that of one worker, or a summary.
+// stopAll stops workers in parallel and reports each as it ends. It blocks until all have
+// ended; the error is that of one worker, or a summary.
 func stopAll(ctx context.Context, a *cli.App, workers []wire.Worker) error {
 	results := make([]cli.Result, len(workers))
 	var group errgroup.Group

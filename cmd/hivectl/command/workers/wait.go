@@ -18,7 +18,7 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// waitInterval is how often `workers wait` looks.
+// waitInterval is how often `workers wait` polls.
 const waitInterval = 200 * time.Millisecond
 
 // workerStates are the states of a worker, the ones that are waited for most first.
@@ -31,8 +31,8 @@ func wait(a *cli.App) *cobra.Command {
 		Use:   "wait WORKER...",
 		Short: "Wait until workers are ready, or stopped, or in another state",
 		Long: "Wait until every one of the workers is in the state that --for names, also over\n" +
-			"restarts of hive. stopped means that it has ended, however it did. It is a failure if a\n" +
-			"worker has ended and cannot get there any more, or if --timeout is over. States that\n" +
+			"restarts of hive. stopped means that it has ended, in whatever way. The command fails if\n" +
+			"a worker has ended and cannot reach the state any more, or after --timeout. States that\n" +
 			"last less than a fifth of a second may be missed.",
 		Example:           "  hivectl workers wait demo --for ready --timeout 60s\n  hivectl workers wait $(hivectl ps -q)",
 		Args:              cobra.MinimumNArgs(1),
@@ -52,12 +52,12 @@ func wait(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&goal, "for", "ready", "the `state` to wait for: ready, stopped (however it ended), or another one")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time, 30s say (default never)")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time, such as 30s (default never)")
 	cli.CompleteFlag(cmd, "for", cli.OneOf(workerStates...))
 	return cmd
 }
 
-// waitForAll waits for all workers side by side, and prints those that got there. The
+// waitForAll waits for all workers in parallel, and prints those that reached the goal. The
 // error is that of the first in order that did not.
 func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal string, timeout time.Duration) error {
 	if timeout > 0 {
@@ -92,10 +92,10 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 	return nil
 }
 
-// errWaited ends a wait whose time is over.
+// errWaitTimeout is the cause of a wait that timed out.
 var errWaited = cli.Failed("the time is over", "")
 
-// waitFor polls until the worker is what is waited for, over restarts of the daemon.
+// waitFor polls until the worker has reached the goal, over restarts of the daemon.
 func waitFor(ctx context.Context, a *cli.App, worker wire.Worker, goal string, timeout time.Duration) (client.Reply[wire.Worker], error) {
 	ticker := time.NewTicker(waitInterval)
 	defer ticker.Stop()
@@ -128,8 +128,8 @@ func waitFor(ctx context.Context, a *cli.App, worker wire.Worker, goal string, t
 	}
 }
 
-// reached decides whether waiting is over; the error says that the goal can
-// not be reached any more.
+// reached reports whether waiting is over; the error says that the goal can not be reached
+// any more.
 func reached(w wire.Worker, goal string) (bool, error) {
 	ended := client.WorkerEnded(w.State)
 	switch {
@@ -149,8 +149,8 @@ func reached(w wire.Worker, goal string) (bool, error) {
 	return false, nil
 }
 
-// printReached prints, for programs, the workers that got where they were waited
-// for: one as the API says it, several as a list.
+// printReached prints, for programs, the workers that reached the goal: one as the API
+// returns it, several as a list.
 func printReached(a *cli.App, replies []client.Reply[wire.Worker], errs []error) error {
 	if a.ForPeople() {
 		return nil

@@ -14,7 +14,7 @@ import (
 
 // Workers is the commands that look at workers and wait for them.
 func Workers(a *cli.App) *cobra.Command {
-	return cli.Group("workers", "List, look at and wait for workers", "  hivectl workers list",
+	return cli.Group("workers", "List, show and wait for workers", "  hivectl workers list",
 		list(a), get(a), wait(a), Logs(a))
 }
 

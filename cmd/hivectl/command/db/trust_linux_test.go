@@ -98,7 +98,7 @@ func TestStateDirOfAnotherUser(t *testing.T) {
 			tc.spoil(t, dir)
 			for what, err := range all(t, dir, backup) {
 				t.Log(what, err)
-				refused(t, err, strings.ReplaceAll(tc.want, "DIR", dir), "do it as the user that hive runs as (sudo -u USER); or ")
+				refused(t, err, strings.ReplaceAll(tc.want, "DIR", dir), "run it as the user that hive runs as (sudo -u USER); or ")
 			}
 			after, err := os.ReadFile(db.State(dir))
 			require.NoError(t, err)
