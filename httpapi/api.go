@@ -29,7 +29,7 @@ func (a api) GetRoot(w http.ResponseWriter, _ *http.Request) {
 
 // GetHealth implements ServerInterface.
 func (a api) GetHealth(w http.ResponseWriter, _ *http.Request) {
-	a.health(w)
+	writeText(w, http.StatusOK, "ok") // before the hive serves the gate answers
 }
 
 // SubmitJob implements ServerInterface.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"rbeehive/hive/audit"
 	"rbeehive/httpapi/wire"
 )
 
@@ -26,22 +25,4 @@ func (s *Server) runAudit(w http.ResponseWriter, r *http.Request, p wire.RunAudi
 		return fmt.Errorf("audit: %w", err)
 	}
 	return writeJSON(w, http.StatusOK, auditShape(report))
-}
-
-func auditShape(r audit.Report) wire.Audit {
-	shape := wire.Audit{At: orNullTime(&r.At), TookMS: r.Took.Milliseconds(), Runs: r.Runs, Findings: []wire.Finding{}}
-	for _, f := range r.Findings {
-		shape.Findings = append(shape.Findings, wire.Finding{
-			Code:      f.Code,
-			Port:      orNull(f.Port),
-			WorkerID:  orNull(f.WorkerID),
-			LeaseID:   orNull(f.LeaseID),
-			PID:       orNull(f.PID),
-			Program:   orNull(f.Program),
-			Message:   f.Message,
-			Since:     wire.Time(f.Since),
-			Sightings: f.Sightings,
-		})
-	}
-	return shape
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"rbeehive/hive/access"
@@ -165,48 +164,6 @@ func (s *Server) needs(level access.Level, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// sessions are the requests under way that came by a token.
-type sessions struct {
-	mu   sync.Mutex
-	open map[string]map[*context.CancelCauseFunc]bool // by name of the token
-}
-
-var errRevoked = errors.New("the token was revoked")
-
-// begin returns a context that ends when the token is revoked.
-func (s *sessions) begin(ctx context.Context, token string) (context.Context, func()) {
-	if token == "" {
-		return ctx, func() {}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = map[string]map[*context.CancelCauseFunc]bool{}
-	}
-	if s.open[token] == nil {
-		s.open[token] = map[*context.CancelCauseFunc]bool{}
-	}
-	s.open[token][&cancel] = true
-	return ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if delete(s.open[token], &cancel); len(s.open[token]) == 0 {
-			delete(s.open, token)
-		}
-		cancel(nil)
-	}
-}
-
-// end ends what came by a token.
-func (s *sessions) end(token string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for cancel := range s.open[token] {
-		(*cancel)(errRevoked)
-	}
 }
 
 // public reports whether a path says nothing of the hive's state but that it is

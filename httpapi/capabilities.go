@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"rbeehive/hive/access"
-	"rbeehive/hive/hardware"
 	"rbeehive/httpapi/wire"
 )
 
@@ -24,12 +23,6 @@ func (s *Server) capabilities(w http.ResponseWriter, r *http.Request, queenURL *
 		shape.Devices = append(shape.Devices, deviceShape(d))
 	}
 	return writeJSON(w, http.StatusOK, shape)
-}
-
-func deviceShape(d hardware.Device) wire.Device {
-	return wire.Device{
-		ID: d.ID, Name: d.Name, DeviceType: string(d.Kind), VRAMGB: d.MemoryMiB / 1024, ComputeCapability: orNull(d.ComputeCapability),
-	}
 }
 
 // meetQueen accepts a queen's URL. It makes hive send a POST there, so it is for admins

@@ -142,7 +142,7 @@ func TestWhoMayNameAQueen(t *testing.T) {
 	_, reader, err := r.hive.Tokens().Add(t.Context(), access.Hive(), tokens.Request{Name: "queen", Rights: access.Rights{Level: access.Read}})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, ask(reader))
-	require.Contains(t, logged(), "passed over")
+	require.Contains(t, logged(), "ignored a queen that introduced itself")
 	require.Empty(t, q.words())
 
 	// An admin is heard, by token and over a socket.

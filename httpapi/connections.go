@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"container/list"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -164,4 +165,33 @@ func (c *connections) unfile(one *connection) {
 func (c *connections) forget(one *connection) {
 	c.unfile(one)
 	delete(c.open, one.conn)
+}
+
+// bare is the connection below TLS and below listeners that wrap it.
+func bare(conn net.Conn) net.Conn {
+	for {
+		c, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = c.NetConn()
+	}
+}
+
+var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
+
+// sourceOf is whom a connection counts for whose user is not known: the machine it
+// comes from, of IPv6 the network, of which one machine has all the addresses.
+func sourceOf(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return "unknown"
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	if ip.Is6() {
+		if network, err := ip.WithZone("").Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return ip.String()
 }

@@ -23,6 +23,12 @@ var (
 	errShuttingDown  = errors.New("the hive is shutting down")
 )
 
+// recoveringError is errdefs.ErrRecovering with the progress as its text.
+type recoveringError string
+
+func (e recoveringError) Error() string { return string(e) }
+func (e recoveringError) Unwrap() error { return errdefs.ErrRecovering }
+
 // kind is how an error looks from outside.
 type kind struct {
 	err    error
@@ -98,11 +104,6 @@ const mostDetail = 1000
 // shown makes one line of bounded length, plain text, of a text that may repeat what a
 // caller sent: a path, or the name of a parameter.
 func shown(text string) string { return plain.Clip(text, mostDetail) }
-
-// badField is the error for a wrong query parameter, header or path element.
-func badField(field, expected string) error {
-	return &errdefs.InputError{Kind: errdefs.ErrBadRequest, Field: field, Detail: expected}
-}
 
 // fail answers a request with err as a problem (RFC 9457), and logs it if it is
 // a fault of ours.

@@ -3,9 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -70,18 +68,6 @@ func idempotencyKey(sent *string) (string, error) {
 	return key, nil
 }
 
-// readBody reads at most maxBodyBytes. The server's read limit bounds the time.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, err
-	}
-	if err != nil {
-		return nil, badField("body", "was not received completely: "+err.Error())
-	}
-	return body, nil
-}
-
 // await returns the job once it has ended, or as it is after wait, or when the
 // client goes or the server shuts down.
 func (s *Server) await(r *http.Request, id string, wait time.Duration) (store.Job, error) {
@@ -91,14 +77,6 @@ func (s *Server) await(r *http.Request, id string, wait time.Duration) (store.Jo
 	ctx, cancelWait := context.WithTimeout(ctx, wait)
 	defer cancelWait()
 	return s.hive.Load().WaitJob(ctx, id)
-}
-
-// untilClosing is ctx that also ends when the server begins to shut down, for
-// everything that would otherwise keep Shutdown waiting.
-func (s *Server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.closing, cancel)
-	return ctx, func() { stop(); cancel() }
 }
 
 func (s *Server) listJobs(w http.ResponseWriter, p wire.ListJobsParams) error {

@@ -1,10 +1,10 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 
 	"rbeehive/hive"
-	"rbeehive/hive/errdefs"
 )
 
 // middleware wraps the router from outside: mux runs its own middleware neither
@@ -33,8 +33,10 @@ func (s *Server) gate(next http.Handler) http.Handler {
 	})
 }
 
-// recoveringError is errdefs.ErrRecovering with the progress as its text.
-type recoveringError string
-
-func (e recoveringError) Error() string { return string(e) }
-func (e recoveringError) Unwrap() error { return errdefs.ErrRecovering }
+// progress is the text of a hive that does not serve yet.
+func progress(st hive.Status) string {
+	if st.Total == 0 {
+		return "recovering"
+	}
+	return fmt.Sprintf("recovering %d/%d", st.Done, st.Total)
+}

@@ -2,15 +2,11 @@ package httpapi
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
-	"os/user"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/access"
@@ -73,41 +69,12 @@ func (p *peer) trust() {
 	}
 }
 
-// bare is the connection below TLS and below listeners that wrap it.
-func bare(conn net.Conn) net.Conn {
-	for {
-		c, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return conn
-		}
-		conn = c.NetConn()
-	}
-}
-
-var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
-
 func tcpPeer(ctx context.Context, c *net.TCPConn) (access.Caller, uint64) {
 	sock, err := sockets.PeerOf(ctx, c)
 	if err != nil { // from elsewhere, gone already, or a system that does not tell
 		return access.Caller{}, 0
 	}
 	return access.Caller{Known: true, UID: sock.UID}, sock.CgroupID
-}
-
-// sourceOf is whom a connection counts for whose user is not known: the machine it
-// comes from, of IPv6 the network, of which one machine has all the addresses.
-func sourceOf(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return "unknown"
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	if ip.Is6() {
-		if network, err := ip.WithZone("").Prefix(64); err == nil {
-			return network.String()
-		}
-	}
-	return ip.String()
 }
 
 // forwarded reports whether a request says itself that somebody has passed it on:
@@ -121,62 +88,4 @@ func forwarded(h http.Header) bool {
 		}
 	}
 	return false
-}
-
-// users remembers names and groups of users for a short time: a client that opens a
-// connection for each request must not have the user database read each time. It is
-// safe for concurrent use.
-type users struct {
-	mu    sync.Mutex
-	known map[uint32]userEntry
-}
-
-type userEntry struct {
-	name   string
-	groups []uint32
-	until  time.Time
-}
-
-const (
-	userFor   = 10 * time.Second // how long a change of the user database may go unseen
-	mostUsers = 1024
-)
-
-func (u *users) name(uid uint32) string     { return u.of(uid).name }
-func (u *users) groups(uid uint32) []uint32 { return slices.Clone(u.of(uid).groups) }
-
-func (u *users) of(uid uint32) userEntry {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	now := time.Now()
-	if e, ok := u.known[uid]; ok && now.Before(e.until) {
-		return e
-	}
-	if u.known == nil || len(u.known) >= mostUsers {
-		u.known = map[uint32]userEntry{}
-	}
-	e := lookUser(uid)
-	e.until = now.Add(userFor)
-	u.known[uid] = e
-	return e
-}
-
-// lookUser reads the user database: in a build without cgo, as releases are, the
-// files /etc/passwd and /etc/group. Who is not in it has a number and no group.
-func lookUser(uid uint32) (e userEntry) {
-	who, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if err != nil {
-		return e
-	}
-	e.name = who.Username
-	ids, err := who.GroupIds()
-	if err != nil {
-		return e
-	}
-	for _, id := range ids {
-		if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
-			e.groups = append(e.groups, uint32(gid))
-		}
-	}
-	return e
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"rbeehive/hive"
 	"rbeehive/httpapi/wire"
 )
 
@@ -24,18 +23,13 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request, p wire.ReloadPar
 	return writeJSON(w, http.StatusOK, planShape(plan))
 }
 
-func planShape(p hive.Plan) wire.Plan {
-	shape := wire.Plan{
-		DryRun: p.DryRun, Types: []wire.TypeChange{}, Workers: []wire.WorkerChange{},
-		Autostart: orEmpty(p.Autostart), Applied: orEmpty(p.Applied), NeedStart: orEmpty(p.NeedStart),
+// shutdown answers first and asks for the end after.
+func (s *Server) shutdown(w http.ResponseWriter) error {
+	w.Header().Set("Connection", "close")
+	if err := writeJSON(w, http.StatusOK, wire.ShuttingDown{Status: "shutting_down"}); err != nil {
+		return err
 	}
-	for _, t := range p.Types {
-		shape.Types = append(shape.Types, wire.TypeChange{Name: t.Name, Change: string(t.Change), Keys: orEmpty(t.Keys)})
-	}
-	for _, c := range p.Workers {
-		shape.Workers = append(shape.Workers, wire.WorkerChange{
-			WorkerID: c.WorkerID, Name: orNull(c.Name), Type: c.Type, Port: c.Port, Action: string(c.Action), Reason: c.Reason,
-		})
-	}
-	return shape
+	_ = http.NewResponseController(w).Flush()
+	s.opts.Shutdown()
+	return nil
 }

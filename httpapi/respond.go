@@ -7,9 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"rbeehive/hive"
-	"rbeehive/httpapi/wire"
 )
 
 // writeJSON answers with v as compact JSON and a final newline. Nothing is sent
@@ -42,39 +39,14 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body)
 }
 
+// writeTimeout is for one answer, or for one write of a stream; streams as a whole have
+// no limit.
+const writeTimeout = 30 * time.Second
+
 // extend gives the next write its limit. The server's own write limit runs from
 // the end of the request's header, so that after a wait, a stream's silence or a
 // slow body there would be no time left to answer in. (Its read limit is lifted
 // by net/http itself once the body has been read.)
 func extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-}
-
-// parseWait reads a duration with a unit; 0 when absent.
-func parseWait(text *wire.Wait) (time.Duration, error) {
-	if orZero(text) == "" {
-		return 0, nil
-	}
-	wait, err := time.ParseDuration(*text)
-	if err != nil || wait < 0 {
-		return 0, badField("wait", "a duration with a unit is expected, such as 30s")
-	}
-	return wait, nil
-}
-
-// orZero is the value of an optional parameter, the zero value when absent.
-func orZero[T any](v *T) T {
-	if v == nil {
-		var zero T
-		return zero
-	}
-	return *v
-}
-
-// progress is the text of a hive that does not serve yet.
-func progress(st hive.Status) string {
-	if st.Total == 0 {
-		return "recovering"
-	}
-	return fmt.Sprintf("recovering %d/%d", st.Done, st.Total)
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/gorilla/mux"
 
 	"rbeehive/hive/access"
-	"rbeehive/httpapi/wire"
 )
 
 // handler answers a request, or returns the error to answer with.
@@ -115,14 +114,6 @@ func (s *Server) badParameter(w http.ResponseWriter, r *http.Request, err error)
 	s.fail(w, r, err)
 }
 
-// missing is the error for a parameter that has to be there.
-func missing(name string) error {
-	if name == "lease_id" {
-		return badField(name, "is required: the proof of holding that the acquisition gave")
-	}
-	return badField(name, "is required")
-}
-
 // decodePathVars decodes the elements of the path: the router matched the encoded
 // path, so decoding is ours. net/http has refused broken escapes before.
 func decodePathVars(next http.Handler) http.Handler {
@@ -177,20 +168,4 @@ func (s *Server) adapt(h handler) http.Handler {
 			s.fail(w, r, err)
 		}
 	})
-}
-
-// health answers once the hive serves; before that the gate does.
-func (s *Server) health(w http.ResponseWriter) {
-	writeText(w, http.StatusOK, "ok")
-}
-
-// shutdown answers first and asks for the end after.
-func (s *Server) shutdown(w http.ResponseWriter) error {
-	w.Header().Set("Connection", "close")
-	if err := writeJSON(w, http.StatusOK, wire.ShuttingDown{Status: "shutting_down"}); err != nil {
-		return err
-	}
-	_ = http.NewResponseController(w).Flush()
-	s.opts.Shutdown()
-	return nil
 }

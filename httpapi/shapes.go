@@ -4,18 +4,15 @@ import (
 	"encoding/json"
 	"time"
 
-	"rbeehive/alloc"
-	"rbeehive/alloc/sockets"
-	"rbeehive/hive"
 	"rbeehive/hive/access"
-	"rbeehive/hive/doctor"
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
 
-// This file is the only place where records become wire shapes.
+// Records become wire shapes here, worker types in types_shapes.go, and what hive finds
+// out in hive_shapes.go; nowhere else.
 
 // orNull turns a value into the API's form of "absent".
 func orNull[T comparable](v T) *T {
@@ -185,61 +182,9 @@ func leaseShape(l store.Lease, expires *time.Time) wire.Lease {
 	return shape
 }
 
-func portsShape(v alloc.Survey) wire.Ports {
-	holders := make([]wire.Holder, 0, len(v.Holders))
-	for _, h := range v.Holders {
-		holders = append(holders, holderShape(h))
+func tokenShape(t store.Token) wire.Token {
+	return wire.Token{
+		Name: t.Name, Level: t.Level, Types: orEmpty(t.Types), CreatedAt: wire.Time(t.CreatedAt), CreatedBy: requesterShape(t.CreatedBy),
+		ExpiresAt: orNullTime(t.ExpiresAt), Expired: t.ExpiresAt != nil && !time.Now().Before(*t.ExpiresAt),
 	}
-	return wire.Ports{
-		Range:       v.Range.String(),
-		Total:       v.Total,
-		Free:        v.Free,
-		Leased:      v.Leased,
-		Quarantined: v.Quarantined,
-		Reserved:    v.Reserved,
-		Foreign:     v.Foreign,
-		Draining:    v.Draining,
-		Holders:     holders,
-	}
-}
-
-func holderShape(h sockets.Holder) wire.Holder {
-	return wire.Holder{
-		Port:    h.Port,
-		Kind:    h.Kind,
-		PID:     orNull(h.PID),
-		Program: orNull(h.Program),
-		User:    orNull(h.User),
-		Since:   orNullTime(&h.Since),
-	}
-}
-
-func hiveShape(i hive.Info) wire.Hive {
-	return wire.Hive{
-		HiveID:    i.HiveID,
-		Version:   i.Version,
-		StateID:   i.StateID,
-		StartedAt: wire.Time(i.StartedAt),
-		Recovery: wire.Recovery{
-			TookMS:     i.Recovery.Took.Milliseconds(),
-			Adopted:    i.Recovery.Adopted,
-			Freed:      i.Recovery.Freed,
-			Restarted:  i.Recovery.Restarted,
-			Unverified: i.Recovery.Unverified,
-			Orphans:    i.Recovery.Orphans,
-		},
-	}
-}
-
-func doctorShape(all []doctor.Checkup) wire.Doctor {
-	d := wire.Doctor{Checks: make([]wire.Checkup, 0, len(all))}
-	for _, c := range all {
-		d.Checks = append(d.Checks, wire.Checkup{
-			Name: c.Name, Status: string(c.Status), Found: c.Found, Means: orNull(c.Means), Do: orNull(c.Do),
-		})
-		if c.Status == doctor.Warning {
-			d.Warnings++
-		}
-	}
-	return d
 }

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"time"
 
 	"rbeehive/hive/tokens"
 	"rbeehive/httpapi/wire"
@@ -19,13 +18,6 @@ func (s *Server) listTokens(w http.ResponseWriter) error {
 		page.Tokens = append(page.Tokens, tokenShape(t))
 	}
 	return writeJSON(w, http.StatusOK, page)
-}
-
-func tokenShape(t store.Token) wire.Token {
-	return wire.Token{
-		Name: t.Name, Level: t.Level, Types: orEmpty(t.Types), CreatedAt: wire.Time(t.CreatedAt), CreatedBy: requesterShape(t.CreatedBy),
-		ExpiresAt: orNullTime(t.ExpiresAt), Expired: t.ExpiresAt != nil && !time.Now().Before(*t.ExpiresAt),
-	}
 }
 
 func (s *Server) addToken(w http.ResponseWriter, r *http.Request) error {

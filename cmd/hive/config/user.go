@@ -22,7 +22,6 @@ func (l *loader) checkWorkerUser(s *settings, c *Config) error {
 		return l.fail("worker_user", "%v", err)
 	case l.opts.UID != 0 && int(user.UID) != l.opts.UID:
 		return l.fail("worker_user", "%q: only a hive that runs as root can start workers as another user, and this one runs as uid %d; remove it, or run hive as root", s.WorkerUser, l.opts.UID)
-	// Of others it is their own user, and nothing has to be changed at a start.
 	case l.opts.UID == 0:
 		c.WorkerUser = s.WorkerUser
 	}

@@ -211,7 +211,6 @@ func writeRestored(a *cli.App, w io.Writer, r db.Restored) error {
 	lines := []string{fmt.Sprintf("%s: %s from %s", what, output.Clean(r.Path), output.Clean(r.File))}
 	if r.Newest != nil {
 		lines = append(lines, fmt.Sprintf("its newest record is from %s, %s ago", output.Clock(wire.Time(*r.Newest)), a.Age(wire.Time(*r.Newest))))
-		// Of a backup that is newer than the file that was there nothing is lost.
 		if back := r.Current.Sub(*r.Newest); !r.Current.IsZero() && back > 0 {
 			lines = append(lines, fmt.Sprintf("the present file is %s newer: jobs, leases and workers of that time will be lost", back.Round(time.Second)))
 		}

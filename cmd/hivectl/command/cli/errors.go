@@ -103,7 +103,6 @@ func Classify(err error) *Error {
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "join the group of that socket and log in again (ls -l shows the group), or give the address of another hive with --addr"}
 	case errors.Is(err, client.ErrUnreachable):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "start it with `make run` or bin/hive, or give its address with --addr or HIVE_ADDR"}
-	// A refusal without a code is one, too: a hive gives all of its refusals a code.
 	case errors.Is(err, client.ErrNotAHive):
 		return &Error{Code: ExitUnreachable, Text: "the server there is not a hive: " + err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR; a hive with a certificate serves https:// only"}
 	case errors.As(err, &refused):

@@ -73,7 +73,6 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 
 // countReadable counts the records of a damaged file that can be read, and lists the damage.
 func (c *Checked) countReadable() (err error) {
-	// Locked, so that no hive starts and writes while its pages are read.
 	h, err := store.LockFile(c.Path)
 	if err != nil {
 		return err
@@ -225,8 +224,8 @@ func Restore(ctx context.Context, dir, file string, dryRun bool, now time.Time) 
 		}
 	}
 	path := State(dir)
-	// The time is in the name, so that a second restore keeps its file beside that of the first.
 	savedAs := path + ".before-restore-" + now.UTC().Format(store.StampFormat)
+	// The time is in the name, so that a second restore keeps its file beside that of the first.
 	r, err := store.Restore(ctx, file, path, savedAs, dryRun)
 	out := Restored{File: file, Path: path, Live: r.From.Live, Schema: r.Schema, DryRun: dryRun}
 	if err != nil {

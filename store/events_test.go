@@ -1,0 +1,178 @@
+package store_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/store"
+	"rbeehive/store/storetest"
+)
+
+func TestEventsFollowJobsAndWorkers(t *testing.T) {
+	s := storetest.Open(t)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+		require.NoError(t, tx.PutWorker(store.Worker{WorkerID: "w", State: store.WorkerStopped}))
+		for _, ev := range []store.Event{
+			{JobID: "j"}, {JobID: "j", WorkerID: "w"}, {WorkerID: "w"}, {JobID: "j2"}, {WorkerID: "w-2"}, {At: at},
+		} {
+			_, err := tx.AppendEvent(ev)
+			require.NoError(t, err)
+		}
+	})
+	seqs := func(events []store.Event, err error) (all []uint64) {
+		require.NoError(t, err)
+		for _, ev := range events {
+			all = append(all, ev.Seq)
+		}
+		return all
+	}
+	view(t, s, func(tx *store.Tx) {
+		events, err := tx.Events(0, 0)
+		require.Equal(t, []uint64{1, 2, 3, 4, 5, 6}, seqs(events, err))
+		require.False(t, events[0].At.IsZero(), "the transaction's time")
+		require.Equal(t, at, events[5].At, "a time that is given is kept as it is")
+		require.Equal(t, []uint64{1, 2}, seqs(tx.JobEvents("j", 0, 0)))
+		require.Equal(t, []uint64{2}, seqs(tx.JobEvents("j", 1, 0)))
+		require.Equal(t, []uint64{1}, seqs(tx.JobEvents("j", 0, 1)))
+		require.Equal(t, []uint64{2, 3}, seqs(tx.WorkerEvents("w", 0, 0)), "not those of w-2")
+		require.Equal(t, []uint64{4, 5}, seqs(tx.Events(3, 2)))
+		require.Empty(t, seqs(tx.JobEvents("none", 0, 0)))
+	})
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.DeleteWorker("w"))
+		require.Equal(t, []uint64{1, 2, 4, 5, 6}, seqs(tx.Events(0, 0)), "the job's stay")
+		require.Empty(t, seqs(tx.WorkerEvents("w", 0, 0)))
+		require.NoError(t, tx.DeleteJob("j"))
+		require.Equal(t, []uint64{4, 5, 6}, seqs(tx.Events(0, 0)))
+		n, err := tx.PruneEvents(tx.Now().Add(time.Hour), 10)
+		require.NoError(t, err)
+		require.Equal(t, 3, n, "the rest belongs to no record")
+	})
+	update(t, s, func(tx *store.Tx) {
+		require.Empty(t, seqs(tx.Events(0, 0)))
+		ev, err := tx.AppendEvent(store.Event{})
+		require.NoError(t, err)
+		require.EqualValues(t, 7, ev.Seq, "a number is never used again")
+	})
+}
+
+// Files of before the jobs' own numbers have none: they are made when the events
+// are read, and those that follow go on behind them. A damaged event does not keep
+// its job from ending.
+func TestEventsOfOlderFilesGetTheirNumbers(t *testing.T) {
+	s := storetest.Open(t)
+	numbers := func(events []store.Event, err error) (all []uint64) {
+		require.NoError(t, err)
+		for _, ev := range events {
+			all = append(all, ev.JobSeq)
+		}
+		return all
+	}
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+		require.NoError(t, tx.PutWorker(store.Worker{WorkerID: "w", State: store.WorkerStopped}))
+		for _, id := range []string{"j", "i", "j", "", "k", "j"} {
+			ev, err := tx.AppendEvent(store.Event{JobID: id, WorkerID: "w"})
+			require.NoError(t, err)
+			ev.JobSeq = 0
+			require.NoError(t, store.RawPut(tx, "events", binary.BigEndian.AppendUint64(nil, ev.Seq), ev))
+		}
+	})
+	require.NoError(t, s.Check(t.Context()))
+	update(t, s, func(tx *store.Tx) {
+		require.Equal(t, []uint64{1, 2, 3}, numbers(tx.JobEvents("j", 0, 0)))
+		require.Equal(t, []uint64{3}, numbers(tx.JobEvents("j", 3, 0)))
+		require.Equal(t, []uint64{1, 1, 2, 0, 1, 3}, numbers(tx.WorkerEvents("w", 0, 0)))
+		require.Equal(t, []uint64{1, 1, 2, 0, 1, 3}, numbers(tx.Events(0, 0)))
+		for want := range uint64(2) {
+			ev, err := tx.AppendEvent(store.Event{JobID: "j"})
+			require.NoError(t, err)
+			require.Equal(t, 4+want, ev.JobSeq)
+		}
+		for jobSeq, want := range []uint64{0, 1, 3, 6, 7, 8, 8, 8} {
+			seq, err := tx.JobEventSeq("j", uint64(jobSeq))
+			require.NoError(t, err)
+			require.Equal(t, want, seq)
+		}
+	})
+	require.NoError(t, s.Check(t.Context()))
+	spoiled := s.Update(t.Context(), func(tx *store.Tx) error {
+		require.NoError(t, store.RawPut(tx, "events", binary.BigEndian.AppendUint64(nil, 8), "no event"))
+		ev, err := tx.AppendEvent(store.Event{JobID: "j"})
+		require.NoError(t, err)
+		require.EqualValues(t, 6, ev.JobSeq)
+		return errors.New("the file stays whole")
+	})
+	require.EqualError(t, spoiled, "the file stays whole")
+}
+
+// Who has seen all up to the mark has missed nothing, also after a crash between
+// any two transactions: the mark is written with the removal.
+func TestTheHighestRemovedEventIsRemembered(t *testing.T) {
+	s, path := openUnchecked(t)
+	bounds := func(want store.EventBounds) {
+		t.Helper()
+		view(t, s, func(tx *store.Tx) {
+			got, err := tx.EventBounds()
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
+	}
+	bounds(store.EventBounds{})
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+		for _, id := range []string{"", "j", "", "j", ""} {
+			_, err := tx.AppendEvent(store.Event{JobID: id})
+			require.NoError(t, err)
+		}
+	})
+	bounds(store.EventBounds{Newest: 5})
+	prune := func(tx *store.Tx) {
+		n, err := tx.PruneEvents(tx.Now().Add(time.Hour), 2)
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+	}
+	undone := s.Update(t.Context(), func(tx *store.Tx) error { prune(tx); return errors.New("taken back") })
+	require.EqualError(t, undone, "taken back")
+	bounds(store.EventBounds{Newest: 5})
+	update(t, s, prune)
+	bounds(store.EventBounds{Newest: 5, Pruned: 3})
+	update(t, s, func(tx *store.Tx) { require.NoError(t, tx.DeleteJob("j")) })
+	bounds(store.EventBounds{Newest: 5, Pruned: 4})
+	copied := filepath.Join(t.TempDir(), "hive.db") // as a crash would leave it
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(copied, raw, 0o600))
+	require.NoError(t, s.Close())
+	s, err = store.Open(t.Context(), store.Options{Path: copied})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	bounds(store.EventBounds{Newest: 5, Pruned: 4})
+	require.NoError(t, s.Check(t.Context()))
+}
+
+func TestEventsArePaged(t *testing.T) {
+	s := storetest.Open(t)
+	update(t, s, func(tx *store.Tx) {
+		for range 300 {
+			_, err := tx.AppendEvent(store.Event{JobID: "j"})
+			require.NoError(t, err)
+		}
+	})
+	view(t, s, func(tx *store.Tx) {
+		page, err := tx.JobEvents("j", 0, 0)
+		require.NoError(t, err)
+		require.Len(t, page, 256)
+		rest, err := tx.JobEvents("j", page[255].Seq, 0)
+		require.NoError(t, err)
+		require.Len(t, rest, 44)
+	})
+}
