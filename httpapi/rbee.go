@@ -42,6 +42,8 @@ func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) e
 	text := &rbeeText{w: st, operation: job.Operation}
 	ended := s.tell(st, text, f)
 	if err := f.stop(); err != nil {
+		// The answer has begun, so its reader learns it in the words of the stream, and the
+		// log by the error.
 		text.failed("internal: the job's events cannot be read; request_id " + requestID(r))
 		_ = st.flush()
 		return fmt.Errorf("read events of %s: %w", id, err)
@@ -56,7 +58,7 @@ func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) e
 // tell writes events until the job's end, and reports whether it came to it. It
 // gives up after StreamWait, or when the server shuts down or the client goes.
 func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
-	var timeUp <-chan time.Time
+	var timeUp <-chan time.Time // nil: never
 	wait := time.Duration(s.wait.Load())
 	if text.operation == "model_download" && wait > 0 {
 		wait = max(wait, downloadWait)
@@ -67,6 +69,7 @@ func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
 		timeUp = timer.C
 	}
 	for {
+		// Sent when nothing more is there, so that a long story is not a packet for each line.
 		if len(f.events) == 0 && st.flush() != nil {
 			return false
 		}
