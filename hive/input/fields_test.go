@@ -34,6 +34,7 @@ func TestObjectRefuses(t *testing.T) {
 		"":                          {"", "the body is empty; expected a JSON object such as " + example},
 		" \n\t":                     {"", "the body is empty"},
 		"[]":                        {"", "the body is not a JSON object"},
+		"1e999":                     {"", "the body is not a JSON object"},
 		"null":                      {"", "the body is not a JSON object"},
 		`"{}"`:                      {"", "the body is not a JSON object"},
 		"nonsense":                  {"", "the body is not JSON: "},
