@@ -35,6 +35,8 @@ func TestObjectRefuses(t *testing.T) {
 		" \n\t":                     {"", "the body is empty"},
 		"[]":                        {"", "the body is not a JSON object"},
 		"1e999":                     {"", "the body is not a JSON object"},
+		`{"a":"x`:                   {"", "it ends in the middle"},
+		`{"a":{"b`:                  {"", "it ends in the middle"},
 		"null":                      {"", "the body is not a JSON object"},
 		`"{}"`:                      {"", "the body is not a JSON object"},
 		"nonsense":                  {"", "the body is not JSON: "},
