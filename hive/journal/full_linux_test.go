@@ -64,7 +64,9 @@ func TestCommitsOnAFullDisk(t *testing.T) {
 	full()
 	require.NoError(t, r.CommitBestEffort(event("can wait")))
 	full()
-	require.NoError(t, r.CommitRequired(event("has happened")))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.CommitRequired(event("has happened")) }()
+	r.soon(done, "what has happened is recorded")
 	require.Empty(t, r.logs.AllEntries(), "it need not wait")
 
 	until(func(fn func(*journal.Batch) error) error { return r.CommitReserved(t.Context(), fn) })
