@@ -39,6 +39,7 @@ func (s *Server) meetQueen(r *http.Request, queenURL string) error {
 		return nil
 	}
 	if who.Token == "" {
+		// Check lets every GET pass, so it is shown the write that this one is in effect.
 		write := *r
 		write.Method = http.MethodPost
 		if err := s.origin.Check(&write); err != nil {

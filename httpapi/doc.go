@@ -26,11 +26,12 @@
 // as a return value to one table (errors.go) that knows its status and its stable code.
 //
 // No file uses another that uses it, directly or around corners. What needs no Server is
-// at the bottom: requests (request.go), answers (respond.go), what is noted of a request
-// on its way (recorder.go), connections, users, sessions, shapes. Above is what a Server
-// has (server.go), then who calls and what is answered, one file for each resource. At
-// the top they are bound together: operations (api.go), routes, middleware, and how all
-// that is served (serve.go).
+// at the bottom: requests (request.go), answers (respond.go), the table of errors, what is
+// noted of a request on its way (recorder.go), connections and peers, sessions, shapes,
+// streams (stream.go, rbee_text.go), the documentation. Above is what a Server has
+// (server.go), then who calls (auth.go, browser.go) and what is answered, one file for each
+// resource. At the top they are bound together: operations (api.go), routes, middleware,
+// and how all that is served (serve.go).
 //
 // A job's story can be followed in two forms. /stream is for rbee's clients, which
 // read lines and know no SSE framing (rbee.go). /events is a real event stream

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -104,39 +103,6 @@ const mostDetail = 1000
 // shown makes one line of bounded length, plain text, of a text that may repeat what a
 // caller sent: a path, or the name of a parameter.
 func shown(text string) string { return plain.Clip(text, mostDetail) }
-
-// fail answers a request with err as a problem (RFC 9457), and logs it if it is
-// a fault of ours.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	// A request whose context ended either has nobody to read the answer, or is
-	// cut short by a shutdown; neither is an internal error.
-	if errors.Is(err, context.Canceled) && (r.Context().Err() != nil || s.closing.Err() != nil) {
-		err = errShuttingDown
-	}
-	id := requestID(r)
-	k := classify(err)
-	if k.code == internal.code || k.code == "disk_full" {
-		s.opts.Log.WithFields(map[string]any{
-			"request_id": id, "method": clipped(r.Method), "path": clipped(r.URL.Path), "error": err.Error(),
-		}).Error("request failed")
-	}
-	if started(w) {
-		// Part of the answer is out. A problem would be read as data, and a
-		// regular end as the whole: cut the connection.
-		panic(http.ErrAbortHandler)
-	}
-	if k.status == http.StatusServiceUnavailable || k.status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", "1")
-	}
-	writeProblem(w, wire.Problem{
-		Type:      "about:blank",
-		Title:     http.StatusText(k.status),
-		Status:    k.status,
-		Detail:    detail(err, k, id),
-		Code:      k.code,
-		RequestID: id,
-	})
-}
 
 func writeProblem(w http.ResponseWriter, p wire.Problem) {
 	body, err := json.Marshal(p)

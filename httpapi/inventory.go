@@ -23,6 +23,7 @@ func (s *Server) listLeases(w http.ResponseWriter, p wire.ListLeasesParams) erro
 	}
 	list := s.hive.Load().Leases
 	if p.PID != nil {
+		// "No leases" would be a strange answer about a process that cannot exist.
 		if *p.PID < 1 || *p.PID > input.MaxPID {
 			return badField("pid", fmt.Sprintf("is %d; expected an integer from 1 to %d", *p.PID, input.MaxPID))
 		}

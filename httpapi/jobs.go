@@ -29,6 +29,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return err
 	}
+	// Last, because only this waits: who sent a wrong header is told at once.
 	body, err := readBody(w, r)
 	if err != nil {
 		return err
@@ -42,6 +43,8 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", op.Tag(), err)
 	}
+	// The status tells how the wait went: 200 has the job that has ended, 202 is the same
+	// answer as without a wait.
 	if wait > 0 {
 		if job, err = s.await(r, job.JobID, wait); err != nil {
 			return err

@@ -28,6 +28,7 @@ func (s *Server) workerLogs(w http.ResponseWriter, r *http.Request, ref string, 
 	if err != nil {
 		return err
 	}
+	// By its id from here on: its name may be another worker's before the log ends.
 	log, err := s.hive.Load().OpenLog(ctx, wkr.WorkerID, tail)
 	if err != nil {
 		return err

@@ -40,3 +40,15 @@ func progress(st hive.Status) string {
 	}
 	return fmt.Sprintf("recovering %d/%d", st.Done, st.Total)
 }
+
+// boundBody refuses a body that says itself that it is too large. One that does
+// not say is cut off where it is read.
+func (s *Server) boundBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxBodyBytes {
+			s.refuse(w, r, &http.MaxBytesError{Limit: maxBodyBytes})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -35,10 +35,10 @@ func peerOf(r *http.Request) *peer {
 	return &peer{tcp: true}
 }
 
-// withPeer is a server's ConnContext: it finds out who has connected. It runs before
+// withPeer is for a server's ConnContext: it finds out who has connected. It runs before
 // the next connection is accepted, which is why every question in it is bounded, and
 // as early as it can: a client that has gone is nobody.
-func (s *Server) withPeer(ctx context.Context, conn net.Conn, conns *connections) context.Context {
+func withPeer(ctx context.Context, conn net.Conn, conns *connections, known *users, policy *access.Policy) context.Context {
 	p := &peer{conn: conn, conns: conns}
 	switch c := bare(conn).(type) {
 	case *net.UnixConn:
@@ -51,12 +51,12 @@ func (s *Server) withPeer(ctx context.Context, conn net.Conn, conns *connections
 	}
 	source, trusted := sourceOf(conn.RemoteAddr()), false
 	if p.caller.Known {
-		p.caller.User = s.users.name(p.caller.UID)
+		p.caller.User = known.name(p.caller.UID)
 		if p.tcp { // over a unix socket the process itself says its groups
-			p.caller.GIDs = s.users.groups(p.caller.UID)
+			p.caller.GIDs = known.groups(p.caller.UID)
 		}
 		source = "uid " + strconv.FormatUint(uint64(p.caller.UID), 10)
-		trusted = s.policy.Load().OfUser(p.caller, access.Connection{TCP: p.tcp}).May(access.Read)
+		trusted = policy.OfUser(p.caller, access.Connection{TCP: p.tcp}).May(access.Read)
 	}
 	conns.meet(conn, source, trusted)
 	return context.WithValue(ctx, peerKey{}, p)

@@ -39,6 +39,8 @@ func New(opts Options) *Server {
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
+		// Made before there is a hive: handlers look for it with each request, and the
+		// gate keeps those away that come too early.
 		Handler:           s.middleware(s.router()),
 		BaseContext:       func(net.Listener) context.Context { return s.base },
 		ErrorLog:          log.New(serverLog{opts.Log}, "", 0),
@@ -63,7 +65,7 @@ func (s *Server) serverOf() (*http.Server, error) {
 		IdleTimeout: s.http.IdleTimeout, MaxHeaderBytes: s.http.MaxHeaderBytes,
 		DisableGeneralOptionsHandler: s.http.DisableGeneralOptionsHandler,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return s.withPeer(ctx, conn, conns)
+			return withPeer(ctx, conn, conns, &s.users, s.policy.Load())
 		},
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			conns.changed(conn, state)
@@ -127,6 +129,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.shut = true
 	servers := s.servers
 	s.serving.Unlock()
+	// All at once, because ctx is one limit for all of them.
 	errs := make([]error, len(servers))
 	var all sync.WaitGroup
 	for i, one := range servers {
@@ -137,6 +140,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
+	// Before the connections are closed: abortedBy tells by it whose doing that is.
 	s.cancel()
 	err = fmt.Errorf("wait for requests: %w", err)
 	for _, one := range servers {

@@ -28,10 +28,11 @@ func (s *sessions) begin(ctx context.Context, token string) (context.Context, fu
 	if s.open[token] == nil {
 		s.open[token] = map[*context.CancelCauseFunc]bool{}
 	}
-	s.open[token][&cancel] = true
+	s.open[token][&cancel] = true // by its address: functions cannot be compared
 	return ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		// Each request takes itself out, one that end has ended too.
 		if delete(s.open[token], &cancel); len(s.open[token]) == 0 {
 			delete(s.open, token)
 		}

@@ -52,7 +52,7 @@ func typeDetailShape(t workertype.View) wire.TypeDetail {
 		d.Params[name] = p.Default
 		d.Parameters[name] = wire.TypeParam{Default: p.Default, Pattern: orNull(p.Pattern), Fixed: p.Fixed}
 	}
-	if t.Plan == nil {
+	if t.Plan == nil { // NoCommand says why
 		return d
 	}
 	spec := t.Plan.Spec

@@ -87,6 +87,7 @@ func (s *Server) workerEvents(w http.ResponseWriter, ref string, p wire.ListWork
 	for _, ev := range events {
 		page.Events = append(page.Events, eventShape(ev))
 	}
+	// A full page may be the last one: the next is empty then.
 	if len(events) == limit {
 		page.Next = strconv.FormatUint(events[limit-1].Seq, 10)
 	}

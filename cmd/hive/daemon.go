@@ -106,6 +106,7 @@ func (d *daemon) run(ctx context.Context) error {
 	// The listener is closed before anything that takes time: rbee's keeper kills by name
 	// what still responds a second after it requested a shutdown.
 	d.closeAPI(served)
+	// The state was never opened: there are no workers to ask about.
 	if d.hive == nil {
 		return err
 	}

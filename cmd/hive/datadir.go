@@ -33,6 +33,7 @@ func prepareDataDir(dir string) error {
 	if err := checkWritable(dir); err != nil {
 		return err
 	}
+	// Also after grantTraversal of the last start: it is opened again, for the user that is configured now.
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := restrictDir(dir, info.Mode()); err != nil {
 			return err
@@ -50,6 +51,7 @@ func restrictDir(dir string, mode fs.FileMode) error {
 	case !ours && !empty:
 		return fmt.Errorf("the data directory %s is open to others (mode %04o) and has files that are not hive's; "+
 			"choose a directory of its own with --data-dir, or chmod 700 it", dir, mode.Perm())
+	// To remove the access now would come too late: what is in it may be somebody else's.
 	case !empty && mode&0o022 != 0:
 		return fmt.Errorf("others may write to the data directory %s (mode %04o), and its content decides what hive runs; "+
 			"check that all of it is hive's, then run: chmod 700 %[1]s", dir, mode.Perm())
@@ -97,6 +99,7 @@ func grantTraversal(dir, models, user string) error {
 	if err != nil || !cred.Other() || cred.UID == 0 {
 		return err
 	}
+	// The group first: with the mode first, the old group could pass through for a moment.
 	if err := os.Chown(dir, -1, int(cred.GID)); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ const (
 func (d *daemon) start(ctx context.Context) (reason, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// On a goroutine of its own, so that a signal and systemd's time limit are seen meanwhile.
 	done := make(chan error, 1)
 	go func() { done <- d.open(ctx) }()
 	start, ticker := time.Now(), time.NewTicker(notifyInterval)
@@ -48,6 +49,7 @@ func (d *daemon) start(ctx context.Context) (reason, error) {
 		}
 	}
 	cancel()
+	// open is waited for: what it has opened by now is closed at the end of run.
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 		return failed, err
 	}
@@ -65,6 +67,7 @@ func (d *daemon) open(ctx context.Context) error {
 	}
 	d.hive = h
 	d.opened.Store(h)
+	// Before recovery, so that the API can say how far that is.
 	d.api.SetHive(h)
 	if err := h.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -85,6 +88,7 @@ func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error)
 		defer close(sighupDone)
 		d.handleSIGHUP(runCtx)
 	}()
+	// Nothing of the hive may run when it is closed: a reload or an audit would meet a closed state.
 	defer func() {
 		stop()
 		<-sighupDone
@@ -127,6 +131,7 @@ func (d *daemon) onSignal(sig os.Signal) reason {
 
 // closeAPI closes the listeners, ends streams and waits for running requests.
 func (d *daemon) closeAPI(served <-chan error) {
+	// Not run's ctx: it may be what has ended the service.
 	ctx, cancel := context.WithTimeout(context.Background(), requestsTimeout)
 	defer cancel()
 	if err := d.api.Shutdown(ctx); err != nil {
@@ -138,11 +143,13 @@ func (d *daemon) closeAPI(served <-chan error) {
 
 // finish stops the workers if that is wanted, closes the hive and prints how many run.
 func (d *daemon) finish(why reason) error {
+	// Before it recovers a hive does not know which processes are its workers.
 	recovered := d.hive.Status().Serving
 	var err error
 	if recovered && d.stopWanted(why) {
 		err = d.stopWorkers()
 	}
+	// Counted before Close, after which there is no state to count in.
 	left := d.running()
 	err = errors.Join(err, d.hive.Close())
 	d.printExit(left, recovered)
@@ -179,6 +186,7 @@ func (d *daemon) stopWorkers() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	// Aside, since a worker may take the whole of its grace, and signals must be seen.
 	done := make(chan error, 1)
 	go func() { done <- d.hive.StopWorkers(ctx) }()
 	ticker := time.NewTicker(notifyInterval)

@@ -75,6 +75,7 @@ func (d *daemon) listen(ctx context.Context, exe string) (err error) {
 	}
 	d.listenLoopback6(ctx)
 	d.warnAboutRivals(ctx)
+	// Between the two: the control socket is in the directory that this creates.
 	if err := d.prepare(exe); err != nil {
 		return err
 	}
@@ -100,6 +101,7 @@ func (d *daemon) listenLoopback6(ctx context.Context) {
 		addr, _ := tcpAddr(ln)
 		beside := config.Address{TCP: netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port())}
 		taken := func(other net.Listener) bool { return addressOf(other).Includes(beside) }
+		// Only where IPv4's localhost leads to hive, and nothing of hive listens on ::1 yet.
 		if addr.Addr() != loopback4 && addr.Addr() != netip.IPv4Unspecified() || slices.ContainsFunc(d.listeners.tcp, taken) || slices.ContainsFunc(d.listeners.loopback6, taken) {
 			continue
 		}
@@ -127,6 +129,7 @@ func (d *daemon) warnAboutRivals(ctx context.Context) {
 			d.log.WithError(err).Debug("could not check who else has hive's port")
 			return
 		}
+		// Without an inode it is a connection on its way out, which belongs to nobody.
 		rivals := slices.DeleteFunc(slices.Clone(snap.Port(port)), func(s sockets.Socket) bool {
 			return s.Inode == 0 || s.State != sockets.Bound && s.State != sockets.Other
 		})
@@ -186,6 +189,8 @@ func (d *daemon) listenControl(ctx context.Context, path string) (err error) {
 		used.remedy = "a hive runs on " + d.cfg.DataDir + "; stop that one, or choose another directory with --data-dir"
 	case inUse:
 		used.remedy = "stop it, or choose another path with socket.path"
+	// Some network and FUSE file systems have none. hive is reached by TCP then, unless the
+	// socket was asked for or nothing else listens.
 	case errors.Is(err, errNoSockets) && d.cfg.Socket.Path == "" && len(d.listeners.all()) > 0:
 		d.log.WithError(err).Warn("no control socket; set socket.path, such as " + unixsock.System)
 		return nil

@@ -79,6 +79,7 @@ func (n *notifier) ending(status string) {
 	if !n.enabled {
 		return
 	}
+	// Not by notify, which sends nothing any more after stop.
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.send("STATUS="+status, extend())

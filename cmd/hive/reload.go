@@ -19,6 +19,7 @@ func (d *daemon) handleSIGHUP(ctx context.Context) {
 			return
 		case <-d.sighups:
 		}
+		// Cut short by the end of hive it is no mistake of the file's.
 		if _, err := d.reload(ctx, false); err != nil && ctx.Err() == nil {
 			d.log.WithError(err).Error("SIGHUP: reload failed, nothing was changed")
 		}
@@ -33,6 +34,7 @@ func (d *daemon) handleSIGHUP(ctx context.Context) {
 func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	// Nothing changes, so the service manager is not told, and a failure does not stay in the status.
 	if dryRun {
 		return d.applyReload(ctx, d.load, true)
 	}
@@ -43,6 +45,7 @@ func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 		why := oneLine(err)
 		d.reloadFailed.Store(&why)
 	}
+	// Also after a failure: until then systemd takes the reload for one that is under way.
 	d.notify.ready(d.status())
 	return plan, err
 }
@@ -77,10 +80,12 @@ func (d *daemon) applyReload(ctx context.Context, load func() (*config.Config, e
 	if err != nil || dryRun {
 		return plan, err
 	}
+	// Only now: a reload that failed must be compared with what still applies.
 	d.current = next
 	d.stopAtEnd.Store(next.Shutdown == hive.ShutdownStop)
 	d.api.SetStreamWait(next.Jobs.StreamWait)
 	d.api.SetAccess(next.Access)
+	// TLS itself comes and goes with the listeners, at a start.
 	if d.cfg.TLS != nil && next.TLS != nil {
 		d.api.SetCertificate(next.TLS.Certificate)
 		d.warnAboutCertificate(next.TLS)

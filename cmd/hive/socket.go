@@ -70,6 +70,7 @@ func listenSocket(ctx context.Context, path string, how config.Socket) (net.List
 		if err == nil {
 			return ln, nil
 		}
+		// Any other error does not go away by waiting.
 		if !errors.As(err, new(*inUseError)) || time.Now().After(deadline) || ctx.Err() != nil {
 			return nil, err
 		}
@@ -101,6 +102,7 @@ func bindSocket(path string) (*socket, error) {
 	name, done, err := unixsock.Reach(path)
 	var ln *net.UnixListener
 	if err == nil {
+		// The umask is the whole process's, which is why nothing else may create files yet.
 		old := syscall.Umask(0o177)
 		ln, err = net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 		syscall.Umask(old)

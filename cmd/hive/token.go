@@ -30,6 +30,7 @@ func loadToken(dataDir string, create bool) (string, error) {
 		if err := createToken(dataDir); err != nil {
 			return "", fmt.Errorf("create a token: %w", err)
 		}
+		// Read and not returned by createToken: of two hives one has only found the other's.
 		token, err = readToken(path)
 	}
 	return token, err
@@ -106,6 +107,7 @@ func createToken(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	// The name has to be durable too, or the token would be another one after a power failure.
 	d, err := os.Open(dir) //nolint:gosec // the directory of the token
 	if err != nil {
 		return err

@@ -110,7 +110,7 @@ func TestPruneSurplus(t *testing.T) {
 	r := newRig(t)
 	var recs []store.Job
 	for i := range 200 {
-		recs = append(recs, old(fmt.Sprintf("job-%03d", i), 30*time.Minute, 29*time.Minute))
+		recs = append(recs, old(fmt.Sprintf("job-00%03d", i), 30*time.Minute, 29*time.Minute))
 	}
 	r.put(recs...)
 	r.restart()

@@ -134,7 +134,7 @@ func TestQueuedJobsAfterARestart(t *testing.T) {
 	}{
 		"young":                  {check, 0, false, ""},
 		"young, of a spawn":      {spawnA, time.Second, false, ""},
-		"too old":                {check, 2 * time.Minute, false, errdefs.CodeExpired},
+		"too old":                {check, 61 * time.Second, false, errdefs.CodeExpired},
 		"relocated":              {spawnA, 0, true, errdefs.CodeInterrupted},
 		"of a type that is gone": {`{"operation":"worker_spawn","worker":"gone"}`, 0, false, errdefs.CodeInterrupted},
 	} {

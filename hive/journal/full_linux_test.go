@@ -43,17 +43,30 @@ func TestCommitsOnAFullDisk(t *testing.T) {
 		}
 		require.ErrorIs(t, err, store.ErrDiskFull)
 	}
-	// Before each: a commit frees pages, of which a small one may find enough.
+	// Before each, and until it is refused several times in a row: the pages that a commit
+	// frees count only once a transaction behind it has ended.
 	full := func() {
 		t.Helper()
-		until(func(fn func(*journal.Batch) error) error { return r.Commit(t.Context(), fn) })
+		refused := 0
+		for n := 0; refused < 4 && n < 5000; n++ {
+			err := r.Commit(t.Context(), event("new"))
+			if refused++; err == nil {
+				refused = 0
+				continue
+			}
+			require.ErrorIs(t, err, store.ErrDiskFull)
+		}
+		require.Equal(t, 4, refused)
 	}
+	until(func(fn func(*journal.Batch) error) error { return r.Commit(t.Context(), fn) })
 	full()
 	require.NoError(t, r.CommitReserved(t.Context(), event("makes room")))
 	full()
 	require.NoError(t, r.CommitBestEffort(event("can wait")))
 	full()
-	require.NoError(t, r.CommitRequired(event("has happened")))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.CommitRequired(event("has happened")) }()
+	r.soon(done, "what has happened is recorded")
 	require.Empty(t, r.logs.AllEntries(), "it need not wait")
 
 	until(func(fn func(*journal.Batch) error) error { return r.CommitReserved(t.Context(), fn) })

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -73,18 +73,17 @@ func TestWhenServingAtOnceWithServe(t *testing.T) {
 
 // Wait waits for what was started, and after Close nothing is.
 func TestGo(t *testing.T) {
-	s := run.New()
-	release, ended := make(chan struct{}), atomic.Bool{}
-	require.True(t, s.Go(func() { <-release; ended.Store(true) }))
-	s.Close()
-	require.False(t, s.Go(func() { t.Error("started after Close") }))
-	waited := make(chan bool, 1)
-	go func() { s.Wait(); waited <- ended.Load() }()
-	close(release)
-	select {
-	case after := <-waited:
-		require.True(t, after, "Wait returned before the goroutine had ended")
-	case <-time.After(20 * time.Second):
-		require.FailNow(t, "Wait does not return")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := run.New()
+		release, waited := make(chan struct{}), atomic.Bool{}
+		require.True(t, s.Go(func() { <-release }))
+		s.Close()
+		require.False(t, s.Go(func() { t.Error("started after Close") }))
+		go func() { s.Wait(); waited.Store(true) }()
+		synctest.Wait()
+		require.False(t, waited.Load(), "the goroutine has not ended")
+		close(release)
+		synctest.Wait()
+		require.True(t, waited.Load())
+	})
 }

@@ -71,6 +71,7 @@ func (l *loader) checkSocket(s *settings, c *Config) error {
 	}
 	g, err := user.LookupGroup(s.Socket.Group)
 	if err != nil {
+		// The name first: a group may be called 1000.
 		g, err = user.LookupGroupId(s.Socket.Group)
 	}
 	if err == nil {

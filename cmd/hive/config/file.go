@@ -58,6 +58,7 @@ func (l *loader) findFile() (path string, doc []byte, err error) {
 	if flag := l.opts.Flags.Lookup("config"); flag.Changed {
 		named, source = flag.Value.String(), "--config"
 	}
+	// --config "" is a mistake, and not a wish for the search.
 	if named != "" || source == "--config" {
 		doc, err := trust.ReadFile(named, maxFileSize)
 		if err != nil {
@@ -72,6 +73,7 @@ func (l *loader) findFile() (path string, doc []byte, err error) {
 // created in a place of the search order meanwhile is not what hive was started with.
 func (l *loader) sameFile(path string) (string, []byte, error) {
 	if path == "" {
+		// Whoever has written one expects it to count: silence would look like success.
 		if found, _, err := l.search(); err == nil && found != "" {
 			return "", nil, &Error{Source: found, Reason: "will be read at the next start of hive: this one was started without a configuration file, and a reload does not search for one"}
 		}

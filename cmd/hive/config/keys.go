@@ -65,9 +65,11 @@ func (c keyChecker) fail(n *yaml.Node, path, format string, a ...any) error {
 
 // check checks n, which is at path, by r.
 func (c keyChecker) check(n *yaml.Node, r rule, path string) error {
+	// Of an anchor the parser has one node: its line is where the mistake is.
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
+	// A key with nothing under it counts as left out, as to viper.
 	if r.keys == nil || isNull(n) {
 		return nil
 	}
@@ -103,6 +105,7 @@ func (c keyChecker) checkPair(key, value *yaml.Node, r rule, path string, seen m
 	if key.Tag == "!!merge" { // <<: *base
 		return c.checkMerge(value, r, path)
 	}
+	// viper lower-cases keys: Port and port would be one, and one of them lost.
 	name := strings.ToLower(key.Value)
 	if r.params {
 		if name != key.Value {
@@ -173,9 +176,11 @@ func label(n *yaml.Node) string {
 
 // suggestion is "; did you mean ...?" when a known name is close.
 func suggestion(name string, known []string) string {
+	// Of two that are as close the same one is suggested each time.
 	slices.Sort(known)
 	best, bestDistance := "", 3
 	for _, k := range known {
+		// Of a short word hardly a letter may differ, or everything would be close to it.
 		if d := distance(name, k); d < bestDistance && d < len(k)/2+1 {
 			best, bestDistance = k, d
 		}

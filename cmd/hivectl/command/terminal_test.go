@@ -153,6 +153,7 @@ func TestALogOnATerminal(t *testing.T) {
 		"Grüße 🐝\tתודה\n":                        "Grüße 🐝\tתודה\n",
 		"\x1b[1;31mred\x1b[0m\n":                 "\x1b[1;31mred\x1b[0m\x1b[0m\n",
 		"\x1b[31mred\nno":                        "\x1b[31mred\x1b[0m\nno",
+		"50%\r\x1b[31mred\nplain\n":              "50%\n\x1b[31mred\x1b[0m\nplain\n", // reset although a line was drawn over before
 		"\x1b[8mhidden":                          "\x1b[8mhidden\x1b[0m",
 		"\x1b]0;x\x07\x1b[2J\n":                  `\x1b]0;x\x07\x1b[2J` + "\n",
 		"\x1b[1":                                 `\x1b[1`,

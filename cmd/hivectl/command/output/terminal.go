@@ -178,8 +178,9 @@ func (s *sanitizer) colour(b, p []byte) ([]byte, int) {
 		}
 		return b, 0
 	case s.coloured:
-		s.painted = true
+		// Behind endLine, which takes back what was painted before.
 		b = append(s.endLine(b), p[:n]...)
+		s.painted = true
 	}
 	// Without colours the sequence of a log is swallowed, not shown as text.
 	return b, n
