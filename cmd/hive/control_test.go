@@ -126,7 +126,7 @@ func TestControlSocketElsewhere(t *testing.T) {
 	s = newSite(t, "socket: {path: "+filepath.Join(s.dir, "gone", "s")+"}\n")
 	code, _, stderr = s.command(t)
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "does not exist; make it, for hive's user alone to write to (in a unit of systemd: RuntimeDirectory=)")
+	require.Contains(t, stderr, "does not exist; create it, writable only by hive's user (in a systemd unit: RuntimeDirectory=)")
 }
 
 // Of hives that start at once on one directory one serves; the others say who has it,
@@ -183,15 +183,15 @@ func TestFileSystemWithoutSockets(t *testing.T) {
 	addr, err := main.ListenControl(t.Context(), &config.Config{DataDir: dir, Socket: private}, &log, tcp)
 	require.NoError(t, err)
 	require.Equal(t, "http://"+tcp.Addr().String(), addr)
-	require.Contains(t, log.String(), "there is no control socket; give it a place with socket.path, such as /run/hive/hive.sock")
-	require.Contains(t, log.String(), "its file system has no sockets")
+	require.Contains(t, log.String(), "no control socket; set socket.path, such as /run/hive/hive.sock")
+	require.Contains(t, log.String(), "its file system does not support sockets")
 
 	_, err = main.ListenControl(t.Context(), &config.Config{DataDir: dir, Socket: private}, &log)
-	require.ErrorContains(t, err, "its file system has no sockets", "it is all there is")
+	require.ErrorContains(t, err, "its file system does not support sockets", "it is all there is")
 	chosen := private
 	chosen.Path = dir + "/hive-test.sock"
 	_, err = main.ListenControl(t.Context(), &config.Config{DataDir: dir, Socket: chosen}, &log, tcp)
-	require.ErrorContains(t, err, "its file system has no sockets")
+	require.ErrorContains(t, err, "its file system does not support sockets")
 }
 
 // ipv6 skips a test on a machine without ::1.
@@ -232,7 +232,7 @@ func TestStrangerOnIPv6Loopback(t *testing.T) {
 	p := s.start(t, "--port", strconv.Itoa(stranger.Addr().(*net.TCPAddr).Port), "--log-format", "json")
 	p.logs(`"address":"` + stranger.Addr().String() + `"`)
 	p.logs(`(pid ` + strconv.Itoa(os.Getpid()) + `, user `)
-	p.logs("somebody else listens on hive's port of ::1: programs that try localhost by IPv6 first reach that instead of hive")
+	p.logs("another program listens on hive's port of ::1: programs that try localhost by IPv6 first reach it instead of hive")
 	code, _, err := get(p.url + "/health")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code)

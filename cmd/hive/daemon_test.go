@@ -28,7 +28,7 @@ func TestStartAndSIGTERM(t *testing.T) {
 	require.Equal(t, "hive      box at "+p.url, p.banner[0])
 	require.Equal(t, "config    "+filepath.Join(s.dir, "hive.yaml"), p.banner[1])
 	require.Equal(t, "data      "+filepath.Join(s.dir, "state"), p.banner[2])
-	require.Contains(t, p.banner[3], "recovery  0 workers taken back, 0 found dead and freed, in ")
+	require.Contains(t, p.banner[3], "recovery  0 workers adopted, 0 found dead and freed, in ")
 	code, body, err := get(p.url + "/health")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code)
@@ -38,7 +38,7 @@ func TestStartAndSIGTERM(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	code, said := p.end()
 	require.Equal(t, 0, code, p.stderr.String())
-	require.Equal(t, []string{"hive stopped; no worker runs"}, said)
+	require.Equal(t, []string{"hive stopped; no workers running"}, said)
 	_, _, err = get(p.url + "/health")
 	require.Error(t, err)
 }
@@ -52,18 +52,18 @@ func TestWorkersOutliveHiveAndAreTakenBack(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	code, said := p.end()
 	require.Equal(t, 0, code, p.stderr.String())
-	require.Equal(t, []string{"hive stopped; 1 worker keeps running, and starting hive again takes it back"}, said)
+	require.Equal(t, []string{"hive stopped; 1 worker keeps running, and the next start of hive adopts it"}, said)
 	require.True(t, w.answers())
 
 	p = s.start(t)
-	require.Contains(t, p.banner[3], "1 worker taken back, 0 found dead and freed")
+	require.Contains(t, p.banner[3], "1 worker adopted, 0 found dead and freed")
 	require.Contains(t, strings.Join(p.banner, "\n"), "worker "+w.WorkerID+" (pid "+strconv.Itoa(w.PID)+")")
 	p.signal(syscall.SIGKILL)
 	p.end()
 	require.True(t, w.answers(), "also after kill -9")
 
 	p = s.start(t)
-	require.Contains(t, p.banner[3], "1 worker taken back, 0 found dead and freed")
+	require.Contains(t, p.banner[3], "1 worker adopted, 0 found dead and freed")
 	p.signal(syscall.SIGINT)
 	line, ok := p.line()
 	require.True(t, ok)
@@ -74,7 +74,7 @@ func TestWorkersOutliveHiveAndAreTakenBack(t *testing.T) {
 	p.signal(syscall.SIGINT)
 	code, said = p.end()
 	require.Equal(t, 0, code, p.stderr.String())
-	require.Equal(t, []string{"stopping 1 worker", "hive stopped; no worker runs"}, said)
+	require.Equal(t, []string{"stopping 1 worker", "hive stopped; no workers running"}, said)
 	require.False(t, w.answers())
 }
 
@@ -90,7 +90,7 @@ func TestOneSIGINTKeepsTheWorkers(t *testing.T) {
 	require.Equal(t, 0, code)
 	require.Equal(t, []string{
 		"1 worker keeps running; Ctrl-C again within 5s stops it too",
-		"hive stopped; 1 worker keeps running, and starting hive again takes it back",
+		"hive stopped; 1 worker keeps running, and the next start of hive adopts it",
 	}, said)
 	require.True(t, w.answers())
 }
@@ -104,7 +104,7 @@ func TestSIGTERMAfterSIGINTDoesNotWait(t *testing.T) {
 		p.signal(syscall.SIGTERM)
 		code, said := p.end()
 		require.Equal(t, 0, code)
-		require.Equal(t, []string{"hive stopped; 1 worker keeps running, and starting hive again takes it back"}, said)
+		require.Equal(t, []string{"hive stopped; 1 worker keeps running, and the next start of hive adopts it"}, said)
 		return time.Since(before)
 	}
 	p.signal(syscall.SIGINT)
@@ -124,7 +124,7 @@ func TestShutdownStop(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	code, said := p.end()
 	require.Equal(t, 0, code, p.stderr.String())
-	require.Equal(t, []string{"stopping 1 worker", "hive stopped; no worker runs"}, said)
+	require.Equal(t, []string{"stopping 1 worker", "hive stopped; no workers running"}, said)
 	require.False(t, w.answers())
 }
 
@@ -138,7 +138,7 @@ func TestPostShutdown(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	code, said := p.end()
 	require.Equal(t, 0, code, p.stderr.String())
-	require.Equal(t, []string{"hive stopped; 1 worker keeps running, and starting hive again takes it back"}, said)
+	require.Equal(t, []string{"hive stopped; 1 worker keeps running, and the next start of hive adopts it"}, said)
 	require.True(t, w.answers())
 }
 
@@ -326,6 +326,6 @@ func TestDataDirThatIsNotHives(t *testing.T) {
 	require.NoError(t, os.Chmod(s.dir, 0o755))
 	code, _, stderr := s.command(t, "--data-dir", s.dir) // holds hive.yaml
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "holds things that are not hive's")
+	require.Contains(t, stderr, "has files that are not hive's")
 	require.Equal(t, 1, strings.Count(stderr, "\n"), "one line: %s", stderr)
 }

@@ -150,7 +150,7 @@ const keeperMark = "rbee-hive"
 func workerProgram(exe, dataDir string) (string, error) {
 	real, err := filepath.EvalSymlinks(exe)
 	if err != nil {
-		return "", fmt.Errorf("find hive's own program: %w", err)
+		return "", fmt.Errorf("find hive's executable: %w", err)
 	}
 	if !strings.Contains(real, keeperMark) || strings.Contains(dataDir, keeperMark) {
 		return real, nil

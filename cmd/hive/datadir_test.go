@@ -49,7 +49,7 @@ func TestDataDirOfOthersIsLeftAlone(t *testing.T) {
 	write(t, filepath.Join(shared, "theirs"), "")
 	require.NoError(t, os.Chmod(shared, 0o755))
 	err := main.PrepareDataDir(shared)
-	require.ErrorContains(t, err, "is open to others (mode 0755) and holds things that are not hive's; choose a directory of its own with --data-dir, or chmod 700 it")
+	require.ErrorContains(t, err, "is open to others (mode 0755) and has files that are not hive's; choose a directory of its own with --data-dir, or chmod 700 it")
 	require.Equal(t, os.FileMode(0o755), mode(t, shared))
 
 	require.NoError(t, os.Chmod(shared, 0o700))
@@ -59,7 +59,7 @@ func TestDataDirOfOthersIsLeftAlone(t *testing.T) {
 func TestDataDirThatIsAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "")
-	require.ErrorContains(t, main.PrepareDataDir(file), "make the data directory: ")
+	require.ErrorContains(t, main.PrepareDataDir(file), "create the data directory: ")
 }
 
 func TestWorkerProgramIsTheRealPath(t *testing.T) {
@@ -73,7 +73,7 @@ func TestWorkerProgramIsTheRealPath(t *testing.T) {
 	require.Equal(t, exe, got)
 
 	_, err = main.WorkerProgram(filepath.Join(root, "gone"), root)
-	require.ErrorContains(t, err, "find hive's own program: ")
+	require.ErrorContains(t, err, "find hive's executable: ")
 }
 
 // A checkout named rbee-hive: rbee's keeper would kill every worker whose

@@ -88,7 +88,7 @@ func TestExposedHiveWantsItsToken(t *testing.T) {
 	file := filepath.Join(s.dir, "state", "token")
 	require.Contains(t, banner, "token     in "+file+"\n")
 	require.Contains(t, banner, "bin/hivectl --addr unix:"+filepath.Join(s.dir, "state", "control.sock")+" up cpu")
-	p.logs("cross the network in the clear")
+	p.logs("cross the network in clear text")
 
 	require.Equal(t, os.FileMode(0o600), mode(t, file))
 	require.Equal(t, os.FileMode(0o700), mode(t, filepath.Join(s.dir, "state")))
@@ -164,7 +164,7 @@ func onlyIn(t *testing.T, dir, file, text string) {
 func TestExposedWithoutATokenIsWarnedOf(t *testing.T) {
 	s := newSite(t, "listen: '0.0.0.0:0'\nauth: none\n")
 	p := s.start(t)
-	p.logs("everybody who reaches these addresses, every user of this machine too, may do everything")
+	p.logs("auth is none: everybody who can reach these addresses")
 	code, _, err := get(p.url + "/v1/hive")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code)
@@ -184,7 +184,7 @@ func TestOpenTokenIsRefused(t *testing.T) {
 	code, stdout, stderr := s.command(t)
 	require.Equal(t, 1, code)
 	require.Empty(t, stdout)
-	require.Equal(t, "hive: the token "+file+" is open to others (mode 0644); run: chmod 600 "+file+" (or remove it, if somebody may have read it, and hive makes a new one)\n", stderr)
+	require.Equal(t, "hive: the token "+file+" is open to others (mode 0644); run: chmod 600 "+file+" (or remove it, if somebody may have read it, and hive creates a new one)\n", stderr)
 	require.NoFileExists(t, path)
 	require.NoFileExists(t, filepath.Join(s.dir, "state", "hive.db"))
 }
@@ -261,7 +261,7 @@ func TestTLSAndItsRenewal(t *testing.T) {
 
 	// A broken one: the reload fails, and the old one stays.
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "cert.pem"), []byte("broken"), 0o600))
-	p.sighup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: reload failed, nothing was changed")
 	p.logs("expected a PEM certificate chain and its PEM key")
 	resp, _ = ask(t, first, p.url+"/v1/hive", "")
 	require.Equal(t, http.StatusOK, resp.StatusCode)

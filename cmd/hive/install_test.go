@@ -50,7 +50,7 @@ func TestInstallReadsTypesOnly(t *testing.T) {
 	code, body := p.post("/v1/reload")
 	require.Equal(t, http.StatusOK, code, body)
 	require.Contains(t, types(), `"name":"reference","source":"configuration"`)
-	p.logs("does not count: hive.yaml has an entry of its name")
+	p.logs("is ignored: hive.yaml has an entry of that name")
 	for _, op := range []string{"worker_install", "worker_remove"} {
 		require.Contains(t, do(`{"operation":"`+op+`","worker_id":"reference"}`), `"code":"conflict"`)
 	}

@@ -54,7 +54,7 @@ func TestSIGHUP(t *testing.T) {
 	w := p.spawn(spawnCPU)
 
 	s.write(t, "workers: [{name: cpu, nmae: x}]\n")
-	p.sighup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: reload failed, nothing was changed")
 	require.Contains(t, p.stderr.String(), "unknown key")
 	require.False(t, p.stale(w))
 	code, body := p.post("/v1/reload")
@@ -66,16 +66,16 @@ func TestSIGHUP(t *testing.T) {
 	require.Equal(t, "hive: "+problem.Detail+"\n", printed, "what hive prints at its start")
 
 	s.write(t, "workers: [{name: cpu, args: [{{.Prot}}]}]\n")
-	p.sighup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: reload failed, nothing was changed")
 	s.write(t, "workers: [{name: cpu, args: ['{{.Prot}}']}]\n")
-	p.sighup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: reload failed, nothing was changed")
 
 	s.write(t, "shutdown: stop\nhive_id: other\nlog_level: warn\nworkers: [{name: cpu, env: [A=secret]}, {name: new, preset: reference}]\n")
 	code, body = p.post("/v1/reload?dry_run=1")
 	require.Equal(t, http.StatusOK, code, body)
 	require.Contains(t, body, `"applied":["log_level","shutdown"],"need_start":["hive_id"]`)
 	require.False(t, p.stale(w))
-	p.sighup("wait for the next start of hive")
+	p.sighup("reloaded, except settings that need a restart of hive")
 	require.NotContains(t, p.stderr.String(), "secret")
 	require.True(t, p.stale(w))
 	require.True(t, w.answers())
@@ -86,7 +86,7 @@ func TestSIGHUP(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	exit, said := p.end()
 	require.Equal(t, 0, exit, p.stderr.String())
-	require.Equal(t, []string{"stopping 2 workers", "hive stopped; no worker runs"}, said, "shutdown: stop was taken over")
+	require.Equal(t, []string{"stopping 2 workers", "hive stopped; no workers running"}, said, "shutdown: stop was taken over")
 	require.False(t, w.answers())
 }
 

@@ -95,16 +95,16 @@ func TestSocketPathsThatAreRefused(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	write(t, file, "precious")
 	_, err := main.ListenSocket(t.Context(), file, private)
-	require.EqualError(t, err, "listen on unix:"+file+": there is a file that is no socket; remove it, or choose another path")
+	require.EqualError(t, err, "listen on unix:"+file+": a file that is not a socket exists; remove it, or choose another path")
 	require.FileExists(t, file)
 
 	link := filepath.Join(dir, "link")
 	require.NoError(t, os.Symlink(file, link))
 	_, err = main.ListenSocket(t.Context(), link, private)
-	require.ErrorContains(t, err, "there is a file that is no socket")
+	require.ErrorContains(t, err, "a file that is not a socket exists")
 
 	_, err = main.ListenSocket(t.Context(), filepath.Join(dir, "gone", "s"), private)
-	require.ErrorContains(t, err, "the directory "+filepath.Join(dir, "gone")+" does not exist; make it")
+	require.ErrorContains(t, err, "the directory "+filepath.Join(dir, "gone")+" does not exist; create it")
 }
 
 // A hive that ends late must not take away the socket of the one that has

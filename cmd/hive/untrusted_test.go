@@ -36,7 +36,7 @@ func TestDataDirOfAnotherUser(t *testing.T) {
 	}{
 		"itself": {
 			func(t *testing.T, dir string) { give(t, dir) },
-			"make the data directory: DIR belongs to uid 54321 (mode 0700), who could change what hive does as root; run: chown root DIR; or choose another directory with --data-dir",
+			"create the data directory: DIR belongs to uid 54321 (mode 0700), who could change what hive does as root; run: chown root DIR; or choose another directory with --data-dir",
 		},
 		"the way to it": {
 			func(t *testing.T, dir string) { require.NoError(t, os.Remove(dir)); give(t, filepath.Dir(dir)) },
@@ -62,7 +62,7 @@ func TestDataDirOfAnotherUser(t *testing.T) {
 				write(t, filepath.Join(dir, "hive.db"), "")
 				give(t, filepath.Join(dir, "hive.db"))
 			},
-			"look into the data directory: DIR/hive.db belongs to uid 54321",
+			"check the data directory: DIR/hive.db belongs to uid 54321",
 		},
 		"a state file that leads elsewhere": {
 			func(t *testing.T, dir string) {
@@ -70,7 +70,7 @@ func TestDataDirOfAnotherUser(t *testing.T) {
 				give(t, dir+".theirs")
 				require.NoError(t, os.Symlink(dir+".theirs", filepath.Join(dir, "hive.db")))
 			},
-			"look into the data directory: DIR.theirs belongs to uid 54321",
+			"check the data directory: DIR.theirs belongs to uid 54321",
 		},
 		"types.d": {
 			func(t *testing.T, dir string) {
@@ -114,7 +114,7 @@ func TestDataDirThatOthersMayWriteTo(t *testing.T) {
 	write(t, filepath.Join(dir, "hive.db"), "")
 	require.NoError(t, os.Chmod(dir, 0o777))
 	require.EqualError(t, main.PrepareDataDir(dir), "others may write to the data directory "+dir+
-		" (mode 0777), and what is in it decides what hive runs; see that all of it is hive's, then run: chmod 700 "+dir)
+		" (mode 0777), and its content decides what hive runs; check that all of it is hive's, then run: chmod 700 "+dir)
 	require.Equal(t, os.FileMode(0o777), mode(t, dir))
 	require.NoError(t, os.Remove(filepath.Join(dir, "hive.db")))
 	require.NoError(t, main.PrepareDataDir(dir), "as mkdir makes it for some")
@@ -134,7 +134,7 @@ func TestRootOnADataDirOfAnotherUser(t *testing.T) {
 	require.NoError(t, os.RemoveAll(types))
 	code, _, stderr = s.command(t)
 	require.Equal(t, 1, code)
-	require.Contains(t, stderr, "hive: make the data directory: "+data+" belongs to uid 54321")
+	require.Contains(t, stderr, "hive: create the data directory: "+data+" belongs to uid 54321")
 	require.Equal(t, 1, strings.Count(stderr, "\n"), "one line: %s", stderr)
 }
 
@@ -154,7 +154,7 @@ func TestRootInADirectoryWithAFile(t *testing.T) {
 	s.write(t, "workers: [{name: cpu, args: [--unhealthy]}, {name: evil, command: [id]}]\n")
 	p := s.start(t)
 	require.Equal(t, "config    none found, defaults", p.banner[1])
-	const unread = "hive runs as root and does not read ./hive.yaml, which whoever made that directory may have written; give it with --config ./hive.yaml"
+	const unread = "hive runs as root and ignores ./hive.yaml, which another user may have written; use --config ./hive.yaml to read it"
 	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), unread) }, testTimeout, 5*time.Millisecond)
 	types := func() string {
 		_, body, err := get(p.url + "/v1/types")
@@ -183,11 +183,11 @@ func TestReloadWhenTheFileIsGone(t *testing.T) {
 	w := p.spawn(spawnCPU)
 	file := filepath.Join(s.dir, "hive.yaml")
 	require.NoError(t, os.Rename(file, file+".old"))
-	p.sighup("SIGHUP: nothing was reloaded")
+	p.sighup("SIGHUP: reload failed, nothing was changed")
 	code, body := p.post("/v1/reload")
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, body, `"code":"invalid_configuration"`)
-	require.Contains(t, body, file+": is gone, and a reload reads the file that the start has read; put it back, or start hive again")
+	require.Contains(t, body, file+": no longer exists, and a reload reads the file that hive was started with; restore it, or restart hive")
 	require.False(t, p.stale(w))
 	p.spawn(`{"operation": "worker_spawn", "worker": "two"}`)
 	require.NoError(t, os.Rename(file+".old", file))
@@ -202,13 +202,13 @@ func TestReloadOfAHiveWithoutAFile(t *testing.T) {
 	p := s.start(t)
 	code, body := p.post("/v1/reload")
 	require.Equal(t, http.StatusOK, code, body)
-	p.sighup("none: only a start looks for one")
+	p.sighup("none: only a start searches for one")
 	later := filepath.Join(s.dir, ".config/hive/hive.yaml")
 	require.NoError(t, os.MkdirAll(filepath.Dir(later), 0o700))
 	require.NoError(t, os.WriteFile(later, []byte("workers: [{name: late, preset: reference}]\n"), 0o600))
 	code, body = p.post("/v1/reload")
 	require.Equal(t, http.StatusConflict, code)
-	require.Contains(t, body, later+": is read by the next start of hive")
+	require.Contains(t, body, later+": will be read at the next start of hive")
 	_, body, err := get(p.url + "/v1/types")
 	require.NoError(t, err)
 	require.NotContains(t, body, "late")
@@ -236,7 +236,7 @@ func TestProgramOfAnotherUser(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.Env, cmd.Dir, cmd.Stderr = s.env, s.dir, &stderr
 	require.NoError(t, cmd.Start())
-	const says = "hive's own program is not safe from other users of this machine"
+	const says = "hive's executable can be changed by other users"
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), says) }, testTimeout, 5*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait())

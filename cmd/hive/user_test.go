@@ -121,7 +121,7 @@ func TestWorkersOfTheirOwnUser(t *testing.T) {
 	_, _ = p.line()
 	p.signal(syscall.SIGINT)
 	_, said := p.end()
-	require.Contains(t, said, "hive stopped; no worker runs")
+	require.Contains(t, said, "hive stopped; no workers running")
 	require.NotContains(t, p.stderr.String(), warning, "that is said")
 
 	s.write(t, "auth: none\n")

@@ -80,7 +80,7 @@ func TestStoppedWithItsWorkers(t *testing.T) {
 	w := b.up("cpu")
 	b.signal(docker.SIGTERM)
 	require.Zero(t, b.ended())
-	require.Contains(t, b.said(), "hive stopped; no worker runs\n")
+	require.Contains(t, b.said(), "hive stopped; no workers running\n")
 
 	b.again()
 	b.awaitHive()
