@@ -283,7 +283,7 @@ func FuzzDecodeLease(f *testing.F) {
 func checkLease(t *testing.T, l lease.Request) {
 	t.Helper()
 	checkHolder(t, l.Holder)
-	if (l.PID == 0) == (l.TTL == 0) || l.Ports < 0 || l.Ports > catalog.MostPorts ||
+	if (l.PID == 0) == (l.TTL == 0) || l.Ports < 0 || l.Ports > catalog.MaxPorts ||
 		len(l.Owner) > 128 || strings.ContainsFunc(l.Owner, unicode.IsControl) || !utf8.ValidString(l.Owner) {
 		t.Fatalf("%+v", l)
 	}

@@ -60,7 +60,7 @@ func TestPresetsByTheirOwnNames(t *testing.T) {
 	require.Equal(t, filepath.Join(dir, "llama-server"), view(t, types, "llama-server").Program)
 	require.Equal(t, filepath.Join(dir, "llm-worker-rbee-cpu"), view(t, types, "rbee-llm").Program)
 	require.Contains(t, view(t, types, "cuda").Missing, "no worker program is configured for cuda")
-	require.Contains(t, view(t, types, "comfyui").Missing, "no script is configured for comfyui; say in hive.yaml where it is installed, for example: workers: ")
+	require.Contains(t, view(t, types, "comfyui").Missing, "no script is configured for comfyui; set its path in hive.yaml, for example: workers: ")
 
 	res := r.spawn("llama-server", map[string]any{"model": "/m/q.gguf"})
 	require.Equal(t, []string{filepath.Join(dir, "llama-server"), "--host", "127.0.0.1"}, report(t, res.URL).Args[:3])

@@ -92,7 +92,7 @@ func (u *upkeep) every(interval time.Duration, do func(context.Context)) {
 
 // tidyModels removes what downloads and deletions have left behind.
 func (u *upkeep) tidyModels(ctx context.Context) {
-	if err := u.library.Tidy(ctx); err != nil && ctx.Err() == nil {
+	if err := u.library.Cleanup(ctx); err != nil && ctx.Err() == nil {
 		u.log.WithError(err).Warn("leftovers of downloads could not be removed")
 	}
 }

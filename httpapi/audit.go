@@ -7,12 +7,12 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// lastAudit shows what the last audit has found, without looking.
+// lastAudit shows what the last audit found, without a new one.
 func (s *Server) lastAudit(w http.ResponseWriter) error {
 	return writeJSON(w, http.StatusOK, auditShape(s.hive.Load().LastAudit()))
 }
 
-// runAudit audits now; with ?repair=1 it also does what the second sighting allows.
+// runAudit audits now; with ?repair=1 it also acts on what was found only once.
 func (s *Server) runAudit(w http.ResponseWriter, r *http.Request, p wire.RunAuditParams) error {
 	audit := s.hive.Load().Audit
 	if orZero(p.Repair) {

@@ -69,7 +69,7 @@ func (s *Server) byToken(r *http.Request, policy *access.Policy) (access.Caller,
 		h := s.hive.Load()
 		if h == nil && policy.Mode != access.Anyone {
 			// It may be a good one, and a 401 would have its sender give up.
-			return access.Caller{}, recoveringError("the tokens have not been read yet")
+			return access.Caller{}, recoveringError("the tokens have not been loaded yet")
 		}
 		if h != nil {
 			if name, made, ok := h.TokenRights(sum); ok {
@@ -118,13 +118,13 @@ func (s *Server) unknown(r *http.Request, p *peer, who access.Caller, policy *ac
 	token := fmt.Sprintf("send the header `Authorization: Bearer TOKEN` (%s)", s.whereTokens())
 	switch {
 	case !who.Known:
-		return fmt.Errorf("%w: it is not known who calls: %s, or connect from this machine itself", errUnauthorized, token)
+		return fmt.Errorf("%w: the caller is not known: %s, or connect from this machine itself", errUnauthorized, token)
 	case forwarded(r.Header):
-		return fmt.Errorf("%w: the request was passed on, so %s who has connected is not who asks: %s", errUnauthorized, who, token)
+		return fmt.Errorf("%w: the request was passed on, so %s, who has connected, is not the caller: %s", errUnauthorized, who, token)
 	case s.ofWorker(p):
 		return fmt.Errorf("%w: %s is a process of a worker, whatever its user may: %s", errUnauthorized, who, token)
 	case p.tcp && policy.Mode == access.ByToken:
-		return fmt.Errorf("%w: over TCP this hive wants a token, whoever calls (auth: token): %s, or use the unix socket, as hivectl does", errUnauthorized, token)
+		return fmt.Errorf("%w: this hive requires a token over TCP (auth: token): %s, or use the unix socket, as hivectl does", errUnauthorized, token)
 	case p.tcp && policy.NoTCPRoot && (who.UID == 0 || who.UID == policy.OwnUID):
 		return fmt.Errorf("%w: %s is not recognised over TCP (access.tcp_root is false): use the unix socket, as hivectl does, or %s", errUnauthorized, who, token)
 	}

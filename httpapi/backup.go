@@ -23,9 +23,9 @@ func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) error {
 // attachment sends its header with the first byte: until then an error can be
 // answered as one.
 type attachment struct {
-	w     http.ResponseWriter
-	name  string
-	begun bool
+	w       http.ResponseWriter
+	name    string
+	started bool
 }
 
 func (a *attachment) head() {
@@ -36,13 +36,13 @@ func (a *attachment) head() {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	a.w.WriteHeader(http.StatusOK)
-	a.begun = true
+	a.started = true
 }
 
 // Write implements io.Writer. A client that takes nothing for the time of one write
 // is given up.
 func (a *attachment) Write(p []byte) (int, error) {
-	if !a.begun {
+	if !a.started {
 		a.head()
 	}
 	extend(a.w)

@@ -34,7 +34,7 @@ func (s *Server) checkBrowser(r *http.Request, p *peer, policy *access.Policy) e
 		if document(r) { // a link to it may stand on any page
 			return nil
 		}
-		return fmt.Errorf("%w refused: a page of another site has sent it (Sec-Fetch-Site: %s)", errCrossOrigin, clipped(site))
+		return fmt.Errorf("%w refused: it was sent by a page of another site (Sec-Fetch-Site: %s)", errCrossOrigin, truncate(site))
 	}
 }
 

@@ -34,7 +34,7 @@ func (s *Server) meetQueen(r *http.Request, queenURL string) error {
 	}
 	who := callerOf(r)
 	if !who.Rights.May(access.Admin) {
-		s.opts.Log.WithFields(map[string]any{"remote": remote(r), "caller": who.String(), "queen_url": clipped(queenURL)}).
+		s.opts.Log.WithFields(map[string]any{"remote": remote(r), "caller": who.String(), "queen_url": truncate(queenURL)}).
 			Warn("ignored a queen that introduced itself: the caller is no admin; give the queen an admin token, or set queen_url")
 		return nil
 	}

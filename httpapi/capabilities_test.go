@@ -23,11 +23,11 @@ import (
 // queen is a small queen: it hears of a hive and listens to its telemetry, as rbee's
 // does. The first announcement is answered by a 500, so that hive has to repeat it.
 type queen struct {
-	url   string
-	beats chan string
-	mu    sync.Mutex
-	heard []string
-	wg    sync.WaitGroup
+	url      string
+	beats    chan string
+	mu       sync.Mutex
+	requests []string
+	wg       sync.WaitGroup
 }
 
 func startQueen(t *testing.T, refusals int) *queen {
@@ -42,8 +42,8 @@ func startQueen(t *testing.T, refusals int) *queen {
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		q.heard = append(q.heard, r.Method+" "+r.URL.Path+" "+string(body))
-		if err != nil || json.Unmarshal(body, &word) != nil || len(q.heard) <= refusals {
+		q.requests = append(q.requests, r.Method+" "+r.URL.Path+" "+string(body))
+		if err != nil || json.Unmarshal(body, &word) != nil || len(q.requests) <= refusals {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
@@ -72,10 +72,10 @@ func (q *queen) listen(client *http.Client, hiveURL string) {
 	q.beats <- string(buf[:n])
 }
 
-func (q *queen) words() []string {
+func (q *queen) received() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return append([]string{}, q.heard...)
+	return append([]string{}, q.requests...)
 }
 
 func TestCapabilities(t *testing.T) {
@@ -106,7 +106,7 @@ func TestAQueenComes(t *testing.T) {
 	require.Contains(t, beat, "event: heartbeat\ndata: {")
 	require.Contains(t, beat, `"group":"cpu"`)
 	word := `POST /v1/hive/ready {"hive_id":"localhost","hive_url":"` + r.url + `"}`
-	require.Equal(t, []string{word, word}, q.words())
+	require.Equal(t, []string{word, word}, q.received())
 }
 
 func TestWhoMayNameAQueen(t *testing.T) {
@@ -143,12 +143,12 @@ func TestWhoMayNameAQueen(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, ask(reader))
 	require.Contains(t, logged(), "ignored a queen that introduced itself")
-	require.Empty(t, q.words())
+	require.Empty(t, q.received())
 
 	// An admin is heard, by token and over a socket.
 	require.Equal(t, http.StatusOK, ask("secret"))
 	<-q.beats
-	require.Len(t, q.words(), 1)
+	require.Len(t, q.received(), 1)
 
 	bySocket := startQueen(t, 0)
 	path := filepath.Join(t.TempDir(), "s")

@@ -25,11 +25,11 @@ const perSource = 4
 //
 // It is told by http.Server.ConnState, and safe for concurrent use.
 type connections struct {
-	most int
+	limit int
 
 	mu       sync.Mutex
 	open     map[net.Conn]*connection
-	met      *connection           // whom ConnContext has just told about; its StateNew comes next
+	accepted *connection           // whom ConnContext has just told about; its StateNew comes next
 	waiting  list.List             // *connection that are not trusted, longest first
 	idle     list.List             // *connection that are, without a request
 	bySource map[string]*list.List // those of waiting
@@ -49,7 +49,7 @@ func newConnections(most int) *connections {
 	if most <= 0 {
 		most = defaultConnections
 	}
-	return &connections{most: most, open: map[net.Conn]*connection{}, bySource: map[string]*list.List{}}
+	return &connections{limit: most, open: map[net.Conn]*connection{}, bySource: map[string]*list.List{}}
 }
 
 // changed takes note of a connection's state and closes one if there are too many.
@@ -59,12 +59,12 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// meet says who is at the other end of a connection before it is StateNew. net/http
+// register says who is at the other end of a connection before it is StateNew. net/http
 // does both in the goroutine that accepts, one connection after the other.
-func (c *connections) meet(conn net.Conn, source string, trusted bool) {
+func (c *connections) register(conn net.Conn, source string, trusted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.met = &connection{conn: conn, source: source, trusted: trusted}
+	c.accepted = &connection{conn: conn, source: source, trusted: trusted}
 }
 
 func (c *connections) note(conn net.Conn, state http.ConnState) (victim net.Conn) {
@@ -75,16 +75,16 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (victim net.Conn
 		if state != http.StateNew {
 			return nil // it was the victim
 		}
-		if one = c.met; one == nil || one.conn != conn {
+		if one = c.accepted; one == nil || one.conn != conn {
 			one = &connection{conn: conn, source: sourceOf(conn.RemoteAddr())}
 		}
-		c.met = nil
+		c.accepted = nil
 		return c.admit(one)
 	}
 	switch state {
 	case http.StateActive, http.StateIdle:
 		one.active = state == http.StateActive
-		c.file(one)
+		c.list(one)
 	case http.StateClosed, http.StateHijacked:
 		c.forget(one)
 	case http.StateNew:
@@ -96,9 +96,9 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (victim net.Conn
 // itself if there is no other. c.mu is held.
 func (c *connections) admit(one *connection) (victim net.Conn) {
 	var first *list.Element
-	if own := c.bySource[one.source]; !one.trusted && own != nil && own.Len() >= max(1, c.most/perSource) {
+	if own := c.bySource[one.source]; !one.trusted && own != nil && own.Len() >= max(1, c.limit/perSource) {
 		first = own.Front()
-	} else if len(c.open) >= c.most {
+	} else if len(c.open) >= c.limit {
 		if first = c.waiting.Front(); first == nil {
 			first = c.idle.Front()
 		}
@@ -112,7 +112,7 @@ func (c *connections) admit(one *connection) (victim net.Conn) {
 		victim = old.conn
 	}
 	c.open[one.conn] = one
-	c.file(one)
+	c.list(one)
 	return victim
 }
 
@@ -121,15 +121,15 @@ func (c *connections) trust(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if one := c.open[conn]; one != nil && !one.trusted {
-		c.unfile(one)
+		c.unlist(one)
 		one.trusted = true
-		c.file(one)
+		c.list(one)
 	}
 }
 
-// file puts a connection where it belongs. One that waits keeps its place: what a
+// list puts a connection where it belongs. One that waits keeps its place: what a
 // stranger does must not put off their turn. c.mu is held.
-func (c *connections) file(one *connection) {
+func (c *connections) list(one *connection) {
 	switch {
 	case !one.trusted && one.place != nil:
 	case !one.trusted:
@@ -140,13 +140,13 @@ func (c *connections) file(one *connection) {
 		}
 		one.place, one.among = c.waiting.PushBack(one), own.PushBack(one)
 	default:
-		if c.unfile(one); !one.active {
+		if c.unlist(one); !one.active {
 			one.place = c.idle.PushBack(one)
 		}
 	}
 }
 
-func (c *connections) unfile(one *connection) {
+func (c *connections) unlist(one *connection) {
 	if one.place == nil {
 		return
 	}
@@ -163,7 +163,7 @@ func (c *connections) unfile(one *connection) {
 }
 
 func (c *connections) forget(one *connection) {
-	c.unfile(one)
+	c.unlist(one)
 	delete(c.open, one.conn)
 }
 

@@ -97,12 +97,12 @@ func detail(err error, k kind, requestID string) string {
 	return shown(err.Error())
 }
 
-// mostDetail is more than any sentence of ours has, and less than a path can have.
-const mostDetail = 1000
+// maxDetail is more than any sentence of ours has, and less than a path can have.
+const maxDetail = 1000
 
 // shown makes one line of bounded length, plain text, of a text that may repeat what a
 // caller sent: a path, or the name of a parameter.
-func shown(text string) string { return plain.Clip(text, mostDetail) }
+func shown(text string) string { return plain.Clip(text, maxDetail) }
 
 func writeProblem(w http.ResponseWriter, p wire.Problem) {
 	body, err := json.Marshal(p)

@@ -165,9 +165,9 @@ func TestEverythingIsTheUnionOfTheJobs(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	told := map[string][]wire.Event{}
+	events := map[string][]wire.Event{}
 	for _, sub := range jobs {
-		told[sub.JobID] = readSSE(t, r.open("/v1/jobs/"+sub.JobID+"/events").Body)
+		events[sub.JobID] = readSSE(t, r.open("/v1/jobs/"+sub.JobID+"/events").Body)
 	}
 	resp, body := r.send(http.MethodPost, "/v1/leases", `{"ttl":"1m","owner":"bob"}`)
 	require.Equal(t, http.StatusCreated, resp.StatusCode, body)
@@ -201,7 +201,7 @@ func TestEverythingIsTheUnionOfTheJobs(t *testing.T) {
 			states = append(states, data.State)
 		}
 	}
-	require.Equal(t, told, got)
+	require.Equal(t, events, got)
 	require.Equal(t, []string{"held", "held", "free"}, states)
 	replayed := readFeed(t, r.open("/v1/events?after="+at).Body, new(string), freed)
 	require.Equal(t, all, replayed)

@@ -21,7 +21,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	k := classify(err)
 	if k.code == internal.code || k.code == "disk_full" {
 		s.opts.Log.WithFields(map[string]any{
-			"request_id": id, "method": clipped(r.Method), "path": clipped(r.URL.Path), "error": err.Error(),
+			"request_id": id, "method": truncate(r.Method), "path": truncate(r.URL.Path), "error": err.Error(),
 		}).Error("request failed")
 	}
 	if started(w) {

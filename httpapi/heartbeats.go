@@ -17,11 +17,11 @@ func (s *Server) heartbeats(w http.ResponseWriter, r *http.Request, p wire.Follo
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	st.patient = true
+	st.noTimeout = true
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	defer st.until(ctx)()
 	for beat := range s.hive.Load().Heartbeats(ctx) {
-		text, err := s.pulse.text(beat, s.hive.Load().Info(), bool(orZero(p.All)))
+		text, err := s.heartbeatTexts.text(beat, s.hive.Load().Info(), bool(orZero(p.All)))
 		if err != nil {
 			return err
 		}

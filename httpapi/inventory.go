@@ -46,7 +46,7 @@ func (s *Server) listLeases(w http.ResponseWriter, p wire.ListLeasesParams) erro
 	return writeJSON(w, http.StatusOK, page)
 }
 
-// getPorts looks at the range now: it reads the kernel's socket table.
+// getPorts surveys the range now: it reads the kernel's socket table.
 func (s *Server) getPorts(w http.ResponseWriter, r *http.Request) error {
 	view, err := s.hive.Load().Ports(r.Context())
 	if err != nil {

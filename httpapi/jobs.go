@@ -29,7 +29,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 	if err != nil {
 		return err
 	}
-	// Last, because only this waits: who sent a wrong header is told at once.
+	// Last, because only this waits: a wrong header is reported immediately.
 	body, err := readBody(w, r)
 	if err != nil {
 		return err

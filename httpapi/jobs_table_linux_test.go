@@ -83,7 +83,7 @@ var failedJobs = map[string]failedJob{
 	}},
 	"model_ambiguous":  {"a.gguf, b.gguf", downloading("org/two", hub.Faults{})},
 	"hub_unauthorized": {"HF_TOKEN", downloading("org/one", hub.Faults{Token: "x"})},
-	"download_failed": {"begun anew", func(t *testing.T) wire.Job {
+	"download_failed": {"was restarted", func(t *testing.T) wire.Job {
 		if testing.Short() {
 			t.Skip("long: waits longer before each try of a download")
 		}

@@ -11,7 +11,7 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// logPoll is how often a followed log is looked at.
+// logPoll is how often a followed log is polled.
 const logPoll = 250 * time.Millisecond
 
 // workerLogs sends a worker's log as it is, also after the worker's death: the

@@ -91,7 +91,7 @@ func (s *Server) logRequest(rec *recorder, r *http.Request, by string, took time
 		return
 	}
 	fields := logrus.Fields{
-		"request_id": rec.id, "method": clipped(r.Method), "route": rec.route, "path": clipped(r.URL.Path),
+		"request_id": rec.id, "method": truncate(r.Method), "route": rec.route, "path": truncate(r.URL.Path),
 		"status": rec.status, "took_ms": float64(took.Microseconds()) / 1000, "bytes": rec.bytes, "remote": remote(r),
 	}
 	// A token or a user, as guard found them: who sent a token is not looked up otherwise.

@@ -58,7 +58,7 @@ func withPeer(ctx context.Context, conn net.Conn, conns *connections, known *use
 		source = "uid " + strconv.FormatUint(uint64(p.caller.UID), 10)
 		trusted = policy.OfUser(p.caller, access.Connection{TCP: p.tcp}).May(access.Read)
 	}
-	conns.meet(conn, source, trusted)
+	conns.register(conn, source, trusted)
 	return context.WithValue(ctx, peerKey{}, p)
 }
 

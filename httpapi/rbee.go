@@ -32,7 +32,7 @@ func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) e
 		return f.stop()
 	}
 	text := &rbeeText{w: st, operation: job.Operation}
-	ended := s.tell(st, text, f)
+	ended := s.streamEvents(st, text, f)
 	if err := f.stop(); err != nil {
 		// The answer has begun, so its reader learns it in the words of the stream, and the
 		// log by the error.
@@ -41,15 +41,15 @@ func (s *Server) rbeeStream(w http.ResponseWriter, r *http.Request, id string) e
 		return fmt.Errorf("read events of %s: %w", id, err)
 	}
 	if !ended && r.Context().Err() == nil {
-		s.cutShort(text, id)
+		s.endEarly(text, id)
 	}
 	_ = st.flush()
 	return nil
 }
 
-// tell writes events until the job's end, and reports whether it came to it. It
+// streamEvents writes events until the job's end, and reports whether it came to it. It
 // gives up after StreamWait, or when the server shuts down or the client goes.
-func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
+func (s *Server) streamEvents(st *stream, text *rbeeText, f *follower) (ended bool) {
 	var timeUp <-chan time.Time // nil: never
 	wait := time.Duration(s.wait.Load())
 	if text.operation == "model_download" && wait > 0 {
@@ -79,7 +79,7 @@ func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
 	}
 }
 
-// cutShort ends the stream of a job that goes on. rbee's keeper gives up with a
+// endEarly ends the stream of a job that goes on. rbee's keeper gives up with a
 // bare time-out after 30 s, so something true must be said before.
 //
 // A spawn whose worker has been started ends as a success, with the result it
@@ -87,7 +87,7 @@ func (s *Server) tell(st *stream, text *rbeeText, f *follower) (ended bool) {
 // model may take minutes to load. Anything else has not happened yet: [DONE]
 // would be a lie, and the text of the error says that the job goes on, because
 // who reads "error" alone submits it a second time.
-func (s *Server) cutShort(text *rbeeText, id string) {
+func (s *Server) endEarly(text *rbeeText, id string) {
 	h := s.hive.Load()
 	job, err := h.Job(id)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Server) cutShort(text *rbeeText, id string) {
 		return
 	}
 	if wkr, ok := startedWorker(h, job); ok {
-		text.lines(fmt.Sprintf("worker %s is started and not ready yet; it goes on loading, and GET /v1/workers/%s shows it",
+		text.lines(fmt.Sprintf("worker %s is started and not ready yet; it is still loading, and GET /v1/workers/%s shows it",
 			wkr.WorkerID, wkr.WorkerID))
 		if raw, err := json.Marshal(spawnedShape(wkr)); err == nil {
 			text.result = raw
@@ -112,7 +112,7 @@ func (s *Server) cutShort(text *rbeeText, id string) {
 			return
 		}
 	}
-	text.failed(fmt.Sprintf("job %s is still %s and goes on: do not submit it again, ask GET /v1/jobs/%s", id, job.State, id))
+	text.failed(fmt.Sprintf("job %s is still %s and continues: do not submit it again, see GET /v1/jobs/%s", id, job.State, id))
 }
 
 // startedWorker is the worker of a spawn whose program runs. One that is still

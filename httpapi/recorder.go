@@ -104,9 +104,9 @@ func noteRoute(next http.Handler) http.Handler {
 	})
 }
 
-// clipped keeps a caller from filling the disk with one line, and from changing the
+// truncate keeps a caller from filling the disk with one line, and from changing the
 // terminal on which it is read.
-func clipped(text string) string { return plain.Clip(text, 256) }
+func truncate(text string) string { return plain.Clip(text, 256) }
 
 // remote is the address of the client. One of a unix socket has none.
 func remote(r *http.Request) string {

@@ -7,8 +7,8 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// reload reads the configuration afresh; with ?dry_run=1 it only says what that
-// would change.
+// reload reads the configuration again; with ?dry_run=1 it only says what that would
+// change.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request, p wire.ReloadParams) error {
 	// net/url leaves out what it cannot read: a dry run must not become a real one.
 	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {

@@ -44,10 +44,10 @@ type Options struct {
 	// not block: it asks for a shutdown, and Server.Shutdown waits for the very
 	// handler that called it. Nil: the route does not exist.
 	Shutdown func()
-	// Reload is called by POST /v1/reload: it reads the configuration afresh and
-	// has the hive take it over, or with dryRun only say what that would change. A
-	// mistake in the configuration is a *errdefs.InputError of kind
-	// errdefs.ErrInvalidConfiguration. Nil: the route does not exist.
+	// Reload is called by POST /v1/reload: it reads the configuration again and has the
+	// hive take it over, or with dryRun only say what that would change. A mistake in the
+	// configuration is a *errdefs.InputError of kind errdefs.ErrInvalidConfiguration. Nil:
+	// the route does not exist.
 	Reload func(ctx context.Context, dryRun bool) (hive.Plan, error)
 }
 
@@ -71,10 +71,10 @@ type Server struct {
 
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 
-	pulse      pulse
-	traffic    *traffic
-	registry   *prometheus.Registry
-	exposition http.Handler // of /metrics
+	heartbeatTexts heartbeatCache
+	traffic        *traffic
+	registry       *prometheus.Registry
+	exposition     http.Handler // of /metrics
 
 	// closing is done when Shutdown was called: streams and waits end, while
 	// ordinary requests finish.

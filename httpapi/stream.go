@@ -11,9 +11,9 @@ import (
 // buffer, and to the client with flush.
 type stream struct {
 	bytes.Buffer
-	w       http.ResponseWriter
-	patient bool            // a client is not given up for taking nothing
-	ctx     context.Context // see until; nil: only the client ends it
+	w         http.ResponseWriter
+	noTimeout bool            // a client is not given up for taking nothing
+	ctx       context.Context // see until; nil: only the client ends it
 }
 
 // openStream sends the header at once: a client that waits for it learns that
@@ -40,10 +40,10 @@ func (st *stream) until(ctx context.Context) (stop func() bool) {
 	})
 }
 
-// flush sends what was written. The limit is for this write alone; a client
-// that takes nothing for so long is given up, unless the stream is patient.
+// flush sends what was written. The limit is for this write alone; a client that takes
+// nothing for so long is given up, unless the stream has no timeout.
 func (st *stream) flush() error {
-	if !st.patient {
+	if !st.noTimeout {
 		extend(st.w)
 	}
 	if st.ctx != nil && st.ctx.Err() != nil { // after extend, which may have undone what until did

@@ -120,7 +120,7 @@ func TestStreamOfAnUnfinishedStopIsNoSuccess(t *testing.T) {
 	sub := r.submit(`{"operation":"worker_stop","worker_id":"` + w.WorkerID + `"}`)
 	v := r.keeper(sub.JobID)
 	require.ErrorIs(t, v.err, errKeeperFailed)
-	require.Contains(t, v.lines[len(v.lines)-1], "job "+sub.JobID+" is still running and goes on")
+	require.Contains(t, v.lines[len(v.lines)-1], "job "+sub.JobID+" is still running and continues")
 	require.Zero(t, v.complete)
 	job := decode[wire.Job](t, r.get("/v1/jobs/"+sub.JobID+"?wait=50s", http.StatusOK))
 	require.Equal(t, "succeeded", job.State)

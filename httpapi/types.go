@@ -46,7 +46,7 @@ func (s *Server) getType(w http.ResponseWriter, r *http.Request, name string, p 
 // them.
 func (s *Server) mayRun(r *http.Request, version bool) error {
 	if who := callerOf(r); version && !who.Rights.May(access.Admin) {
-		return &errdefs.InputError{Kind: errdefs.ErrForbidden, Field: "version", Detail: fmt.Sprintf("%s may not have programs run to tell their version; that is for admins", who)}
+		return &errdefs.InputError{Kind: errdefs.ErrForbidden, Field: "version", Detail: fmt.Sprintf("%s may not run programs to learn their version; only admins may", who)}
 	}
 	return nil
 }

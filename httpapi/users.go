@@ -23,8 +23,8 @@ type userEntry struct {
 }
 
 const (
-	userFor   = 10 * time.Second // how long a change of the user database may go unseen
-	mostUsers = 1024
+	userFor  = 10 * time.Second // how long a change of the user database may go unseen
+	maxUsers = 1024
 )
 
 func (u *users) name(uid uint32) string     { return u.of(uid).name }
@@ -37,7 +37,7 @@ func (u *users) of(uid uint32) userEntry {
 	if e, ok := u.known[uid]; ok && now.Before(e.until) {
 		return e
 	}
-	if u.known == nil || len(u.known) >= mostUsers {
+	if u.known == nil || len(u.known) >= maxUsers {
 		u.known = map[uint32]userEntry{}
 	}
 	e := lookUser(uid)

@@ -270,17 +270,17 @@ func TestVersionAndBuildInfo(t *testing.T) {
 // queen returns a server, and what it is told.
 func queen(t *testing.T) (url string, words <-chan string) {
 	t.Helper()
-	heard := make(chan string, 8)
+	requests := make(chan string, 8)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			heard <- err.Error()
+			requests <- err.Error()
 			return
 		}
-		heard <- r.URL.Path + " " + string(body)
+		requests <- r.URL.Path + " " + string(body)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL, heard
+	return server.URL, requests
 }
 
 // The queen is told when hive serves, and another one when the configuration says so.

@@ -72,7 +72,7 @@ func readToken(path string) (string, error) {
 
 func checkTokenFile(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("the token %s is no regular file; remove it, and hive creates a new one", path)
+		return fmt.Errorf("the token %s is not a regular file; remove it, and hive creates a new one", path)
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("the token %s belongs to the user with uid %d, and hive runs as %d; run: chown %d %s", path, st.Uid, os.Geteuid(), os.Geteuid(), path)

@@ -97,13 +97,13 @@ func TestTokenThatIsRefused(t *testing.T) {
 				return err
 			}
 			return os.Mkdir(p, 0o700)
-		}, "is no regular file"},
+		}, "is not a regular file"},
 		"fifo": {func(p string) error {
 			if err := os.Remove(p); err != nil {
 				return err
 			}
 			return syscall.Mkfifo(p, 0o600)
-		}, "is no regular file"},
+		}, "is not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -96,7 +96,7 @@ func TestDataDirOfAnotherUser(t *testing.T) {
 		},
 		"models": {
 			func(t *testing.T, dir string) { write(t, dir+"/models", "") },
-			"DIR/models is no directory",
+			"DIR/models is not a directory",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,7 @@ type Level uint8
 // The levels, each with everything of the ones before it.
 const (
 	None    Level = iota // what is public
-	Read                 // look at everything
+	Read                 // read everything
 	Operate              // start and stop workers of some types, lease ports
 	Admin                // everything
 )

@@ -8,7 +8,7 @@
 // before it:
 //
 //	None     health, version and the documentation
-//	Read     look at everything: workers, jobs, events, logs, leases, metrics
+//	Read     read everything: workers, jobs, events, logs, leases, metrics
 //	Operate  start, stop and restart workers of some types, and lease ports
 //	Admin    everything
 //

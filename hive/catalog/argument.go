@@ -19,11 +19,11 @@ type argument struct {
 }
 
 const (
-	// longestArgument is what Linux takes as one argument: MAX_ARG_STRLEN of
+	// maxArgument is what Linux takes as one argument: MAX_ARG_STRLEN of
 	// include/uapi/linux/binfmts.h, 32 pages of 4 KiB, with the NUL at its end.
-	longestArgument = 32*4096 - 1
-	// mostWrites bounds the loops of a template that write nothing.
-	mostWrites = 1 << 16
+	maxArgument = 32*4096 - 1
+	// maxWrites bounds the loops of a template that write nothing.
+	maxWrites = 1 << 16
 )
 
 // printed is the function that instrument puts behind what an action prints. Entries
@@ -32,7 +32,7 @@ const printed = "_printed"
 
 func parseArgument(key, text string) (argument, error) {
 	if strings.ContainsRune(text, 0) {
-		return argument{}, errors.New("holds a NUL byte, which no argument can")
+		return argument{}, errors.New("has a NUL byte, which no argument may have")
 	}
 	// missingkey=error: else a parameter that does not exist would be printed as "<no value>".
 	tmpl, err := template.New(key).Option("missingkey=error").Funcs(functions()).Parse(text)
@@ -106,11 +106,11 @@ type output struct {
 	first    string // what the last of these actions printed: the beginning of the argument
 }
 
-var errTooLong = fmt.Errorf("is longer than %d bytes, the most that Linux takes as one argument, or loops more than %d times", longestArgument, mostWrites)
+var errTooLong = fmt.Errorf("is longer than %d bytes, the most that Linux takes as one argument, or loops more than %d times", maxArgument, maxWrites)
 
 // Write implements io.Writer.
 func (o *output) Write(b []byte) (int, error) {
-	if o.writes++; o.writes > mostWrites || o.text.Len()+len(b) > longestArgument {
+	if o.writes++; o.writes > maxWrites || o.text.Len()+len(b) > maxArgument {
 		return 0, errTooLong
 	}
 	return o.text.Write(b)
@@ -132,7 +132,7 @@ type flagError struct {
 }
 
 func (e *flagError) Error() string {
-	return fmt.Sprintf("%.80q begins with '-' by a value and not by its template, so that a program would take it for a flag; a flag is written in the template itself", e.arg)
+	return fmt.Sprintf("%.80q begins with '-' by a value and not by its template, so that a program would take it for a flag; write flags in the template itself", e.arg)
 }
 
 // field is the value at fault, as a field of a spawn; empty if it cannot be said.
@@ -171,10 +171,10 @@ func (a *argument) render(v Values) (string, error) {
 		return "", &flagError{arg: s, first: out.first}
 	}
 	if strings.Contains(s, forbidden) {
-		return "", fmt.Errorf("the worker's command line would contain %q in %q, and rbee's keeper ends every such process when it stops a hive; use another path or name", forbidden, s)
+		return "", fmt.Errorf("the worker's command line would contain %q in %q, and rbee's keeper kills every such process when it stops a hive; use another path or name", forbidden, s)
 	}
 	if strings.ContainsRune(s, 0) {
-		return "", errors.New("holds a NUL byte, which no argument can")
+		return "", errors.New("has a NUL byte, which no argument may have")
 	}
 	return s, nil
 }

@@ -161,7 +161,7 @@ func TestFlagsAreTheTemplates(t *testing.T) {
 func TestAFlagThatAnEntryComputes(t *testing.T) {
 	_, err := catalog.New([]catalog.Entry{{Name: "x", Command: []string{"p", `{{or "" "--x"}}`}}}, self)
 	require.ErrorIs(t, err, catalog.ErrEntry)
-	require.ErrorContains(t, err, `workers[0] (x): command[1]: "--x" begins with '-' by a value and not by its template, so that a program would take it for a flag; a flag is written in the template itself`)
+	require.ErrorContains(t, err, `workers[0] (x): command[1]: "--x" begins with '-' by a value and not by its template, so that a program would take it for a flag; write flags in the template itself`)
 	_, err = catalog.New([]catalog.Entry{{Name: "x", Command: []string{"p", `{{printf "--x=%s" .Device | base}}`}}}, self)
 	require.ErrorContains(t, err, `workers[0] (x): command[1]: "--x=0" begins with '-' by a value`)
 	_, err = catalog.New([]catalog.Entry{{Name: "x", Command: []string{"p", `{{_printed .Port}}`}}}, self)

@@ -80,7 +80,7 @@ func New(entries []Entry, self string) (*Catalog, error) {
 		}
 		// Neither wins: which of the two counts would be anybody's guess.
 		if c.types[t.Name] != nil {
-			return nil, &EntryError{Index: i, File: t.File, Name: t.Name, Key: "name", Reason: "another entry has this name already"}
+			return nil, &EntryError{Index: i, File: t.File, Name: t.Name, Key: "name", Reason: "the name is already used by another entry"}
 		}
 		c.types[t.Name] = t
 	}

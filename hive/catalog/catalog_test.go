@@ -292,7 +292,7 @@ func TestWrongEntries(t *testing.T) {
 		"missing param":   {web(func(e *catalog.Entry) { e.Args = []string{"{{.Params.ctx}}"} }), `workers[0] (web): args[0]: <.Params.ctx>: map has no entry for key "ctx"`},
 		"bad template":    {web(func(e *catalog.Entry) { e.Program = "{{.Port" }), "workers[0] (web): program: unclosed action"},
 		"no function":     {web(func(e *catalog.Entry) { e.Args = []string{"{{env \"HOME\"}}"} }), `workers[0] (web): args[0]: function "env" not defined`},
-		"NUL":             {web(func(e *catalog.Entry) { e.Args = []string{"a\x00b"} }), "workers[0] (web): args[0]: holds a NUL byte, which no argument can"},
+		"NUL":             {web(func(e *catalog.Entry) { e.Args = []string{"a\x00b"} }), "workers[0] (web): args[0]: has a NUL byte, which no argument may have"},
 		"keeper's mark":   {web(func(e *catalog.Entry) { e.Command = []string{"/opt/rbee-hive/p"} }), `workers[0] (web): command[0]: the worker's command line would contain "rbee-hive" in "/opt/rbee-hive/p"`},
 		"model flag":      {web(func(e *catalog.Entry) { e.Model = "-x" }), `workers[0] (web): model: "-x" begins with '-'`},
 		"device line":     {web(func(e *catalog.Entry) { e.Device = "0\n1" }), `workers[0] (web): device: "0\n1" has control characters`},
@@ -305,7 +305,7 @@ func TestWrongEntries(t *testing.T) {
 		"env NUL":         {web(func(e *catalog.Entry) { e.Env = []string{"A=s3cret\x00"} }), "workers[0] (web): env[0]: A: the value holds a NUL byte"},
 		"port":            {web(func(e *catalog.Entry) { e.Port = 65536 }), "workers[0] (web): port: 65536: expected a port from 1 to 65535"},
 		"ports":           {web(func(e *catalog.Entry) { e.Ports = -1 }), "workers[0] (web): ports: -1: expected how many ports in a row a worker leases, from 1 to 256"},
-		"ports beyond":    {web(func(e *catalog.Entry) { e.Port, e.Ports = 65535, 2 }), "workers[0] (web): ports: 2: there are not so many ports from port 65535 on"},
+		"ports beyond":    {web(func(e *catalog.Entry) { e.Port, e.Ports = 65535, 2 }), "workers[0] (web): ports: 2: fewer than that many ports follow port 65535"},
 		"dir":             {web(func(e *catalog.Entry) { e.Dir = "srv" }), `workers[0] (web): dir: "srv": expected an absolute path`},
 		"user":            {web(func(e *catalog.Entry) { e.User = "a b" }), `workers[0] (web): user: "a b": expected the name of a user, a uid, or uid:gid`},
 		"env_file":        {web(func(e *catalog.Entry) { e.EnvFile = "x.env" }), `workers[0] (web): env_file: "x.env": expected an absolute path`},
@@ -321,7 +321,7 @@ func TestWrongEntries(t *testing.T) {
 		"restart wait":    {web(func(e *catalog.Entry) { e.Restart.Backoff = ptr(time.Duration(0)) }), "workers[0] (web): restart.backoff: expected a duration of 1ms or more"},
 		"listener":        {web(func(e *catalog.Entry) { e.Listener = "all" }), `workers[0] (web): listener: "all": expected tree or any`},
 		"ready path":      {web(func(e *catalog.Entry) { e.Ready.Path = ptr("health") }), `workers[0] (web): ready.path: "health": expected a path that begins with '/'`},
-		"ready space":     {web(func(e *catalog.Entry) { e.Ready.Path = ptr("/a b") }), `workers[0] (web): ready.path: "/a b" holds a space`},
+		"ready space":     {web(func(e *catalog.Entry) { e.Ready.Path = ptr("/a b") }), `workers[0] (web): ready.path: "/a b" has a space`},
 		"ready status":    {web(func(e *catalog.Entry) { e.Ready.Status = 99 }), "workers[0] (web): ready.status: 99: expected an HTTP status from 200 to 599"},
 		"ready stall":     {web(func(e *catalog.Entry) { e.Ready.Stall = ptr(-time.Second) }), "workers[0] (web): ready.stall: expected a duration of 0s or more"},
 		"ready timeout":   {web(func(e *catalog.Entry) { e.Ready.Timeout = ptr(-time.Second) }), "workers[0] (web): ready.timeout: expected a duration of 0s or more"},
@@ -341,5 +341,5 @@ func TestWrongEntries(t *testing.T) {
 
 func TestTwoEntriesOfOneName(t *testing.T) {
 	_, err := catalog.New([]catalog.Entry{{Name: "a", Command: []string{"p"}}, {Name: "a", Command: []string{"q"}}}, self)
-	require.EqualError(t, err, "workers[1] (a): name: another entry has this name already")
+	require.EqualError(t, err, "workers[1] (a): name: the name is already used by another entry")
 }

@@ -26,9 +26,9 @@ func (c Changes) None() bool { return len(c.Start)+len(c.Later) == 0 }
 // All returns all keys, sorted.
 func (c Changes) All() []string { return slices.Sorted(slices.Values(slices.Concat(c.Start, c.Later))) }
 
-// Changes compares the definition of a type with one that is to replace it. What
-// an entry leaves out counts as its default, so an entry that only says what its
-// preset says anyway has not changed. What an env_file holds is not looked at.
+// Changes compares the definition of a type with one that is to replace it. What an entry
+// leaves out counts as its default, so an entry that only says what its preset says anyway
+// has not changed. The content of an env_file is not compared.
 func (t *Type) Changes(next *Type) Changes {
 	d := differ{}
 	d.start("preset", t.Preset != next.Preset)

@@ -122,7 +122,7 @@ func TestScripts(t *testing.T) {
 	for _, preset := range []string{"comfyui", "tabbyapi"} {
 		typ, _ := c.Type(preset)
 		const example = "workers: [{name: %[1]s, preset: %[1]s, program: /opt/%[1]s/venv/bin/python, params: {main: /opt/%[1]s/main.py}}]"
-		require.Equal(t, "no script is configured for "+preset+"; say in hive.yaml where it is installed, for example: "+fmt.Sprintf(example, preset), typ.Unavailable())
+		require.Equal(t, "no script is configured for "+preset+"; set its path in hive.yaml, for example: "+fmt.Sprintf(example, preset), typ.Unavailable())
 		_, err := typ.Render(catalog.Values{Port: 8080, Model: "m"})
 		require.ErrorIs(t, err, catalog.ErrUnavailable)
 		require.ErrorIs(t, typ.Check(catalog.Values{Model: "m"}), catalog.ErrUnavailable)

@@ -7,8 +7,8 @@
 // the reference worker, and cuda and metal, which only say that no worker program
 // is configured for them. An entry of the same name replaces each of these.
 //
-// The device of a spawn becomes variables that leave a program only that GPU, for
-// types of a preset with a GPU program; other commands are told it by {{.Device}}.
+// The device of a spawn becomes variables that leave a program only that GPU, for types of
+// a preset with a GPU program; other commands get it by {{.Device}}.
 //
 // A type's command is a list of arguments, each of them a text/template. There
 // is no shell anywhere: what a caller gives as a model or a parameter is part

@@ -58,8 +58,8 @@ type AllowEntry struct {
 	Tokens []string `mapstructure:"tokens"`
 }
 
-// MostPorts is how many ports one worker can lease.
-const MostPorts = 256
+// MaxPorts is how many ports one worker can lease.
+const MaxPorts = 256
 
 // ReadyEntry is the ready key of an entry. What it does not say is the preset's,
 // else the default.
@@ -94,7 +94,7 @@ var (
 	stopSigs = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"}
 )
 
-// check looks at everything in the entry but its templates.
+// check checks everything in the entry except its templates.
 func (e *Entry) check(index int) error {
 	fail := func(key, format string, a ...any) error {
 		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
@@ -123,11 +123,11 @@ func (e *Entry) check(index int) error {
 	switch {
 	case e.Port < 0 || e.Port > 65535:
 		return fail("port", "%d: expected a port from 1 to 65535", e.Port)
-	case e.Ports < 0 || e.Ports > MostPorts:
-		return fail("ports", "%d: expected how many ports in a row a worker leases, from 1 to %d", e.Ports, MostPorts)
+	case e.Ports < 0 || e.Ports > MaxPorts:
+		return fail("ports", "%d: expected how many ports in a row a worker leases, from 1 to %d", e.Ports, MaxPorts)
 	// The ports behind a fixed one are leased, too.
 	case e.Port > 0 && e.Port+max(1, e.Ports)-1 > 65535:
-		return fail("ports", "%d: there are not so many ports from port %d on", e.Ports, e.Port)
+		return fail("ports", "%d: fewer than that many ports follow port %d", e.Ports, e.Port)
 	case e.Listener != "" && e.Listener != "tree" && e.Listener != "any":
 		return fail("listener", "%q: expected tree or any", e.Listener)
 	}
@@ -182,7 +182,7 @@ func (r *ReadyEntry) check() (key, why string) {
 	case r.Path != nil && *r.Path != "" && !strings.HasPrefix(*r.Path, "/"):
 		return "path", fmt.Sprintf("%q: expected a path that begins with '/', or \"\" when listening is enough", *r.Path)
 	case r.Path != nil && (strings.Contains(*r.Path, " ") || plain.Flaw(*r.Path) != ""):
-		return "path", fmt.Sprintf("%q holds a space, or what is no plain text", *r.Path)
+		return "path", fmt.Sprintf("%q has a space, or is not plain text", *r.Path)
 	case r.Status != 0 && (r.Status < 200 || r.Status > 599):
 		return "status", fmt.Sprintf("%d: expected an HTTP status from 200 to 599", r.Status)
 	case r.Stall != nil && *r.Stall < 0:

@@ -10,7 +10,7 @@ import (
 // Sentinel errors. They are wrapped with detail; test them with errors.Is.
 var (
 	// ErrEntry: an entry of the configuration is wrong. See EntryError.
-	ErrEntry = errors.New("wrong worker entry")
+	ErrEntry = errors.New("invalid worker entry")
 	// ErrModelRequired: the type's command uses a model and none was given.
 	ErrModelRequired = errors.New("a model is required")
 	// ErrUnknownParam: a parameter was given that the type does not have.

@@ -36,7 +36,7 @@ const (
 	defaultMaxBackoff   = 30 * time.Second
 )
 
-// checkLife looks at what an entry says of its workers' lives.
+// checkLife checks what an entry says about restarts, probes and users.
 func (e *Entry) checkLife() (key, why string) {
 	switch {
 	case e.Dir != "" && !filepath.IsAbs(e.Dir):

@@ -101,7 +101,7 @@ func (e ParamEntry) over(preset *Param) (p Param, key string, err error) {
 	}
 	switch isFixed := e.Fixed != nil && *e.Fixed; {
 	case isFixed && e.Pattern != nil:
-		return p, ".pattern", errors.New("contradicts fixed: what only the configuration sets needs no pattern; leave one of the two out")
+		return p, ".pattern", errors.New("contradicts fixed: what only the configuration sets needs no pattern; remove one of them")
 	// An entry may fix what its preset leaves to callers.
 	case isFixed:
 		p = fixed(p.Default)
@@ -136,7 +136,7 @@ func compile(pattern string) (*regexp.Regexp, error) {
 	case pattern == "":
 		return nil, errors.New("it is empty")
 	case strings.ContainsFunc(pattern, unicode.IsControl):
-		return nil, errors.New("it holds a control character")
+		return nil, errors.New("it has a control character")
 	}
 	re, err := regexp.Compile(pattern)
 	if err != nil {

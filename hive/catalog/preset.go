@@ -60,7 +60,7 @@ func (p *preset) noScript(t *Type) string {
 	if p.script == 0 || t.Dir != "" || filepath.IsAbs(t.Params["main"].Default) {
 		return ""
 	}
-	return fmt.Sprintf("no script is configured for %[1]s; say in hive.yaml where it is installed, for example: "+
+	return fmt.Sprintf("no script is configured for %[1]s; set its path in hive.yaml, for example: "+
 		"workers: [{name: %[1]s, preset: %[2]s, program: /opt/%[2]s/venv/bin/python, params: {main: /opt/%[2]s/main.py}}]", t.Name, p.name)
 }
 

@@ -27,9 +27,9 @@ type Values struct {
 	Params   map[string]string // over the type's
 }
 
-// Check reports whether a spawn could be made of what a caller gave (Model, Device,
-// Name and Params), before a port is known: ErrUnavailable, or a *ValueError for what
-// the type does not take. That a model is missing is told last.
+// Check reports whether a spawn could be made of what a caller gave (Model, Device, Name
+// and Params), before a port is known: ErrUnavailable, or a *ValueError for what the type
+// does not take. A missing model is reported last.
 func (t *Type) Check(v Values) error {
 	if err := t.check(v); err != nil {
 		return err
@@ -40,10 +40,10 @@ func (t *Type) Check(v Values) error {
 	if f, ok := errors.AsType[*flagError](err); ok {
 		return &ValueError{Field: f.field(full), Err: fmt.Errorf("%w of worker type %s: %w", ErrFlag, t.Name, err)}
 	}
-	return nil // another mistake of the template is told when the command is made
+	return nil // another error of the template is reported when the command is made
 }
 
-// check is Check without a look at what becomes of the values.
+// check is Check without checking the rendered values.
 func (t *Type) check(v Values) error {
 	if t.unavailable != "" {
 		return t.unavailableError()

@@ -62,7 +62,7 @@ func DecodeRequest(body []byte) (Request, error) {
 	if r.Port != 0 && r.Port < input.MinPort {
 		return r, errdefs.BadField("port", fmt.Sprintf("is %d; below %d only a worker gets a port, if its entry has it (port in hive.yaml)", r.Port, input.MinPort))
 	}
-	ports, err := f.Number("ports", 1, catalog.MostPorts)
+	ports, err := f.Number("ports", 1, catalog.MaxPorts)
 	if err != nil {
 		return r, err
 	}

@@ -21,9 +21,9 @@
 // file of the hub's large file storage is verified by its SHA-256, any other by its
 // git hash.
 //
-// A download that was cut, cancelled or killed goes on where it was: a partial file
-// is named by the hash that it is to have, so it can be continued by whatever
-// download wants that content, and by no other.
+// A download that was cut, cancelled or killed is resumed where it was: a partial file is
+// named by the hash that it is to have, so it can be continued by whatever download wants
+// that content, and by no other.
 //
 // The hub's token goes to the hub's own scheme, host and port, and to nobody else.
 //

@@ -79,8 +79,8 @@ func TestFaults(t *testing.T) {
 			return -1
 		}}, models.ErrCorrupt, "the hub lists"},
 		"changed ETag":  {hub.Faults{LinkedETag: strings.Repeat("ab", 32)}, models.ErrCorrupt, "has changed on the hub"},
-		"too short":     {hub.Faults{WrongLength: -10}, models.ErrCorrupt, "is sent with 2097142 bytes"},
-		"too long":      {hub.Faults{WrongLength: 10}, models.ErrCorrupt, "is sent with 2097162 bytes"},
+		"too short":     {hub.Faults{WrongLength: -10}, models.ErrCorrupt, "has 2097142 bytes"},
+		"too long":      {hub.Faults{WrongLength: 10}, models.ErrCorrupt, "has 2097162 bytes"},
 		"not there":     {hub.Faults{Status: status("/revision/", 404, nil)}, models.ErrNotFound, "repository org/name"},
 		"private":       {hub.Faults{Token: "secret"}, models.ErrUnauthorized, "HF_TOKEN"},
 		"gated":         {hub.Faults{Status: status("/resolve/", 403, http.Header{"X-Error-Message": {"ask\nfirst"}})}, models.ErrUnauthorized, "ask first"},
@@ -90,9 +90,9 @@ func TestFaults(t *testing.T) {
 		"refused there": {hub.Faults{Status: status("/org%2Fname", 403, nil)}, nil, ""},
 		"begins anew": {
 			hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, ETag: func() string { etags.Add(1); return string('a' + etags.Load()) }},
-			models.ErrUnavailable, "begun anew",
+			models.ErrUnavailable, "was restarted",
 		},
-		"no ranges": {hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, NoRanges: true}, models.ErrUnavailable, "begun anew"},
+		"no ranges": {hub.Faults{Cut: func(rest int64) int64 { return rest / 2 }, NoRanges: true}, models.ErrUnavailable, "was restarted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tt.err == nil {
@@ -148,7 +148,7 @@ func TestStall(t *testing.T) {
 	r.hub.Misbehave(hub.Faults{Hang: true})
 	_, err := r.download("org/name")
 	require.ErrorIs(t, err, models.ErrUnavailable)
-	require.ErrorContains(t, err, "less than 65.5 kB came in 2s")
+	require.ErrorContains(t, err, "less than 65.5 kB was received in 2s")
 }
 
 // A byte now and then is no more than nothing.
@@ -161,7 +161,7 @@ func TestDrip(t *testing.T) {
 	r.hub.Misbehave(hub.Faults{Rate: 16 << 10}) // 16 KiB each second, or later
 	_, err := r.download("org/name")
 	require.ErrorIs(t, err, models.ErrUnavailable)
-	require.ErrorContains(t, err, "less than 65.5 kB came in 2s")
+	require.ErrorContains(t, err, "less than 65.5 kB was received in 2s")
 }
 
 // Also an answer about files, or one that nobody wants to read, may stop in the middle.
@@ -242,7 +242,7 @@ func TestDiskFull(t *testing.T) {
 	r.open()
 	_, err := r.download("org/name")
 	require.ErrorIs(t, err, models.ErrDiskFull)
-	require.ErrorContains(t, err, "needs 73.4 MB more and 72.4 MB can be used")
+	require.ErrorContains(t, err, "needs 73.4 MB more and 72.4 MB is available")
 	require.Zero(t, r.hub.Sent(), "nothing was fetched")
 	require.Empty(t, r.entries())
 	r.requireNoModel()

@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	treeDir      = "tree"
-	bufferSize   = 256 << 10
-	spaceEvery   = 64 << 20 // bytes between two looks at the free space
-	worthwhile   = 64 << 10 // a try that gained less has gained nothing
-	mostRestarts = 3
+	treeDir     = "tree"
+	bufferSize  = 256 << 10
+	spaceEvery  = 64 << 20 // bytes between two looks at the free space
+	minProgress = 64 << 10 // a try that gained less has gained nothing
+	maxRestarts = 3
 )
 
 // partName is the partial file: by the content that it is to have, and the path,
@@ -83,7 +83,7 @@ func (l *Library) fetch(ctx context.Context, t *transfer, part *os.Root, commit 
 			f.sum = hex.EncodeToString(d.sha256.Sum(nil))
 			return d.file.Sync()
 		// What came in one piece would come wrong again.
-		case !d.resumed || d.restarts >= mostRestarts:
+		case !d.resumed || d.restarts >= maxRestarts:
 			return errors.Join(err, d.restart())
 		}
 		// A part of it may be from before a loss of power, or from another source.
@@ -177,7 +177,7 @@ func (d *download) verify() error {
 		want, got = d.remote.Git, d.git
 	}
 	if sum := hex.EncodeToString(got.Sum(nil)); sum != want {
-		return fmt.Errorf("%w: %s has the hash %s, and the hub lists %s", ErrCorrupt, d.remote.Path, sum, want)
+		return fmt.Errorf("%w: %s has the hash %s, but the hub lists %s", ErrCorrupt, d.remote.Path, sum, want)
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (d *download) complete(ctx context.Context) error {
 			return err
 		}
 		// While something comes, a connection that breaks again and again is no reason to give up.
-		if d.at-before >= worthwhile && d.restarts == restarts {
+		if d.at-before >= minProgress && d.restarts == restarts {
 			vain = 0
 		}
 		if err == nil {
@@ -252,7 +252,7 @@ func (d *download) checkSource(resp *http.Response) error {
 	for hop := resp; hop != nil; hop = hop.Request.Response {
 		h := hop.Header
 		if commit := h.Get("X-Repo-Commit"); commit != "" && commit != d.commit {
-			return fmt.Errorf("%w: %s comes from commit %s, and %s was asked for", ErrCorrupt, d.remote.Path, clip(commit), d.commit)
+			return fmt.Errorf("%w: %s comes from commit %s, but %s was requested", ErrCorrupt, d.remote.Path, clip(commit), d.commit)
 		}
 		if etag := strings.Trim(strings.TrimPrefix(h.Get("X-Linked-Etag"), "W/"), `"`); etag != "" && d.remote.LFS != "" && etag != d.remote.LFS {
 			return fmt.Errorf("%w: %s has changed on the hub while it was downloaded: its hash is now %s, and was listed as %s", ErrCorrupt, d.remote.Path, clip(etag), d.remote.LFS)
@@ -265,7 +265,7 @@ func (d *download) checkSource(resp *http.Response) error {
 }
 
 func (d *download) wrongLength(got string) error {
-	return fmt.Errorf("%w: %s is sent with %s bytes, and the hub lists %d", ErrCorrupt, d.remote.Path, got, d.remote.Size)
+	return fmt.Errorf("%w: %s has %s bytes, but the hub lists %d", ErrCorrupt, d.remote.Path, got, d.remote.Size)
 }
 
 var rangeRE = regexp.MustCompile(`^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$`)
@@ -295,13 +295,13 @@ func (d *download) checkAnswer(resp *http.Response) error {
 		}
 	case status == http.StatusPartialContent && of != nil && of[1] == strconv.FormatInt(d.at, 10):
 		if d.etag != "" && etag != "" && etag != d.etag {
-			return d.anew("%s has changed where it lies", d.remote.Path)
+			return d.restartNextTry("%s has changed where it lies", d.remote.Path)
 		}
 	case status == http.StatusPartialContent, status == http.StatusRequestedRangeNotSatisfiable:
-		return d.anew("another part of %s came than was asked for", d.remote.Path)
+		return d.restartNextTry("another part of %s came than was asked for", d.remote.Path)
 	// A signed address may expire during a long download; the hub gives a new one.
 	case status >= 500 || status == http.StatusTooManyRequests, d.elsewhere(resp):
-		return transient{fmt.Errorf("%w: %s answers %s for %s", ErrUnavailable, resp.Request.URL.Host, clip(resp.Status), d.remote.Path)}
+		return transient{fmt.Errorf("%w: %s returned %s for %s", ErrUnavailable, resp.Request.URL.Host, clip(resp.Status), d.remote.Path)}
 	default:
 		return d.l.refused(resp, "file "+d.remote.Path+" in "+d.t.id.Repo)
 	}
@@ -319,16 +319,16 @@ func (d *download) elsewhere(resp *http.Response) bool {
 	return !strings.EqualFold(resp.Request.URL.Host, d.l.endpoint.Host)
 }
 
-// again begins the file anew, which must not go on for ever.
+// again restarts the file, which must not go on for ever.
 func (d *download) again() error {
-	if d.restarts++; d.restarts > mostRestarts {
-		return fmt.Errorf("%w: %s had to be begun anew %d times: it changes, or cannot be continued where it lies", ErrUnavailable, d.remote.Path, mostRestarts)
+	if d.restarts++; d.restarts > maxRestarts {
+		return fmt.Errorf("%w: %s was restarted %d times: it changes, or cannot be resumed", ErrUnavailable, d.remote.Path, maxRestarts)
 	}
 	return d.restart()
 }
 
-// anew begins the file anew with the next try.
-func (d *download) anew(format string, args ...any) error {
+// restartNextTry restarts the file with the next try.
+func (d *download) restartNextTry(format string, args ...any) error {
 	if err := d.again(); err != nil {
 		return err
 	}

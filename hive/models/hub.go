@@ -18,11 +18,11 @@ import (
 
 const (
 	branch       = "main" // what an id means; pinned to a commit before anything is fetched
-	mostFiles    = 10000
-	largestPage  = 32 << 20
-	mostPages    = 100
-	longestPause = 5 * time.Minute // whatever Retry-After says
-	mostHops     = 10
+	maxFiles     = 10000
+	maxPage      = 32 << 20
+	maxPages     = 100
+	maxPause     = 5 * time.Minute // whatever Retry-After says
+	maxRedirects = 10
 )
 
 // ParseEndpoint reads the address of a hub. The error says what was expected.
@@ -51,8 +51,8 @@ func newClient(endpoint *url.URL, opts Options) *http.Client {
 	return &http.Client{
 		Transport: authorized{transport, endpoint, opts.Token, opts.UserAgent, opts.Stall},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) >= mostHops {
-				return fmt.Errorf("stopped after %d redirects", mostHops)
+			if len(via) >= maxRedirects {
+				return fmt.Errorf("stopped after %d redirects", maxRedirects)
 			}
 			// Signed addresses, and what is asked for, would be readable on the way.
 			if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
@@ -85,8 +85,8 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// Not the clone, which has the token.
 	resp.Request = r
-	watch := time.AfterFunc(a.stall, func() { cancel(fmt.Errorf("less than %s came in %v", Bytes(worthwhile), a.stall)) })
-	resp.Body = &impatient{ReadCloser: resp.Body, ctx: ctx, interrupt: cancel, watch: watch, stall: a.stall}
+	watch := time.AfterFunc(a.stall, func() { cancel(fmt.Errorf("less than %s was received in %v", Bytes(minProgress), a.stall)) })
+	resp.Body = &stallReader{ReadCloser: resp.Body, ctx: ctx, interrupt: cancel, watch: watch, stall: a.stall}
 	return resp, nil
 }
 
@@ -102,9 +102,9 @@ func (a authorized) send(r *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(r)
 }
 
-// impatient is a body that ends with an error when too little comes for too long: one
+// stallReader is a body that ends with an error when too little comes for too long: one
 // byte now and then would keep a download for ever, too.
-type impatient struct {
+type stallReader struct {
 	io.ReadCloser
 	ctx       context.Context // of the request
 	interrupt context.CancelCauseFunc
@@ -114,9 +114,9 @@ type impatient struct {
 }
 
 // Read implements io.Reader.
-func (b *impatient) Read(p []byte) (int, error) {
+func (b *stallReader) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if b.gained += n; b.gained >= worthwhile {
+	if b.gained += n; b.gained >= minProgress {
 		b.gained = 0
 		b.watch.Reset(b.stall)
 	}
@@ -128,7 +128,7 @@ func (b *impatient) Read(p []byte) (int, error) {
 }
 
 // Close implements io.Closer.
-func (b *impatient) Close() error {
+func (b *stallReader) Close() error {
 	b.watch.Stop()
 	b.interrupt(nil)
 	return b.ReadCloser.Close()
@@ -154,10 +154,10 @@ func (l *Library) request(ctx context.Context, address string, header http.Heade
 		CheckRetry: retryablehttp.DefaultRetryPolicy, ErrorHandler: retryablehttp.PassthroughErrorHandler,
 		// The hub may ask for hours by Retry-After, and somebody waits for the job.
 		Backoff: func(least, most time.Duration, n int, resp *http.Response) time.Duration {
-			wait := min(retryablehttp.DefaultBackoff(least, most, n, resp), longestPause)
+			wait := min(retryablehttp.DefaultBackoff(least, most, n, resp), maxPause)
 			why := "the hub cannot be reached"
 			if resp != nil {
-				why = "the hub answers " + clip(resp.Status)
+				why = "the hub returned " + clip(resp.Status)
 			}
 			note(fmt.Sprintf("%s; trying again in %v", why, wait.Round(time.Millisecond)))
 			return wait
@@ -206,9 +206,9 @@ func (l *Library) refused(resp *http.Response, what string) error {
 		}
 		return fmt.Errorf("%w (401): %s%s", ErrUnauthorized, hint, said)
 	case http.StatusForbidden:
-		return fmt.Errorf("%w (403): %s is gated, or the token in HF_TOKEN does not reach it: ask for access on the hub's page of it%s", ErrUnauthorized, what, said)
+		return fmt.Errorf("%w (403): %s is gated, or the token in HF_TOKEN does not reach it: request access on its page of the hub%s", ErrUnauthorized, what, said)
 	}
-	return fmt.Errorf("%w: the hub answers %s for %s%s", ErrUnavailable, clip(resp.Status), what, said)
+	return fmt.Errorf("%w: the hub returned %s for %s%s", ErrUnavailable, clip(resp.Status), what, said)
 }
 
 // getJSON reads one answer of the hub's API into v, and returns its header.
@@ -222,11 +222,11 @@ func (l *Library) getJSON(ctx context.Context, address, what string, note func(s
 		return nil, l.refused(resp, what)
 	}
 	// Bounded: an answer must not fill the memory.
-	if err := json.NewDecoder(io.LimitReader(resp.Body, largestPage)).Decode(v); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPage)).Decode(v); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("%w: the hub's answer about %s cannot be read: %w", ErrUnavailable, what, err)
+		return nil, fmt.Errorf("%w: the hub's response about %s cannot be read: %w", ErrUnavailable, what, err)
 	}
 	return resp.Header, nil
 }
@@ -260,7 +260,7 @@ func (l *Library) list(ctx context.Context, repo string, note func(string)) (com
 	// By commit, not by branch: all pages and all files are of one state.
 	next := l.endpoint.JoinPath("api/models", repo, "tree", info.SHA)
 	next.RawQuery = "recursive=true"
-	for range mostPages {
+	for range maxPages {
 		var page []struct {
 			Type string `json:"type"`
 			OID  string `json:"oid"`
@@ -289,8 +289,8 @@ func (l *Library) list(ctx context.Context, repo string, note func(string)) (com
 			}
 			files = append(files, f)
 		}
-		if len(files) > mostFiles {
-			return "", nil, fmt.Errorf("%w: %s has more than %d files", ErrUnavailable, repo, mostFiles)
+		if len(files) > maxFiles {
+			return "", nil, fmt.Errorf("%w: %s has more than %d files", ErrUnavailable, repo, maxFiles)
 		}
 		if next = l.nextPage(next, header); next == nil {
 			return info.SHA, files, nil
@@ -308,7 +308,7 @@ func (f remoteFile) check() error {
 		return fmt.Errorf("%w: the hub lists %s with %d bytes", ErrCorrupt, clip(f.Path), f.Size)
 	// The hash is what a file is verified by, and its partial file named.
 	case f.LFS != "" && !sha256RE.MatchString(f.LFS), f.LFS == "" && !commitRE.MatchString(f.Git):
-		return fmt.Errorf("%w: the hub lists %s with no hash to check it by", ErrCorrupt, clip(f.Path))
+		return fmt.Errorf("%w: the hub lists %s without a hash", ErrCorrupt, clip(f.Path))
 	}
 	return nil
 }

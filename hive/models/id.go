@@ -33,8 +33,8 @@ func (id ID) name() string {
 // repoRE is what the hub allows, and nothing that a path or a flag could be.
 var repoRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
 
-// longestName is what a directory entry can hold (NAME_MAX).
-const longestName = 255
+// maxName is what a directory entry can hold (NAME_MAX).
+const maxName = 255
 
 // ParseID reads org/name or org/name:path/to/file. Errors: ErrInvalidID, with what
 // was expected.
@@ -56,10 +56,10 @@ func ParseID(text string) (ID, error) {
 		return invalid("%q; after the ':' the path of a file in the repository is expected, without '.' or '..' in it", clip(text))
 	}
 	// Escaped, some bytes become three.
-	if id := (ID{repo, file}); len(escape(id.String())) <= longestName {
+	if id := (ID{repo, file}); len(escape(id.String())) <= maxName {
 		return id, nil
 	}
-	return invalid("%q is too long: %d bytes of a file name are all there is", clip(text), longestName)
+	return invalid("%q is too long: %d bytes of a file name are all there is", clip(text), maxName)
 }
 
 // validFile reports whether a path of a repository can be one here.
@@ -69,7 +69,7 @@ func validFile(name string) bool {
 		return false
 	}
 	for element := range strings.SplitSeq(name, "/") {
-		if element == "" || element == "." || element == ".." || len(element) > longestName {
+		if element == "" || element == "." || element == ".." || len(element) > maxName {
 			return false
 		}
 	}

@@ -60,7 +60,7 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 	}
 	defer func() { _ = root.Close() }() // what had to be synced was
 	if m, err := l.load(root, parsed); err == nil && m.Status == StatusAvailable {
-		return Model{}, fmt.Errorf("%w: there is a model %s already; remove it first, or give another id", ErrInUse, id)
+		return Model{}, fmt.Errorf("%w: a model %s already exists; remove it first, or use another id", ErrInUse, id)
 	}
 	// Not a name that an id can have: a download of the same model uses that.
 	from := filepath.Join(partialDir, "import-"+rand.Text()) // Tidy removes it if this is killed
@@ -93,7 +93,7 @@ func openSource(file string) (*os.File, fs.FileInfo, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file; one model file is expected, such as a .gguf", file)
+		err = fmt.Errorf("%s is not a regular file; expected one model file, such as a .gguf", file)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())

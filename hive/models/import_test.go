@@ -72,7 +72,7 @@ func TestImportRefuses(t *testing.T) {
 		require.ErrorIs(t, err, models.ErrInvalidID, id)
 	}
 	_, err = lib.Import(t.Context(), dir, "a/b:c", false)
-	require.ErrorContains(t, err, "is no regular file")
+	require.ErrorContains(t, err, "is not a regular file")
 	_, err = lib.Import(t.Context(), filepath.Join(dir, "none"), "a/b:c", false)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = lib.Import(t.Context(), file, "a/b:c", true)
@@ -126,7 +126,7 @@ func TestImportOfAFifo(t *testing.T) {
 	fifo := filepath.Join(dir, "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
 	_, err = lib.Import(t.Context(), fifo, "a/b:c", false)
-	require.ErrorContains(t, err, "is no regular file")
+	require.ErrorContains(t, err, "is not a regular file")
 }
 
 // What is in the directory is given to workers as the model of that name, so it must

@@ -90,12 +90,12 @@ func New(opts Options) (*Library, error) {
 // Dir is where the models are.
 func (l *Library) Dir() string { return l.opts.Dir }
 
-// Close lets go of connections that are kept open. Downloads must have returned.
+// Close closes idle connections. Downloads must have returned.
 func (l *Library) Close() { l.client.CloseIdleConnections() }
 
-// root opens the directory. It is opened for each use: a disk that is mounted later
-// is found then. It must be one that is believed (package trust): what is in it is given
-// to workers as the model of that name. The caller closes it.
+// root opens the directory. It is opened for each use: a disk that is mounted later is
+// found then. It must be trusted (package trust): what is in it is given to workers as the
+// model of that name. The caller closes it.
 func (l *Library) root(create bool) (*os.Root, error) {
 	// Only to write: looking must not make a directory where a disk is to be mounted.
 	if create {
@@ -170,7 +170,7 @@ func (l *Library) Get(id string) (Model, error) {
 }
 
 func notHere(id string) error {
-	return fmt.Errorf("%w: there is no model %q here; model_list shows those that are", ErrNotFound, clip(id))
+	return fmt.Errorf("%w: no model %q; model_list shows the models", ErrNotFound, clip(id))
 }
 
 // Hold keeps a model from being deleted until release is called, and returns the
@@ -297,9 +297,9 @@ func (l *Library) discard(root *os.Root, dir string) error {
 	return nil
 }
 
-// Tidy removes what was left behind by deletions that were cut short, and the rests
+// Cleanup removes what was left behind by deletions that were cut short, and the rests
 // of downloads that nobody has gone on with for PartialAge. ctx ends it early.
-func (l *Library) Tidy(ctx context.Context) error {
+func (l *Library) Cleanup(ctx context.Context) error {
 	root, err := l.root(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -323,16 +323,16 @@ func (l *Library) Tidy(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := l.tidyPartial(root, e.Name()); err != nil {
+		if err := l.cleanupPartial(root, e.Name()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tidyPartial removes the rest of a download if it is too old. The lock is kept: a
+// cleanupPartial removes the rest of a download if it is too old. The lock is kept: a
 // download of it must not begin meanwhile.
-func (l *Library) tidyPartial(root *os.Root, name string) error {
+func (l *Library) cleanupPartial(root *os.Root, name string) error {
 	id, _ := unescape(name)
 	l.mu.Lock()
 	defer l.mu.Unlock()

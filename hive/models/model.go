@@ -43,7 +43,7 @@ type File struct {
 const (
 	metadataName   = "metadata.json"
 	metadataFormat = 1
-	largestMeta    = 16 << 20
+	maxMetadata    = 16 << 20
 )
 
 // metadata is metadata.json.
@@ -71,7 +71,7 @@ func (l *Library) load(root *os.Root, id ID) (Model, error) {
 	if err != nil {
 		return Model{}, err
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, largestMeta))
+	raw, err := io.ReadAll(io.LimitReader(f, maxMetadata))
 	_ = f.Close() // only read from
 	if err != nil {
 		return Model{}, err

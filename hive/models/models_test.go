@@ -233,10 +233,10 @@ func TestJoin(t *testing.T) {
 	goOn := make(chan struct{}) // nothing is complete before all have heard how far it is
 	r.hub.Misbehave(hub.Faults{Hang: true, GoOn: goOn})
 	impatient, cancel := context.WithCancel(t.Context())
-	var heard atomic.Int32
+	var notified atomic.Int32
 	var patient sync.WaitGroup
 	join := func(ctx context.Context) (models.Model, error) {
-		return r.lib.Download(ctx, "org/name", sayOnce(&heard, f.Size))
+		return r.lib.Download(ctx, "org/name", sayOnce(&notified, f.Size))
 	}
 	left := make(chan error, 1)
 	go func() { _, err := join(impatient); left <- err }()
@@ -244,7 +244,7 @@ func TestJoin(t *testing.T) {
 	for i := range got {
 		patient.Go(func() { got[i], _ = join(t.Context()) })
 	}
-	require.Eventually(t, func() bool { return heard.Load() == 4 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return notified.Load() == 4 }, time.Minute, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-left, context.Canceled)
 	close(goOn)
@@ -256,11 +256,11 @@ func TestJoin(t *testing.T) {
 }
 
 // sayOnce counts its caller when that hears of progress with so much in all.
-func sayOnce(heard *atomic.Int32, total int64) func(models.Progress) {
+func sayOnce(notified *atomic.Int32, total int64) func(models.Progress) {
 	var once sync.Once
 	return func(p models.Progress) {
 		if p.Total == total {
-			once.Do(func() { heard.Add(1) })
+			once.Do(func() { notified.Add(1) })
 		}
 	}
 }
@@ -404,6 +404,6 @@ func TestTidy(t *testing.T) {
 	past := time.Now().Add(-models.PartialAge - time.Hour)
 	require.NoError(t, os.Chtimes(filepath.Join(old, "f.part"), past, past))
 	require.NoError(t, os.Chtimes(old, past, past))
-	require.NoError(t, r.lib.Tidy(t.Context()))
+	require.NoError(t, r.lib.Cleanup(t.Context()))
 	require.Equal(t, []string{".partial/a%2Fyoung/f.part"}, r.files())
 }

@@ -38,7 +38,7 @@ type transfer struct {
 	lacks int64 // bytes that are not on the disk yet: some of what is there may not be in p.Bytes
 }
 
-var errGivenUp = errors.New("nobody waits for the download any more")
+var errAbandoned = errors.New("the download was abandoned")
 
 // Download gets a model from the hub, or does nothing if the catalog has it whole.
 // It blocks until the model is in the catalog. A second call for the same id joins
@@ -63,7 +63,7 @@ func (l *Library) Download(ctx context.Context, id string, notify func(Progress)
 		if err != nil {
 			return Model{}, err
 		}
-		if m, err := l.follow(ctx, t, notify); !errors.Is(err, errGivenUp) {
+		if m, err := l.follow(ctx, t, notify); !errors.Is(err, errAbandoned) {
 			return m, err
 		}
 		if ctx.Err() != nil {
@@ -140,7 +140,7 @@ func (l *Library) leave(t *transfer) bool {
 	if t.waiting--; t.waiting > 0 {
 		return false
 	}
-	t.cancel(errGivenUp)
+	t.cancel(errAbandoned)
 	return true
 }
 
@@ -304,7 +304,7 @@ func exclusive(root, part *os.Root, dir string) (release func(), err error) {
 	}
 	_ = f.Close() // as above
 	if err == nil && !locked {
-		err = fmt.Errorf("%w: another hive that has the same models.dir downloads it", ErrInUse)
+		err = fmt.Errorf("%w: another hive with the same models.dir is downloading it", ErrInUse)
 	}
 	return nil, err
 }
@@ -325,7 +325,7 @@ func present(part fs.FS, sel selection) (n int64) {
 func (l *Library) checkSpace(t *transfer, need int64) error {
 	free, err := l.opts.Free(l.opts.Dir)
 	if err != nil {
-		return fmt.Errorf("how much space is free in %s: %w", l.opts.Dir, err)
+		return fmt.Errorf("read the free space of %s: %w", l.opts.Dir, err)
 	}
 	l.mu.Lock()
 	for _, other := range l.transfers {
@@ -335,7 +335,7 @@ func (l *Library) checkSpace(t *transfer, need int64) error {
 	}
 	l.mu.Unlock()
 	if free -= l.opts.Reserve; need > free {
-		return fmt.Errorf("%w: %s needs %s more and %s can be used in %s (%s stay free for hive); free some space there, or delete a model",
+		return fmt.Errorf("%w: %s needs %s more and %s is available in %s (%s are reserved for hive); free some space there, or delete a model",
 			ErrDiskFull, t.id, Bytes(need), Bytes(max(free, 0)), l.opts.Dir, Bytes(l.opts.Reserve))
 	}
 	return nil

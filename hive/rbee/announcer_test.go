@@ -239,13 +239,13 @@ func TestWhatIsNoQueen(t *testing.T) {
 
 // Over a real connection, which is closed afterwards (goleak checks).
 func TestOverTheNetwork(t *testing.T) {
-	heard := make(chan string, 4)
+	requests := make(chan string, 4)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			heard <- err.Error()
+			requests <- err.Error()
 		}
-		heard <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type") + " " + string(body)
+		requests <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type") + " " + string(body)
 	}))
 	defer server.Close()
 	log := logrus.New()
@@ -255,8 +255,8 @@ func TestOverTheNetwork(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.Run(ctx) })
-	require.Equal(t, `POST /v1/hive/ready application/json {"hive_id":"box","hive_url":"http://127.0.0.1:1"}`, <-heard)
+	require.Equal(t, `POST /v1/hive/ready application/json {"hive_id":"box","hive_url":"http://127.0.0.1:1"}`, <-requests)
 	cancel()
 	running.Wait()
-	require.Empty(t, heard)
+	require.Empty(t, requests)
 }

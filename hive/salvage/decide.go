@@ -29,8 +29,8 @@ type decision struct {
 	ended map[string]bool   // leases that are known to have ended
 	news  bool              // the processes say something that the file does not
 
-	living                      []Kept
-	judged, failed, apart, lost []string
+	living                            []Kept
+	toVerify, failed, leftAlone, lost []string
 }
 
 func newDecision(k *known, s *seen, logs string, now time.Time) *decision {
@@ -56,7 +56,7 @@ func (d *decision) decide() store.Content {
 	}
 	d.otherLeases()
 	for _, l := range d.seen.forged {
-		d.apart = append(d.apart, fmt.Sprintf("%s (pid %d, uid %d): it has the stamps of worker %s without their proof", l.Program, l.PID, l.UID, l.WorkerID))
+		d.leftAlone = append(d.leftAlone, fmt.Sprintf("%s (pid %d, uid %d): it has the stamps of worker %s without their proof", l.Program, l.PID, l.UID, l.WorkerID))
 	}
 	d.names()
 	d.jobs()
@@ -145,7 +145,7 @@ func (d *decision) keepLiving(id string, versions []store.Version[store.Worker])
 	ports := portsOf(w)
 	// Both live, and a port has one lease: the first keeps it.
 	if other, conflict := d.holder(ports); conflict {
-		d.leaveAlone(g, fmt.Sprintf("its port %d is another living worker's (lease %s)", w.Port, other))
+		d.leaveAlone(g, fmt.Sprintf("its port %d is leased to another running worker (lease %s)", w.Port, other))
 		return
 	}
 	l, held := d.leaseOf(w.LeaseID)
@@ -190,7 +190,7 @@ func (d *decision) recordOf(id string, g *group, versions []store.Version[store.
 		if g.main == nil {
 			// What is left of a worker whose main process has ended: with its record hive
 			// finds it, and keeps the port back as long as it is there.
-			return v.Record, v.Source.String() + "; its main process has ended or cannot be judged", !v.Record.State.Ended()
+			return v.Record, v.Source.String() + "; its main process has ended or cannot be verified", !v.Record.State.Ended()
 		}
 		d.news = true
 		return revived(v.Record, g), v.Source.String() + ", its process as it is now", true
@@ -234,13 +234,13 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 	m := workerName.FindStringSubmatch(id)
 	first := g.first()
 	if m == nil {
-		d.leaveAlone(g, fmt.Sprintf("%q is not the id of a worker", id))
+		d.leaveAlone(g, fmt.Sprintf("%q is not a worker id", id))
 		return w, false
 	}
 	// Only the id says for which port the worker was started.
 	port, err := strconv.ParseUint(m[2], 10, 16)
 	if err != nil || port == 0 {
-		d.leaveAlone(g, fmt.Sprintf("%q is not the id of a worker", id))
+		d.leaveAlone(g, fmt.Sprintf("%q is not a worker id", id))
 		return w, false
 	}
 	w = store.Worker{
@@ -272,7 +272,7 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 
 func (d *decision) leaveAlone(g *group, why string) {
 	for _, l := range g.found {
-		d.apart = append(d.apart, fmt.Sprintf("%s (pid %d): %s", l.Program, l.PID, why))
+		d.leftAlone = append(d.leftAlone, fmt.Sprintf("%s (pid %d): %s", l.Program, l.PID, why))
 	}
 }
 
@@ -294,13 +294,13 @@ func (d *decision) keepRecord(v store.Version[store.Worker]) {
 		d.give(ports, w.LeaseID)
 		d.content.Leases = append(d.content.Leases, l)
 		d.content.Workers = append(d.content.Workers, w)
-		d.judged = append(d.judged, fmt.Sprintf("%s (port %d, %s)", w.WorkerID, w.Port, v.Source))
+		d.toVerify = append(d.toVerify, fmt.Sprintf("%s (port %d, %s)", w.WorkerID, w.Port, v.Source))
 		return
 	}
 	lifecycle.Transition(&w, lifecycle.Gone, lifecycle.Fail)
 	// As failed it is still listed, and can be started again.
 	w.Identity, w.Cgroup, w.NextTry = nil, "", nil
-	w.Reason = "it was not running any more when the state file was salvaged"
+	w.Reason = "it was no longer running when the state file was salvaged"
 	w.EndedAt = &d.now
 	d.content.Workers = append(d.content.Workers, w)
 	d.failed = append(d.failed, fmt.Sprintf("%s (port %d, %s)", w.WorkerID, w.Port, v.Source))

@@ -87,7 +87,7 @@ func TestADeadWorkersLeaseOfNowYieldsToo(t *testing.T) {
 	require.Equal(t, map[uint16]string{8080: "lease of cpu-8080-bbbbbb"}, leaseIDs(d.Content))
 }
 
-// What the file has now and nobody contradicts is for hive to judge; what it had is over.
+// What the file has now and nobody contradicts is for hive to verify; what it had is over.
 func TestWhatIsNotSeenToLive(t *testing.T) {
 	g := file(func(g *store.Gathered) {
 		put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromTree)
@@ -138,8 +138,8 @@ func TestAWorkerOfWhichOnlyTheProcessesTell(t *testing.T) {
 	require.Equal(t, "/data/logs/llama-server-8080-abc123.log", w.Log)
 	require.Equal(t, store.RestartNever, w.Spec.Restart.Policy)
 	require.Equal(t, []uint16{8080, 8081}, d.Content.Leases[0].All())
-	require.Equal(t, []string{`server (pid 12): "odd" is not the id of a worker`}, d.Apart)
-	require.Contains(t, d.Lost[0], "of 1 worker, of which only the processes tell")
+	require.Equal(t, []string{`server (pid 12): "odd" is not a worker id`}, d.Apart)
+	require.Contains(t, d.Lost[0], "of 1 worker, known only from their processes")
 }
 
 // Two living processes that both say that a port is theirs: one gets it, the other is

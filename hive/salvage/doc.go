@@ -1,6 +1,6 @@
-// Package salvage makes a state file anew from what can still be read of a damaged
-// one, from the newest good backup, and from what living workers say by themselves,
-// so that hive takes back every living worker without restarting any.
+// Package salvage rebuilds a state file from what can still be read of a damaged one, from
+// the newest good backup, and from what living workers say by themselves, so that hive
+// adopts every running worker without restarting any.
 //
 // # Model
 //

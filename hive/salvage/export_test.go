@@ -29,5 +29,5 @@ func Decide(file, backup *store.Gathered, alive map[string]Alive, now time.Time)
 	}
 	d := newDecision(&known{file, backup}, s, "/data/logs", now)
 	c := d.decide()
-	return Decided{c, d.living, d.judged, d.failed, d.apart, d.lost}
+	return Decided{c, d.living, d.toVerify, d.failed, d.leftAlone, d.lost}
 }

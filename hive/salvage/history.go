@@ -123,13 +123,13 @@ func (d *decision) losses() {
 		}
 	}
 	if bare > 0 {
-		d.lost = append(d.lost, fmt.Sprintf("name, parameters, readiness probe and restart policy of %s, of which only the processes tell", counted(bare, "worker", "workers")))
+		d.lost = append(d.lost, fmt.Sprintf("name, parameters, readiness probe and restart policy of %s, known only from their processes", counted(bare, "worker", "workers")))
 	}
 	for _, b := range []struct{ bucket, what string }{
 		{"jobs", "jobs"}, {"events", "events"}, {"names", "ports of names"}, {"leases", "leases of programs that hive did not start"},
 	} {
 		if !file.Whole[b.bucket] {
-			d.lost = append(d.lost, fmt.Sprintf("%s that were on damaged pages and are not in the backup; what ended or was released since may be there again", b.what))
+			d.lost = append(d.lost, fmt.Sprintf("%s that were on damaged pages and are not in the backup; what ended or was released since may reappear", b.what))
 		}
 	}
 	if n := d.interruptedJobs(); n > 0 {

@@ -115,7 +115,7 @@ type seen struct {
 // group is the living processes of one worker.
 type group struct {
 	main    *store.Identity // of the main process; nil: it has ended
-	unknown bool            // the recorded main process cannot be judged
+	unknown bool            // the recorded main process cannot be verified
 	found   []proc.Living
 	started time.Time // of the main process, as its log says; zero: it does not
 	ports   []uint16  // on which they listen; only looked at if there is no record
@@ -136,7 +136,7 @@ func observe(ctx context.Context, k *known, found []proc.Living, states []string
 	}
 	for id, versions := range records {
 		for _, v := range versions {
-			s.judge(id, v)
+			s.verify(id, v)
 		}
 	}
 	for id, g := range s.alive {
@@ -171,9 +171,9 @@ func (s *seen) group(id string) *group {
 	return s.alive[id]
 }
 
-// judge looks whether a recorded process lives. One that does may say nothing by
-// itself: many programs overwrite their environment.
-func (s *seen) judge(id string, v store.Version[store.Worker]) {
+// verify checks whether a recorded process lives. One that does may say nothing by itself:
+// many programs overwrite their environment.
+func (s *seen) verify(id string, v store.Version[store.Worker]) {
 	// Versions come best first: what follows a living process is older.
 	if v.Record.Identity == nil || v.Record.State.Ended() || s.alive[id] != nil && s.alive[id].main != nil {
 		return
@@ -192,8 +192,8 @@ func (s *seen) judge(id string, v store.Version[store.Worker]) {
 // startedLine is what hive writes into the log of a worker that it starts.
 var startedLine = regexp.MustCompile(`(?m)^--- hive: started(?: again,)? pid (\d+) port \d+ (\S+)$`)
 
-// lookedThrough is how much of the head and of the tail of a log is looked through.
-const lookedThrough = 1 << 20
+// maxScanned is how much of the head and of the tail of a log is searched.
+const maxScanned = 1 << 20
 
 // log returns what of the worker's log may have hive's lines in it.
 func (g *group) log() (text []byte) {
@@ -214,12 +214,12 @@ func (g *group) log() (text []byte) {
 }
 
 func headAndTail(f io.ReaderAt, size int64) []byte {
-	if size <= 2*lookedThrough {
+	if size <= 2*maxScanned {
 		text, _ := io.ReadAll(io.NewSectionReader(f, 0, size)) // what can be read of it
 		return text
 	}
-	head, _ := io.ReadAll(io.NewSectionReader(f, 0, lookedThrough))
-	tail, _ := io.ReadAll(io.NewSectionReader(f, size-lookedThrough, lookedThrough))
+	head, _ := io.ReadAll(io.NewSectionReader(f, 0, maxScanned))
+	tail, _ := io.ReadAll(io.NewSectionReader(f, size-maxScanned, maxScanned))
 	return bytes.Join([][]byte{head, tail}, []byte("\n"))
 }
 

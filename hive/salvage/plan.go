@@ -17,11 +17,11 @@ import (
 	"rbeehive/store"
 )
 
-// ErrNeedless: the file is whole and says all that the processes say.
-var ErrNeedless = errors.New("the state file is whole, and every living worker is in it: there is nothing to salvage")
+// ErrNeedless: the file is intact and has everything that the processes show.
+var ErrNeedless = errors.New("the state file is intact and has every running worker: there is nothing to salvage")
 
 // ErrNothing: there is neither a state file nor a backup nor a living worker.
-var ErrNothing = errors.New("there is no state file, no good backup and no living worker: hive begins anew by itself")
+var ErrNothing = errors.New("no state file, no good backup and no running worker: hive creates a new state file when it starts")
 
 // Kept is a living worker that the new file has.
 type Kept struct {
@@ -41,16 +41,16 @@ type Plan struct {
 	Backup   string // path of the backup that was read; empty: there is no good one
 	BackupAt time.Time
 
-	Living  []Kept
-	Judged  []string // workers that the file has and that hive will judge
-	Failed  []string // workers that are recorded as failed
-	Apart   []string // processes that are left alone, each with the reason
-	Lost    []string // what is lost, in words
-	Records []store.Count
+	Living    []Kept
+	ToVerify  []string // workers of the file that hive has to verify
+	Failed    []string // workers that are recorded as failed
+	LeftAlone []string // processes that are left alone, each with the reason
+	Lost      []string // what is lost, in words
+	Records   []store.Count
 
 	content store.Content
-	aside   string
-	hold    *store.FileLock
+	savedAs string
+	lock    *store.FileLock
 }
 
 // Make makes a plan for the state file in a data directory, and takes its lock. It
@@ -69,8 +69,8 @@ func Make(ctx context.Context, dataDir string) (*Plan, error) {
 
 // Close gives the lock back.
 func (p *Plan) Close() error {
-	err := p.hold.Release()
-	p.hold = nil
+	err := p.lock.Release()
+	p.lock = nil
 	return err
 }
 
@@ -81,13 +81,13 @@ func (p *Plan) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen, err := p.look(ctx, known)
+	seen, err := p.findWorkers(ctx, known)
 	if err != nil {
 		return err
 	}
 	d := newDecision(known, seen, filepath.Join(p.DataDir, "logs"), time.Now().UTC().Truncate(time.Millisecond))
 	p.content = d.decide()
-	p.Living, p.Judged, p.Failed, p.Apart, p.Lost = d.living, d.judged, d.failed, d.apart, d.lost
+	p.Living, p.ToVerify, p.Failed, p.LeftAlone, p.Lost = d.living, d.toVerify, d.failed, d.leftAlone, d.lost
 	// Only now: a whole file may still lack a living worker.
 	if len(p.Damage) == 0 && p.Bytes > 0 && !d.news {
 		return ErrNeedless
@@ -113,14 +113,14 @@ func (p *Plan) read(ctx context.Context) (*known, error) {
 	// Before the lock is taken, which the check needs, too.
 	contradictions := findings(ctx, p.path())
 	var err error
-	p.hold, err = store.LockFile(p.path())
+	p.lock, err = store.LockFile(p.path())
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return nil, err
 	}
 	k := &known{file: &store.Gathered{Whole: map[string]bool{}}, backup: &store.Gathered{}}
 	if !missing {
-		if k.file, err = store.Gather(p.hold.File(), false); err != nil {
+		if k.file, err = store.Gather(p.lock.File(), false); err != nil {
 			return nil, err
 		}
 		p.Bytes, p.Damage = k.file.Bytes, k.file.Damage
@@ -146,7 +146,7 @@ func (p *Plan) read(ctx context.Context) (*known, error) {
 }
 
 // newestGood finds the newest backup in which nothing is wrong. One on the way that is not
-// believed is an error, *trust.Error.
+// trusted is an error, *trust.Error.
 func newestGood(ctx context.Context, dir string) (path string, at time.Time, err error) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.db")) // the pattern is well formed unless the directory's name is not
 	times := map[string]time.Time{}
@@ -191,11 +191,11 @@ func good(ctx context.Context, path string) bool {
 	return errors.Join(o.Check(ctx), o.Close()) == nil
 }
 
-// look finds the living workers. Whose log is in this directory is of this state,
+// findWorkers finds the living workers. Whose log is in this directory is of this state,
 // and its stamp says what that is called, if the file does not. From a process of
 // another user than hive's that is taken for what hive may run, not for who else may
 // be a worker.
-func (p *Plan) look(ctx context.Context, k *known) (*seen, error) {
+func (p *Plan) findWorkers(ctx context.Context, k *known) (*seen, error) {
 	owner, err := ownerOf(p.DataDir)
 	if err != nil {
 		return nil, err
@@ -244,31 +244,31 @@ func ownerOf(dir string) (uint32, error) {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0, fmt.Errorf("%s: the system does not say whose it is", dir)
+		return 0, fmt.Errorf("%s: its owner cannot be determined", dir)
 	}
 	return st.Uid, nil
 }
 
-// Aside is where the damaged file will be, or is; empty: there is none.
-func (p *Plan) Aside() string {
-	if p.hold == nil || p.Bytes == 0 {
-		return p.aside
+// SavedAs is where the damaged file will be, or is; empty: there is none.
+func (p *Plan) SavedAs() string {
+	if p.lock == nil || p.Bytes == 0 {
+		return p.savedAs
 	}
-	if p.aside == "" {
-		p.aside = p.path() + ".damaged-" + time.Now().UTC().Format(store.StampFormat)
+	if p.savedAs == "" {
+		p.savedAs = p.path() + ".damaged-" + time.Now().UTC().Format(store.StampFormat)
 	}
-	return p.aside
+	return p.savedAs
 }
 
-// Carry writes the new file and puts it in place. If it fails nothing was changed.
-func (p *Plan) Carry(ctx context.Context) error {
-	return store.Rebuild(ctx, p.path(), p.hold, p.Aside(), p.content)
+// Apply writes the new file and puts it in place. If it fails nothing was changed.
+func (p *Plan) Apply(ctx context.Context) error {
+	return store.Rebuild(ctx, p.path(), p.lock, p.SavedAs(), p.content)
 }
 
 // lastWords is the event that tells about the salvage for as long as events are kept.
 func (d *decision) lastWords() string {
-	return fmt.Sprintf("the state file was made anew by a salvage: %s", strings.Join([]string{
-		counted(len(d.living), "living worker", "living workers"), counted(len(d.judged), "worker to be judged", "workers to be judged"),
+	return fmt.Sprintf("the state file was rebuilt by a salvage: %s", strings.Join([]string{
+		counted(len(d.living), "living worker", "living workers"), counted(len(d.toVerify), "worker to be judged", "workers to be judged"),
 		counted(len(d.failed), "worker recorded as failed", "workers recorded as failed"),
 	}, ", "))
 }

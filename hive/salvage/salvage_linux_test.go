@@ -146,8 +146,8 @@ func (w *wreck) salvaged(t *testing.T, file []byte) *salvage.Plan {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Close()) }()
 	require.Len(t, p.Living, fleet)
-	aside := p.Aside()
-	require.NoError(t, p.Carry(t.Context()))
+	aside := p.SavedAs()
+	require.NoError(t, p.Apply(t.Context()))
 	require.NoError(t, p.Close())
 	kept, err := os.ReadFile(aside)
 	require.NoError(t, err)
@@ -382,14 +382,14 @@ func TestSalvageTakesNoForgery(t *testing.T) {
 		require.Equal(t, *worker.PID, p.Living[0].PID)
 		require.NotEmpty(t, p.Living[0].Proof)
 		if &damaged[0] == &known[0] {
-			require.Equal(t, apart, p.Apart)
+			require.Equal(t, apart, p.LeftAlone)
 		}
 	}
 	require.NoError(t, syscall.Kill(*worker.PID, syscall.SIGKILL))
 	require.Eventually(t, func() bool { return !harness.IsWorker(*worker.PID, id) }, 20*time.Second, time.Millisecond)
 	p := plan(known)
 	require.Empty(t, p.Living)
-	require.Equal(t, apart, p.Apart)
+	require.Equal(t, apart, p.LeftAlone)
 	// Without the secret the two of hive's own user are as good as the worker.
 	p = plan(lost)
 	for _, k := range p.Living {

@@ -3,7 +3,7 @@
 // file decides what hive runs, and with whose rights.
 //
 // The rule is that of sshd's StrictModes, over the whole way. A file or directory is
-// believed if
+// trusted if
 //
 //   - it belongs to root or to hive's effective user, and neither its group nor others
 //     may write to it;
@@ -17,8 +17,8 @@
 // follows a link, and what is checked is what was opened. A file that Open returns was
 // checked itself, by fstat(2), so that nothing can be exchanged in between. Nothing is
 // opened but regular files, so neither a fifo nor a device makes anybody wait. A path of
-// which the directories are believed stays what it was: whoever uses it by name after
-// a check gets what was checked.
+// which the directories are trusted stays what it was: whoever uses it by name after a
+// check gets what was checked.
 //
 // Exceptions:
 //
@@ -31,12 +31,12 @@
 //     way may belong to it, as / does for `unshare --map-root-user`; what is asked for
 //     may not.
 //
-// Caveats: of an ACL the mask is seen, which stands in the group's bits (acl(5)): one
-// that lets somebody write is refused as a group that may. NFSv4's own ACLs are not
-// seen. Where fs.protected_hardlinks is off (proc_sys_fs(5)) anybody can give a file of
-// root's a name in /tmp. Whose a file is the file system says: a medium that another
-// user has written elsewhere can claim to be root's. A group that has only its user in
-// it counts as any other group. PrivatePIDs= of systemd makes hive PID 1, too. What lies
-// below a believed directory is not looked at before it is asked for. Elsewhere than on
-// Linux, where only hivectl runs, nothing but the kind of a file is checked.
+// Caveats: of an ACL the mask is seen, which stands in the group's bits (acl(5)): one that
+// lets somebody write is refused as a group that may. NFSv4's own ACLs are not seen. Where
+// fs.protected_hardlinks is off (proc_sys_fs(5)) anybody can give a file of root's a name
+// in /tmp. Whose a file is the file system says: a medium that another user has written
+// elsewhere can claim to be root's. A group that has only its user in it counts as any
+// other group. PrivatePIDs= of systemd makes hive PID 1, too. What lies below a trusted
+// directory is not checked before it is requested. Elsewhere than on Linux, where only
+// hivectl runs, nothing but the kind of a file is checked.
 package trust

@@ -14,7 +14,7 @@ func (w *walk) foreign(e *entry) error {
 	uid := e.stat.Uid
 	reason := fmt.Sprintf("belongs to %s (mode %04o), who could ", nameOf(uid), e.stat.Mode&0o7777)
 	if w.self.unmapped(uid) {
-		reason = fmt.Sprintf("belongs to a user that this user namespace does not map (shown as uid %d), so that it cannot be told who could ", uid)
+		reason = fmt.Sprintf("belongs to a user that this user namespace does not map (shown as uid %d), so that it is not known who could ", uid)
 	}
 	err := &Error{Path: e.path, Reason: reason + w.harm(e)}
 	command := "chown "
@@ -25,14 +25,14 @@ func (w *walk) foreign(e *entry) error {
 	command += w.self.ownName() + " " + quote(e.path)
 	switch {
 	case w.self.unmapped(uid):
-		err.Mend = "copy it to where hive's user is the owner, or map its owner (user_namespaces(7))"
+		err.Remedy = "copy it to where hive's user is the owner, or map its owner (user_namespaces(7))"
 	// A directory on the way may be needed by others, so chown is the second choice.
 	case e.as == passed:
-		err.Mend = fmt.Sprintf("keep it below directories of %s, or run%s: %s", w.self.owners(), w.self.byRoot(), command)
+		err.Remedy = fmt.Sprintf("keep it below directories of %s, or run%s: %s", w.self.owners(), w.self.byRoot(), command)
 	default:
-		err.Mend = fmt.Sprintf("run%s: %s", w.self.byRoot(), command)
+		err.Remedy = fmt.Sprintf("run%s: %s", w.self.byRoot(), command)
 	}
-	err.Mend += w.self.orSeal()
+	err.Remedy += w.self.orSeal()
 	return err
 }
 
@@ -45,14 +45,14 @@ func (w *walk) writableByOthers() error {
 		who = "every user"
 	}
 	var paths []string
-	// All at once: one at a time would take many tries.
+	// All of them: one at a time would take many tries.
 	for i := range w.loose {
 		paths = append(paths, quote(w.loose[i].path))
 	}
 	return &Error{
 		Path:   first.path,
 		Reason: fmt.Sprintf("can be written to by %s (owner %s, gid %d, mode %04o), who could %s", who, nameOf(first.stat.Uid), first.stat.Gid, first.stat.Mode&0o7777, w.harm(first)),
-		Mend:   "run: chmod go-w " + strings.Join(paths, " ") + w.self.orSeal(),
+		Remedy: "run: chmod go-w " + strings.Join(paths, " ") + w.self.orSeal(),
 	}
 }
 

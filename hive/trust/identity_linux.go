@@ -57,8 +57,8 @@ func maps(uidMap []byte, uid uint64) bool {
 	return false
 }
 
-// believes reports whether a uid is root's or hive's own.
-func (id identity) believes(uid uint32) bool {
+// trusts reports whether a uid is root's or hive's own.
+func (id identity) trusts(uid uint32) bool {
 	return (uid == 0 || uid == id.uid) && !id.unmapped(uid)
 }
 
@@ -85,7 +85,7 @@ func (id identity) ownName() string {
 	return number
 }
 
-// owners are those who are believed, in words.
+// owners are those who are trusted, in words.
 func (id identity) owners() string {
 	if id.uid == 0 {
 		return "root"

@@ -77,7 +77,7 @@ func TestUserNamespace(t *testing.T) {
 			question{Func: "open", Path: roots}, question{Func: "open", Path: loose}, question{Func: "dir", Path: dir},
 		)
 		require.Equal(t, []string{"", "", ""}, got[:3], "inside as %d", inside)
-		require.Contains(t, got[3], roots+" belongs to a user that this user namespace does not map (shown as uid 65534), so that it cannot be told who could change what hive does")
+		require.Contains(t, got[3], roots+" belongs to a user that this user namespace does not map (shown as uid 65534), so that it is not known who could change what hive does")
 		require.Contains(t, got[4], "run: chmod go-w "+filepath.Join(dir, "loose"))
 		require.Contains(t, got[5], "belongs to a user that this user namespace does not map")
 	}

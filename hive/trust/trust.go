@@ -12,20 +12,20 @@ import (
 // ErrUntrusted is what every *Error unwraps to.
 var ErrUntrusted = errors.New("not believed")
 
-// Error is a file or directory that is not believed.
+// Error is a file or directory that is not trusted.
 type Error struct {
 	Path   string // what is at fault: what was asked for, or a directory or link on its way
 	Reason string // whose it is, and why that matters
-	Mend   string // what to do about it, with the command
+	Remedy string // what to do about it, with the command
 }
 
-func (e *Error) Error() string { return e.Path + " " + e.Reason + "; " + e.Mend }
+func (e *Error) Error() string { return e.Path + " " + e.Reason + "; " + e.Remedy }
 
 // Unwrap returns ErrUntrusted.
 func (e *Error) Unwrap() error { return ErrUntrusted }
 
-// ReadFile reads a regular file that is believed. One that has more than limit bytes is
-// an error. Errors besides: those of Open, and the system's.
+// ReadFile reads a regular file that is trusted. One that has more than limit bytes is an
+// error. Errors besides: those of Open, and the system's.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -56,11 +56,11 @@ func notRegular(path string, mode os.FileMode) error {
 	case os.ModeDevice, os.ModeDevice | os.ModeCharDevice:
 		kind = "a device"
 	}
-	return fmt.Errorf("%s is %s, no regular file", path, kind)
+	return fmt.Errorf("%s is %s, not a regular file", path, kind)
 }
 
 func notDirectory(path string) error {
-	return fmt.Errorf("%s is no directory", path)
+	return fmt.Errorf("%s is not a directory", path)
 }
 
 // quote makes a path one word of a shell.

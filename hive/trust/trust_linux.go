@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens a regular file that is believed, to be read. It waits for nobody, unless a
+// Open opens a regular file that is trusted, for reading. It waits for nobody, unless a
 // file system on the way does. Errors: *Error, fs.ErrNotExist, and the system's.
 func Open(path string) (*os.File, error) {
 	w := newWalk(path)
@@ -33,7 +33,7 @@ func Open(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// File checks that there is a regular file at path that is believed. Errors: *Error,
+// File checks that there is a regular file at path that is trusted. Errors: *Error,
 // fs.ErrNotExist, and the system's.
 func File(path string) error {
 	w := newWalk(path)
@@ -42,9 +42,9 @@ func File(path string) error {
 	return err
 }
 
-// Dir checks that there is a directory at path that is believed: nobody but root and
-// hive's user can make, rename or remove anything in it. Errors: *Error,
-// fs.ErrNotExist, and the system's.
+// Dir checks that there is a directory at path that is trusted: nobody but root and hive's
+// user can make, rename or remove anything in it. Errors: *Error, fs.ErrNotExist, and the
+// system's.
 func Dir(path string) error {
 	w := newWalk(path)
 	defer w.close()
@@ -74,10 +74,10 @@ func Parent(path string) error {
 	return w.conclude(e, passed)
 }
 
-// MkdirAll makes a directory, and those on its way that are missing, with mode perm
-// less the umask; nothing is made in a directory that is not believed. One that is
-// there already must belong to root or to hive's user; its mode is the caller's to
-// look at. Errors: *Error, and the system's.
+// MkdirAll makes a directory, and those on its way that are missing, with mode perm less
+// the umask; nothing is created in a directory that is not trusted. One that is there
+// already must belong to root or to hive's user; its mode is the caller's to look at.
+// Errors: *Error, and the system's.
 func MkdirAll(path string, perm fs.FileMode) error {
 	w := newWalk(path)
 	defer w.close()
@@ -94,7 +94,7 @@ func MkdirAll(path string, perm fs.FileMode) error {
 // asked. info is of package os.
 func Owned(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && self().believes(st.Uid)
+	return ok && self().trusts(st.Uid)
 }
 
 // file walks to a regular file, and checks it.

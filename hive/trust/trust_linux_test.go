@@ -83,11 +83,11 @@ func TestWhatIsNoFile(t *testing.T) {
 	require.NoError(t, err)
 	defer ln.Close()
 	want := map[string]string{
-		fifo: "is a fifo, no regular file", socket: "is a socket, no regular file", dir: "is a directory, no regular file",
-		link(t, "fifo", filepath.Join(dir, "link")): "fifo is a fifo, no regular file", "/dev/null": "/dev/null is a device, no regular file",
+		fifo: "is a fifo, not a regular file", socket: "is a socket, not a regular file", dir: "is a directory, not a regular file",
+		link(t, "fifo", filepath.Join(dir, "link")): "fifo is a fifo, not a regular file", "/dev/null": "/dev/null is a device, not a regular file",
 	}
 	if os.Geteuid() == 0 && unix.Mknod(device, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 250))) == nil {
-		want[device] = "is a device, no regular file"
+		want[device] = "is a device, not a regular file"
 	}
 	for path, says := range want {
 		_, err := trust.Open(path)
@@ -95,12 +95,12 @@ func TestWhatIsNoFile(t *testing.T) {
 		require.ErrorContains(t, trust.File(path), says, path)
 	}
 	for _, path := range []string{fifo, write(t, filepath.Join(dir, "file"), 0o600)} {
-		require.EqualError(t, trust.Dir(path), path+" is no directory")
-		require.EqualError(t, trust.MkdirAll(path, 0o700), path+" is no directory")
+		require.EqualError(t, trust.Dir(path), path+" is not a directory")
+		require.EqualError(t, trust.MkdirAll(path, 0o700), path+" is not a directory")
 	}
 	for _, path := range []string{"/dev/stdin", "/proc/self/fd/0", "/proc/self/cwd/file"} {
 		_, err := trust.Open(path)
-		require.ErrorContains(t, err, "is a link of /proc, of which the text is no path; give the path of a file", path)
+		require.ErrorContains(t, err, "is a link of /proc, whose text is not a path; give the path of a file", path)
 	}
 }
 
@@ -161,9 +161,9 @@ func TestFilesOfOthers(t *testing.T) {
 	give(t, file, stranger)
 	_, err := trust.Open(file)
 	require.EqualError(t, err, file+" belongs to uid 54321 (mode 0600), who could change what hive does as root; run: chown root "+file)
-	var told *trust.Error
-	require.ErrorAs(t, err, &told)
-	require.Equal(t, file, told.Path)
+	var untrusted *trust.Error
+	require.ErrorAs(t, err, &untrusted)
+	require.Equal(t, file, untrusted.Path)
 
 	give(t, file, 0)
 	require.NoError(t, trust.File(file))

@@ -87,7 +87,7 @@ func (w *walk) run() (*entry, error) {
 	for len(w.rest) > 0 {
 		name := w.rest[0]
 		w.rest = w.rest[1:]
-		if err := w.look(name); err != nil {
+		if err := w.openEntry(name); err != nil {
 			return nil, err
 		}
 		switch kind := w.at.kind(); {
@@ -104,7 +104,7 @@ func (w *walk) run() (*entry, error) {
 			return nil, err
 		}
 	}
-	return &w.at, w.look(".") // the root itself
+	return &w.at, w.openEntry(".") // the root itself
 }
 
 func components(path string) []string {
@@ -125,9 +125,9 @@ func (w *walk) fromRoot() error {
 	return w.enter()
 }
 
-// look opens an entry of the directory without following it. A directory that is
+// openEntry opens an entry of the directory without following it. A directory that is
 // missing is made, if that is wanted.
-func (w *walk) look(name string) error {
+func (w *walk) openEntry(name string) error {
 	w.at.close()
 	fd, err := w.place(name)
 	if errors.Is(err, unix.ENOENT) && w.mkdir != nil {
@@ -186,7 +186,7 @@ func (w *walk) follow() error {
 	}
 	// Such a link leads to an open file, not to the path in its text.
 	if fs.Type == unix.PROC_SUPER_MAGIC {
-		return fmt.Errorf("%s is a link of /proc, of which the text is no path; give the path of a file", w.at.path)
+		return fmt.Errorf("%s is a link of /proc, whose text is not a path; give the path of a file", w.at.path)
 	}
 	text := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(w.at.fd, "", text)
@@ -206,15 +206,15 @@ func (w *walk) follow() error {
 	return nil
 }
 
-// check says at once whether the owner of an entry is believed. What others may write
-// to is noted for the verdict, so that one command mends all of it.
+// check says at once whether the owner of an entry is trusted. What others may write to is
+// noted for the verdict, so that one command mends all of it.
 func (w *walk) check(e *entry, as role) error {
 	e.as = as
 	if w.self.sealed(e.fd) {
 		return nil
 	}
 	uid := e.stat.Uid
-	believed := w.self.believes(uid)
+	believed := w.self.trusts(uid)
 	// Only on the way: of what was asked for, the owner must be known.
 	if as == passed || as == followed {
 		believed = believed || w.self.unmapped(uid)

@@ -42,9 +42,9 @@ type Options struct {
 	Token string
 	// TokenUIDs are further users whose hive may have the token: the owner of its file.
 	TokenUIDs []uint32
-	// TokenUnasked says that nobody has named the token. Then it is not sent over a unix
+	// ImplicitToken says that nobody has named the token. Then it is not sent over a unix
 	// socket, where none is needed, nor where it cannot be seen whose a listener is.
-	TokenUnasked bool
+	ImplicitToken bool
 	// RootCAs are what certificates of an https address are judged by; nil: the system's.
 	RootCAs *x509.CertPool
 	// UserAgent names the program in the daemon's log; empty: "hive-client".
@@ -158,7 +158,7 @@ func call[T any](ctx context.Context, c *Client, b build) (Reply[T], error) {
 	defer resp.Body.Close()
 	method, path := resp.Request.Method, resp.Request.URL.Path
 	if !isJSON(resp.Header.Get("Content-Type")) {
-		return reply, fmt.Errorf("%w: %s answers %s %s with %q instead of JSON", ErrNotAHive, c.Addr(), method, path, resp.Header.Get("Content-Type"))
+		return reply, fmt.Errorf("%w: %s returned %s %s with %q instead of JSON", ErrNotAHive, c.Addr(), method, path, resp.Header.Get("Content-Type"))
 	}
 	// One byte more than may be: a cut answer would be told as broken JSON.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
@@ -169,7 +169,7 @@ func call[T any](ctx context.Context, c *Client, b build) (Reply[T], error) {
 		return reply, fmt.Errorf("%s %s: %w (more than %d bytes)", method, path, ErrTooLarge, c.maxBody)
 	}
 	if err := json.Unmarshal(body, &reply.Value); err != nil {
-		return reply, fmt.Errorf("decode the answer to %s %s: %w", method, path, err)
+		return reply, fmt.Errorf("decode the response to %s %s: %w", method, path, err)
 	}
 	reply.Raw = json.RawMessage(bytes.TrimSpace(body))
 	return reply, nil
@@ -207,7 +207,7 @@ func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*htt
 	if err != nil {
 		return nil, c.transportError(ctx, err)
 	}
-	// Made anew for each try: the body of the one before has been read.
+	// Made again for each try: the body of the one before has been read.
 	req, err := b(hive.base + "/")
 	if err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (c *Client) once(ctx context.Context, b build, timeout time.Duration) (*htt
 	cancel := context.CancelFunc(func() {})
 	reqCtx := ctx
 	if timeout > 0 {
-		reqCtx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
+		reqCtx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no response within %s", timeout))
 	}
 	req.Header.Set("User-Agent", c.opts.UserAgent)
 	resp, err := c.http.Do(req.WithContext(reqCtx))

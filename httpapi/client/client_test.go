@@ -179,7 +179,7 @@ func TestWhatIsNotAHiveIsSaidToBeNone(t *testing.T) {
 func TestBrokenJSONIsAnError(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, `{"workers":`) })
 	_, err := c.Workers(testContext(t))
-	require.ErrorContains(t, err, "decode the answer to GET /v1/workers")
+	require.ErrorContains(t, err, "decode the response to GET /v1/workers")
 }
 
 func TestUnreachable(t *testing.T) {
@@ -241,7 +241,7 @@ func TestAnswerIsBounded(t *testing.T) {
 
 func TestRecoveringIsWaitedFor(t *testing.T) {
 	var tries atomic.Int32
-	var told []string
+	var reported []string
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		if tries.Add(1) < 3 {
 			writeProblem(w, 503, "recovering", "recovering 37/1920")
@@ -250,12 +250,12 @@ func TestRecoveringIsWaitedFor(t *testing.T) {
 		writeJSON(w, 202, `{"job_id":"job-1"}`)
 	}, func(o *client.Options) {
 		o.RecoveryWait = time.Minute
-		o.OnRecovering = func(e *client.Error) { told = append(told, e.Detail) }
+		o.OnRecovering = func(e *client.Error) { reported = append(reported, e.Detail) }
 	})
 	reply, err := c.Submit(testContext(t), "", json.RawMessage(`{}`))
 	require.NoError(t, err)
 	require.Equal(t, "job-1", reply.Value.JobID)
-	require.Equal(t, []string{"recovering 37/1920", "recovering 37/1920"}, told)
+	require.Equal(t, []string{"recovering 37/1920", "recovering 37/1920"}, reported)
 }
 
 func TestRecoveringForTooLong(t *testing.T) {

@@ -27,11 +27,11 @@ var (
 	// ErrConflict: the API answered conflict.
 	ErrConflict = errors.New("conflict")
 	// ErrEventsGone: the events asked for have been pruned.
-	ErrEventsGone = errors.New("events are gone")
+	ErrEventsGone = errors.New("events were removed")
 	// ErrNotAHive: something answered, but not as a hive does.
 	ErrNotAHive = errors.New("not a hive")
 	// ErrTooLarge: an answer is larger than this client takes.
-	ErrTooLarge = errors.New("answer is too large")
+	ErrTooLarge = errors.New("response is too large")
 	// ErrAddress: an address that is neither http(s)://host:port nor unix:/path.
 	ErrAddress = errors.New("bad address")
 	// ErrUntrustedListener: what answers on this machine is another user's, and got
@@ -96,7 +96,7 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("no hive answers at %s: %v", e.Addr, e.Err)
+	return fmt.Sprintf("no hive at %s: %v", e.Addr, e.Err)
 }
 
 // Unwrap returns the sentinel and the cause.

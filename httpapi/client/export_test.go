@@ -9,5 +9,5 @@ func (c *Client) SetMaxBody(n int64) { c.maxBody = n }
 // has looked at a listener for the first time, with the socket to be connected, and
 // connected when it is connected. Not for concurrent use.
 func (c *Client) OnConnect(looked func(syscall.RawConn), connected func()) {
-	c.guard.looked, c.guard.connected = looked, connected
+	c.guard.onFirstCheck, c.guard.connected = looked, connected
 }

@@ -153,7 +153,7 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 		if err != nil {
 			return f.client.transportError(ctx, err)
 		}
-		more, err := f.take(event, each)
+		more, err := f.deliver(event, each)
 		if err != nil || !more {
 			return err
 		}
@@ -162,8 +162,8 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 	return f.client.transportError(ctx, errCut)
 }
 
-// take hands one event over and says whether more are wanted.
-func (f *follower) take(raw sse.Event, each func(Reply[wire.Event]) bool) (bool, error) {
+// deliver delivers one event and reports whether more are wanted.
+func (f *follower) deliver(raw sse.Event, each func(Reply[wire.Event]) bool) (bool, error) {
 	f.outage.progress()
 	// A server that replays more than was asked for must not make a line appear twice.
 	again := !f.newer(raw.LastEventID)
@@ -248,7 +248,7 @@ type outage struct {
 	pace      *backoff.ExponentialBackOff
 	onWait    func(error)
 	connected bool // the last try got a stream
-	told      bool
+	reported  bool
 }
 
 func newOutage(onWait func(error)) *outage {
@@ -259,10 +259,9 @@ func newOutage(onWait func(error)) *outage {
 	return &outage{pace: pace, onWait: onWait}
 }
 
-// reached ends the outage: the next one is told about again. The pace is kept
-// until something came through, so that a daemon which accepts and hangs up is
-// not hammered.
-func (o *outage) reached() { o.connected, o.told = true, false }
+// reached ends the outage: the next one is reported again. The pace is kept until something
+// came through, so that a daemon which accepts and hangs up is not hammered.
+func (o *outage) reached() { o.connected, o.reported = true, false }
 
 // progress makes the next try a quick one.
 func (o *outage) progress() { o.pace.Reset() }
@@ -285,8 +284,8 @@ func (o *outage) wait(ctx context.Context, err error) error {
 	// A connection that was only cut is tried once before anybody hears of it.
 	cut := o.connected
 	o.connected = false
-	if !cut && !o.told {
-		o.told = true
+	if !cut && !o.reported {
+		o.reported = true
 		if o.onWait != nil {
 			o.onWait(err)
 		}

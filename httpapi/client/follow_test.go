@@ -81,13 +81,13 @@ func TestFollowResumes(t *testing.T) {
 		send(sseEvent(5, "port") + sseEvent(6, "log")), // one that replays too much
 		send(sseEvent(9, "end") + sseEvent(10, "state")),
 	}}
-	told := 0
+	reported := 0
 	c := serve(t, s.ServeHTTP)
-	seqs, err := collect(t, c, client.FollowOptions{OnWait: func(error) { told++ }})
+	seqs, err := collect(t, c, client.FollowOptions{OnWait: func(error) { reported++ }})
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff([]uint64{3, 5, 6, 9}, seqs))
 	require.Empty(t, cmp.Diff([]string{"", "5", "5", "6"}, s.resumes))
-	require.Zero(t, told, "a stream that was only cut is no outage")
+	require.Zero(t, reported, "a stream that was only cut is no outage")
 }
 
 func TestFollowBeginsWhereItIsTold(t *testing.T) {
@@ -113,11 +113,11 @@ func TestFollowWaitsForARecovery(t *testing.T) {
 		refuse(503, "shutting_down"),
 		send(sseEvent(3, "end")),
 	}}
-	var told []string
-	seqs, err := collect(t, serve(t, s.ServeHTTP), client.FollowOptions{OnWait: func(err error) { told = append(told, err.Error()) }})
+	var reported []string
+	seqs, err := collect(t, serve(t, s.ServeHTTP), client.FollowOptions{OnWait: func(err error) { reported = append(reported, err.Error()) }})
 	require.NoError(t, err)
 	require.Equal(t, []uint64{1, 2, 3}, seqs)
-	require.Equal(t, []string{"recovering", "shutting_down"}, told, "once per outage")
+	require.Equal(t, []string{"recovering", "shutting_down"}, reported, "once per outage")
 }
 
 func TestFollowGivesUpOnWhatTryingCannotMend(t *testing.T) {

@@ -28,8 +28,8 @@ func trustedUIDs(more ...uint32) []uint32 {
 	return slices.DeleteFunc(uids, func(uid uint32) bool { return uid == overflowUID })
 }
 
-// errChangedHands is a port that a hive has closed or taken in the moment of connecting.
-var errChangedHands = errors.New("the port changed hands while it was connected to")
+// errListenerChanged is a port that a hive has closed or taken in the moment of connecting.
+var errListenerChanged = errors.New("the listener changed while connecting")
 
 // guard keeps a token from whoever has taken a hive's port: TCP ports are first come,
 // first served, also while a hive is started again.
@@ -47,12 +47,12 @@ type guard struct {
 	table *sockets.Table
 	// What tests do after the first look, with the socket that is to be connected, and
 	// when it is.
-	looked    func(syscall.RawConn)
-	connected func()
+	onFirstCheck func(syscall.RawConn)
+	connected    func()
 }
 
 func newGuard(more []uint32) *guard {
-	return &guard{uids: trustedUIDs(more...), table: sockets.NewTable(), looked: func(syscall.RawConn) {}, connected: func() {}}
+	return &guard{uids: trustedUIDs(more...), table: sockets.NewTable(), onFirstCheck: func(syscall.RawConn) {}, connected: func() {}}
 }
 
 // dial connects to addr. A listener of this machine, at whatever address, that is not
@@ -74,7 +74,7 @@ func (g *guard) dial(ctx context.Context, addr string) (net.Conn, error) {
 		if err != nil {
 			return err
 		}
-		g.looked(raw)
+		g.onFirstCheck(raw)
 		mu.Lock()
 		defer mu.Unlock()
 		before[plain(to)] = listeners
@@ -90,7 +90,7 @@ func (g *guard) dial(ctx context.Context, addr string) (net.Conn, error) {
 	to := plain(conn.RemoteAddr().(*net.TCPAddr).AddrPort()) // that is what "tcp" dials
 	// What is not in it is another machine's, whose sockets cannot be seen.
 	if first, local := before[to]; local {
-		if err := g.lookAgain(ctx, conn, to, first); err != nil {
+		if err := g.recheck(ctx, conn, to, first); err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
 	}
@@ -113,8 +113,8 @@ func (g *guard) listeners(ctx context.Context, to netip.AddrPort) ([]sockets.Soc
 	return takers, nil
 }
 
-// lookAgain is the second look: the same listeners, and none but them at the other end.
-func (g *guard) lookAgain(ctx context.Context, conn net.Conn, to netip.AddrPort, before []sockets.Socket) error {
+// recheck is the second check: the same listeners, and none but them at the other end.
+func (g *guard) recheck(ctx context.Context, conn net.Conn, to netip.AddrPort, before []sockets.Socket) error {
 	snap, err := g.table.Port(ctx, to.Port())
 	if err != nil {
 		return unseen(to, err)
@@ -124,7 +124,7 @@ func (g *guard) lookAgain(ctx context.Context, conn net.Conn, to netip.AddrPort,
 	// A socket that came meanwhile has another inode, whoever's and wherever it is.
 	same := func(a, b sockets.Socket) bool { return a.Inode == b.Inode && a.UID == b.UID }
 	if len(before) == 0 || !slices.EqualFunc(before, after, same) {
-		return &net.OpError{Op: "dial", Net: "tcp", Addr: conn.RemoteAddr(), Err: errChangedHands}
+		return &net.OpError{Op: "dial", Net: "tcp", Addr: conn.RemoteAddr(), Err: errListenerChanged}
 	}
 	from := plain(conn.LocalAddr().(*net.TCPAddr).AddrPort())
 	for _, s := range snap.Port(to.Port()) {
@@ -168,7 +168,7 @@ func ofThisMachine(ip netip.Addr) (bool, error) {
 	}
 	own, err := net.InterfaceAddrs()
 	if err != nil {
-		return false, fmt.Errorf("look at this machine's addresses: %w", err)
+		return false, fmt.Errorf("read this machine's addresses: %w", err)
 	}
 	return slices.ContainsFunc(own, func(a net.Addr) bool {
 		n, ok := a.(*net.IPNet)
@@ -177,7 +177,7 @@ func ofThisMachine(ip netip.Addr) (bool, error) {
 }
 
 func unseen(to netip.AddrPort, err error) error {
-	return &UntrustedError{Addr: to.String(), Reason: fmt.Sprintf("it cannot be seen whose the listener is: %v", err)}
+	return &UntrustedError{Addr: to.String(), Reason: fmt.Sprintf("the owner of the listener cannot be determined: %v", err)}
 }
 
 // untrusted names who has the socket.
@@ -190,5 +190,5 @@ func untrusted(ctx context.Context, to netip.AddrPort, s sockets.Socket) error {
 			who = "a process of user " + holders[0].User
 		}
 	}
-	return &UntrustedError{Addr: to.String(), Reason: "who answers there is " + who + ", and the token is for a hive of root, of this user or of the owner of the token file"}
+	return &UntrustedError{Addr: to.String(), Reason: "the listener belongs to " + who + ", but the token is for a hive of root, of this user or of the owner of the token file"}
 }

@@ -155,7 +155,7 @@ func TestPortThatChangesHands(t *testing.T) {
 		t.Cleanup(func() { second.Close() })
 	})
 	_, err = c.Hive(testContext(t))
-	require.ErrorContains(t, err, "the port changed hands while it was connected to")
+	require.ErrorContains(t, err, "the listener changed while connecting")
 	require.ErrorIs(t, err, client.ErrUnreachable, "a hive that is started again does the same")
 }
 
@@ -172,7 +172,7 @@ func TestSquatterOfAPortThatWasFree(t *testing.T) {
 		require.NoError(t, squatter.Close())
 	})
 	_, err = c.Hive(testContext(t))
-	require.ErrorContains(t, err, "changed hands")
+	require.ErrorContains(t, err, "the listener changed while connecting")
 }
 
 // reuse lets several sockets bind one address as long as none of them listens.
@@ -276,7 +276,7 @@ func TestTokenIsNotForAProxy(t *testing.T) {
 	require.NoError(t, err)
 	_, tokens := seen(t, local)
 	for addr, want := range map[string]string{
-		"http://gpubox.invalid:7835":                           "proxy http://" + proxy.addr + ": the token for http://gpubox.invalid:7835 would go through it in the clear\ntrue",
+		"http://gpubox.invalid:7835":                           "proxy http://" + proxy.addr + ": the token for http://gpubox.invalid:7835 would go through it in clear text\ntrue",
 		"http://" + local.Addr().String():                      "<nil>\nfalse",
 		"http://LOCALHOST:" + portOf(t, local.Addr().String()): "<nil>\nfalse",
 		"http://0.0.0.0:" + portOf(t, local.Addr().String()):   "<nil>\nfalse",
@@ -309,7 +309,7 @@ func TestFirstHiveThatAnswers(t *testing.T) {
 	addrs := []string{"unix:" + own, "unix:" + stale, "unix:" + dir + "/none/s", "unix:" + system, "http://" + tcp.Addr().String()}
 	several := func(o *client.Options) { o.Addrs = addrs }
 
-	c := connect(t, "", several, withToken, func(o *client.Options) { o.TokenUnasked = true })
+	c := connect(t, "", several, withToken, func(o *client.Options) { o.ImplicitToken = true })
 	require.Equal(t, strings.Join(addrs, ", "), c.Addr())
 	_, err = c.Hive(testContext(t))
 	require.NoError(t, err)
@@ -338,7 +338,7 @@ func TestNoneAnswers(t *testing.T) {
 	c := connect(t, "", func(o *client.Options) { o.Addrs = []string{"unix:" + dir + "/s", addr} })
 	_, err = c.Hive(testContext(t))
 	require.ErrorIs(t, err, client.ErrUnreachable)
-	require.EqualError(t, err, "no hive answers at unix:"+dir+"/s, "+addr+": dial tcp "+addr+": connect: connection refused")
+	require.EqualError(t, err, "no hive at unix:"+dir+"/s, "+addr+": dial tcp "+addr+": connect: connection refused")
 	ln, err := net.Listen("tcp4", addr) // it is tried again
 	require.NoError(t, err)
 	seen(t, ln)

@@ -227,23 +227,23 @@ func (c *Client) LastAudit(ctx context.Context) (Reply[wire.Audit], error) {
 	return call[wire.Audit](ctx, c, api.NewGetAuditRequest)
 }
 
-// Audit has the hive compare records, processes and listeners now, and with repair
-// do what a second sighting allows.
+// Audit has the hive compare records, processes and listeners now, and with repair act on
+// what was found only once.
 func (c *Client) Audit(ctx context.Context, repair bool) (Reply[wire.Audit], error) {
 	return call[wire.Audit](ctx, c, func(server string) (*http.Request, error) {
 		return api.NewRunAuditRequest(server, &wire.RunAuditParams{Repair: opt(wire.Switch(repair))})
 	})
 }
 
-// Reload has the hive read its configuration afresh, or with dryRun only say what
-// that would change.
+// Reload has the hive read its configuration again, or with dryRun only say what that would
+// change.
 func (c *Client) Reload(ctx context.Context, dryRun bool) (Reply[wire.Plan], error) {
 	return call[wire.Plan](ctx, c, func(server string) (*http.Request, error) {
 		return api.NewReloadRequest(server, &wire.ReloadParams{DryRun: opt(wire.Switch(dryRun))})
 	})
 }
 
-// Ports returns the port range, looked at by the hive when asked.
+// Ports returns the port range, as it is at the call.
 func (c *Client) Ports(ctx context.Context) (Reply[wire.Ports], error) {
 	return call[wire.Ports](ctx, c, api.NewGetPortsRequest)
 }
@@ -264,7 +264,7 @@ func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
 	return &logBody{ReadCloser: resp.Body, ctx: ctx, client: c}, nil
 }
 
-// Doctor has the hive look at itself and at the place it runs in.
+// Doctor has the hive check itself and its environment.
 func (c *Client) Doctor(ctx context.Context) (Reply[wire.Doctor], error) {
 	return call[wire.Doctor](ctx, c, api.NewGetDoctorRequest)
 }

@@ -13,14 +13,14 @@ import (
 	"rbeehive/httpapi/client/unixsock"
 )
 
-// errStrangersDir is a socket that is not even tried.
-var errStrangersDir = errors.New("the directory of the socket belongs to another user")
+// errForeignDir is a socket that is not even tried.
+var errForeignDir = errors.New("the directory of the socket belongs to another user")
 
 // socketKeepers returns the users who may serve a socket in dir: root, this process's,
 // and the owner of dir if whoever chose the path, or root, has put up with that. The
 // latter is a directory that only root can have put where it is: /run/hive of a hive
 // that runs as a user of its own. Without named any other directory of a stranger's
-// is errStrangersDir.
+// is errForeignDir.
 func socketKeepers(dir string, named bool) ([]uint32, error) {
 	uids := trustedUIDs()
 	info, err := os.Stat(dir)
@@ -33,7 +33,7 @@ func socketKeepers(dir string, named bool) ([]uint32, error) {
 		return uids, nil
 	// Who has named a socket has chosen its directory with it.
 	case !named && !rootPlaced(dir):
-		return nil, errStrangersDir
+		return nil, errForeignDir
 	}
 	return trustedUIDs(owner), nil
 }
@@ -49,7 +49,7 @@ func rootPlaced(dir string) bool {
 func checkServer(conn *net.UnixConn, t *target, uids []uint32) error {
 	peer, err := unixsock.Peer(conn)
 	if err != nil {
-		return &UntrustedError{Addr: t.addr, Reason: fmt.Sprintf("it cannot be seen who serves the socket: %v", err)}
+		return &UntrustedError{Addr: t.addr, Reason: fmt.Sprintf("the owner of the socket cannot be determined: %v", err)}
 	}
 	if slices.Contains(uids, peer.UID) {
 		return nil

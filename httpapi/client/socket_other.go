@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-var errStrangersDir = errors.New("the directory of the socket belongs to another user")
+var errForeignDir = errors.New("the directory of the socket belongs to another user")
 
 // This system does not say who serves a socket.
 func socketKeepers(string, bool) ([]uint32, error) { return nil, nil }

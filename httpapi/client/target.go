@@ -67,7 +67,7 @@ func (c *Client) sendsToken(t *target) bool {
 	if c.opts.Token == "" {
 		return false
 	}
-	return !c.opts.TokenUnasked || t.socket == "" && (canSeeOwners || !t.inTheClear())
+	return !c.opts.ImplicitToken || t.socket == "" && (canSeeOwners || !t.inTheClear())
 }
 
 // Denied is the first of Options.Addrs that this process's user may not connect to, of
@@ -97,7 +97,7 @@ func (c *Client) locate(ctx context.Context) (*target, error) {
 	if t := c.chosen.Load(); t != nil {
 		return t, nil
 	}
-	var told []error
+	var errs []error
 	for i := range c.targets {
 		conn, err := c.dial(ctx, &c.targets[i], c.targets[i].hostPort())
 		if err == nil {
@@ -115,10 +115,10 @@ func (c *Client) locate(ctx context.Context) (*target, error) {
 			c.denied.CompareAndSwap(nil, &c.targets[i])
 		}
 		if denied || i == len(c.targets)-1 {
-			told = append(told, err)
+			errs = append(errs, err)
 		}
 	}
-	return nil, alternatives(told)
+	return nil, alternatives(errs)
 }
 
 // alternatives is several errors in one line.
@@ -137,7 +137,7 @@ func (a alternatives) Unwrap() []error { return a }
 // absent reports whether an error of connect(2) says that no hive of this user's is at
 // an address, so that the next one is worth a try.
 func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errStrangersDir) ||
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errForeignDir) ||
 		errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
@@ -236,7 +236,7 @@ func (c *Client) proxy(req *http.Request) (*url.URL, error) {
 	}
 	proxy, err := http.ProxyFromEnvironment(req)
 	if err == nil && proxy != nil && c.sendsToken(t) && t.inTheClear() {
-		return nil, fmt.Errorf("%w %s: %s would go through it in the clear", ErrProxy, proxy.Redacted(), "the token for "+t.addr)
+		return nil, fmt.Errorf("%w %s: %s would go through it in clear text", ErrProxy, proxy.Redacted(), "the token for "+t.addr)
 	}
 	return proxy, err
 }

@@ -123,11 +123,11 @@ func TestMistakesInTLS(t *testing.T) {
 		"directory": {func(t *testing.T, cert, _ string) {
 			require.NoError(t, os.Remove(cert))
 			require.NoError(t, os.Mkdir(cert, 0o700))
-		}, "is a directory, no regular file; expected a PEM file"},
+		}, "is a directory, not a regular file; expected a PEM file"},
 		"fifo": {func(t *testing.T, cert, _ string) {
 			require.NoError(t, os.Remove(cert))
 			require.NoError(t, syscall.Mkfifo(cert, 0o600))
-		}, "is a fifo, no regular file"},
+		}, "is a fifo, not a regular file"},
 		"too large": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Truncate(cert, 1<<20+1)) }, "is larger than 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {

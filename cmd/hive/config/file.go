@@ -94,7 +94,7 @@ func (l *loader) sameFile(path string) (string, []byte, error) {
 func unreadable(path string, err error) *Error {
 	reason := err.Error()
 	if e, ok := errors.AsType[*trust.Error](err); ok && e.Path == path {
-		reason = e.Reason + "; " + e.Mend
+		reason = e.Reason + "; " + e.Remedy
 	}
 	return &Error{Source: path, Reason: reason}
 }

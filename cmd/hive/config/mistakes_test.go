@@ -52,7 +52,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		// What the catalog finds is told with its line, too.
 		"a template":     {entry("args: ['{{.Prot}}']"), "hive.yaml:4: workers[0] (web): args[0]: <.Prot>: can't evaluate field Prot"},
 		"no signal":      {entry("stop:", "  grace: 1s", "  signal: [SIGFOO]"), `hive.yaml:6: workers[0] (web): stop.signal[0]: "SIGFOO": expected one of SIGTERM`},
-		"the same name":  {entry("host: '::'") + "  - {name: web,\n     command: [x]}\n", "hive.yaml:5: workers[1] (web): name: another entry has this name already"},
+		"the same name":  {entry("host: '::'") + "  - {name: web,\n     command: [x]}\n", "hive.yaml:5: workers[1] (web): name: the name is already used by another entry"},
 		"behind a merge": {"workers:\n  - &a {name: a, command: [x], user: a b}\n  - {<<: *a, user: c,\n     name: b}\n", `hive.yaml:2: workers[0] (a): user: "a b": expected the name of a user`},
 		"in an alias":    {"workers: [{name: a, command: [x], stop: &s {scope: all}}, {name: b, command: [x], stop: *s}]\n", `hive.yaml:1: workers[0] (a): stop.scope: "all": expected main or tree`},
 		"no name":        {"workers:\n  - preset: vllm\n", "hive.yaml:2: workers[0]: name: is missing"},
@@ -240,5 +240,5 @@ func TestUnreadableFile(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(p.dir, "hive.yaml"), 0o700)) // reading a directory fails for root too
 	_, err := p.load(t)
 	require.ErrorIs(t, err, config.ErrConfig)
-	require.ErrorContains(t, err, "/hive.yaml is a directory, no regular file; give another file with --config")
+	require.ErrorContains(t, err, "/hive.yaml is a directory, not a regular file; give another file with --config")
 }

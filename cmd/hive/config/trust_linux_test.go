@@ -101,7 +101,7 @@ func TestConfigurationOfOthers(t *testing.T) {
 		},
 		"a fifo": {
 			spoil: func(t *testing.T, p place) { require.NoError(t, syscall.Mkfifo("fifo", 0o600)) }, args: []string{"--config", "fifo"},
-			want: "--config: DIR/fifo is a fifo, no regular file",
+			want: "--config: DIR/fifo is a fifo, not a regular file",
 		},
 		"too large": {
 			spoil: func(t *testing.T, p place) { p.write(t, "hive.yaml", strings.Repeat("#", 1<<20+1)) },

@@ -64,7 +64,7 @@ func TestDoctorWithoutWarnings(t *testing.T) {
 func TestDoctorWithoutADaemon(t *testing.T) {
 	r := hivectl(t, "unix:/nonexistent", "doctor")
 	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, "hivectl: no hive answers at ")
+	require.Contains(t, r.stderr, "hivectl: no hive at ")
 	_, addr := serve(t, nil)
 	require.Equal(t, 3, hivectl(t, addr, "doctor").code, "a hive that has no doctor yet")
 	require.Equal(t, 2, hivectl(t, addr, "doctor", "now").code)

@@ -48,7 +48,7 @@ func TestLogsOfAHiveThatDies(t *testing.T) {
 	r := hivectl(t, addr, "logs", "-f", "w-1")
 	require.Equal(t, 4, r.code)
 	require.Equal(t, "line\n", r.stdout)
-	require.Contains(t, r.stderr, "hivectl: no hive answers at ")
+	require.Contains(t, r.stderr, "hivectl: no hive at ")
 }
 
 // Several logs: each line says whose it is, and a long one is not held in memory.

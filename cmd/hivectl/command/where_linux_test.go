@@ -102,7 +102,7 @@ func TestWhereTheHiveIs(t *testing.T) {
 	machines.Close()
 	r := where{system, tcp.URL}.hivectl(t, map[string]string{"HIVE_DATA_DIR": filepath.Join(dir, "hive")}, "ps")
 	require.Equal(t, 4, r.code)
-	require.Regexp(t, `^hivectl: no hive answers at unix:`+own+`, unix:`+system+`, `+tcp.URL+`: dial tcp \S+ connect: connection refused\nhint: start it with .*\n$`, r.stderr)
+	require.Regexp(t, `^hivectl: no hive at unix:`+own+`, unix:`+system+`, `+tcp.URL+`: dial tcp \S+ connect: connection refused\nhint: start it with .*\n$`, r.stderr)
 }
 
 // A stranger on the port of a hive is not given the token, and is named.
@@ -127,7 +127,7 @@ func TestSquatterIsNamed(t *testing.T) {
 	for _, args := range [][]string{{"ps"}, {"ps", "--addr", "localhost:" + addr[len("127.0.0.1:"):]}, {"jobs", "watch", "job-1"}, {"ps", "--token-file", filepath.Join(dir, "token"), "--addr", addr}} {
 		r := machine.hivectl(t, map[string]string{"HIVE_DATA_DIR": dir}, args...)
 		require.Equal(t, 4, r.code, r.stderr)
-		require.Regexp(t, `^hivectl: `+addr+`: who answers there is \S+ \(pid \d+, user 54321\), and the token is for a hive of root, .*\nhint: check what listens there, .*\n$`, r.stderr)
+		require.Regexp(t, `^hivectl: `+addr+`: the listener belongs to \S+ \(pid \d+, user 54321\), but the token is for a hive of root, .*\nhint: check what listens there, .*\n$`, r.stderr)
 	}
 	require.NoError(t, os.Chown(filepath.Join(dir, "token"), strangerUID, -1)) // root may read it all the same
 	r := machine.hivectl(t, map[string]string{"HIVE_DATA_DIR": dir}, "ps", "-q")

@@ -56,7 +56,7 @@ func (a *App) setToken(opts *client.Options) error {
 		return nil // there is none, or it is another user's; the hive says whether it needs one
 	}
 	// Nobody has asked for this one to be sent, so it stays where none is needed.
-	opts.TokenUnasked = true
+	opts.ImplicitToken = true
 	return readToken(f, opts)
 }
 

@@ -38,8 +38,8 @@ func (s *Salvage) Close() error { return s.plan.Close() }
 // Apply carries the plan out, and returns where the damaged file was saved; empty: there
 // was none.
 func (s *Salvage) Apply(ctx context.Context) (savedAs string, err error) {
-	savedAs = s.plan.Aside()
-	return savedAs, refusal(s.plan.Carry(ctx), s.dir, "")
+	savedAs = s.plan.SavedAs()
+	return savedAs, refusal(s.plan.Apply(ctx), s.dir, "")
 }
 
 // Lines is the plan for a person.
@@ -83,9 +83,9 @@ func (s *Salvage) Lines() []string {
 		what  string
 		items []string
 	}{
-		{"workers that may be running, for hive to verify", p.Judged},
+		{"workers that may be running, for hive to verify", p.ToVerify},
 		{"workers that are no longer running, recorded as failed", p.Failed},
-		{"processes that are left alone", p.Apart},
+		{"processes that are left alone", p.LeftAlone},
 		{"lost", p.Lost},
 	} {
 		if len(list.items) > 0 {
@@ -116,7 +116,7 @@ func (s *Salvage) JSON() any {
 	}
 	return map[string]any{
 		"path": State(s.dir), "bytes": p.Bytes, "findings": orEmpty(p.Damage), "backup": orNull(p.Backup), "living": living,
-		"judged": orEmpty(p.Judged), "failed": orEmpty(p.Failed), "left_alone": orEmpty(p.Apart), "lost": orEmpty(p.Lost), "records": p.Records,
+		"judged": orEmpty(p.ToVerify), "failed": orEmpty(p.Failed), "left_alone": orEmpty(p.LeftAlone), "lost": orEmpty(p.Lost), "records": p.Records,
 	}
 }
 

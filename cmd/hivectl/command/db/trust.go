@@ -29,7 +29,7 @@ func checkSource(file string) error { return trustRefusal("", trust.File(file)) 
 func trustRefusal(hint string, errs ...error) error {
 	for _, err := range errs {
 		if e, ok := errors.AsType[*trust.Error](err); ok {
-			return &Refusal{Text: e.Path + " " + e.Reason, Hint: hint + e.Mend}
+			return &Refusal{Text: e.Path + " " + e.Reason, Hint: hint + e.Remedy}
 		}
 	}
 	return nil

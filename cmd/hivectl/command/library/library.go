@@ -54,7 +54,7 @@ func Import(ctx context.Context, dir, file, id string, asCopy bool) (Imported, e
 
 func refusal(err error) error {
 	if e, ok := errors.AsType[*trust.Error](err); ok {
-		return &Refusal{e.Path + " " + e.Reason, "run it as the user that hive runs as (sudo -u USER); or " + e.Mend}
+		return &Refusal{e.Path + " " + e.Reason, "run it as the user that hive runs as (sudo -u USER); or " + e.Remedy}
 	}
 	switch {
 	case errors.Is(err, models.ErrInvalidID):

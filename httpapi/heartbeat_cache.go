@@ -9,15 +9,15 @@ import (
 	"rbeehive/hive/telemetry"
 )
 
-// pulse is the last heartbeat as it is sent: encoded once for all who listen.
-type pulse struct {
+// heartbeatCache is the last heartbeat as it is sent: encoded once for all who listen.
+type heartbeatCache struct {
 	mu    sync.Mutex
 	of    *telemetry.Heartbeat
 	texts map[bool][]byte // by whether workers that are not ready are in it
 }
 
 // text is the event of a heartbeat.
-func (p *pulse) text(beat *telemetry.Heartbeat, info hive.Info, all bool) ([]byte, error) {
+func (p *heartbeatCache) text(beat *telemetry.Heartbeat, info hive.Info, all bool) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.of != beat {
