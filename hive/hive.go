@@ -90,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 		BackupDir: filepath.Join(cfg.DataDir, "backups"),
 	})
 	if errors.As(err, new(*store.CorruptError)) {
-		return nil, fmt.Errorf("%w; `hivectl db check --data-dir %s` says all that is wrong, `hivectl db salvage --data-dir %[2]s` makes the file anew and takes back every living worker", err, cfg.DataDir)
+		return nil, fmt.Errorf("%w; `hivectl db check --data-dir %s` lists all damage, `hivectl db salvage --data-dir %[2]s` rebuilds the file and adopts every living worker", err, cfg.DataDir)
 	}
 	if err != nil {
 		return nil, err
