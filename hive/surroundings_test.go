@@ -87,7 +87,7 @@ func TestEnvFileThatIsNotBelieved(t *testing.T) {
 		require.NoError(t, os.Lchown(path, 65534, 65534))
 	}
 	wants := map[string]string{
-		"link": file + " belongs to ", "home": home + " belongs to ", "fifo": "fifo is a fifo, no regular file", "open": "can be written to by every user",
+		"link": file + " belongs to ", "home": home + " belongs to ", "fifo": "fifo is a fifo, not a regular file", "open": "can be written to by every user",
 	}
 	var entries []catalog.Entry
 	for name := range wants {
