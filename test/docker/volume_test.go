@@ -51,7 +51,7 @@ func TestReadOnlyVolume(t *testing.T) {
 	require.Zero(t, used.ended())
 	b.again()
 	require.Equal(t, 1, b.ended())
-	require.Equal(t, 2, strings.Count(b.said(), "mount it so that it can be written"), b.said())
+	require.Equal(t, 2, strings.Count(b.said(), "mount it read-write"), b.said())
 }
 
 // At first a volume belongs to the image's user, whatever user hive runs as.
