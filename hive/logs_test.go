@@ -20,6 +20,7 @@ import (
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/logs"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 // printer is a worker that prints so many numbered lines, and as many again once there
@@ -119,7 +120,7 @@ func TestTheLogOfALivingWorkerIsRotated(t *testing.T) {
 func TestAWorkerOfAnotherUserStretchesItsLog(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		skip(t, "only root starts workers as other users")
+		skip.Because(t, "only root starts workers as other users")
 	}
 	r := newRig(t, 1, catalog.Entry{Name: "hog", User: "nobody", Command: []string{
 		"/bin/sh", "-c", `echo first; truncate -s 8T /proc/self/fd/1 || echo no; printf '\033[31mlast\033[0m \033]0;x\007\n'; exit 3`, "{{.Port}}",
@@ -144,15 +145,6 @@ func TestAWorkerOfAnotherUserStretchesItsLog(t *testing.T) {
 		tail.Write(block)
 	}
 	require.Regexp(t, `^[^\n]*last[^\n]*\n--- hive: (exited|ended) [^\n]*\n$`, tail.String())
-}
-
-// skip skips with a reason; it is a failure where nothing may be skipped.
-func skip(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipped, which HIVE_TEST_STRICT=1 forbids: %s", reason)
-	}
-	t.Skip(reason)
 }
 
 // deadWorker records a worker that ended so long ago, with files of so many KiB.

@@ -18,6 +18,7 @@ import (
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 // programs makes a directory with a link to this test binary for each program
@@ -325,5 +326,5 @@ func needIPv6(t *testing.T) {
 		require.NoError(t, l.Close())
 		return
 	}
-	skip(t, "no IPv6 here: "+err.Error())
+	skip.Because(t, "no IPv6 here: "+err.Error())
 }

@@ -24,6 +24,7 @@ import (
 	"rbeehive/hive/jobs"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
+	"rbeehive/test/skip"
 )
 
 var idle = catalog.Entry{Name: "idle", Command: []string{"sleep", "600"}, Stop: catalog.StopEntry{Signal: []string{"SIGKILL"}}}
@@ -319,7 +320,7 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, os.Mkdir(disk, 0o700))
 	err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=16m")
 	if errors.Is(err, syscall.EPERM) {
-		skip(t, "mounting a small disk needs root")
+		skip.Because(t, "mounting a small disk needs root")
 	}
 	require.NoError(t, err)
 	outer := r.cfg.DataDir

@@ -15,6 +15,7 @@ import (
 	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 	testprogram "rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 func envOf(t *testing.T, pid int) map[string]string {
@@ -72,7 +73,7 @@ func TestDirAndEnvFile(t *testing.T) {
 func TestEnvFileThatIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		skip(t, "only root can give files away")
+		skip.Because(t, "only root can give files away")
 	}
 	dir := t.TempDir()
 	secret, file, home := filepath.Join(dir, "secret"), filepath.Join(dir, "env"), filepath.Join(dir, "home")
@@ -110,7 +111,7 @@ func TestEnvFileThatIsNotBelieved(t *testing.T) {
 func TestAWorkerOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		skip(t, "only root starts workers as other users")
+		skip.Because(t, "only root starts workers as other users")
 	}
 	entry := fault("web")
 	entry.User, entry.Dir = "nobody", t.TempDir()

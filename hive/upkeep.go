@@ -16,6 +16,7 @@ import (
 	"rbeehive/hive/jobs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lease"
+	"rbeehive/hive/lock"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/run"
@@ -42,6 +43,7 @@ type upkeep struct {
 
 	log *logrus.Logger
 
+	pruning     lock.Ranked[lock.Prune]
 	rounds      []func()                           // each goes on until the hive closes
 	reloads     *semaphore.Weighted                // one Reload at a time
 	copies      *semaphore.Weighted                // one copy of the file for a caller at a time
@@ -60,7 +62,7 @@ func newUpkeep(h *Hive) *upkeep {
 	u.rounds = []func(){
 		func() { u.every(interval, u.auditAndPrune) },
 		func() { u.logs.Run(u.run.Context(), u.logSources) },
-		u.jobs.PruneSurplus,
+		func() { u.jobs.PruneSurplus(u.prune) },
 		u.backUpOften,
 		func() {
 			u.tidyModels(u.run.Context()) // what a killed hive has left
@@ -106,7 +108,11 @@ func (u *upkeep) auditAndPrune(ctx context.Context) {
 	u.pruneLogs(ctx)
 }
 
+// prune removes the records of ended workers and jobs that need not be kept. One runs at
+// a time: a round's, or that of many jobs.
 func (u *upkeep) prune(ctx context.Context) {
+	u.pruning.Lock()
+	defer u.pruning.Unlock()
 	if u.supervisor.Prune(ctx, u.settings().WorkersKeep) {
 		u.jobs.Prune(ctx)
 	}

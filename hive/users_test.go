@@ -18,6 +18,7 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/store"
 	testprogram "rbeehive/test/program"
+	"rbeehive/test/skip"
 )
 
 // outsider is a user who has nothing: not in the user database, and no groups.
@@ -26,7 +27,7 @@ const outsider = "54321:54322"
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		skip(t, "only root starts workers as other users")
+		skip.Because(t, "only root starts workers as other users")
 	}
 }
 
@@ -324,14 +325,14 @@ func TestProgramThatIsNotExecuted(t *testing.T) {
 	const breakTime = "/proc/sys/fs/lease-break-time"
 	text, err := os.ReadFile(breakTime)
 	if seconds, _ := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || seconds <= 30 {
-		skip(t, breakTime+" is too short: "+string(text))
+		skip.Because(t, breakTime+" is too short: "+string(text))
 	}
 	program := script(t, filepath.Join(t.TempDir(), "leased"), "exit 0")
 	f, err := os.Open(program)
 	require.NoError(t, err)
 	defer f.Close()
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		skip(t, "no leases of files here: "+err.Error())
+		skip.Because(t, "no leases of files here: "+err.Error())
 	}
 	r := newRig(t, 1, catalog.Entry{Name: "web", Command: []string{program}})
 	r.open()

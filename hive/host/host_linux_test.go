@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/host"
+	"rbeehive/test/skip"
 )
 
 // reported is what a process finds out about the place it runs in.
@@ -79,7 +80,7 @@ func examine() (r reported, err error) {
 func reportFrom(t *testing.T, attr *syscall.SysProcAttr, args ...string) (r reported) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		skip(t, "other users and namespaces need root")
+		skip.Because(t, "other users and namespaces need root")
 	}
 	cmd := standIn("report", args...)
 	cmd.SysProcAttr = attr
@@ -154,7 +155,7 @@ func TestReportOnThisMachine(t *testing.T) {
 // A zombie that stays does not hold FindFirst up for longer than its context.
 func TestFindFirstEndsWithItsContext(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skip(t, "a PID namespace needs root")
+		skip.Because(t, "a PID namespace needs root")
 	}
 	cmd := standIn("impatient", "zombie")
 	cmd.SysProcAttr.Cloneflags, cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWPID, unix.CLONE_NEWNS

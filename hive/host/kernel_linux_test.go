@@ -10,6 +10,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive/host"
+	"rbeehive/test/skip"
 )
 
 func TestCapEff(t *testing.T) {
@@ -54,7 +55,7 @@ func TestHidingOf(t *testing.T) {
 // The ports that a network namespace of its own has set apart.
 func TestReadLocalPortsInANamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skip(t, "a network namespace needs root")
+		skip.Because(t, "a network namespace needs root")
 	}
 	cmd := standIn("local-ports", "8000 9000", "8080,8100-8199")
 	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET

@@ -41,14 +41,6 @@ func standIn(mode string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatal("would be skipped: " + why)
-	}
-	t.Skip(why)
-}
-
 // exitOn is the exit code of a stand-in.
 func exitOn(err error) int {
 	if err != nil {

@@ -21,10 +21,8 @@ const (
 )
 
 // Prune removes ended jobs, and tombstones and events of what is gone, that are older
-// than they need be. One pruning runs at a time.
+// than they need be. One Prune may run at a time.
 func (q *Queue) Prune(ctx context.Context) {
-	q.pruning.Lock()
-	defer q.pruning.Unlock()
 	for ctx.Err() == nil {
 		n, err := q.pruneOnce()
 		if err != nil {
@@ -37,15 +35,15 @@ func (q *Queue) Prune(ctx context.Context) {
 	}
 }
 
-// PruneSurplus prunes jobs as fast as they come, where that is faster than the rounds in
-// which Prune is called, until the hive closes.
-func (q *Queue) PruneSurplus() {
+// PruneSurplus has prune called, which calls Prune, as often as jobs end that are too many
+// to wait for the next round, until the hive closes.
+func (q *Queue) PruneSurplus(prune func(context.Context)) {
 	for {
 		select {
 		case <-q.run.Context().Done():
 			return
 		case <-q.surplus:
-			q.Prune(q.run.Context())
+			prune(q.run.Context())
 		}
 		// What is still too many is too young to go: look again in a while.
 		if q.surplusCount() < pruneStep {

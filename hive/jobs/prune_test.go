@@ -116,7 +116,7 @@ func TestPruneSurplus(t *testing.T) {
 	r.restart()
 	r.configure(func(c *jobs.Config) { c.Keep = 10 })
 	r.run.Serve()
-	r.run.Go(r.PruneSurplus)
+	r.run.Go(func() { r.PruneSurplus(r.Prune) })
 	r.begun(r.submit(check)).ends(nil, nil) // its end is what finds that there are too many
 	r.eventually("what is too much is gone", func() bool { return r.Surplus() == 0 })
 	r.shut()

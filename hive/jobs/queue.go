@@ -85,7 +85,6 @@ type Queue struct {
 	mu   lock.Ranked[lock.Jobs]
 	jobs map[string]*Job // unfinished
 
-	pruning lock.Ranked[lock.Prune]
 	surplus chan struct{} // holds one token when there are too many ended jobs
 }
 

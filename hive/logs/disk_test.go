@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/test/skip"
 )
 
 // A disk that is full, or nearly: hive lives with it, and keeps the newest.
@@ -24,10 +26,10 @@ func TestLogsOnAFullDisk(t *testing.T) {
 	for _, kind := range []string{"tmpfs", "ext4"} {
 		t.Run(kind, func(t *testing.T) {
 			if os.Geteuid() != 0 {
-				skip(t, "mounting a small file system needs root")
+				skip.Because(t, "mounting a small file system needs root")
 			}
 			if _, err := exec.LookPath("mkfs.ext4"); kind == "ext4" && err != nil {
-				skip(t, "mkfs.ext4 is not installed")
+				skip.Because(t, "mkfs.ext4 is not installed")
 			}
 			self, err := os.Executable()
 			require.NoError(t, err)

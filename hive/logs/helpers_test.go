@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/logs"
+	"rbeehive/test/skip"
 )
 
 // logDir is a directory of logs with one log, without a hive.
@@ -77,7 +78,7 @@ func disks(t *testing.T, test func(t *testing.T, dir string)) {
 	t.Run("as it is", func(t *testing.T) { test(t, t.TempDir()) })
 	t.Run("tmpfs", func(t *testing.T) {
 		if os.Geteuid() != 0 {
-			skip(t, "mounting a file system needs root")
+			skip.Because(t, "mounting a file system needs root")
 		}
 		self, err := os.Executable()
 		require.NoError(t, err)
@@ -110,15 +111,6 @@ func mountSmall(t *testing.T, kind string) string {
 		require.NoError(t, err, "%s", out)
 	}
 	return at
-}
-
-// skip skips with a reason; it is a failure where nothing may be skipped.
-func skip(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("HIVE_TEST_STRICT") == "1" {
-		t.Fatalf("skipped, which HIVE_TEST_STRICT=1 forbids: %s", reason)
-	}
-	t.Skip(reason)
 }
 
 // soon is a context for what must not take long, whatever the log is like.

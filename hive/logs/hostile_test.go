@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rbeehive/test/skip"
 )
 
 // huge is the size of a log that its worker has made one large hole.
@@ -22,7 +24,7 @@ func (d *logDir) grow(t *testing.T, size int64) {
 	t.Helper()
 	err := d.file.Truncate(size)
 	if errors.Is(err, unix.EFBIG) || errors.Is(err, unix.EINVAL) {
-		skip(t, "the file system takes no file of "+time.Duration(size).String())
+		skip.Because(t, "the file system takes no file of "+time.Duration(size).String())
 	}
 	require.NoError(t, err)
 }
@@ -125,7 +127,7 @@ func TestRotationOfALogWithRoomSetAside(t *testing.T) {
 			modes(t, func(t *testing.T, d *logDir) {
 				d.write(minSize / 2)
 				if err := unix.Fallocate(int(d.file.Fd()), how, 0, 64<<20); errors.Is(err, unix.EOPNOTSUPP) {
-					skip(t, "the file system sets no room aside")
+					skip.Because(t, "the file system sets no room aside")
 				} else {
 					require.NoError(t, err)
 				}
@@ -268,7 +270,7 @@ func TestALogWithALease(t *testing.T) {
 	d := newLogDir(t, t.TempDir(), 3)
 	d.write(minSize * 3 / 2)
 	if _, err := unix.FcntlInt(d.file.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		skip(t, "the file system knows no leases: "+err.Error())
+		skip.Because(t, "the file system knows no leases: "+err.Error())
 	}
 	begun := time.Now()
 	_, err := d.Open(t.Context(), "w", d.path, 1)
@@ -287,14 +289,14 @@ func TestOneLogDoesNotDecideForOthers(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
 	if !d.Collapses() {
-		skip(t, "the file system does not take blocks out of the head of a file")
+		skip.Because(t, "the file system does not take blocks out of the head of a file")
 	}
 	flags, err := unix.IoctlGetUint32(int(d.file.Fd()), unix.FS_IOC_GETFLAGS)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(d.file.Fd()), unix.FS_IOC_SETFLAGS, int(flags&^fsExtents)) // chattr -e
 	}
 	if err != nil || flags&fsExtents == 0 {
-		skip(t, "the file system has no files without extents")
+		skip.Because(t, "the file system has no files without extents")
 	}
 	d.write(3 * minSize)
 	require.Error(t, d.RotateLog(t.Context(), "w"), "it is tried")

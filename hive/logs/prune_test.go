@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/logs"
+	"rbeehive/test/skip"
 )
 
 // shelf is a directory of logs with the workers that hive knows.
@@ -117,7 +118,7 @@ func TestAHugeLogDoesNotDriveOutOthers(t *testing.T) {
 	s.add("old", true, map[string]int{"": 50, ".1": 60})
 	s.add("hole", true, map[string]int{"": 50})
 	if err := os.Truncate(s.Path("hole"), huge); err != nil {
-		skip(t, "the file system takes no file of 8 TiB: "+err.Error())
+		skip.Because(t, "the file system takes no file of 8 TiB: "+err.Error())
 	}
 	s.add("full", true, map[string]int{"": 3000})
 	for range 3 {
