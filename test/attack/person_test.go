@@ -118,8 +118,9 @@ type actor struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 
-	mu   sync.Mutex
-	said []string
+	mu     sync.Mutex
+	said   []string
+	silent bool // nothing more is printed: nobody has its output open
 }
 
 // start starts one. It ends with the test.
@@ -141,6 +142,9 @@ func (p person) start(cmd *exec.Cmd) *actor {
 			a.said = append(a.said, lines.Text())
 			a.mu.Unlock()
 		}
+		a.mu.Lock()
+		a.silent = true
+		a.mu.Unlock()
 	}()
 	p.Cleanup(a.end)
 	return a
@@ -153,17 +157,26 @@ func (a *actor) lines() []string {
 	return slices.Clone(a.said)
 }
 
+// saidAll is whether lines has all that it will ever print. That it has ended is no sign
+// of that: what it printed last may not have been read.
+func (a *actor) saidAll() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.silent
+}
+
 // awaitLine waits for a line that begins so, and returns the rest of it.
 func (a *actor) awaitLine(prefix string) (rest string) {
 	a.Helper()
 	a.await("the attacker says "+prefix, func() bool {
+		all := a.saidAll() // asked first: a line may come between the two
 		for _, line := range a.lines() {
 			if after, ok := strings.CutPrefix(line, prefix); ok {
 				rest = strings.TrimSpace(after)
 				return true
 			}
 		}
-		require.False(a, a.ended(), "%q", a.lines())
+		require.False(a, all, "%q", a.lines())
 		return false
 	})
 	return rest
