@@ -8,10 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"time"
 
-	"go.etcd.io/bbolt"
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/page"
 )
 
 // Backup writes a consistent copy of the state file to w and returns its
@@ -34,7 +33,7 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 		}
 	}()
 	err = s.View(func(tx *Tx) error {
-		_, err := tx.btx.WriteTo(spool)
+		_, err := tx.kv.Bolt().WriteTo(spool)
 		return err
 	})
 	if err != nil {
@@ -57,7 +56,7 @@ func (s *Store) BackupTo(ctx context.Context, path string) error {
 	_, err := writeChecked(ctx, path, false, func(f *os.File) error {
 		// Without a temporary copy: the disk is fast enough for an open transaction.
 		return s.View(func(tx *Tx) error {
-			_, err := tx.btx.WriteTo(f)
+			_, err := tx.kv.Bolt().WriteTo(f)
 			return err
 		})
 	})
@@ -69,7 +68,7 @@ func (s *Store) BackupTo(ctx context.Context, path string) error {
 func (s *Store) Transaction() (n uint64, err error) {
 	err = s.View(func(tx *Tx) error {
 		// bbolt writes the number of each transaction into its meta page.
-		n = uint64(tx.btx.ID())
+		n = uint64(tx.kv.Bolt().ID())
 		return nil
 	})
 	return n, err
@@ -87,11 +86,11 @@ func TransactionOf(path string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	meta, err := newestMeta(f, info.Size())
+	n, err := page.Transaction(f, info.Size())
 	if err != nil {
 		return 0, asCorrupt(path, err)
 	}
-	return meta.txid, nil
+	return n, nil
 }
 
 // BackupOffline checks a state file that no hive has open and writes a copy of it,
@@ -109,7 +108,7 @@ func BackupOffline(ctx context.Context, path, to string, overwrite bool) (v Over
 	}
 	return writeChecked(ctx, to, overwrite, func(f *os.File) error {
 		return o.View(func(tx *Tx) error {
-			_, err := tx.btx.WriteTo(f)
+			_, err := tx.kv.Bolt().WriteTo(f)
 			return err
 		})
 	})
@@ -138,7 +137,7 @@ func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.
 			return v, err
 		}
 	}
-	err = WriteFile(to, overwrite, func(f *os.File) error {
+	err = disk.WriteFile(to, overwrite, func(f *os.File) error {
 		if err := fill(f); err != nil {
 			return err
 		}
@@ -147,35 +146,6 @@ func writeChecked(ctx context.Context, to string, overwrite bool, fill func(*os.
 		return err
 	})
 	return v, err
-}
-
-// backupBefore keeps the file as it is before a migration from the given
-// schema: complete under its final name, or not there at all.
-func backupBefore(btx *bbolt.Tx, dir string, from int) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	name := fmt.Sprintf("hive-schema%d-%s.db", from, time.Now().UTC().Format(StampFormat))
-	return WriteFile(filepath.Join(dir, name), false, func(f *os.File) error {
-		_, err := btx.WriteTo(f)
-		return err
-	})
-}
-
-// downgradeHint says how to go back to the state before the upgrade from a schema that this
-// build can use.
-func downgradeHint(o Options, supported int) string {
-	var backup string
-	for schema := supported; schema > 0 && backup == ""; schema-- {
-		paths, _ := filepath.Glob(filepath.Join(o.BackupDir, fmt.Sprintf("hive-schema%d-*.db", schema)))
-		if len(paths) > 0 {
-			backup = slices.Max(paths) // the time in their names sorts them
-		}
-	}
-	if backup == "" {
-		return "there is no backup from before the upgrade in " + o.BackupDir
-	}
-	return "or restore the state from before the upgrade with `hivectl db restore --data-dir " + filepath.Dir(o.Path) + " " + backup + "`"
 }
 
 // StampFormat is the time in the name of a backup or of a file that was replaced, in UTC.

@@ -3,10 +3,12 @@ package store
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"rbeehive/store/internal/kv"
+	"rbeehive/store/internal/space"
 )
 
 // batch is one transaction of the writer with the requests in it.
@@ -16,7 +18,7 @@ type batch struct {
 	next     int // the request to run next
 	btx      *bbolt.Tx
 	now      time.Time
-	work     workload // what the closures that succeeded have written
+	work     space.Work // what the closures that succeeded have written
 }
 
 // run executes every request once, commits what succeeded, and completes all of them. After
@@ -53,7 +55,7 @@ func (b *batch) begin() bool {
 		return false
 	}
 	// One time for the whole commit: its records are of one moment.
-	b.now = transactionTime()
+	b.now = kv.Now()
 	if b.admit() {
 		return true
 	}
@@ -64,7 +66,7 @@ func (b *batch) begin() bool {
 // admit decides about space before anything is written; false if nothing is admitted.
 // Requests that may use the reserve always are: what they need is checked once it is known.
 func (b *batch) admit() bool {
-	full := !b.store.space.prepare(b.highWater(), b.freePages())
+	full := !b.store.space.Prepare(b.highWater(), b.freePages())
 	admitted := 0
 	for _, r := range b.requests {
 		if full && !r.reserved {
@@ -78,15 +80,15 @@ func (b *batch) admit() bool {
 
 // call runs one closure. If it fails, panics or exits, its writes are undone.
 func (b *batch) call(r *request) {
-	tx := &Tx{btx: b.btx, undo: &undoLog{}, now: b.now, path: b.store.path}
+	tx := &Tx{kv: kv.Writing(b.btx, b.store.path, b.now)}
 	returned := false
 	defer func() {
-		tx.end()
+		tx.kv.End()
 		if !returned {
 			r.recordAbort(b.store.path, recover())
 		}
 		// Deferred: after a Goexit in the closure nothing else runs in this goroutine.
-		b.keepOrUndo(r, tx.undo)
+		b.keepOrUndo(r, tx.kv)
 	}()
 	r.err = r.fn(tx)
 	returned = true
@@ -98,7 +100,7 @@ func (r *request) recordAbort(path string, value any) {
 	case value == nil:
 		r.exited = true // a nil panic value does not exist since Go 1.21
 		r.err = errors.New("the function called runtime.Goexit")
-	case isFault(value):
+	case kv.IsFault(value):
 		r.err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
 	default:
 		r.panicked, r.value = true, value
@@ -107,12 +109,14 @@ func (r *request) recordAbort(path string, value any) {
 }
 
 // keepOrUndo keeps a closure's writes or undoes them.
-func (b *batch) keepOrUndo(r *request, undo *undoLog) {
+func (b *batch) keepOrUndo(r *request, tx *kv.Tx) {
 	if r.err == nil {
-		b.work.add(undo)
+		keys, bytes := tx.Written()
+		b.work.Keys += keys
+		b.work.Bytes += bytes
 		return
 	}
-	err := protect(b.store.path, func() error { return undo.undo(b.btx) })
+	err := kv.Protect(b.store.path, func() error { return tx.Undo(b.btx) })
 	if err != nil {
 		_ = b.store.fail(err) // finish checks it
 	}
@@ -126,12 +130,12 @@ func (b *batch) finish() {
 		b.failAll(err)
 		return
 	}
-	if b.work.keys == 0 {
+	if b.work.Keys == 0 {
 		b.rollback()
 		return
 	}
 	// Known only now: how many pages the closures have touched.
-	if !b.store.space.fits(b.highWater(), b.freePages(), b.work) {
+	if !b.store.space.Fits(b.highWater(), b.freePages(), b.work) {
 		b.rollback()
 		b.failAll(fmt.Errorf("update: %w", ErrDiskFull))
 		return
@@ -156,7 +160,7 @@ func (b *batch) rollback() {
 // nothing may wait for them, Close least of all.
 func (b *batch) engine(fn func() error) error {
 	returned := false
-	err := protect(b.store.path, func() error {
+	err := kv.Protect(b.store.path, func() error {
 		err := fn()
 		returned = true
 		return err
@@ -186,24 +190,3 @@ func (b *batch) complete() {
 func (b *batch) highWater() int64 { return b.btx.Size() }
 
 func (b *batch) freePages() int64 { return int64(b.store.db.Stats().FreePageN) }
-
-// protect turns a panic inside bbolt into an error: bbolt asserts what it reads
-// from the file, and a page that cannot be read is a fault.
-func protect(path string, fn func() error) (err error) {
-	// It counts for this goroutine only, in which bbolt runs.
-	old := debug.SetPanicOnFault(true)
-	defer debug.SetPanicOnFault(old)
-	defer func() {
-		if value := recover(); value != nil {
-			err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
-		}
-	}()
-	return fn()
-}
-
-// isFault reports whether a recovered value is a memory fault, which here means
-// that a page of the mapped file could not be read. See debug.SetPanicOnFault.
-func isFault(value any) bool {
-	fault, ok := value.(interface{ Addr() uintptr })
-	return ok && fault != nil
-}

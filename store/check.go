@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	berrors "go.etcd.io/bbolt/errors"
+
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/kv"
 )
 
 // maxFindings bounds the report: one bad page can spoil thousands of records.
@@ -32,7 +35,7 @@ func (s *Store) Check(ctx context.Context) error {
 	c := &checker{ctx: ctx}
 	err := s.View(func(tx *Tx) error {
 		c.tx = tx
-		defer forgetPages(s.db.Info().Data, tx.btx.Size())
+		defer disk.ForgetPages(s.db.Info().Data, tx.kv.Bolt().Size())
 		return c.run()
 	})
 	return errors.Join(append(c.findings, err)...)
@@ -81,8 +84,8 @@ var errEnough = errors.New("more findings are not listed")
 func (c *checker) run() error {
 	checks := []func() error{
 		c.records, c.leases, c.pids, c.workers, c.events, c.keys,
-		func() error { return c.index(bucketByJob) },
-		func() error { return c.index(bucketByWorker) },
+		func() error { return c.index(kv.ByJob) },
+		func() error { return c.index(kv.ByWorker) },
 	}
 	for i, check := range checks {
 		err := check()
@@ -110,8 +113,8 @@ func (c *checker) report(err error) error {
 	return c.ctx.Err()
 }
 
-func (c *checker) inconsistent(b bucket, key []byte, format string, args ...any) error {
-	return c.report(&InconsistentError{Bucket: string(b), Key: keyName(b, key), Reason: fmt.Sprintf(format, args...)})
+func (c *checker) inconsistent(b kv.Bucket, key []byte, format string, args ...any) error {
+	return c.report(&InconsistentError{Bucket: string(b), Key: kv.KeyName(b, key), Reason: fmt.Sprintf(format, args...)})
 }
 
 // records verifies every envelope and decodes every record.
@@ -120,7 +123,7 @@ func (c *checker) records() error {
 		return err
 	}
 	// The other buckets are decoded by their own checks.
-	for _, err := range decodeAll[Tombstone](c.tx, bucketEnded, scanOptions{}) {
+	for _, err := range kv.All[Tombstone](c.tx.kv, kv.Ended, kv.Range{}) {
 		if err != nil {
 			return err
 		}
@@ -150,8 +153,8 @@ func (c *checker) records() error {
 
 // envelopes verifies the checksum of every record.
 func (c *checker) envelopes() error {
-	for _, b := range buckets() {
-		bb, err := c.tx.open(b)
+	for _, b := range kv.Buckets() {
+		bb, err := c.tx.kv.Bucket(b)
 		if err != nil {
 			if err := c.report(err); err != nil {
 				return err
@@ -161,11 +164,11 @@ func (c *checker) envelopes() error {
 		// Not by scan, which ends with the first bad record: all are to be named.
 		cursor := bb.Cursor()
 		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-			_, err := unseal(b, k, v)
+			_, err := kv.Unseal(b, k, v)
 			if err == nil {
 				err = c.ctx.Err()
 			} else {
-				err = c.report(c.tx.corrupt(b, k, err.Error()))
+				err = c.report(c.tx.kv.Corrupt(b, k, err.Error()))
 			}
 			if err != nil {
 				return err
@@ -176,17 +179,17 @@ func (c *checker) envelopes() error {
 }
 
 func (c *checker) leases() error {
-	for e, err := range c.tx.scan(bucketLeases, scanOptions{}) {
+	for e, err := range c.tx.kv.Scan(kv.Leases, kv.Range{}) {
 		if err != nil {
 			return err
 		}
 		// Not by tx.Leases: the record is compared with its key.
 		var l Lease
-		if err := c.tx.decode(bucketLeases, e.key, e.payload, &l); err != nil {
+		if err := c.tx.kv.Decode(kv.Leases, e.Key, e.Payload, &l); err != nil {
 			return err
 		}
-		if string(e.key) != string(be16(l.Port)) {
-			if err := c.inconsistent(bucketLeases, e.key, "the lease of port %d is under key %x", l.Port, e.key); err != nil {
+		if string(e.Key) != string(kv.BE16(l.Port)) {
+			if err := c.inconsistent(kv.Leases, e.Key, "the lease of port %d is under key %x", l.Port, e.Key); err != nil {
 				return err
 			}
 		}
@@ -200,12 +203,12 @@ func (c *checker) leases() error {
 func (c *checker) lease(l Lease) error {
 	if l.Identity != nil {
 		var leaseID string
-		err := c.tx.get(bucketPIDs, pidKey(l.Identity.PID, l.Port), &leaseID)
-		if ignoreMissing(err) != nil {
+		err := c.tx.kv.Get(kv.PIDs, kv.PIDKey(l.Identity.PID, l.Port), &leaseID)
+		if kv.IgnoreMissing(err) != nil {
 			return err
 		}
 		if leaseID != l.LeaseID {
-			err := c.inconsistent(bucketLeases, be16(l.Port), "lease %s of port %d has process %d, whose mapping says %q",
+			err := c.inconsistent(kv.Leases, kv.BE16(l.Port), "lease %s of port %d has process %d, whose mapping says %q",
 				l.LeaseID, l.Port, l.Identity.PID, leaseID)
 			if err != nil {
 				return err
@@ -216,38 +219,38 @@ func (c *checker) lease(l Lease) error {
 	if l.Kind != LeaseWorker || l.State != LeaseHeld {
 		return nil
 	}
-	known, err := c.tx.has(bucketWorkers, []byte(l.WorkerID))
+	known, err := c.tx.kv.Has(kv.Workers, []byte(l.WorkerID))
 	if err != nil || known {
 		return err
 	}
-	return c.inconsistent(bucketLeases, be16(l.Port), "lease %s of port %d is held by worker %q, which has no record", l.LeaseID, l.Port, l.WorkerID)
+	return c.inconsistent(kv.Leases, kv.BE16(l.Port), "lease %s of port %d is held by worker %q, which has no record", l.LeaseID, l.Port, l.WorkerID)
 }
 
 func (c *checker) pids() error {
-	for e, err := range c.tx.scan(bucketPIDs, scanOptions{}) {
+	for e, err := range c.tx.kv.Scan(kv.PIDs, kv.Range{}) {
 		if err != nil {
 			return err
 		}
 		var leaseID string
-		if err := c.tx.decode(bucketPIDs, e.key, e.payload, &leaseID); err != nil {
+		if err := c.tx.kv.Decode(kv.PIDs, e.Key, e.Payload, &leaseID); err != nil {
 			return err
 		}
-		if len(e.key) != 6 {
-			if err := c.inconsistent(bucketPIDs, e.key, "PID mapping under key %x", e.key); err != nil {
+		pid, port, ok := kv.SplitPIDKey(e.Key)
+		if !ok {
+			if err := c.inconsistent(kv.PIDs, e.Key, "PID mapping under key %x", e.Key); err != nil {
 				return err
 			}
 			continue
 		}
 		// The other way round: each lease has been compared with its mapping.
-		pid, port := splitPIDKey(e.key)
 		l, err := c.tx.Lease(port)
-		if ignoreMissing(err) != nil {
+		if kv.IgnoreMissing(err) != nil {
 			return err
 		}
 		if err == nil && l.LeaseID == leaseID && l.Identity != nil && l.Identity.PID == pid {
 			continue
 		}
-		if err := c.inconsistent(bucketPIDs, e.key, "process %d is mapped to port %d by lease %s, which does not name it", pid, port, leaseID); err != nil {
+		if err := c.inconsistent(kv.PIDs, e.Key, "process %d is mapped to port %d by lease %s, which does not name it", pid, port, leaseID); err != nil {
 			return err
 		}
 	}
@@ -265,13 +268,13 @@ func (c *checker) workers() error {
 		// All of its ports: a start on a port that is another's would fight for it.
 		for _, port := range append([]uint16{w.Port}, w.Ports...) {
 			l, err := c.tx.Lease(port)
-			if ignoreMissing(err) != nil {
+			if kv.IgnoreMissing(err) != nil {
 				return err
 			}
 			if err == nil && l.LeaseID == w.LeaseID {
 				continue
 			}
-			if err := c.inconsistent(bucketWorkers, []byte(w.WorkerID), "worker %s is %s and does not hold port %d by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
+			if err := c.inconsistent(kv.Workers, []byte(w.WorkerID), "worker %s is %s and does not hold port %d by lease %s", w.WorkerID, w.State, port, w.LeaseID); err != nil {
 				return err
 			}
 		}
@@ -283,16 +286,16 @@ func (c *checker) workers() error {
 // gone with its record while the event stays with its job.
 func (c *checker) events() error {
 	var last uint64
-	for e, err := range c.tx.scan(bucketEvents, scanOptions{}) {
+	for e, err := range c.tx.kv.Scan(kv.Events, kv.Range{}) {
 		if err != nil {
 			return err
 		}
 		var ev Event
-		if err := c.tx.decode(bucketEvents, e.key, e.payload, &ev); err != nil {
+		if err := c.tx.kv.Decode(kv.Events, e.Key, e.Payload, &ev); err != nil {
 			return err
 		}
-		if string(e.key) != string(be64(ev.Seq)) {
-			if err := c.inconsistent(bucketEvents, e.key, "event %d is under key %x", ev.Seq, e.key); err != nil {
+		if string(e.Key) != string(kv.BE64(ev.Seq)) {
+			if err := c.inconsistent(kv.Events, e.Key, "event %d is under key %x", ev.Seq, e.Key); err != nil {
 				return err
 			}
 		}
@@ -304,27 +307,27 @@ func (c *checker) events() error {
 	b, err := c.tx.EventBounds()
 	// bbolt's sequence has no checksum; behind an event it would give out its number again.
 	if err == nil && b.Newest < max(last, b.Pruned) {
-		return c.inconsistent(bucketEvents, be64(max(last, b.Pruned)), "the sequence of events is at %d, behind event %d", b.Newest, max(last, b.Pruned))
+		return c.inconsistent(kv.Events, kv.BE64(max(last, b.Pruned)), "the sequence of events is at %d, behind event %d", b.Newest, max(last, b.Pruned))
 	}
 	return err
 }
 
 func (c *checker) event(ev Event) error {
 	for _, ix := range indexesOf(ev) {
-		present, err := c.tx.has(ix.bucket, indexKey(ix.id, ev.Seq))
+		present, err := c.tx.kv.Has(ix.bucket, kv.IndexKey(ix.id, ev.Seq))
 		if err != nil {
 			return err
 		}
 		wanted := true
-		if ix.bucket == bucketByWorker {
+		if ix.bucket == kv.ByWorker {
 			// A worker's index goes with its record, while the event may still belong to a job.
-			wanted, err = c.tx.has(bucketWorkers, []byte(ix.id))
+			wanted, err = c.tx.kv.Has(kv.Workers, []byte(ix.id))
 		}
 		if err != nil {
 			return err
 		}
 		if wanted && !present {
-			if err := c.inconsistent(bucketEvents, be64(ev.Seq), "event %d is missing in %s of %s", ev.Seq, ix.bucket, ix.id); err != nil {
+			if err := c.inconsistent(kv.Events, kv.BE64(ev.Seq), "event %d is missing in %s of %s", ev.Seq, ix.bucket, ix.id); err != nil {
 				return err
 			}
 		}
@@ -332,24 +335,24 @@ func (c *checker) event(ev Event) error {
 	return nil
 }
 
-func (c *checker) index(b bucket) error {
+func (c *checker) index(b kv.Bucket) error {
 	var job jobNumbers
-	for e, err := range c.tx.scan(b, scanOptions{}) {
+	for e, err := range c.tx.kv.Scan(b, kv.Range{}) {
 		if err != nil {
 			return err
 		}
 		var ev Event
 		// An entry without its event is an error to every reader of that job or worker.
-		err := c.tx.get(bucketEvents, indexSeq(e.key), &ev)
-		if ignoreMissing(err) != nil {
+		err := c.tx.kv.Get(kv.Events, kv.IndexSeq(e.Key), &ev)
+		if kv.IgnoreMissing(err) != nil {
 			return err
 		}
 		id := ev.JobID
-		if b == bucketByWorker {
+		if b == kv.ByWorker {
 			id = ev.WorkerID
 		}
-		if err == nil && string(indexKey(id, ev.Seq)) == string(e.key) {
-			if b == bucketByJob {
+		if err == nil && string(kv.IndexKey(id, ev.Seq)) == string(e.Key) {
+			if b == kv.ByJob {
 				err = c.number(&job, ev)
 			}
 			if err != nil {
@@ -357,7 +360,7 @@ func (c *checker) index(b bucket) error {
 			}
 			continue
 		}
-		if err := c.inconsistent(b, e.key, "%s has %x, but there is no such event", b, e.key); err != nil {
+		if err := c.inconsistent(b, e.Key, "%s has %x, but there is no such event", b, e.Key); err != nil {
 			return err
 		}
 	}
@@ -366,23 +369,23 @@ func (c *checker) index(b bucket) error {
 
 // keys demands that every idempotency key stands for a job that has that key.
 func (c *checker) keys() error {
-	for e, err := range c.tx.scan(bucketKeys, scanOptions{}) {
+	for e, err := range c.tx.kv.Scan(kv.Keys, kv.Range{}) {
 		if err != nil {
 			return err
 		}
 		var k Keyed
-		if err := c.tx.decode(bucketKeys, e.key, e.payload, &k); err != nil {
+		if err := c.tx.kv.Decode(kv.Keys, e.Key, e.Payload, &k); err != nil {
 			return err
 		}
 		j, err := c.tx.Job(k.JobID)
-		if ignoreMissing(err) != nil {
+		if kv.IgnoreMissing(err) != nil {
 			return err
 		}
 		// A key that stands for another job would answer with that one's result.
-		if err == nil && j.Key == string(e.key) {
+		if err == nil && j.Key == string(e.Key) {
 			continue
 		}
-		if err := c.inconsistent(bucketKeys, e.key, "an idempotency key stands for job %q, which does not have that key", k.JobID); err != nil {
+		if err := c.inconsistent(kv.Keys, e.Key, "an idempotency key stands for job %q, which does not have that key", k.JobID); err != nil {
 			return err
 		}
 	}
@@ -402,11 +405,11 @@ func (c *checker) number(job *jobNumbers, ev Event) error {
 	if job.isNext(ev) {
 		return nil
 	}
-	kept, err := c.tx.has(bucketJobs, []byte(ev.JobID))
+	kept, err := c.tx.kv.Has(kv.Jobs, []byte(ev.JobID))
 	if err != nil || !kept {
 		return err
 	}
-	return c.inconsistent(bucketEvents, be64(ev.Seq), "event %d is number %d of %s, expected %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
+	return c.inconsistent(kv.Events, kv.BE64(ev.Seq), "event %d is number %d of %s, expected %d", ev.Seq, ev.JobSeq, ev.JobID, job.count)
 }
 
 // isNext reports whether an event has the next number of its job.
@@ -420,8 +423,8 @@ func (n *jobNumbers) isNext(ev Event) bool {
 }
 
 // verify checks the envelope of every record in a bucket.
-func (tx *Tx) verify(ctx context.Context, b bucket) error {
-	for _, err := range tx.scan(b, scanOptions{}) {
+func (tx *Tx) verify(ctx context.Context, b kv.Bucket) error {
+	for _, err := range tx.kv.Scan(b, kv.Range{}) {
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"rbeehive/migrations"
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/kv"
 )
 
 // compactStep bounds the transactions of a compaction, in bytes.
@@ -30,12 +32,12 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 	if err := old.Check(ctx); err != nil {
 		return 0, 0, err
 	}
-	fresh, err := tempBeside(path, "compact")
+	fresh, err := disk.TempBeside(path, "compact")
 	if err != nil {
 		return 0, 0, fmt.Errorf("compact: %w", err)
 	}
-	defer discard(fresh)
-	if err := protect(path, func() error { return old.compactTo(fresh) }); err != nil {
+	defer disk.Discard(fresh)
+	if err := kv.Protect(path, func() error { return old.compactTo(fresh) }); err != nil {
 		return 0, 0, fmt.Errorf("compact: %w", err)
 	}
 	// Read again from the file, as the next hive will.
@@ -48,7 +50,7 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 	if after, err = sizeOf(fresh); err != nil {
 		return 0, 0, err
 	}
-	return before, after, replace(fresh, path, "")
+	return before, after, disk.Replace(fresh, path, "")
 }
 
 func sizeOf(path string) (int64, error) {
@@ -79,7 +81,7 @@ func (o *Offline) compactTo(path string) (err error) {
 func (o *Offline) equalRecords(db *bbolt.DB) error {
 	return o.db.View(func(old *bbolt.Tx) error {
 		return db.View(func(fresh *bbolt.Tx) error {
-			for _, b := range buckets() {
+			for _, b := range kv.Buckets() {
 				one, other := old.Bucket([]byte(b)), fresh.Bucket([]byte(b))
 				// The sequence too: the numbers of events go on from it.
 				if other == nil || one.Sequence() != other.Sequence() {
@@ -89,7 +91,7 @@ func (o *Offline) equalRecords(db *bbolt.DB) error {
 				k, v := c.First()
 				for l, w := d.First(); k != nil || l != nil; l, w = d.Next() {
 					if !bytes.Equal(k, l) || !bytes.Equal(v, w) {
-						return fmt.Errorf("bucket %s, key %s was not copied", b, keyName(b, k))
+						return fmt.Errorf("bucket %s, key %s was not copied", b, kv.KeyName(b, k))
 					}
 					k, v = c.Next()
 				}
@@ -102,12 +104,12 @@ func (o *Offline) equalRecords(db *bbolt.DB) error {
 // keepIdentity makes the file the successor of the one that it was made from: it is not
 // seen as a copy, unless that one was.
 func (o *Offline) keepIdentity(db *bbolt.DB, path string) error {
-	here, err := identify(o.file)
+	here, err := disk.Identify(o.file)
 	if err != nil {
 		return err
 	}
 	// Without this a compacted file would be taken for a copied one.
-	if o.schema != migrations.Current() || !o.meta.file.same(here) {
+	if o.schema != migrations.Current() || !o.meta.file.Same(here) {
 		return nil // the next start has to notice that
 	}
 	fresh, err := os.Open(path)
@@ -115,13 +117,11 @@ func (o *Offline) keepIdentity(db *bbolt.DB, path string) error {
 		return err
 	}
 	defer fresh.Close()
-	there, err := identify(fresh)
-	if err != nil || there == (fileID{}) {
+	there, err := disk.Identify(fresh)
+	if err != nil || there == (disk.ID{}) {
 		return err
 	}
-	return db.Update(func(btx *bbolt.Tx) error {
-		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
-		defer tx.end()
-		return tx.put(bucketMeta, []byte(metaFile), there)
+	return updateAlone(db, path, func(tx *Tx) error {
+		return tx.kv.Put(kv.Meta, []byte(kv.KeyFile), there)
 	})
 }

@@ -3,22 +3,25 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/kv"
 )
 
 // Sentinel errors. They are wrapped with detail; test them with errors.Is.
 var (
 	// ErrNotFound: there is no such record.
-	ErrNotFound = errors.New("no such record")
+	ErrNotFound = kv.ErrNotFound
 	// ErrLeaseConflict: the port is leased under another lease id.
 	ErrLeaseConflict = errors.New("port is leased under another lease id")
 	// ErrInvalid: the record breaks a rule of its type (a lease without a port, say).
-	ErrInvalid = errors.New("invalid record")
+	ErrInvalid = kv.ErrInvalid
 	// ErrSameFile: a file was to be put in its own place.
 	ErrSameFile = errors.New("that is the state file itself")
 	// ErrReadOnly: a write inside View.
-	ErrReadOnly = errors.New("transaction is read-only")
+	ErrReadOnly = kv.ErrReadOnly
 	// ErrTxDone: the Tx was used after the function it was made for had returned.
-	ErrTxDone = errors.New("transaction has ended")
+	ErrTxDone = kv.ErrTxDone
 	// ErrDiskFull: there is not enough allocated space left for ordinary work.
 	// Nothing was written. It goes away by itself when the disk has space again.
 	ErrDiskFull = errors.New("disk full")
@@ -31,8 +34,17 @@ var (
 	ErrInconsistent = errors.New("records contradict each other")
 	// ErrClaimed: another hive that runs now has the same state id: this
 	// directory is a copy of its directory.
-	ErrClaimed = errors.New("state is in use by a running hive")
+	ErrClaimed = disk.ErrClaimed
 )
+
+// CorruptError says that the state file is damaged, and where: Path, Bucket (empty: the
+// structure of the file, not a record), Key (a port, a number, an id; what has not the form
+// of its bucket is in hexadecimal), Reason.
+type CorruptError = kv.CorruptError
+
+// LockedError says that another process has the state file open: Path, and PID of the
+// holder; 0 if the system does not say.
+type LockedError = disk.LockedError
 
 // InconsistentError says which record contradicts another. errors.Is(err,
 // ErrInconsistent) holds.
@@ -46,38 +58,6 @@ func (e *InconsistentError) Error() string { return ErrInconsistent.Error() + ":
 
 // Unwrap makes errors.Is(err, ErrInconsistent) true.
 func (e *InconsistentError) Unwrap() error { return ErrInconsistent }
-
-// LockedError says that another process has the state file open.
-type LockedError struct {
-	Path string
-	PID  int // the holder; 0 if the system does not say
-}
-
-func (e *LockedError) Error() string {
-	if e.PID == 0 {
-		return fmt.Sprintf("state file %s is held by a process that cannot be seen from here: is a hive already running on this directory, in another container perhaps?", e.Path)
-	}
-	return fmt.Sprintf("state file %s is held by process %d: is a hive already running on this directory?", e.Path, e.PID)
-}
-
-// CorruptError says that the state file is damaged, and where.
-type CorruptError struct {
-	Path   string
-	Bucket string // empty: the structure of the file, not a record
-	Key    string // a port, a number, an id; what has not the form of its bucket is in hexadecimal
-	Reason string
-}
-
-func (e *CorruptError) Error() string {
-	where := ""
-	if e.Bucket != "" {
-		where = ", bucket " + e.Bucket
-	}
-	if e.Key != "" {
-		where += ", key " + e.Key
-	}
-	return fmt.Sprintf("state file %s is damaged%s: %s", e.Path, where, e.Reason)
-}
 
 // OtherMachineError says that the state file was last used on another machine.
 type OtherMachineError struct {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"rbeehive/store/internal/kv"
 )
 
 // defaultEvents is how many events are returned when no limit is given. Streams
@@ -39,13 +41,13 @@ func (tx *Tx) AppendEvent(ev Event) (Event, error) {
 	}
 	ev.Seq = seq
 	if ev.At.IsZero() {
-		ev.At = tx.now
+		ev.At = tx.Now()
 	}
-	if err := tx.put(bucketEvents, be64(seq), ev); err != nil {
+	if err := tx.kv.Put(kv.Events, kv.BE64(seq), ev); err != nil {
 		return Event{}, fmt.Errorf("append an event: %w", err)
 	}
 	for _, ix := range indexesOf(ev) {
-		if err := tx.put(ix.bucket, indexKey(ix.id, seq), indexValue{}); err != nil {
+		if err := tx.kv.Put(ix.bucket, kv.IndexKey(ix.id, seq), indexValue{}); err != nil {
 			return Event{}, fmt.Errorf("append an event: %w", err)
 		}
 	}
@@ -55,21 +57,17 @@ func (tx *Tx) AppendEvent(ev Event) (Event, error) {
 // nextSeq takes the next number. The sequence is bbolt's and has no checksum,
 // so it is held against the newest event: a number used twice would overwrite one.
 func (tx *Tx) nextSeq() (uint64, error) {
-	bb, err := tx.open(bucketEvents)
-	if err != nil {
-		return 0, err
-	}
-	if tx.undo == nil {
-		return 0, ErrReadOnly
-	}
 	// Undone with the closure: what did not happen has no number.
-	tx.undo.rememberSequence(bb, bucketEvents)
-	seq, err := bb.NextSequence()
+	seq, err := tx.kv.NextSequence(kv.Events)
 	if err != nil {
 		return 0, err
 	}
-	if last, _ := bb.Cursor().Last(); last != nil && bytes.Compare(last, be64(seq)) >= 0 {
-		return 0, tx.corrupt(bucketEvents, last, fmt.Sprintf("the sequence is behind it, at %d", seq))
+	bb, err := tx.kv.Bucket(kv.Events)
+	if err != nil {
+		return 0, err
+	}
+	if last, _ := bb.Cursor().Last(); last != nil && bytes.Compare(last, kv.BE64(seq)) >= 0 {
+		return 0, tx.kv.Corrupt(kv.Events, last, fmt.Sprintf("the sequence is behind it, at %d", seq))
 	}
 	return seq, nil
 }
@@ -82,7 +80,7 @@ func (tx *Tx) nextJobSeq(id string) (uint64, error) {
 	if id == "" {
 		return 0, nil
 	}
-	bb, err := tx.open(bucketByJob)
+	bb, err := tx.kv.Bucket(kv.ByJob)
 	if err != nil {
 		return 0, err
 	}
@@ -95,11 +93,11 @@ func (tx *Tx) nextJobSeq(id string) (uint64, error) {
 		last, _ = c.Prev()
 	}
 	// The entry before is another job's: this one has no events yet.
-	if !bytes.HasPrefix(last, indexPrefix(id)) {
+	if !bytes.HasPrefix(last, kv.IndexPrefix(id)) {
 		return 1, nil
 	}
 	var ev Event
-	if err := tx.get(bucketEvents, indexSeq(last), &ev); err == nil && ev.JobSeq > 0 {
+	if err := tx.kv.Get(kv.Events, kv.IndexSeq(last), &ev); err == nil && ev.JobSeq > 0 {
 		return ev.JobSeq + 1, nil
 	}
 	n, err := tx.countIndex(id, last)
@@ -108,12 +106,12 @@ func (tx *Tx) nextJobSeq(id string) (uint64, error) {
 
 // countIndex is how many events a job has up to the one with this index entry.
 func (tx *Tx) countIndex(id string, upTo []byte) (n uint64, err error) {
-	bb, err := tx.open(bucketByJob)
+	bb, err := tx.kv.Bucket(kv.ByJob)
 	if err != nil {
 		return 0, err
 	}
 	c := bb.Cursor()
-	prefix := indexPrefix(id)
+	prefix := kv.IndexPrefix(id)
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix) && bytes.Compare(k, upTo) <= 0; k, _ = c.Next() {
 		n++
 	}
@@ -125,7 +123,7 @@ func (tx *Tx) numbered(ev Event) (Event, error) {
 	if ev.JobID == "" || ev.JobSeq > 0 {
 		return ev, nil
 	}
-	n, err := tx.countIndex(ev.JobID, indexKey(ev.JobID, ev.Seq))
+	n, err := tx.countIndex(ev.JobID, kv.IndexKey(ev.JobID, ev.Seq))
 	ev.JobSeq = n
 	return ev, err
 }
@@ -141,10 +139,10 @@ type EventBounds struct {
 // EventBounds returns the bounds as of this transaction.
 func (tx *Tx) EventBounds() (EventBounds, error) {
 	var b EventBounds
-	bb, err := tx.open(bucketEvents)
+	bb, err := tx.kv.Bucket(kv.Events)
 	if err == nil {
 		b.Newest = bb.Sequence()
-		err = ignoreMissing(tx.get(bucketMeta, []byte(metaPruned), &b.Pruned))
+		err = kv.IgnoreMissing(tx.kv.Get(kv.Meta, []byte(kv.KeyPruned), &b.Pruned))
 	}
 	if err != nil {
 		return EventBounds{}, fmt.Errorf("bounds of the events: %w", err)
@@ -156,7 +154,7 @@ func (tx *Tx) EventBounds() (EventBounds, error) {
 // (0: 256).
 func (tx *Tx) Events(after uint64, limit int) ([]Event, error) {
 	var events []Event
-	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{after: be64(after)}) {
+	for ev, err := range kv.All[Event](tx.kv, kv.Events, kv.Range{After: kv.BE64(after)}) {
 		if err == nil {
 			ev, err = tx.numbered(ev)
 		}
@@ -179,11 +177,11 @@ func (tx *Tx) JobEventSeq(id string, jobSeq uint64) (seq uint64, err error) {
 		return 0, nil
 	}
 	var n uint64
-	for e, err := range tx.scan(bucketByJob, scanOptions{prefix: indexPrefix(id)}) {
+	for e, err := range tx.kv.Scan(kv.ByJob, kv.Range{Prefix: kv.IndexPrefix(id)}) {
 		if err != nil {
 			return 0, fmt.Errorf("event %d of %s: %w", jobSeq, id, err)
 		}
-		seq = binary.BigEndian.Uint64(indexSeq(e.key))
+		seq = binary.BigEndian.Uint64(kv.IndexSeq(e.Key))
 		if n++; n == jobSeq {
 			break
 		}
@@ -195,24 +193,24 @@ func (tx *Tx) JobEventSeq(id string, jobSeq uint64) (seq uint64, err error) {
 // after, ascending, at most limit (0: 256). A job without events, or without a
 // record, has none.
 func (tx *Tx) JobEvents(id string, after uint64, limit int) ([]Event, error) {
-	return tx.indexed(bucketByJob, id, after, limit)
+	return tx.indexed(kv.ByJob, id, after, limit)
 }
 
 // WorkerEvents is JobEvents for a worker.
 func (tx *Tx) WorkerEvents(id string, after uint64, limit int) ([]Event, error) {
-	return tx.indexed(bucketByWorker, id, after, limit)
+	return tx.indexed(kv.ByWorker, id, after, limit)
 }
 
-func (tx *Tx) indexed(b bucket, id string, after uint64, limit int) ([]Event, error) {
+func (tx *Tx) indexed(b kv.Bucket, id string, after uint64, limit int) ([]Event, error) {
 	var events []Event
-	o := scanOptions{prefix: indexPrefix(id), after: indexKey(id, after)}
-	for e, err := range tx.scan(b, o) {
+	o := kv.Range{Prefix: kv.IndexPrefix(id), After: kv.IndexKey(id, after)}
+	for e, err := range tx.kv.Scan(b, o) {
 		if err != nil {
 			return nil, fmt.Errorf("events of %s: %w", id, err)
 		}
 		var ev Event
 		// The index has only numbers: an event is stored once.
-		err := tx.get(bucketEvents, indexSeq(e.key), &ev)
+		err := tx.kv.Get(kv.Events, kv.IndexSeq(e.Key), &ev)
 		if err == nil {
 			ev, err = tx.numbered(ev)
 		}
@@ -232,7 +230,7 @@ func (tx *Tx) indexed(b bucket, id string, after uint64, limit int) ([]Event, er
 // returns how many. The others go with their job or worker.
 func (tx *Tx) PruneEvents(before time.Time, limit int) (int, error) {
 	removed := 0
-	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{}) {
+	for ev, err := range kv.All[Event](tx.kv, kv.Events, kv.Range{}) {
 		if err != nil {
 			return removed, fmt.Errorf("prune events: %w", err)
 		}
@@ -256,22 +254,22 @@ func (tx *Tx) PruneEvents(before time.Time, limit int) (int, error) {
 
 // owned reports whether the event's job or worker has a record.
 func (tx *Tx) owned(ev Event) (bool, error) {
-	job, err := tx.has(bucketJobs, []byte(ev.JobID))
+	job, err := tx.kv.Has(kv.Jobs, []byte(ev.JobID))
 	if err != nil || job {
 		return job, err
 	}
-	return tx.has(bucketWorkers, []byte(ev.WorkerID))
+	return tx.kv.Has(kv.Workers, []byte(ev.WorkerID))
 }
 
 // dropIndex removes all of id's entries in an index, and the events for which
 // drop says so, with their other entries.
-func (tx *Tx) dropIndex(b bucket, id string, drop func(Event) bool) error {
-	for e, err := range tx.scan(b, scanOptions{prefix: indexPrefix(id)}) {
+func (tx *Tx) dropIndex(b kv.Bucket, id string, drop func(Event) bool) error {
+	for e, err := range tx.kv.Scan(b, kv.Range{Prefix: kv.IndexPrefix(id)}) {
 		if err != nil {
 			return err
 		}
 		var ev Event
-		err := tx.get(bucketEvents, indexSeq(e.key), &ev)
+		err := tx.kv.Get(kv.Events, kv.IndexSeq(e.Key), &ev)
 		switch {
 		// A salvaged file may lack the event; the entry goes all the same.
 		case errors.Is(err, ErrNotFound):
@@ -282,7 +280,7 @@ func (tx *Tx) dropIndex(b bucket, id string, drop func(Event) bool) error {
 				return err
 			}
 		}
-		if err := tx.del(b, e.key); err != nil {
+		if err := tx.kv.Delete(b, e.Key); err != nil {
 			return err
 		}
 	}
@@ -294,44 +292,34 @@ func (tx *Tx) deleteEvent(ev Event) error {
 	b, err := tx.EventBounds()
 	// In one transaction: a reader finds the event, or learns that it was removed.
 	if err == nil && ev.Seq > b.Pruned {
-		err = tx.put(bucketMeta, []byte(metaPruned), ev.Seq)
+		err = tx.kv.Put(kv.Meta, []byte(kv.KeyPruned), ev.Seq)
 	}
 	if err != nil {
 		return err
 	}
 	for _, ix := range indexesOf(ev) {
-		if err := tx.del(ix.bucket, indexKey(ix.id, ev.Seq)); err != nil {
+		if err := tx.kv.Delete(ix.bucket, kv.IndexKey(ix.id, ev.Seq)); err != nil {
 			return err
 		}
 	}
-	return tx.del(bucketEvents, be64(ev.Seq))
+	return tx.kv.Delete(kv.Events, kv.BE64(ev.Seq))
 }
 
 type index struct {
-	bucket bucket
+	bucket kv.Bucket
 	id     string
 }
 
 func indexesOf(ev Event) []index {
 	var indexes []index
 	if ev.JobID != "" {
-		indexes = append(indexes, index{bucketByJob, ev.JobID})
+		indexes = append(indexes, index{kv.ByJob, ev.JobID})
 	}
 	if ev.WorkerID != "" {
-		indexes = append(indexes, index{bucketByWorker, ev.WorkerID})
+		indexes = append(indexes, index{kv.ByWorker, ev.WorkerID})
 	}
 	return indexes
 }
-
-// indexPrefix ends with a zero byte: without it the entries of worker "a-1"
-// would be found among those of "a".
-func indexPrefix(id string) []byte { return append([]byte(id), 0) }
-
-func indexKey(id string, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(indexPrefix(id), seq)
-}
-
-func indexSeq(key []byte) []byte { return key[max(0, len(key)-8):] }
 
 func orDefault(limit int) int {
 	if limit <= 0 {

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"rbeehive/migrations"
+	"rbeehive/store/internal/kv"
 )
 
 // SetCommit replaces what a commit is, to make it fail.
@@ -15,19 +16,19 @@ func SetCommit(s *Store, commit func(*bbolt.Tx) error) { s.commit = commit }
 func SetSteps(o *Options, steps []migrations.Step) { o.steps = steps }
 
 // RawPut writes a record without the rules of the typed methods.
-func RawPut(tx *Tx, b string, key []byte, v any) error { return tx.put(bucket(b), key, v) }
+func RawPut(tx *Tx, b string, key []byte, v any) error { return tx.kv.Put(kv.Bucket(b), key, v) }
 
 // RawDelete removes a record without the rules of the typed methods.
-func RawDelete(tx *Tx, b string, key []byte) error { return tx.del(bucket(b), key) }
+func RawDelete(tx *Tx, b string, key []byte) error { return tx.kv.Delete(kv.Bucket(b), key) }
 
 // RawKeys lists the keys of a bucket.
 func RawKeys(tx *Tx, b string) ([]string, error) {
 	var keys []string
-	for e, err := range tx.scan(bucket(b), scanOptions{}) {
+	for e, err := range tx.kv.Scan(kv.Bucket(b), kv.Range{}) {
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, string(e.key))
+		keys = append(keys, string(e.Key))
 	}
 	return keys, nil
 }

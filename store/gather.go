@@ -6,6 +6,21 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"rbeehive/store/internal/kv"
+	"rbeehive/store/internal/page"
+)
+
+// Source says how far a record that was read from a damaged file can be relied
+// on. A lower one goes before a higher one.
+type Source = page.Source
+
+// The sources of a record.
+const (
+	FromTree   = page.FromTree
+	FromLost   = page.FromLost
+	FromFreed  = page.FromFreed
+	FromBackup = page.FromBackup
 )
 
 // Version is a record as one place in a file, or in a backup of it, has it. Of a
@@ -55,27 +70,27 @@ type KeyedJob struct {
 // writes (FileLock). It returns an error only if the file cannot be read at all, or has a
 // newer schema than this build (a *migrations.NewerError).
 func Gather(file *os.File, backup bool) (*Gathered, error) {
-	g := &gatherer{out: &Gathered{Whole: map[string]bool{}}, damaged: map[bucket]bool{}}
-	w, err := newWalker(file, g.record, g.damage)
+	g := &gatherer{out: &Gathered{Whole: map[string]bool{}}, damaged: map[kv.Bucket]bool{}}
+	w, err := page.NewWalker(file, g.record, g.damage)
 	if err != nil {
 		return nil, err
 	}
-	g.out.Bytes = w.size
+	g.out.Bytes = w.Size()
 	g.backup = backup
-	if err = w.tree(); err == nil || errors.Is(err, errNoMeta) {
+	if err = w.Tree(); err == nil || errors.Is(err, page.ErrNoMeta) {
 		if err != nil {
 			g.damage("", err.Error())
 		}
-		for _, b := range buckets() {
+		for _, b := range kv.Buckets() {
 			// Damage in no particular bucket may have cost records of any.
 			g.out.Whole[string(b)] = !g.damaged[b] && !g.damaged[""]
 		}
 		// Of a backup only the tree: its freed pages are older still.
 		if !backup {
-			err = w.unreached()
+			err = w.Unreached()
 		}
 	}
-	if err != nil && !errors.Is(err, errNoMeta) {
+	if err != nil && !errors.Is(err, page.ErrNoMeta) {
 		return nil, fmt.Errorf("read the damaged file: %w", err)
 	}
 	// Only now: the number may have been read last.
@@ -84,18 +99,18 @@ func Gather(file *os.File, backup bool) (*Gathered, error) {
 			return nil, err
 		}
 	}
-	g.out.Sequence = max(g.out.Sequence, w.sequence)
+	g.out.Sequence = max(g.out.Sequence, w.Sequence())
 	return g.out, nil
 }
 
 type gatherer struct {
 	out     *Gathered
-	damaged map[bucket]bool
+	damaged map[kv.Bucket]bool
 	backup  bool
 	schema  int // of the tree
 }
 
-func (g *gatherer) damage(b bucket, reason string) {
+func (g *gatherer) damage(b kv.Bucket, reason string) {
 	g.damaged[b] = true
 	g.add(Finding{Bucket: string(b), Reason: reason})
 }
@@ -106,56 +121,56 @@ func (g *gatherer) add(f Finding) {
 	}
 }
 
-func (g *gatherer) record(r rawRecord) error {
+func (g *gatherer) record(r page.Record) error {
 	if g.backup {
-		r.source = FromBackup
+		r.Source = FromBackup
 	}
 	// The tree has the whole bucket, so this is of the past.
-	if r.source > FromTree && g.out.Whole[string(r.bucket)] {
+	if r.Source > FromTree && g.out.Whole[string(r.Bucket)] {
 		return nil
 	}
-	payload, err := unseal(r.bucket, r.key, r.value)
+	payload, err := kv.Unseal(r.Bucket, r.Key, r.Value)
 	if err == nil {
 		err = g.decode(r, payload)
 	}
-	if err != nil && r.source == FromTree {
-		g.damaged[r.bucket] = true
-		g.add(Finding{Bucket: string(r.bucket), Key: keyName(r.bucket, r.key), Reason: err.Error()})
+	if err != nil && r.Source == FromTree {
+		g.damaged[r.Bucket] = true
+		g.add(Finding{Bucket: string(r.Bucket), Key: kv.KeyName(r.Bucket, r.Key), Reason: err.Error()})
 	}
 	return nil
 }
 
-func (g *gatherer) decode(r rawRecord, payload []byte) error {
+func (g *gatherer) decode(r page.Record, payload []byte) error {
 	o := g.out
-	switch r.bucket {
-	case bucketMeta:
+	switch r.Bucket {
+	case kv.Meta:
 		return g.meta(r, payload)
-	case bucketLeases:
+	case kv.Leases:
 		// Each is compared with its key: on a lost page they need not belong together.
-		return gather(&o.Leases, r, payload, func(l Lease) bool { return string(r.key) == string(be16(l.Port)) && l.valid() == nil })
-	case bucketEnded:
-		return gather(&o.Tombstones, r, payload, func(t Tombstone) bool { return string(r.key) == string(endedKey(t)) })
-	case bucketWorkers:
-		return gather(&o.Workers, r, payload, func(w Worker) bool { return string(r.key) == w.WorkerID })
-	case bucketJobs:
-		return gather(&o.Jobs, r, payload, func(j Job) bool { return string(r.key) == j.JobID })
-	case bucketEvents:
+		return gather(&o.Leases, r, payload, func(l Lease) bool { return string(r.Key) == string(kv.BE16(l.Port)) && l.valid() == nil })
+	case kv.Ended:
+		return gather(&o.Tombstones, r, payload, func(t Tombstone) bool { return string(r.Key) == string(t.key()) })
+	case kv.Workers:
+		return gather(&o.Workers, r, payload, func(w Worker) bool { return string(r.Key) == w.WorkerID })
+	case kv.Jobs:
+		return gather(&o.Jobs, r, payload, func(j Job) bool { return string(r.Key) == j.JobID })
+	case kv.Events:
 		return gather(&o.Events, r, payload, func(e Event) bool {
 			o.Sequence = max(o.Sequence, e.Seq)
-			return string(r.key) == string(be64(e.Seq))
+			return string(r.Key) == string(kv.BE64(e.Seq))
 		})
-	case bucketNames:
+	case kv.Names:
 		var port uint16
 		err := json.Unmarshal(payload, &port)
 		if err == nil {
-			o.Names = append(o.Names, Version[NamedPort]{NamedPort{string(r.key), port}, r.source})
+			o.Names = append(o.Names, Version[NamedPort]{NamedPort{string(r.Key), port}, r.Source})
 		}
 		return err
-	case bucketKeys:
+	case kv.Keys:
 		var k Keyed
 		err := json.Unmarshal(payload, &k)
 		if err == nil {
-			o.Keys = append(o.Keys, Version[KeyedJob]{KeyedJob{string(r.key), k}, r.source})
+			o.Keys = append(o.Keys, Version[KeyedJob]{KeyedJob{string(r.Key), k}, r.Source})
 		}
 		return err
 	}
@@ -163,7 +178,7 @@ func (g *gatherer) decode(r rawRecord, payload []byte) error {
 }
 
 // gather decodes a record and keeps it if it belongs to its key.
-func gather[T any](list *[]Version[T], r rawRecord, payload []byte, fits func(T) bool) error {
+func gather[T any](list *[]Version[T], r page.Record, payload []byte, fits func(T) bool) error {
 	var record T
 	if err := json.Unmarshal(payload, &record); err != nil {
 		return err
@@ -171,34 +186,34 @@ func gather[T any](list *[]Version[T], r rawRecord, payload []byte, fits func(T)
 	if !fits(record) {
 		return errors.New("the record does not belong to its key")
 	}
-	*list = append(*list, Version[T]{record, r.source})
+	*list = append(*list, Version[T]{record, r.Source})
 	return nil
 }
 
-func (g *gatherer) meta(r rawRecord, payload []byte) error {
+func (g *gatherer) meta(r page.Record, payload []byte) error {
 	o := g.out
-	switch string(r.key) {
-	case metaSchema:
+	switch string(r.Key) {
+	case kv.KeySchema:
 		var schema int
 		err := json.Unmarshal(payload, &schema)
 		// Only the tree's: a freed page may be from before a migration.
-		if err == nil && r.source == FromTree {
+		if err == nil && r.Source == FromTree {
 			g.schema = schema
 		}
 		return err
-	case metaStateID:
+	case kv.KeyStateID:
 		return gather(&o.StateIDs, r, payload, func(id string) bool { return id != "" })
-	case metaSecret:
+	case kv.KeySecret:
 		s, err := decodeSecret(payload)
 		if err == nil {
-			o.Secrets = append(o.Secrets, Version[Secret]{s, r.source})
+			o.Secrets = append(o.Secrets, Version[Secret]{s, r.Source})
 		}
 		return err
-	case metaMachineID:
+	case kv.KeyMachineID:
 		return gather(&o.MachineIDs, r, payload, func(string) bool { return true })
-	case metaCreatedAt:
+	case kv.KeyCreatedAt:
 		return gather(&o.CreatedAt, r, payload, func(time.Time) bool { return true })
-	case metaIncarnation:
+	case kv.KeyIncarnation:
 		var n uint64
 		err := json.Unmarshal(payload, &n)
 		if err == nil {
@@ -206,7 +221,7 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 			o.Incarnation = max(o.Incarnation, n)
 		}
 		return err
-	case metaPruned:
+	case kv.KeyPruned:
 		var seq uint64
 		err := json.Unmarshal(payload, &seq)
 		if err == nil {
@@ -214,10 +229,10 @@ func (g *gatherer) meta(r rawRecord, payload []byte) error {
 			o.Pruned, o.Sequence = max(o.Pruned, seq), max(o.Sequence, seq)
 		}
 		return err
-	case metaCursor:
+	case kv.KeyCursor:
 		var port uint16
 		err := json.Unmarshal(payload, &port)
-		if err == nil && (o.Cursor == 0 || r.source == FromTree) {
+		if err == nil && (o.Cursor == 0 || r.Source == FromTree) {
 			o.Cursor = port
 		}
 		return err

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Job returns a job. Errors: ErrNotFound.
 func (tx *Tx) Job(id string) (Job, error) {
 	var j Job
-	if err := tx.get(bucketJobs, []byte(id), &j); err != nil {
+	if err := tx.kv.Get(kv.Jobs, []byte(id), &j); err != nil {
 		return Job{}, fmt.Errorf("job %s: %w", id, err)
 	}
 	return j, nil
@@ -23,7 +25,7 @@ func (tx *Tx) PutJob(j Job) error {
 	if j.JobID == "" {
 		return fmt.Errorf("job: %w: no job id", ErrInvalid)
 	}
-	if err := tx.put(bucketJobs, []byte(j.JobID), j); err != nil {
+	if err := tx.kv.Put(kv.Jobs, []byte(j.JobID), j); err != nil {
 		return fmt.Errorf("write job %s: %w", j.JobID, err)
 	}
 	return nil
@@ -40,7 +42,7 @@ type Keyed struct {
 // Keyed returns what was submitted with an idempotency key. Errors: ErrNotFound.
 func (tx *Tx) Keyed(key string) (Keyed, error) {
 	var k Keyed
-	if err := tx.get(bucketKeys, []byte(key), &k); err != nil {
+	if err := tx.kv.Get(kv.Keys, []byte(key), &k); err != nil {
 		return Keyed{}, fmt.Errorf("idempotency key: %w", err)
 	}
 	return k, nil
@@ -50,32 +52,21 @@ func (tx *Tx) Keyed(key string) (Keyed, error) {
 // Errors: ErrInvalid if the key is empty or stands for a job already.
 func (tx *Tx) PutKeyedJob(j Job, digest string) error {
 	// Never replaced: the first job is the answer to every repetition.
-	taken, err := tx.has(bucketKeys, []byte(j.Key))
+	taken, err := tx.kv.Has(kv.Keys, []byte(j.Key))
 	if err != nil {
 		return fmt.Errorf("idempotency key: %w", err)
 	}
 	if j.Key == "" || taken {
 		return fmt.Errorf("job %s: %w: its idempotency key is empty or taken", j.JobID, ErrInvalid)
 	}
-	if err := tx.put(bucketKeys, []byte(j.Key), Keyed{j.JobID, digest}); err != nil {
+	if err := tx.kv.Put(kv.Keys, []byte(j.Key), Keyed{j.JobID, digest}); err != nil {
 		return fmt.Errorf("write an idempotency key: %w", err)
 	}
 	return tx.PutJob(j)
 }
 
 // CountJobs counts the jobs that have a record, without reading them.
-func (tx *Tx) CountJobs() (int, error) {
-	bb, err := tx.open(bucketJobs)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	c := bb.Cursor()
-	for k, _ := c.First(); k != nil; k, _ = c.Next() {
-		n++
-	}
-	return n, nil
-}
+func (tx *Tx) CountJobs() (int, error) { return tx.kv.Count(kv.Jobs) }
 
 // DeleteJob removes a job with its idempotency key and its events, also from the
 // index of their workers. It need not exist.
@@ -86,14 +77,14 @@ func (tx *Tx) DeleteJob(id string) error {
 		return fmt.Errorf("delete: %w", err)
 	// With its key, which would else stand for a job that is gone.
 	case j.Key != "":
-		if err := tx.del(bucketKeys, []byte(j.Key)); err != nil {
+		if err := tx.kv.Delete(kv.Keys, []byte(j.Key)); err != nil {
 			return fmt.Errorf("delete job %s: %w", id, err)
 		}
 	}
-	if err := tx.del(bucketJobs, []byte(id)); err != nil {
+	if err := tx.kv.Delete(kv.Jobs, []byte(id)); err != nil {
 		return fmt.Errorf("delete job %s: %w", id, err)
 	}
-	if err := tx.dropIndex(bucketByJob, id, func(Event) bool { return true }); err != nil {
+	if err := tx.dropIndex(kv.ByJob, id, func(Event) bool { return true }); err != nil {
 		return fmt.Errorf("delete job %s: %w", id, err)
 	}
 	return nil
@@ -103,11 +94,11 @@ func (tx *Tx) DeleteJob(id string) error {
 // id after (which need not exist; empty: from the end that the order begins with). The loop
 // may write. An error ends it.
 func (tx *Tx) Jobs(after string, newestFirst bool) iter.Seq2[Job, error] {
-	o := scanOptions{reverse: newestFirst}
+	o := kv.Range{Reverse: newestFirst}
 	if after != "" {
-		o.after = []byte(after)
+		o.After = []byte(after)
 	}
-	return decodeAll[Job](tx, bucketJobs, o)
+	return kv.All[Job](tx.kv, kv.Jobs, o)
 }
 
 // unfinished are the forms in which PutJob writes the state of a job that has
@@ -119,14 +110,14 @@ var unfinished = [][]byte{[]byte(`"state":"queued"`), []byte(`"state":"running"`
 // jobs must not delay a recovery. An error ends it.
 func (tx *Tx) ActiveJobs() iter.Seq2[Job, error] {
 	return func(yield func(Job, error) bool) {
-		for e, err := range tx.scan(bucketJobs, scanOptions{}) {
+		for e, err := range tx.kv.Scan(kv.Jobs, kv.Range{}) {
 			var j Job
 			// Before decoding, which is most of the work.
-			if err == nil && !slices.ContainsFunc(unfinished, func(form []byte) bool { return bytes.Contains(e.payload, form) }) {
+			if err == nil && !slices.ContainsFunc(unfinished, func(form []byte) bool { return bytes.Contains(e.Payload, form) }) {
 				continue
 			}
 			if err == nil {
-				err = tx.decode(bucketJobs, e.key, e.payload, &j)
+				err = tx.kv.Decode(kv.Jobs, e.Key, e.Payload, &j)
 			}
 			if err == nil && j.State.Ended() {
 				continue // only its request contains such a form

@@ -1,23 +1,24 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"math"
 	"slices"
 	"time"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Lease returns the lease of a port. Errors: ErrNotFound.
 func (tx *Tx) Lease(port uint16) (Lease, error) {
 	var l Lease
-	if err := tx.get(bucketLeases, be16(port), &l); err != nil {
+	if err := tx.kv.Get(kv.Leases, kv.BE16(port), &l); err != nil {
 		return Lease{}, fmt.Errorf("lease of port %d: %w", port, err)
 	}
 	if l.Port != port {
-		return Lease{}, tx.corrupt(bucketLeases, be16(port), fmt.Sprintf("the record is of port %d", l.Port))
+		return Lease{}, tx.kv.Corrupt(kv.Leases, kv.BE16(port), fmt.Sprintf("the record is of port %d", l.Port))
 	}
 	return l, nil
 }
@@ -56,7 +57,7 @@ func (tx *Tx) PutLease(l Lease) error {
 		if err := tx.mapPID(l); err != nil {
 			return err
 		}
-		if err := tx.put(bucketLeases, be16(port), l); err != nil {
+		if err := tx.kv.Put(kv.Leases, kv.BE16(port), l); err != nil {
 			return fmt.Errorf("write the lease of port %d: %w", port, err)
 		}
 	}
@@ -101,12 +102,12 @@ func (tx *Tx) endPort(l Lease) error {
 	if err := tx.unmapPID(l); err != nil {
 		return err
 	}
-	if err := tx.del(bucketLeases, be16(l.Port)); err != nil {
+	if err := tx.kv.Delete(kv.Leases, kv.BE16(l.Port)); err != nil {
 		return fmt.Errorf("remove the lease of port %d: %w", l.Port, err)
 	}
 	// By this an ended lease is told from one that never was.
-	tombstone := Tombstone{Lease: l, EndedAt: tx.now}
-	if err := tx.put(bucketEnded, endedKey(tombstone), tombstone); err != nil {
+	tombstone := Tombstone{Lease: l, EndedAt: tx.Now()}
+	if err := tx.kv.Put(kv.Ended, tombstone.key(), tombstone); err != nil {
 		return fmt.Errorf("write the tombstone of lease %s: %w", l.LeaseID, err)
 	}
 	return nil
@@ -115,7 +116,7 @@ func (tx *Tx) endPort(l Lease) error {
 // Leases yields all leases by port, one of several ports once for each. The loop
 // may write. An error ends it.
 func (tx *Tx) Leases() iter.Seq2[Lease, error] {
-	return decodeAll[Lease](tx, bucketLeases, scanOptions{})
+	return kv.All[Lease](tx.kv, kv.Leases, kv.Range{})
 }
 
 // PortsOfPID returns the ports that a process holds, ascending; none is no error.
@@ -125,14 +126,15 @@ func (tx *Tx) PortsOfPID(pid int) ([]uint16, error) {
 		return nil, nil
 	}
 	var ports []uint16
-	for e, err := range tx.scan(bucketPIDs, scanOptions{prefix: pidKey(pid, 0)[:4]}) {
+	for e, err := range tx.kv.Scan(kv.PIDs, kv.Range{Prefix: kv.PIDKey(pid, 0)[:4]}) {
 		if err != nil {
 			return nil, fmt.Errorf("ports of process %d: %w", pid, err)
 		}
-		if len(e.key) != 6 {
-			return nil, tx.corrupt(bucketPIDs, e.key, "the key is not 6 bytes long")
+		_, port, ok := kv.SplitPIDKey(e.Key)
+		if !ok {
+			return nil, tx.kv.Corrupt(kv.PIDs, e.Key, "the key is not 6 bytes long")
 		}
-		ports = append(ports, binary.BigEndian.Uint16(e.key[4:]))
+		ports = append(ports, port)
 	}
 	return ports, nil
 }
@@ -154,16 +156,16 @@ func (tx *Tx) PIDOfPort(port uint16) (int, error) {
 // the one that ended last. It reads all tombstones, newest first, until it
 // finds it. Errors: ErrNotFound.
 func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
-	for e, err := range tx.scan(bucketEnded, scanOptions{reverse: true}) {
+	for e, err := range tx.kv.Scan(kv.Ended, kv.Range{Reverse: true}) {
 		if err != nil {
 			return Tombstone{}, fmt.Errorf("tombstone of lease %s: %w", leaseID, err)
 		}
 		// By the key alone: most need not be decoded.
-		if endedLeaseID(e.key) != leaseID {
+		if kv.EndedLeaseID(e.Key) != leaseID {
 			continue
 		}
 		var tombstone Tombstone
-		if err := tx.decode(bucketEnded, e.key, e.payload, &tombstone); err != nil {
+		if err := tx.kv.Decode(kv.Ended, e.Key, e.Payload, &tombstone); err != nil {
 			return Tombstone{}, err
 		}
 		return tombstone, nil
@@ -175,7 +177,7 @@ func (tx *Tx) Tombstone(leaseID string) (Tombstone, error) {
 // first. An error ends it.
 func (tx *Tx) EndedSince(since time.Time) iter.Seq2[Tombstone, error] {
 	return func(yield func(Tombstone, error) bool) {
-		for tombstone, err := range decodeAll[Tombstone](tx, bucketEnded, scanOptions{reverse: true}) {
+		for tombstone, err := range kv.All[Tombstone](tx.kv, kv.Ended, kv.Range{Reverse: true}) {
 			if err == nil && tombstone.EndedAt.Before(since) {
 				return
 			}
@@ -190,16 +192,16 @@ func (tx *Tx) EndedSince(since time.Time) iter.Seq2[Tombstone, error] {
 // given time, oldest first, and returns how many.
 func (tx *Tx) PruneEnded(before time.Time, limit int) (int, error) {
 	removed := 0
-	bound := timeKey(before)
-	for e, err := range tx.scan(bucketEnded, scanOptions{}) {
+	bound := kv.TimeKey(before)
+	for e, err := range tx.kv.Scan(kv.Ended, kv.Range{}) {
 		if err != nil {
 			return removed, fmt.Errorf("prune tombstones: %w", err)
 		}
 		// Keys begin with the time, so the rest is younger.
-		if removed >= limit || string(e.key[:min(8, len(e.key))]) >= string(bound) {
+		if removed >= limit || string(e.Key[:min(8, len(e.Key))]) >= string(bound) {
 			break
 		}
-		if err := tx.del(bucketEnded, e.key); err != nil {
+		if err := tx.kv.Delete(kv.Ended, e.Key); err != nil {
 			return removed, fmt.Errorf("prune tombstones: %w", err)
 		}
 		removed++
@@ -211,7 +213,7 @@ func (tx *Tx) mapPID(l Lease) error {
 	if l.Identity == nil {
 		return nil
 	}
-	if err := tx.put(bucketPIDs, pidKey(l.Identity.PID, l.Port), l.LeaseID); err != nil {
+	if err := tx.kv.Put(kv.PIDs, kv.PIDKey(l.Identity.PID, l.Port), l.LeaseID); err != nil {
 		return fmt.Errorf("map process %d to port %d: %w", l.Identity.PID, l.Port, err)
 	}
 	return nil
@@ -223,14 +225,14 @@ func (tx *Tx) unmapPID(l Lease) error {
 	if l.Identity == nil {
 		return nil
 	}
-	key := pidKey(l.Identity.PID, l.Port)
+	key := kv.PIDKey(l.Identity.PID, l.Port)
 	var leaseID string
-	err := tx.get(bucketPIDs, key, &leaseID)
+	err := tx.kv.Get(kv.PIDs, key, &leaseID)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err == nil && leaseID == l.LeaseID {
-		err = tx.del(bucketPIDs, key)
+		err = tx.kv.Delete(kv.PIDs, key)
 	}
 	if err != nil {
 		return fmt.Errorf("unmap process %d from port %d: %w", l.Identity.PID, l.Port, err)
@@ -259,29 +261,4 @@ func (l Lease) valid() error {
 	return nil
 }
 
-func pidKey(pid int, port uint16) []byte {
-	key := binary.BigEndian.AppendUint32(nil, uint32(pid))
-	return binary.BigEndian.AppendUint16(key, port)
-}
-
-// splitPIDKey is for keys of 6 bytes.
-func splitPIDKey(key []byte) (pid int, port uint16) {
-	return int(binary.BigEndian.Uint32(key)), binary.BigEndian.Uint16(key[4:])
-}
-
-// endedKey is time, lease id, port. The port is there because the ports of one
-// lease end in one transaction.
-func endedKey(t Tombstone) []byte {
-	key := append(timeKey(t.EndedAt), t.Lease.LeaseID...)
-	return binary.BigEndian.AppendUint16(key, t.Lease.Port)
-}
-
-func endedLeaseID(key []byte) string {
-	if len(key) < 10 {
-		return ""
-	}
-	return string(key[8 : len(key)-2])
-}
-
-// timeKey sorts by time: milliseconds since 1970, nothing before.
-func timeKey(t time.Time) []byte { return be64(uint64(max(0, t.UnixMilli()))) }
+func (t Tombstone) key() []byte { return kv.EndedKey(t.EndedAt, t.Lease.LeaseID, t.Lease.Port) }

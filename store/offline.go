@@ -12,6 +12,9 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"rbeehive/migrations"
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/kv"
+	"rbeehive/store/internal/page"
 )
 
 // FileLock is the lock of a state file that is not opened: while it is held no hive starts
@@ -28,7 +31,7 @@ func LockFile(path string) (*FileLock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lockHere(file, path, true); err != nil {
+	if err := disk.LockHere(file, path, true); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return &FileLock{path, file}, nil
@@ -42,38 +45,16 @@ func (h *FileLock) Release() error {
 	if h == nil {
 		return nil
 	}
-	return errors.Join(unlock(h.file), h.file.Close())
+	return errors.Join(disk.Unlock(h.file), h.file.Close())
 }
 
 // replaceWith puts the file fresh in the place of the one that is locked, or, without one,
 // where no file is: a hive may have been started since that was checked.
 func (h *FileLock) replaceWith(fresh, path, savedAs string) error {
 	if h == nil {
-		return putNew(fresh, path)
+		return disk.PutNew(fresh, path)
 	}
-	return replace(fresh, path, savedAs)
-}
-
-// lockHere locks an open file, and makes sure that it is still the one of that name.
-func lockHere(file *os.File, path string, exclusive bool) error {
-	take := lockShared
-	if exclusive {
-		take = lock
-	}
-	locked, err := take(file)
-	if err != nil {
-		return err
-	}
-	// Between open and lock the file may have been replaced, and the lock would protect nothing.
-	ours, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	there, err := os.Stat(path)
-	if !locked || err != nil || !os.SameFile(ours, there) {
-		return &LockedError{Path: path, PID: lockHolder(path)}
-	}
-	return nil
+	return disk.Replace(fresh, path, savedAs)
 }
 
 // Offline is a state file that is open to be read while no hive has it. Nothing
@@ -91,7 +72,7 @@ type Offline struct {
 // Gather reads can be read all the same), migrations.ErrForeign, and the system's.
 func OpenOffline(path string, exclusive bool) (*Offline, error) {
 	o := &Offline{path: path}
-	if err := protect(path, func() error { return o.open(exclusive) }); err != nil {
+	if err := kv.Protect(path, func() error { return o.open(exclusive) }); err != nil {
 		return nil, fmt.Errorf("open the state file: %w", errors.Join(err, o.Close()))
 	}
 	return o, nil
@@ -103,7 +84,7 @@ func (o *Offline) open(exclusive bool) (err error) {
 		return err
 	}
 	o.file = file
-	if err := lockHere(file, o.path, exclusive); err != nil {
+	if err := disk.LockHere(file, o.path, exclusive); err != nil {
 		return err
 	}
 	if info, err := file.Stat(); err != nil || info.Size() == 0 {
@@ -119,14 +100,14 @@ func (o *Offline) open(exclusive bool) (err error) {
 	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return &LockedError{Path: o.path, PID: lockHolder(o.path)}
+		return &LockedError{Path: o.path, PID: disk.LockHolder(o.path)}
 	case damaged(err):
 		return asCorrupt(o.path, err)
 	case err != nil:
 		return err
 	}
 	if exclusive { // bbolt has made it a shared one
-		if err := lockHere(file, o.path, true); err != nil {
+		if err := disk.LockHere(file, o.path, true); err != nil {
 			return err
 		}
 	}
@@ -135,10 +116,10 @@ func (o *Offline) open(exclusive bool) (err error) {
 
 func (o *Offline) inspect() error {
 	return o.View(func(tx *Tx) (err error) {
-		o.schema, err = migrations.Version(tx.btx)
+		o.schema, err = migrations.Version(tx.kv.Bolt())
 		switch {
 		case errors.Is(err, migrations.ErrDamaged):
-			return &CorruptError{Path: o.path, Bucket: string(bucketMeta), Key: metaSchema, Reason: err.Error()}
+			return &CorruptError{Path: o.path, Bucket: string(kv.Meta), Key: kv.KeySchema, Reason: err.Error()}
 		case err != nil:
 			return err
 		case o.schema == 0:
@@ -158,7 +139,7 @@ func (o *Offline) Close() error {
 		return o.db.Close()
 	case o.file != nil:
 		// bbolt may have closed it, or have panicked and left it open.
-		err := unlock(o.file) // see openOnce
+		err := disk.Unlock(o.file) // see openOnce
 		if err := o.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 			return err
 		}
@@ -194,7 +175,7 @@ func (o *Offline) Check(ctx context.Context) error {
 	}
 	var findings []error
 	err := o.View(func(tx *Tx) error {
-		for err := range tx.btx.Check() {
+		for err := range tx.kv.Bolt().Check() {
 			if len(findings) < maxFindings {
 				findings = append(findings, &CorruptError{Path: o.path, Reason: err.Error()})
 			}
@@ -237,9 +218,9 @@ func (o *Offline) Overview() (v Overview, err error) {
 	}
 	v.Bytes = info.Size()
 	err = o.View(func(tx *Tx) error {
-		v.UsedBytes = tx.btx.Size() - freeCount(o.file, v.Bytes)*int64(o.db.Info().PageSize)
-		for _, b := range buckets() {
-			n, err := tx.count(b)
+		v.UsedBytes = tx.kv.Bolt().Size() - page.FreeCount(o.file, v.Bytes)*int64(o.db.Info().PageSize)
+		for _, b := range kv.Buckets() {
+			n, err := tx.kv.Count(b)
 			if err != nil && o.schema == migrations.Current() {
 				return err
 			}
@@ -251,18 +232,6 @@ func (o *Offline) Overview() (v Overview, err error) {
 		return v.scanRecords(tx)
 	})
 	return v, err
-}
-
-func (tx *Tx) count(b bucket) (n int, err error) {
-	bb, err := tx.open(b)
-	if err != nil {
-		return 0, err
-	}
-	c := bb.Cursor()
-	for k, _ := c.First(); k != nil; k, _ = c.Next() {
-		n++
-	}
-	return n, nil
 }
 
 // scanRecords leaves out what is damaged: Check reports that.
@@ -284,7 +253,7 @@ func (v *Overview) scanRecords(tx *Tx) error {
 		}
 	}
 	// The newest only.
-	for ev, err := range decodeAll[Event](tx, bucketEvents, scanOptions{reverse: true}) {
+	for ev, err := range kv.All[Event](tx.kv, kv.Events, kv.Range{Reverse: true}) {
 		if err == nil {
 			note(ev.At)
 		}
@@ -319,36 +288,36 @@ func Dump(path string, each func(Record) error) error {
 		return err
 	}
 	defer file.Close()
-	if err := lockHere(file, path, false); err != nil {
+	if err := disk.LockHere(file, path, false); err != nil {
 		return err
 	}
 	var failed error
-	damage := func(b bucket, reason string) {
+	damage := func(b kv.Bucket, reason string) {
 		failed = errors.Join(failed, each(Record{Bucket: string(b), Error: reason}))
 	}
 	// By the walker, which goes on after what is damaged.
-	w, err := newWalker(file, func(r rawRecord) error { return each(dumped(r)) }, damage)
+	w, err := page.NewWalker(file, func(r page.Record) error { return each(dumped(r)) }, damage)
 	if err != nil {
 		return err
 	}
-	err = w.tree()
-	if errors.Is(err, errNoMeta) {
+	err = w.Tree()
+	if errors.Is(err, page.ErrNoMeta) {
 		damage("", err.Error())
 		err = nil
 	}
 	return errors.Join(err, failed)
 }
 
-func dumped(r rawRecord) Record {
-	d := Record{Bucket: string(r.bucket), Key: keyName(r.bucket, r.key)}
-	payload, err := unseal(r.bucket, r.key, r.value)
+func dumped(r page.Record) Record {
+	d := Record{Bucket: string(r.Bucket), Key: kv.KeyName(r.Bucket, r.Key)}
+	payload, err := kv.Unseal(r.Bucket, r.Key, r.Value)
 	if err != nil {
 		d.Error = err.Error()
 		return d
 	}
 	// With the secret anybody could forge stamps.
-	secret := r.bucket == bucketMeta && string(r.key) == metaSecret
-	if r.bucket != bucketByJob && r.bucket != bucketByWorker && !secret {
+	secret := r.Bucket == kv.Meta && string(r.Key) == kv.KeySecret
+	if r.Bucket != kv.ByJob && r.Bucket != kv.ByWorker && !secret {
 		d.Value = slices.Clone(payload)
 	}
 	return d

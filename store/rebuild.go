@@ -13,12 +13,14 @@ import (
 	"go.etcd.io/bbolt"
 
 	"rbeehive/migrations"
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/kv"
 )
 
 // unknownPlace is recorded as the identity of a file that was put in place by hand. No file
 // has it, so the next start sees that it is not the file that was last used
 // (Meta.Relocated): it makes a new state id, and nothing is killed in it.
-func unknownPlace() fileID { return fileID{Born: 1} }
+func unknownPlace() disk.ID { return disk.ID{Born: 1} }
 
 // Content is all that a state file is rebuilt from.
 type Content struct {
@@ -46,12 +48,12 @@ type Content struct {
 // recognised as one that was put in place by hand (Meta.Relocated). After an error nothing
 // was changed.
 func Rebuild(ctx context.Context, path string, lock *FileLock, savedAs string, c Content) error {
-	fresh, err := tempBeside(path, "salvage")
+	fresh, err := disk.TempBeside(path, "salvage")
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)
 	}
-	defer discard(fresh)
-	err = protect(fresh, func() error { return build(fresh, c) })
+	defer disk.Discard(fresh)
+	err = kv.Protect(fresh, func() error { return build(fresh, c) })
 	if err == nil {
 		err = checkWhole(ctx, fresh)
 	}
@@ -87,7 +89,7 @@ func build(path string, c Content) (err error) {
 		m.StateID = uuid.NewString()
 	}
 	if m.CreatedAt.IsZero() {
-		m.CreatedAt = transactionTime()
+		m.CreatedAt = kv.Now()
 	}
 	if c.Secret == nil {
 		c.Secret = newSecret()
@@ -96,9 +98,7 @@ func build(path string, c Content) (err error) {
 	if err := writeMeta(db, path, m, c.Secret, unknownPlace()); err != nil {
 		return err
 	}
-	return db.Update(func(btx *bbolt.Tx) error {
-		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
-		defer tx.end()
+	return updateAlone(db, path, func(tx *Tx) error {
 		return tx.fill(c)
 	})
 }
@@ -111,7 +111,7 @@ func (tx *Tx) fill(c Content) error {
 		}
 	}
 	for _, t := range c.Tombstones {
-		if err := tx.put(bucketEnded, endedKey(t), t); err != nil {
+		if err := tx.kv.Put(kv.Ended, t.key(), t); err != nil {
 			return err
 		}
 	}
@@ -131,7 +131,7 @@ func (tx *Tx) fill(c Content) error {
 		}
 	}
 	for _, k := range c.Keys {
-		if err := tx.put(bucketKeys, []byte(k.Key), k.Keyed); err != nil {
+		if err := tx.kv.Put(kv.Keys, []byte(k.Key), k.Keyed); err != nil {
 			return err
 		}
 	}
@@ -156,23 +156,20 @@ func (tx *Tx) fillEvents(c Content) error {
 			counts[ev.JobID]++
 			ev.JobSeq = counts[ev.JobID]
 		}
-		if err := tx.put(bucketEvents, be64(ev.Seq), ev); err != nil {
+		if err := tx.kv.Put(kv.Events, kv.BE64(ev.Seq), ev); err != nil {
 			return err
 		}
 		for _, ix := range indexesOf(ev) {
-			if err := tx.put(ix.bucket, indexKey(ix.id, ev.Seq), indexValue{}); err != nil {
+			if err := tx.kv.Put(ix.bucket, kv.IndexKey(ix.id, ev.Seq), indexValue{}); err != nil {
 				return err
 			}
 		}
 		c.Sequence = max(c.Sequence, ev.Seq)
 	}
-	bb, err := tx.open(bucketEvents)
-	if err == nil {
-		// Beyond all that was found: no lost event's number is used again.
-		err = bb.SetSequence(c.Sequence)
-	}
+	// Beyond all that was found: no lost event's number is used again.
+	err := tx.kv.SetSequence(kv.Events, c.Sequence)
 	if err == nil && c.Pruned > 0 {
-		err = tx.put(bucketMeta, []byte(metaPruned), c.Pruned)
+		err = tx.kv.Put(kv.Meta, []byte(kv.KeyPruned), c.Pruned)
 	}
 	return err
 }
@@ -206,11 +203,11 @@ func Restore(ctx context.Context, from, path, savedAs string, dryRun bool) (r Re
 		return r, err
 	}
 	// On the same file system, so that a rename can put it in place.
-	fresh, err := tempBeside(path, "restore")
+	fresh, err := disk.TempBeside(path, "restore")
 	if err != nil {
 		return r, err
 	}
-	defer discard(fresh)
+	defer disk.Discard(fresh)
 	if err := copyFile(from, fresh); err != nil {
 		return r, err
 	}
@@ -224,7 +221,7 @@ func Restore(ctx context.Context, from, path, savedAs string, dryRun bool) (r Re
 	if dryRun {
 		return r, nil
 	}
-	if err := protect(fresh, func() error { return markRelocated(fresh) }); err != nil {
+	if err := kv.Protect(fresh, func() error { return markRelocated(fresh) }); err != nil {
 		return r, err
 	}
 	return r, lock.replaceWith(fresh, path, r.SavedAs)
@@ -249,10 +246,10 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer src.Close()
-	if err := lockHere(src, from, false); err != nil {
+	if err := disk.LockHere(src, from, false); err != nil {
 		return err
 	}
-	return WriteFile(to, true, func(dst *os.File) error {
+	return disk.WriteFile(to, true, func(dst *os.File) error {
 		_, err := dst.ReadFrom(src)
 		return err
 	})
@@ -303,16 +300,14 @@ func markRelocated(path string) (err error) {
 	}
 	// Durable before it gets the name.
 	defer func() { err = errors.Join(err, db.Sync(), db.Close()) }()
-	return db.Update(func(btx *bbolt.Tx) error {
-		tx := &Tx{btx: btx, undo: &undoLog{}, now: transactionTime(), path: path}
-		defer tx.end()
+	return updateAlone(db, path, func(tx *Tx) error {
 		var n uint64
-		if err := ignoreMissing(tx.get(bucketMeta, []byte(metaIncarnation), &n)); err != nil {
+		if err := kv.IgnoreMissing(tx.kv.Get(kv.Meta, []byte(kv.KeyIncarnation), &n)); err != nil {
 			return err
 		}
-		if err := tx.put(bucketMeta, []byte(metaIncarnation), n+1); err != nil {
+		if err := tx.kv.Put(kv.Meta, []byte(kv.KeyIncarnation), n+1); err != nil {
 			return err
 		}
-		return tx.put(bucketMeta, []byte(metaFile), unknownPlace())
+		return tx.kv.Put(kv.Meta, []byte(kv.KeyFile), unknownPlace())
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Secret is 32 random bytes that belong to a state id: by them hive knows that a
@@ -39,7 +41,7 @@ func decodeSecret(payload []byte) (Secret, error) {
 // secret returns nil for a file that only hives before stamps had a proof have used.
 func (tx *Tx) secret() (Secret, error) {
 	var payload json.RawMessage
-	err := tx.get(bucketMeta, []byte(metaSecret), &payload)
+	err := tx.kv.Get(kv.Meta, []byte(kv.KeySecret), &payload)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -48,10 +50,7 @@ func (tx *Tx) secret() (Secret, error) {
 	}
 	s, err := decodeSecret(payload)
 	if err != nil {
-		return nil, tx.corrupt(bucketMeta, []byte(metaSecret), err.Error())
+		return nil, tx.kv.Corrupt(kv.Meta, []byte(kv.KeySecret), err.Error())
 	}
 	return s, nil
 }
-
-// Secret returns the secret of the state. The caller must not change it.
-func (s *Store) Secret() Secret { return s.secret }

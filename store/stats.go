@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"rbeehive/store/internal/space"
 )
 
 // Stats counts what the store did since it was opened, and describes the file.
@@ -51,23 +53,23 @@ func (s *Store) Stats() Stats {
 	var st Stats
 	s.counters.read(&st)
 	err := s.View(func(tx *Tx) error {
-		st.FileBytes = tx.btx.Size()
+		st.FileBytes = tx.kv.Bolt().Size()
 		return nil
 	})
 	if err != nil {
 		return st // closed: there is no file to describe
 	}
 	pages := s.db.Stats()
-	st.PageSize = int(s.space.pageSize)
+	st.PageSize = s.db.Info().PageSize
 	st.FreePages, st.PendingPages = pages.FreePageN, pages.PendingPageN
-	st.AllocatedBytes, st.DiskShort = s.space.allocated.Load(), s.space.short()
+	st.AllocatedBytes, st.DiskShort = s.space.Allocated(), s.space.Short()
 	return st
 }
 
 // DiskFree is how many bytes the file system of the state file has left for
 // those who are not root. It does not tell whether new work is admitted: what is
 // allocated ahead counts for that. An error where the system does not say.
-func (s *Store) DiskFree() (int64, error) { return freeSpace(s.file) }
+func (s *Store) DiskFree() (int64, error) { return space.Free(s.file) }
 
 // counters is the part of Stats that the writer counts.
 type counters struct {

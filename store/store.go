@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
+
+	"rbeehive/store/internal/disk"
+	"rbeehive/store/internal/space"
 )
 
 // Store is an open state file. All methods are safe for concurrent use.
@@ -20,8 +21,8 @@ type Store struct {
 	file     *os.File // bbolt's; closed by it
 	meta     Meta
 	secret   Secret
-	claim    *claim
-	space    *space
+	claim    *disk.Claim
+	space    *space.Space
 	writer   *writer
 	counters counters
 	commit   func(*bbolt.Tx) error // (*bbolt.Tx).Commit, except in tests
@@ -68,33 +69,6 @@ func (s *Store) UpdateReserved(ctx context.Context, fn func(*Tx) error) error {
 // show the transaction whose outcome is unknown.
 func (s *Store) View(fn func(*Tx) error) error { return viewOf(s.db, s.path, fn) }
 
-func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
-	// A page that cannot be read is then a panic here, not the end of the process.
-	old := debug.SetPanicOnFault(true)
-	defer debug.SetPanicOnFault(old)
-	tx := &Tx{now: transactionTime(), path: path}
-	defer func() {
-		tx.end()
-		value := recover()
-		switch {
-		case value == nil:
-		case isFault(value):
-			err = &CorruptError{Path: path, Reason: fmt.Sprint(value)}
-		// A panic of fn itself is the caller's.
-		default:
-			panic(value)
-		}
-	}()
-	err = db.View(func(btx *bbolt.Tx) error {
-		tx.btx = btx
-		return fn(tx)
-	})
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		return fmt.Errorf("view: %w", ErrClosed)
-	}
-	return err
-}
-
 // Failed is closed when a commit has failed. From then on every Update returns ErrFailed;
 // Err says why. Only a restart of the process recovers from it.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
@@ -122,6 +96,9 @@ func (s *Store) fail(cause error) error {
 // Meta describes the file as it was opened. It does not change while it is open.
 func (s *Store) Meta() Meta { return s.meta }
 
+// Secret returns the secret of the state. The caller must not change it.
+func (s *Store) Secret() Secret { return s.secret }
+
 // Close refuses new work, commits what is queued, waits for the running View calls, and
 // releases the lock and the claim on the state id. Calling it again does nothing and
 // returns the same. Its error is about closing only.
@@ -130,7 +107,7 @@ func (s *Store) Close() error {
 		// The writer first: it commits what is queued.
 		s.writer.close()
 		s.closeErr = s.closeFile()
-		if err := s.claim.release(); err != nil {
+		if err := s.claim.Release(); err != nil {
 			s.closeErr = errors.Join(s.closeErr, fmt.Errorf("release the claim: %w", err))
 		}
 	})
@@ -142,7 +119,7 @@ func (s *Store) Close() error {
 func (s *Store) closeFile() error {
 	closeDB := s.db.Close
 	if s.stuck.Load() {
-		closeDB = func() error { return errors.Join(unlock(s.file), s.file.Close()) }
+		closeDB = func() error { return errors.Join(disk.Unlock(s.file), s.file.Close()) }
 	}
 	if err := closeDB(); err != nil {
 		return fmt.Errorf("close the state file: %w", err)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"time"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Token is a secret that callers of the API send, as far as it is recorded: never
@@ -34,7 +36,7 @@ func (tx *Tx) PutToken(t Token) error {
 	if t.Name == "" || t.SHA256 == "" {
 		return fmt.Errorf("token %q: %w: no name, or no hash", t.Name, ErrInvalid)
 	}
-	if err := tx.put(bucketMeta, []byte(metaToken+t.Name), t); err != nil {
+	if err := tx.kv.Put(kv.Meta, []byte(metaToken+t.Name), t); err != nil {
 		return fmt.Errorf("write token %s: %w", t.Name, err)
 	}
 	return nil
@@ -42,7 +44,7 @@ func (tx *Tx) PutToken(t Token) error {
 
 // Token returns the token of a name. Errors: ErrNotFound.
 func (tx *Tx) Token(name string) (t Token, err error) {
-	if err := tx.get(bucketMeta, []byte(metaToken+name), &t); err != nil {
+	if err := tx.kv.Get(kv.Meta, []byte(metaToken+name), &t); err != nil {
 		return Token{}, fmt.Errorf("token %s: %w", name, err)
 	}
 	return t, nil
@@ -54,7 +56,7 @@ func (tx *Tx) DeleteToken(name string) error {
 	if _, err := tx.Token(name); err != nil && !errors.As(err, new(*CorruptError)) {
 		return err
 	}
-	if err := tx.del(bucketMeta, []byte(metaToken+name)); err != nil {
+	if err := tx.kv.Delete(kv.Meta, []byte(metaToken+name)); err != nil {
 		return fmt.Errorf("remove token %s: %w", name, err)
 	}
 	return nil
@@ -62,5 +64,5 @@ func (tx *Tx) DeleteToken(name string) error {
 
 // Tokens yields all tokens by name. An error ends it.
 func (tx *Tx) Tokens() iter.Seq2[Token, error] {
-	return decodeAll[Token](tx, bucketMeta, scanOptions{prefix: []byte(metaToken)})
+	return kv.All[Token](tx.kv, kv.Meta, kv.Range{Prefix: []byte(metaToken)})
 }

@@ -1,11 +1,14 @@
 package store
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Tx is a transaction on the records. It exists only inside the function given
@@ -14,62 +17,23 @@ import (
 //
 // Errors of all methods: ErrTxDone, *CorruptError when a record is damaged, and
 // of those that write ErrReadOnly (inside View) and ErrInvalid.
-type Tx struct {
-	btx  *bbolt.Tx
-	undo *undoLog // nil in View
-	now  time.Time
-	path string
-}
+type Tx struct{ kv *kv.Tx }
 
 // Now is the time of the transaction: one for all that it does, in UTC, cut to
 // milliseconds, which is what the API shows. Times in records are kept as given.
-func (tx *Tx) Now() time.Time { return tx.now }
+func (tx *Tx) Now() time.Time { return tx.kv.Now() }
 
-// Cursor returns where the sequential policy continues; 0 if it was never set.
-func (tx *Tx) Cursor() (uint16, error) {
-	var port uint16
-	if err := ignoreMissing(tx.get(bucketMeta, []byte(metaCursor), &port)); err != nil {
-		return 0, fmt.Errorf("cursor: %w", err)
+// viewOf is View of a file.
+func viewOf(db *bbolt.DB, path string, fn func(*Tx) error) (err error) {
+	err = kv.View(db, path, func(tx *kv.Tx) error { return fn(&Tx{kv: tx}) })
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return fmt.Errorf("view: %w", ErrClosed)
 	}
-	return port, nil
+	return err
 }
 
-// SetCursor records where the sequential policy continues.
-func (tx *Tx) SetCursor(port uint16) error {
-	if err := tx.put(bucketMeta, []byte(metaCursor), port); err != nil {
-		return fmt.Errorf("set the cursor: %w", err)
-	}
-	return nil
+// updateAlone runs fn in a transaction of its own and commits it: past the writer, for a
+// file that nobody else uses yet.
+func updateAlone(db *bbolt.DB, path string, fn func(*Tx) error) error {
+	return kv.Update(db, path, func(tx *kv.Tx) error { return fn(&Tx{kv: tx}) })
 }
-
-// Queen returns the URL of the queen that introduced itself last; empty if none did.
-func (tx *Tx) Queen() (string, error) {
-	var url string
-	if err := ignoreMissing(tx.get(bucketMeta, []byte(metaQueen), &url)); err != nil {
-		return "", fmt.Errorf("queen: %w", err)
-	}
-	return url, nil
-}
-
-// SetQueen records the URL of the queen that introduced itself last.
-func (tx *Tx) SetQueen(url string) error {
-	if err := tx.put(bucketMeta, []byte(metaQueen), url); err != nil {
-		return fmt.Errorf("set the queen: %w", err)
-	}
-	return nil
-}
-
-func (tx *Tx) writes() int {
-	if tx.undo == nil {
-		return 0
-	}
-	return tx.undo.count
-}
-
-// end makes every later use of tx fail.
-func (tx *Tx) end() { tx.btx = nil }
-
-func transactionTime() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
-
-func be16(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }
-func be64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

@@ -3,12 +3,14 @@ package store
 import (
 	"fmt"
 	"iter"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Worker returns the record of a worker. Errors: ErrNotFound.
 func (tx *Tx) Worker(id string) (Worker, error) {
 	var w Worker
-	if err := tx.get(bucketWorkers, []byte(id), &w); err != nil {
+	if err := tx.kv.Get(kv.Workers, []byte(id), &w); err != nil {
 		return Worker{}, fmt.Errorf("worker %s: %w", id, err)
 	}
 	return w, nil
@@ -19,7 +21,7 @@ func (tx *Tx) PutWorker(w Worker) error {
 	if w.WorkerID == "" {
 		return fmt.Errorf("worker: %w: no worker id", ErrInvalid)
 	}
-	if err := tx.put(bucketWorkers, []byte(w.WorkerID), w); err != nil {
+	if err := tx.kv.Put(kv.Workers, []byte(w.WorkerID), w); err != nil {
 		return fmt.Errorf("write worker %s: %w", w.WorkerID, err)
 	}
 	return nil
@@ -29,11 +31,11 @@ func (tx *Tx) PutWorker(w Worker) error {
 // events that belong to no job. It need not exist. Its id must not be used
 // again: events of its jobs stay, and are no longer in the index.
 func (tx *Tx) DeleteWorker(id string) error {
-	if err := tx.del(bucketWorkers, []byte(id)); err != nil {
+	if err := tx.kv.Delete(kv.Workers, []byte(id)); err != nil {
 		return fmt.Errorf("delete worker %s: %w", id, err)
 	}
 	// Events of a job go with the job, so that its numbers have no gaps.
-	if err := tx.dropIndex(bucketByWorker, id, func(ev Event) bool { return ev.JobID == "" }); err != nil {
+	if err := tx.dropIndex(kv.ByWorker, id, func(ev Event) bool { return ev.JobID == "" }); err != nil {
 		return fmt.Errorf("delete worker %s: %w", id, err)
 	}
 	return nil
@@ -41,13 +43,13 @@ func (tx *Tx) DeleteWorker(id string) error {
 
 // Workers yields all workers by id. The loop may write. An error ends it.
 func (tx *Tx) Workers() iter.Seq2[Worker, error] {
-	return decodeAll[Worker](tx, bucketWorkers, scanOptions{})
+	return kv.All[Worker](tx.kv, kv.Workers, kv.Range{})
 }
 
 // NamedPort returns the port a worker name had last. Errors: ErrNotFound.
 func (tx *Tx) NamedPort(name string) (uint16, error) {
 	var port uint16
-	if err := tx.get(bucketNames, []byte(name), &port); err != nil {
+	if err := tx.kv.Get(kv.Names, []byte(name), &port); err != nil {
 		return 0, fmt.Errorf("port of name %s: %w", name, err)
 	}
 	return port, nil
@@ -61,9 +63,9 @@ func (tx *Tx) SetNamedPort(name string, port uint16) error {
 	}
 	var err error
 	if port == 0 {
-		err = tx.del(bucketNames, []byte(name))
+		err = tx.kv.Delete(kv.Names, []byte(name))
 	} else {
-		err = tx.put(bucketNames, []byte(name), port)
+		err = tx.kv.Put(kv.Names, []byte(name), port)
 	}
 	if err != nil {
 		return fmt.Errorf("set the port of name %s: %w", name, err)
@@ -80,11 +82,11 @@ type NamedPort struct {
 // NamedPorts yields all remembered names, in order. An error ends it.
 func (tx *Tx) NamedPorts() iter.Seq2[NamedPort, error] {
 	return func(yield func(NamedPort, error) bool) {
-		for e, err := range tx.scan(bucketNames, scanOptions{}) {
+		for e, err := range tx.kv.Scan(kv.Names, kv.Range{}) {
 			var n NamedPort
 			if err == nil {
-				n.Name = string(e.key)
-				err = tx.decode(bucketNames, e.key, e.payload, &n.Port)
+				n.Name = string(e.Key)
+				err = tx.kv.Decode(kv.Names, e.Key, e.Payload, &n.Port)
 			}
 			if !yield(n, err) || err != nil {
 				return

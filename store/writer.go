@@ -157,7 +157,7 @@ func (w *writer) runBatch() bool {
 // is short, so that each is admitted on its own). nil: closed.
 func (w *writer) take() []*request {
 	limit := maxBatch
-	if w.store.space.short() {
+	if w.store.space.Short() {
 		limit = 1
 	}
 	w.yieldToCallers()

@@ -1,4 +1,4 @@
-package store
+package kv
 
 import (
 	"bytes"
@@ -19,18 +19,18 @@ type undoLog struct {
 }
 
 type oldValue struct {
-	bucket bucket
+	bucket Bucket
 	key    []byte
 	value  []byte // nil: the key did not exist
 }
 
 type oldSequence struct {
-	bucket bucket
+	bucket Bucket
 	seq    uint64
 }
 
 // remember must be called before each write of key.
-func (u *undoLog) remember(bb *bbolt.Bucket, b bucket, key []byte) {
+func (u *undoLog) remember(bb *bbolt.Bucket, b Bucket, key []byte) {
 	u.count++
 	id := string(b) + "\x00" + string(key)
 	// Only the first old value is from before the closure.
@@ -46,7 +46,7 @@ func (u *undoLog) remember(bb *bbolt.Bucket, b bucket, key []byte) {
 }
 
 // rememberSequence must be called before each change of the bucket's sequence.
-func (u *undoLog) rememberSequence(bb *bbolt.Bucket, b bucket) {
+func (u *undoLog) rememberSequence(bb *bbolt.Bucket, b Bucket) {
 	u.count++
 	for _, s := range u.seqs {
 		if s.bucket == b {
@@ -69,7 +69,7 @@ func (u *undoLog) undo(btx *bbolt.Tx) error {
 			err = bb.Put(o.key, o.value)
 		}
 		if err != nil {
-			return fmt.Errorf("undo %s/%s: %w", o.bucket, keyText(o.key), err)
+			return fmt.Errorf("undo %s/%s: %w", o.bucket, KeyText(o.key), err)
 		}
 	}
 	for _, s := range u.seqs {

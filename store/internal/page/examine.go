@@ -1,4 +1,4 @@
-package store
+package page
 
 import (
 	"bytes"
@@ -10,9 +10,7 @@ import (
 	"os"
 )
 
-// The following code reads bbolt's file format (version 2, native byte order) without
-// bbolt, which trusts every number in it. A file that passes has no page outside of itself,
-// none used twice, none lost and none that contains itself, so bbolt can read it safely.
+// bbolt's file format, version 2, in native byte order.
 const (
 	pageHeader    = 16 // id u64, flags u16, count u16, overflow u32
 	elementSize   = 16 // leaf: flags, pos, ksize, vsize u32; branch: pos, ksize u32, page u64
@@ -44,9 +42,11 @@ type examiner struct {
 	used []bool
 }
 
-// examine returns a *CorruptError if the structure of the file is damaged. It
-// reads the whole file, and needs it not to be written meanwhile.
-func examine(f *os.File, path string) error {
+// Examine reads the whole file, which must not be written meanwhile, and says what is wrong
+// with its structure. An *fs.PathError is one of reading, which is no damage: it may pass.
+// A file that passes has no page outside of itself, none used twice, none lost and none
+// that contains itself, so bbolt can read it safely.
+func Examine(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -55,16 +55,18 @@ func examine(f *os.File, path string) error {
 		return nil // new; bbolt fills it
 	}
 	meta, err := newestMeta(f, info.Size())
-	if err == nil {
-		x := &examiner{file: f, meta: meta, used: make([]bool, meta.pages)}
-		err = x.run()
-	}
-	var system *os.PathError
-	// An error of reading is no damage: it may pass.
-	if err == nil || errors.As(err, &system) {
+	if err != nil {
 		return err
 	}
-	return &CorruptError{Path: path, Reason: err.Error()}
+	x := &examiner{file: f, meta: meta, used: make([]bool, meta.pages)}
+	return x.run()
+}
+
+// Transaction is the number of the newest transaction in a file of that size, by its two
+// meta pages alone.
+func Transaction(f io.ReaderAt, size int64) (uint64, error) {
+	meta, err := newestMeta(f, size)
+	return meta.txid, err
 }
 
 // newestMeta picks the meta page as bbolt does. One bad meta page is normal
@@ -213,8 +215,8 @@ func (x *examiner) freelist() error {
 	return nil
 }
 
-// freeCount is how many pages are listed as free; 0 if that cannot be read.
-func freeCount(f io.ReaderAt, size int64) int64 {
+// FreeCount is how many pages are listed as free; 0 if that cannot be read.
+func FreeCount(f io.ReaderAt, size int64) int64 {
 	meta, err := newestMeta(f, size)
 	if err != nil || meta.freelist == noFreelist {
 		return 0

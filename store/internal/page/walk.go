@@ -1,4 +1,4 @@
-package store
+package page
 
 import (
 	"encoding/binary"
@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"slices"
+
+	"rbeehive/store/internal/kv"
 )
 
 // Source says how far a record that was read from a damaged file can be relied
@@ -32,45 +34,54 @@ func (s Source) String() string {
 	return [...]string{"the file", "a lost page", "a freed page", "the backup"}[s]
 }
 
-// rawRecord is one key and value as they stand on a page.
-type rawRecord struct {
-	bucket bucket
-	key    []byte
-	value  []byte
-	source Source
+// Record is one key and value as they stand on a page; the value is sealed.
+type Record struct {
+	Bucket kv.Bucket
+	Key    []byte
+	Value  []byte
+	Source Source
 }
 
-// walker reads a file as far as it can be read: unlike the examiner it continues after
+// Walker reads a file as far as it can be read: unlike the examiner it continues after
 // damage, and it never trusts a number. Each page is read once, so it terminates whatever
 // is in the file.
-type walker struct {
+type Walker struct {
 	file     io.ReaderAt
 	size     int64 // of the file
 	pageSize uint64
 	pages    uint64 // of which there can be any
 	seen     []bool
-	record   func(rawRecord) error
-	damage   func(b bucket, reason string)
+	record   func(Record) error
+	damage   func(b kv.Bucket, reason string)
 	sequence uint64 // the highest that the bucket of events had
 }
 
-func newWalker(file *os.File, record func(rawRecord) error, damage func(bucket, string)) (*walker, error) {
+// Size is the length of the file, and Sequence the highest number that its bucket of events
+// is known to have given out.
+func (w *Walker) Size() int64 { return w.size }
+
+// Sequence: see Size.
+func (w *Walker) Sequence() uint64 { return w.sequence }
+
+// NewWalker returns a walker of a file. record gets each record and ends the walk with an
+// error; damage gets what cannot be read, with the bucket if it is known.
+func NewWalker(file *os.File, record func(Record) error, damage func(kv.Bucket, string)) (*Walker, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
-	return &walker{file: file, size: info.Size(), record: record, damage: damage}, nil
+	return &Walker{file: file, size: info.Size(), record: record, damage: damage}, nil
 }
 
-// errNoMeta: nothing can be located.
-var errNoMeta = errors.New("neither meta page is valid")
+// ErrNoMeta says that nothing can be located.
+var ErrNoMeta = errors.New("neither meta page is valid")
 
-// tree reads what the newest transaction leads to. errNoMeta: nothing leads anywhere.
-func (w *walker) tree() error {
+// Tree reads what the newest transaction leads to. ErrNoMeta: nothing leads anywhere.
+func (w *Walker) Tree() error {
 	meta, err := newestMeta(w.file, w.size)
 	if meta.pageSize == 0 {
 		w.measure(0)
-		return errNoMeta
+		return ErrNoMeta
 	}
 	if err != nil { // it is cut off: what is there can be read all the same
 		w.damage("", err.Error())
@@ -80,7 +91,7 @@ func (w *walker) tree() error {
 }
 
 // measure sets the size of pages; 0: it has to be guessed.
-func (w *walker) measure(pageSize uint64) {
+func (w *Walker) measure(pageSize uint64) {
 	if pageSize == 0 {
 		pageSize = w.guessPageSize()
 	}
@@ -90,7 +101,7 @@ func (w *walker) measure(pageSize uint64) {
 }
 
 // guessPageSize takes the size with which most pages say which page they are.
-func (w *walker) guessPageSize() uint64 {
+func (w *Walker) guessPageSize() uint64 {
 	best, most := uint64(os.Getpagesize()), 0
 	for size := uint64(1024); size <= 1<<16; size <<= 1 {
 		n := 0
@@ -109,17 +120,17 @@ func (w *walker) guessPageSize() uint64 {
 }
 
 // root reads the page in which every bucket has its place.
-func (w *walker) root(id uint64, source Source) error {
-	return w.page("", id, source, func(b bucket, value []byte) error { return w.bucket(b, value, source) })
+func (w *Walker) root(id uint64, source Source) error {
+	return w.page("", id, source, func(b kv.Bucket, value []byte) error { return w.bucket(b, value, source) })
 }
 
 // bucket reads a bucket, which is on pages of its own or inside its value.
-func (w *walker) bucket(b bucket, value []byte, source Source) error {
+func (w *Walker) bucket(b kv.Bucket, value []byte, source Source) error {
 	if len(value) < bucketHeader {
 		w.damage(b, "it is too short for a bucket")
 		return nil
 	}
-	if b == bucketEvents {
+	if b == kv.Events {
 		w.sequence = max(w.sequence, binary.NativeEndian.Uint64(value[8:]))
 	}
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
@@ -130,7 +141,7 @@ func (w *walker) bucket(b bucket, value []byte, source Source) error {
 
 // page reads a page of a tree and all that is below it. nested is called for
 // buckets inside of it.
-func (w *walker) page(b bucket, id uint64, source Source, nested func(bucket, []byte) error) error {
+func (w *Walker) page(b kv.Bucket, id uint64, source Source, nested func(kv.Bucket, []byte) error) error {
 	todo := []uint64{id}
 	for len(todo) > 0 {
 		id := todo[len(todo)-1]
@@ -160,7 +171,7 @@ func (w *walker) page(b bucket, id uint64, source Source, nested func(bucket, []
 }
 
 // children are the pages that a branch leads to, the first one last.
-func (w *walker) children(b bucket, id uint64, page []byte) (list []uint64) {
+func (w *Walker) children(b kv.Bucket, id uint64, page []byte) (list []uint64) {
 	_, count := header(page)
 	for i := range count {
 		at := pageHeader + i*elementSize
@@ -176,7 +187,7 @@ func (w *walker) children(b bucket, id uint64, page []byte) (list []uint64) {
 
 // read returns a page with its overflow, as much of that as there can be. A page
 // is returned once.
-func (w *walker) read(id uint64) ([]byte, error) {
+func (w *Walker) read(id uint64) ([]byte, error) {
 	if id < firstPage || id >= w.pages {
 		return nil, errors.New("it is outside of the file")
 	}
@@ -206,7 +217,7 @@ func (w *walker) read(id uint64) ([]byte, error) {
 }
 
 // leaf reads the elements of a leaf, each for itself.
-func (w *walker) leaf(b bucket, page []byte, source Source, nested func(bucket, []byte) error) error {
+func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bucket, []byte) error) error {
 	if len(page) < pageHeader {
 		w.damage(b, "it is too short for a page")
 		return nil
@@ -224,11 +235,11 @@ func (w *walker) leaf(b bucket, page []byte, source Source, nested func(bucket, 
 		}
 		switch {
 		case isBucket && nested != nil:
-			err = nested(bucket(key), value)
+			err = nested(kv.Bucket(key), value)
 		case isBucket || b == "":
-			w.damage(b, keyText(key)+" is misplaced")
+			w.damage(b, kv.KeyText(key)+" is misplaced")
 		default:
-			err = w.record(rawRecord{bucket: b, key: key, value: value, source: source})
+			err = w.record(Record{Bucket: b, Key: key, Value: value, Source: source})
 		}
 		if err != nil {
 			return err
@@ -254,9 +265,9 @@ func leafElement(page []byte, i uint64) (key, value []byte, isBucket bool, err e
 	return key, value, ne.Uint32(b)&bucketElement != 0, nil
 }
 
-// unreached reads every leaf that was not read before. What it finds is current if the page
+// Unreached reads every leaf that was not read before. What it finds is current if the page
 // is in use, which the list of free pages says if it can be read.
-func (w *walker) unreached() error {
+func (w *Walker) Unreached() error {
 	free, known := w.freePages()
 	for id := uint64(firstPage); id < w.pages; id++ {
 		if w.seen[id] {
@@ -280,7 +291,7 @@ func (w *walker) unreached() error {
 }
 
 // orphanLeaf reads a leaf whose bucket is not known: the checksum of a record tells it.
-func (w *walker) orphanLeaf(page []byte, source Source) error {
+func (w *Walker) orphanLeaf(page []byte, source Source) error {
 	_, count := header(page)
 	for i := range count {
 		key, value, isBucket, err := leafElement(page, i)
@@ -289,7 +300,7 @@ func (w *walker) orphanLeaf(page []byte, source Source) error {
 			continue
 		// A small bucket is inside its value, wherever the page belongs.
 		case isBucket:
-			err = w.inlineBucket(bucket(key), value, source)
+			err = w.inlineBucket(kv.Bucket(key), value, source)
 		default:
 			err = w.orphanRecord(key, value, source)
 		}
@@ -301,11 +312,11 @@ func (w *walker) orphanLeaf(page []byte, source Source) error {
 }
 
 // inlineBucket reads a bucket inside its value.
-func (w *walker) inlineBucket(b bucket, value []byte, source Source) error {
-	if !slices.Contains(buckets(), b) || len(value) < bucketHeader {
+func (w *Walker) inlineBucket(b kv.Bucket, value []byte, source Source) error {
+	if !slices.Contains(kv.Buckets(), b) || len(value) < bucketHeader {
 		return nil
 	}
-	if b == bucketEvents {
+	if b == kv.Events {
 		w.sequence = max(w.sequence, binary.NativeEndian.Uint64(value[8:]))
 	}
 	if binary.NativeEndian.Uint64(value) != 0 || len(value) < bucketHeader+pageHeader {
@@ -314,18 +325,18 @@ func (w *walker) inlineBucket(b bucket, value []byte, source Source) error {
 	return w.orphanLeaf(value[bucketHeader:], source)
 }
 
-func (w *walker) orphanRecord(key, value []byte, source Source) error {
-	for _, b := range buckets() {
+func (w *Walker) orphanRecord(key, value []byte, source Source) error {
+	for _, b := range kv.Buckets() {
 		// The checksum covers the bucket's name, so it fits in the right one only.
-		if _, err := unseal(b, key, value); err == nil {
-			return w.record(rawRecord{bucket: b, key: key, value: value, source: source})
+		if _, err := kv.Unseal(b, key, value); err == nil {
+			return w.record(Record{Bucket: b, Key: key, Value: value, Source: source})
 		}
 	}
 	return nil
 }
 
 // freePages reads the list of free pages of the newest transaction.
-func (w *walker) freePages() (free []bool, known bool) {
+func (w *Walker) freePages() (free []bool, known bool) {
 	meta, err := newestMeta(w.file, w.size)
 	if err != nil || meta.freelist == noFreelist {
 		return nil, false

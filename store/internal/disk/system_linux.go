@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"bufio"
@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claim is a bound abstract socket (unix(7)): the kernel takes the name back
+// Claim is a bound abstract socket (unix(7)): the kernel takes the name back
 // when the process dies, however it dies, and a name has one holder. Abstract
 // names belong to a network namespace.
-type claim struct{ fd int }
+type Claim struct{ fd int }
 
-// newClaim takes the name of a state id. Errors: ErrClaimed if it is held.
-func newClaim(stateID string) (*claim, error) {
+// NewClaim takes the name of a state id. Errors: ErrClaimed if it is held.
+func NewClaim(stateID string) (*Claim, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("claim the state id: socket: %w", err)
@@ -25,7 +25,7 @@ func newClaim(stateID string) (*claim, error) {
 	// A leading @ becomes the zero byte of an abstract name.
 	err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@hive/" + stateID})
 	if err == nil {
-		return &claim{fd: fd}, nil
+		return &Claim{fd: fd}, nil
 	}
 	_ = unix.Close(fd) // it was never bound
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -34,35 +34,36 @@ func newClaim(stateID string) (*claim, error) {
 	return nil, fmt.Errorf("claim the state id: bind: %w", err)
 }
 
-func (c *claim) release() error {
+// Release gives the name back. Nil does nothing.
+func (c *Claim) Release() error {
 	if c == nil {
 		return nil
 	}
 	return unix.Close(c.fd)
 }
 
-// identify says which file this is. Born tells a copy from its original where
+// Identify says which file this is. Born tells a copy from its original where
 // the inode number was used again, which is common right after a delete.
-func identify(file *os.File) (fileID, error) {
+func Identify(file *os.File) (ID, error) {
 	var st unix.Statx_t
 	err := unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
 	if err != nil {
-		return fileID{}, fmt.Errorf("statx: %w", err)
+		return ID{}, fmt.Errorf("statx: %w", err)
 	}
-	id := fileID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino}
+	id := ID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino}
 	if st.Mask&unix.STATX_BTIME != 0 {
 		id.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 	}
 	return id, nil
 }
 
-// lock takes bbolt's lock ahead of bbolt, which then takes it again on the same
+// Lock takes bbolt's lock ahead of bbolt, which then takes it again on the same
 // descriptor. That way the file can be examined under the lock before bbolt
 // reads it. false: another process holds it.
-func lock(file *os.File) (bool, error) { return flock(file, unix.LOCK_EX) }
+func Lock(file *os.File) (bool, error) { return flock(file, unix.LOCK_EX) }
 
-// lockShared is lock for readers: there can be several of them.
-func lockShared(file *os.File) (bool, error) { return flock(file, unix.LOCK_SH) }
+// LockShared is Lock for readers: there can be several of them.
+func LockShared(file *os.File) (bool, error) { return flock(file, unix.LOCK_SH) }
 
 func flock(file *os.File, how int) (bool, error) {
 	for {
@@ -79,17 +80,17 @@ func flock(file *os.File, how int) (bool, error) {
 	}
 }
 
-// unlock releases the lock. Closing the file is not enough when bbolt has panicked: its
+// Unlock releases the lock. Closing the file is not enough when bbolt has panicked: its
 // mapping keeps the open file, and with it the lock, alive.
-func unlock(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) }
+func Unlock(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) }
 
-// canExamine: the lock is held before bbolt reads the file.
-const canExamine = true
+// CanExamine says that the lock is held before bbolt reads the file.
+const CanExamine = true
 
-// lockHolder finds the process that holds a flock on the file in /proc/locks
+// LockHolder finds the process that holds a flock on the file in /proc/locks
 // (proc_locks(5)); 0 if it is not shown there, as under an overlay or in
 // another PID namespace.
-func lockHolder(path string) int {
+func LockHolder(path string) int {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return 0
@@ -114,10 +115,10 @@ func lockHolder(path string) int {
 	return 0
 }
 
-// forgetPages takes the mapped file out of our resident memory: after Check, which reads
+// ForgetPages takes the mapped file out of our resident memory: after Check, which reads
 // all of it, it would otherwise be charged to this process permanently. The pages stay in
 // the page cache, and the next read maps them again (madvise(2)). It must be called inside
 // a transaction, during which the mapping does not move.
-func forgetPages(data uintptr, size int64) {
+func ForgetPages(data uintptr, size int64) {
 	_, _, _ = unix.Syscall(unix.SYS_MADVISE, data, uintptr(size), unix.MADV_DONTNEED)
 }

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"errors"
@@ -66,10 +66,10 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// replace puts the file fresh, which is durable, in the place of path. What was there is
+// Replace puts the file fresh, which is durable, in the place of path. What was there is
 // kept as savedAs, unless that is empty. At no moment is there no file at path: a hive that
 // started then would begin with nothing.
-func replace(fresh, path, savedAs string) error {
+func Replace(fresh, path, savedAs string) error {
 	if savedAs != "" {
 		if err := linkOrCopy(path, savedAs); err != nil {
 			return fmt.Errorf("save the present file: %w", err)
@@ -81,16 +81,16 @@ func replace(fresh, path, savedAs string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// putNew puts the file fresh, which is durable, at path, where no file was. One that has
+// PutNew puts the file fresh, which is durable, at path, where no file was. One that has
 // been created since, by a hive that was started, is kept: it is a *LockedError.
-func putNew(fresh, path string) error {
+func PutNew(fresh, path string) error {
 	err := os.Link(fresh, path)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = renameNew(fresh, path) // a file system without hard links
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return &LockedError{Path: path, PID: lockHolder(path)}
+		return &LockedError{Path: path, PID: LockHolder(path)}
 	case err != nil:
 		return err
 	}
@@ -121,15 +121,15 @@ func linkOrCopy(path, savedAs string) error {
 	})
 }
 
-// discard removes a file that is not needed any more.
-func discard(path string) { _ = os.Remove(path) } // what remains is a hidden file that nobody reads
+// Discard removes a file that is not needed any more.
+func Discard(path string) { _ = os.Remove(path) } // what remains is a hidden file that nobody reads
 
 // staleTempAge is how old a temporary file must be to be removed: its process was killed.
 const staleTempAge = time.Hour
 
-// tempBeside creates an empty file beside path, mode 0600, and removes stale ones, which
+// TempBeside creates an empty file beside path, mode 0600, and removes stale ones, which
 // processes that were killed have left: each is as large as the state file.
-func tempBeside(path, what string) (string, error) {
+func TempBeside(path, what string) (string, error) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return "", err
@@ -141,7 +141,7 @@ func tempBeside(path, what string) (string, error) {
 		}
 		// A younger one may be in use.
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > staleTempAge {
-			discard(filepath.Join(filepath.Dir(path), e.Name()))
+			Discard(filepath.Join(filepath.Dir(path), e.Name()))
 		}
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"."+what+"-*")

@@ -1,4 +1,4 @@
-package store
+package space
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 // errNoPreallocation: the system or the file system cannot allocate ahead.
 var errNoPreallocation = errors.New("preallocation is not supported")
 
-// space decides about a full disk before a commit. bbolt writes into a sparse
+// Space decides about a full disk before a commit. bbolt writes into a sparse
 // file, so without it a full disk is found out in the middle of a commit, which
 // then has failed and stops the daemon.
 //
@@ -20,7 +20,7 @@ var errNoPreallocation = errors.New("preallocation is not supported")
 // free space of the file system stands for the tail, which others may use up at any moment.
 //
 // Only the writer uses it, except for what is atomic.
-type space struct {
+type Space struct {
 	file      *os.File
 	pageSize  int64
 	ahead     int64 // bytes to keep allocated beyond the high-water mark
@@ -30,32 +30,30 @@ type space struct {
 	isShort   atomic.Bool
 }
 
-// workload is what a transaction has written.
-type workload struct {
-	keys  int64
-	bytes int64
+// Work is what a transaction has written.
+type Work struct {
+	Keys  int64
+	Bytes int64 // of keys and values
 }
 
-func (w *workload) add(u *undoLog) {
-	w.keys += int64(len(u.old) + len(u.seqs))
-	w.bytes += int64(u.bytes)
-}
-
-// newSpace allocates the holes of the file and the tail. A full disk is no error: then
+// New allocates the holes of the file and the tail. A full disk is no error: then
 // nothing is admitted that would need more.
-func newSpace(file *os.File, pageSize, ahead, highWater int64) *space {
-	s := &space{file: file, pageSize: pageSize, ahead: ahead}
+func New(file *os.File, pageSize, ahead, highWater int64) *Space {
+	s := &Space{file: file, pageSize: pageSize, ahead: ahead}
 	s.grow(highWater, ahead)
 	return s
 }
 
-// short reports whether the tail is below the watermark.
-func (s *space) short() bool { return s.isShort.Load() }
+// Allocated is how many bytes are allocated to the file, or could be.
+func (s *Space) Allocated() int64 { return s.allocated.Load() }
 
-// prepare tops the tail up and reports whether ordinary work is admitted:
+// Short reports whether the tail is below the watermark.
+func (s *Space) Short() bool { return s.isShort.Load() }
+
+// Prepare tops the tail up and reports whether ordinary work is admitted:
 // the tail and the free pages together reach the watermark, which is half of
 // what is kept ahead, and a quarter of the watermark is tail.
-func (s *space) prepare(highWater, freePages int64) bool {
+func (s *Space) Prepare(highWater, freePages int64) bool {
 	if s.unknown {
 		return true
 	}
@@ -70,8 +68,8 @@ func (s *space) prepare(highWater, freePages int64) bool {
 	return tail+freePages*s.pageSize >= watermark && tail >= watermark/4
 }
 
-// fits reports whether a commit of this work finds its pages, allocating more if necessary.
-func (s *space) fits(highWater, freePages int64, w workload) bool {
+// Fits reports whether a commit of this work finds its pages, allocating more if necessary.
+func (s *Space) Fits(highWater, freePages int64, w Work) bool {
 	if s.unknown {
 		return true
 	}
@@ -90,15 +88,15 @@ func (s *space) fits(highWater, freePages int64, w workload) bool {
 // above it and, when they shrink, a sibling each; but never more than two pages
 // for each one in use. Values add what they are long, twice because bbolt fills
 // a split page to one half. The freelist takes 8 bytes for each free page.
-func (s *space) need(highWater, freePages int64, w workload) (pages, run int64) {
+func (s *Space) need(highWater, freePages int64, w Work) (pages, run int64) {
 	used := max(highWater/s.pageSize-freePages, 8)
-	values := 2*w.bytes/s.pageSize + 2
-	tree := min(10*w.keys, 2*used) + values
+	values := 2*w.Bytes/s.pageSize + 2
+	tree := min(10*w.Keys, 2*used) + values
 	freelist := (freePages+tree)*8/s.pageSize + 2
 	return tree + freelist, freelist + values
 }
 
-func (s *space) tail(highWater int64) int64 {
+func (s *Space) tail(highWater int64) int64 {
 	if s.unknown {
 		return math.MaxInt64
 	}
@@ -110,7 +108,7 @@ const growStep = 256 << 10
 
 // grow allocates that much beyond the high-water mark, or as far as the disk
 // allows.
-func (s *space) grow(highWater, ahead int64) {
+func (s *Space) grow(highWater, ahead int64) {
 	if s.estimated {
 		s.count(highWater)
 		return
@@ -140,8 +138,8 @@ func (s *space) grow(highWater, ahead int64) {
 }
 
 // count takes the free space of the file system for the tail.
-func (s *space) count(highWater int64) {
-	free, err := freeSpace(s.file)
+func (s *Space) count(highWater int64) {
+	free, err := Free(s.file)
 	if err != nil {
 		// Where the system says nothing, all is admitted rather than nothing.
 		s.unknown = true

@@ -1,4 +1,4 @@
-package store
+package space
 
 import (
 	"errors"
@@ -25,9 +25,9 @@ func allocate(file *os.File, offset, length int64) error {
 	}
 }
 
-// freeSpace is what an unprivileged user could still write to the file system.
+// Free is what an unprivileged user could still write to the file system.
 // One without a size (ramfs) is not limited by one.
-func freeSpace(file *os.File) (int64, error) {
+func Free(file *os.File) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(file.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("statfs: %w", err)

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package store
+package space
 
 import "os"
 
@@ -8,4 +8,5 @@ import "os"
 // commands of hivectl can fail on a full disk without harm.
 func allocate(*os.File, int64, int64) error { return errNoPreallocation }
 
-func freeSpace(*os.File) (int64, error) { return 0, errNoPreallocation }
+// Free is not known.
+func Free(*os.File) (int64, error) { return 0, errNoPreallocation }
