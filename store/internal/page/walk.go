@@ -203,9 +203,7 @@ func (w *Walker) read(id uint64) ([]byte, error) {
 	if got := binary.NativeEndian.Uint64(head); got != id {
 		return nil, fmt.Errorf("it says that it is page %d", got)
 	}
-	overflow := uint64(binary.NativeEndian.Uint32(head[12:]))
-	// A damaged number may be anything.
-	overflow = min(overflow, w.pages-id-1)
+	overflow := w.overflow(id, uint64(binary.NativeEndian.Uint32(head[12:])))
 	for i := range overflow {
 		w.seen[id+1+i] = true
 	}
@@ -216,6 +214,21 @@ func (w *Walker) read(id uint64) ([]byte, error) {
 	return page, nil
 }
 
+// overflow is how many pages after it belong to a page that claims that many. The number may
+// be damaged: a page that says itself which one it is belongs to nobody else, and without
+// that all pages to the end of the file would be lost with this one.
+func (w *Walker) overflow(id, claimed uint64) uint64 {
+	claimed = min(claimed, w.pages-id-1)
+	for i := range claimed {
+		var own [8]byte
+		next := id + 1 + i
+		if _, err := w.file.ReadAt(own[:], int64(next*w.pageSize)); err != nil || binary.NativeEndian.Uint64(own[:]) == next {
+			return i
+		}
+	}
+	return claimed
+}
+
 // leaf reads the elements of a leaf, each for itself.
 func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bucket, []byte) error) error {
 	if len(page) < pageHeader {
@@ -223,13 +236,14 @@ func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bu
 		return nil
 	}
 	_, count := header(page)
+	if most := maxElements(page); count > most {
+		w.damage(b, fmt.Sprintf("a page has no room for %d elements", count))
+		count = most
+	}
 	for i := range count {
 		key, value, isBucket, err := leafElement(page, i)
 		if err != nil {
 			w.damage(b, fmt.Sprintf("element %d of a page: %v", i, err))
-			if pageHeader+(i+1)*elementSize > uint64(len(page)) {
-				return nil // so are all after it
-			}
 			// The others may be whole.
 			continue
 		}
@@ -246,6 +260,18 @@ func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bu
 		}
 	}
 	return nil
+}
+
+// maxElements is how many elements a leaf can have: bbolt writes the first key right behind
+// the last element, and the other keys in their order. What a greater count leads to may be
+// records of another time. Two elements are asked, since one may be damaged.
+func maxElements(page []byte) (most uint64) {
+	room := (uint64(len(page)) - pageHeader) / elementSize
+	for i := range min(room, 2) {
+		pos := uint64(binary.NativeEndian.Uint32(page[pageHeader+i*elementSize+4:]))
+		most = max(most, i+pos/elementSize)
+	}
+	return min(room, most)
 }
 
 // leafElement returns the i-th element of a leaf.
@@ -293,7 +319,7 @@ func (w *Walker) Unreached() error {
 // orphanLeaf reads a leaf whose bucket is not known: the checksum of a record tells it.
 func (w *Walker) orphanLeaf(page []byte, source Source) error {
 	_, count := header(page)
-	for i := range count {
+	for i := range min(count, maxElements(page)) {
 		key, value, isBucket, err := leafElement(page, i)
 		switch {
 		case err != nil:
