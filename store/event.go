@@ -62,11 +62,11 @@ func (tx *Tx) nextSeq() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	bb, err := tx.kv.Bucket(kv.Events)
+	last, err := tx.kv.LastKey(kv.Events)
 	if err != nil {
 		return 0, err
 	}
-	if last, _ := bb.Cursor().Last(); last != nil && bytes.Compare(last, kv.BE64(seq)) >= 0 {
+	if last != nil && bytes.Compare(last, kv.BE64(seq)) >= 0 {
 		return 0, tx.kv.Corrupt(kv.Events, last, fmt.Sprintf("the sequence is behind it, at %d", seq))
 	}
 	return seq, nil
@@ -80,17 +80,9 @@ func (tx *Tx) nextJobSeq(id string) (uint64, error) {
 	if id == "" {
 		return 0, nil
 	}
-	bb, err := tx.kv.Bucket(kv.ByJob)
+	last, err := tx.kv.KeyBefore(kv.ByJob, append([]byte(id), 1)) // where the next job's entries begin
 	if err != nil {
 		return 0, err
-	}
-	c := bb.Cursor()
-	last, _ := c.Seek(append([]byte(id), 1)) // where the next job's entries begin
-	// No job is behind this one.
-	if last == nil {
-		last, _ = c.Last()
-	} else {
-		last, _ = c.Prev()
 	}
 	// The entry before is another job's: this one has no events yet.
 	if !bytes.HasPrefix(last, kv.IndexPrefix(id)) {

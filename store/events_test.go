@@ -176,3 +176,69 @@ func TestEventsArePaged(t *testing.T) {
 		require.Len(t, rest, 44)
 	})
 }
+
+// Deletes leave empty pages until the commit, and others write in the same one.
+func TestEventsAfterManyWereRemovedInTheSameCommit(t *testing.T) {
+	many := func(tx *store.Tx, id string, n int) {
+		require.NoError(t, tx.PutJob(store.Job{JobID: id}))
+		for range n {
+			_, err := tx.AppendEvent(store.Event{JobID: id, Message: "several pages of these"})
+			require.NoError(t, err)
+		}
+	}
+	t.Run("all of them", func(t *testing.T) {
+		s := storetest.Open(t)
+		update(t, s, func(tx *store.Tx) { many(tx, "m", 300) })
+		update(t, s, func(tx *store.Tx) {
+			require.NoError(t, tx.DeleteJob("m"))
+			ev, err := tx.AppendEvent(store.Event{JobID: "m"})
+			require.NoError(t, err)
+			require.EqualValues(t, 301, ev.Seq, "no number is used twice")
+			require.EqualValues(t, 1, ev.JobSeq)
+			require.NoError(t, tx.DeleteJob("m"))
+		})
+	})
+	t.Run("those of a job between two others", func(t *testing.T) {
+		s := storetest.Open(t)
+		update(t, s, func(tx *store.Tx) {
+			many(tx, "a", 2)
+			many(tx, "m", 300)
+			many(tx, "z", 2)
+		})
+		update(t, s, func(tx *store.Tx) {
+			require.NoError(t, tx.DeleteJob("m"))
+			ev, err := tx.AppendEvent(store.Event{JobID: "a"})
+			require.NoError(t, err)
+			require.EqualValues(t, 3, ev.JobSeq)
+			var ids []string
+			for j, err := range tx.Jobs("", true) {
+				require.NoError(t, err)
+				ids = append(ids, j.JobID)
+			}
+			require.Equal(t, []string{"z", "a"}, ids)
+		})
+		require.NoError(t, s.Check(t.Context()))
+	})
+	t.Run("tombstones", func(t *testing.T) {
+		s := storetest.Open(t)
+		update(t, s, func(tx *store.Tx) {
+			for port := uint16(8080); port < 8380; port++ {
+				require.NoError(t, tx.PutLease(store.Lease{Port: port, LeaseID: leaseID(port), Kind: store.LeaseTTL, State: store.LeaseHeld}))
+			}
+			for port := uint16(8080); port < 8380; port++ {
+				_, err := tx.EndLease(port, leaseID(port))
+				require.NoError(t, err)
+			}
+		})
+		update(t, s, func(tx *store.Tx) {
+			n, err := tx.PruneEnded(tx.Now().Add(time.Hour), 1000)
+			require.NoError(t, err)
+			require.Equal(t, 300, n)
+			_, err = tx.Tombstone(leaseID(8080))
+			require.ErrorIs(t, err, store.ErrNotFound)
+			for range tx.EndedSince(time.Time{}) {
+				require.Fail(t, "none is left")
+			}
+		})
+	})
+}

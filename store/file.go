@@ -14,7 +14,7 @@ import (
 // WriteFile makes a file of mode 0600 that is complete under its name, or not
 // there at all: fill writes a temporary file beside it, which is made durable
 // before it gets the name. With overwrite false an existing file is an
-// fs.ErrExist. An error of fill is returned as it is.
+// fs.ErrExist. Errors: also those of fill, and of the system.
 func WriteFile(path string, overwrite bool, fill func(*os.File) error) error {
 	return disk.WriteFile(path, overwrite, fill)
 }

@@ -14,7 +14,7 @@ import (
 // WriteFile makes a file of mode 0600 that is complete under its name, or not
 // there at all: fill writes a temporary file beside it, which is made durable
 // before it gets the name. With overwrite false an existing file is an
-// fs.ErrExist. An error of fill is returned as it is.
+// fs.ErrExist. Errors: also those of fill, and of the system.
 func WriteFile(path string, overwrite bool, fill func(*os.File) error) (err error) {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
@@ -31,10 +31,7 @@ func WriteFile(path string, overwrite bool, fill func(*os.File) error) (err erro
 		// Before it gets its name, which could else stand for an empty file after a power cut.
 		err = temp.Sync()
 	}
-	// fill may have closed it already.
-	if closed := temp.Close(); err == nil && !errors.Is(closed, os.ErrClosed) {
-		err = closed
-	}
+	err = errors.Join(err, temp.Close())
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (tx *Tx) Scan(b Bucket, r Range) iter.Seq2[Entry, error] {
 				return
 			}
 			if tx.writes() == writes {
-				k, v = r.next(c)
+				k, v = r.next(c, k)
 				continue
 			}
 			c = bb.Cursor()
@@ -87,14 +87,14 @@ func (r Range) first(c *bbolt.Cursor) (k, v []byte) {
 	case r.After != nil:
 		return r.behind(c, r.After)
 	case r.Reverse:
-		return c.Last()
+		return last(c)
 	}
 	return c.Seek(r.Prefix)
 }
 
-func (r Range) next(c *bbolt.Cursor) (k, v []byte) {
+func (r Range) next(c *bbolt.Cursor, key []byte) (k, v []byte) {
 	if r.Reverse {
-		return c.Prev()
+		return before(c, key)
 	}
 	return c.Next()
 }
@@ -102,19 +102,58 @@ func (r Range) next(c *bbolt.Cursor) (k, v []byte) {
 // behind places c on the neighbour of key, which itself may be gone.
 func (r Range) behind(c *bbolt.Cursor, key []byte) (k, v []byte) {
 	k, v = c.Seek(key)
-	if !r.Reverse {
-		if k != nil && bytes.Equal(k, key) {
-			return c.Next()
-		}
+	switch {
+	case r.Reverse && k == nil:
+		return last(c) // nothing is at key or behind it
+	case r.Reverse:
+		return before(c, key)
+	case k != nil && bytes.Equal(k, key):
+		return c.Next()
+	}
+	return k, v
+}
+
+// LastKey is the highest key of a bucket; nil if it is empty.
+func (tx *Tx) LastKey(b Bucket) ([]byte, error) {
+	bb, err := tx.Bucket(b)
+	if err != nil {
+		return nil, err
+	}
+	k, _ := last(bb.Cursor())
+	return k, nil
+}
+
+// KeyBefore is the highest key of a bucket that is lower than key, which need not be there;
+// nil if there is none.
+func (tx *Tx) KeyBefore(b Bucket, key []byte) ([]byte, error) {
+	bb, err := tx.Bucket(b)
+	if err != nil {
+		return nil, err
+	}
+	k, _ := Range{Reverse: true}.behind(bb.Cursor(), key)
+	return k, nil
+}
+
+// Deletes leave empty pages until the commit, and bbolt 1.5 steps over them forwards only:
+// Last does not return if all pages are empty, and Prev ends on the first empty one. The
+// first key, which is found forwards, tells whether there is anything to go back to.
+
+func last(c *bbolt.Cursor) (k, v []byte) {
+	if k, _ := c.First(); k == nil {
+		return nil, nil
+	}
+	return c.Last()
+}
+
+// before moves c, which is on a key that is not lower than key, to the next lower one.
+func before(c *bbolt.Cursor, key []byte) (k, v []byte) {
+	if k, v = c.Prev(); k != nil {
 		return k, v
 	}
-	// Nothing is behind key, so the last one is before it.
-	if k == nil {
-		k, v = c.Last()
-		if k != nil && bytes.Compare(k, key) >= 0 {
-			return c.Prev()
-		}
-		return k, v
+	first, _ := c.Bucket().Cursor().First()
+	// There is one, so the steps over empty pages come to an end.
+	for k == nil && first != nil && bytes.Compare(first, key) < 0 {
+		k, v = c.Prev()
 	}
-	return c.Prev()
+	return k, v
 }
