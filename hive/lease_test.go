@@ -1,7 +1,6 @@
 package hive_test
 
 import (
-	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -13,11 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"rbeehive/alloc"
 	"rbeehive/hive/access"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/lease"
-	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
@@ -99,193 +96,6 @@ func TestALeaseOfSeveralPortsForAProgram(t *testing.T) {
 	require.Len(t, r.leases(), 2)
 }
 
-func TestATTLLeaseRunsOutUnlessItIsRenewed(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 2)
-	r.open()
-	kept, left := r.lease(byTTL(time.Second)), r.lease(byTTL(time.Second))
-	expires := r.h.ExpiresAt(kept.LeaseID)
-	require.WithinDuration(t, time.Now().Add(time.Second), *expires, time.Second)
-	r.eventually("the one that nobody renews is freed", func() bool {
-		_, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, lease.Renewal{LeaseID: kept.LeaseID})
-		require.NoError(t, err)
-		return len(r.leases()) == 1
-	})
-	require.Equal(t, kept.Port, r.leases()[0].Port)
-	_, err := r.h.RenewLease(t.Context(), access.Hive(), left.Port, lease.Renewal{LeaseID: left.LeaseID})
-	require.ErrorIs(t, err, errdefs.ErrNotFound)
-	longer, err := r.h.RenewLease(t.Context(), access.Hive(), kept.Port, lease.Renewal{LeaseID: kept.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
-	require.NoError(t, err)
-	require.Equal(t, time.Hour, longer.TTL)
-	require.WithinDuration(t, time.Now().Add(time.Hour), *r.h.ExpiresAt(kept.LeaseID), time.Minute)
-}
-
-// hivectl run leases for itself, and hands the lease to its child.
-func TestALeaseIsBoundToAnotherProcess(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 2)
-	r.open()
-	first, second := program(t), program(t)
-	l := r.lease(byPID(first.Pid))
-	bound, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{PID: second.Pid}})
-	require.NoError(t, err)
-	require.Equal(t, second.Pid, bound.Identity.PID)
-	require.NoError(t, first.Kill())
-	r.eventually("the first is gone", func() bool { return !alive(first.Pid) })
-	r.never("the lease of the second", 100*time.Millisecond, func() bool { return len(r.leases()) != 1 })
-
-	ttl, err := r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
-	require.NoError(t, err)
-	require.Equal(t, store.LeaseTTL, ttl.Kind)
-	require.NoError(t, second.Kill())
-	r.eventually("the second is gone", func() bool { return !alive(second.Pid) })
-	r.never("the lease is nobody's process's", 100*time.Millisecond, func() bool { return len(r.leases()) != 1 })
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{PID: second.Pid}})
-	require.ErrorIs(t, err, errdefs.ErrBadRequest)
-	require.Equal(t, store.LeaseTTL, r.leases()[0].Kind, "a refused renewal changes nothing")
-}
-
-func TestWhoCannotHoldALease(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 3)
-	r.open()
-	w := r.spawn("cpu")
-	gone := program(t)
-	require.NoError(t, gone.Kill())
-	r.eventually("it is gone", func() bool { return !alive(gone.Pid) })
-	other := program(t)
-	id, err := proc.Identify(other.Pid)
-	require.NoError(t, err)
-	for name, c := range map[string]struct {
-		holder lease.Holder
-		want   string
-	}{
-		"init":           {lease.Holder{PID: 1}, "pid: is 1; init cannot hold a lease"},
-		"hive":           {lease.Holder{PID: os.Getpid()}, "which is hive itself"},
-		"a worker":       {lease.Holder{PID: w.PID}, "which is worker " + w.WorkerID},
-		"nobody":         {lease.Holder{PID: gone.Pid}, "no such process runs where hive can see it"},
-		"another's time": {lease.Holder{PID: other.Pid, StartTime: id.StartTicks + 1}, "start_time: is "},
-	} {
-		_, err := r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: c.holder})
-		require.ErrorIs(t, err, errdefs.ErrBadRequest, name)
-		require.ErrorContains(t, err, c.want)
-	}
-	if k := kernelThread(); k != 0 {
-		_, err := r.h.AcquireLease(t.Context(), access.Hive(), byPID(k))
-		require.ErrorContains(t, err, "a thread of the kernel")
-	}
-	require.Len(t, r.leases(), 1, "nothing was leased")
-	l, err := r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{PID: other.Pid, StartTime: id.StartTicks}})
-	require.NoError(t, err)
-
-	for _, port := range []uint16{w.Port, l.Port} {
-		_, err = r.h.ReleaseLease(access.Hive(), port, "another")
-		require.ErrorIs(t, err, errdefs.ErrConflict)
-		_, err = r.h.RenewLease(t.Context(), access.Hive(), port, lease.Renewal{LeaseID: w.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
-		require.ErrorIs(t, err, errdefs.ErrConflict, "the lease of a worker is not to be had")
-	}
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID})
-	require.ErrorIs(t, err, errdefs.ErrBadRequest, "there is nothing to renew")
-	_, err = r.h.ReleaseLease(access.Hive(), r.port(2), l.LeaseID)
-	require.ErrorIs(t, err, errdefs.ErrNotFound)
-	require.Len(t, r.leases(), 2)
-	require.True(t, alive(w.PID) && alive(other.Pid))
-
-	_, err = r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{TTL: time.Hour}, Port: w.Port})
-	require.ErrorIs(t, err, alloc.ErrUnavailable)
-	r.lease(byTTL(time.Hour))
-	_, err = r.h.AcquireLease(t.Context(), access.Hive(), byTTL(time.Hour))
-	require.ErrorIs(t, err, alloc.ErrExhausted)
-}
-
-// kernelThread is the PID of some thread of the kernel; 0 where none can be seen
-// (in a PID namespace of our own).
-func kernelThread() int {
-	for pid := 2; pid < 200; pid++ {
-		if proc.KernelThread(pid) {
-			return pid
-		}
-	}
-	return 0
-}
-
-func TestDecodeLeases(t *testing.T) {
-	for body, want := range map[string]string{
-		``:                                   `the body is empty; expected a JSON object such as {"ttl": "30s"}`,
-		`{}`:                                 `pid: is required, or ttl: what keeps the lease alive`,
-		`{"pid": 0}`:                         `pid: is 0; expected an integer from 1 to 4194304`,
-		`{"pid": "7"}`:                       `pid: is "7"; expected an integer`,
-		`{"pid": 7, "ttl": "30s"}`:           `ttl: cannot be given with pid`,
-		`{"ttl": 30}`:                        `ttl: is 30; expected a string`,
-		`{"ttl": "30"}`:                      `ttl: is "30"; expected a duration with a unit from 1s to 24h, such as 30s`,
-		`{"ttl": "10ms"}`:                    `ttl: is "10ms"; expected a duration`,
-		`{"ttl": "25h"}`:                     `ttl: is "25h"; expected a duration`,
-		`{"ttl": "30s", "start_time": 4}`:    `start_time: is nothing without pid`,
-		`{"ttl": "30s", "port": 65536}`:      `port: is 65536; expected an integer from 1 to 65535`,
-		`{"ttl": "30s", "port": 1023}`:       `port: is 1023; below 1024 only a worker gets a port, if its entry has it (port in hive.yaml)`,
-		`{"ttl": "30s", "port": 80}`:         `port: is 80; below 1024`,
-		`{"ttl": "30s", "ports": 257}`:       `ports: is 257; expected an integer from 1 to 256`,
-		`{"ttl": "30s", "owner": "a\u0007"}`: `owner: has control characters`,
-		`{"ttl": "30s", "owner": "a\u2066"}`: `owner: has \u2066, which is invisible`,
-		`{"ttl": "30s", "hive_id": "x"}`:     `hive_id: is not a field of a lease (its fields: pid, start_time, ttl, port, ports, owner)`,
-	} {
-		_, err := lease.DecodeRequest([]byte(body))
-		require.ErrorContains(t, err, want, body)
-		var in *errdefs.InputError
-		require.ErrorAs(t, err, &in)
-	}
-	got, err := lease.DecodeRequest([]byte(`{"pid": 7, "start_time": 99, "port": 8188, "ports": 2, "owner": "bob"}`))
-	require.NoError(t, err)
-	require.Equal(t, lease.Request{Holder: lease.Holder{PID: 7, StartTime: 99}, Port: 8188, Ports: 2, Owner: "bob"}, got)
-	for body, want := range map[string]string{
-		`{"pid": 7}`:                    `lease_id: is required`,
-		`{"lease_id": "l", "port": 1}`:  `port: is not a field of a renewal`,
-		`{"lease_id": "l", "ttl": "x"}`: `ttl: is "x"; expected a duration`,
-	} {
-		_, err := lease.DecodeRenewal([]byte(body))
-		require.ErrorContains(t, err, want, body)
-	}
-	renewal, err := lease.DecodeRenewal([]byte(`{"lease_id": "l"}`))
-	require.NoError(t, err)
-	require.Equal(t, lease.Renewal{LeaseID: "l"}, renewal)
-}
-
-// At the end of a lease somebody may still listen: then the port is nobody's.
-func TestTheHolderIsGoneAndSomebodyStillListens(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 3)
-	r.cfg.AuditInterval = 20 * time.Millisecond
-	r.open()
-	p := program(t)
-	l := r.lease(byPID(p.Pid))
-	listener := listenOn(t, l.Port)
-	require.NoError(t, p.Kill())
-	quarantined := func() bool { return r.leases()[0].State == store.LeaseQuarantined }
-	r.eventually("it is quarantined", quarantined)
-	require.Contains(t, r.leases()[0].Reason, "has ended, and ")
-	freed, err := r.h.ReleaseLease(access.Hive(), l.Port, l.LeaseID)
-	require.NoError(t, err)
-	require.False(t, freed, "somebody still listens")
-	_, err = r.h.RenewLease(t.Context(), access.Hive(), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
-	require.ErrorIs(t, err, errdefs.ErrConflict)
-	require.ErrorContains(t, err, "has ended and the port is quarantined")
-	require.NoError(t, listener.Close())
-	r.eventually("nobody was found on it twice", func() bool { return len(r.leases()) == 0 })
-
-	ttl := r.lease(byTTL(time.Hour))
-	listener = listenOn(t, ttl.Port)
-	freed, err = r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
-	require.NoError(t, err)
-	require.False(t, freed)
-	require.NoError(t, listener.Close())
-	// A child that another test has forked may have the listener until it executes.
-	r.eventually("it is released", func() bool {
-		freed, err := r.h.ReleaseLease(access.Hive(), ttl.Port, ttl.LeaseID)
-		return freed || errors.Is(err, errdefs.ErrNotFound) // the review came first
-	})
-	require.Empty(t, r.leases())
-}
-
 func TestLeasesOfProgramsOverARestart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 5)
@@ -352,35 +162,17 @@ func TestHoldersAreNeverSignalled(t *testing.T) {
 	require.Len(t, r.leases(), 1, "and the lease stays with it")
 }
 
-// Who is known to ask may name processes of their own, and root any.
-func TestLeaseOfSomebodyElsesProcess(t *testing.T) {
+// A worker's ports are leased to it by hive itself.
+func TestAWorkerHoldsNoOtherLease(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 3)
+	r := newRig(t, 2)
 	r.open()
-	own := uint32(os.Geteuid())
-	other := own + 54321
-	as := func(uid uint32) access.Caller {
-		return access.Caller{Known: true, UID: uid, Rights: access.Rights{Level: access.Admin}}
-	}
-	_, err := r.h.AcquireLease(t.Context(), as(other), byPID(program(t).Pid))
-	require.ErrorIs(t, err, errdefs.ErrForbidden)
-	var in *errdefs.InputError
-	require.ErrorAs(t, err, &in)
-	require.Equal(t, "pid", in.Field)
-	require.Contains(t, in.Detail, "a process of the user with uid "+strconv.Itoa(int(own))+"; the caller has uid "+strconv.Itoa(int(other)))
-	require.Empty(t, r.leases())
-	token := access.Caller{Token: "ci", Rights: access.Rights{Level: access.Operate}}
-	_, err = r.h.AcquireLease(t.Context(), token, byPID(program(t).Pid))
-	require.ErrorIs(t, err, errdefs.ErrForbidden, "of a token it is not known whose processes are theirs")
-
-	for _, by := range []access.Caller{as(own), as(0)} {
-		_, err := r.h.AcquireLease(t.Context(), by, byPID(program(t).Pid))
-		require.NoError(t, err)
-	}
-	l := r.lease(byPID(program(t).Pid))
-	_, err = r.h.RenewLease(t.Context(), as(other), l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: byPID(program(t).Pid).Holder})
-	require.ErrorIs(t, err, errdefs.ErrForbidden)
-	after, err := r.h.Lease(l.Port)
-	require.NoError(t, err)
-	require.Equal(t, l.Identity, after.Identity, "it has the holder it had")
+	w := r.spawn("cpu")
+	_, err := r.h.AcquireLease(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{PID: w.PID}})
+	require.ErrorIs(t, err, errdefs.ErrBadRequest)
+	require.ErrorContains(t, err, "which is worker "+w.WorkerID)
+	_, err = r.h.ReleaseLease(access.Hive(), w.Port, w.LeaseID)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	require.Len(t, r.leases(), 1)
+	require.True(t, alive(w.PID))
 }

@@ -1,0 +1,403 @@
+package lease_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"rbeehive/alloc"
+	"rbeehive/hive/access"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/lease"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+func TestALeaseIsRecordedWhenItIsGiven(t *testing.T) {
+	r := newRig(t, 3)
+	p := start(t)
+	id, err := proc.Identify(p.PID)
+	require.NoError(t, err)
+	by := user(uint32(os.Geteuid()))
+	begun := time.Now().UTC()
+	l, err := r.Acquire(t.Context(), by, lease.Request{Holder: lease.Holder{PID: p.PID, StartTime: id.StartTicks}, Owner: "comfy of bob"})
+	require.NoError(t, err)
+	require.WithinRange(t, l.AcquiredAt, begun, time.Now())
+	require.NotEmpty(t, l.LeaseID)
+	require.Equal(t, store.Lease{
+		Port: r.port(0), LeaseID: l.LeaseID, Kind: store.LeaseProcess, Owner: "comfy of bob", Requester: by.Record(),
+		Identity: &id, State: store.LeaseHeld, AcquiredAt: l.AcquiredAt,
+	}, l)
+	ttl := r.acquire(byTTL(time.Hour))
+	require.Equal(t, []any{r.port(1), store.LeaseTTL, time.Hour}, []any{ttl.Port, ttl.Kind, ttl.TTL})
+	require.Nil(t, ttl.Identity)
+
+	recorded, err := r.Lease(l.Port)
+	require.NoError(t, err)
+	require.Equal(t, l, recorded)
+	require.Equal(t, []store.Lease{l, ttl}, r.all())
+	require.Equal(t, []string{
+		fmt.Sprintf("port %d is leased to comfy of bob (pid %d)", l.Port, p.PID),
+		fmt.Sprintf("port %d is leased to a program for 1h0m0s", ttl.Port),
+	}, r.events())
+	held, err := r.HeldBy(p.PID)
+	require.NoError(t, err)
+	require.Equal(t, []store.Lease{l}, held)
+	held, err = r.HeldBy(os.Getpid())
+	require.NoError(t, err)
+	require.Empty(t, held, "nothing is no error")
+	_, err = r.Lease(r.port(2))
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
+	require.EqualError(t, err, fmt.Sprintf("lease of port %d: not found", r.port(2)))
+}
+
+// Programs read the event's data, not its message.
+func TestAnEventOfALeaseSaysWhichItIs(t *testing.T) {
+	r := newRig(t, 3)
+	l := r.acquire(lease.Request{Holder: lease.Holder{TTL: time.Hour}, Ports: 2})
+	_, err := r.Release(access.Hive(), l.Port, l.LeaseID)
+	require.NoError(t, err)
+	var states []string
+	require.NoError(t, r.store.View(func(tx *store.Tx) error {
+		evs, err := tx.Events(0, 10)
+		for _, ev := range evs {
+			var data struct {
+				Port    uint16
+				Ports   []uint16
+				LeaseID string `json:"lease_id"`
+				Kind    string
+				State   string
+				Owner   *string
+			}
+			require.NoError(t, json.Unmarshal(ev.Data, &data))
+			require.Equal(t, []any{l.Port, []uint16{r.port(0), r.port(1)}, l.LeaseID, "ttl"}, []any{data.Port, data.Ports, data.LeaseID, data.Kind})
+			require.Nil(t, data.Owner, "an owner who was not given is null")
+			states = append(states, data.State)
+		}
+		return err
+	}))
+	require.Equal(t, []string{"held", "free"}, states)
+}
+
+func TestALeaseLivesAsLongAsItsProcess(t *testing.T) {
+	r := newRig(t, 2)
+	p := start(t)
+	l := r.acquire(byPID(p))
+	p.kill()
+	r.freed(l.Port)
+	require.Equal(t, fmt.Sprintf("port %d is free: its holder, pid %d, has ended", l.Port, p.PID), last(r.events()))
+	require.NoError(t, r.store.View(func(tx *store.Tx) error {
+		stone, err := tx.Tombstone(l.LeaseID)
+		require.Equal(t, l, stone.Lease, "what was left behind can be told by it")
+		return err
+	}))
+	require.Equal(t, l.Port, r.acquire(byTTL(time.Hour)).Port, "and is given out again")
+}
+
+func TestALeaseOfSeveralPorts(t *testing.T) {
+	r := newRig(t, 4)
+	p := start(t)
+	req := byPID(p)
+	req.Port, req.Ports = r.port(1), 3
+	l := r.acquire(req)
+	require.Equal(t, []uint16{r.port(1), r.port(2), r.port(3)}, l.All())
+	require.Equal(t, []uint16{r.port(1), r.port(2), r.port(3)}, portsOf(r.all()))
+	held, err := r.HeldBy(p.PID)
+	require.NoError(t, err)
+	require.Equal(t, l.All(), portsOf(held))
+	require.Equal(t, fmt.Sprintf("ports %d-%d are leased to a program (pid %d)", r.port(1), r.port(3), p.PID), last(r.events()))
+	require.Equal(t, r.port(0), r.acquire(byTTL(time.Hour)).Port)
+	_, err = r.Acquire(t.Context(), access.Hive(), byTTL(time.Hour))
+	require.ErrorIs(t, err, alloc.ErrExhausted)
+
+	bound, err := r.Renew(t.Context(), access.Hive(), r.port(3), lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{TTL: time.Hour}})
+	require.NoError(t, err)
+	require.Equal(t, []any{r.port(3), l.All()}, []any{bound.Port, bound.All()}, "asked by one of its ports, it answers with that")
+	freed, err := r.Release(access.Hive(), r.port(2), l.LeaseID)
+	require.NoError(t, err)
+	require.True(t, freed)
+	require.Equal(t, []uint16{r.port(0)}, portsOf(r.all()), "all of its ports, by any of them")
+	for _, port := range l.All() {
+		require.False(t, r.alloc.Leased(port))
+	}
+}
+
+func TestAPortThatIsAskedForIsThatOneOrNone(t *testing.T) {
+	r := newRig(t, 3)
+	l := r.acquire(lease.Request{Holder: lease.Holder{TTL: time.Hour}, Port: r.port(1), Owner: "bob"})
+	require.Equal(t, r.port(1), l.Port)
+	_, err := r.Acquire(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{TTL: time.Hour}, Port: r.port(1)})
+	require.ErrorIs(t, err, alloc.ErrUnavailable)
+	require.ErrorContains(t, err, "bob")
+	require.Len(t, r.all(), 1)
+}
+
+func TestNothingIsLeasedBeforeHiveServesNorWhenItEnds(t *testing.T) {
+	r := closedRig(t, 2)
+	for range 2 { // as long as it recovers
+		_, err := r.Acquire(t.Context(), access.Hive(), byTTL(time.Hour))
+		require.ErrorIs(t, err, errdefs.ErrRecovering)
+		_, err = r.Renew(t.Context(), access.Hive(), r.port(0), lease.Renewal{LeaseID: "l"})
+		require.ErrorIs(t, err, errdefs.ErrRecovering)
+		_, err = r.Release(access.Hive(), r.port(0), "l")
+		require.ErrorIs(t, err, errdefs.ErrRecovering)
+	}
+	r.recover(t.Context())
+	l := r.acquire(byTTL(time.Hour))
+
+	r.run.Drain()
+	_, err := r.Acquire(t.Context(), access.Hive(), byTTL(time.Hour))
+	require.ErrorIs(t, err, errdefs.ErrClosed)
+	_, err = r.renew(l, lease.Holder{})
+	require.NoError(t, err, "what is there can still be renewed")
+	freed, err := r.Release(access.Hive(), l.Port, l.LeaseID)
+	require.NoError(t, err)
+	require.True(t, freed, "and released")
+}
+
+// Whoever goes away while the lease is being recorded must leave nothing: nobody has its id.
+func TestAnAcquisitionThatIsGivenUpLeavesNothing(t *testing.T) {
+	r := newRig(t, 2)
+	p := start(t)
+	by := user(uint32(os.Geteuid()))
+	before := goleak.IgnoreCurrent()
+	for range perUser + 1 { // nor does it count
+		release := r.hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error, 1)
+		go func() { _, err := r.Acquire(ctx, by, byPID(p)); failed <- err }()
+		r.eventually("the port is reserved", func() bool { return r.alloc.Leased(r.port(0)) })
+		cancel()
+		require.ErrorIs(t, <-failed, context.Canceled)
+		release()
+		require.False(t, r.alloc.Leased(r.port(0)))
+	}
+	require.Empty(t, r.all())
+	require.Empty(t, r.events())
+	require.Zero(t, r.Tracked())
+	goleak.VerifyNone(t, before) // nobody follows the process
+	_, err := r.Acquire(t.Context(), by, byPID(p))
+	require.NoError(t, err)
+}
+
+// Two programs never have one port, whoever comes first.
+func TestManyAskAtOnce(t *testing.T) {
+	const ports, clients = 5, 16
+	r := newRig(t, ports)
+	var wg sync.WaitGroup
+	results, errs := make([]store.Lease, clients), make([]error, clients)
+	for i := range clients {
+		wg.Go(func() { results[i], errs[i] = r.Acquire(t.Context(), access.Hive(), byTTL(time.Hour)) })
+	}
+	wg.Wait()
+	owners := map[uint16]string{}
+	for i, l := range results {
+		if errs[i] != nil {
+			require.ErrorIs(t, errs[i], alloc.ErrExhausted)
+			continue
+		}
+		require.Empty(t, owners[l.Port], "port %d was given twice", l.Port)
+		owners[l.Port] = l.LeaseID
+	}
+	require.Len(t, owners, ports)
+	for _, l := range r.all() {
+		require.Equal(t, owners[l.Port], l.LeaseID)
+	}
+}
+
+// A release is one commit: of many at once one ends the lease, the others find none.
+func TestALeaseIsReleasedOnce(t *testing.T) {
+	r := newRig(t, 1)
+	for range 5 {
+		l := r.acquire(byTTL(time.Hour))
+		var wg sync.WaitGroup
+		freed, errs := make([]bool, 8), make([]error, 8)
+		for i := range freed {
+			wg.Go(func() { freed[i], errs[i] = r.Release(access.Hive(), l.Port, l.LeaseID) })
+		}
+		wg.Wait()
+		n := 0
+		for i := range freed {
+			if errs[i] != nil {
+				require.ErrorIs(t, errs[i], errdefs.ErrNotFound)
+			} else if freed[i] {
+				n++
+			}
+		}
+		require.Equal(t, 1, n)
+		require.Empty(t, r.all())
+	}
+	require.Len(t, r.events(), 10, "an acquisition and a release each time")
+}
+
+func TestWhoCannotHoldALease(t *testing.T) {
+	r := newRig(t, 3)
+	w, gone, other := start(t), start(t), start(t)
+	r.workers[w.PID] = store.Worker{WorkerID: "cpu-8080-abcdef"}
+	gone.kill()
+	id, err := proc.Identify(other.PID)
+	require.NoError(t, err)
+	l := r.acquire(byTTL(time.Hour))
+	for name, c := range map[string]struct {
+		holder      lease.Holder
+		field, want string
+	}{
+		"init":           {lease.Holder{PID: 1}, "pid", "is 1; init cannot hold a lease"},
+		"hive":           {lease.Holder{PID: os.Getpid()}, "pid", "which is hive itself"},
+		"a worker":       {lease.Holder{PID: w.PID}, "pid", "which is worker cpu-8080-abcdef: hive leases its ports itself (ports in its entry)"},
+		"nobody":         {lease.Holder{PID: gone.PID}, "pid", fmt.Sprintf("is %d; no such process runs where hive can see it", gone.PID)},
+		"another's time": {lease.Holder{PID: other.PID, StartTime: id.StartTicks + 1}, "start_time", fmt.Sprintf("is %d, but process %d was started at %d", id.StartTicks+1, other.PID, id.StartTicks)},
+	} {
+		_, err := r.Acquire(t.Context(), access.Hive(), lease.Request{Holder: c.holder})
+		require.ErrorIs(t, err, errdefs.ErrBadRequest, name)
+		var in *errdefs.InputError
+		require.ErrorAs(t, err, &in, name)
+		require.Equal(t, c.field, in.Field, name)
+		require.Contains(t, in.Detail, c.want)
+		_, err = r.renew(l, c.holder)
+		require.ErrorContains(t, err, c.want, "nor be given one: "+name)
+	}
+	if k := kernelThread(); k != 0 {
+		_, err := r.Acquire(t.Context(), access.Hive(), lease.Request{Holder: lease.Holder{PID: k}})
+		require.ErrorContains(t, err, fmt.Sprintf("pid: is %d, which is a thread of the kernel", k))
+	}
+	require.Equal(t, []store.Lease{l}, r.all(), "nothing was leased or changed")
+	require.True(t, w.alive() && other.alive())
+}
+
+// kernelThread is the PID of some thread of the kernel; 0 where none can be seen
+// (in a PID namespace of our own).
+func kernelThread() int {
+	for pid := 2; pid < 200; pid++ {
+		if proc.KernelThread(pid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// Who is known to ask may name processes of their own, and root any.
+func TestWhoMayNameAProcess(t *testing.T) {
+	r := newRig(t, 8)
+	own := uint32(os.Geteuid())
+	other := own + 54321
+	admin := access.Rights{Level: access.Admin}
+	for name, c := range map[string]struct {
+		by   access.Caller
+		want string // empty: they may
+	}{
+		"hive itself":                 {access.Hive(), ""},
+		"the process's user":          {user(own), ""},
+		"root":                        {user(0), ""},
+		"an admin's token":            {access.Caller{Token: "ci", Rights: admin}, ""},
+		"another user":                {user(other), fmt.Sprintf("a process of the user with uid %d; the caller has uid %d and may name processes of their own (root may name any)", own, other)},
+		"an admin who is not root":    {access.Caller{Known: true, UID: other, Rights: admin}, "the caller has uid " + strconv.Itoa(int(other))},
+		"a token, whose user is what": {token("ci"), "token ci is not known to be a user of this machine, and may name no process; take ttl instead"},
+	} {
+		p := start(t)
+		l, err := r.Acquire(t.Context(), c.by, byPID(p))
+		if c.want == "" {
+			require.NoError(t, err, name)
+			require.Equal(t, p.PID, l.Identity.PID)
+			continue
+		}
+		require.ErrorIs(t, err, errdefs.ErrForbidden, name)
+		var in *errdefs.InputError
+		require.ErrorAs(t, err, &in)
+		require.Equal(t, "pid", in.Field)
+		require.Contains(t, in.Detail, c.want, name)
+	}
+	require.Len(t, r.all(), 4)
+
+	l := r.acquire(byPID(start(t)))
+	_, err := r.Renew(t.Context(), access.Caller{Known: true, UID: other, Rights: admin}, l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: byPID(start(t)).Holder})
+	require.ErrorIs(t, err, errdefs.ErrForbidden)
+	after, err := r.Lease(l.Port)
+	require.NoError(t, err)
+	require.Equal(t, l.Identity, after.Identity, "it has the holder it had")
+}
+
+// A lease's id is no secret: whoever knows it may still not touch what is another's.
+func TestOnlyWhoAcquiredALeaseMayTouchIt(t *testing.T) {
+	r := newRig(t, 4)
+	alice, bob := user(4001), user(4002)
+	l, err := r.Acquire(t.Context(), alice, byTTL(time.Hour))
+	require.NoError(t, err)
+	for _, by := range []access.Caller{bob, token("ci")} {
+		_, err = r.Renew(t.Context(), by, l.Port, lease.Renewal{LeaseID: l.LeaseID, Holder: lease.Holder{TTL: 2 * time.Hour}})
+		require.ErrorIs(t, err, errdefs.ErrForbidden)
+		_, err = r.Release(by, l.Port, l.LeaseID)
+		require.ErrorIs(t, err, errdefs.ErrForbidden)
+		require.EqualError(t, err, fmt.Sprintf(
+			"the lease of port %d was acquired by %s, and only they and admins may renew or release it; the caller is %s", l.Port, access.Name(l.Requester), by))
+	}
+	require.Equal(t, []store.Lease{l}, r.all())
+
+	again := alice // the same user by another process
+	again.PID = 4711
+	_, err = r.Renew(t.Context(), again, l.Port, lease.Renewal{LeaseID: l.LeaseID})
+	require.NoError(t, err)
+	freed, err := r.Release(again, l.Port, l.LeaseID)
+	require.NoError(t, err)
+	require.True(t, freed)
+
+	ci, err := r.Acquire(t.Context(), token("ci"), byTTL(time.Hour))
+	require.NoError(t, err)
+	_, err = r.Release(token("cd"), ci.Port, ci.LeaseID)
+	require.ErrorIs(t, err, errdefs.ErrForbidden)
+	freed, err = r.Release(access.Caller{Known: true, UID: 4003, Rights: access.Rights{Level: access.Admin}}, ci.Port, ci.LeaseID)
+	require.NoError(t, err)
+	require.True(t, freed, "an admin may")
+}
+
+// A quarantined port is still who acquired it's to ask for.
+func TestOnlyWhoAcquiredALeaseMayReleaseItsQuarantine(t *testing.T) {
+	r := newRig(t, 1)
+	l, err := r.Acquire(t.Context(), user(4001), byTTL(time.Hour))
+	require.NoError(t, err)
+	listener := listen(t, l.Port)
+	freed, err := r.Release(user(4001), l.Port, l.LeaseID)
+	require.NoError(t, err)
+	require.False(t, freed)
+	require.NoError(t, listener.Close())
+	_, err = r.Release(user(4002), l.Port, l.LeaseID)
+	require.ErrorIs(t, err, errdefs.ErrForbidden)
+	require.Equal(t, store.LeaseQuarantined, r.state(l.Port))
+	freed, err = r.Release(user(4001), l.Port, l.LeaseID)
+	require.NoError(t, err)
+	require.True(t, freed)
+	require.Equal(t, fmt.Sprintf("port %d is free again: released by its holder", l.Port), last(r.events()))
+	r.freed(l.Port)
+	_, err = r.Release(user(4001), l.Port, l.LeaseID)
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
+}
+
+func TestALeaseThatIsNotTheCallersIsAConflict(t *testing.T) {
+	r := newRig(t, 3)
+	l := r.acquire(byTTL(time.Hour))
+	r.worker(1, store.WorkerReady)
+	for port, want := range map[uint16]struct {
+		id   string
+		kind error
+		text string
+	}{
+		l.Port:    {"another", errdefs.ErrConflict, fmt.Sprintf("conflict: port %d is leased under another lease_id", l.Port)},
+		r.port(1): {"lease-of-w1", errdefs.ErrConflict, fmt.Sprintf("conflict: port %d is leased to worker w1, which has it for as long as it lives; stop the worker", r.port(1))},
+		r.port(2): {l.LeaseID, errdefs.ErrNotFound, fmt.Sprintf("lease of port %d: not found", r.port(2))},
+	} {
+		_, err := r.Release(access.Hive(), port, want.id)
+		require.ErrorIs(t, err, want.kind)
+		require.EqualError(t, err, want.text)
+		_, err = r.Renew(t.Context(), access.Hive(), port, lease.Renewal{LeaseID: want.id, Holder: lease.Holder{TTL: time.Minute}})
+		require.EqualError(t, err, want.text)
+	}
+	require.Equal(t, []uint16{l.Port, r.port(1)}, portsOf(r.all()))
+}
