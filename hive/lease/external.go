@@ -82,7 +82,7 @@ func (ls *external) unwatch() {
 
 // find returns who holds a port by this lease, locked; the caller unlocks.
 // Errors: errdefs.ErrNotFound if the port has no lease, errdefs.ErrConflict if it has another, is
-// a worker's, or has ended and is quarantined.
+// a worker's, is just being given, or has ended and is quarantined.
 func (m *Manager) find(port uint16, leaseID string) (*external, error) {
 	l, err := m.Lease(port)
 	switch {
@@ -99,14 +99,19 @@ func (m *Manager) find(port uint16, leaseID string) (*external, error) {
 	m.mu.Unlock()
 	if ls != nil {
 		ls.mu.Lock()
-		// It may have ended while its lock was waited for.
 		if !ls.over {
 			return ls, nil
 		}
 		ls.mu.Unlock()
-		if l, err = m.Lease(port); err != nil || l.LeaseID != leaseID {
-			return nil, fmt.Errorf("lease of port %d: %w", port, errdefs.ErrNotFound)
-		}
+	}
+	// Read again: it may have ended since, or while its lock was waited for.
+	l, err = m.Lease(port)
+	switch {
+	case err != nil || l.LeaseID != leaseID:
+		return nil, fmt.Errorf("lease of port %d: %w", port, errdefs.ErrNotFound)
+	// It is in the file and not watched yet. Freed now, it would be ended a second time later.
+	case l.State != store.LeaseQuarantined:
+		return nil, fmt.Errorf("%w: the lease of port %d is just being given; ask again", errdefs.ErrConflict, port)
 	}
 	return nil, &quarantinedError{l}
 }

@@ -307,6 +307,20 @@ func TestALeaseThatComesWhileHiveCloses(t *testing.T) {
 	require.Equal(t, []store.Lease{l}, r.all(), "the next hive takes it over from the file")
 }
 
+// Whoever lists leases can see one before its acquisition has returned. Freed at that moment
+// it was ended a second time when its holder ended, which found no lease and broke the hive.
+func TestALeaseThatIsJustBeingGiven(t *testing.T) {
+	r := newRig(t, 2)
+	l := store.Lease{Port: r.port(0), LeaseID: "seen", Kind: store.LeaseTTL, TTL: time.Hour, State: store.LeaseHeld}
+	r.update(func(tx *store.Tx) error { return tx.PutLease(l) })
+	_, err := r.Release(access.Hive(), l.Port, l.LeaseID)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	_, err = r.renew(l, lease.Holder{TTL: 2 * time.Hour})
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	require.EqualError(t, err, fmt.Sprintf("conflict: the lease of port %d is just being given; ask again", l.Port))
+	require.Equal(t, []store.Lease{l}, r.all())
+}
+
 func TestPortsAre(t *testing.T) {
 	require.Equal(t, "port 8080 is", lease.PortsAre([]uint16{8080}))
 	require.Equal(t, "ports 8080-8083 are", lease.PortsAre([]uint16{8080, 8081, 8082, 8083}))
