@@ -27,7 +27,7 @@
 //
 //	spec -> Start -> Gated -> (record Identity) -> Open -> Process -> Done, Exit
 //	recorded Identity -> Adopt -> Process
-//	Tree{Main, ...} -> Members, Owns, ListenPorts, Stop
+//	Tree{Main, ...} -> Members, Owns, ListenPorts, End
 //
 // A foreground child (Spec.Foreground) waits behind the same gate, but takes its
 // caller's place: terminal, standard files, session and environment are the
@@ -60,7 +60,7 @@
 //	start, child, files, gated          from a spec to a process
 //	process, exit                       following one to its end
 //	survey, claims, users               which processes belong to which tree
-//	stop, scan                          ending a tree
+//	stop, scan, scanqueue               ending a tree
 //	owns, usage, counters               sockets and usage of a tree
 //	sweep, living                       processes without a record
 //	command, endcommands, ask           programs that are not workers

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"rbeehive/hive/proc/internal/procfs"
@@ -38,7 +39,54 @@ func CommandMembers(ctx context.Context, stateID string, secret store.Secret) ([
 func Freeze(ctx context.Context, t *Tree) error {
 	s := &stopper{tree: t, tracked: make(map[procKey]*trackedMember)}
 	defer s.close()
-	return s.freeze(ctx, time.Now().Add(killTimeout))
+	return s.freeze(ctx, newPatience(killTimeout))
+}
+
+// KillWithin is the killing part of a stop without a cgroup, with so much time for who is
+// still seen alive.
+func KillWithin(ctx context.Context, t *Tree, d time.Duration) ([]Member, error) {
+	s := &stopper{tree: t, tracked: make(map[procKey]*trackedMember)}
+	defer s.close()
+	return s.killMembers(ctx, newPatience(d))
+}
+
+// Passes returns in how many passes over /proc trees were looked through that are scanned
+// at once while a pass is under way, and who was found of each.
+func Passes(ctx context.Context, trees []*Tree) (passes int, found [][]Member, err error) {
+	q := &scanQueue{turn: make(chan struct{}, 1)}
+	q.turn <- struct{}{}
+	var g sync.WaitGroup
+	views, errs := make([]*view, len(trees)), make([]error, len(trees))
+	for i, t := range trees {
+		g.Go(func() { views[i], errs[i] = q.scan(ctx, t, nil) })
+	}
+	for queued := 0; queued < len(trees); sleep(time.Millisecond) {
+		q.mu.Lock()
+		queued = len(q.waiting)
+		q.mu.Unlock()
+	}
+	<-q.turn
+	g.Wait()
+	surveys := map[*survey]bool{}
+	for i, v := range views {
+		if errs[i] != nil {
+			return 0, nil, errs[i]
+		}
+		surveys[v.survey] = true
+		found = append(found, v.found)
+	}
+	return len(surveys), found, nil
+}
+
+// ScanBehind is a scan whose ctx ends while it waits for its turn, and reports how many
+// wait then.
+func ScanBehind(t *Tree) (waiting int, err error) {
+	q := &scanQueue{turn: make(chan struct{}, 1)}
+	q.turn <- struct{}{}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_, err = q.scan(ctx, t, nil)
+	return len(q.waiting), err
 }
 
 // Elapsed is how the time of a stop's grace is counted.

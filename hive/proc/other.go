@@ -95,6 +95,8 @@ func (t *Tree) ListenPorts(context.Context, *sockets.Snapshot) ([]uint16, error)
 
 func (t *Tree) Stop(context.Context, store.Stop) ([]Member, error) { return nil, ErrUnsupported }
 
+func (t *Tree) End(context.Context, store.Stop) (Ending, error) { return Ending{}, ErrUnsupported }
+
 func SurveyMembers(context.Context, []*Tree) (map[int][]Member, error) { return nil, ErrUnsupported }
 
 func Sweep(context.Context, string, store.Secret, []uint32) ([]Orphan, error) {

@@ -24,26 +24,21 @@ const maxNewbornRounds = 50
 // many were found, including those that had ended before their pidfd could be opened.
 func (s *stopper) scan(ctx context.Context) (int, error) {
 	// Members that are still under a pidfd go on proving what descends from them.
-	v := newSurvey([]*Tree{s.tree})
+	var proven []procKey
 	for key, m := range s.tracked {
 		if !hasEnded(m.fd) {
-			v.proven[key] = 0
+			proven = append(proven, key)
 		}
 	}
-	// Listed before the survey lists them: a process in neither list is younger than both.
-	known, err := procfs.PIDs()
-	if err != nil {
-		return 0, err
-	}
-	found, err := v.run(ctx)
+	v, err := scans.scan(ctx, s.tree, proven)
 	if err != nil {
 		return 0, err
 	}
 	added := 0
-	for _, m := range found[0] {
+	for _, m := range v.found {
 		added += s.track(v, m)
 	}
-	younger, err := s.scanNewborn(ctx, v, known)
+	younger, err := s.scanNewborn(ctx, v)
 	return added + younger, err
 }
 
@@ -52,9 +47,9 @@ func (s *stopper) scan(ctx context.Context) (int, error) {
 // ahead of the surveys, each of which takes some: they found nothing, twice in a row, and
 // the chain got away unseen. A process that has no proof of its own but its descent is
 // left to the next survey.
-func (s *stopper) scanNewborn(ctx context.Context, v *survey, known []int) (int, error) {
-	seen := make(map[int]bool, len(known))
-	for _, pid := range known {
+func (s *stopper) scanNewborn(ctx context.Context, v *view) (int, error) {
+	seen := make(map[int]bool, len(v.known))
+	for _, pid := range v.known {
 		seen[pid] = true
 	}
 	seen[os.Getpid()] = true
@@ -72,8 +67,8 @@ func (s *stopper) scanNewborn(ctx context.Context, v *survey, known []int) (int,
 		slices.Reverse(young)
 		for _, pid := range young {
 			seen[pid] = true
-			c := v.examine(pid)
-			if c.PID != 0 && c.tree >= 0 && c.proof != "" {
+			c := v.survey.examine(pid)
+			if c.PID != 0 && c.tree == v.tree && c.proof != "" {
 				added += s.track(v, Member{PID: c.PID, Start: c.Start, Proof: c.proof, Program: c.Program()})
 			}
 		}
@@ -83,7 +78,7 @@ func (s *stopper) scanNewborn(ctx context.Context, v *survey, known []int) (int,
 
 // track keeps a member that was not known; it returns 0 for one that was. One that cannot
 // be opened has ended meanwhile, and may have left another behind: it counts.
-func (s *stopper) track(v *survey, m Member) int {
+func (s *stopper) track(v *view, m Member) int {
 	key := procKey{m.PID, m.Start}
 	if s.tracked[key] != nil {
 		return 0
@@ -94,6 +89,7 @@ func (s *stopper) track(v *survey, m Member) int {
 	if !ok {
 		return 1
 	}
+	s.killed = s.killed || s.newcomerSignal == unix.SIGKILL
 	if s.newcomerSignal != 0 {
 		_ = sendSignal(t.fd, s.newcomerSignal) // one that may not be signalled is returned as left
 	}
@@ -105,7 +101,7 @@ func (s *stopper) track(v *survey, m Member) int {
 // that was proven a member. Descent is a fact of the past and cannot be verified once
 // the parent has ended; what can be is that start time and PID are those of the process
 // for which it was found.
-func openMember(v *survey, m Member) (*trackedMember, bool) {
+func openMember(v *view, m Member) (*trackedMember, bool) {
 	fd, err := unix.PidfdOpen(m.PID, 0)
 	if err != nil {
 		return nil, false
@@ -113,8 +109,8 @@ func openMember(v *survey, m Member) (*trackedMember, bool) {
 	st, err := procfs.ReadStat(m.PID)
 	same := err == nil && st.Start == m.Start && !st.Zombie()
 	if same && m.Proof != ProofDescent {
-		_, proof := v.findProof(&st)
-		same = proof != "" && (proof != ProofSession || v.trees[0].Main.alive())
+		tree, proof := v.survey.findProof(&st)
+		same = tree == v.tree && proof != "" && (proof != ProofSession || v.survey.trees[tree].Main.alive())
 	}
 	// The pidfd comes last: that its process still lives shows that everything above was
 	// read of that process.

@@ -17,56 +17,62 @@ import (
 )
 
 const (
-	// killTimeout is how long the part after the grace may take.
+	// killTimeout is how long what was killed may go on being seen alive.
 	killTimeout = 5 * time.Second
 	// scanInterval lies between the scans for members that got away.
 	scanInterval = 50 * time.Millisecond
-	// afterMainTimeout is how long the rest of a tree may take, within the grace, to end by
-	// itself after its main process has.
-	afterMainTimeout = time.Second
 	// pollInterval is how often the members are checked while waiting for all to end.
 	pollInterval = 10 * time.Millisecond
 )
 
-// Stop ends the tree: each signal of how in turn, to the main process or, with
-// how.Tree or when the main process is dead, to every member; after each it waits
-// how.Grace for the whole tree to end (if only the main process got the signal, at most
-// a second of it once that has ended). What remains is killed: with a cgroup by
-// cgroup.kill, and Stop returns when the kernel says that nothing is left, and has
-// removed the cgroup; that is proof. Without one every member is stopped with SIGSTOP
-// until a scan finds no new one, then killed, and searched for twice more: five seconds
-// at most, and best effort, because a chain that forks faster than it is scanned gets
-// away.
-//
-// left is what still runs, or the member found last where every scan found a new one;
-// not empty means that the stop is incomplete. Before the killing an ended ctx ends Stop
-// with ctx's error, and whatever was frozen is thawed. An unknown signal name is an error
-// before anything is done. Only processes that are proven members get a signal, through a
-// pidfd that was verified after it was opened. It must not be called twice at once for a
-// tree.
+// Stop ends the tree as End does, for those who need not know how it ended.
 func (t *Tree) Stop(ctx context.Context, how store.Stop) (left []Member, err error) {
+	e, err := t.End(ctx, how)
+	return e.Left, err
+}
+
+// End ends the tree: each signal of how in turn, to the main process or, with how.Tree
+// or when the main process is dead, to every member; after each it waits how.Grace for the
+// whole tree to end. What outlives the main process, if only that got the signal, gets it
+// then and has the rest of the grace. What remains is killed: with a cgroup by
+// cgroup.kill, and End returns when the kernel says that nothing is left, and has
+// removed the cgroup; that is proof. Without one every member is stopped with SIGSTOP
+// until a scan finds no new one, then killed, and searched for until two scans in a row
+// have found nobody. That takes as long as the scans do: the tree is gone only when it
+// was looked at, however busy the machine is. It is given up when members, known ones or
+// new ones, are still seen after five seconds; it is best effort, because a chain that
+// forks faster than it is scanned gets away.
+//
+// Ending.Left is what still runs, or the member found last where every scan found a new
+// one; not empty means that the stop is incomplete. Before the killing an ended ctx ends
+// it with ctx's error, and whatever was frozen is thawed. An unknown signal name is an
+// error before anything is done. Only processes that are proven members get a signal,
+// through a pidfd that was verified after it was opened. It must not be called twice at
+// once for a tree; those of several trees share their scans.
+func (t *Tree) End(ctx context.Context, how store.Stop) (Ending, error) {
 	sigs, err := parseSignals(how.Signals)
 	if err != nil {
-		return nil, fmt.Errorf("stop: %w", err)
+		return Ending{}, fmt.Errorf("stop: %w", err)
 	}
 	s := &stopper{tree: t, tracked: make(map[procKey]*trackedMember)}
 	s.dir, s.hasCgroup = cgroupDir(t.Cgroup)
 	defer s.close()
 	if err := s.requestStop(ctx, sigs, how); err != nil {
-		return nil, fmt.Errorf("stop: %w", err)
+		return Ending{}, fmt.Errorf("stop: %w", err)
 	}
+	var left []Member
 	// A tree whose main process has left the cgroup is killed there and searched for, too.
 	mainOutside := s.hasCgroup && s.mainLeftCgroup()
 	if s.hasCgroup {
 		left, err = s.killCgroup(ctx)
 	}
 	if err == nil && (!s.hasCgroup || mainOutside) {
-		left, err = s.killMembers(ctx)
+		left, err = s.killMembers(ctx, newPatience(killTimeout))
 	}
 	if err != nil {
-		return left, fmt.Errorf("stop: %w", err)
+		err = fmt.Errorf("stop: %w", err)
 	}
-	return left, nil
+	return Ending{Left: left, Killed: s.killed}, err
 }
 
 // stopper is one stop of one tree.
@@ -78,6 +84,7 @@ type stopper struct {
 	// newcomerSignal is what every new member is sent as soon as it is tracked; 0: nothing.
 	newcomerSignal syscall.Signal
 	lastFound      Member
+	killed         bool // somebody who was alive was sent SIGKILL
 }
 
 func (s *stopper) close() {
@@ -89,8 +96,8 @@ func (s *stopper) close() {
 // requestStop signals and waits. It returns nil when it is time to kill, or nothing is
 // left to kill.
 func (s *stopper) requestStop(ctx context.Context, sigs []syscall.Signal, how store.Stop) error {
-	all := how.Tree || !s.mainAlive()
 	for _, sig := range sigs {
+		all := how.Tree || !s.mainAlive()
 		if !s.hasCgroup || all {
 			// Also when only the main process gets the signal: once it has ended, its
 			// session and its children prove nothing any more.
@@ -104,24 +111,26 @@ func (s *stopper) requestStop(ctx context.Context, sigs []syscall.Signal, how st
 		if s.mainAlive() {
 			_ = s.tree.Main.Signal(sig) // it may have ended just now
 		}
-		if ended, err := s.awaitTree(ctx, how.Grace, all); ended || err != nil {
+		if ended, err := s.awaitTree(ctx, sig, how.Grace, all); ended || err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// awaitTree waits until the tree has ended, as far as it is known, at most for grace. If
-// only the main process got the signal, the others have no reason to end soon after it,
-// and get afterMainTimeout.
-func (s *stopper) awaitTree(ctx context.Context, grace time.Duration, all bool) (bool, error) {
+// awaitTree waits until the tree has ended, as far as it is known, at most for grace. all
+// says that every member got the signal; else those that outlive the main process get it
+// then: a shell passes nothing on to the server that it waits for.
+func (s *stopper) awaitTree(ctx context.Context, sig syscall.Signal, grace time.Duration, all bool) (bool, error) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	var done <-chan struct{}
-	if !all {
-		done = s.tree.Main.Done()
-	}
 	for last := time.Now(); ; {
+		if !all && !s.mainAlive() {
+			all = true
+			if err := s.signalSurvivors(ctx, sig); err != nil {
+				return false, err
+			}
+		}
 		if s.treeEnded() {
 			return true, nil
 		}
@@ -131,13 +140,23 @@ func (s *stopper) awaitTree(ctx context.Context, grace time.Duration, all bool) 
 		select {
 		case <-ctx.Done():
 			return false, ctx.Err()
-		case <-done:
-			done = nil // else it would be chosen again and again
-			grace = min(grace, afterMainTimeout)
 		case <-tick.C:
 		}
 		grace -= elapsed(&last)
 	}
+}
+
+// signalSurvivors signals what has outlived the main process.
+func (s *stopper) signalSurvivors(ctx context.Context, sig syscall.Signal) error {
+	// Most stops: nobody is left, and no scan is needed to see it.
+	if s.hasCgroup && s.cgroupEmpty() {
+		return nil
+	}
+	if _, err := s.scan(ctx); err != nil {
+		return err
+	}
+	s.signalMembers(sig)
+	return nil
 }
 
 // suspendThreshold is the most that the time between two polls counts as grace. If it was
@@ -151,6 +170,19 @@ func elapsed(last *time.Time) time.Duration {
 	d := min(now.Sub(*last), suspendThreshold)
 	*last = now
 	return d
+}
+
+// patience is what is left of a time in which hive ran.
+type patience struct {
+	left time.Duration
+	last time.Time
+}
+
+func newPatience(d time.Duration) *patience { return &patience{left: d, last: time.Now()} }
+
+func (p *patience) over() bool {
+	p.left -= elapsed(&p.last)
+	return p.left <= 0
 }
 
 func (s *stopper) mainAlive() bool { return s.tree.Main != nil && s.tree.Main.alive() }
@@ -202,20 +234,24 @@ func (s *stopper) signalMembers(sig syscall.Signal) {
 
 // killCgroup kills the cgroup and waits until the kernel says that it is empty.
 func (s *stopper) killCgroup(ctx context.Context) ([]Member, error) {
+	s.killed = s.killed || !s.cgroupEmpty()
 	err := cgroup.Kill(s.dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		if busy, err := cgroup.Populated(s.dir); err == nil && busy {
-			return s.killMembers(ctx) // kernel < 5.14
+			return s.killMembers(ctx, newPatience(killTimeout)) // kernel < 5.14
 		}
 		err = nil // it has been removed meanwhile, so it was empty
 	}
 	if err != nil {
 		return s.cgroupLeft(), fmt.Errorf("kill cgroup %s: %w", s.tree.Cgroup, err)
 	}
-	deadline := time.Now().Add(killTimeout)
-	for !s.cgroupEmpty() {
-		if time.Now().After(deadline) || ctx.Err() != nil {
+	for p := newPatience(killTimeout); !s.cgroupEmpty(); {
+		if ctx.Err() != nil {
 			return s.cgroupLeft(), ctx.Err()
+		}
+		// Unless they have just gone: then it is empty in a moment.
+		if left := s.cgroupLeft(); len(left) > 0 && p.over() {
+			return left, nil
 		}
 		sleep(time.Millisecond)
 	}
@@ -223,7 +259,7 @@ func (s *stopper) killCgroup(ctx context.Context) ([]Member, error) {
 	if err := cgroup.Remove(ctx, s.dir); err != nil {
 		return s.cgroupLeft(), err
 	}
-	s.awaitMain(ctx, deadline)
+	s.awaitMain(ctx)
 	return nil, ctx.Err()
 }
 
@@ -232,18 +268,15 @@ func (s *stopper) cgroupEmpty() bool {
 	return err == nil && !busy
 }
 
-// awaitMain waits for the watching goroutine, so that the exit of the main
-// process is known when Stop returns.
-func (s *stopper) awaitMain(ctx context.Context, deadline time.Time) {
+// awaitMain waits for the watching goroutine, so that the exit of the main process is
+// known when End returns. That one needs half a second at most once it runs.
+func (s *stopper) awaitMain(ctx context.Context) {
 	if s.tree.Main == nil || s.mainAlive() {
 		return
 	}
-	t := time.NewTimer(time.Until(deadline))
-	defer t.Stop()
 	select {
 	case <-s.tree.Main.watched:
 	case <-ctx.Done():
-	case <-t.C:
 	}
 }
 
@@ -262,35 +295,36 @@ func (s *stopper) cgroupLeft() []Member {
 
 // killMembers kills the tree without a cgroup: it freezes, kills, and scans until two
 // scans in a row have found nothing.
-func (s *stopper) killMembers(ctx context.Context) ([]Member, error) {
-	deadline := time.Now().Add(killTimeout)
+func (s *stopper) killMembers(ctx context.Context, p *patience) ([]Member, error) {
 	s.newcomerSignal = unix.SIGSTOP
-	if err := s.freeze(ctx, deadline); err != nil {
+	if err := s.freeze(ctx, p); err != nil {
 		return s.livingMembers(), err
 	}
-	// Two clean scans, because a process can be forked behind the back of one.
 	s.newcomerSignal = unix.SIGKILL
-	clean := 0
-	for first := true; clean < 2; first = false {
-		if !first {
-			sleep(scanInterval)
-			added, err := s.scan(ctx)
-			if err != nil {
-				return s.left(), err
-			}
-			clean = s.countCleanScan(clean, added)
+	s.kill()
+	// Two clean scans, because a process can be forked behind the back of one.
+	for clean := 0; clean < 2; {
+		sleep(scanInterval)
+		added, err := s.scan(ctx)
+		if err != nil {
+			return s.left(), err
+		}
+		if clean = s.countCleanScan(clean, added); clean > 0 {
+			continue // nobody is seen: however long that took, it is no reason to give up
 		}
 		s.kill()
-		if time.Now().After(deadline) {
-			break
+		if !p.over() {
+			continue
+		}
+		if left := s.left(); len(left) > 0 {
+			return left, nil
+		}
+		if added > 0 {
+			return []Member{s.lastFound}, nil // its successor, which runs now, has not been seen yet
 		}
 	}
-	s.awaitMain(ctx, deadline)
-	left := s.left()
-	if clean < 2 && len(left) == 0 {
-		left = append(left, s.lastFound) // its successor, which runs now, has not been seen yet
-	}
-	return left, nil
+	s.awaitMain(ctx)
+	return nil, ctx.Err()
 }
 
 // countCleanScan returns how many scans in a row have found nothing, with one more that
@@ -304,8 +338,10 @@ func (s *stopper) countCleanScan(clean, added int) int {
 
 func (s *stopper) kill() {
 	if s.mainAlive() {
+		s.killed = true
 		_ = s.tree.Main.Signal(unix.SIGKILL)
 	}
+	s.killed = s.killed || len(s.livingMembers()) > 0
 	s.signalMembers(unix.SIGKILL)
 }
 
@@ -325,7 +361,7 @@ func (s *stopper) left() []Member {
 
 // freeze stops every member, so that none forks between a scan and the kill, and scans
 // until no new one is found. On an error it thaws them.
-func (s *stopper) freeze(ctx context.Context, deadline time.Time) error {
+func (s *stopper) freeze(ctx context.Context, p *patience) error {
 	for {
 		if s.mainAlive() {
 			_ = s.tree.Main.Signal(unix.SIGSTOP)
@@ -338,7 +374,7 @@ func (s *stopper) freeze(ctx context.Context, deadline time.Time) error {
 			s.thaw()
 			return err
 		}
-		if added == 0 || time.Now().After(deadline) {
+		if added == 0 || p.over() {
 			return nil
 		}
 	}

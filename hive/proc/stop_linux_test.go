@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -131,6 +132,158 @@ func TestStopScopeTree(t *testing.T) {
 	exit, ok := proc.ZombieExit(killed)
 	require.True(t, ok, "the stranger's zombie belongs to the test until its clean-up")
 	require.Equal(t, code(4), exit.Code, "it was asked, not killed")
+}
+
+// A shell does not pass a signal on: the server that it waits for was killed at once when
+// the shell had ended, and never heard that it should stop.
+func TestStopSignalsWhatOutlivesTheMainProcess(t *testing.T) {
+	for _, grouped := range []bool{false, true} {
+		t.Run("cgroup "+strconv.FormatBool(grouped), func(t *testing.T) {
+			dir := t.TempDir()
+			server := `trap "sleep 1.2; echo in order >` + dir + `/end; exit 0" TERM; echo 1 >` + dir + `/ready; while :; do sleep 0.02; done`
+			spec := newSpec(t, "")
+			spec.Argv = []string{"/bin/sh", "-c", `/bin/sh -c '` + server + `'; true`}
+			if grouped {
+				spec = withCgroup(t, spec)
+			}
+			p, tree := run(t, spec)
+			await(t, "the trap", func() bool { _, err := os.Stat(dir + "/ready"); return err == nil })
+			e, err := tree.End(t.Context(), gently)
+			require.NoError(t, err)
+			require.Empty(t, e.Left)
+			require.False(t, e.Killed, "it had the rest of the grace")
+			require.Equal(t, "SIGTERM", p.Exit().Signal)
+			require.FileExists(t, dir+"/end")
+		})
+	}
+}
+
+// The signals that follow reach what is left, too, once the main process has ended.
+func TestStopSendsLaterSignalsToWhatIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	server := `trap "" TERM; trap "echo in order >` + dir + `/end; exit 0" INT; echo 1 >` + dir + `/ready; while :; do sleep 0.02; done`
+	spec := newSpec(t, "")
+	spec.Argv = []string{"/bin/sh", "-c", `/bin/sh -c '` + server + `'; true`}
+	_, tree := run(t, spec)
+	await(t, "the traps", func() bool { _, err := os.Stat(dir + "/ready"); return err == nil })
+	e, err := tree.End(t.Context(), store.Stop{Signals: []string{"SIGTERM", "SIGINT"}, Grace: time.Second})
+	require.NoError(t, err)
+	require.Empty(t, e.Left)
+	require.False(t, e.Killed)
+	require.FileExists(t, dir+"/end")
+}
+
+// Who asks can tell whether a worker ended because it was told to.
+func TestEndSaysWhetherItKilled(t *testing.T) {
+	for mode, killed := range map[string]bool{"stubborn": true, "exit-on-term": false} {
+		for _, grouped := range []bool{false, true} {
+			t.Run(mode+", cgroup "+strconv.FormatBool(grouped), func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "ready")
+				args := []string{file}
+				if !killed {
+					args = []string{"3", file}
+				}
+				spec := newSpec(t, mode, args...)
+				if grouped {
+					spec = withCgroup(t, spec)
+				}
+				_, tree := run(t, spec)
+				announced(t, file)
+				grace := testTimeout
+				if killed {
+					grace = 50 * time.Millisecond
+				}
+				e, err := tree.End(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: grace})
+				require.NoError(t, err)
+				require.Equal(t, proc.Ending{Killed: killed}, e)
+			})
+		}
+	}
+}
+
+// On a busy machine the time was over before the second of two clean scans, and a tree of
+// which nobody was left was said to have a member with PID 0: its port was kept, and it was
+// never started again.
+func TestATreeThatIsGoneIsGoneHoweverLongThatTook(t *testing.T) {
+	p, tree := run(t, newSpec(t, "sleep"))
+	require.NoError(t, p.Signal(syscall.SIGKILL))
+	done(t, p)
+	left, err := proc.KillWithin(t.Context(), tree, 0)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	rest := *tree
+	rest.Main = nil
+	left, err = proc.KillWithin(t.Context(), &rest, 0)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// Where each scan finds a new member the stop is given up in the end, with one that was
+// really there.
+func TestMembersThatAreSeenAgainAndAgainAreLeft(t *testing.T) {
+	p, tree := run(t, newSpec(t, "sleep"))
+	require.NoError(t, p.Signal(syscall.SIGKILL))
+	done(t, p)
+	over, ended := make(chan struct{}), make(chan struct{})
+	pids := map[int]bool{}
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			c := exec.Command(self(t))
+			c.Env = append(stampsOf(tree), modeVar+"=sleep")
+			if c.Start() == nil {
+				pids[c.Process.Pid] = true
+				_ = c.Wait() // until the stop has killed it
+			}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	left, err := proc.KillWithin(ctx, tree, 0)
+	close(over)
+	require.NoError(t, err)
+	for rest := left; len(rest) > 0; {
+		rest, err = tree.Stop(ctx, store.Stop{})
+		require.NoError(t, err)
+	}
+	<-ended
+	require.NotEmpty(t, left)
+	require.True(t, pids[left[0].PID], "pid %d", left[0].PID)
+}
+
+// Stops that go on at once share their passes over /proc, and each gets its own members.
+func TestScansAreShared(t *testing.T) {
+	var trees []*proc.Tree
+	var children []int
+	for range 4 {
+		file := filepath.Join(t.TempDir(), "grandchild")
+		_, tree := run(t, newSpec(t, "parent", file, "stamped"))
+		children = append(children, announced(t, file))
+		killLater(t, children[len(children)-1])
+		trees = append(trees, tree)
+	}
+	passes, found, err := proc.Passes(t.Context(), trees)
+	require.NoError(t, err)
+	require.Equal(t, 1, passes)
+	for i, members := range found {
+		var pids []int
+		for _, m := range members {
+			pids = append(pids, m.PID)
+		}
+		require.Contains(t, pids, children[i])
+		for j, child := range children {
+			require.True(t, j == i || !slices.Contains(pids, child))
+		}
+	}
+	waiting, err := proc.ScanBehind(trees[0])
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Zero(t, waiting, "who has gone is not looked for")
 }
 
 func TestStopUnknownSignal(t *testing.T) {

@@ -19,6 +19,12 @@ type Member struct {
 	Program string // base name of its executable, or its comm (at most 15 bytes) where that cannot be read
 }
 
+// Ending is how the end of a tree went.
+type Ending struct {
+	Left   []Member // what could not be ended
+	Killed bool     // SIGKILL was needed
+}
+
 // Tree is a worker with everything it has started.
 type Tree struct {
 	// Main is the worker's main process; nil when it is dead.
