@@ -39,7 +39,7 @@ func CommandMembers(ctx context.Context, stateID string, secret store.Secret) ([
 func Freeze(ctx context.Context, t *Tree) error {
 	s := &stopper{tree: t, tracked: make(map[procKey]*trackedMember)}
 	defer s.close()
-	return s.freeze(ctx, newPatience(killTimeout))
+	return s.freeze(ctx, newTimeLeft(killTimeout))
 }
 
 // KillWithin is the killing part of a stop without a cgroup, with so much time for who is
@@ -47,7 +47,7 @@ func Freeze(ctx context.Context, t *Tree) error {
 func KillWithin(ctx context.Context, t *Tree, d time.Duration) ([]Member, error) {
 	s := &stopper{tree: t, tracked: make(map[procKey]*trackedMember)}
 	defer s.close()
-	return s.killMembers(ctx, newPatience(d))
+	return s.killMembers(ctx, newTimeLeft(d))
 }
 
 // Passes returns in how many passes over /proc trees were looked through that are scanned

@@ -67,7 +67,7 @@ func (t *Tree) End(ctx context.Context, how store.Stop) (Ending, error) {
 		left, err = s.killCgroup(ctx)
 	}
 	if err == nil && (!s.hasCgroup || mainOutside) {
-		left, err = s.killMembers(ctx, newPatience(killTimeout))
+		left, err = s.killMembers(ctx, newTimeLeft(killTimeout))
 	}
 	if err != nil {
 		err = fmt.Errorf("stop: %w", err)
@@ -172,15 +172,15 @@ func elapsed(last *time.Time) time.Duration {
 	return d
 }
 
-// patience is what is left of a time in which hive ran.
-type patience struct {
+// timeLeft is what is left of a time in which hive ran.
+type timeLeft struct {
 	left time.Duration
 	last time.Time
 }
 
-func newPatience(d time.Duration) *patience { return &patience{left: d, last: time.Now()} }
+func newTimeLeft(d time.Duration) *timeLeft { return &timeLeft{left: d, last: time.Now()} }
 
-func (p *patience) over() bool {
+func (p *timeLeft) over() bool {
 	p.left -= elapsed(&p.last)
 	return p.left <= 0
 }
@@ -238,14 +238,14 @@ func (s *stopper) killCgroup(ctx context.Context) ([]Member, error) {
 	err := cgroup.Kill(s.dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		if busy, err := cgroup.Populated(s.dir); err == nil && busy {
-			return s.killMembers(ctx, newPatience(killTimeout)) // kernel < 5.14
+			return s.killMembers(ctx, newTimeLeft(killTimeout)) // kernel < 5.14
 		}
 		err = nil // it has been removed meanwhile, so it was empty
 	}
 	if err != nil {
 		return s.cgroupLeft(), fmt.Errorf("kill cgroup %s: %w", s.tree.Cgroup, err)
 	}
-	for p := newPatience(killTimeout); !s.cgroupEmpty(); {
+	for p := newTimeLeft(killTimeout); !s.cgroupEmpty(); {
 		if ctx.Err() != nil {
 			return s.cgroupLeft(), ctx.Err()
 		}
@@ -295,7 +295,7 @@ func (s *stopper) cgroupLeft() []Member {
 
 // killMembers kills the tree without a cgroup: it freezes, kills, and scans until two
 // scans in a row have found nothing.
-func (s *stopper) killMembers(ctx context.Context, p *patience) ([]Member, error) {
+func (s *stopper) killMembers(ctx context.Context, p *timeLeft) ([]Member, error) {
 	s.newcomerSignal = unix.SIGSTOP
 	if err := s.freeze(ctx, p); err != nil {
 		return s.livingMembers(), err
@@ -361,7 +361,7 @@ func (s *stopper) left() []Member {
 
 // freeze stops every member, so that none forks between a scan and the kill, and scans
 // until no new one is found. On an error it thaws them.
-func (s *stopper) freeze(ctx context.Context, p *patience) error {
+func (s *stopper) freeze(ctx context.Context, p *timeLeft) error {
 	for {
 		if s.mainAlive() {
 			_ = s.tree.Main.Signal(unix.SIGSTOP)
