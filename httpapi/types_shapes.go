@@ -86,7 +86,7 @@ func liveShape(spec store.Spec, port uint16) *wire.TypeLive {
 	if spec.Live.Interval == 0 {
 		return nil
 	}
-	l := &wire.TypeLive{IntervalMS: spec.Live.Interval.Milliseconds(), Failures: spec.Live.Failures, Action: "report"}
+	l := &wire.TypeLive{IntervalMS: spec.Live.Interval.Milliseconds(), TimeoutMS: spec.Live.AnswerTimeout().Milliseconds(), Failures: spec.Live.Failures, Action: "report"}
 	if spec.Live.Restart {
 		l.Action = "restart"
 	}

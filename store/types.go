@@ -157,8 +157,18 @@ type Stop struct {
 type Live struct {
 	Path     string        `json:"path"` // HTTP path to probe; empty: listening is enough
 	Interval time.Duration `json:"interval_ns"`
-	Failures int           `json:"failures"` // in a row, before anything is done
-	Restart  bool          `json:"restart"`  // restart it; else it is only shown as unhealthy
+	Timeout  time.Duration `json:"timeout_ns,omitempty"` // of one probe, at most Interval; 0: see AnswerTimeout
+	Failures int           `json:"failures"`             // in a row, before anything is done
+	Restart  bool          `json:"restart"`              // restart it; else it is only shown as unhealthy
+}
+
+// AnswerTimeout is how long one probe waits for its answer. Where Timeout does not say it,
+// as in the record of an older hive, that is 5 s, or Interval if that is shorter.
+func (l Live) AnswerTimeout() time.Duration {
+	if l.Timeout > 0 {
+		return l.Timeout
+	}
+	return min(5*time.Second, l.Interval)
 }
 
 // RestartPolicy says when a worker that ends by itself is restarted.

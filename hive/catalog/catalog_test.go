@@ -314,6 +314,8 @@ func TestWrongEntries(t *testing.T) {
 		"stop.command":    {web(func(e *catalog.Entry) { e.Stop.Command = []string{"{{"} }), "workers[0] (web): stop.command: "},
 		"live path":       {web(func(e *catalog.Entry) { e.Live.Path = ptr("x") }), `workers[0] (web): live.path: "x": expected a path that begins with '/'`},
 		"live interval":   {web(func(e *catalog.Entry) { e.Live.Interval = ptr(time.Millisecond) }), "workers[0] (web): live.interval: expected a duration of 100ms or more"},
+		"live timeout":    {web(func(e *catalog.Entry) { e.Live.Timeout = ptr(time.Millisecond) }), "workers[0] (web): live.timeout: expected a duration of 100ms or more"},
+		"live timeout, 2": {web(func(e *catalog.Entry) { e.Live.Timeout = ptr(11 * time.Second) }), "workers[0] (web): live.timeout: 11s: expected a duration that is not longer than live.interval (10s)"},
 		"live failures":   {web(func(e *catalog.Entry) { e.Live.Failures = -1 }), "workers[0] (web): live.failures: -1: expected a number from 1 to 1000"},
 		"live action":     {web(func(e *catalog.Entry) { e.Live.Action = "kill" }), `workers[0] (web): live.action: "kill": expected restart or report`},
 		"restart":         {web(func(e *catalog.Entry) { e.Restart.Policy = "yes" }), `workers[0] (web): restart.policy: "yes": expected never, on-failure or always`},
@@ -342,4 +344,30 @@ func TestWrongEntries(t *testing.T) {
 func TestTwoEntriesOfOneName(t *testing.T) {
 	_, err := catalog.New([]catalog.Entry{{Name: "a", Command: []string{"p"}}, {Name: "a", Command: []string{"q"}}}, self)
 	require.EqualError(t, err, "workers[1] (a): name: the name is already used by another entry")
+}
+
+// A probe has ended when the next is due; a record of an older hive means the same by
+// saying nothing.
+func TestTimeoutOfLivenessProbes(t *testing.T) {
+	for _, c := range []struct{ interval, timeout, want time.Duration }{
+		{0, 0, 5 * time.Second},
+		{time.Second, 0, time.Second},
+		{time.Minute, 0, 5 * time.Second},
+		{time.Minute, time.Minute, time.Minute},
+		{time.Second, 300 * time.Millisecond, 300 * time.Millisecond},
+	} {
+		live := catalog.LiveEntry{Failures: 2}
+		if c.interval > 0 {
+			live.Interval = &c.interval
+		}
+		if c.timeout > 0 {
+			live.Timeout = &c.timeout
+		}
+		got := one(t, catalog.Entry{Name: "web", Command: []string{"/bin/web", "{{.Port}}"}, Live: live}).Live
+		require.Equal(t, c.want, got.Timeout, "%+v", c)
+		if c.timeout == 0 {
+			got.Timeout = 0
+			require.Equal(t, c.want, got.AnswerTimeout(), "%+v", c)
+		}
+	}
 }

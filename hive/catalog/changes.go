@@ -127,6 +127,7 @@ func (d *differ) live(a, b store.Live) {
 	}
 	d.start("live.path", a.Path != b.Path)
 	d.start("live.interval", a.Interval != b.Interval)
+	d.start("live.timeout", a.AnswerTimeout() != b.AnswerTimeout())
 	d.start("live.failures", a.Failures != b.Failures)
 	d.start("live.action", a.Restart != b.Restart)
 }

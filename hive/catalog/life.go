@@ -13,6 +13,7 @@ import (
 type LiveEntry struct {
 	Path     *string        `mapstructure:"path"`     // default: that of ready
 	Interval *time.Duration `mapstructure:"interval"` // default 10s if anything of live is given, else 0: not at all
+	Timeout  *time.Duration `mapstructure:"timeout"`  // of one probe; default 5s, or interval if that is shorter
 	Failures int            `mapstructure:"failures"` // in a row; default 3
 	Action   string         `mapstructure:"action"`   // restart (default) or report
 }
@@ -30,6 +31,7 @@ type RestartEntry struct {
 const (
 	defaultLiveInterval = 10 * time.Second
 	defaultLiveFailures = 3
+	minTimeout          = 100 * time.Millisecond
 	defaultMax          = 5
 	defaultWindow       = 10 * time.Minute
 	defaultBackoff      = time.Second
@@ -63,12 +65,25 @@ func (l *LiveEntry) check() (key, why string) {
 		return "path", fmt.Sprintf("%q: expected a path that begins with '/', or \"\" when listening is enough", *l.Path)
 	case l.Interval != nil && *l.Interval != 0 && *l.Interval < 100*time.Millisecond:
 		return "interval", "expected a duration of 100ms or more, or 0s: not at all"
+	case l.Timeout != nil && *l.Timeout < minTimeout:
+		return "timeout", "expected a duration of 100ms or more"
+	// One probe has ended when the next is due, so that what does not answer at all is seen after failures of them.
+	case l.Timeout != nil && l.interval() > 0 && *l.Timeout > l.interval():
+		return "timeout", fmt.Sprintf("%s: expected a duration that is not longer than live.interval (%s)", *l.Timeout, l.interval())
 	case l.Failures < 0 || l.Failures > 1000:
 		return "failures", fmt.Sprintf("%d: expected a number from 1 to 1000", l.Failures)
 	case l.Action != "" && l.Action != "restart" && l.Action != "report":
 		return "action", fmt.Sprintf("%q: expected restart or report", l.Action)
 	}
 	return "", ""
+}
+
+// interval is from the beginning of one probe to that of the next; 0: there are none.
+func (l *LiveEntry) interval() time.Duration {
+	if l.Interval == nil {
+		return defaultLiveInterval
+	}
+	return *l.Interval
 }
 
 func (r *RestartEntry) check() (key, why string) {
@@ -97,12 +112,13 @@ func (l *LiveEntry) spec(ready store.Ready) store.Live {
 	if *l == (LiveEntry{}) {
 		return store.Live{}
 	}
-	out := store.Live{Path: ready.Path, Interval: defaultLiveInterval, Failures: defaultLiveFailures, Restart: l.Action != "report"}
+	out := store.Live{Path: ready.Path, Interval: l.interval(), Failures: defaultLiveFailures, Restart: l.Action != "report"}
 	if l.Path != nil {
 		out.Path = *l.Path
 	}
-	if l.Interval != nil {
-		out.Interval = *l.Interval
+	out.Timeout = out.AnswerTimeout()
+	if l.Timeout != nil {
+		out.Timeout = *l.Timeout
 	}
 	if l.Failures > 0 {
 		out.Failures = l.Failures

@@ -32,7 +32,7 @@ const (
 )
 
 const (
-	requestTimeout = 5 * time.Second // for one answer; a server that loads may be slow
+	requestTimeout = 5 * time.Second // for one answer, unless live says it; a server that loads may be slow
 	tableMaxAge    = 50 * time.Millisecond
 	maxAnswer      = 200 // bytes of an answer that are shown
 	maxConcurrent  = 64  // other ports that are asked at once
@@ -58,7 +58,7 @@ type Target struct {
 
 // Probe probes a worker once, since when it was started or adopted. With search it looks
 // for one that does not listen on other ports as well. It blocks for up to
-// requestTimeout and the reads of /proc. An error says that nothing was seen.
+// requestTimeout, or that of its liveness, and the reads of /proc. An error says that nothing was seen.
 func (p *Prober) Probe(ctx context.Context, t Target, since time.Time, search bool) (Result, error) {
 	rec := t.Worker
 	r := Result{At: time.Since(since)}
@@ -81,7 +81,7 @@ func (p *Prober) Probe(ctx context.Context, t Target, since time.Time, search bo
 	if r.Listener != Ours && r.Listener != WeaklyOurs {
 		return r, nil
 	}
-	r.Answered, r.Answer = p.request(ctx, specFor(rec), rec.Port, socks)
+	r.Answered, r.Answer = p.request(ctx, specFor(rec), rec.Port, socks, timeoutFor(rec))
 	// The answer counts only if nobody joined or replaced the listeners meanwhile.
 	after, err := p.Sockets.Listening(ctx, rec.Port)
 	if err != nil {
@@ -122,6 +122,14 @@ func specFor(rec store.Worker) store.Spec {
 		rec.Spec.Ready.Path = rec.Spec.Live.Path
 	}
 	return rec.Spec
+}
+
+// timeoutFor is how long a probe of a worker waits for its answer.
+func timeoutFor(rec store.Worker) time.Duration {
+	if rec.ReadyAt != nil && rec.Spec.Live.Interval > 0 {
+		return rec.Spec.Live.AnswerTimeout()
+	}
+	return requestTimeout
 }
 
 func inodes(socks []sockets.Socket) []uint64 {
@@ -248,6 +256,6 @@ func (p *Prober) servesOn(ctx context.Context, t Target, port uint16) bool {
 	if owner, err := t.Tree.Owns(ctx, socks); err != nil || owner != proc.Ours {
 		return false
 	}
-	ok, _ := p.request(ctx, spec, port, socks)
+	ok, _ := p.request(ctx, spec, port, socks, requestTimeout)
 	return ok
 }

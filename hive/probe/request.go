@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
 	"rbeehive/alloc/sockets"
 	"rbeehive/hive/endpoint"
@@ -19,11 +20,11 @@ import (
 // worker's own address when its owner was looked at; nobody else is asked. It follows no redirects and uses
 // no proxy. It closes its connection first, so that the residue (TIME_WAIT) is on
 // its own side and not on the worker's port.
-func (p *Prober) request(ctx context.Context, spec store.Spec, port uint16, seen []sockets.Socket) (ok bool, answer string) {
+func (p *Prober) request(ctx context.Context, spec store.Spec, port uint16, seen []sockets.Socket, timeout time.Duration) (ok bool, answer string) {
 	if spec.Ready.Path == "" {
 		return true, "it listens"
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	// For this request only: no connection may be reused without the check in dial.
 	transport := &http.Transport{
@@ -40,6 +41,9 @@ func (p *Prober) request(ctx context.Context, spec store.Spec, port uint16, seen
 	req.Header.Set("User-Agent", "hive")
 	// Not by http.Client, which would follow a redirect to anywhere.
 	resp, err := transport.RoundTrip(req)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false, fmt.Sprintf("it gives no answer within %s", timeout)
+	}
 	if err != nil {
 		return false, plain.Clip(err.Error(), maxAnswer)
 	}

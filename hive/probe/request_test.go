@@ -49,18 +49,18 @@ func TestProbeAsksOnlyWhomItHasSeen(t *testing.T) {
 		require.ErrorIs(t, <-served, http.ErrServerClosed)
 	}()
 
-	ok, answer := h.request(t.Context(), spec, port, seen)
+	ok, answer := h.request(t.Context(), spec, port, seen, requestTimeout)
 	require.False(t, ok)
 	require.Contains(t, answer, "who listens there has changed")
 	require.Zero(t, requests.Load(), "the stranger was asked")
 
 	seen = listening()
-	ok, answer = h.request(t.Context(), spec, port, seen)
+	ok, answer = h.request(t.Context(), spec, port, seen, requestTimeout)
 	require.True(t, ok, answer)
 	require.Equal(t, int32(1), requests.Load())
 
 	beside := listen("::1")
-	ok, answer = h.request(t.Context(), spec, port, seen)
+	ok, answer = h.request(t.Context(), spec, port, seen, requestTimeout)
 	require.True(t, ok, "%s: who has come does not get the connections to this address", answer)
 	require.NoError(t, beside.Close())
 	require.Equal(t, int32(2), requests.Load())

@@ -122,6 +122,10 @@ func (w *worker) superviseProcess(ctx context.Context, first time.Duration) bool
 		timer.Stop() // called for a stop or an exit, not to probe
 	}
 	for {
+		if over, again := w.applyLiveness(ctx); over {
+			p.cancel()
+			return again
+		}
 		select {
 		case <-ctx.Done():
 			return false

@@ -43,6 +43,7 @@ type worker struct {
 	startDone  chan struct{} // closed when its present start is ready or it has ended
 	liveness   *time.Timer   // of the next probe of a worker that is ready
 	missed     int           // such probes in a row that it failed
+	notLive    *missedLive   // it failed as many as its type allows, and its supervisor has not taken that up yet
 	supervised bool          // a supervisor is there
 	callers    int           // those who wait for the supervisor to take a request
 	recheck    bool          // somebody has seen it not serving: it is to be probed again

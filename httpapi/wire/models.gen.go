@@ -958,8 +958,13 @@ type TypeDetail struct {
 // TypeLive How a worker that is ready is watched; null: by its exit only.
 type TypeLive struct {
 	// URL Null: listening is enough.
-	URL        *string `json:"url"`
-	IntervalMS int64   `json:"interval_ms"`
+	URL *string `json:"url"`
+
+	// IntervalMS From one probe to the next.
+	IntervalMS int64 `json:"interval_ms"`
+
+	// TimeoutMS How long one waits for its answer; at most `interval_ms`.
+	TimeoutMS int64 `json:"timeout_ms"`
 
 	// Failures How many in a row count.
 	Failures int `json:"failures"`

@@ -31,7 +31,7 @@ func fileRules() rule {
 	worker["params"] = rule{params: true, keys: values("default pattern fixed")}
 	worker["ready"] = rule{keys: values("path status stall timeout")}
 	worker["stop"] = rule{keys: values("signal grace scope command")}
-	worker["live"] = rule{keys: values("path interval failures action")}
+	worker["live"] = rule{keys: values("path interval timeout failures action")}
 	worker["restart"] = rule{keys: values("policy max window backoff max_backoff")}
 
 	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep worker_user log_level log_format")

@@ -201,6 +201,9 @@ func liveText(l *wire.TypeLive) string {
 	if l.Action == "report" {
 		action = "it is shown as unhealthy"
 	}
+	if l.TimeoutMS > 0 { // an older hive does not say it
+		what += " within " + milliseconds(l.TimeoutMS)
+	}
 	return fmt.Sprintf("%s every %s; after %d failures %s", what, milliseconds(l.IntervalMS), l.Failures, action)
 }
 
