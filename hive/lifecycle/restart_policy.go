@@ -28,7 +28,13 @@ func NextStart(p store.Restart, before []time.Time, wasReady bool, exit *store.E
 	if n >= p.Max {
 		return 0, false
 	}
-	wait = p.Backoff
+	return Wait(p, n, spread), true
+}
+
+// Wait is how long a worker waits for its next start after n others, with spread as for
+// NextStart.
+func Wait(p store.Restart, n int, spread float64) time.Duration {
+	wait := p.Backoff
 	for range n {
 		if wait >= p.MaxBackoff/2 { // doubled it could be more than a number holds
 			wait = p.MaxBackoff
@@ -38,7 +44,7 @@ func NextStart(p store.Restart, before []time.Time, wasReady bool, exit *store.E
 	}
 	wait = min(wait, p.MaxBackoff)
 	// Up to a fifth earlier, never later: max_backoff is the longest wait.
-	return wait - time.Duration(float64(wait)*spread/5), true
+	return wait - time.Duration(float64(wait)*spread/5)
 }
 
 // Recent returns the times that lie within window before now.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"rbeehive/alloc"
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
@@ -39,11 +40,12 @@ func (w *worker) handleExit(ctx context.Context) bool {
 		return false
 	}
 	// If members are left, the listener may be one of them.
+	held := false
 	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
-		w.detectPortConflict(ctx, f)
+		held = w.detectPortConflict(ctx, f)
 	}
 	w.reason = ReasonExited
-	out := outcome{then: lifecycle.Retry, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f}
+	out := outcome{then: lifecycle.Retry, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f, held: held}
 	if rec.Desired == store.DesiredStopped { // a restart of hive came in between
 		out = outcome{then: lifecycle.Stop, reason: "stopped on request", exit: &exit, jobID: rec.JobID}
 	}
@@ -52,8 +54,9 @@ func (w *worker) handleExit(ctx context.Context) bool {
 
 // detectPortConflict finds out whether a worker ended because somebody else has its port,
 // and makes that its failure: another port may do. Programs show it by any exit
-// code, 0 among them; so whoever has the port now counts, and what the log says.
-func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) {
+// code, 0 among them; so whoever has the port now counts, and what the log says. It
+// reports whether somebody is seen to have it.
+func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) (held bool) {
 	rec := w.record()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), socketTableTimeout)
 	defer cancel()
@@ -67,14 +70,18 @@ func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) {
 			holder := endpoint.Describe(ctx, socks)
 			w.s.alloc.Avoid(port, holder)
 			f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: port %d is held by %s", f.Message, port, holder)
-			return
+			return true
 		}
 	}
 	// The other may have gone by now, or is bound and does not listen yet (vLLM, for minutes).
-	if slices.ContainsFunc(f.Log, saysInUse) {
-		w.s.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
-		f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
+	if !slices.ContainsFunc(f.Log, saysInUse) {
+		return false
 	}
+	var by *alloc.UnavailableError
+	held = errors.As(w.s.alloc.Recheck(ctx, rec.Ports, rec.Spec.Host), &by) // by a connection, which is no listener
+	w.s.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
+	f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
+	return held
 }
 
 // killLeftovers ends what a dead main process has left behind. Of a worker that may be
@@ -84,7 +91,7 @@ func (w *worker) killLeftovers(ctx context.Context) leftovers {
 	t := w.s.launcher.Tree(w.record(), nil)
 	if w.fromCopiedState.Load() {
 		left, err := t.Members(ctx)
-		return leftovers{left, err}
+		return leftovers{members: left, err: err}
 	}
 	return w.endTree(ctx, t)
 }
@@ -93,6 +100,7 @@ func (w *worker) killLeftovers(ctx context.Context) leftovers {
 // whether the supervisor goes on.
 func (w *worker) afterExit(ctx context.Context, out outcome, rest leftovers) bool {
 	rec := w.record()
+	rest.sayKilled(&out, rec.Spec.Stop)
 	// No new start beside what is left of the last one: they would fight for the port and the GPU.
 	if len(rest.members) > 0 || rest.err != nil {
 		w.finish(out, rest)
@@ -101,21 +109,13 @@ func (w *worker) afterExit(ctx context.Context, out outcome, rest leftovers) boo
 	if out.then == lifecycle.Retry {
 		out.then = lifecycle.Fail
 		now := time.Now()
-		policy := rec.Spec.Restart
-		// live.action says restart. restart.policy is then only about workers that end by themselves.
-		if out.live && policy.Policy == store.RestartNever {
-			policy.Policy = store.RestartOnFailure
-		}
-		// Waiting brings back neither the type nor the port, and what may be another hive's is not ours to start.
-		if _, ok := w.s.catalog().Type(rec.Type); !ok || w.canTryNextPort(out) || w.fromCopiedState.Load() {
-			policy.Policy = store.RestartNever
-		}
-		wait, again := lifecycle.NextStart(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
+		wait, again, exhausted := w.nextStart(out, now)
 		// While all workers are being stopped, one that comes back would be overlooked.
 		if again && w.s.run.Accepting() {
 			return w.backOff(out, now, wait)
 		}
-		if n := len(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now)); n > 0 && out.failure != nil {
+		if exhausted && out.failure != nil {
+			n := len(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now))
 			out.reason = fmt.Sprintf("%s; given up after %d new starts within %s (restart.max)", out.reason, n, rec.Spec.Restart.Window)
 			out.failure.Message = out.reason
 		}
@@ -127,11 +127,40 @@ func (w *worker) afterExit(ctx context.Context, out outcome, rest leftovers) boo
 	return false
 }
 
-// canTryNextPort reports whether a spawn is to try its next port instead of waiting for this
-// one: a stranger has it, and nobody asked for this port and no other.
+// nextStart says whether the worker's policy wants a new start after an end by itself, and
+// after which wait. exhausted: it does, and there were as many as it allows.
+func (w *worker) nextStart(out outcome, now time.Time) (wait time.Duration, again, exhausted bool) {
+	rec := w.record()
+	policy := rec.Spec.Restart
+	// live.action says restart. restart.policy is then only about workers that end by themselves.
+	if out.live && policy.Policy == store.RestartNever {
+		policy.Policy = store.RestartOnFailure
+	}
+	// Waiting does not bring back the type, the spawn need not wait, and what may be another hive's is not ours
+	// to start.
+	if _, ok := w.s.catalog().Type(rec.Type); !ok || w.canTryNextPort(out) || w.fromCopiedState.Load() {
+		policy.Policy = store.RestartNever
+	}
+	spread := rand.Float64() //nolint:gosec // a moment, no secret
+	// Whoever has its port goes sooner or later, and the worker has done nothing wrong.
+	if out.held && policy.Policy != store.RestartNever {
+		w.heldTries++
+		return lifecycle.Wait(policy, w.heldTries-1, spread), true, false
+	}
+	wait, again = lifecycle.NextStart(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, spread)
+	if !again {
+		_, exhausted = lifecycle.NextStart(policy, nil, rec.ReadyAt != nil, out.exit, now, spread)
+	}
+	return wait, again, exhausted
+}
+
+// canTryNextPort reports whether a spawn that waits for this worker is to try its next port
+// instead of waiting for this one: a stranger has it, and nobody asked for this port and no
+// other.
 func (w *worker) canTryNextPort(out outcome) bool {
 	rec := w.record()
-	return out.failure != nil && out.failure.Code == errdefs.CodeForeignListener && rec.Restarts == 0 && rec.ReadyAt == nil && rec.Asked.Port == 0
+	return w.nextPort && out.failure != nil && out.failure.Code == errdefs.CodeForeignListener &&
+		rec.Restarts == 0 && rec.ReadyAt == nil && rec.Asked.Port == 0
 }
 
 // finish records the end of a worker and frees its ports, unless somebody can

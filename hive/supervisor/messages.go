@@ -1,8 +1,6 @@
 package supervisor
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +8,6 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
-	"rbeehive/hive/errdefs"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/logs"
 	"rbeehive/store"
@@ -41,18 +38,6 @@ func portsOf(skipped []sockets.Holder) []uint16 {
 		ports = append(ports, s.Port)
 	}
 	return ports
-}
-
-func portFailure(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(err, alloc.ErrExhausted):
-		return errdefs.Fail(errdefs.CodePortsExhausted, "%v", err)
-	case errors.Is(err, alloc.ErrUnavailable):
-		return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // saysInUse recognises how programs say EADDRINUSE: strerror(3) of glibc and musl,

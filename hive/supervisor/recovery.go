@@ -194,7 +194,7 @@ func (r *Recovery) EndTrees(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(maxProcReaders)
 	for i, f := range dead {
-		rest := leftovers{members[i], err}
+		rest := leftovers{members: members[i], err: err}
 		g.Go(func() error {
 			if !r.s.relocated && err == nil && (len(rest.members) > 0 || f.rec.Cgroup != "") {
 				rest.members, rest.err = trees[i].Stop(ctx, f.rec.Spec.Stop) // removes an empty cgroup, too

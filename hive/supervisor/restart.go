@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"rbeehive/alloc"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lifecycle"
@@ -50,13 +49,25 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	rec := w.record()
 	lifecycle.Transition(&rec, lifecycle.Gone, lifecycle.Retry)
 	next := now.Add(wait).UTC()
+	// Nothing new: no event for each look at a port that somebody has for days. A hive that is killed meanwhile
+	// looks at it at once.
+	if before := w.record(); out.held && before.State == store.WorkerBackoff && before.Reason == out.reason {
+		before.NextTry = &next
+		w.snapshot.Store(&before)
+		return true
+	}
 	rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = out.reason, &next, nil, ""
 	// Stale without keys means that its type is gone, which stays true.
 	if len(rec.Changed) > 0 {
 		rec.Stale, rec.Changed = false, nil // the next start is by the type as it is then
 	}
 	// Only what still counts: else the record of a worker that always crashes would grow for ever.
-	rec.Failures = slices.Concat(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now), []time.Time{now.UTC()})
+	rec.Failures = slices.Clone(lifecycle.Recent(rec.Failures, rec.Spec.Restart.Window, now))
+	then := "the port is looked at again"
+	if !out.held {
+		rec.Failures = append(rec.Failures, now.UTC())
+		then = fmt.Sprintf("start %d of %d", len(rec.Failures), rec.Spec.Restart.Max)
+	}
 	if out.exit != nil {
 		rec.Exit = out.exit
 	}
@@ -68,8 +79,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 		if err := b.PutWorker(rec); err != nil {
 			return err
 		}
-		return workerEvent(b, rec, out.jobID, fmt.Sprintf("%s backoff: %s; start %d of %d in %s",
-			rec.WorkerID, out.reason, len(rec.Failures), rec.Spec.Restart.Max, wait.Round(100*time.Millisecond)))
+		return workerEvent(b, rec, out.jobID, fmt.Sprintf("%s backoff: %s; %s in %s", rec.WorkerID, out.reason, then, wait.Round(100*time.Millisecond)))
 	})
 	if err != nil {
 		return false
@@ -152,7 +162,8 @@ func (w *worker) tryRestart(ctx context.Context, out outcome) bool {
 	if !errors.As(err, &f) {
 		f = errdefs.Fail(errdefs.CodeInternal, "%v", err)
 	}
-	again := w.afterExit(ctx, outcome{then: lifecycle.Retry, reason: f.Message, job: out.job, jobID: out.jobID, failure: f}, leftovers{})
+	_, held := errors.AsType[*heldError](err)
+	again := w.afterExit(ctx, outcome{then: lifecycle.Retry, reason: f.Message, job: out.job, jobID: out.jobID, failure: f, held: held}, leftovers{})
 	if again { // who asked waits on, until it is ready or given up
 		out.restart.answer(nil)
 	} else {
@@ -196,7 +207,7 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	if err != nil {
 		return err
 	}
-	w.startedAt = begun
+	w.startedAt, w.heldTries = begun, 0
 	w.s.metrics.Restarted(rec.Type, out.restart.why(w))
 	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail) // is written with the next commit
 	// Before the snapshot: who sees it running finds the process.
@@ -243,42 +254,6 @@ func (w *worker) recordRestart(rec store.Worker, out outcome) error {
 	}
 	return err
 }
-
-// awaitPorts makes sure that nobody else has the worker's ports. What the kernel
-// keeps of closed connections is waited for, up to drainTimeout: it is no failure
-// of the worker.
-func (w *worker) awaitPorts(ctx context.Context, rec store.Worker) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	ticker := time.NewTicker(drainPollInterval)
-	defer ticker.Stop()
-	for {
-		err := w.s.alloc.Recheck(ctx, rec.Ports, rec.Spec.Host)
-		var held *alloc.UnavailableError
-		switch {
-		case err == nil:
-			return nil
-		case !errors.As(err, &held):
-			return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
-		// A listener may stay for good, so this counts as a failure: the policy decides how often to try.
-		case !held.Draining:
-			return errdefs.Fail(errdefs.CodeForeignListener, "port %d is held by somebody else: %s", held.Port, held.Reason)
-		}
-		select {
-		case <-ticker.C:
-		// The wait can last a minute, and a request need not.
-		case req := <-w.stops:
-			return &interrupted{req}
-		case <-ctx.Done():
-			return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
-		}
-	}
-}
-
-const (
-	drainTimeout      = 70 * time.Second // TIME_WAIT lasts for 60 s
-	drainPollInterval = 500 * time.Millisecond
-)
 
 // RestartWorker carries out worker_restart; the result is operation.Spawned.
 func (s *Supervisor) RestartWorker(ctx context.Context, j operation.Job, op operation.RestartWorker) (any, error) {
@@ -331,7 +306,7 @@ func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec stor
 	// A new lease id: the old lease has ended, and its id must not be good for this one.
 	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.ID(), time.Now().UTC()
 	rec.Restarts++
-	w, err := s.spawn(ctx, j, typ, rec, false)
+	w, err := s.spawn(ctx, j, typ, rec, spawnOptions{})
 	if err == nil {
 		s.metrics.Restarted(rec.Type, ReasonRequested)
 	}

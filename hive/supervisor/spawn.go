@@ -3,10 +3,8 @@ package supervisor
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"rbeehive/alloc"
@@ -46,7 +44,8 @@ func (s *Supervisor) spawnAndAwait(ctx context.Context, j operation.Job, typ *ca
 	defer s.registry.releaseName(op.Name)
 	for try := 1; ; try++ {
 		// A new record for each try: the worker of the last one has ended, and is listed as such.
-		w, err := s.spawn(ctx, j, typ, s.newRecord(j, typ, op), selfTest)
+		anyPort := op.Port == 0 && typ.Port == 0 && try < maxSpawnTries
+		w, err := s.spawn(ctx, j, typ, s.newRecord(j, typ, op), spawnOptions{selfTest: selfTest, nextPort: anyPort && op.Wait != operation.WaitStarted})
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +56,7 @@ func (s *Supervisor) spawnAndAwait(ctx context.Context, j operation.Job, typ *ca
 		}
 		err = s.awaitReady(ctx, j, w)
 		var f *errdefs.Failure
-		if errors.As(err, &f) && f.Code == errdefs.CodeForeignListener && op.Port == 0 && typ.Port == 0 && try < maxSpawnTries {
+		if errors.As(err, &f) && f.Code == errdefs.CodeForeignListener && anyPort {
 			continue
 		}
 		return w, err
@@ -94,24 +93,23 @@ func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker)
 	return errdefs.Fail(errdefs.CodeCancelled, "the worker was stopped on request before it was ready")
 }
 
+// spawnOptions are what a spawn needs to know about who asked for it.
+type spawnOptions struct {
+	selfTest bool // see worker
+	nextPort bool // see worker
+}
+
 // spawn starts one worker. A rec with an id is of a worker that has ended and is started
 // again, on its ports.
-func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Type, rec store.Worker, selfTest bool) (*worker, error) {
+func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Type, rec store.Worker, o spawnOptions) (*worker, error) {
 	begun := time.Now()
-	release, err := s.acquireStart(ctx)
+	// Else the model could be deleted between Prepare and the moment when the worker is live.
+	defer s.launcher.HoldModel(typ, rec)()
+	res, release, err := s.reserve(ctx, j, typ, &rec)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	// Else the model could be deleted between Prepare and the moment when the worker is live.
-	defer s.launcher.HoldModel(typ, rec)()
-	if _, err := s.launcher.Prepare(ctx, typ, &rec); err != nil { // the common mistakes cost no process and no commit
-		return nil, err
-	}
-	res, err := s.reservePorts(ctx, typ, &rec)
-	if err != nil {
-		return nil, err
-	}
 	abandon := func() {
 		res.Abandon()
 		removeLog(rec)
@@ -152,32 +150,12 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 	// and sees by its process whether the gate was opened.
 	lifecycle.Transition(&recorded, lifecycle.Opened, lifecycle.Fail)
 	w := s.newWorker(recorded, p, typ)
-	w.startedAt, w.selfTest = begun, selfTest
+	w.startedAt, w.selfTest, w.nextPort = begun, o.selfTest, o.nextPort
 	s.registry.add(w)
 	// After add, or it would be in no table for a moment. In both, it is found among the live ones.
 	s.registry.forget(recorded.WorkerID) // among the ended, where it may have been
 	w.follow(probe.FirstInterval)
 	return w, nil
-}
-
-// reservePorts reserves the ports of a start and puts them into the record; a new worker
-// gets its id from the first.
-func (s *Supervisor) reservePorts(ctx context.Context, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, error) {
-	req := alloc.Request{Port: rec.Asked.Port, Ports: typ.Ports, Name: rec.Name, Host: typ.Host()}
-	// Its own ports, or none: its clients know them.
-	if rec.WorkerID != "" {
-		req.Port, req.Ports = rec.Port, len(rec.Ports)
-	}
-	res, err := s.alloc.Acquire(ctx, req)
-	if err != nil {
-		return nil, portFailure(ctx, err)
-	}
-	if rec.WorkerID == "" {
-		// With a random part, so that an id is never used again.
-		rec.WorkerID = fmt.Sprintf("%s-%d-%s", typ.Name, res.Port, strings.ToLower(rand.Text()[:6]))
-	}
-	rec.Port, rec.Ports, rec.Log = res.Port, res.Ports, s.logs.Path(rec.WorkerID)
-	return res, nil
 }
 
 // newRecord is the record of a worker that has no port yet.

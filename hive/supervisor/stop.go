@@ -33,6 +33,7 @@ type outcome struct {
 	job     operation.Job    // by which the end was asked for; nil: by none
 	jobID   string           // of the job whose events tell of it; empty: of none
 	failure *errdefs.Failure // nil if it ended on request
+	held    bool             // only because somebody else has its port: that is no failure of its own
 	live    bool             // its liveness demands a new start, whatever its policy
 	restart *restartRequest  // with lifecycle.Start
 	all     bool             // see stopRequest
@@ -168,7 +169,9 @@ func (w *worker) giveUp(ctx context.Context, f *errdefs.Failure) bool {
 	// Before it is ended: what it then says is about the signal, not about what went wrong.
 	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
 	w.reason = ReasonNotReady
-	return w.terminate(ctx, outcome{then: lifecycle.Retry, reason: f.Message, jobID: rec.JobID, failure: f})
+	return w.terminate(ctx, outcome{
+		then: lifecycle.Retry, reason: f.Message, jobID: rec.JobID, failure: f, held: f.Code == errdefs.CodeForeignListener,
+	})
 }
 
 // terminate ends the worker's process and all that it has started, and goes on with what
@@ -204,12 +207,32 @@ func (w *worker) terminate(ctx context.Context, out outcome) bool {
 type leftovers struct {
 	members []proc.Member
 	err     error
+	killed  bool // SIGKILL was needed
+	asked   bool // the main process was alive, and asked to end
+}
+
+// sayKilled adds to the reason of an end that SIGKILL was needed for it: a program that is
+// always killed loses what it was at, and its stop takes the whole grace each time.
+func (r leftovers) sayKilled(out *outcome, how store.Stop) {
+	if !r.killed {
+		return
+	}
+	who := "what it had started was killed"
+	// An exit that is not known is that of a process which was adopted: most likely this one's.
+	if exit := out.exit; r.asked && (exit == nil || exit.Code == nil && (exit.Signal == "" || exit.Signal == "SIGKILL")) {
+		who = "killed"
+	}
+	grace := how.Grace * time.Duration(len(how.Signals))
+	if len(how.Command) > 0 {
+		grace += how.Grace
+	}
+	out.reason = fmt.Sprintf("%s; %s with SIGKILL after a grace of %s", out.reason, who, grace)
 }
 
 // endTree ends a worker's processes, or what its main process has left behind.
 func (w *worker) endTree(ctx context.Context, t *proc.Tree) leftovers {
-	left, err := t.Stop(ctx, w.record().Spec.Stop)
-	return leftovers{left, err}
+	e, err := t.End(ctx, w.record().Spec.Stop)
+	return leftovers{members: e.Left, err: err, killed: e.Killed, asked: t.Main != nil}
 }
 
 // recordStopping says in the file that the worker is being stopped, before

@@ -38,6 +38,8 @@ type worker struct {
 	// Only the supervisor uses these once it is there.
 	startedAt time.Time // when its present start was begun; zero if another hive did that
 	reason    Reason    // for the metrics: why it waits for a new start
+	nextPort  bool      // a spawn waits for it, and would try another port
+	heldTries int       // new starts in a row that were put off because somebody else had its port
 
 	mu         lock.Ranked[lock.Worker]
 	startDone  chan struct{} // closed when its present start is ready or it has ended
