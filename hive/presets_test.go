@@ -194,6 +194,27 @@ func TestChildrenOfAPresetDieWithIt(t *testing.T) {
 	require.Empty(t, r.leases())
 }
 
+// An open stream held llama-server for its whole grace, and then it was killed. What it does
+// with a second signal it does in time.
+func TestAnOpenStreamDoesNotHoldUpAStop(t *testing.T) {
+	t.Parallel()
+	e := standInEntry(programs(t), "llama-server", "llama-server")
+	e.Stop = catalog.StopEntry{}
+	r := newRig(t, 1, e)
+	r.open()
+	res := r.spawn("x", map[string]any{"model": "/m/q.gguf"})
+	resp, err := http.Get(res.URL + "/stream")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	begun := time.Now()
+	r.stopWorker(res.WorkerID)
+	require.Less(t, time.Since(begun), 4*time.Second)
+	w := r.worker(res.WorkerID)
+	require.Equal(t, "stopped on request", w.Reason)
+	require.Equal(t, 1, *w.Exit.Code)
+	require.Contains(t, r.log(w), "received second interrupt")
+}
+
 // What two copies of a program would share, they must not share.
 func TestTwoCopiesOfAPreset(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,7 @@ type standIn struct {
 	children  bool // it has one, which does not end by itself
 	onTerm    bool // it ends in order on SIGTERM; else SIGTERM just ends it
 	onInt     bool // the same for SIGINT
+	streams   bool // an open stream holds it after the first signal, and the second ends it at once
 	version   string
 }
 
@@ -70,7 +72,7 @@ func standIns() map[string]*standIn {
 	return map[string]*standIn{
 		"llama-server": {
 			flags: flagsOf("--host --port -m --model -hf --hf-repo -hff --hf-file -c --ctx-size -ngl --alias", "--jinja --version"),
-			host:  "--host", port: "--port", ready: "/health", order: early, held: 1, onTerm: true, onInt: true,
+			host:  "--host", port: "--port", ready: "/health", order: early, held: 1, onTerm: true, onInt: true, streams: true,
 			version: "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\nversion: 6140 (eb7cf15a)\nbuilt with cc for x86_64-linux-gnu\n",
 		},
 		"vllm": {
@@ -245,12 +247,19 @@ func (s *standIn) run(given map[string]string) error {
 	}
 	select {
 	case sig := <-caught:
+		if s.streams && openStreams.Load() > 0 {
+			<-caught
+			return errors.New("received second interrupt, terminating immediately")
+		}
 		fmt.Println("ending in order:", sig)
 		return nil
 	case err := <-served:
 		return err
 	}
 }
+
+// openStreams counts the clients of a stand-in that wait for the end of an answer.
+var openStreams atomic.Int32
 
 func loadTime() time.Duration {
 	load, err := time.ParseDuration(os.Getenv(standInLoad))
@@ -292,6 +301,13 @@ func (s *standIn) handler(given map[string]string, child int, ready <-chan struc
 	if path := given["--inference-path"]; path != "" {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"text":""}`) })
 	}
+	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
+		openStreams.Add(1)
+		defer openStreams.Add(-1)
+		fmt.Fprintln(w, "data: {}")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("/standin", func(w http.ResponseWriter, _ *http.Request) {
 		report := selfReport{Args: os.Args, Env: map[string]string{}, Child: child}
 		for _, kv := range os.Environ() {

@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"rbeehive/store"
 )
@@ -20,6 +22,7 @@ type preset struct {
 	script      int              // which argument is the file that an interpreter runs, {{.Params.main}}; 0: none
 	path        string           // of the readiness probe
 	signals     []string         // of a stop; nil: SIGTERM
+	grace       time.Duration    // after each of them; 0: defaultGrace
 	env         []string         // NAME=value
 	pins        bool             // a device becomes variables of the environment
 	version     VersionProbe
@@ -73,7 +76,7 @@ func (p *preset) ready() store.Ready {
 }
 
 func (p *preset) stop() store.Stop {
-	s := store.Stop{Signals: slices.Clone(p.signals), Grace: defaultGrace}
+	s := store.Stop{Signals: slices.Clone(p.signals), Grace: cmp.Or(p.grace, defaultGrace)}
 	if len(s.Signals) == 0 {
 		s.Signals = []string{"SIGTERM"}
 	}

@@ -1,6 +1,9 @@
 package catalog
 
-import "regexp"
+import (
+	"regexp"
+	"time"
+)
 
 // referenceName is the preset, and the type, of the reference worker.
 const referenceName = "reference"
@@ -14,6 +17,9 @@ const unbuffered = "PYTHONUNBUFFERED=1"
 // themselves, and for the version probe. Python knows it since 3.11. It is not for
 // programs that are a script: the script's own directory would be left out, too.
 const safePath = "PYTHONSAFEPATH=1"
+
+// What the programs do on a stop was read in their sources, which the presets name: whether
+// a second signal ends what the first waits for, and whether that wait is of use.
 
 // presets is every preset by name. What each program binds when, and what it
 // does when its port is taken, is in the tests: hive/presets_test.go has a
@@ -31,6 +37,11 @@ func presets() map[string]*preset {
 
 // llamaServer must have a model: without one llama-server becomes a router that
 // starts servers of its own, which hive would know nothing about.
+//
+// SIGTERM stops its queue and then waits for open connections: a stream gets no further
+// token, and holds the server until its client goes. A second signal ends it at once, with
+// code 1 (llama.cpp, tools/server/server.cpp, signal_handler: "Received second interrupt,
+// terminating immediately"). So waiting long after the first is of no use to anybody.
 func llamaServer() *preset {
 	return &preset{
 		name: "llama-server", description: "llama.cpp's server; the model is a GGUF file, or user/repo:quant of the Hugging Face hub",
@@ -40,6 +51,7 @@ func llamaServer() *preset {
 			"{{if hubFile .Model}}--hf-file{{end}}", "{{hubFile .Model}}",
 		},
 		path: "/health", pins: true,
+		signals: []string{"SIGTERM", "SIGTERM"}, grace: 2 * time.Second,
 		// With a GPU it reports its devices first.
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^version: (.+)`)},
 	}
@@ -47,6 +59,10 @@ func llamaServer() *preset {
 
 // vllm serves the model under the worker's name, so that clients can go on
 // asking for that name when the model behind it changes.
+//
+// SIGTERM ends its engine, and with that every request, so it needs no second signal
+// (vllm/entrypoints/launcher.py, serve_http: signal_handler cancels the server, which is
+// shut down once the engine is gone). Both signals do the same, the second does nothing.
 func vllm() *preset {
 	return &preset{
 		name: "vllm", description: "vLLM's OpenAI server; the model is a directory or a repository of the hub",
@@ -61,6 +77,11 @@ func vllm() *preset {
 
 // sglang takes an NCCL port of its own choice unless it is given one; two of
 // them that start at once can choose the same.
+//
+// It looks for a SIGTERM every 5 s, waits for the requests that it has and then ends all
+// its processes (python/sglang/srt/managers/tokenizer_manager.py, sigterm_watchdog): a
+// stream goes on until the grace is over. No second signal ends it in order; SIGQUIT is for its
+// own children that have failed.
 func sglang() *preset {
 	return &preset{
 		name: "sglang", description: "SGLang's server; the model is a directory or a repository of the hub",
@@ -84,6 +105,9 @@ func sglang() *preset {
 // would share: a socket in /tmp, and port 9000 for Prometheus, which is in the
 // middle of hive's range. Port 0 lets the kernel choose one outside of it;
 // /metrics is on the main port too.
+//
+// SIGTERM has it answer the requests that it has, which are short; further signals are not
+// listened to (router/src/shutdown.rs, shutdown_signal).
 func tei() *preset {
 	return &preset{
 		name: "tei", description: "text-embeddings-inference; the model is a directory or a repository of the hub",
@@ -98,7 +122,8 @@ func tei() *preset {
 	}
 }
 
-// sdServer has no /health; it answers nothing before the model is loaded.
+// sdServer has no /health; it answers nothing before the model is loaded. It listens to no
+// signal, so SIGTERM ends it at once (stable-diffusion.cpp, examples/server/main.cpp).
 func sdServer() *preset {
 	return &preset{
 		name: "sd-server", description: "stable-diffusion.cpp's server; the model is a file",
@@ -110,7 +135,8 @@ func sdServer() *preset {
 
 // comfyUI takes its models from its base directory, where it also writes: two
 // copies need two. What it finds there as a custom node is code, so the directory is
-// fixed as the script is.
+// fixed as the script is. It listens to SIGINT only, so SIGTERM ends it at once (ComfyUI,
+// main.py).
 func comfyUI() *preset {
 	return &preset{
 		name: "comfyui", description: "ComfyUI; its entry says main (its main.py) and base_directory (each copy needs its own)",
@@ -126,7 +152,10 @@ func comfyUI() *preset {
 	}
 }
 
-// whisperServer answers where OpenAI's clients ask.
+// whisperServer answers where OpenAI's clients ask. SIGTERM has it finish the
+// transcriptions that it has, which are answered as a whole and so worth the grace; older
+// versions listen to no signal (whisper.cpp, examples/server/server.cpp,
+// setup_signal_handler).
 func whisperServer() *preset {
 	return &preset{
 		name: "whisper-server", description: "whisper.cpp's server; the model is a file",
@@ -139,6 +168,10 @@ func whisperServer() *preset {
 }
 
 // tabbyAPI wants the directory of all models and the name of one.
+//
+// It is a uvicorn server: SIGTERM has it finish its streams, however long they are, and of
+// what comes then only SIGINT ends the wait (tabbyAPI, common/signals.py, hands signals on
+// to uvicorn/server.py, handle_exit: force_exit).
 func tabbyAPI() *preset {
 	return &preset{
 		name: "tabbyapi", description: "tabbyAPI; the model is a directory, or a name in tabbyAPI's own models; its entry says main (its main.py)",
@@ -149,6 +182,7 @@ func tabbyAPI() *preset {
 		},
 		params: map[string]Param{"main": fixed("main.py")}, script: 1,
 		path: "/health", env: []string{unbuffered}, pins: true,
+		signals: []string{"SIGTERM", "SIGINT"}, grace: 5 * time.Second,
 	}
 }
 

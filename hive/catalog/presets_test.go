@@ -41,7 +41,6 @@ func TestEachPresetIsATypeOfItsName(t *testing.T) {
 		require.Equal(t, name == "comfyui" || name == "tabbyapi", typ.Unavailable() != "", "%s: a preset of a script is no type before an entry names it", name)
 		require.Equal(t, 200, typ.Ready.Status)
 		require.Equal(t, 5*time.Minute, typ.Ready.Stall)
-		require.Equal(t, 10*time.Second, typ.Stop.Grace)
 	}
 }
 
@@ -130,15 +129,21 @@ func TestProbesAndStopsOfPresets(t *testing.T) {
 	paths := map[string]string{"sd-server": "/v1/models", "comfyui": "/system_stats"}
 	for _, name := range presetNames {
 		typ, _ := c.Type(name)
-		want, signals := paths[name], []string{"SIGTERM"}
+		want, signals, grace := paths[name], []string{"SIGTERM"}, 10*time.Second
 		if want == "" {
 			want = "/health"
 		}
-		if strings.HasPrefix(name, "rbee-") {
+		switch {
+		case strings.HasPrefix(name, "rbee-"):
 			signals = []string{"SIGINT", "SIGTERM"}
+		case name == "llama-server": // a second one ends what an open stream holds up
+			signals, grace = []string{"SIGTERM", "SIGTERM"}, 2*time.Second
+		case name == "tabbyapi": // uvicorn's
+			signals, grace = []string{"SIGTERM", "SIGINT"}, 5*time.Second
 		}
 		require.Equal(t, want, typ.Ready.Path, name)
 		require.Equal(t, signals, typ.Stop.Signals, name)
+		require.Equal(t, grace, typ.Stop.Grace, name)
 		require.False(t, typ.Stop.Tree, name)
 	}
 }
