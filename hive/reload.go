@@ -11,6 +11,7 @@ import (
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
+	"rbeehive/hive/setting"
 	"rbeehive/hive/supervisor"
 	"rbeehive/store"
 )
@@ -104,7 +105,7 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 		return Plan{}, errdefs.ErrRecovering
 	}
 	// Before the plan: a key that was left out equals its default.
-	next.Settings.complete()
+	setting.Complete(&next.Settings)
 	plan := h.planReload(next)
 	plan.DryRun = dryRun
 	if dryRun {
@@ -148,9 +149,10 @@ func (h *Hive) recordReload(p Plan) {
 }
 
 func (h *Hive) planReload(next ReloadConfig) Plan {
+	now := h.settings()
 	plan := Plan{
 		Types: typeChanges(h.current.types(), next.Catalog), Workers: []WorkerChange{}, Autostart: []string{},
-		Applied:   append(h.settings().changes(next.Settings), next.Applied...),
+		Applied:   append(setting.Changed(&now, &next.Settings), next.Applied...),
 		NeedStart: append([]string{}, next.NeedStart...),
 	}
 	slices.Sort(plan.Applied)

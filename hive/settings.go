@@ -1,8 +1,6 @@
 package hive
 
 import (
-	"reflect"
-	"slices"
 	"time"
 
 	"rbeehive/hive/jobs"
@@ -17,60 +15,26 @@ const (
 	OrphansKill Orphans = "kill"
 )
 
-// Settings is what of a Config can be changed while the hive runs. Each has the key of
-// the configuration file as its tag: a reload tells by these what has changed. Zero values
-// take the defaults that are named.
+// Settings is what of a Config can be changed while the hive runs. The tags are those of
+// package setting; zero values take the defaults there.
 type Settings struct {
 	Jobs jobs.Config `key:"jobs"`
-	// StartParallel is how many autostart entries are started at once; default 2.
-	StartParallel int `key:"start_parallel"`
+	// StartParallel is how many autostart entries are started at once.
+	StartParallel int `key:"start_parallel" default:"2" min:"1"`
 	// WorkersKeep is how long an ended worker's record and log stay, at least
-	// those of the last 50; default 24 h.
-	WorkersKeep time.Duration `key:"workers_keep"`
-	Orphans     Orphans       `key:"audit.orphans"` // default: keep
-	// LogsMaxTotal bounds the logs of all ended workers together, in bytes; default 2 GiB.
-	LogsMaxTotal int64        `key:"logs.max_total"`
+	// those of the last 50.
+	WorkersKeep time.Duration `key:"workers_keep" default:"24h" min:"1s"`
+	Orphans     Orphans       `key:"audit.orphans" default:"keep" oneof:"keep kill"`
+	// LogsMaxTotal bounds the logs of all ended workers together, in bytes.
+	LogsMaxTotal int64        `key:"logs.max_total" default:"2GiB" min:"64KiB"`
 	Backup       BackupConfig `key:"backup"`
 	QueenURL     string       `key:"queen_url"` // whom the hive is announced to; empty: nobody
 }
 
-// BackupConfig is how the state file is backed up while hive runs.
+// BackupConfig is how the state file is backed up while hive runs. Each backup is a copy of
+// the whole file.
 type BackupConfig struct {
-	Interval time.Duration `key:"interval"` // between two automatic backups; 0: none are made
-	Keep     int           `key:"keep"`     // how many of them stay; default 7
-}
-
-func (s *Settings) complete() {
-	setDefault(&s.StartParallel, 2)
-	setDefault(&s.Orphans, OrphansKeep)
-	setDefault(&s.WorkersKeep, 24*time.Hour)
-	setDefault(&s.LogsMaxTotal, 2<<30)
-	setDefault(&s.Backup.Keep, 7)
-	setDefault(&s.Jobs.Retention, 168*time.Hour)
-	setDefault(&s.Jobs.Keep, 10000)
-	setDefault(&s.Jobs.MaxQueued, 10000)
-	setDefault(&s.Jobs.MaxQueueAge, 10*time.Minute)
-	setDefault(&s.Jobs.StreamWait, 25*time.Second)
-}
-
-// changes returns the keys of the settings that differ, sorted.
-func (s Settings) changes(next Settings) []string {
-	keys := differing("", reflect.ValueOf(s), reflect.ValueOf(next))
-	slices.Sort(keys)
-	return keys
-}
-
-// differing compares two structs of one type by their key tags.
-func differing(prefix string, a, b reflect.Value) []string {
-	keys := []string{}
-	// By reflection, so that no new setting can be forgotten here.
-	for i := range a.NumField() {
-		key := prefix + a.Type().Field(i).Tag.Get("key")
-		if a.Field(i).Kind() == reflect.Struct {
-			keys = append(keys, differing(key+".", a.Field(i), b.Field(i))...)
-		} else if !a.Field(i).Equal(b.Field(i)) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
+	Interval time.Duration `key:"interval" default:"24h" min:"1m" zero:"no automatic backups"` // between two automatic ones
+	// Keep is how many of them stay.
+	Keep int `key:"keep" default:"7" min:"1" hint:"no automatic backups are made with backup.interval 0s"`
 }

@@ -16,6 +16,7 @@ import (
 
 	main "rbeehive/cmd/hive"
 	"rbeehive/cmd/hive/config"
+	"rbeehive/hive"
 	hiveclient "rbeehive/httpapi/client"
 	"rbeehive/test/skip"
 )
@@ -180,17 +181,17 @@ func TestFileSystemWithoutSockets(t *testing.T) {
 	require.NoError(t, err)
 	defer tcp.Close()
 	var log bytes.Buffer
-	addr, err := main.ListenControl(t.Context(), &config.Config{DataDir: dir, Socket: private}, &log, tcp)
+	addr, err := main.ListenControl(t.Context(), &config.Config{Config: hive.Config{DataDir: dir}, Socket: private}, &log, tcp)
 	require.NoError(t, err)
 	require.Equal(t, "http://"+tcp.Addr().String(), addr)
 	require.Contains(t, log.String(), "no control socket; set socket.path, such as /run/hive/hive.sock")
 	require.Contains(t, log.String(), "its file system does not support sockets")
 
-	_, err = main.ListenControl(t.Context(), &config.Config{DataDir: dir, Socket: private}, &log)
+	_, err = main.ListenControl(t.Context(), &config.Config{Config: hive.Config{DataDir: dir}, Socket: private}, &log)
 	require.ErrorContains(t, err, "its file system does not support sockets", "it is all there is")
 	chosen := private
 	chosen.Path = dir + "/hive-test.sock"
-	_, err = main.ListenControl(t.Context(), &config.Config{DataDir: dir, Socket: chosen}, &log, tcp)
+	_, err = main.ListenControl(t.Context(), &config.Config{Config: hive.Config{DataDir: dir}, Socket: chosen}, &log, tcp)
 	require.ErrorContains(t, err, "its file system does not support sockets")
 }
 

@@ -57,11 +57,10 @@ func (d *daemon) start(ctx context.Context) (reason, error) {
 }
 
 func (d *daemon) open(ctx context.Context) error {
-	h, err := hive.Open(ctx, hive.Config{
-		HiveID: d.cfg.HiveID, Version: programVersion(), DataDir: d.cfg.DataDir, URL: d.url, Settings: d.cfg.Settings,
-		APIPorts: tcpPorts(d.listeners.all()), Ports: d.cfg.Ports, Catalog: d.catalog, ReloadTypes: d.reloadTypes, Shutdown: d.cfg.Shutdown,
-		AuditInterval: d.cfg.AuditInterval, Logs: d.cfg.Logs, Models: d.cfg.Models, TakeOver: d.cfg.TakeOver, Log: d.log,
-	})
+	cfg := d.cfg.Config
+	cfg.Version, cfg.URL, cfg.APIPorts = programVersion(), d.url, tcpPorts(d.listeners.all())
+	cfg.Catalog, cfg.ReloadTypes, cfg.Log = d.catalog, d.reloadTypes, d.log
+	h, err := hive.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}

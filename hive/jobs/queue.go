@@ -51,19 +51,19 @@ type Options struct {
 	Log      *logrus.Logger
 }
 
-// Config bounds the jobs. The tags are the keys below jobs in the configuration file.
+// Config bounds the jobs. The tags are those of package setting.
 type Config struct {
-	// Retention is how long an ended job stays at most; default 168 h.
-	Retention time.Duration `key:"retention"`
+	// Retention is how long an ended job stays at most.
+	Retention time.Duration `key:"retention" default:"168h" min:"1m"`
 	// Keep is how many jobs that have ended stay, besides those that just have: beyond it
-	// the oldest go; default 10,000.
-	Keep int `key:"keep"`
-	// MaxQueued: unfinished jobs beyond it are refused; default 10,000.
-	MaxQueued int `key:"max_queued"`
-	// MaxQueueAge: a job that waited longer over a restart is expired; default 10 m.
-	MaxQueueAge time.Duration `key:"max_queue_age"`
-	// StreamWait is the longest life of an rbee stream of a running job; default 25 s.
-	StreamWait time.Duration `key:"stream_wait"`
+	// the oldest go. A few must stay, for those who wait for a job to read its result.
+	Keep int `key:"keep" default:"10000" min:"100"`
+	// MaxQueued: unfinished jobs beyond it are refused.
+	MaxQueued int `key:"max_queued" default:"10000" min:"1"`
+	// MaxQueueAge: a job that waited longer over a restart is expired.
+	MaxQueueAge time.Duration `key:"max_queue_age" default:"10m" min:"1s"`
+	// StreamWait is the longest life of an rbee stream of a running job.
+	StreamWait time.Duration `key:"stream_wait" default:"25s" min:"1s"`
 }
 
 // Queue is the jobs of a hive.

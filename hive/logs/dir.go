@@ -17,10 +17,11 @@ import (
 // in whole blocks, and no block is larger.
 const MinSize = 64 << 10
 
-// Config bounds the logs of workers. Sizes are in bytes.
+// Config bounds the logs of workers. Sizes are in bytes. The tags are those of package
+// setting.
 type Config struct {
-	MaxSize int64 // a log that is larger is rotated; at least MinSize
-	Keep    int   // how many rotated files a log has
+	MaxSize int64 `key:"max_size" default:"64MiB" min:"64KiB"` // a log that is larger is rotated; at least MinSize
+	Keep    int   `key:"keep" default:"3" min:"1"`             // how many rotated files a log has
 }
 
 // Validate returns an error that says what is wrong.

@@ -19,7 +19,7 @@ var layers = []string{"migrations", "store", "alloc", "hive", "httpapi", "cmd"}
 // import those of the floors below it, and none beside it: jobs never know the supervisor,
 // nor the supervisor jobs.
 var rooms = [][]string{
-	{"access", "catalog", "endpoint", "errdefs", "hardware", "host", "lifecycle", "lock", "logs", "proc", "rbee", "reference", "trust"},
+	{"access", "catalog", "endpoint", "errdefs", "hardware", "host", "lifecycle", "lock", "logs", "proc", "rbee", "reference", "setting", "trust"},
 	{"input", "models", "probe", "run", "salvage"},
 	{"doctor", "journal"},
 	{"operation", "tokens"},

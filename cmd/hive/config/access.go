@@ -23,9 +23,9 @@ type principals struct {
 }
 
 type accessKeys struct {
-	Admin   *principals `mapstructure:"admin"`
-	Read    *principals `mapstructure:"read"`
-	TCPRoot bool        `mapstructure:"tcp_root"`
+	Admin   *principals `key:"admin"`
+	Read    *principals `key:"read"`
+	TCPRoot bool        `key:"tcp_root" default:"true"`
 }
 
 // checkAccess makes the policy, except for what entries allow.

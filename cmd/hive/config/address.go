@@ -58,7 +58,7 @@ func (a Address) Includes(b Address) bool {
 // listenNone is listen of a hive that has nothing but its control socket.
 const listenNone = "none"
 
-const wantAddress = "expected host:port with an IP address or localhost, such as " + defaultListen + ", or unix:/path; or none, for the control socket alone"
+var wantAddress = "expected host:port with an IP address or localhost, such as " + defaultOf("listen") + ", or unix:/path; or none, for the control socket alone"
 
 // checkListen reads listen and puts port into it.
 func (l *loader) checkListen(s *settings, c *Config) error {
@@ -87,7 +87,7 @@ func (l *loader) checkListen(s *settings, c *Config) error {
 			}
 		}
 	}
-	c.Auth = cmp.Or(access.Mode(s.Auth), access.ByUser)
+	c.Auth = cmp.Or(c.Auth, access.ByUser) // "" is as if it had not been said
 	return nil
 }
 
@@ -185,12 +185,12 @@ func (l *loader) socketPath(key, text, path string) (string, error) {
 }
 
 // checkAdvertise requires a URL that paths of the API can be appended to.
-func (l *loader) checkAdvertise(s *settings, c *Config) error {
-	if s.Advertise == "" {
+func (l *loader) checkAdvertise(_ *settings, c *Config) error {
+	if c.Advertise == "" {
 		return nil
 	}
 	const want = "expected http:// or https:// with a host and nothing after it, such as http://gpubox.lan:7835"
-	u, err := url.Parse(s.Advertise)
+	u, err := url.Parse(c.Advertise)
 	// What url.Parse says may hold a password.
 	if err != nil {
 		return l.fail("advertise", "is no URL; %s", want)
@@ -205,7 +205,7 @@ func (l *loader) checkAdvertise(s *settings, c *Config) error {
 	case u.Scheme != "http" && u.Scheme != "https", ipErr != nil && !hostRE.MatchString(host),
 		u.Port() != "" && (portErr != nil || port == 0), strings.HasSuffix(u.Host, ":"),
 		strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-		return l.fail("advertise", "%q: %s", s.Advertise, want)
+		return l.fail("advertise", "%q: %s", c.Advertise, want)
 	}
 	c.Advertise = u.Scheme + "://" + u.Host
 	return nil

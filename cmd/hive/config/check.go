@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,18 +10,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
-	"rbeehive/alloc"
-	"rbeehive/hive"
-	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
-	hivejobs "rbeehive/hive/jobs"
-	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/rbee"
+	"rbeehive/hive/setting"
 )
 
 var (
@@ -73,22 +69,15 @@ func (l *loader) fail(path, format string, a ...any) error {
 
 // check makes a Config of the settings, or returns the first error.
 func (l *loader) check(s *settings) (*Config, error) {
-	c := &Config{
-		File: l.file, Unread: l.unread, HiveID: s.HiveID, AllowedHosts: s.AllowedHosts,
-		Shutdown: hive.Shutdown(s.Shutdown), AuditInterval: s.Audit.Interval,
-		LogLevel: s.LogLevel, LogFormat: s.LogFormat, Workers: s.Workers,
-		Logs: logs.Config{MaxSize: int64(s.Logs.MaxSize), Keep: s.Logs.Keep},
-		Settings: hive.Settings{
-			QueenURL: s.QueenURL, StartParallel: s.StartParallel, WorkersKeep: s.WorkersKeep, Orphans: hive.Orphans(s.Audit.Orphans), LogsMaxTotal: int64(s.Logs.MaxTotal),
-			Jobs: hivejobs.Config{
-				Retention: s.Jobs.Retention, Keep: s.Jobs.Keep, MaxQueued: s.Jobs.MaxQueued,
-				MaxQueueAge: s.Jobs.MaxQueueAge, StreamWait: s.Jobs.StreamWait,
-			},
-			Backup: hive.BackupConfig{Interval: s.Backup.Interval, Keep: s.Backup.Keep},
-		},
+	for _, f := range setting.Fields(s) {
+		if why := f.Flaw(); why != "" {
+			return nil, l.fail(f.Key, "%s", why)
+		}
 	}
+	c := s.Config
+	c.Workers = s.Workers
 	steps := []func(*settings, *Config) error{
-		l.checkChoices, l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkPorts, l.checkDurations, l.checkLogs, l.checkBackup, l.checkModels, l.checkWorkerUser, l.checkEntries,
+		l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkFixed, l.checkModels, l.checkWorkerUser, l.checkEntries,
 	}
 	for _, step := range steps {
 		if err := step(s, c); err != nil {
@@ -101,26 +90,6 @@ func (l *loader) check(s *settings) (*Config, error) {
 	}
 	c.TakeOver = takeOver
 	return c, nil
-}
-
-// checkChoices checks the keys that take one of a few words.
-func (l *loader) checkChoices(s *settings, _ *Config) error {
-	for _, c := range []struct {
-		path, value string
-		words       []string
-	}{
-		{"shutdown", s.Shutdown, []string{"keep", "stop"}},
-		{"log_level", s.LogLevel, []string{"error", "warn", "info", "debug", "trace"}},
-		{"log_format", s.LogFormat, []string{"text", "json"}},
-		{"ports.policy", s.Ports.Policy, []string{"lowest", "sequential"}},
-		{"auth", s.Auth, []string{string(access.ByUser), string(access.ByToken), string(access.Anyone)}},
-		{"audit.orphans", s.Audit.Orphans, []string{"keep", "kill"}},
-	} {
-		if c.value != "" && !slices.Contains(c.words, c.value) {
-			return l.fail(c.path, "%q: expected %s", c.value, strings.Join(c.words, " or "))
-		}
-	}
-	return nil
 }
 
 func (l *loader) checkNames(s *settings, _ *Config) error {
@@ -138,11 +107,8 @@ func (l *loader) checkNames(s *settings, _ *Config) error {
 	return nil
 }
 
-func (l *loader) checkDataDir(s *settings, c *Config) error {
-	dir := s.DataDir
-	if dir == "" {
-		dir = DefaultDataDir(l.opts.UID)
-	}
+func (l *loader) checkDataDir(_ *settings, c *Config) error {
+	dir := cmp.Or(c.DataDir, DefaultDataDir(l.opts.UID))
 	if dir == "" {
 		return l.fail("data_dir", "neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
 	}
@@ -195,29 +161,8 @@ func DefaultDataDir(uid int) string {
 	return filepath.Join(dir, "hive")
 }
 
-func (l *loader) checkPorts(s *settings, c *Config) error {
-	const want = "expected ports from 1 to 65535, as in 8080-9999"
-	r, err := alloc.ParseRange(s.Ports.Range)
-	if err != nil {
-		return l.fail("ports.range", "%q: %s", s.Ports.Range, want)
-	}
-	c.Ports = hive.PortsConfig{Range: r, Policy: alloc.Policy(s.Ports.Policy)}
-	for i, text := range s.Ports.Reserved {
-		r, err := alloc.ParseRange(text)
-		if err != nil {
-			return l.fail(fmt.Sprintf("ports.reserved[%d]", i), "%q: expected a port or a range of ports, as in 8188 or 9000-9010", text)
-		}
-		c.Ports.Reserved = append(c.Ports.Reserved, r)
-	}
-	c.Ports.Quarantine, c.Ports.PerUser = s.Ports.Quarantine, s.Ports.PerUser
-	if s.Ports.PerUser < 1 {
-		return l.fail("ports.per_user", "%d: expected at least 1", s.Ports.PerUser)
-	}
-	return l.checkFixed(c)
-}
-
 // checkFixed finds entries whose own port could never be leased to them.
-func (l *loader) checkFixed(c *Config) error {
+func (l *loader) checkFixed(_ *settings, c *Config) error {
 	for i, w := range c.Workers {
 		for port := w.Port; port > 0 && port < w.Port+max(1, w.Ports); port++ {
 			fail := func(format string, a ...any) error {
@@ -239,76 +184,19 @@ func (l *loader) checkFixed(c *Config) error {
 	return nil
 }
 
-// minJobsKept gives those who wait for a job time to read its result.
-const minJobsKept = 100
-
-func (l *loader) checkDurations(s *settings, _ *Config) error {
-	for _, d := range []struct {
-		path  string
-		value time.Duration
-		min   time.Duration
-	}{
-		{"jobs.retention", s.Jobs.Retention, time.Minute},
-		{"jobs.max_queue_age", s.Jobs.MaxQueueAge, time.Second},
-		{"jobs.stream_wait", s.Jobs.StreamWait, time.Second},
-		{"workers_keep", s.WorkersKeep, time.Second},
-		{"audit.interval", s.Audit.Interval, time.Second},
-		{"ports.quarantine", s.Ports.Quarantine, 0},
-	} {
-		if d.value < d.min {
-			return l.fail(d.path, "%v: expected at least %v", d.value, d.min)
-		}
-	}
-	if s.StartParallel < 1 {
-		return l.fail("start_parallel", "%d: expected at least 1", s.StartParallel)
-	}
-	if s.Jobs.Keep < minJobsKept {
-		return l.fail("jobs.keep", "%d: expected at least %d", s.Jobs.Keep, minJobsKept)
-	}
-	if s.Jobs.MaxQueued < 1 {
-		return l.fail("jobs.max_queued", "%d: expected at least 1", s.Jobs.MaxQueued)
-	}
-	return nil
-}
-
-// minBackupInterval: each backup is a copy of the whole file.
-const minBackupInterval = time.Minute
-
-func (l *loader) checkBackup(s *settings, _ *Config) error {
-	if s.Backup.Interval != 0 && s.Backup.Interval < minBackupInterval {
-		return l.fail("backup.interval", "%v: expected at least %v, or 0s for no automatic backups", s.Backup.Interval, minBackupInterval)
-	}
-	if s.Backup.Keep < 1 {
-		return l.fail("backup.keep", "%d: expected at least 1; no automatic backups are made with backup.interval 0s", s.Backup.Keep)
-	}
-	return nil
-}
-
 // checkModels takes the token only from the environment: a file is shown, copied and kept.
-func (l *loader) checkModels(s *settings, c *Config) error {
-	if _, err := models.ParseEndpoint(s.Models.Endpoint); err != nil {
+func (l *loader) checkModels(_ *settings, c *Config) error {
+	c.Models.Endpoint = strings.TrimRight(cmp.Or(c.Models.Endpoint, models.DefaultEndpoint), "/")
+	if _, err := models.ParseEndpoint(c.Models.Endpoint); err != nil {
 		return l.fail("models.endpoint", "%v", err)
 	}
-	if s.Models.Dir != "" && !filepath.IsAbs(s.Models.Dir) {
-		return l.fail("models.dir", "%q: expected an absolute path", s.Models.Dir)
+	if c.Models.Dir != "" && !filepath.IsAbs(c.Models.Dir) {
+		return l.fail("models.dir", "%q: expected an absolute path", c.Models.Dir)
 	}
 	token := os.Getenv("HF_TOKEN")
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return &Error{Source: "HF_TOKEN", Reason: "expected a token of visible ASCII characters (its value is not shown)"}
 	}
-	c.Models = hive.ModelsConfig{Dir: s.Models.Dir, Endpoint: strings.TrimRight(s.Models.Endpoint, "/"), Token: token}
-	return nil
-}
-
-func (l *loader) checkLogs(s *settings, _ *Config) error {
-	if s.Logs.MaxSize < logs.MinSize {
-		return l.fail("logs.max_size", "%v: expected at least %v", s.Logs.MaxSize, size(logs.MinSize))
-	}
-	if s.Logs.Keep < 1 {
-		return l.fail("logs.keep", "%d: expected at least 1", s.Logs.Keep)
-	}
-	if s.Logs.MaxTotal < logs.MinSize {
-		return l.fail("logs.max_total", "%v: expected at least %v", s.Logs.MaxTotal, size(logs.MinSize))
-	}
+	c.Models.Token = token
 	return nil
 }

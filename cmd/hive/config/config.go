@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -12,7 +11,7 @@ import (
 	"rbeehive/hive"
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/logs"
+	"rbeehive/hive/setting"
 	"rbeehive/store/plain"
 )
 
@@ -34,32 +33,25 @@ func (e *Error) Error() string {
 // Unwrap returns ErrConfig.
 func (e *Error) Unwrap() error { return ErrConfig }
 
-// Config is the whole configuration of the daemon, checked.
+// Config is the whole configuration of the daemon, checked. The tags are those of package
+// setting; what has none is made of other keys, or is no setting.
 type Config struct {
-	hive.Settings        // the part that a running hive can apply
-	File          string // the file that was read; empty: there is none
-	Unread        string // a file of the working directory that root's hive ignored; empty: there is none
-	HiveID        string
-	Listen        []Address // none: there are the control socket and Passed
-	Passed        []Address // what the service manager listens on; it replaces the same address in Listen
-	Socket        Socket
-	Auth          access.Mode
-	Access        *access.Policy // what auth, access and the entries' allow say together
-	TLS           *TLS           // nil: none
-	Advertise     string         // URL without a path; empty: the listen address
-	DataDir       string         // absolute
-	AllowedHosts  []string
-	Ports         hive.PortsConfig
-	Shutdown      hive.Shutdown
-	WorkerUser    string // user of workers whose entry names none; empty: hive's
-	AuditInterval time.Duration
-	Logs          logs.Config
-	Models        hive.ModelsConfig
-	TakeOver      bool
-	LogLevel      string          // error, warn, info, debug, trace; empty: not set
-	LogFormat     string          // text or json
-	Workers       []catalog.Entry // of the file, then those of types.d
-	Shadowed      []string        // files of types.d that are ignored: hive.yaml has an entry of that name
+	hive.Config            // what of it the file says
+	File         string    // the file that was read; empty: there is none
+	Unread       string    // a file of the working directory that root's hive ignored; empty: there is none
+	Listen       []Address // none: there are the control socket and Passed
+	Passed       []Address // what the service manager listens on; it replaces the same address in Listen
+	Socket       Socket
+	Auth         access.Mode     `key:"auth" default:"users" oneof:"users token none"`
+	Access       *access.Policy  // what auth, access and the entries' allow say together
+	TLS          *TLS            // nil: none
+	Advertise    string          `key:"advertise"` // URL without a path; empty: the listen address
+	AllowedHosts []string        `key:"allowed_hosts"`
+	WorkerUser   string          `key:"worker_user"`                                   // user of workers whose entry names none; empty: hive's
+	LogLevel     string          `key:"log_level" oneof:"error warn info debug trace"` // empty: not set
+	LogFormat    string          `key:"log_format" default:"text" oneof:"text json"`
+	Workers      []catalog.Entry // of the file, then those of types.d
+	Shadowed     []string        // files of types.d that are ignored: hive.yaml has an entry of that name
 }
 
 // Options are the sources of Load.
@@ -81,12 +73,12 @@ type Options struct {
 func Flags(fs *pflag.FlagSet) {
 	fs.String("config", "", "configuration file (default the first that exists of ./hive.yaml, but not for root, $XDG_CONFIG_HOME/hive/hive.yaml, /etc/hive/hive.yaml)")
 	fs.String("data-dir", "", "state directory (default /var/lib/hive for root, else $XDG_STATE_HOME/hive)")
-	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them, or none (default "+defaultListen+")")
+	fs.String("listen", "", "addresses of the API, host:port or unix:/path, with commas between them, or none (default "+defaultOf("listen")+")")
 	fs.String("port", "", "port of the API (default: that of --listen)")
-	fs.String("hive-id", "", "name of this hive (default "+defaultHiveID+")")
+	fs.String("hive-id", "", "name of this hive (default "+defaultOf("hive_id")+")")
 	fs.String("queen-url", "", "URL of the queen that hive announces itself to; workers get it as {{.QueenURL}}")
 	fs.String("log-level", "", "error, warn, info, debug or trace (default info; warn on a terminal)")
-	fs.String("log-format", "", "text or json (default "+defaultLogFormat+")")
+	fs.String("log-format", "", "text or json (default "+defaultOf("log_format")+")")
 	fs.Bool("take-over", false, "accept a state file that another machine wrote")
 }
 
@@ -116,17 +108,20 @@ func Load(opts Options) (*Config, error) {
 	if err := l.readFile(); err != nil {
 		return nil, err
 	}
-	var s settings
-	if err := l.decode(&s); err != nil {
+	s := newSettings()
+	s.File, s.Unread = l.file, l.unread
+	if err := l.decode(s); err != nil {
 		return nil, err
 	}
-	return l.check(&s)
+	return l.check(s)
 }
 
 // bind tells viper the layers besides the file.
 func (l *loader) bind() error {
-	for key, value := range defaults() {
-		l.v.SetDefault(key, value)
+	for _, f := range setting.Fields(newSettings()) {
+		if text := f.Tag.Get("default"); text != "" && f.Key != "" {
+			l.v.SetDefault(layered(f.Key), text)
+		}
 	}
 	for _, key := range envKeys() {
 		if err := l.v.BindEnv(append([]string{key}, envNames(key)...)...); err != nil {

@@ -93,16 +93,19 @@ func TestDefaults(t *testing.T) {
 	got, err := p.load(t)
 	require.NoError(t, err)
 	want := &config.Config{
-		HiveID: "localhost", Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: access.ByUser, Access: &access.Policy{Mode: access.ByUser, OwnUID: 1000, Admin: access.Set{GIDs: hiveGroup(t)}},
-		Socket: config.Socket{Mode: 0o600, GID: -1}, DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
-		Ports: hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
-		Settings: hive.Settings{
-			Jobs:          jobs.Config{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
-			StartParallel: 2, WorkersKeep: 24 * time.Hour, Orphans: hive.OrphansKeep, LogsMaxTotal: 2 << 30, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
+		Config: hive.Config{
+			HiveID: "localhost", DataDir: filepath.Join(p.dir, "home/.local/state/hive"),
+			Ports: hive.PortsConfig{Range: alloc.Range{First: 8080, Last: 9999}, Policy: alloc.Lowest, PerUser: 64},
+			Settings: hive.Settings{
+				Jobs:          jobs.Config{Retention: 168 * time.Hour, Keep: 10000, MaxQueued: 10000, MaxQueueAge: 10 * time.Minute, StreamWait: 25 * time.Second},
+				StartParallel: 2, WorkersKeep: 24 * time.Hour, Orphans: hive.OrphansKeep, LogsMaxTotal: 2 << 30, Backup: hive.BackupConfig{Interval: 24 * time.Hour, Keep: 7},
+			},
+			Shutdown: hive.ShutdownKeep, AuditInterval: 30 * time.Second,
+			Logs:   logs.Config{MaxSize: 64 << 20, Keep: 3},
+			Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
 		},
-		Shutdown: hive.ShutdownKeep, AuditInterval: 30 * time.Second, LogFormat: "text",
-		Logs:   logs.Config{MaxSize: 64 << 20, Keep: 3},
-		Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
+		Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: access.ByUser, Access: &access.Policy{Mode: access.ByUser, OwnUID: 1000, Admin: access.Set{GIDs: hiveGroup(t)}},
+		Socket: config.Socket{Mode: 0o600, GID: -1}, LogFormat: "text",
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -163,25 +166,28 @@ workers:
 	require.Equal(t, "hive.yaml", got.File)
 	require.FileExists(t, file)
 	want := &config.Config{
-		File: "hive.yaml", HiveID: "gpubox", Listen: []config.Address{addr("[::1]:7900"), {Socket: "/run/hive/hive.sock"}}, Auth: access.Anyone,
+		Config: hive.Config{
+			HiveID: "gpubox", DataDir: "/srv/hive",
+			Ports: hive.PortsConfig{
+				Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
+				Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second, PerUser: 10,
+			},
+			Settings: hive.Settings{
+				Jobs:          jobs.Config{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
+				StartParallel: 4, WorkersKeep: time.Hour, Orphans: hive.OrphansKill, LogsMaxTotal: 10_000_000_000, Backup: hive.BackupConfig{Keep: 3}, QueenURL: "http://queen.lan:7833",
+			},
+			Shutdown: hive.ShutdownStop, AuditInterval: 10 * time.Second,
+			Logs:   logs.Config{MaxSize: 3 << 19, Keep: 5},
+			Models: hive.ModelsConfig{Dir: "/models", Endpoint: "https://mirror.lan/hf"},
+		},
+		File: "hive.yaml", Listen: []config.Address{addr("[::1]:7900"), {Socket: "/run/hive/hive.sock"}}, Auth: access.Anyone,
 		Access: &access.Policy{
 			Mode: access.Anyone, OwnUID: 1000, NoTCPRoot: true, Admin: access.Set{UIDs: []uint32{0, 1234}}, Read: access.Set{GIDs: []uint32{0}},
 			Types: map[string]access.Allowed{"Web": {Set: access.Set{UIDs: []uint32{1000}, GIDs: []uint32{0}}, Tokens: []string{"ci"}}},
 		},
-		Socket: config.Socket{Path: "/run/hive/control", Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan", DataDir: "/srv/hive",
+		Socket: config.Socket{Path: "/run/hive/control", Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan",
 		AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
-		Ports: hive.PortsConfig{
-			Range: alloc.Range{First: 9000, Last: 9100}, Policy: alloc.Sequential,
-			Reserved: []alloc.Range{{First: 9001, Last: 9001}, {First: 9010, Last: 9020}}, Quarantine: 30 * time.Second, PerUser: 10,
-		},
-		Settings: hive.Settings{
-			Jobs:          jobs.Config{Retention: 24 * time.Hour, Keep: 500, MaxQueued: 5, MaxQueueAge: time.Minute, StreamWait: 10 * time.Second},
-			StartParallel: 4, WorkersKeep: time.Hour, Orphans: hive.OrphansKill, LogsMaxTotal: 10_000_000_000, Backup: hive.BackupConfig{Keep: 3}, QueenURL: "http://queen.lan:7833",
-		},
-		Shutdown: hive.ShutdownStop, AuditInterval: 10 * time.Second,
-		Logs:     logs.Config{MaxSize: 3 << 19, Keep: 5},
-		Models:   hive.ModelsConfig{Dir: "/models", Endpoint: "https://mirror.lan/hf"},
-		LogLevel: "debug", LogFormat: "json",
+		LogLevel:     "debug", LogFormat: "json",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
 			Model: "/models/Q.gguf", Device: "0", Params: map[string]catalog.ParamEntry{
@@ -233,7 +239,8 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 		"HIVE_JOBS_MAX_QUEUED": "7", "HIVE_JOBS_RETENTION": "1h", "HIVE_WORKERS_KEEP": "2h", "HIVE_AUDIT_INTERVAL": "5s",
 		"HIVE_AUTH": "token", "HIVE_SOCKET_MODE": "0666", "HIVE_SOCKET_GROUP": "0", "HIVE_ADVERTISE": "http://gpubox.lan:7835",
 		"HIVE_LOGS_MAX_SIZE": "128 KiB", "HIVE_LOGS_KEEP": "1", "HIVE_LOGS_MAX_TOTAL": "1TiB",
-		"HIVE_MODELS_DIR": "/models", "HF_ENDPOINT": "http://mirror.lan", "HF_TOKEN": "hf_x",
+		"HIVE_ACCESS_TCP_ROOT": "false",
+		"HIVE_MODELS_DIR":      "/models", "HF_ENDPOINT": "http://mirror.lan", "HF_TOKEN": "hf_x",
 		// of others
 		"HIVE_ADDR": "x", "HIVE_TOKEN_FILE": "x", "HIVE_CA_FILE": "x", "HIVE_TEST_STRICT": "1", "HIVE_WORKER_THREADS": "1",
 	} {
@@ -247,6 +254,7 @@ func TestVariablesSetPlainKeys(t *testing.T) {
 	require.Equal(t, config.Socket{Mode: 0o666, GID: 0}, c.Socket)
 	require.Equal(t, "http://gpubox.lan:7835", c.Advertise)
 	require.Equal(t, "/srv/x", c.DataDir)
+	require.True(t, c.Access.NoTCPRoot)
 	require.Equal(t, "https://q", c.QueenURL)
 	require.Equal(t, []string{"a.lan", "b.lan"}, c.AllowedHosts)
 	require.Equal(t, hive.ShutdownStop, c.Shutdown)

@@ -9,47 +9,30 @@ import (
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
-	"github.com/spf13/viper"
 
+	"rbeehive/alloc"
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/models"
+	"rbeehive/hive/setting"
 )
 
-// settings is the layers merged, as decoded and not yet checked.
+// settings is the layers merged, as decoded and not yet checked: what is taken as it is, and
+// what the rest of Config is made of.
 type settings struct {
-	HiveID        string     `mapstructure:"hive_id"`
-	Listen        commas     `mapstructure:"listen"`
-	Port          string     `mapstructure:"port"`
-	DataDir       string     `mapstructure:"data_dir"`
-	QueenURL      string     `mapstructure:"queen_url"`
-	AllowedHosts  commas     `mapstructure:"allowed_hosts"`
-	Auth          string     `mapstructure:"auth"`
-	Access        accessKeys `mapstructure:"access"`
-	Advertise     string     `mapstructure:"advertise"`
-	Socket        socket     `mapstructure:"socket"`
-	TLS           keyPair    `mapstructure:"tls"`
-	Shutdown      string     `mapstructure:"shutdown"`
-	LogLevel      string     `mapstructure:"log_level"`
-	LogFormat     string     `mapstructure:"log_format"`
-	Ports         ports      `mapstructure:"ports"`
-	Jobs          jobs       `mapstructure:"jobs"`
-	StartParallel int        `mapstructure:"start_parallel"`
-	WorkersKeep   duration   `mapstructure:"workers_keep"`
-	WorkerUser    string     `mapstructure:"worker_user"`
-	Audit         audit      `mapstructure:"audit"`
-	Logs          logFiles   `mapstructure:"logs"`
-	Backup        backup     `mapstructure:"backup"`
-	Models        library    `mapstructure:"models"`
-
-	Workers []catalog.Entry `mapstructure:"workers"`
+	*Config
+	Listen  []string        `key:"listen" default:"127.0.0.1:7835"`
+	Port    string          `key:"port"`
+	Access  accessKeys      `key:"access"`
+	Socket  socketKeys      `key:"socket"`
+	TLS     keyPair         `key:"tls"`
+	Workers []catalog.Entry `key:"workers"`
 }
 
-type duration = time.Duration
+func newSettings() *settings { return &settings{Config: &Config{}} }
 
-type socket struct {
-	Path  string   `mapstructure:"path"`
-	Mode  fileMode `mapstructure:"mode"`
-	Group string   `mapstructure:"group"`
+type socketKeys struct {
+	Path  string   `key:"path"`
+	Mode  fileMode `key:"mode"`
+	Group string   `key:"group"`
 }
 
 // fileMode is octal digits.
@@ -57,67 +40,22 @@ type fileMode string
 
 // keyPair is the files of a certificate.
 type keyPair struct {
-	Cert string `mapstructure:"cert"`
-	Key  string `mapstructure:"key"`
+	Cert string `key:"cert"`
+	Key  string `key:"key"`
 }
 
-type ports struct {
-	Range      string   `mapstructure:"range"`
-	Reserved   commas   `mapstructure:"reserved"`
-	Policy     string   `mapstructure:"policy"`
-	Quarantine duration `mapstructure:"quarantine"`
-	PerUser    int      `mapstructure:"per_user"`
-}
-
-type jobs struct {
-	Retention   duration `mapstructure:"retention"`
-	Keep        int      `mapstructure:"keep"`
-	MaxQueued   int      `mapstructure:"max_queued"`
-	MaxQueueAge duration `mapstructure:"max_queue_age"`
-	StreamWait  duration `mapstructure:"stream_wait"`
-}
-
-type audit struct {
-	Interval duration `mapstructure:"interval"`
-	Orphans  string   `mapstructure:"orphans"`
-}
-
-type logFiles struct {
-	MaxSize  size `mapstructure:"max_size"`
-	Keep     int  `mapstructure:"keep"`
-	MaxTotal size `mapstructure:"max_total"`
-}
-
-type backup struct {
-	Interval duration `mapstructure:"interval"`
-	Keep     int      `mapstructure:"keep"`
-}
-
-type library struct {
-	Dir      string `mapstructure:"dir"`
-	Endpoint string `mapstructure:"endpoint"`
-}
-
-// commas is a list that may be written as one string with commas, which is all a variable
-// can hold. A command is not one: a comma is part of an argument.
-type commas []string
-
-const (
-	defaultListen    = "127.0.0.1:7835"
-	defaultHiveID    = "localhost"
-	defaultLogFormat = "text"
-)
-
-func defaults() map[string]any {
-	return map[string]any{
-		"hive_id": defaultHiveID, "listen": defaultListen, "shutdown": "keep", "log_format": defaultLogFormat,
-		"ports::range": "8080-9999", "ports::policy": "lowest", "ports::quarantine": "0s", "ports::per_user": 64, "access::tcp_root": true,
-		"jobs::retention": "168h", "jobs::keep": 10000, "jobs::max_queued": 10000, "jobs::max_queue_age": "10m", "jobs::stream_wait": "25s",
-		"start_parallel": 2, "workers_keep": "24h", "audit::interval": "30s", "audit::orphans": "keep",
-		"logs::max_size": "64MiB", "logs::keep": 3, "logs::max_total": "2GiB",
-		"backup::interval": "24h", "backup::keep": 7, "models::endpoint": models.DefaultEndpoint,
+// defaultOf is the default of a key, as it is written in the file.
+func defaultOf(key string) string {
+	for _, f := range setting.Fields(newSettings()) {
+		if f.Key == key {
+			return f.Tag.Get("default")
+		}
 	}
+	return ""
 }
+
+// layered is a key as viper has it: "::" instead of ".", which may stand in a key of params.
+func layered(key string) string { return strings.ReplaceAll(key, ".", "::") }
 
 // flagKeys maps keys to flags.
 func flagKeys() map[string]string {
@@ -127,31 +65,52 @@ func flagKeys() map[string]string {
 	}
 }
 
-// decode is strict: without WeaklyTypedInput, which would turn true into "1" and a string
-// into a list of one; convert decides about conversions.
+// decode decodes each setting into its field. It is strict: without WeaklyTypedInput, which
+// would turn true into "1" and a string into a list of one; convert decides about conversions.
 func (l *loader) decode(s *settings) error {
-	err := l.v.UnmarshalExact(s, viper.DecodeHook(mapstructure.DecodeHookFuncValue(convert)),
-		func(c *mapstructure.DecoderConfig) { c.WeaklyTypedInput = false })
-	if err == nil {
-		return nil
+	for _, f := range setting.Fields(s) {
+		data := l.v.Get(layered(f.Key))
+		if f.Key == "" || data == nil {
+			continue
+		}
+		d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+			Result: f.Value.Addr().Interface(), ErrorUnused: true,
+			DecodeHook: mapstructure.DecodeHookFuncValue(func(from, to reflect.Value) (any, error) { return convert(from, to, f) }),
+		})
+		if err != nil {
+			return fmt.Errorf("decode the configuration: %w", err)
+		}
+		if err := d.Decode(data); err != nil {
+			return l.decodeError(f.Key, err)
+		}
 	}
+	return nil
+}
+
+// decodeError says where a value of a key could not be decoded.
+func (l *loader) decodeError(key string, err error) error {
 	// The path of the field in it leads to the line, the variable or the flag it came from.
 	var at *mapstructure.DecodeError
 	if !errors.As(err, &at) {
-		return fmt.Errorf("decode the configuration: %w", err)
+		return fmt.Errorf("decode the configuration: %s: %w", key, err)
 	}
-	return &Error{Source: l.source(at.Name()), Reason: at.Unwrap().Error()}
+	path := at.Name()
+	if path != "" && !strings.HasPrefix(path, "[") {
+		path = "." + path
+	}
+	return l.fail(key+path, "%v", at.Unwrap())
 }
 
 // convert turns a value of YAML, of a variable or of a flag into what a field
 // holds, or says what was expected.
-func convert(from, to reflect.Value) (any, error) {
+func convert(from, to reflect.Value, f setting.Field) (any, error) {
 	switch data := from.Interface(); {
 	case to.Type() == reflect.TypeFor[time.Duration]():
 		return toDuration(data)
-	case to.Type() == reflect.TypeFor[size]():
-		return toSize(data)
-	case to.Type() == reflect.TypeFor[commas]():
+	case to.Type() == reflect.TypeFor[alloc.Range]():
+		return toRange(data, f.Tag.Get("want"))
+	// A command is not one: a comma is part of an argument.
+	case to.Kind() == reflect.Slice && f.Value.IsValid() && to.Type() == f.Value.Type() && f.Key != "workers":
 		return toCommas(data)
 	case to.Type() == reflect.TypeFor[fileMode]():
 		return toFileMode(data)
@@ -159,6 +118,8 @@ func convert(from, to reflect.Value) (any, error) {
 		return toParam(data)
 	case to.Kind() == reflect.String:
 		return toText(data)
+	case to.Kind() == reflect.Int64:
+		return toSize(data)
 	case to.Kind() == reflect.Int:
 		return toInt(data)
 	case to.Kind() == reflect.Bool:
@@ -179,19 +140,31 @@ func toDuration(data any) (any, error) {
 		// mapstructure would take 5 as 5 nanoseconds.
 		return nil, fmt.Errorf("%v: a duration needs a unit, as in 30s, 10m or 24h", data)
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || isNumber(text) {
-		return nil, fmt.Errorf("%q: expected a duration with a unit, as in 30s, 10m or 24h", text)
+	return setting.ParseDuration(text)
+}
+
+func toSize(data any) (any, error) {
+	text, ok := data.(string)
+	if !ok {
+		return nil, fmt.Errorf("%v: a size needs a unit, as in 512KiB, 64MiB or 2GiB", data)
 	}
-	return d, nil
+	n, err := setting.ParseSize(text)
+	return int64(n), err
 }
 
-// isNumber is for "0", the one number that ParseDuration takes without a unit.
-func isNumber(s string) bool {
-	_, err := strconv.ParseFloat(s, 64)
-	return err == nil
+func toRange(data any, want string) (any, error) {
+	text, err := toText(data)
+	if err != nil {
+		return nil, err
+	}
+	r, err := alloc.ParseRange(text.(string)) //nolint:forcetypeassert // toText returns a string
+	if err != nil {
+		return nil, fmt.Errorf("%q: expected %s", text, want)
+	}
+	return r, nil
 }
 
+// toCommas makes a list of one string with commas, which is all a variable can hold.
 func toCommas(data any) (any, error) {
 	var out []any
 	switch data := data.(type) {
@@ -249,8 +222,11 @@ func toFileMode(data any) (any, error) {
 }
 
 func toBool(data any) (any, error) {
-	if on, ok := data.(bool); ok {
-		return on, nil
+	switch data {
+	case true, false:
+		return data, nil
+	case "true", "false": // a default, or a variable
+		return data == "true", nil
 	}
 	return nil, fmt.Errorf("%v: expected true or false", data)
 }

@@ -1,37 +1,34 @@
 package config
 
 import (
-	"maps"
-	"reflect"
 	"slices"
 	"strings"
+
+	"rbeehive/hive/setting"
 )
 
 // Keys is every key that the configuration is decoded into, as docs/configuration-reference.md
 // writes them: those of the file, and port.
-func Keys() []string { return keysOf(reflect.TypeFor[settings](), "") }
+func Keys() []string {
+	rules := fileRules()
+	rules.keys["port"] = rule{}
+	delete(rules.keys, "take_over")
+	keys := keysOf(rules, "")
+	return append(slices.DeleteFunc(keys, func(k string) bool { return strings.HasPrefix(k, "workers.") }), "workers")
+}
 
 // EntryKeys is the same for an entry of workers.
 func EntryKeys() []string {
-	workers, _ := reflect.TypeFor[settings]().FieldByName("Workers")
-	return keysOf(workers.Type.Elem(), "")
+	keys := keysOf(fileRules().keys["workers"], "")
+	return append(slices.DeleteFunc(keys, func(k string) bool { return strings.HasPrefix(k, "params.") }), "params")
 }
 
-func keysOf(t reflect.Type, prefix string) (keys []string) {
-	for f := range t.Fields() {
-		name := prefix + f.Tag.Get("mapstructure")
-		if name == "-" {
-			continue // no key
+func keysOf(r rule, prefix string) (keys []string) {
+	for name, sub := range r.keys {
+		if sub.keys == nil {
+			keys = append(keys, prefix+name)
 		}
-		inner := f.Type
-		if inner.Kind() == reflect.Pointer && inner.Elem().Kind() == reflect.Struct {
-			inner = inner.Elem()
-		}
-		if inner.Kind() == reflect.Struct {
-			keys = append(keys, keysOf(inner, name+".")...)
-			continue
-		}
-		keys = append(keys, name)
+		keys = append(keys, keysOf(sub, prefix+name+".")...)
 	}
 	return keys
 }
@@ -49,8 +46,10 @@ func EnvOf(key string) []string {
 
 // Defaults is the keys that have a default of their own.
 func Defaults() (keys []string) {
-	for key := range maps.Keys(defaults()) {
-		keys = append(keys, strings.ReplaceAll(key, "::", "."))
+	for _, f := range setting.Fields(newSettings()) {
+		if f.Tag.Get("default") != "" && f.Key != "" {
+			keys = append(keys, f.Key)
+		}
 	}
 	slices.Sort(keys)
 	return keys

@@ -1,12 +1,16 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"rbeehive/alloc"
 )
 
 // rule is what is allowed under one key of the file.
@@ -19,36 +23,55 @@ type rule struct {
 
 // fileRules is every key of hive.yaml.
 func fileRules() rule {
-	values := func(names string) map[string]rule {
-		m := map[string]rule{}
-		for _, name := range strings.Fields(names) {
-			m[name] = rule{}
-		}
-		return m
-	}
-	worker := values("name preset program command host model device args env port ports listener dir user no_new_privileges env_file before_start autostart reload")
-	worker["allow"] = rule{keys: values("users groups tokens")}
-	worker["params"] = rule{params: true, keys: values("default pattern fixed")}
-	worker["ready"] = rule{keys: values("path status stall timeout")}
-	worker["stop"] = rule{keys: values("signal grace scope command")}
-	worker["live"] = rule{keys: values("path interval timeout failures action")}
-	worker["restart"] = rule{keys: values("policy max window backoff max_backoff")}
+	top := rulesOf(reflect.TypeOf(newSettings()).Elem())
+	top.keys["port"] = rule{refuse: "is only a flag and a variable; in the file use listen, as in " + defaultOf("listen")}
+	top.keys["take_over"] = rule{refuse: "is only a flag (--take-over): it applies to one start, not to every"}
+	return top
+}
 
-	top := values("hive_id listen data_dir queen_url advertise allowed_hosts auth shutdown start_parallel workers_keep worker_user log_level log_format")
-	top["port"] = rule{refuse: "is only a flag and a variable; in the file use listen, as in " + defaultListen}
-	top["take_over"] = rule{refuse: "is only a flag (--take-over): it applies to one start, not to every"}
-	callers := rule{keys: values("users groups")}
-	top["access"] = rule{keys: map[string]rule{"admin": callers, "read": callers, "tcp_root": {}}}
-	top["socket"] = rule{keys: values("path mode group")}
-	top["tls"] = rule{keys: values("cert key")}
-	top["ports"] = rule{keys: values("range reserved policy quarantine per_user")}
-	top["jobs"] = rule{keys: values("retention keep max_queued max_queue_age stream_wait")}
-	top["audit"] = rule{keys: values("interval orphans")}
-	top["backup"] = rule{keys: values("interval keep")}
-	top["logs"] = rule{keys: values("max_size keep max_total")}
-	top["models"] = rule{keys: values("dir endpoint")}
-	top["workers"] = rule{keys: worker, list: true}
-	return rule{keys: top}
+// rulesOf is the keys of what is decoded into a type, by the tags of its fields.
+func rulesOf(t reflect.Type) rule {
+	switch {
+	case t == reflect.TypeFor[alloc.Range](): // a text
+		return rule{}
+	case t.Kind() == reflect.Pointer:
+		return rulesOf(t.Elem())
+	case t.Kind() == reflect.Slice:
+		r := rulesOf(t.Elem())
+		r.list = r.keys != nil
+		return r
+	case t.Kind() == reflect.Map:
+		r := rulesOf(t.Elem())
+		r.params = r.keys != nil
+		return r
+	case t.Kind() != reflect.Struct:
+		return rule{}
+	}
+	r := rule{keys: map[string]rule{}}
+	for f := range t.Fields() {
+		name := cmp.Or(f.Tag.Get("key"), f.Tag.Get("mapstructure"))
+		switch section, key, dotted := strings.Cut(name, "."); {
+		case f.Anonymous && name == "":
+			merge(r.keys, rulesOf(f.Type).keys)
+		case name == "" || name == "-": // no key
+		case dotted: // one of a section of which the other keys are elsewhere
+			merge(r.keys, map[string]rule{section: {keys: map[string]rule{key: rulesOf(f.Type)}}})
+		default:
+			merge(r.keys, map[string]rule{name: rulesOf(f.Type)})
+		}
+	}
+	return r
+}
+
+// merge adds the keys of more to keys; of a section that both have, those of both.
+func merge(keys, more map[string]rule) {
+	for name, r := range more {
+		if had, ok := keys[name]; ok && had.keys != nil {
+			merge(had.keys, r.keys)
+			continue
+		}
+		keys[name] = r
+	}
 }
 
 // keyChecker walks a document. viper could find unknown keys, but it has no line numbers,

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/setting"
 	"rbeehive/hive/trust"
 	"rbeehive/hive/workertype"
 )
@@ -133,7 +135,7 @@ func checkTypeFile(path string, d fs.DirEntry) error {
 
 func decodeType(data map[string]any, e *catalog.Entry) error {
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: e, ErrorUnused: true, DecodeHook: mapstructure.DecodeHookFuncValue(convert),
+		Result: e, ErrorUnused: true, DecodeHook: mapstructure.DecodeHookFuncValue(func(from, to reflect.Value) (any, error) { return convert(from, to, setting.Field{}) }),
 	})
 	if err != nil {
 		return err

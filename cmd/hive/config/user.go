@@ -12,18 +12,18 @@ const defaultWorkerUser = "hive-worker"
 
 // checkWorkerUser determines the user of workers. Only root can start programs as another
 // user.
-func (l *loader) checkWorkerUser(s *settings, c *Config) error {
-	if s.WorkerUser == "" {
+func (l *loader) checkWorkerUser(_ *settings, c *Config) error {
+	if c.WorkerUser == "" {
 		return l.findWorkerUser(c)
 	}
-	user, err := proc.LookUser(s.WorkerUser)
+	user, err := proc.LookUser(c.WorkerUser)
 	switch {
 	case err != nil:
 		return l.fail("worker_user", "%v", err)
 	case l.opts.UID != 0 && int(user.UID) != l.opts.UID:
-		return l.fail("worker_user", "%q: only a hive that runs as root can start workers as another user, and this one runs as uid %d; remove it, or run hive as root", s.WorkerUser, l.opts.UID)
-	case l.opts.UID == 0:
-		c.WorkerUser = s.WorkerUser
+		return l.fail("worker_user", "%q: only a hive that runs as root can start workers as another user, and this one runs as uid %d; remove it, or run hive as root", c.WorkerUser, l.opts.UID)
+	case l.opts.UID != 0:
+		c.WorkerUser = "" // itself
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package config
+package setting
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// size is a number of bytes.
-type size int64
+// Size is a number of bytes.
+type Size int64
 
 // sizeUnits is what a size may be given in, the ones it is shown in first.
 var sizeUnits = []struct {
@@ -28,7 +28,7 @@ var sizeUnits = []struct {
 }
 
 // String writes a size in the largest unit of which it is a whole number.
-func (s size) String() string {
+func (s Size) String() string {
 	for _, u := range sizeUnits {
 		// 0 is a whole number of every unit, and would be 0TiB.
 		if s != 0 && int64(s)%u.bytes == 0 {
@@ -40,13 +40,9 @@ func (s size) String() string {
 
 var sizeRE = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)$`)
 
-// toSize wants a unit, as toDuration does: 64 may be meant as bytes or as
+// ParseSize wants a unit, as ParseDuration does: 64 may be meant as bytes or as
 // megabytes, and either guess is wrong for somebody.
-func toSize(data any) (any, error) {
-	text, ok := data.(string)
-	if !ok {
-		return nil, fmt.Errorf("%v: a size needs a unit, as in 512KiB, 64MiB or 2GiB", data)
-	}
+func ParseSize(text string) (Size, error) {
 	if m := sizeRE.FindStringSubmatch(text); m != nil {
 		for _, u := range sizeUnits {
 			if u.name != m[2] {
@@ -55,10 +51,10 @@ func toSize(data any) (any, error) {
 			// A fraction, since 1.5GiB is how people say it; the product is rounded to bytes.
 			n, err := strconv.ParseFloat(m[1], 64)
 			if n *= float64(u.bytes); err != nil || n >= math.MaxInt64 {
-				return nil, fmt.Errorf("%q: expected at most 8388607TiB", text)
+				return 0, fmt.Errorf("%q: expected at most 8388607TiB", text)
 			}
-			return size(math.Round(n)), nil
+			return Size(math.Round(n)), nil
 		}
 	}
-	return nil, fmt.Errorf("%q: expected a size with a unit (B, KiB, MiB, GiB, TiB or KB, MB, GB, TB), as in 512KiB, 64MiB or 2GiB", text)
+	return 0, fmt.Errorf("%q: expected a size with a unit (B, KiB, MiB, GiB, TiB or KB, MB, GB, TB), as in 512KiB, 64MiB or 2GiB", text)
 }
