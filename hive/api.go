@@ -19,6 +19,7 @@ import (
 	"rbeehive/hive/lease"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/services"
 	"rbeehive/hive/telemetry"
 	"rbeehive/hive/tokens"
 	"rbeehive/hive/workertype"
@@ -85,6 +86,9 @@ func (h *Hive) Workers() []store.Worker { return h.supervisor.Workers() }
 
 // Worker is supervisor.Supervisor.Worker.
 func (h *Hive) Worker(ref string) (store.Worker, error) { return h.supervisor.Worker(ref) }
+
+// Wanted is services.Services.Wanted.
+func (h *Hive) Wanted() []services.Wanted { return h.services.Wanted() }
 
 // IsWorkersCgroup is supervisor.Supervisor.IsWorkersCgroup.
 func (h *Hive) IsWorkersCgroup(id uint64) bool { return h.supervisor.IsWorkersCgroup(id) }

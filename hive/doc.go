@@ -89,7 +89,7 @@
 // goes on probing, and shows it as unhealthy or starts it again.
 //
 // before_start and stop.command are run to their end (proc.Run), and what they leave
-// behind is ended. Autostart entries are spawned after recovery, StartParallel at
+// behind is ended. Autostart entries are spawned after recovery by hive/services, StartParallel at
 // once, by ordinary jobs.
 //
 // # Leases of programs that hive does not start

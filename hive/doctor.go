@@ -12,6 +12,7 @@ import (
 
 	"rbeehive/alloc"
 	"rbeehive/hive/doctor"
+	"rbeehive/hive/services"
 	"rbeehive/store"
 )
 
@@ -60,6 +61,11 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 	}
 	for _, rec := range h.supervisor.Live() {
 		f.Reasons[rec.WorkerID] = rec.Reason
+	}
+	for _, v := range h.services.Wanted() {
+		if v.State == services.Backoff || v.State == services.Failed {
+			f.Wanted = append(f.Wanted, doctor.Wanted{Name: v.Name, Reason: v.Reason, NextTry: v.NextTry})
+		}
 	}
 	var g errgroup.Group
 	for _, read := range []func(){

@@ -25,6 +25,7 @@ import (
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
 	"rbeehive/hive/run"
+	"rbeehive/hive/services"
 	"rbeehive/hive/supervisor"
 	"rbeehive/hive/telemetry"
 	"rbeehive/hive/tokens"
@@ -55,7 +56,7 @@ type Hive struct {
 	queens     *queens
 	metrics    *metrics
 	upkeep     *upkeep
-	autostart  *autostart
+	services   *services.Services
 	progress   progress
 }
 
@@ -161,7 +162,11 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 	h.telemetry = telemetry.New(telemetry.Options{
 		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: newInventory(h.run, log), Listeners: h.queens.SetListeners, Log: log,
 	})
-	h.upkeep, h.autostart = newUpkeep(h), newAutostart(h)
+	h.upkeep = newUpkeep(h)
+	h.services = services.New(services.Options{
+		Run: h.run, Types: h.current.types, Parallel: func() int { return h.settings().StartParallel },
+		Check: h.types.CheckSpawn, Workers: h.supervisor, Jobs: h.jobs, Log: log,
+	})
 	return nil
 }
 

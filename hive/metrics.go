@@ -10,6 +10,7 @@ import (
 	"rbeehive/hive/audit"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/services"
 	"rbeehive/hive/supervisor"
 	"rbeehive/store"
 )
@@ -89,7 +90,7 @@ func (m *metrics) JobEnded(operation string, state store.JobState) {
 type collector struct {
 	h *Hive
 
-	info, ports, leases, workers, jobs                  *prometheus.Desc
+	info, ports, leases, workers, wanted, jobs          *prometheus.Desc
 	findings, audits, audited                           *prometheus.Desc
 	commits, commitSize, commitTime, fileBytes, noSpace *prometheus.Desc
 }
@@ -107,6 +108,7 @@ func (h *Hive) Collector() prometheus.Collector {
 		ports:      desc("ports", "Ports of the range, and leased ones outside it, by what they are now.", "state"),
 		leases:     desc("leases", "Leased ports, by kind of lease and its state.", "kind", "state"),
 		workers:    desc("workers", "Workers that have a record, by type and state; ended ones are kept for a while.", "type", "state"),
+		wanted:     desc("wanted", "Autostart entries that have no worker yet, by what keeps them.", "state"),
 		jobs:       desc("jobs", "Jobs that have not ended.", "state"),
 		findings:   desc("audit_findings", "What the last audit has found, by code (docs/audit.md).", "code"),
 		audits:     desc("audits_total", "Audits since the start of hive."),
@@ -122,7 +124,7 @@ func (h *Hive) Collector() prometheus.Collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.info, c.ports, c.leases, c.workers, c.jobs, c.findings, c.audits, c.audited,
+		c.info, c.ports, c.leases, c.workers, c.wanted, c.jobs, c.findings, c.audits, c.audited,
 		c.commits, c.commitSize, c.commitTime, c.fileBytes, c.noSpace,
 	} {
 		out <- d
@@ -219,6 +221,13 @@ func (c *collector) collectWorkers(out chan<- prometheus.Metric) {
 	}
 	for k, n := range workers {
 		gauge(out, c.workers, float64(n), k.a, k.b)
+	}
+	wanted := map[services.State]int{}
+	for _, v := range c.h.Wanted() {
+		wanted[v.State]++
+	}
+	for _, state := range services.States() {
+		gauge(out, c.wanted, float64(wanted[state]), string(state))
 	}
 }
 

@@ -75,7 +75,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 	h.progress.recovery.Store(&result)
 	r.pending.Resume()
 	h.run.WhenServing(func() { h.run.Go(h.postStartChecks) })
-	h.run.WhenServing(func() { h.run.Go(h.autostart.start) })
+	h.run.WhenServing(func() { h.services.Begin(); h.run.Go(h.services.Run) })
 	h.run.Serve()
 	return nil
 }

@@ -106,7 +106,7 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	}
 	// Before the plan: a key that was left out equals its default.
 	setting.Complete(&next.Settings)
-	plan := h.planReload(next)
+	plan := h.planReload(ctx, next)
 	plan.DryRun = dryRun
 	if dryRun {
 		return plan, nil
@@ -122,9 +122,7 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	h.recordReload(plan)
 	// After the catalog, with which supervisors compare.
 	h.compareAll(plan.Workers)
-	if len(plan.Autostart) > 0 {
-		h.run.Go(h.autostart.start)
-	}
+	h.services.Begin()
 	return plan, nil
 }
 
@@ -148,7 +146,7 @@ func (h *Hive) recordReload(p Plan) {
 	h.journal.LogUnlessClosing(err, "record a reload", "")
 }
 
-func (h *Hive) planReload(next ReloadConfig) Plan {
+func (h *Hive) planReload(ctx context.Context, next ReloadConfig) Plan {
 	now := h.settings()
 	plan := Plan{
 		Types: typeChanges(h.current.types(), next.Catalog), Workers: []WorkerChange{}, Autostart: []string{},
@@ -157,7 +155,7 @@ func (h *Hive) planReload(next ReloadConfig) Plan {
 	}
 	slices.Sort(plan.Applied)
 	slices.Sort(plan.NeedStart)
-	for _, c := range h.supervisor.Changes(next.Catalog) {
+	for _, c := range h.supervisor.Changes(ctx, next.Catalog) {
 		if !c.Recorded {
 			plan.Workers = append(plan.Workers, workerChange(c))
 		}

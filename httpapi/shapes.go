@@ -7,6 +7,7 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/services"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
 )
@@ -136,6 +137,13 @@ func workerShape(w store.Worker) wire.Worker {
 		Log:       w.Log,
 		StartedAt: wire.Time(w.StartedAt),
 		ReadyAt:   orNullTime(w.ReadyAt),
+	}
+}
+
+func wantedShape(v services.Wanted) wire.Wanted {
+	return wire.Wanted{
+		Name: v.Name, State: string(v.State), Reason: orNull(v.Reason), Failed: v.Failed,
+		NextTry: orNullTime(&v.NextTry), JobID: orNull(v.JobID), Since: wire.Time(v.Since),
 	}
 }
 

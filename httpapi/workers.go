@@ -27,7 +27,10 @@ func (s *Server) listWorkers(w http.ResponseWriter, p wire.ListWorkersParams) er
 	}
 	workers := slices.SortedFunc(slices.Values(s.hive.Load().Workers()), compareWorkers)
 	workers = slices.DeleteFunc(workers, func(wkr store.Worker) bool { return compareWorkers(wkr, after) <= 0 })
-	page := wire.Workers{Workers: []wire.Worker{}}
+	page := wire.Workers{Workers: []wire.Worker{}, Wanted: []wire.Wanted{}}
+	for _, v := range s.hive.Load().Wanted() {
+		page.Wanted = append(page.Wanted, wantedShape(v))
+	}
 	if limit > 0 && len(workers) > limit {
 		workers = workers[:limit]
 		page.Next = workerCursor(workers[limit-1])

@@ -41,14 +41,16 @@ type Type struct {
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
 	Params      map[string]Param
-	Port        uint16 // fixed: a spawn that names none gets this one or fails; 0: any of the range
-	Ports       int    // how many ports in a row a worker leases, at least 1
-	Dir         string // working directory of workers; empty: hive's own, or / for another user
-	User        string // whom workers run as; empty: as hive does
-	NoNewPrivs  *bool  // as in Entry.NoNewPrivileges
-	EnvFile     string // read at each start; empty: none
-	Autostart   bool   // a worker is started whenever none of the type lives
-	Reload      bool   // a change of the type restarts its workers
+	Port        uint16   // fixed: a spawn that names none gets this one or fails; 0: any of the range
+	Ports       int      // how many ports in a row a worker leases, at least 1
+	Dir         string   // working directory of workers; empty: hive's own, or / for another user
+	User        string   // whom workers run as; empty: as hive does
+	NoNewPrivs  *bool    // as in Entry.NoNewPrivileges
+	EnvFile     string   // read at each start; empty: none
+	Autostart   bool     // a worker is started whenever none of the type lives
+	StartAfter  []string // autostart entries that are to be ready before this one is started
+	Order       int      // of its entry among those of the configuration
+	Reload      bool     // a change of the type restarts its workers
 	Ready       store.Ready
 	Live        store.Live
 	Stop        store.Stop
@@ -82,7 +84,11 @@ func New(entries []Entry, self string) (*Catalog, error) {
 		if c.types[t.Name] != nil {
 			return nil, &EntryError{Index: i, File: t.File, Name: t.Name, Key: "name", Reason: "the name is already used by another entry"}
 		}
+		t.Order = i
 		c.types[t.Name] = t
+	}
+	if err := c.checkOrder(entries); err != nil {
+		return nil, err
 	}
 	return c, c.addBuiltins(known, self)
 }
@@ -198,6 +204,7 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	}
 	t.Ready.AnyListener = e.Listener == "any"
 	t.Dir, t.User, t.NoNewPrivs, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.NoNewPrivileges, e.EnvFile, e.Autostart, e.Reload == "restart"
+	t.StartAfter = slices.Clone(e.StartAfter)
 	// After Ready, whose path is the default of the liveness probe.
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	if err := t.CheckDevice(e.Device); err != nil {

@@ -53,6 +53,7 @@ func (t *Type) Changes(next *Type) Changes {
 	d.later("port", t.Port != next.Port)
 	d.later("ports", t.Ports != next.Ports)
 	d.later("autostart", t.Autostart != next.Autostart)
+	d.later("start_after", !slices.Equal(t.StartAfter, next.StartAfter))
 	d.later("reload", t.Reload != next.Reload)
 	slices.Sort(d.Start)
 	slices.Sort(d.Later)

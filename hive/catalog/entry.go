@@ -43,6 +43,7 @@ type Entry struct {
 	EnvFile         string       `mapstructure:"env_file"`     // absolute; read at each start
 	BeforeStart     []string     `mapstructure:"before_start"` // a template per argument
 	Autostart       bool         `mapstructure:"autostart"`    // started whenever no worker of the entry lives
+	StartAfter      []string     `mapstructure:"start_after"`  // autostart entries that are to be ready first
 	Reload          string       `mapstructure:"reload"`       // "restart": a change of the entry restarts its workers
 	Ready           ReadyEntry   `mapstructure:"ready"`
 	Live            LiveEntry    `mapstructure:"live"`

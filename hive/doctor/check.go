@@ -32,7 +32,7 @@ type Checkup struct {
 // with, what it keeps, and what it stands on.
 var checks = []func(*Facts) Checkup{
 	checkRange, checkPorts, checkSquatters, checkDraining,
-	checkQuarantined, checkUnverified, checkMembers,
+	checkWanted, checkQuarantined, checkUnverified, checkMembers,
 	checkFile, checkDisk, checkOrigin, checkClock,
 	checkKernel, checkCgroup, checkPtrace, checkHidepid, checkSystemd, checkInit, checkDescriptors, checkTasks,
 }

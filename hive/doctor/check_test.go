@@ -20,7 +20,7 @@ import (
 
 // checkNames are the checks, in their order: scripts compare them.
 var checkNames = []string{
-	"range", "ports", "squatters", "draining", "quarantined", "unverified", "members",
+	"range", "ports", "squatters", "draining", "wanted", "quarantined", "unverified", "members",
 	"file", "disk", "origin", "clock",
 	"kernel", "cgroup", "ptrace", "hidepid", "systemd", "init", "descriptors", "tasks",
 }
@@ -135,13 +135,13 @@ func evaluate(t *testing.T, rows []row) {
 func TestEveryOutcomeIsTried(t *testing.T) {
 	t.Parallel()
 	// The kernel's features are never a reason to warn; the origin of the file is always
-	// known, and so is whether workers get cgroups.
-	never := map[string]doctor.Status{"kernel": doctor.Warning, "origin": doctor.Unknown, "cgroup": doctor.Unknown}
+	// known, and so is whether workers get cgroups, and what hive wants.
+	never := map[string]doctor.Status{"kernel": doctor.Warning, "origin": doctor.Unknown, "cgroup": doctor.Unknown, "wanted": doctor.Unknown}
 	tried := map[string]map[doctor.Status]bool{}
 	for _, c := range doctor.Check(healthy()) {
 		tried[c.Name] = map[doctor.Status]bool{c.Status: true}
 	}
-	for _, rows := range [][]row{portRows(), leaseRows(), fileRows(), kernelRows(), serviceRows(), limitRows()} {
+	for _, rows := range [][]row{portRows(), leaseRows(), wantedRows(), fileRows(), kernelRows(), serviceRows(), limitRows()} {
 		for _, r := range rows {
 			tried[r.check][r.is] = true
 		}

@@ -28,6 +28,7 @@ type Facts struct {
 	Survey   Fact[alloc.Survey]
 	Leases   Fact[[]store.Lease]
 	Reasons  map[string]string   // why a live worker is in its state, by id
+	Wanted   []Wanted            // what should run and could not be started
 	Orphans  Fact[[]proc.Orphan] // processes with this hive's stamp that have no record, seen twice
 	Cgroups  bool                // each worker gets a cgroup of its own
 	// BoundListed: ports that are bound and not listened on are in the socket table.
@@ -35,6 +36,13 @@ type Facts struct {
 
 	File File
 	Host Host
+}
+
+// Wanted is an autostart entry of which no worker could be started.
+type Wanted struct {
+	Name    string
+	Reason  string
+	NextTry time.Time // zero: it is not tried again
 }
 
 // File is the state file and what surrounds it.

@@ -49,6 +49,9 @@ func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Wo
 	}
 	spec.Argv[0] = program
 	rec.Spec = spec
+	if err := l.present(ctx, typ, *rec); err != nil {
+		return nil, err
+	}
 	if err := l.readable(ctx, typ, *rec); err != nil {
 		return nil, err
 	}

@@ -24,8 +24,9 @@ type Change struct {
 }
 
 // Changes says what becomes of the live workers with other types, by port: of those that
-// have a verified process, or wait for their next start, and are to live.
-func (s *Supervisor) Changes(next *catalog.Catalog) (list []Change) {
+// have a verified process, or wait for their next start, and are to live. It blocks for the
+// file system, some seconds for a worker at most.
+func (s *Supervisor) Changes(ctx context.Context, next *catalog.Catalog) (list []Change) {
 	workers := slices.DeleteFunc(s.registry.stoppable(), func(w *worker) bool {
 		rec := w.record()
 		// A change of type restarts none of these.
@@ -33,7 +34,15 @@ func (s *Supervisor) Changes(next *catalog.Catalog) (list []Change) {
 	})
 	slices.SortFunc(workers, func(a, b *worker) int { return byPort(a.record(), b.record()) })
 	for _, w := range workers {
-		list = append(list, w.changeBy(next))
+		c := w.changeBy(next)
+		if c.Restart && !c.Recorded {
+			// It is asked when it is restarted, too: then it goes on as it is.
+			if err := s.preflight(ctx, next, c.Worker); err != nil {
+				c.Restart = false
+				c.Why += "; it is not restarted, because a start would fail: " + err.Error()
+			}
+		}
+		list = append(list, c)
 	}
 	return list
 }

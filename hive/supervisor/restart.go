@@ -313,17 +313,6 @@ func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec stor
 	return w, err
 }
 
-// startable finds the mistakes that a new start of a live worker would fail for:
-// they must not cost the process that it has.
-func (s *Supervisor) startable(ctx context.Context, rec store.Worker) error {
-	typ, err := s.typeOf(rec.Type)
-	if err != nil {
-		return err
-	}
-	_, err = s.launcher.Prepare(ctx, typ, &rec)
-	return err
-}
-
 // requestRestart has a supervisor end the worker's process and start another, and
 // waits until that runs. It reports false if the worker ended before its supervisor
 // took the request.
@@ -332,7 +321,7 @@ func (w *worker) requestRestart(ctx context.Context, j operation.Job, stale bool
 	if rec.State == store.WorkerUnverified {
 		return false, errdefs.Fail(errdefs.CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
 	}
-	if err := w.s.startable(ctx, rec); err != nil {
+	if err := w.s.preflight(ctx, w.s.catalog(), rec); err != nil {
 		return false, err // it goes on as it is
 	}
 	// In memory only: recordStopping writes it, before anything is done to the worker.

@@ -108,8 +108,10 @@ func (s *Supervisor) acquireStart(ctx context.Context) (release func(), err erro
 }
 
 // typeOf returns the type of a worker as it is configured now.
-func (s *Supervisor) typeOf(name string) (*catalog.Type, error) {
-	typ, ok := s.catalog().Type(name)
+func (s *Supervisor) typeOf(name string) (*catalog.Type, error) { return typeIn(s.catalog(), name) }
+
+func typeIn(types *catalog.Catalog, name string) (*catalog.Type, error) {
+	typ, ok := types.Type(name)
 	if !ok {
 		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "worker type %q is no longer configured", name)
 	}

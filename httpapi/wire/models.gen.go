@@ -1103,6 +1103,31 @@ type Version struct {
 	Version string `json:"version"`
 }
 
+// Wanted An autostart entry that should run and has no worker yet that is ready. Its worker, once there is
+// one, is among the workers under the same name.
+type Wanted struct {
+	// Name Of the entry.
+	//
+	// Example: embed
+	Name string `json:"name"`
+
+	// State `queued`: it waits for its turn, or for what it starts after. `starting`: its job goes on. `backoff`: a start has failed, the next is at `next_try`. `failed`: there is no next one, until a reload.
+	State string `json:"state"`
+
+	// Reason What it waits for, or why the last start has failed.
+	Reason *string `json:"reason"`
+
+	// Failed How many starts have failed.
+	Failed int `json:"failed"`
+
+	// NextTry Of `backoff`.
+	NextTry *Time `json:"next_try"`
+
+	// JobID Of the start that goes on, or of the last one.
+	JobID *string `json:"job_id"`
+	Since Time    `json:"since"`
+}
+
 // Worker A process the hive started.
 type Worker struct {
 	// WorkerID `TYPE-PORT-` and 6 letters or digits; never used again.
@@ -1398,6 +1423,8 @@ type WorkerUse struct {
 
 // Workers A page of workers, by port.
 type Workers struct {
+	// Wanted All that is wanted and not there yet, whatever the page.
+	Wanted  []Wanted `json:"wanted"`
 	Workers []Worker `json:"workers"`
 
 	// Next What to pass as `after` for the next page; empty if there is none.

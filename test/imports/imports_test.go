@@ -25,7 +25,7 @@ var rooms = [][]string{
 	{"operation", "tokens"},
 	{"launch"},
 	{"jobs", "lease", "supervisor", "workertype"},
-	{"audit", "telemetry"},
+	{"audit", "services", "telemetry"},
 }
 
 // storeRooms are the parts of store below its typed records, as rooms are those of hive.

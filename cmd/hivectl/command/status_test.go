@@ -18,7 +18,7 @@ const noFindings = `{"at":"2026-01-02T12:00:00.000Z","took_ms":7,"runs":3,"findi
 // surveyed is a hive on which status finds what the arguments say.
 func surveyed(t *testing.T, audit, doctor string, leases []string, list ...string) string {
 	_, addr := serve(t, map[string]http.HandlerFunc{
-		"GET /v1/hive": answer(hiveJSON), "GET /v1/ports": answer(portsJSON), "GET /v1/workers": workers(list...),
+		"GET /v1/hive": answer(hiveJSON), "GET /v1/ports": answer(portsJSON), "GET /v1/types": answer(`{"types":[],"next":""}`), "GET /v1/workers": workers(list...),
 		"GET /v1/leases": answer(`{"leases":[` + strings.Join(leases, ",") + `],"next":""}`),
 		"GET /v1/audit":  answer(audit), "GET /v1/doctor": answer(`{"checks":[` + doctor + `],"warnings":0}`),
 	})
@@ -28,6 +28,11 @@ func surveyed(t *testing.T, audit, doctor string, leases []string, list ...strin
 // because gives a worker a reason.
 func because(worker, reason string) string {
 	return strings.Replace(worker, `"reason":null`, `"reason":"`+reason+`"`, 1)
+}
+
+// served gives a worker a time at which it was ready.
+func served(worker string) string {
+	return strings.Replace(worker, `"ready_at":null`, `"ready_at":"2026-01-02T11:59:30.000Z"`, 1)
 }
 
 func TestStatusAllIsWell(t *testing.T) {
@@ -48,7 +53,7 @@ func TestStatusSaysWhatToDo(t *testing.T) {
 	ofWorker := strings.NewReplacer(`"held"`, `"unverified"`, `"worker_id":null`, `"worker_id":"w-6"`).Replace(lease)
 	addr := surveyed(t, findings, okJSON+","+warningJSON+","+strings.Replace(warningJSON, "squatters", "quarantined", 1), []string{quarantined, ofWorker},
 		worker("w-1", "web", "ready", 1), because(worker("w-2", "web", "unhealthy", 2), "no answer"), worker("w-3", "", "backoff", 3),
-		because(worker("w-4", "", "failed", 4), "exited with code 7"), worker("w-6", "", "unverified", 6),
+		because(served(worker("w-4", "", "failed", 4)), "exited with code 7"), worker("w-6", "", "unverified", 6),
 		// These two have been replaced: the name, and the port, belong to a later one.
 		strings.Replace(worker("w-5", "web", "failed", 5), "11:59", "11:58", 1), strings.Replace(worker("w-7", "", "failed", 6), "11:59", "11:58", 1))
 	r := hivectl(t, addr, "status")

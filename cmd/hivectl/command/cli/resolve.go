@@ -74,7 +74,9 @@ func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
 	if len(exact) > 0 {
 		return exact[0], nil
 	}
-	if len(named) > 0 {
+	// Before an ended one that had the name: no command acts on the dead while a living
+	// worker answers to the same word.
+	if alive := slices.DeleteFunc(slices.Clone(begins), func(w wire.Worker) bool { return client.WorkerEnded(w.State) }); len(named) > 0 && (len(alive) == 0 || anyAlive(named)) {
 		return latest(living(named)), nil
 	}
 	begins = living(begins)
@@ -85,6 +87,10 @@ func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
 		return begins[0], nil
 	}
 	return wire.Worker{}, Usage(fmt.Sprintf("%q is ambiguous: %s", ref, candidates(begins)), "use more of the id, or the name")
+}
+
+func anyAlive(workers []wire.Worker) bool {
+	return slices.ContainsFunc(workers, func(w wire.Worker) bool { return !client.WorkerEnded(w.State) })
 }
 
 // living returns the workers that are alive, or all if none is.

@@ -11,7 +11,7 @@ import (
 
 // issue is one thing that is wrong, and what to do about it.
 type issue struct {
-	Kind    string `json:"kind"`    // worker, lease, audit or doctor
+	Kind    string `json:"kind"`    // worker, wanted, lease, audit or doctor
 	Subject string `json:"subject"` // an id, a port, the code of a finding, the name of a check
 	Message string `json:"message"`
 	Do      string `json:"do"`
@@ -19,7 +19,7 @@ type issue struct {
 
 // issueKinds are the kinds, in the order they are shown, and what shows all of one.
 var issueKinds = []struct{ name, all string }{
-	{"worker", "hivectl workers list"}, {"lease", "hivectl leases list"}, {"audit", "hivectl audit"}, {"doctor", "hivectl doctor"},
+	{"worker", "hivectl workers list"}, {"wanted", "hivectl ps"}, {"lease", "hivectl leases list"}, {"audit", "hivectl audit"}, {"doctor", "hivectl doctor"},
 }
 
 // issues collects what is wrong. What two sources report is listed once.
@@ -27,9 +27,19 @@ func (s *survey) issues() []issue {
 	var issues []issue
 	for _, w := range s.workers.Value.Workers {
 		// One that failed and was replaced stays in the list for a while, but nobody need do anything.
-		if do := workerHint(w); do != "" && !superseded(w, s.workers.Value.Workers) {
+		if do := workerHint(w); do != "" && s.concerns(w) && !superseded(w, s.workers.Value.Workers) {
 			issues = append(issues, issue{"worker", cli.Title(w), withReason(w.State, w.Reason), do})
 		}
+	}
+	for _, v := range s.workers.Value.Wanted {
+		if v.State != "backoff" && v.State != "failed" {
+			continue // it is on its way
+		}
+		do := "hivectl up " + v.Name + ", or hivectl reload once it is mended"
+		if v.State == "backoff" {
+			do = "nothing if it passes: hive tries again; hivectl reload tries at once"
+		}
+		issues = append(issues, issue{"wanted", v.Name, withReason(v.State, v.Reason), do})
 	}
 	for _, l := range s.leases.Value.Leases {
 		switch {
@@ -65,6 +75,13 @@ func (s *survey) issues() []issue {
 		issues = append(issues, issue{"doctor", c.Name, c.Found, do})
 	}
 	return issues
+}
+
+// concerns reports whether a worker is one that somebody still wants. One that failed before
+// it had ever served is history, unless hive is to keep it running: who asked for it was told.
+func (s *survey) concerns(w wire.Worker) bool {
+	return w.State != "failed" || w.ReadyAt != nil || w.Restarts > 0 ||
+		slices.ContainsFunc(s.types.Value.Types, func(t wire.TypeSummary) bool { return t.Name == w.Type && t.Autostart })
 }
 
 // workerHint is what to do about a worker; empty: nothing.

@@ -72,6 +72,7 @@ func statusQuiet(ctx context.Context, a *cli.App) error {
 type survey struct {
 	hive    client.Reply[wire.Hive]
 	workers client.Reply[wire.Workers]
+	types   client.Reply[wire.Types]
 	leases  client.Reply[wire.Leases]
 	ports   client.Reply[wire.Ports]
 	audit   client.Reply[wire.Audit]
@@ -89,6 +90,7 @@ func newSurvey(ctx context.Context, a *cli.App) (*survey, error) {
 	// One that fails ends all: a status with a part missing would say that nothing is wrong there.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) { s.workers, err = a.Hive.Workers(ctx); return err })
+	group.Go(func() (err error) { s.types, err = a.Hive.Types(ctx, false); return err })
 	group.Go(func() (err error) { s.leases, err = a.Hive.Leases(ctx); return err })
 	group.Go(func() (err error) { s.ports, err = a.Hive.Ports(ctx); return err })
 	group.Go(func() (err error) { s.audit, err = a.Hive.LastAudit(ctx); return err })

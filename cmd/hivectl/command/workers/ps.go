@@ -29,7 +29,7 @@ func PS(a *cli.App) *cobra.Command {
 		if err != nil {
 			return cli.Listing{}, err
 		}
-		return workerListing(a, alive, raw, false)
+		return workerListing(a, alive, reply.Value.Wanted, raw, false)
 	})
 }
 
@@ -38,6 +38,7 @@ func PS(a *cli.App) *cobra.Command {
 func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage, error) {
 	var list struct {
 		Workers []json.RawMessage `json:"workers"`
+		Wanted  json.RawMessage   `json:"wanted,omitempty"`
 		Next    string            `json:"next"`
 	}
 	if err := json.Unmarshal(reply.Raw, &list); err != nil {
@@ -60,12 +61,22 @@ func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage,
 	return alive, raw, nil
 }
 
-// workerListing is a list of workers; ended: with how they ended. There is a
-// column for stale only if one is.
-func workerListing(a *cli.App, workers []wire.Worker, raw json.RawMessage, ended bool) (cli.Listing, error) {
+// workerListing is a list of workers, and behind them of what is wanted and has none;
+// reasons: with how they ended. There is a column for stale only if one is, and one of
+// reasons if something is wanted.
+func workerListing(a *cli.App, workers []wire.Worker, wanted []wire.Wanted, raw json.RawMessage, reasons bool) (cli.Listing, error) {
 	items, err := cli.ItemsOf(raw, "workers")
 	if err != nil {
 		return cli.Listing{}, err
+	}
+	// A hive before there were services sends none.
+	wanted = withoutWorker(wanted, workers)
+	if len(wanted) > 0 {
+		more, err := cli.ItemsOf(raw, "wanted")
+		if err != nil {
+			return cli.Listing{}, err
+		}
+		items, reasons = append(items, more...), true
 	}
 	l := cli.Listing{Raw: raw, Items: items, Columns: []output.Column{
 		{Name: "worker"},
@@ -85,16 +96,30 @@ func workerListing(a *cli.App, workers []wire.Worker, raw json.RawMessage, ended
 		if stale {
 			row = slices.Insert(row, 3, map[bool]string{true: "yes", false: "-"}[w.Stale])
 		}
-		if ended {
+		if reasons {
 			row = append(row, output.Or(w.Reason))
+		}
+		l.Rows = append(l.Rows, row)
+	}
+	for _, v := range wanted {
+		row := []string{"-", output.Clean(v.Name), a.State(v.State), "-", "-", a.Age(v.Since), "-", "-", output.Or(v.Reason)}
+		if stale {
+			row = slices.Insert(row, 3, "-")
 		}
 		l.Rows = append(l.Rows, row)
 	}
 	if stale {
 		l.Columns = slices.Insert(l.Columns, 3, output.Column{Name: "stale", Drop: 3})
 	}
-	if ended {
+	if reasons {
 		l.Columns = append(l.Columns, output.Column{Name: "reason", MinWidth: 16, Drop: 3})
 	}
 	return l, nil
+}
+
+// withoutWorker leaves out what has a living worker already: that one says more.
+func withoutWorker(wanted []wire.Wanted, workers []wire.Worker) []wire.Wanted {
+	return slices.DeleteFunc(slices.Clone(wanted), func(v wire.Wanted) bool {
+		return slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Type == v.Name && !client.WorkerEnded(w.State) })
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rbeehive/cmd/hivectl/command/cli"
+	"rbeehive/cmd/hivectl/command/output"
 	"rbeehive/httpapi/client"
 	"rbeehive/httpapi/wire"
 )
@@ -31,7 +32,7 @@ func wait(a *cli.App) *cobra.Command {
 		Use:   "wait WORKER...",
 		Short: "Wait until workers are ready, or stopped, or in another state",
 		Long: "Wait until every one of the workers is in the state that --for names, also over\n" +
-			"restarts of hive. stopped means that it has ended, in whatever way. The command fails if\n" +
+			"restarts of hive. An autostart entry that has no worker yet is waited for, too. stopped means that it has ended, in whatever way. The command fails if\n" +
 			"a worker has ended and cannot reach the state any more, or after --timeout. States that\n" +
 			"last less than a fifth of a second may be missed.",
 		Example:           "  hivectl workers wait demo --for ready --timeout 60s\n  hivectl workers wait $(hivectl ps -q)",
@@ -44,11 +45,23 @@ func wait(a *cli.App) *cobra.Command {
 			if timeout < 0 {
 				return cli.Usage(fmt.Sprintf("--timeout %s: want a positive time", timeout), "")
 			}
-			chosen, err := a.ResolveAll(cmd.Context(), args)
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				// The cause tells this end from Ctrl-C.
+				ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaitTimeout)
+				defer cancel()
+			}
+			if goal != "stopped" {
+				if err := awaitWanted(ctx, a, args, goal, timeout); err != nil {
+					return err
+				}
+			}
+			chosen, err := a.ResolveAll(ctx, args)
 			if err != nil {
 				return err
 			}
-			return waitForAll(cmd.Context(), a, chosen, goal, timeout)
+			return waitForAll(ctx, a, chosen, goal, timeout)
 		},
 	}
 	cmd.Flags().StringVar(&goal, "for", "ready", "the `state` to wait for: ready, stopped (however it ended), or another one")
@@ -60,12 +73,6 @@ func wait(a *cli.App) *cobra.Command {
 // waitForAll waits for all workers in parallel, and prints those that reached the goal. The
 // error is that of the first in order that did not.
 func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal string, timeout time.Duration) error {
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		// The cause tells this end from Ctrl-C.
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errWaitTimeout)
-		defer cancel()
-	}
 	replies := make([]client.Reply[wire.Worker], len(workers))
 	errs := make([]error, len(workers))
 	var group errgroup.Group
@@ -90,6 +97,40 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 		}
 	}
 	return nil
+}
+
+// awaitWanted waits until the autostart entries among the names have a worker. It fails for
+// one that is not started again.
+func awaitWanted(ctx context.Context, a *cli.App, names []string, goal string, timeout time.Duration) error {
+	ticker := time.NewTicker(waitInterval)
+	defer ticker.Stop()
+	for {
+		reply, err := a.Hive.Workers(ctx)
+		if err != nil {
+			return err // of the first request, as of any other command; later ones are asked by name
+		}
+		var next *wire.Wanted
+		for _, v := range withoutWorker(reply.Value.Wanted, reply.Value.Workers) {
+			if slices.Contains(names, v.Name) {
+				next = &v
+				break
+			}
+		}
+		if next == nil {
+			return nil
+		}
+		if next.State == "failed" {
+			return cli.Failed(fmt.Sprintf("%s could not be started: %s", next.Name, output.Or(next.Reason)), "hivectl up "+next.Name)
+		}
+		select {
+		case <-ctx.Done():
+			if !errors.Is(context.Cause(ctx), errWaitTimeout) {
+				return ctx.Err()
+			}
+			return cli.Failed(fmt.Sprintf("%s is %s after %s, not %s: %s", next.Name, next.State, timeout, goal, output.Or(next.Reason)), "hivectl status")
+		case <-ticker.C:
+		}
+	}
 }
 
 // errWaitTimeout is the cause of a wait that timed out.

@@ -28,7 +28,7 @@ func list(a *cli.App) *cobra.Command {
 		if err != nil {
 			return cli.Listing{}, err
 		}
-		return workerListing(a, reply.Value.Workers, reply.Raw, true)
+		return workerListing(a, reply.Value.Workers, reply.Value.Wanted, reply.Raw, true)
 	})
 }
 

@@ -1,0 +1,121 @@
+package launch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
+	"rbeehive/hive/proc"
+	"rbeehive/store"
+)
+
+// present finds out what a start would fail for at once, before a port is leased or a
+// serving worker is stopped for it: a working directory, an interpreter or a model that
+// is not there. Only absence is an error: whether what is there can be used is for the
+// program to say.
+func (l *Launcher) present(ctx context.Context, typ *catalog.Type, rec store.Worker) error {
+	model := l.ValuesOf(typ, rec).Model
+	if model == "" {
+		model = typ.Model
+	}
+	// In a container its paths mean something else.
+	if typ.Ready.AnyListener || !filepath.IsAbs(model) {
+		model = ""
+	}
+	program, dir := rec.Spec.Argv[0], rec.Spec.Dir
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+	defer cancel()
+	// With the rights of the worker's user, and bounded: any of them may be on a mount that
+	// does not answer.
+	why, err := proc.AsUser(ctx, rec.Spec.User, func() (string, error) {
+		for _, absent := range []func() string{
+			func() string { return absentDir(dir) },
+			func() string { return absentInterpreter(program) },
+			func() string { return absentModel(model) },
+		} {
+			if why := absent(); why != "" {
+				return why, nil
+			}
+		}
+		return "", nil
+	})
+	switch {
+	case errors.Is(err, proc.ErrHangs):
+		return errdefs.Fail(errdefs.CodeExecFailed, "the file system of %s does not answer", strings.Join(nonEmpty(program, dir, model), ", or of "))
+	case err != nil:
+		return errdefs.Fail(errdefs.CodeExecFailed, "user of worker type %q: %v", typ.Name, err)
+	case why != "":
+		return errdefs.Fail(errdefs.CodeExecFailed, "%s", why)
+	}
+	return nil
+}
+
+func nonEmpty(list ...string) (out []string) {
+	for _, s := range list {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func absentDir(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "dir " + dir + " does not exist"
+	case err == nil && !info.IsDir():
+		return "dir " + dir + " is not a directory"
+	}
+	return ""
+}
+
+func absentModel(path string) string {
+	if path == "" {
+		return ""
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "model " + path + " does not exist"
+	}
+	return ""
+}
+
+// absentInterpreter says why the interpreter in a script's first line cannot be found: the
+// kernel's error for that, ENOENT, reads as if the script were not there (execve(2)).
+func absentInterpreter(program string) string {
+	f, err := proc.OpenRegular(program)
+	if err != nil {
+		return "" // executable and not readable, or gone: the start says it
+	}
+	defer f.Close()
+	head := make([]byte, 256) // BINPRM_BUF_SIZE: the kernel reads no more
+	n, _ := io.ReadFull(f, head)
+	line, script := bytes.CutPrefix(head[:n], []byte("#!"))
+	if !script {
+		return ""
+	}
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	// Not bytes.Fields: a carriage return is part of the name, as the kernel sees it.
+	words := bytes.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
+	if len(words) == 0 {
+		return program + " names no interpreter in its first line"
+	}
+	interpreter := string(words[0])
+	if _, err := os.Stat(interpreter); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if bare, ok := strings.CutSuffix(interpreter, "\r"); ok {
+		return "the lines of " + program + " end in CR LF: the kernel looks for an interpreter " + bare + `\r; convert them, as with: sed -i 's/\r$//' ` + program
+	}
+	return "the interpreter " + interpreter + " in the first line of " + program + " does not exist"
+}
