@@ -80,34 +80,7 @@ func requireFile(t *testing.T, path, want string) {
 	require.Equal(t, want, string(raw))
 }
 
-// Without somebody to read types.d nothing is written there.
-func TestInstallWithoutReload(t *testing.T) {
-	r := newRig(t, 3)
-	r.open()
-	for _, name := range []string{"worker_install", "worker_remove"} {
-		job := r.do(map[string]any{"operation": name, "worker_id": "reference"})
-		require.Equal(t, errdefs.CodeUnsupportedOperation, job.Error.Code)
-	}
-	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, workertype.TypesDir))
-}
-
 // What is listed is written nowhere, and a hash is that of the file as it is now.
-// A preset of a script takes an entry that says where the script is: Python alone is
-// not enough.
-func TestPresetsOfScriptsAreNotInstalled(t *testing.T) {
-	inPath(t, "python")
-	r := newRig(t, 1)
-	r.cfg.ReloadTypes = func(context.Context) error { return errors.New("nothing was written") }
-	r.open()
-	for _, preset := range []string{"comfyui", "tabbyapi"} {
-		job := r.do(map[string]any{"operation": "worker_install", "worker_id": preset})
-		require.Equal(t, errdefs.CodeUnsupportedOperation, job.Error.Code)
-		require.Contains(t, job.Error.Message, "no script is configured for "+preset)
-		require.NotContains(t, catalog.Offered(), preset)
-	}
-	require.NoDirExists(t, filepath.Join(r.cfg.DataDir, workertype.TypesDir))
-}
-
 func TestInstalledIsListedFromMemory(t *testing.T) {
 	path := inPath(t, "llama-server")
 	r := newRig(t, 3)

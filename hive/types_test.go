@@ -5,15 +5,12 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/errdefs"
 	"rbeehive/hive/operation"
 	"rbeehive/hive/workertype"
-	testprogram "rbeehive/test/program"
 )
 
 // view returns one type of a list.
@@ -75,68 +72,6 @@ func TestPresetsByTheirOwnNames(t *testing.T) {
 	require.Equal(t, filepath.Join(dir, "python")+" has no sglang installed", v.Missing)
 }
 
-func TestTypesAskNobodyUnlessToldTo(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "vllm")
-	require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.3\n"), 0o700))
-	r := newRig(t, 1, catalog.Entry{Name: "x", Preset: "vllm", Program: program}, catalog.Entry{Name: "web", Command: []string{program}})
-	r.open()
-	view(t, r.h.Types(t.Context(), false), "x")
-	_, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "x", Model: "m"}, false)
-	require.NoError(t, err)
-	_, err = r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "web"}, true)
-	require.NoError(t, err)
-	require.NoFileExists(t, filepath.Join(dir, "ran"), "nothing was asked; and a program without a preset is never")
-
-	ran := func() string {
-		text, err := os.ReadFile(filepath.Join(dir, "ran"))
-		require.NoError(t, err)
-		return string(text)
-	}
-	ask := func() string {
-		v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "x", Model: "m"}, true)
-		require.NoError(t, err)
-		return v.Version
-	}
-	require.Equal(t, "1.2.3", ask())
-	require.Equal(t, "1.2.3", ask())
-	require.Equal(t, "ran\n", ran(), "the answer is remembered")
-	require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\necho ran >> "+dir+"/ran\necho 1.2.4 of another\necho 1.2.4\n"), 0o700))
-	require.Equal(t, "1.2.4", ask())
-	require.Equal(t, "ran\nran\n", ran(), "not for another file")
-}
-
-// A program that loads CUDA for seconds, fails, or prints what is no version.
-func TestProgramsThatDoNotTellTheirVersion(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	var entries []catalog.Entry
-	for name, script := range map[string]string{
-		"slow": "exec sleep 30", "fails": "echo 1.2.3; exit 1", "mute": "exit 0", "talks": "echo hello 1.2.3", "missing": "",
-	} {
-		program := filepath.Join(dir, name)
-		if script != "" {
-			require.NoError(t, testprogram.Write(program, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
-		}
-		entries = append(entries, catalog.Entry{Name: name, Preset: "vllm", Program: program})
-	}
-	long := filepath.Join(dir, "long")
-	require.NoError(t, testprogram.Write(long, []byte("#!/bin/sh\nprintf 'version: \\033[2J%0200d\\n' 1\n"), 0o700))
-	entries = append(entries, catalog.Entry{Name: "long", Preset: "llama-server", Program: long})
-	r := newRig(t, 1, entries...)
-	r.open()
-	begun := time.Now()
-	types := r.h.Types(t.Context(), true)
-	require.Less(t, time.Since(begun), 10*time.Second)
-	for _, name := range []string{"slow", "fails", "mute", "talks", "missing"} {
-		require.Empty(t, view(t, types, name).Version, name)
-	}
-	require.Equal(t, filepath.Join(dir, "missing")+" does not exist", view(t, types, "missing").Missing)
-	require.Len(t, view(t, types, "long").Version, 80, "one short line")
-	require.NotContains(t, view(t, types, "long").Version, "\x1b")
-}
-
 func TestTypeInfo(t *testing.T) {
 	t.Parallel()
 	dir := programs(t)
@@ -183,48 +118,5 @@ func TestTypeInfo(t *testing.T) {
 		if e.Value != "" {
 			require.Equal(t, e.Value, self.Env[e.Name], e.Name)
 		}
-	}
-}
-
-func TestTypeInfoThatHasNoPlan(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 1)
-	r.open()
-	for name, want := range map[string]string{
-		"llama-server": "a model is required: the command of worker type llama-server uses {{.Model}}",
-		"cuda":         "no worker program is configured for cuda; add an entry to hive.yaml, for example: workers: [{name: cuda, preset: llama-server}]",
-	} {
-		v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: name}, true)
-		require.NoError(t, err)
-		require.Nil(t, v.Plan)
-		require.Equal(t, want, v.NoPlan)
-	}
-	v, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "cpu"}, false)
-	require.NoError(t, err)
-	require.Equal(t, r.port(0), v.Plan.Port, "an example")
-	require.Equal(t, v.Plan.Spec.Argv[len(v.Plan.Spec.Argv)-1], v.Plan.WorkerID)
-}
-
-func TestTypeInfoRefusesWhatASpawnWould(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 1)
-	r.open()
-	_, err := r.h.TypeInfo(t.Context(), operation.Spawn{Worker: "nobody"}, false)
-	require.ErrorIs(t, err, errdefs.ErrNotFound)
-	require.ErrorContains(t, err, "known: comfyui, cpu, cuda,")
-	for want, s := range map[string]operation.Spawn{
-		`model: is "-x"; it may not begin with '-'`: {Model: "-x"},
-		`device: has control characters`:            {Model: "m", Device: "0\n"},
-		`device: unknown device "gpu" of`:           {Model: "m", Device: "gpu"},
-		`name: is "A"; expected`:                    {Model: "m", Name: "A"},
-		`params.nccl_port: parameter not allowed by worker type sglang: nccl_port is "80"; expected a value that matches (0|102`: {Model: "m", Params: map[string]string{"nccl_port": "80"}},
-		`port: is 80; below 1024 a worker gets only the port that its own entry has`:                                             {Model: "m", Port: 80},
-		`params.nccl_port: is "-1"`: {Model: "m", Params: map[string]string{"nccl_port": "-1"}},
-		`params: unknown parameter "ctx" of worker type sglang; it has nccl_port`: {Model: "m", Params: map[string]string{"ctx": "1"}},
-	} {
-		s.Worker = "sglang"
-		_, err := r.h.TypeInfo(t.Context(), s, false)
-		require.ErrorIs(t, err, errdefs.ErrBadRequest, want)
-		require.ErrorContains(t, err, want)
 	}
 }

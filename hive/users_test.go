@@ -236,61 +236,6 @@ func TestEnvFileOfAnotherUser(t *testing.T) {
 	require.Equal(t, []string{"b", "C", ""}, []string{env["A"], env["LC_TIME"], env["AWS_SECRET_ACCESS_KEY"]})
 }
 
-// A program that is asked for its version is ended with all that it has started,
-// however it has got away.
-func TestWhatIsAskedForItsVersionLeavesNothing(t *testing.T) {
-	t.Parallel()
-	dir := publicDir(t)
-	const left = "setsid sleep 60 & echo $! >$0.pid; "
-	leaves := script(t, filepath.Join(dir, "leaves"), left+"echo 1.2.3")
-	hangs := script(t, filepath.Join(dir, "hangs"), "trap '' TERM; "+left+"while :; do sleep 1; done")
-	entries := []catalog.Entry{{Name: "leaves", Preset: "vllm", Program: leaves}, {Name: "hangs", Preset: "vllm", Program: hangs}}
-	if os.Geteuid() == 0 {
-		entries[1].User = outsider
-	}
-	r := newRig(t, 1, entries...)
-	r.open()
-	types := r.h.Types(t.Context(), true)
-	require.Equal(t, "1.2.3", view(t, types, "leaves").Version)
-	require.Empty(t, view(t, types, "hangs").Version)
-	for _, program := range []string{leaves, hangs} {
-		text, err := os.ReadFile(program + ".pid")
-		require.NoError(t, err)
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		require.NoError(t, err)
-		require.False(t, alive(pid), program)
-	}
-}
-
-// What a program is, by its hash, is told of files only that its user can read.
-func TestHashOfAProgramThatItsUserCannotRead(t *testing.T) {
-	needRoot(t)
-	t.Parallel()
-	dir := publicDir(t)
-	secret := script(t, filepath.Join(t.TempDir(), "secret"), "echo 1.2.3")
-	program := filepath.Join(dir, "vllm")
-	require.NoError(t, os.Symlink(secret, program))
-	entry := catalog.Entry{Name: "v", Preset: "vllm", Program: program}
-	as := func(user string) string {
-		entry.User = user
-		r := newRig(t, 1, entry)
-		r.open()
-		job := r.do(map[string]any{"operation": "worker_installed_get", "worker_id": "v"})
-		require.Equal(t, store.JobSucceeded, job.State, "%+v", job.Error)
-		var got struct {
-			SHA256, Version *string
-		}
-		require.NoError(t, json.Unmarshal(job.Result, &got))
-		require.Equal(t, got.SHA256 == nil, got.Version == nil)
-		if got.SHA256 == nil {
-			return ""
-		}
-		return *got.SHA256
-	}
-	require.Len(t, as(""), 64)
-	require.Empty(t, as(outsider))
-}
-
 // A model that the worker's user cannot read is said to be so before anything is
 // leased; a program would say no more than that it cannot be loaded.
 func TestModelThatTheUserCannotRead(t *testing.T) {
