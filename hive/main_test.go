@@ -34,9 +34,6 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
-	if len(os.Args) > 1 && os.Args[1] == "burner" {
-		os.Exit(burnerMain(os.Args[2:]))
-	}
 	if len(os.Args) > 1 && os.Args[1] == "port-user" {
 		os.Exit(runPortUser(os.Args[2:]))
 	}
