@@ -52,6 +52,7 @@ type rig struct {
 type smi struct {
 	mu      sync.Mutex
 	answers map[string]string
+	hangs   bool // until it is given up
 	asked   int
 }
 
@@ -61,10 +62,17 @@ func (s *smi) set(answers map[string]string) {
 	s.answers = answers
 }
 
-func (s *smi) run(_ context.Context, argv []string) ([]byte, error) {
+func (s *smi) run(ctx context.Context, argv []string) ([]byte, error) {
+	s.mu.Lock()
+	s.asked++
+	hangs := s.hangs
+	s.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked++
 	for prefix, text := range s.answers {
 		if strings.HasPrefix(argv[1], prefix) {
 			return []byte(text), nil
@@ -424,7 +432,9 @@ func TestOldGPUNumbersAreForgotten(t *testing.T) {
 	for of(next(), w).GPUMemoryMiB == 0 {
 	}
 	stop()
-	r.smi.set(map[string]string{}) // the driver fails
+	r.smi.mu.Lock()
+	r.smi.hangs = true // so that there are no new ones
+	r.smi.mu.Unlock()
 	next, _ = r.beats()
 	for range 20 {
 		require.Zero(t, of(next(), w).GPUMemoryMiB)
