@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -53,7 +54,13 @@ type smi struct {
 	mu      sync.Mutex
 	answers map[string]string
 	hangs   bool // until it is given up
-	asked   int
+	asked   int  // who uses the GPUs
+}
+
+func (s *smi) looks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
 }
 
 func (s *smi) set(answers map[string]string) {
@@ -64,7 +71,9 @@ func (s *smi) set(answers map[string]string) {
 
 func (s *smi) run(ctx context.Context, argv []string) ([]byte, error) {
 	s.mu.Lock()
-	s.asked++
+	if strings.HasPrefix(argv[1], "--query-compute-apps") {
+		s.asked++
+	}
 	hangs := s.hangs
 	s.mu.Unlock()
 	if hangs {
@@ -443,14 +452,29 @@ func TestOldGPUNumbersAreForgotten(t *testing.T) {
 
 // A driver that fails is asked more and more rarely, and no heartbeat waits for it.
 func TestADriverThatFails(t *testing.T) {
-	r := newRig(t, time.Millisecond)
-	r.worker("sleep 600")
-	r.smi.set(map[string]string{})
-	next, _ := r.beats()
-	for range 50 {
-		require.Zero(t, next().Workers[0].GPUMemoryMiB)
-	}
-	r.smi.mu.Lock()
-	defer r.smi.mu.Unlock()
-	require.LessOrEqual(t, r.smi.asked, 3)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, time.Minute)
+		r.smi.set(map[string]string{})
+		begun, n := time.Now(), 0
+		for range r.Heartbeats(t.Context()) {
+			if n++; n == 60 {
+				break
+			}
+		}
+		require.Equal(t, time.Hour, time.Since(begun))
+		// At once, after 2, 4, 8, ... 256 s, and then every five minutes.
+		require.Equal(t, 19, r.smi.looks())
+	})
+}
+
+// A driver that answers is looked at each second: its numbers are those of a moment.
+func TestADriverThatAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 10*time.Second)
+		r.smi.set(map[string]string{"--query-gpu": "0, GPU-5f1c, NVIDIA, 24576, 8.6\n", "--query-compute-apps": "", "pmon": ""})
+		for range r.Heartbeats(t.Context()) {
+			break
+		}
+		require.InDelta(t, 10, r.smi.looks(), 1)
+	})
 }
