@@ -147,9 +147,14 @@ func (w *worker) nextStart(out outcome, now time.Time) (wait time.Duration, agai
 		w.heldTries++
 		return lifecycle.Wait(policy, w.heldTries-1, spread), true, false
 	}
-	wait, again = lifecycle.NextStart(policy, rec.Failures, rec.ReadyAt != nil, out.exit, now, spread)
+	exit := out.exit
+	// Most servers end with 0 on SIGTERM, and that is no end of their work.
+	if out.givenUp {
+		exit = nil
+	}
+	wait, again = lifecycle.NextStart(policy, rec.Failures, rec.ReadyAt != nil, exit, now, spread)
 	if !again {
-		_, exhausted = lifecycle.NextStart(policy, nil, rec.ReadyAt != nil, out.exit, now, spread)
+		_, exhausted = lifecycle.NextStart(policy, nil, rec.ReadyAt != nil, exit, now, spread)
 	}
 	return wait, again, exhausted
 }

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		os.Exit(reference.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "sickly" {
-		os.Exit(sicklyMain(os.Args[2], os.Args[3]))
+		os.Exit(sicklyMain(os.Args[2], os.Args[3], len(os.Args) > 4))
 	}
 	reaper, err := proc.NewReaper(func(int) {})
 	if err != nil {

@@ -246,7 +246,11 @@ func (r *Recovery) DecideRestarts() {
 		if booted {
 			before = nil
 		}
-		wait, again := lifecycle.NextStart(f.rec.Spec.Restart, before, f.rec.ReadyAt != nil, out.exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
+		exit := out.exit
+		if f.rec.State == store.WorkerStopping { // it was being given up: see nextStart
+			exit = nil
+		}
+		wait, again := lifecycle.NextStart(f.rec.Spec.Restart, before, f.rec.ReadyAt != nil, exit, now, rand.Float64()) //nolint:gosec // a moment, no secret
 		if !again {
 			continue
 		}

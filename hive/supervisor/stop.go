@@ -35,6 +35,7 @@ type outcome struct {
 	failure *errdefs.Failure // nil if it ended on request
 	held    bool             // only because somebody else has its port: that is no failure of its own
 	live    bool             // its liveness demands a new start, whatever its policy
+	givenUp bool             // hive has ended it: its exit says nothing about its work
 	restart *restartRequest  // with lifecycle.Start
 	all     bool             // see stopRequest
 }
@@ -183,6 +184,7 @@ func (w *worker) terminate(ctx context.Context, out outcome) bool {
 		return false
 	}
 	p := w.process()
+	out.givenUp = out.then == lifecycle.Retry
 	w.stopCommand(ctx, p)
 	rest := w.endTree(ctx, w.tree())
 	if ctx.Err() != nil {

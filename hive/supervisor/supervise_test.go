@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,7 +109,12 @@ func sickly(name, file string) catalog.Entry {
 }
 
 // sicklyMain is the program of such a worker.
-func sicklyMain(port, file string) int {
+func sicklyMain(port, file string, inOrder bool) int {
+	if inOrder {
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, syscall.SIGTERM)
+		go func() { <-caught; os.Exit(0) }()
+	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if _, err := os.Stat(file); err == nil {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -170,6 +176,22 @@ func TestLiveness(t *testing.T) {
 			require.Contains(t, strings.Join(r.messages(w.WorkerID), "\n"), "it does not serve any more (live): it answers 500")
 		})
 	}
+}
+
+// Most servers end with code 0 on SIGTERM. That it was hive that ended them is no reason to
+// take it for the end of their work, which no policy but always would follow by a new start.
+func TestAWorkerThatEndsInOrderIsStartedAgainByItsLiveness(t *testing.T) {
+	t.Parallel()
+	file := t.TempDir() + "/sick"
+	entry := sickly("serve", file)
+	entry.Command = append(entry.Command, "in order")
+	r := newRig(t, 1, entry)
+	w := r.spawn("serve")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	r.eventually("it is ended", func() bool { now := r.worker(w.WorkerID); return now.Exit != nil })
+	require.Equal(t, 0, *r.worker(w.WorkerID).Exit.Code)
+	require.NoError(t, os.Remove(file))
+	r.eventually("it is started again", func() bool { now := r.worker(w.WorkerID); return now.State == store.WorkerReady && now.Restarts > 0 })
 }
 
 // A single miss is none: only live.failures in a row count.
