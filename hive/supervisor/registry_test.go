@@ -1,0 +1,231 @@
+package supervisor_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive/errdefs"
+	"rbeehive/store"
+)
+
+// The bounds of pruning, as docs/operations.md gives them to people.
+const (
+	alwaysKept = 50
+	mostKept   = 1000
+)
+
+// endedWorkers are records of workers that have ended, the oldest first, so long ago and a
+// second apart.
+func (r *rig) endedWorkers(n int, ago time.Duration, change func(i int, w *store.Worker)) (ids []string) {
+	r.Helper()
+	r.edit(func(tx *store.Tx) error {
+		for i := range n {
+			at := time.Now().Add(-ago + time.Duration(i)*time.Second).UTC()
+			// Not in the order of their names, by which the file has them.
+			id := fmt.Sprintf("serve-%d-%s", r.port(0), uuid.NewString()[:6])
+			w := store.Worker{
+				WorkerID: id, Type: "serve", LeaseID: uuid.NewString(), Port: r.port(0), Ports: []uint16{r.port(0)},
+				State: store.WorkerFailed, Desired: store.DesiredRunning, Log: filepath.Join(r.dir, "logs", id+".log"), StartedAt: at, EndedAt: &at,
+			}
+			w.Spec.Argv, w.Spec.Host = []string{"/bin/true"}, "127.0.0.1"
+			if change != nil {
+				change(i, &w)
+			}
+			if err := tx.PutWorker(w); err != nil {
+				return err
+			}
+			require.NoError(r, os.WriteFile(w.Log, []byte("x\n"), 0o600))
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	return ids
+}
+
+func (r *rig) prune(keep time.Duration) {
+	r.Helper()
+	require.True(r, r.s.Prune(r.bounded(), keep))
+}
+
+// kept are the ids of the ended workers that are known, in memory and in the file.
+func (r *rig) kept() map[string]bool {
+	r.Helper()
+	known := map[string]bool{}
+	for _, w := range r.s.Workers() {
+		if w.State.Ended() {
+			known[w.WorkerID] = true
+		}
+	}
+	stored := map[string]bool{}
+	require.NoError(r, r.store.View(func(tx *store.Tx) error {
+		for w, err := range tx.Workers() {
+			if err != nil {
+				return err
+			}
+			if w.State.Ended() {
+				stored[w.WorkerID] = true
+			}
+		}
+		return nil
+	}))
+	require.Equal(r, stored, known, "a start of hive shows the same")
+	return known
+}
+
+func set(ids []string) map[string]bool {
+	m := map[string]bool{}
+	for _, id := range ids {
+		m[id] = true
+	}
+	return m
+}
+
+// What is old goes, with its log; the last ones stay, whatever their age.
+func TestOldEndedWorkersArePruned(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"))
+	r.close()
+	ids := r.endedWorkers(alwaysKept+10, 400*time.Hour, nil)
+	r.open()
+	r.prune(500 * time.Hour)
+	require.Len(t, r.kept(), alwaysKept+10, "none is that old")
+	r.prune(time.Hour)
+	require.Equal(t, set(ids[10:]), r.kept())
+	for i, id := range ids {
+		_, err := os.Stat(filepath.Join(r.dir, "logs", id+".log"))
+		require.Equal(t, i >= 10, err == nil)
+	}
+	_, err := r.s.Worker(ids[0])
+	require.ErrorIs(t, err, errdefs.ErrNotFound)
+	r.prune(time.Hour)
+	require.Len(t, r.kept(), alwaysKept)
+}
+
+// So many at most, however young; and behind the surplus the old ones go as well.
+func TestSurplusEndedWorkersArePruned(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"))
+	r.close()
+	old := r.endedWorkers(20, 400*time.Hour, nil)
+	young := r.endedWorkers(mostKept-10, time.Hour, nil)
+	r.open()
+	require.Len(t, r.kept(), mostKept+10)
+	r.prune(500 * time.Hour)
+	require.Equal(t, set(append(old[10:], young...)), r.kept(), "the surplus")
+	r.prune(100 * time.Hour)
+	require.Equal(t, set(young), r.kept(), "and what is old")
+}
+
+// While its port is quarantined the log of an ended worker is a proof, and the record names
+// it.
+func TestAWorkerWithAQuarantinedPortIsNotPruned(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"))
+	r.close()
+	ids := r.endedWorkers(alwaysKept+2, 400*time.Hour, nil)
+	r.edit(func(tx *store.Tx) error {
+		w, err := tx.Worker(ids[0])
+		require.NoError(t, err)
+		return tx.PutLease(store.Lease{
+			Port: w.Port, LeaseID: w.LeaseID, Kind: store.LeaseWorker, WorkerID: w.WorkerID,
+			State: store.LeaseQuarantined, Reason: "somebody listens", AcquiredAt: time.Now().UTC(),
+		})
+	})
+	r.open()
+	r.prune(time.Hour)
+	require.Equal(t, set(append(ids[2:], ids[0])), r.kept())
+	tree := r.s.TreeOfLease(r.leases()[0])
+	require.Equal(t, filepath.Join(r.dir, "logs", ids[0]+".log"), tree.Log)
+}
+
+// The last worker of an autostart entry that was stopped on request says that it is to stay
+// stopped: without it the entry would be started at the next start of hive.
+func TestWhatSaysThatAnEntryStaysStopped(t *testing.T) {
+	t.Parallel()
+	auto := serving("serve")
+	auto.Autostart = true
+	r := newRig(t, 2, auto)
+	require.True(t, r.s.Missing("serve"), "there was none yet")
+	r.close()
+	ids := r.endedWorkers(2, 500*time.Hour, func(_ int, w *store.Worker) { w.State, w.Desired = store.WorkerStopped, store.DesiredStopped })
+	others := r.endedWorkers(alwaysKept, 400*time.Hour, func(_ int, w *store.Worker) { w.Type = "other" })
+	r.open()
+	require.False(t, r.s.Missing("serve"))
+	require.True(t, r.s.Missing("other"), "they ended by themselves")
+	r.prune(time.Hour)
+	require.Equal(t, set(append(others, ids[1])), r.kept(), "only the last one says it")
+	require.False(t, r.s.Missing("serve"))
+	require.NoError(t, r.restart(ids[1]))
+	require.False(t, r.s.Missing("serve"), "one lives")
+}
+
+// Workers are found by id, name and PID: the living one of a name before those that had it.
+func TestWorkersAreFound(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, serving("serve"))
+	a, b := r.spawn("serve"), r.spawn("serve")
+	byPID, ok := r.s.LiveByPID(b.Identity.PID)
+	require.True(t, ok)
+	require.Equal(t, b.WorkerID, byPID.WorkerID)
+	_, ok = r.s.LiveByPID(os.Getpid())
+	require.False(t, ok)
+	var ports []uint16
+	for _, w := range r.s.Live() {
+		ports = append(ports, w.Port)
+	}
+	require.Equal(t, []uint16{a.Port, b.Port}, ports, "by port")
+	processes := r.s.Processes()
+	require.Len(t, processes, 2)
+	require.Equal(t, a.Identity.PID, processes[0].Tree.Main.PID())
+	r.stop(a.WorkerID)
+	require.Len(t, r.s.Live(), 1)
+	require.Len(t, r.s.Workers(), 2)
+	_, ok = r.s.LiveByPID(a.Identity.PID)
+	require.False(t, ok)
+	_, err := r.s.Worker("")
+	require.ErrorIs(t, err, errdefs.ErrNotFound, "an empty name is nobody's")
+	_, err = r.s.Worker("nobody")
+	require.EqualError(t, err, `worker "nobody": not found`)
+	r.s.Alive()
+}
+
+// The logs that are to be rotated: those of another hive's workers are not.
+func TestLogSources(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"))
+	old, ended := r.spawn("serve"), r.spawn("serve")
+	r.stop(ended.WorkerID)
+	r.close()
+	r.relocated = true
+	r.open()
+	since := time.Now()
+	young := r.spawn("serve")
+	is := map[string][2]bool{}
+	for _, s := range r.s.LogSources(since) {
+		is[s.ID] = [2]bool{s.Foreign, s.Ended}
+	}
+	require.Equal(t, map[string][2]bool{
+		old.WorkerID: {true, false}, young.WorkerID: {false, false}, ended.WorkerID: {false, true},
+	}, is)
+	r.relocated = false
+}
+
+// Pruning ends when its caller does.
+func TestPruningEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, serving("serve"))
+	r.close()
+	r.endedWorkers(alwaysKept+1, 400*time.Hour, nil)
+	r.open()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.False(t, r.s.Prune(ctx, time.Hour))
+	require.Len(t, r.kept(), alwaysKept+1)
+}
