@@ -40,7 +40,7 @@ func TestAStrangerOnAnotherAddress(t *testing.T) {
 		t.Run(host, func(t *testing.T) {
 			t.Parallel()
 			entry := restarting(portUserEntry(t, "plain"), "always", 5)
-			entry.Live = catalog.LiveEntry{Path: ref("/"), Interval: ref(100 * time.Millisecond), Failures: 1}
+			entry.Live = catalog.LiveEntry{Path: ref("/"), Interval: ref(time.Second), Failures: 1}
 			r := quietRig(t, 1, entry)
 			r.open()
 			w := r.spawn("plain")
@@ -53,7 +53,7 @@ func TestAStrangerOnAnotherAddress(t *testing.T) {
 				require.Contains(t, f.Message, fmt.Sprintf("(pid %d, user %s) listens on %s, beside worker %s on 127.0.0.1:%d",
 					os.Getpid(), userName(t), net.JoinHostPort(host, strconv.Itoa(int(w.Port))), w.WorkerID, w.Port))
 			}
-			r.never("it is not ready", time.Second, func() bool { return r.state(w.WorkerID) != store.WorkerReady })
+			r.never("it is not ready", 2500*time.Millisecond, func() bool { return r.state(w.WorkerID) != store.WorkerReady })
 
 			// It is started again on its port, too.
 			kill9(t, w.PID)

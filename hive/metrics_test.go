@@ -181,7 +181,7 @@ func TestRestartsOfTheUnhealthyAreCounted(t *testing.T) {
 	t.Parallel()
 	sick := filepath.Join(t.TempDir(), "sick")
 	live := portUserEntry(t, "serve", "--sick", sick)
-	live.Live = catalog.LiveEntry{Path: ref("/live"), Interval: ref(100 * time.Millisecond), Failures: 2, Action: "restart"}
+	live.Live = catalog.LiveEntry{Path: ref("/live"), Interval: ref(500 * time.Millisecond), Failures: 2, Action: "restart"}
 	live.Restart.Backoff, live.Restart.MaxBackoff = ref(10*time.Millisecond), ref(10*time.Millisecond)
 	slow := restarting(fault("slow", "--unhealthy"), "on-failure", 1)
 	slow.Ready.Timeout = ref(100 * time.Millisecond)

@@ -74,41 +74,6 @@ func fault(name string, args ...string) catalog.Entry {
 	}
 }
 
-func TestFailedStarts(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		entry   catalog.Entry
-		code    string
-		message string
-		log     string
-	}{
-		{fault("crash", "--exit-code", "3"), errdefs.CodeExitedEarly, "exited with code 3 before it was ready", "exiting with code 3"},
-		{fault("leaves", "--no-listen", "--exit-after", "300ms"), errdefs.CodeExitedEarly, "exited with code 0", ""},
-		{fault("mute", "--no-listen"), errdefs.CodeNotReady, "nothing listens on port", ""},
-		{fault("sick", "--unhealthy"), errdefs.CodeNotReady, "503 Service Unavailable to /health, expected 200", ""},
-		{fault("offset", "--listen-offset", "1"), errdefs.CodeWrongPort, "instead of its port", ""},
-		{catalog.Entry{Name: "missing", Command: []string{"/nonexistent/llama-server", "{{.Port}}"}}, errdefs.CodeProgramNotFound, "/nonexistent/llama-server", ""},
-		{catalog.Entry{Name: "unpathed", Command: []string{"no-such-program-here"}}, errdefs.CodeProgramNotFound, "no-such-program-here", ""},
-		{catalog.Entry{Name: "shout", Command: []string{"sh", "-c", "echo first; echo last >&2; exit 7"}}, errdefs.CodeExitedEarly, "exited with code 7", "last"},
-	} {
-		t.Run(c.entry.Name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, 2, c.entry)
-			r.open()
-			job := r.do(map[string]any{"operation": "worker_spawn", "worker": c.entry.Name})
-			require.Equal(t, store.JobFailed, job.State)
-			require.Equal(t, c.code, job.Error.Code, job.Error.Message)
-			require.Contains(t, job.Error.Message, c.message)
-			if c.log != "" {
-				require.Contains(t, job.Error.Log[len(job.Error.Log)-1], c.log, "the last lines of the log")
-			}
-			require.Empty(t, r.leases(), "the port is free again")
-			require.Empty(t, r.processes())
-			require.Equal(t, r.port(0), r.spawn("cpu").Port, "and is leased again")
-		})
-	}
-}
-
 func TestUnavailableType(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
@@ -230,22 +195,4 @@ func TestHiveCheck(t *testing.T) {
 	job = full.do(map[string]any{"operation": "hive_check"})
 	require.Equal(t, errdefs.CodePortsExhausted, job.Error.Code)
 	require.Contains(t, job.Error.Message, "port probe: ")
-}
-
-func TestWorkerThatDiesByItself(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 2)
-	r.open()
-	w := r.spawn("cpu")
-	kill9(t, w.PID)
-	r.eventually("the death is seen", func() bool {
-		rec, err := r.h.Worker(w.WorkerID)
-		return err == nil && rec.State == store.WorkerFailed
-	})
-	require.Empty(t, r.leases())
-	rec, err := r.h.Worker(w.WorkerID)
-	require.NoError(t, err)
-	require.Equal(t, store.DesiredRunning, rec.Desired)
-	require.Equal(t, "SIGKILL", rec.Exit.Signal)
-	require.Equal(t, "killed by SIGKILL", rec.Reason)
 }

@@ -89,7 +89,7 @@ func TestASpawnThatCannotBeRecordedLeavesNothing(t *testing.T) {
 	require.NotEmpty(t, id)
 	require.Equal(t, []string{id}, j.forgotten, "the job names a worker that there is not")
 	require.Zero(t, j.effective)
-	r.eventually("its gate has gone", func() bool { return len(r.processes()) == 0 })
+	require.Empty(t, r.processes(), "its gate has gone, and did not wait to be found by somebody")
 	require.NoFileExists(t, dir+"/runs")
 	require.Empty(t, r.s.Workers())
 	require.Empty(t, r.leases())

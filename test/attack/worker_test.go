@@ -175,7 +175,7 @@ func TestAPortOnTheOtherLoopbackAddress(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long: watches for 2.5 s twice that nothing happens")
 	}
-	s := newSite(t, "audit: {interval: 1s}\nworkers: [{name: cpu, live: {interval: 100ms, failures: 2, action: report}}]\n").start()
+	s := newSite(t, "audit: {interval: 1s}\nworkers: [{name: cpu, live: {interval: 500ms, failures: 2, action: report}}]\n").start()
 	w := s.up("cpu", "victim")
 	for _, at := range []string{"::1", "127.0.0.2"} {
 		t.Run("to make a worker on 127.0.0.1 seem unhealthy, from "+at, func(t *testing.T) {
