@@ -313,6 +313,7 @@ func TestAnInheritedWorkerIsLeftAlone(t *testing.T) {
 	r.close()
 	r.relocated = true
 	r.open()
+	r.s.AwaitFirstProbes(r.bounded()) // from then on it is watched
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	r.never("something is done about it", time.Second, func() bool { now := r.worker(w.WorkerID); return now.State != store.WorkerReady })
 	require.NoError(t, syscall.Kill(w.Identity.PID, syscall.SIGKILL))

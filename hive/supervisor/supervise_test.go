@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,7 +100,8 @@ func TestAWorkerThatIsGivenUpIsStartedAgain(t *testing.T) {
 	require.Equal(t, []supervisor.Reason{supervisor.ReasonNotReady}, r.metrics.reasons())
 }
 
-// sickly is a type whose workers answer 500 while a file is there. They are watched.
+// sickly is a type whose workers answer 500 while a file is there, or as many times as it
+// says. They are watched.
 func sickly(name, file string) catalog.Entry {
 	e := serving(name)
 	e.Command = []string{e.Command[0], "sickly", "{{.Port}}", file}
@@ -116,8 +118,17 @@ func sicklyMain(port, file string, inOrder bool) int {
 		go func() { <-caught; os.Exit(0) }()
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if _, err := os.Stat(file); err == nil {
-			w.WriteHeader(http.StatusInternalServerError)
+		times, err := os.ReadFile(file)
+		if err != nil {
+			return
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+		switch n, _ := strconv.Atoi(string(times)); n { // 0: it says nothing, and the worker stays ill
+		case 0:
+		case 1:
+			_ = os.Remove(file)
+		default:
+			_ = os.WriteFile(file, []byte(strconv.Itoa(n-1)), 0o600)
 		}
 	})
 	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:"+port, handler))
@@ -136,6 +147,11 @@ func TestRecheck(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	r.never("it is probed without being asked for", 300*time.Millisecond, func() bool { return r.worker(w.WorkerID).State != store.WorkerReady })
 	r.s.Recheck("nobody")
+	require.NoError(t, os.WriteFile(file, []byte("4"), 0o600))
+	r.s.Recheck(w.WorkerID)
+	r.eventually("it has been asked until it was well", func() bool { _, err := os.Stat(file); return err != nil })
+	require.NotContains(t, strings.Join(r.messages(w.WorkerID), "\n"), "unhealthy", "four missed answers are not enough")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	r.s.Recheck(w.WorkerID)
 	sick := r.becomes(w.WorkerID, store.WorkerUnhealthy)
 	require.Equal(t, "it answers 500 Internal Server Error to /health, expected 200", sick.Reason)
