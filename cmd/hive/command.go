@@ -129,8 +129,8 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, check healthCheck) error {
 	if err != nil {
 		return err
 	}
-	reload := func() (*config.Config, error) { return load(cfg) }
-	return newDaemon(cfg, reload, passed, log, stdout, check).run(cmd.Context())
+
+	return newDaemon(cfg, load, passed, log, stdout, check).run(cmd.Context())
 }
 
 // version is set by the linker: make build passes -X main.version=... .

@@ -31,8 +31,8 @@ const (
 
 // daemon is one run of hive.
 type daemon struct {
-	cfg         *config.Config                 // as it was at the start
-	load        func() (*config.Config, error) // reads the same file again
+	cfg         *config.Config // as it was at the start
+	load        loadFunc
 	log         *logrus.Logger
 	out         io.Writer // banner and exit messages
 	catalog     *catalog.Catalog
@@ -60,7 +60,10 @@ type daemon struct {
 	interrupts int            // SIGINTs so far
 }
 
-func newDaemon(cfg *config.Config, load func() (*config.Config, error), passed []net.Listener, log *logrus.Logger, out io.Writer, check healthCheck) *daemon {
+// loadFunc reads the file of a configuration again.
+type loadFunc func(*config.Config) (*config.Config, error)
+
+func newDaemon(cfg *config.Config, load loadFunc, passed []net.Listener, log *logrus.Logger, out io.Writer, check healthCheck) *daemon {
 	d := &daemon{
 		cfg: cfg, load: load, current: cfg, passed: passed, log: log, out: out, notify: newNotifier(log), healthCheck: check,
 		signals: make(chan os.Signal, 4), sighups: make(chan os.Signal, 1), shutdown: make(chan struct{}, 1),

@@ -234,7 +234,7 @@ func TestUsageAndConfigurationMistakesExit2(t *testing.T) {
 		"unknown flag":  {args: []string{"--prot", "1"}, want: "hive: unknown flag: --prot; hive --help lists the flags\n"},
 		"argument":      {args: []string{"start"}, want: "hive: unexpected argument \"start\"; hive --help lists the flags\n"},
 		"unknown key":   {yaml: "hive_di: x\n", want: "hive.yaml:1: unknown key \"hive_di\"; did you mean \"hive_id\"?\n"},
-		"wrong value":   {yaml: "shutdown: x\n", want: "hive.yaml: shutdown: \"x\": expected keep or stop\n"},
+		"wrong value":   {yaml: "shutdown: x\n", want: "hive.yaml:1: shutdown: \"x\": expected keep or stop\n"},
 		"wrong entry":   {yaml: "workers: [{name: web, command: [\"{{.Prot}}\"]}]\n", want: "hive.yaml:1: workers[0] (web): command[0]: <.Prot>: can't evaluate field Prot"},
 		"two commands":  {yaml: "workers: [{name: web, preset: vllm, command: [web]}]\n", want: "hive.yaml:1: workers[0] (web): preset: \"vllm\" and command contradict each other; choose one"},
 		"wrong preset":  {yaml: "workers: [{name: web, preset: lama}]\n", want: "hive.yaml:1: workers[0] (web): preset: \"lama\": expected one of comfyui, llama-server,"},

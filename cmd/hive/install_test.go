@@ -56,7 +56,7 @@ func TestInstallReadsTypesOnly(t *testing.T) {
 	}
 
 	// Damaged, it is told at a reload and at a start, by file and line.
-	s.write(t, "")
+	s.write(t, "{}")
 	require.NoError(t, os.WriteFile(file, []byte("name: reference\nprest: reference\n"), 0o600))
 	code, body = p.post("/v1/reload")
 	require.Equal(t, http.StatusConflict, code)

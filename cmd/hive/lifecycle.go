@@ -223,7 +223,7 @@ func (d *daemon) printBanner(ctx context.Context) {
 	d.warnAboutQueen(d.cfg.QueenURL)
 	d.warnAboutAccess()
 	d.warnAboutEnvironment()
-	d.warnAboutShadowed(d.cfg)
+	d.warnAboutTypes(d.cfg)
 	d.warnAboutUnread()
 	d.warnAboutExecutable()
 	if t, ok := d.catalog.Type("cpu"); ok && t.Unavailable() != "" {

@@ -55,14 +55,14 @@ func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 func (d *daemon) reloadTypes(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	again := func() (*config.Config, error) { return d.current, nil }
+	again := func(current *config.Config) (*config.Config, error) { return current, nil }
 	_, err := d.applyReload(ctx, again, false)
 	return err
 }
 
 // applyReload is the reload itself; reloading is held.
-func (d *daemon) applyReload(ctx context.Context, load func() (*config.Config, error), dryRun bool) (hive.Plan, error) {
-	next, err := load()
+func (d *daemon) applyReload(ctx context.Context, load loadFunc, dryRun bool) (hive.Plan, error) {
+	next, err := load(d.current)
 	if err != nil {
 		return hive.Plan{}, invalid(err)
 	}
@@ -96,13 +96,16 @@ func (d *daemon) applyReload(ctx context.Context, load func() (*config.Config, e
 	if err := setLevel(d.log, next); err != nil { // it was checked when it was loaded
 		return plan, err
 	}
-	d.warnAboutShadowed(next)
+	d.warnAboutTypes(next)
 	d.logReload(plan, next.File)
 	return plan, nil
 }
 
-// warnAboutShadowed names the files of types.d that are ignored.
-func (d *daemon) warnAboutShadowed(cfg *config.Config) {
+// warnAboutTypes names the files of types.d that are ignored, and what is hardly meant.
+func (d *daemon) warnAboutTypes(cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		d.log.Warn(w.Error())
+	}
 	for _, file := range cfg.Shadowed {
 		d.log.WithField("file", file).Warn("an installed worker type is ignored: hive.yaml has an entry of that name")
 	}

@@ -39,9 +39,9 @@ func (c *Catalog) addMissing(t *Type) {
 
 // fromPreset makes the type that is a preset and nothing else.
 func fromPreset(name, preset string, known map[string]*preset, self string) (*Type, error) {
-	t, err := newType(0, &Entry{Name: name, Preset: preset}, known, plainSelf(self))
-	if err != nil {
-		return nil, err
+	t, wrong := newType(0, &Entry{Name: name, Preset: preset}, known, plainSelf(self))
+	if len(wrong) > 0 {
+		return nil, wrong[0]
 	}
 	// Only now: the sample execution had a path that is allowed.
 	t.self, t.Source = self, SourcePreset

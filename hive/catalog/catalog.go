@@ -76,9 +76,9 @@ func New(entries []Entry, self string) (*Catalog, error) {
 	known := presets()
 	c := &Catalog{self: self, types: make(map[string]*Type, len(entries)+len(known)+3)}
 	for i := range entries {
-		t, err := newType(i, &entries[i], known, self)
-		if err != nil {
-			return nil, err
+		t, wrong := newType(i, &entries[i], known, self)
+		if len(wrong) > 0 {
+			return nil, wrong[0]
 		}
 		// Neither wins: which of the two counts would be anybody's guess.
 		if c.types[t.Name] != nil {
@@ -91,6 +91,13 @@ func New(entries []Entry, self string) (*Catalog, error) {
 		return nil, err
 	}
 	return c, c.addBuiltins(known, self)
+}
+
+// Mistakes is what is wrong with an entry, as far as one mistake does not hide another. self
+// is as in New.
+func Mistakes(e Entry, self string) []*EntryError {
+	_, wrong := newType(0, &e, presets(), self)
+	return wrong
 }
 
 // WithUser returns a catalog in which the types whose entries name no user have this
@@ -175,20 +182,21 @@ func (t *Type) HasCommands() bool { return len(t.hook)+len(t.stop) > 0 }
 // Host is the address a worker of this type binds.
 func (t *Type) Host() string { return or(t.host, loopback) }
 
-func newType(index int, e *Entry, known map[string]*preset, self string) (*Type, error) {
-	if err := e.check(index); err != nil {
-		return nil, err
+func newType(index int, e *Entry, known map[string]*preset, self string) (*Type, []*EntryError) {
+	var wrong []*EntryError
+	fail := func(key string, err error) {
+		wrong = append(wrong, &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: err.Error()})
 	}
-	p, err := e.base(index, known)
+	e.check(func(key, format string, a ...any) { fail(key, fmt.Errorf(format, a...)) })
+	p, key, err := e.base(known)
 	if err != nil {
-		return nil, err
-	}
-	fail := func(key string, err error) error {
-		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: err.Error()}
+		fail(key, err)
+		return nil, wrong
 	}
 	params, key, err := e.params(p.params)
+	parsed := err == nil
 	if err != nil {
-		return nil, fail(key, err)
+		fail(key, err)
 	}
 	t := &Type{
 		Name: e.Name, Source: SourceConfiguration, Preset: p.name, Description: or(p.description, "from the configuration"),
@@ -208,23 +216,28 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	// After Ready, whose path is the default of the liveness probe.
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	if err := t.CheckDevice(e.Device); err != nil {
-		return nil, fail("device", err)
+		fail("device", err)
 	}
 	t.unavailable = p.noScript(t)
 	if key, err := t.parse(p.command, e.Program, e.Args); err != nil {
-		return nil, fail(key, err)
+		fail(key, err)
+		parsed = false
 	}
 	if t.hook, err = parseArguments("before_start", e.BeforeStart); err != nil {
-		return nil, fail("before_start", err)
+		fail("before_start", err)
+		parsed = false
 	}
 	if t.stop, err = parseArguments("stop.command", e.Stop.Command); err != nil {
-		return nil, fail("stop.command", err)
+		fail("stop.command", err)
+		parsed = false
 	}
 	// Last, since it executes all that was parsed above.
-	if key, err := t.trySample(); err != nil {
-		return nil, fail(key, err)
+	if parsed {
+		if key, err := t.trySample(); err != nil {
+			fail(key, err)
+		}
 	}
-	return t, nil
+	return t, wrong
 }
 
 // parse makes the type's arguments of a command, a program that replaces its

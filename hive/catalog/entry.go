@@ -95,53 +95,78 @@ var (
 	stopSigs = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"}
 )
 
+// faults is told what is wrong with a key.
+type faults func(key, format string, a ...any)
+
+// under is faults for the keys below one.
+func (f faults) under(section string) faults {
+	return func(key, format string, a ...any) { f(section+"."+key, format, a...) }
+}
+
 // check checks everything in the entry except its templates.
-func (e *Entry) check(index int) error {
-	fail := func(key, format string, a ...any) error {
-		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
-	}
-	if e.Name == "" {
-		return fail("name", "is missing; every worker entry needs one")
-	}
-	if !nameRE.MatchString(e.Name) {
-		return fail("name", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", e.Name)
+func (e *Entry) check(fail faults) {
+	switch {
+	case e.Name == "":
+		fail("name", "is missing; every worker entry needs one")
+	case !nameRE.MatchString(e.Name):
+		fail("name", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", e.Name)
 	}
 	if why := badValue(e.Model); why != "" {
-		return fail("model", "%q %s", e.Model, why)
+		fail("model", "%q %s", e.Model, why)
 	}
 	if why := badValue(e.Device); why != "" {
-		return fail("device", "%q %s", e.Device, why)
+		fail("device", "%q %s", e.Device, why)
 	}
 	if !isHost(e.Host) {
-		return fail("host", "%q: expected an IP address, as in 127.0.0.1, 0.0.0.0 or ::1, or localhost", e.Host)
+		fail("host", "%q: expected an IP address, as in 127.0.0.1, 0.0.0.0 or ::1, or localhost", e.Host)
 	}
 	// Errors name the index: the value may be a secret.
 	for i, v := range e.Env {
 		if why := badEnv(v); why != "" {
-			return fail(fmt.Sprintf("env[%d]", i), "%s", why)
+			fail(fmt.Sprintf("env[%d]", i), "%s", why)
 		}
 	}
+	e.checkPorts(fail)
+	e.checkCommands(fail)
+	e.Ready.check(fail.under("ready"))
+	e.Stop.check(fail.under("stop"))
+	e.checkLife(fail)
+}
+
+func (e *Entry) checkPorts(fail faults) {
 	switch {
 	case e.Port < 0 || e.Port > 65535:
-		return fail("port", "%d: expected a port from 1 to 65535", e.Port)
+		fail("port", "%d: expected a port from 1 to 65535", e.Port)
 	case e.Ports < 0 || e.Ports > MaxPorts:
-		return fail("ports", "%d: expected how many ports in a row a worker leases, from 1 to %d", e.Ports, MaxPorts)
+		fail("ports", "%d: expected how many ports in a row a worker leases, from 1 to %d", e.Ports, MaxPorts)
 	// The ports behind a fixed one are leased, too.
 	case e.Port > 0 && e.Port+max(1, e.Ports)-1 > 65535:
-		return fail("ports", "%d: fewer than that many ports follow port %d", e.Ports, e.Port)
-	case e.Listener != "" && e.Listener != "tree" && e.Listener != "any":
-		return fail("listener", "%q: expected tree or any", e.Listener)
+		fail("ports", "%d: fewer than that many ports follow port %d", e.Ports, e.Port)
 	}
-	if key, why := e.Ready.check(); why != "" {
-		return fail("ready."+key, "%s", why)
+	if e.Listener != "" && e.Listener != "tree" && e.Listener != "any" {
+		fail("listener", "%q: expected tree or any", e.Listener)
 	}
-	if key, why := e.Stop.check(); why != "" {
-		return fail("stop."+key, "%s", why)
+}
+
+// checkCommands refuses the port as a shell or llama-swap writes it: the program would get
+// these very letters.
+func (e *Entry) checkCommands(fail faults) {
+	for _, c := range []struct {
+		key  string
+		args []string
+	}{{"command", e.Command}, {"before_start", e.BeforeStart}, {"stop.command", e.Stop.Command}} {
+		if i := unreplaced(c.args); i >= 0 {
+			fail(fmt.Sprintf("%s[%d]", c.key, i), "%q: no shell runs this, so that $PORT stays as it is; write {{.Port}}, in quotes", c.args[i])
+		}
 	}
-	if key, why := e.checkLife(); why != "" {
-		return fail(key, "%s", why)
+	if i := unreplaced(slices.Concat(e.Command, e.Args)) - len(e.Command); i >= 0 {
+		fail(fmt.Sprintf("args[%d]", i), "%q: no shell runs this, so that $PORT stays as it is; write {{.Port}}, in quotes", e.Args[i])
 	}
-	return nil
+	for i, v := range e.Env {
+		if shellPort.MatchString(v) {
+			fail(fmt.Sprintf("env[%d]", i), "no shell reads this, so that $PORT stays as it is, and no variable has the port; give it to the program in args, as {{.Port}}")
+		}
+	}
 }
 
 // badValue says what is wrong with a model, a device or a parameter; the same
@@ -178,35 +203,36 @@ func badEnv(s string) string {
 	return ""
 }
 
-func (r *ReadyEntry) check() (key, why string) {
-	switch {
-	case r.Path != nil && *r.Path != "" && !strings.HasPrefix(*r.Path, "/"):
-		return "path", fmt.Sprintf("%q: expected a path that begins with '/', or \"\" when listening is enough", *r.Path)
-	case r.Path != nil && (strings.Contains(*r.Path, " ") || plain.Flaw(*r.Path) != ""):
-		return "path", fmt.Sprintf("%q has a space, or is not plain text", *r.Path)
-	case r.Status != 0 && (r.Status < 200 || r.Status > 599):
-		return "status", fmt.Sprintf("%d: expected an HTTP status from 200 to 599", r.Status)
-	case r.Stall != nil && *r.Stall < 0:
-		return "stall", "expected a duration of 0s or more"
-	case r.Timeout != nil && *r.Timeout < 0:
-		return "timeout", "expected a duration of 0s or more"
+func (r *ReadyEntry) check(fail faults) {
+	if r.Path != nil && *r.Path != "" && !strings.HasPrefix(*r.Path, "/") {
+		fail("path", "%q: expected a path that begins with '/', or \"\" when listening is enough", *r.Path)
 	}
-	return "", ""
+	if r.Path != nil && (strings.Contains(*r.Path, " ") || plain.Flaw(*r.Path) != "") {
+		fail("path", "%q has a space, or is not plain text", *r.Path)
+	}
+	if r.Status != 0 && (r.Status < 200 || r.Status > 599) {
+		fail("status", "%d: expected an HTTP status from 200 to 599", r.Status)
+	}
+	if r.Stall != nil && *r.Stall < 0 {
+		fail("stall", "expected a duration of 0s or more")
+	}
+	if r.Timeout != nil && *r.Timeout < 0 {
+		fail("timeout", "expected a duration of 0s or more")
+	}
 }
 
-func (s *StopEntry) check() (key, why string) {
+func (s *StopEntry) check(fail faults) {
 	for i, name := range s.Signal {
 		if !slices.Contains(stopSigs, signalName(name)) {
-			return fmt.Sprintf("signal[%d]", i), fmt.Sprintf("%q: expected one of %s", name, strings.Join(stopSigs, ", "))
+			fail(fmt.Sprintf("signal[%d]", i), "%q: expected one of %s", name, strings.Join(stopSigs, ", "))
 		}
 	}
 	if s.Grace != nil && *s.Grace < 0 {
-		return "grace", "expected a duration of 0s or more"
+		fail("grace", "expected a duration of 0s or more")
 	}
 	if s.Scope != "" && s.Scope != "main" && s.Scope != "tree" {
-		return "scope", fmt.Sprintf("%q: expected main or tree", s.Scope)
+		fail("scope", "%q: expected main or tree", s.Scope)
 	}
-	return "", ""
 }
 
 // signalName gives TERM, term and SIGTERM one name.

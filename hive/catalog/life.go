@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
@@ -39,43 +38,43 @@ const (
 )
 
 // checkLife checks what an entry says about restarts, probes and users.
-func (e *Entry) checkLife() (key, why string) {
-	switch {
-	case e.Dir != "" && !filepath.IsAbs(e.Dir):
-		return "dir", fmt.Sprintf("%q: expected an absolute path", e.Dir)
-	case e.EnvFile != "" && !filepath.IsAbs(e.EnvFile):
-		return "env_file", fmt.Sprintf("%q: expected an absolute path", e.EnvFile)
-	case strings.ContainsAny(e.User, " \t\n\x00"):
-		return "user", fmt.Sprintf("%q: expected the name of a user, a uid, or uid:gid", e.User)
-	case e.Reload != "" && e.Reload != "restart" && e.Reload != "keep":
-		return "reload", fmt.Sprintf("%q: expected keep or restart", e.Reload)
+func (e *Entry) checkLife(fail faults) {
+	if e.Dir != "" && !filepath.IsAbs(e.Dir) {
+		fail("dir", "%q: expected an absolute path", e.Dir)
 	}
-	if key, why := e.Live.check(); why != "" {
-		return "live." + key, why
+	if e.EnvFile != "" && !filepath.IsAbs(e.EnvFile) {
+		fail("env_file", "%q: expected an absolute path", e.EnvFile)
 	}
-	if key, why := e.Restart.check(); why != "" {
-		return "restart." + key, why
+	if strings.ContainsAny(e.User, " \t\n\x00") {
+		fail("user", "%q: expected the name of a user, a uid, or uid:gid", e.User)
 	}
-	return "", ""
+	if e.Reload != "" && e.Reload != "restart" && e.Reload != "keep" {
+		fail("reload", "%q: expected keep or restart", e.Reload)
+	}
+	e.Live.check(fail.under("live"))
+	e.Restart.check(fail.under("restart"))
 }
 
-func (l *LiveEntry) check() (key, why string) {
-	switch {
-	case l.Path != nil && *l.Path != "" && !strings.HasPrefix(*l.Path, "/"):
-		return "path", fmt.Sprintf("%q: expected a path that begins with '/', or \"\" when listening is enough", *l.Path)
-	case l.Interval != nil && *l.Interval != 0 && *l.Interval < 100*time.Millisecond:
-		return "interval", "expected a duration of 100ms or more, or 0s: not at all"
-	case l.Timeout != nil && *l.Timeout < minTimeout:
-		return "timeout", "expected a duration of 100ms or more"
-	// One probe has ended when the next is due, so that what does not answer at all is seen after failures of them.
-	case l.Timeout != nil && l.interval() > 0 && *l.Timeout > l.interval():
-		return "timeout", fmt.Sprintf("%s: expected a duration that is not longer than live.interval (%s)", *l.Timeout, l.interval())
-	case l.Failures < 0 || l.Failures > 1000:
-		return "failures", fmt.Sprintf("%d: expected a number from 1 to 1000", l.Failures)
-	case l.Action != "" && l.Action != "restart" && l.Action != "report":
-		return "action", fmt.Sprintf("%q: expected restart or report", l.Action)
+func (l *LiveEntry) check(fail faults) {
+	if l.Path != nil && *l.Path != "" && !strings.HasPrefix(*l.Path, "/") {
+		fail("path", "%q: expected a path that begins with '/', or \"\" when listening is enough", *l.Path)
 	}
-	return "", ""
+	if l.Interval != nil && *l.Interval != 0 && *l.Interval < 100*time.Millisecond {
+		fail("interval", "expected a duration of 100ms or more, or 0s: not at all")
+	}
+	if l.Timeout != nil && *l.Timeout < minTimeout {
+		fail("timeout", "expected a duration of 100ms or more")
+	}
+	// One probe has ended when the next is due, so that what does not answer at all is seen after failures of them.
+	if l.Timeout != nil && *l.Timeout >= minTimeout && l.interval() > 0 && *l.Timeout > l.interval() {
+		fail("timeout", "%s: expected a duration that is not longer than live.interval (%s)", *l.Timeout, l.interval())
+	}
+	if l.Failures < 0 || l.Failures > 1000 {
+		fail("failures", "%d: expected a number from 1 to 1000", l.Failures)
+	}
+	if l.Action != "" && l.Action != "restart" && l.Action != "report" {
+		fail("action", "%q: expected restart or report", l.Action)
+	}
 }
 
 // interval is from the beginning of one probe to that of the next; 0: there are none.
@@ -86,24 +85,23 @@ func (l *LiveEntry) interval() time.Duration {
 	return *l.Interval
 }
 
-func (r *RestartEntry) check() (key, why string) {
+func (r *RestartEntry) check(fail faults) {
 	switch store.RestartPolicy(r.Policy) {
 	case "", store.RestartNever, store.RestartOnFailure, store.RestartAlways:
 	default:
-		return "policy", fmt.Sprintf("%q: expected never, on-failure or always", r.Policy)
+		fail("policy", "%q: expected never, on-failure or always", r.Policy)
 	}
 	if r.Max != nil && (*r.Max < 1 || *r.Max > 1000) {
-		return "max", fmt.Sprintf("%d: expected a number from 1 to 1000", *r.Max)
+		fail("max", "%d: expected a number from 1 to 1000", *r.Max)
 	}
 	for _, d := range []struct {
 		key   string
 		value *time.Duration
 	}{{"window", r.Window}, {"backoff", r.Backoff}, {"max_backoff", r.MaxBackoff}} {
 		if d.value != nil && *d.value < time.Millisecond {
-			return d.key, "expected a duration of 1ms or more"
+			fail(d.key, "expected a duration of 1ms or more")
 		}
 	}
-	return "", ""
 }
 
 // spec is what the entry says of liveness; ready is the worker's readiness.

@@ -33,26 +33,23 @@ func bare(command []string) *preset { return &preset{command: command} }
 
 // base finds what an entry builds on. An entry of a preset's name that says
 // neither preset nor command changes that preset.
-func (e *Entry) base(index int, known map[string]*preset) (*preset, error) {
-	fail := func(key, format string, a ...any) error {
-		return &EntryError{Index: index, File: e.File, Name: e.Name, Key: key, Reason: fmt.Sprintf(format, a...)}
-	}
+func (e *Entry) base(known map[string]*preset) (p *preset, key string, err error) {
 	switch {
 	case e.Preset != "" && len(e.Command) > 0:
-		return nil, fail("preset", "%q and command contradict each other; choose one (program, args and params change a preset)", e.Preset)
+		return nil, "preset", fmt.Errorf("%q and command contradict each other; choose one (program, args and params change a preset)", e.Preset)
 	case e.Preset != "" && known[e.Preset] == nil:
-		return nil, fail("preset", "%q: expected one of %s", e.Preset, presetNames(known))
+		return nil, "preset", fmt.Errorf("%q: expected one of %s", e.Preset, presetNames(known))
 	case e.Preset != "":
-		return known[e.Preset], nil
+		return known[e.Preset], "", nil
 	case len(e.Command) > 0:
-		return bare(e.Command), nil
+		return bare(e.Command), "", nil
 	// cpu builds on the preset of the reference worker, which has another name.
 	case e.Name == cpuName:
-		return known[referenceName], nil
+		return known[referenceName], "", nil
 	case known[e.Name] != nil:
-		return known[e.Name], nil
+		return known[e.Name], "", nil
 	}
-	return nil, fail("command", `is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"], or a preset (%s)`, presetNames(known))
+	return nil, "command", fmt.Errorf(`is missing; expected a list such as ["python3", "-m", "http.server", "{{.Port}}"], or a preset (%s)`, presetNames(known))
 }
 
 // noScript says why a type of a preset whose program is an interpreter cannot be

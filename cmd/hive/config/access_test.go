@@ -10,16 +10,16 @@ import (
 
 func TestAccessMistakes(t *testing.T) {
 	for _, mistake := range [][2]string{
-		{"access: {admin: {users: [no-such-user-x]}}\n", `hive.yaml: access.admin.users[0]: "no-such-user-x": no such user; expected a name or a number`},
-		{"access: {read: {groups: [root, no-such-group-x]}}\n", `hive.yaml: access.read.groups[1]: "no-such-group-x": no such group`},
-		{"access: {admin: {users: [65534]}}\n", `hive.yaml: access.admin.users[0]: "65534": 65534 is the overflow id, which stands for every user without a number here`},
+		{"access: {admin: {users: [no-such-user-x]}}\n", `hive.yaml:1: access.admin.users[0]: "no-such-user-x": no such user; expected a name or a number`},
+		{"access: {read: {groups: [root, no-such-group-x]}}\n", `hive.yaml:1: access.read.groups[1]: "no-such-group-x": no such group`},
+		{"access: {admin: {users: [65534]}}\n", `hive.yaml:1: access.admin.users[0]: "65534": 65534 is the overflow id, which stands for every user without a number here`},
 		{"access: {admin: {user: [root]}}\n", `hive.yaml:1: access.admin: unknown key "user"; did you mean "users"?`},
-		{"access: {tcp_root: 1}\n", "hive.yaml: access.tcp_root: 1: expected true or false"},
-		{"access: {admin: {users: root}}\n", `hive.yaml: access.admin.users: expected a list, as in ["a", "b"]`},
-		{"ports: {per_user: 0}\n", "hive.yaml: ports.per_user: 0: expected at least 1"},
-		{"workers:\n  - name: x\n    command: [/bin/x]\n    allow: {users: [no-such-user-x]}\n", `hive.yaml: workers[0]: allow.users[0]: "no-such-user-x": no such user`},
+		{"access: {tcp_root: 1}\n", "hive.yaml:1: access.tcp_root: 1: expected true or false"},
+		{"access: {admin: {users: root x}}\n", `hive.yaml:1: access.admin.users: expected a list, as in ["a", "b"]`},
+		{"ports: {per_user: 0}\n", "hive.yaml:1: ports.per_user: 0: expected at least 1"},
+		{"workers:\n  - name: x\n    command: [/bin/x]\n    allow: {users: [no-such-user-x]}\n", `hive.yaml:4: workers[0] (x): allow.users[0]: "no-such-user-x": no such user`},
 		{"workers:\n  - name: x\n    command: [/bin/x]\n    allow: {token: [ci]}\n", `hive.yaml:4: workers[0] (x): allow: unknown key "token"; did you mean "tokens"?`},
-		{"workers:\n  - name: x\n    command: [/bin/x]\n    allow: {groups: [no-such-group-x]}\n", `hive.yaml: workers[0]: allow.groups[0]: "no-such-group-x": no such group`},
+		{"workers:\n  - name: x\n    command: [/bin/x]\n    allow: {groups: [no-such-group-x]}\n", `hive.yaml:4: workers[0] (x): allow.groups[0]: "no-such-group-x": no such group`},
 	} {
 		doc, want := mistake[0], mistake[1]
 		p := newPlace(t)

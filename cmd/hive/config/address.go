@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -61,34 +60,33 @@ const listenNone = "none"
 var wantAddress = "expected host:port with an IP address or localhost, such as " + defaultOf("listen") + ", or unix:/path; or none, for the control socket alone"
 
 // checkListen reads listen and puts port into it.
-func (l *loader) checkListen(s *settings, c *Config) error {
+func (l *loader) checkListen(s *settings) {
+	c := s.Config
+	c.Auth = cmp.Or(c.Auth, access.ByUser) // "" is as if it had not been said
 	c.Passed = l.opts.Passed
 	if len(s.Listen) == 0 {
-		return l.fail("listen", "no address; %s", wantAddress)
+		l.fail("listen", "no address; %s", wantAddress)
+		return
 	}
 	for _, text := range s.Listen {
 		if text == listenNone && len(s.Listen) == 1 || l.passedInstead(s) {
 			continue
 		}
-		addr, err := l.address(text)
-		if err != nil {
-			return err
+		addr, ok := l.address(text)
+		if !ok {
+			return // nor can it be said what port would apply to
 		}
 		c.Listen = append(c.Listen, addr)
 	}
-	if err := l.applyPort(s, c); err != nil {
-		return err
-	}
+	l.applyPort(s.Port, c)
 	// listen(2) would say only that an address is in use, which reads as if by somebody else.
 	for i, a := range c.Listen {
 		for j, b := range c.Listen {
 			if i != j && a.Includes(b) {
-				return l.fail("listen", "%s and %s: the first includes the second; remove one", a, b)
+				l.fail("listen", "%s and %s: the first includes the second; remove one", a, b)
 			}
 		}
 	}
-	c.Auth = cmp.Or(c.Auth, access.ByUser) // "" is as if it had not been said
-	return nil
 }
 
 // passedInstead reports whether TCP sockets of the service manager replace the default
@@ -100,55 +98,49 @@ func (l *loader) passedInstead(s *settings) bool {
 
 // applyPort puts listen and port together. A port of a higher layer changes the
 // port of listen; one of a lower layer is overridden with it.
-func (l *loader) applyPort(s *settings, c *Config) error {
-	if s.Port == "" {
-		return nil
+func (l *loader) applyPort(text string, c *Config) {
+	if text == "" {
+		return
 	}
-	portLayer, name := l.origin("port")
+	portLayer, _ := l.origin("port")
 	listenLayer, listenName := l.origin("listen")
-	port, err := strconv.ParseUint(s.Port, 10, 16)
+	port, err := strconv.ParseUint(text, 10, 16)
+	tcp := slices.DeleteFunc(slices.Clone(c.Listen), func(a Address) bool { return a.Socket != "" })
+	switch {
 	// Kubernetes sets HIVE_PORT=tcp://10.0.0.1:7835 in each pod beside a service named hive.
-	if err != nil && portLayer == byVariable {
-		return l.fail("port", "%q: expected a port number from 0 to 65535; %s", s.Port, serviceLinks)
-	}
-	if err != nil {
-		return l.fail("port", "%q: expected a port number from 0 to 65535", s.Port)
-	}
-	if portLayer < listenLayer {
-		return nil
-	}
-	var tcp *Address
-	for i := range c.Listen {
-		if c.Listen[i].Socket != "" {
-			continue
-		}
-		if tcp != nil {
-			return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has several TCP addresses; write the ports there", port, listenName)}
-		}
-		tcp = &c.Listen[i]
-	}
-	if tcp == nil {
-		return &Error{Source: name, Reason: fmt.Sprintf("%d: %s has no TCP address to apply it to", port, listenName)}
-	}
+	case err != nil && portLayer == byVariable:
+		l.fail("port", "%q: expected a port number from 0 to 65535; %s", text, serviceLinks)
+	case err != nil:
+		l.fail("port", "%q: expected a port number from 0 to 65535", text)
+	case portLayer < listenLayer:
+	case len(tcp) > 1:
+		l.fail("port", "%d: %s has several TCP addresses; write the ports there", port, listenName)
+	case len(tcp) == 0:
+		l.fail("port", "%d: %s has no TCP address to apply it to", port, listenName)
 	// Of one layer neither goes before the other, and to choose would be wrong half the time.
-	if portLayer == listenLayer && uint16(port) != tcp.TCP.Port() {
-		return &Error{Source: name, Reason: fmt.Sprintf("%d contradicts %s %s; give only one of them", port, listenName, tcp)}
+	case portLayer == listenLayer && uint16(port) != tcp[0].TCP.Port():
+		l.fail("port", "%d contradicts %s %s; give only one of them", port, listenName, tcp[0])
+	default:
+		i := slices.Index(c.Listen, tcp[0])
+		c.Listen[i].TCP = netip.AddrPortFrom(tcp[0].TCP.Addr(), uint16(port))
 	}
-	tcp.TCP = netip.AddrPortFrom(tcp.TCP.Addr(), uint16(port))
-	return nil
 }
 
-func (l *loader) address(text string) (Address, error) {
+// address reads one of listen. What is wrong with it has been noted if it is not ok.
+func (l *loader) address(text string) (addr Address, ok bool) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
-		return l.socketAddress(text, path)
+		path, ok := l.socketPath("listen", text, path)
+		return Address{Socket: path}, ok
 	}
 	host, portText, err := net.SplitHostPort(text)
 	if err != nil {
-		return Address{}, l.fail("listen", "%q: %s", text, wantAddress)
+		l.fail("listen", "%q: %s", text, wantAddress)
+		return addr, false
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return Address{}, l.fail("listen", "%q: %q is no port number; %s", text, portText, wantAddress)
+		l.fail("listen", "%q: %q is no port number; %s", text, portText, wantAddress)
+		return addr, false
 	}
 	var ip netip.Addr
 	switch host {
@@ -158,42 +150,41 @@ func (l *loader) address(text string) (Address, error) {
 	default:
 		// No names: who answers for a name would decide where hive listens.
 		if ip, err = netip.ParseAddr(host); err != nil {
-			return Address{}, l.fail("listen", "%q: %q is no IP address; %s", text, host, wantAddress)
+			l.fail("listen", "%q: %q is no IP address; %s", text, host, wantAddress)
+			return addr, false
 		}
 	}
-	return Address{TCP: netip.AddrPortFrom(ip.Unmap(), uint16(port))}, nil
-}
-
-func (l *loader) socketAddress(text, path string) (Address, error) {
-	path, err := l.socketPath("listen", text, path)
-	return Address{Socket: path}, err
+	return Address{TCP: netip.AddrPortFrom(ip.Unmap(), uint16(port))}, true
 }
 
 // socketPath checks the path of a unix socket, which stands in text.
-func (l *loader) socketPath(key, text, path string) (string, error) {
+func (l *loader) socketPath(key, text, path string) (clean string, ok bool) {
 	example := strings.TrimSuffix(text, path) + unixsock.System
-	clean := filepath.Clean(path)
+	clean = filepath.Clean(path)
 	switch {
 	case !filepath.IsAbs(path):
-		return "", l.fail(key, "%q: a unix socket needs an absolute path, such as %s", text, example)
+		l.fail(key, "%q: a unix socket needs an absolute path, such as %s", text, example)
 	case strings.HasSuffix(path, "/"):
-		return "", l.fail(key, "%q: a unix socket needs the path of a file, such as %s", text, example)
+		l.fail(key, "%q: a unix socket needs the path of a file, such as %s", text, example)
 	case len(clean) > unixsock.MaxPath: // other programs than hivectl could not connect to it
-		return "", l.fail(key, "%q: the path of a unix socket has at most %d bytes, this one %d; choose a shorter one", text, unixsock.MaxPath, len(clean))
+		l.fail(key, "%q: the path of a unix socket has at most %d bytes, this one %d; choose a shorter one", text, unixsock.MaxPath, len(clean))
+	default:
+		return clean, true
 	}
-	return clean, nil
+	return "", false
 }
 
 // checkAdvertise requires a URL that paths of the API can be appended to.
-func (l *loader) checkAdvertise(_ *settings, c *Config) error {
-	if c.Advertise == "" {
-		return nil
+func (l *loader) checkAdvertise(s *settings) {
+	if s.Advertise == "" {
+		return
 	}
 	const want = "expected http:// or https:// with a host and nothing after it, such as http://gpubox.lan:7835"
-	u, err := url.Parse(c.Advertise)
+	u, err := url.Parse(s.Advertise)
 	// What url.Parse says may hold a password.
 	if err != nil {
-		return l.fail("advertise", "is no URL; %s", want)
+		l.fail("advertise", "is no URL; %s", want)
+		return
 	}
 	host := u.Hostname()
 	_, ipErr := netip.ParseAddr(host)
@@ -201,12 +192,12 @@ func (l *loader) checkAdvertise(_ *settings, c *Config) error {
 	switch {
 	// It is printed, logged and told to the queen.
 	case u.User != nil:
-		return l.fail("advertise", "may hold no user or password; %s", want)
+		l.fail("advertise", "may hold no user or password; %s", want)
 	case u.Scheme != "http" && u.Scheme != "https", ipErr != nil && !hostRE.MatchString(host),
 		u.Port() != "" && (portErr != nil || port == 0), strings.HasSuffix(u.Host, ":"),
 		strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-		return l.fail("advertise", "%q: %s", c.Advertise, want)
+		l.fail("advertise", "%q: %s", s.Advertise, want)
+	default:
+		s.Advertise = u.Scheme + "://" + u.Host
 	}
-	c.Advertise = u.Scheme + "://" + u.Host
-	return nil
 }

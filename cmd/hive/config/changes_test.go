@@ -64,7 +64,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		require.Equal(t, []string{key}, noticed)
 	}
 	// A field without a key that is added to Config is to be thought of here: File, Unread,
-	// Passed, Workers and Shadowed are no settings; Listen, Socket, Access and TLS are compared
+	// Passed, Empty, Workers, Warnings and Shadowed are no settings; Listen, Socket, Access and TLS are compared
 	// one by one.
-	require.Equal(t, 16, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 18, reflect.TypeOf(*before).NumField())
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,10 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
-	"rbeehive/hive/catalog"
 	"rbeehive/hive/models"
+	"rbeehive/hive/proc"
 	"rbeehive/hive/rbee"
 	"rbeehive/hive/setting"
 )
@@ -42,112 +41,72 @@ func (l *loader) origin(key string) (layer int, name string) {
 			return byVariable, name
 		}
 	}
-	shown := strings.ReplaceAll(key, "::", ".")
-	if l.file != "" && l.v.InConfig(key) {
-		return byFile, l.file + ": " + shown
+	name = strings.ReplaceAll(key, "::", ".")
+	if l.root != nil && l.v.InConfig(key) {
+		return byFile, fmt.Sprintf("%s:%d: %s", l.file, nodeOf(l.root, name).Line, name)
 	}
-	return byDefault, shown
+	return byDefault, name
 }
 
-// source says where the value at a decoder's path ("ports.range",
-// "workers[0].stop.grace") was given.
-func (l *loader) source(path string) string {
-	if strings.HasPrefix(path, "workers[") {
-		return l.file + ": " + strings.Replace(path, "].", "]: ", 1)
+// source says where the value at a path ("ports.range", "allowed_hosts[1]") was given; line
+// is that of the file, 0 if it was not there.
+func (l *loader) source(path string) (name string, line int) {
+	key, _, _ := strings.Cut(path, "[")
+	layer, name := l.origin(layered(key))
+	if layer == byFile {
+		line = nodeOf(l.root, path).Line
+		return fmt.Sprintf("%s:%d: %s", l.file, line, path), line
 	}
-	key, _, _ := strings.Cut(strings.ReplaceAll(path, ".", "::"), "[")
-	_, name := l.origin(key)
-	if index := strings.Index(path, "["); index >= 0 {
-		name += path[index:]
-	}
-	return name
+	return name + strings.TrimPrefix(path, key), line
 }
 
-func (l *loader) fail(path, format string, a ...any) error {
-	return &Error{Source: l.source(path), Reason: fmt.Sprintf(format, a...)}
+// fail notes a mistake in the value at a path.
+func (l *loader) fail(path, format string, a ...any) {
+	source, line := l.source(path)
+	l.addNew(&Error{Source: source, Reason: fmt.Sprintf(format, a...), Line: line})
 }
 
-// check makes a Config of the settings, or returns the first error.
-func (l *loader) check(s *settings) (*Config, error) {
+// check checks the settings, and makes of them what Config has.
+func (l *loader) check(s *settings) {
 	for _, f := range setting.Fields(s) {
 		if why := f.Flaw(); why != "" {
-			return nil, l.fail(f.Key, "%s", why)
+			l.fail(f.Key, "%s", why)
 		}
 	}
-	c := s.Config
-	c.Workers = s.Workers
-	steps := []func(*settings, *Config) error{
-		l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkInstalled, l.checkFixed, l.checkModels, l.checkWorkerUser, l.checkEntries,
+	for _, step := range []func(*settings){
+		l.checkNames, l.checkListen, l.checkAdvertise, l.checkSocket, l.checkAccess, l.checkTLS, l.checkDataDir, l.checkModels, l.checkWorkerUser, l.checkEntries,
+	} {
+		step(s)
 	}
-	for _, step := range steps {
-		if err := step(s, c); err != nil {
-			return nil, err
-		}
-	}
-	takeOver, err := l.opts.Flags.GetBool("take-over")
-	if err != nil {
-		return nil, fmt.Errorf("read flags: %w", err)
-	}
-	c.TakeOver = takeOver
-	return c, nil
 }
 
-func (l *loader) checkNames(s *settings, _ *Config) error {
+func (l *loader) checkNames(s *settings) {
 	if !hiveIDRE.MatchString(s.HiveID) {
-		return l.fail("hive_id", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", s.HiveID)
+		l.fail("hive_id", "%q: expected letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit", s.HiveID)
 	}
 	if _, err := rbee.NormalizeURL(s.QueenURL); s.QueenURL != "" && err != nil {
-		return l.fail("queen_url", "%q: expected a URL such as http://queen.lan:7833", s.QueenURL)
+		l.fail("queen_url", "%q: expected a URL such as http://queen.lan:7833", s.QueenURL)
 	}
 	for i, host := range s.AllowedHosts {
 		if _, err := netip.ParseAddr(host); err != nil && !hostRE.MatchString(host) {
-			return l.fail(fmt.Sprintf("allowed_hosts[%d]", i), "%q: expected a host name without a port, such as gpubox.lan", host)
+			l.fail(fmt.Sprintf("allowed_hosts[%d]", i), "%q: expected a host name without a port, such as gpubox.lan", host)
 		}
 	}
-	return nil
 }
 
-func (l *loader) checkDataDir(_ *settings, c *Config) error {
-	dir := cmp.Or(c.DataDir, DefaultDataDir(l.opts.UID))
-	if dir == "" {
-		return l.fail("data_dir", "neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
+func (l *loader) checkDataDir(s *settings) {
+	dir := cmp.Or(s.DataDir, DefaultDataDir(l.opts.UID))
+	switch abs, err := filepath.Abs(dir); {
+	case dir == "":
+		l.fail("data_dir", "neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
+	case strings.HasPrefix(dir, "~"):
+		l.fail("data_dir", "%q: '~' means a home directory only to a shell; write the path out", dir)
+	case err != nil:
+		l.fail("data_dir", "%v", err)
+	default:
+		s.DataDir = abs
 	}
-	if strings.HasPrefix(dir, "~") {
-		return l.fail("data_dir", "%q: '~' means a home directory only to a shell; write the path out", dir)
-	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return l.fail("data_dir", "%v", err)
-	}
-	c.DataDir = abs
-	return nil
 }
-
-// checkEntries makes the catalog once: later the line numbers are not known.
-func (l *loader) checkEntries(_ *settings, c *Config) error {
-	_, err := catalog.New(c.Workers, anyProgram)
-	wrong, ok := errors.AsType[*catalog.EntryError](err)
-	if !ok {
-		return err
-	}
-	if wrong.File != "" || l.root == nil { // it was checked on its own
-		return &Error{Source: wrong.File + ": " + wrong.Key, Reason: wrong.Reason}
-	}
-	entry := l.root
-	if _, list := pairOf(l.root, "workers"); list != nil {
-		if list.Kind == yaml.AliasNode {
-			list = list.Alias
-		}
-		entry = list.Content[wrong.Index]
-	}
-	source := fmt.Sprintf("%s:%d: workers[%d]", l.file, nodeOf(entry, wrong.Key).Line, wrong.Index)
-	if wrong.Name != "" {
-		source += " (" + wrong.Name + ")"
-	}
-	return &Error{Source: source + ": " + wrong.Key, Reason: wrong.Reason}
-}
-
-func (l *loader) checkInstalled(_ *settings, c *Config) error { return c.addInstalled(c.DataDir) }
 
 // DefaultDataDir is the default of data_dir; empty: there is no home.
 func DefaultDataDir(uid int) string {
@@ -161,42 +120,56 @@ func DefaultDataDir(uid int) string {
 	return filepath.Join(dir, "hive")
 }
 
-// checkFixed finds entries whose own port could never be leased to them.
-func (l *loader) checkFixed(_ *settings, c *Config) error {
-	for i, w := range c.Workers {
-		for port := w.Port; port > 0 && port < w.Port+max(1, w.Ports); port++ {
-			fail := func(format string, a ...any) error {
-				if w.File != "" {
-					return &Error{Source: w.File + ": port", Reason: fmt.Sprintf(format, a...)}
-				}
-				return l.fail(fmt.Sprintf("workers[%d].port", i), format, a...)
-			}
-			if slices.ContainsFunc(slices.Concat(c.Listen, c.Passed), func(a Address) bool { return a.Socket == "" && int(a.TCP.Port()) == port }) {
-				return fail("%d is the port of hive's own API (listen)", port)
-			}
-			for _, r := range c.Ports.Reserved {
-				if port <= 65535 && r.Contains(uint16(port)) {
-					return fail("%d is in ports.reserved, which is never given out; remove it there: the port of an entry is reserved for it anyway", port)
-				}
-			}
-		}
+// checkModels takes the token only from the environment: a file is shown, copied and kept.
+func (l *loader) checkModels(s *settings) {
+	s.Models.Endpoint = strings.TrimRight(cmp.Or(s.Models.Endpoint, models.DefaultEndpoint), "/")
+	if _, err := models.ParseEndpoint(s.Models.Endpoint); err != nil {
+		l.fail("models.endpoint", "%v", err)
 	}
-	return nil
+	if s.Models.Dir != "" && !filepath.IsAbs(s.Models.Dir) {
+		l.fail("models.dir", "%q: expected an absolute path", s.Models.Dir)
+	}
+	s.Models.Token = os.Getenv("HF_TOKEN")
+	if strings.ContainsFunc(s.Models.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		l.add(&Error{Source: "HF_TOKEN", Reason: "expected a token of visible ASCII characters (its value is not shown)"})
+	}
 }
 
-// checkModels takes the token only from the environment: a file is shown, copied and kept.
-func (l *loader) checkModels(_ *settings, c *Config) error {
-	c.Models.Endpoint = strings.TrimRight(cmp.Or(c.Models.Endpoint, models.DefaultEndpoint), "/")
-	if _, err := models.ParseEndpoint(c.Models.Endpoint); err != nil {
-		return l.fail("models.endpoint", "%v", err)
+// defaultWorkerUser is the system user that the package makes.
+const defaultWorkerUser = "hive-worker"
+
+// checkWorkerUser determines the user of workers. Only root can start programs as another
+// user.
+func (l *loader) checkWorkerUser(s *settings) {
+	if s.WorkerUser == "" {
+		s.WorkerUser = l.findWorkerUser()
+		return
 	}
-	if c.Models.Dir != "" && !filepath.IsAbs(c.Models.Dir) {
-		return l.fail("models.dir", "%q: expected an absolute path", c.Models.Dir)
+	user, err := proc.LookUser(s.WorkerUser)
+	switch {
+	case err != nil:
+		l.fail("worker_user", "%v", err)
+	case l.opts.UID != 0 && int(user.UID) != l.opts.UID:
+		l.fail("worker_user", "%q: only a hive that runs as root can start workers as another user, and this one runs as uid %d; remove it, or run hive as root", s.WorkerUser, l.opts.UID)
+	case l.opts.UID != 0:
+		s.WorkerUser = "" // itself
 	}
-	token := os.Getenv("HF_TOKEN")
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return &Error{Source: "HF_TOKEN", Reason: "expected a token of visible ASCII characters (its value is not shown)"}
+}
+
+// findWorkerUser takes the default for root, where that user exists. If that cannot be
+// determined, workers do not run as root for it: it is an error.
+func (l *loader) findWorkerUser() string {
+	name := cmp.Or(l.opts.DefaultWorkerUser, defaultWorkerUser)
+	if l.opts.UID != 0 {
+		return ""
 	}
-	c.Models.Token = token
-	return nil
+	_, err := proc.LookUser(name)
+	switch {
+	case err == nil:
+		return name
+	case errors.Is(err, proc.ErrUnknownUser), errors.Is(err, fs.ErrNotExist): // a container may have no /etc/passwd
+	default:
+		l.fail("worker_user", "is not set, and the user %s could not be looked up: %v; set the user that workers run as", name, err)
+	}
+	return ""
 }

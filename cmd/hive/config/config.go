@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -12,32 +11,14 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/setting"
-	"rbeehive/store/plain"
 )
-
-// ErrConfig is what every *Error unwraps to.
-var ErrConfig = errors.New("configuration")
-
-// Error is one error in the configuration.
-type Error struct {
-	Source string // where it is: "hive.yaml:3: ports", "HIVE_PORT" or "--port"
-	Reason string // what it is and what was expected
-}
-
-// Error is one line, whatever the file holds: a key or a name in it may have
-// line ends of its own.
-func (e *Error) Error() string {
-	return plain.Text(e.Source + ": " + e.Reason)
-}
-
-// Unwrap returns ErrConfig.
-func (e *Error) Unwrap() error { return ErrConfig }
 
 // Config is the whole configuration of the daemon, checked. The tags are those of package
 // setting; what has none is made of other keys, or is no setting.
 type Config struct {
 	hive.Config            // what of it the file says
 	File         string    // the file that was read; empty: there is none
+	Empty        bool      // File says nothing: it has nothing but comments
 	Unread       string    // a file of the working directory that root's hive ignored; empty: there is none
 	Listen       []Address // none: there are the control socket and Passed
 	Passed       []Address // what the service manager listens on; it replaces the same address in Listen
@@ -51,6 +32,7 @@ type Config struct {
 	LogLevel     string          `key:"log_level" oneof:"error warn info debug trace"` // empty: not set
 	LogFormat    string          `key:"log_format" default:"text" oneof:"text json"`
 	Workers      []catalog.Entry // of the file, then those of types.d
+	Warnings     []*Error        // what is hardly meant, and is no mistake
 	Shadowed     []string        // files of types.d that are ignored: hive.yaml has an entry of that name
 }
 
@@ -84,6 +66,7 @@ func Flags(fs *pflag.FlagSet) {
 
 // loader is one run of Load.
 type loader struct {
+	Mistakes
 	opts   Options
 	v      *viper.Viper
 	file   string
@@ -92,28 +75,31 @@ type loader struct {
 }
 
 // Load reads, merges and checks the configuration. It reads files and the
-// environment and does not block otherwise. Errors are *Error, one line each.
+// environment and does not block otherwise. What is wrong with it comes as Mistakes.
 func Load(opts Options) (*Config, error) {
 	if opts.EtcDir == "" {
 		opts.EtcDir = "/etc/hive"
 	}
-	// "::" instead of ".", which may stand in a key of params.
 	l := &loader{opts: opts, v: viper.NewWithOptions(viper.KeyDelimiter("::"))}
-	if err := checkEnviron(opts.Environ); err != nil {
-		return nil, err
-	}
+	l.checkEnviron(opts.Environ)
 	if err := l.bind(); err != nil {
 		return nil, err
 	}
-	if err := l.readFile(); err != nil {
-		return nil, err
+	takeOver, err := opts.Flags.GetBool("take-over")
+	if err != nil {
+		return nil, fmt.Errorf("read flags: %w", err)
+	}
+	if !l.readFile() {
+		return nil, l.err()
 	}
 	s := newSettings()
-	s.File, s.Unread = l.file, l.unread
-	if err := l.decode(s); err != nil {
+	s.File, s.Empty, s.Unread, s.TakeOver = l.file, l.file != "" && l.root == nil, l.unread, takeOver
+	l.decode(s)
+	l.check(s)
+	if err := l.err(); err != nil {
 		return nil, err
 	}
-	return l.check(s)
+	return s.Config, nil
 }
 
 // bind tells viper the layers besides the file.

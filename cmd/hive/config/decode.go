@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-viper/mapstructure/v2"
 
@@ -24,8 +25,10 @@ type settings struct {
 	Access  accessKeys      `key:"access"`
 	Socket  socketKeys      `key:"socket"`
 	TLS     keyPair         `key:"tls"`
-	Workers []catalog.Entry `key:"workers"`
+	Workers []catalog.Entry `key:"workers"` // of the file alone; see checkEntries
 }
+
+const workersKey = "workers"
 
 func newSettings() *settings { return &settings{Config: &Config{}} }
 
@@ -65,40 +68,61 @@ func flagKeys() map[string]string {
 	}
 }
 
-// decode decodes each setting into its field. It is strict: without WeaklyTypedInput, which
-// would turn true into "1" and a string into a list of one; convert decides about conversions.
-func (l *loader) decode(s *settings) error {
+// decode decodes each setting but the entries into its field.
+func (l *loader) decode(s *settings) {
 	for _, f := range setting.Fields(s) {
 		data := l.v.Get(layered(f.Key))
-		if f.Key == "" || data == nil {
+		if f.Key == "" || f.Key == workersKey || data == nil {
 			continue
 		}
-		d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-			Result: f.Value.Addr().Interface(), ErrorUnused: true,
-			DecodeHook: mapstructure.DecodeHookFuncValue(func(from, to reflect.Value) (any, error) { return convert(from, to, f) }),
-		})
-		if err != nil {
-			return fmt.Errorf("decode the configuration: %w", err)
+		for _, wrong := range decodeInto(f.Value.Addr().Interface(), data, f) {
+			if wrong.key != "" && !strings.HasPrefix(wrong.key, "[") {
+				wrong.key = "." + wrong.key
+			}
+			l.fail(f.Key+wrong.key, "%s", wrong.reason)
 		}
-		if err := d.Decode(data); err != nil {
-			return l.decodeError(f.Key, err)
+	}
+}
+
+// flaw is what is wrong with a key, which is relative to the value or entry it is in.
+type flaw struct{ key, reason string }
+
+// decodeInto decodes a value of the setting f, or of an entry. It is strict: without
+// WeaklyTypedInput, which would turn true into "1"; convert decides about conversions.
+func decodeInto(result, data any, f setting.Field) []flaw {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: result, DecodeHook: mapstructure.DecodeHookFuncValue(func(from, to reflect.Value) (any, error) { return convert(from, to, f) }),
+	})
+	if err != nil {
+		return []flaw{{"", err.Error()}}
+	}
+	return flaws(d.Decode(data))
+}
+
+// flaws takes apart what mapstructure has joined.
+func flaws(err error) (all []flaw) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			all = append(all, flaws(e)...)
 		}
+		return all
+	}
+	if at, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
+		// "params[ctx]", since that is a map.
+		key := strings.Replace(at.Name(), "params["+paramOf(at.Name())+"]", "params."+paramOf(at.Name()), 1)
+		return []flaw{{key, at.Unwrap().Error()}}
+	}
+	if err != nil {
+		return []flaw{{"", err.Error()}}
 	}
 	return nil
 }
 
-// decodeError says where a value of a key could not be decoded.
-func (l *loader) decodeError(key string, err error) error {
-	// The path of the field in it leads to the line, the variable or the flag it came from.
-	var at *mapstructure.DecodeError
-	if !errors.As(err, &at) {
-		return fmt.Errorf("decode the configuration: %s: %w", key, err)
-	}
-	path := at.Name()
-	if path != "" && !strings.HasPrefix(path, "[") {
-		path = "." + path
-	}
-	return l.fail(key+path, "%v", at.Unwrap())
+// paramOf is the x of "params[x].default".
+func paramOf(key string) string {
+	_, rest, _ := strings.Cut(key, "params[")
+	name, _, _ := strings.Cut(rest, "]")
+	return name
 }
 
 // convert turns a value of YAML, of a variable or of a flag into what a field
@@ -110,8 +134,10 @@ func convert(from, to reflect.Value, f setting.Field) (any, error) {
 	case to.Type() == reflect.TypeFor[alloc.Range]():
 		return toRange(data, f.Tag.Get("want"))
 	// A command is not one: a comma is part of an argument.
-	case to.Kind() == reflect.Slice && f.Value.IsValid() && to.Type() == f.Value.Type() && f.Key != "workers":
+	case to.Kind() == reflect.Slice && f.Value.IsValid() && to.Type() == f.Value.Type():
 		return toCommas(data)
+	case to.Type() == reflect.TypeFor[[]string]():
+		return toList(data)
 	case to.Type() == reflect.TypeFor[fileMode]():
 		return toFileMode(data)
 	case to.Type() == reflect.TypeFor[catalog.ParamEntry]():
@@ -180,6 +206,22 @@ func toCommas(data any) (any, error) {
 	// One port, say, which YAML and flags give as a number.
 	case int:
 		return append(out, data), nil
+	}
+	return nil, errors.New(`expected a list, as in ["a", "b"]`)
+}
+
+// toList takes one word for a list of it. One with a blank in it may be meant as several:
+// a command, as in a shell.
+func toList(data any) (any, error) {
+	switch data := data.(type) {
+	case []any:
+		return data, nil
+	case string:
+		if data != "" && !strings.ContainsFunc(data, unicode.IsSpace) {
+			return []any{data}, nil
+		}
+	case int, bool:
+		return []any{data}, nil
 	}
 	return nil, errors.New(`expected a list, as in ["a", "b"]`)
 }

@@ -6,8 +6,9 @@
 // decodes each setting strictly into the field that is tagged with its key (package setting:
 // key, default and bounds are said there and nowhere else), and checks every value. What it
 // returns is complete: nothing in it has to be checked or defaulted again. Guarantees: an
-// error is one line that says where it is (the file and the key, the variable, or the flag),
-// what it is and what was expected.
+// error is one line that says where it is (the file with the line and the key, the variable,
+// or the flag), what it is and what was expected; Load finds all of them (Mistakes).
+// A value is read as YAML 1.2 reads it, or refused where a person may mean otherwise.
 // Nothing is ignored: a key or a HIVE_* variable that is not known is an error. A setting
 // that is silently without effect is worse than a daemon that does not start. No file is
 // read that anybody but root and hive's user can change (package trust): that is an error,

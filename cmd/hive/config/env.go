@@ -47,7 +47,7 @@ func envNames(key string) []string {
 
 // checkEnviron refuses HIVE_* variables that nothing reads: a misspelled one would be
 // ignored silently.
-func checkEnviron(environ []string) error {
+func (l *loader) checkEnviron(environ []string) {
 	known := []string{"HIVE_CONFIG"}
 	for _, key := range envKeys() {
 		known = append(known, envNames(key)...)
@@ -59,12 +59,11 @@ func checkEnviron(environ []string) error {
 			unknown = append(unknown, name)
 		}
 	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	// One is named, the same each time, whatever the order of the environment.
+	// In the same order each time, whatever that of the environment.
 	slices.Sort(unknown)
-	return &Error{Source: unknown[0], Reason: unknownVariable(unknown[0], known)}
+	for _, name := range unknown {
+		l.add(&Error{Source: name, Reason: unknownVariable(name, known)})
+	}
 }
 
 func unknownVariable(name string, known []string) string {

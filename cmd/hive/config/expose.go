@@ -51,23 +51,21 @@ func (c *Config) NeedsToken() bool {
 
 const defaultSocketMode = 0o600
 
-func (l *loader) checkSocket(s *settings, c *Config) error {
-	c.Socket = Socket{Mode: defaultSocketMode, GID: -1}
+func (l *loader) checkSocket(s *settings) {
+	made := &s.Config.Socket
+	*made = Socket{Mode: defaultSocketMode, GID: -1}
 	if path := s.Socket.Path; path != "" {
-		var err error
-		if c.Socket.Path, err = l.socketPath("socket.path", path, path); err != nil {
-			return err
-		}
+		made.Path, _ = l.socketPath("socket.path", path, path)
 	}
 	if s.Socket.Mode != "" {
 		mode, err := strconv.ParseUint(string(s.Socket.Mode), 8, 16)
 		if err != nil || mode&^0o666 != 0 || mode&0o600 != 0o600 {
-			return l.fail("socket.mode", "%q: expected an octal mode with read and write for the owner and no other bits than read and write, such as \"0660\"", s.Socket.Mode)
+			l.fail("socket.mode", "%q: expected an octal mode with read and write for the owner and no other bits than read and write, such as \"0660\"", s.Socket.Mode)
 		}
-		c.Socket.Mode = fs.FileMode(mode)
+		made.Mode = fs.FileMode(mode)
 	}
 	if s.Socket.Group == "" {
-		return nil
+		return
 	}
 	g, err := user.LookupGroup(s.Socket.Group)
 	if err != nil {
@@ -75,63 +73,65 @@ func (l *loader) checkSocket(s *settings, c *Config) error {
 		g, err = user.LookupGroupId(s.Socket.Group)
 	}
 	if err == nil {
-		c.Socket.GID, err = strconv.Atoi(g.Gid)
+		made.GID, err = strconv.Atoi(g.Gid)
 	}
 	if err != nil {
-		return l.fail("socket.group", "%q: no such group; expected a name or number of /etc/group", s.Socket.Group)
+		l.fail("socket.group", "%q: no such group; expected a name or number of /etc/group", s.Socket.Group)
 	}
-	return nil
 }
 
 // checkTLS reads the certificate, so that an error is found before anything listens, and a
 // reload applies it completely or not at all.
-func (l *loader) checkTLS(s *settings, c *Config) error {
+func (l *loader) checkTLS(s *settings) {
 	cert, key := s.TLS.Cert, s.TLS.Key
 	switch {
 	case cert == "" && key == "":
-		return nil
+		return
 	case cert == "":
-		return l.fail("tls.key", "is given without tls.cert; expected both, or none")
+		l.fail("tls.key", "is given without tls.cert; expected both, or none")
+		return
 	case key == "":
-		return l.fail("tls.cert", "is given without tls.key; expected both, or none")
+		l.fail("tls.cert", "is given without tls.key; expected both, or none")
+		return
 	}
-	certPEM, _, err := l.readPEM("tls.cert", &cert)
-	if err != nil {
-		return err
+	certPEM, _, ok := l.readPEM("tls.cert", &cert)
+	if !ok {
+		return
 	}
-	keyPEM, mode, err := l.readPEM("tls.key", &key)
-	if err != nil {
-		return err
+	keyPEM, mode, ok := l.readPEM("tls.key", &key)
+	if !ok {
+		return
 	}
 	// A group may read it: that is how Debian's ssl-cert gives keys to services.
 	if mode.Perm()&0o007 != 0 {
-		return l.fail("tls.key", "%s can be read by every user of this machine (mode %04o); run: chmod o= %s", key, mode.Perm(), key)
+		l.fail("tls.key", "%s can be read by every user of this machine (mode %04o); run: chmod o= %s", key, mode.Perm(), key)
+		return
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return l.fail("tls.cert", "%s with %s: %s; expected a PEM certificate chain and its PEM key", cert, key, strings.TrimPrefix(err.Error(), "tls: "))
+		l.fail("tls.cert", "%s with %s: %s; expected a PEM certificate chain and its PEM key", cert, key, strings.TrimPrefix(err.Error(), "tls: "))
+		return
 	}
-	c.TLS = &TLS{Cert: cert, Key: key, Certificate: &pair}
-	return nil
+	s.Config.TLS = &TLS{Cert: cert, Key: key, Certificate: &pair}
 }
 
-func (l *loader) readPEM(key string, path *string) ([]byte, fs.FileMode, error) {
+func (l *loader) readPEM(key string, path *string) (doc []byte, mode fs.FileMode, ok bool) {
 	if strings.HasPrefix(*path, "~") {
-		return nil, 0, l.fail(key, "%q: '~' means a home directory only to a shell; write the path out", *path)
+		l.fail(key, "%q: '~' means a home directory only to a shell; write the path out", *path)
+		return nil, 0, false
 	}
 	abs, err := filepath.Abs(*path)
-	if err != nil {
-		return nil, 0, l.fail(key, "%v", err)
+	if err == nil {
+		*path = abs
+		doc, mode, err = readPEMFile(abs)
 	}
-	*path = abs
-	doc, mode, err := readPEMFile(abs)
-	if errors.Is(err, trust.ErrUntrusted) {
-		return nil, 0, l.fail(key, "%v", err)
+	switch {
+	case errors.Is(err, trust.ErrUntrusted):
+		l.fail(key, "%v", err)
+	case err != nil:
+		l.fail(key, "%v; expected a PEM file", err)
 	}
-	if err != nil {
-		return nil, 0, l.fail(key, "%v; expected a PEM file", err)
-	}
-	return doc, mode, nil
+	return doc, mode, err == nil
 }
 
 func readPEMFile(path string) ([]byte, fs.FileMode, error) {

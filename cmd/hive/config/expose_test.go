@@ -103,8 +103,8 @@ func TestMistakesInTLS(t *testing.T) {
 		spoil func(t *testing.T, cert, key string)
 		want  string
 	}{
-		"no certificate": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Remove(cert)) }, "hive.yaml: tls.cert: open "},
-		"no key":         {func(t *testing.T, _, key string) { require.NoError(t, os.Remove(key)) }, "hive.yaml: tls.key: open "},
+		"no certificate": {func(t *testing.T, cert, _ string) { require.NoError(t, os.Remove(cert)) }, "hive.yaml:1: tls.cert: open "},
+		"no key":         {func(t *testing.T, _, key string) { require.NoError(t, os.Remove(key)) }, "hive.yaml:1: tls.key: open "},
 		"no PEM": {
 			func(t *testing.T, cert, _ string) { require.NoError(t, os.WriteFile(cert, []byte("x"), 0o600)) },
 			"expected a PEM certificate chain and its PEM key",

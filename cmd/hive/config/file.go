@@ -1,47 +1,50 @@
 package config
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"go.yaml.in/yaml/v3"
+	"slices"
 
 	"rbeehive/hive/trust"
 )
 
-// readFile finds the file, checks its keys and gives it to viper.
-func (l *loader) readFile() error {
-	path, doc, err := l.findFile()
+// readFile finds the file, checks its keys and gives it to viper. It reports whether there
+// is anything that can be looked at further.
+func (l *loader) readFile() bool {
+	path, text, err := l.findFile()
+	if wrong, ok := errors.AsType[*Error](err); ok {
+		l.add(wrong)
+	}
 	if err != nil || path == "" {
-		return err
+		return err == nil
 	}
 	l.file = path
-	// First as plain data: this finds duplicate keys and recursive anchors, which the walk
-	// over the nodes below must not meet.
-	var data map[string]any
-	if err := yaml.Unmarshal(doc, &data); err != nil {
-		return &Error{Source: path, Reason: yamlReason(err)}
+	d := newDocument(path, text)
+	if d.root != nil && !d.broken {
+		d.checkKeys(d.root, fileRules(), "")
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(doc, &root); err != nil {
-		return &Error{Source: path, Reason: yamlReason(err)}
+	slices.SortStableFunc(d.Mistakes, byLine)
+	l.Mistakes = append(l.Mistakes, d.Mistakes...)
+	if was := l.opts.Previous; d.root == nil && !d.broken && was != nil && was.File == path && !was.Empty {
+		l.add(d.mistake(1, "", "is empty now, and what hive runs with came from it; write the settings and the worker types again, or to have none the line {}, or restart hive"))
 	}
-	if len(root.Content) == 0 {
-		return nil // nothing but comments
+	if d.broken {
+		return false
 	}
-	l.root = root.Content[0]
-	if err := (keyChecker{path}).check(l.root, fileRules(), ""); err != nil {
-		return err
+	l.root = d.root
+	for key, value := range d.data { // that it has no keys has been noted, and the defaults of these count
+		if _, ok := value.(map[string]any); !ok && value != nil && isGroup(key) {
+			delete(d.data, key)
+		}
 	}
-	l.v.SetConfigType("yaml")
-	if err := l.v.ReadConfig(bytes.NewReader(doc)); err != nil {
-		return &Error{Source: path, Reason: yamlReason(err)}
+	if err := l.v.MergeConfigMap(d.data); err != nil {
+		l.add(d.mistake(1, "", "%v", err))
 	}
-	return nil
+	return true
 }
 
 // maxFileSize is how much is read of a file, in bytes.
@@ -61,6 +64,9 @@ func (l *loader) findFile() (path string, doc []byte, err error) {
 	// --config "" is a mistake, and not a wish for the search.
 	if named != "" || source == "--config" {
 		doc, err := trust.ReadFile(named, maxFileSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = cmp.Or(dangling(named), err)
+		}
 		if err != nil {
 			return "", nil, &Error{Source: source, Reason: err.Error()}
 		}
@@ -82,6 +88,9 @@ func (l *loader) sameFile(path string) (string, []byte, error) {
 	doc, err := trust.ReadFile(path, maxFileSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if link := dangling(path); link != nil {
+			return "", nil, &Error{Source: path, Reason: link.Error()}
+		}
 		return "", nil, &Error{Source: path, Reason: "no longer exists, and a reload reads the file that hive was started with; restore it, or restart hive"}
 	case err != nil:
 		return "", nil, unreadable(path, err)
@@ -107,6 +116,9 @@ func (l *loader) search() (path string, doc []byte, err error) {
 		if absent(path, err) {
 			continue
 		}
+		if link := dangling(path); link != nil {
+			err = link
+		}
 		if err != nil {
 			wrong := unreadable(path, err)
 			if errors.Is(err, trust.ErrUntrusted) {
@@ -128,7 +140,24 @@ func absent(path string, err error) bool {
 	if errors.Is(err, trust.ErrUntrusted) {
 		_, err = os.Lstat(path)
 	}
-	return errors.Is(err, fs.ErrNotExist)
+	return errors.Is(err, fs.ErrNotExist) && dangling(path) == nil
+}
+
+// dangling returns an error if a path does not exist because a symbolic link on its way, or
+// at its end, leads to nothing: somebody wanted something to be there.
+func dangling(path string) error {
+	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at) //nolint:gosec // the operator names it
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			_, err = os.Stat(at) //nolint:gosec // the operator names it
+			if target, readErr := os.Readlink(at); errors.Is(err, fs.ErrNotExist) && readErr == nil {
+				return fmt.Errorf("%s is a symbolic link to %s, which does not exist; restore that, or remove the link", at, target)
+			}
+		}
+		if err == nil || at == filepath.Dir(at) {
+			return nil
+		}
+	}
 }
 
 // workingDirFile is the configuration file in the working directory.
@@ -160,17 +189,4 @@ func xdgDir(variable, inHome string) string {
 		return ""
 	}
 	return filepath.Join(home, inHome)
-}
-
-// yamlReason is the first line of a YAML error, without the parser's name.
-func yamlReason(err error) string {
-	var types *yaml.TypeError
-	if errors.As(err, &types) && len(types.Errors) > 0 {
-		reason := types.Errors[0]
-		if strings.Contains(reason, "into map[string]interface {}") {
-			return "expected 'key: value' lines"
-		}
-		return reason
-	}
-	return strings.TrimPrefix(err.Error(), "yaml: ")
 }

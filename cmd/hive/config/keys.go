@@ -29,6 +29,12 @@ func fileRules() rule {
 	return top
 }
 
+// isGroup reports whether a key of the file has keys below it.
+func isGroup(key string) bool {
+	r := fileRules().keys[strings.ToLower(key)]
+	return r.keys != nil && !r.list
+}
+
 // rulesOf is the keys of what is decoded into a type, by the tags of its fields.
 func rulesOf(t reflect.Type) rule {
 	switch {
@@ -74,108 +80,86 @@ func merge(keys, more map[string]rule) {
 	}
 }
 
-// keyChecker walks a document. viper could find unknown keys, but it has no line numbers,
-// loses empty values and lower-cases the keys of params.
-type keyChecker struct{ file string }
-
-func (c keyChecker) fail(n *yaml.Node, path, format string, a ...any) error {
-	source := fmt.Sprintf("%s:%d", c.file, n.Line)
-	if path != "" {
-		source += ": " + path
-	}
-	return &Error{Source: source, Reason: fmt.Sprintf(format, a...)}
-}
-
-// check checks n, which is at path, by r.
-func (c keyChecker) check(n *yaml.Node, r rule, path string) error {
+// checkKeys checks the keys of n, which is at path, by r. viper could find unknown keys, but
+// it has no line numbers, loses empty values and lower-cases the keys of params.
+func (d *document) checkKeys(n *yaml.Node, r rule, path string) {
 	// Of an anchor the parser has one node: its line is where the mistake is.
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
+	n = resolved(n)
 	// A key with nothing under it counts as left out, as to viper.
 	if r.keys == nil || isNull(n) {
-		return nil
+		return
 	}
 	if r.list {
-		return c.checkList(n, r, path)
+		d.checkList(n, r, path)
+		return
 	}
 	if n.Kind != yaml.MappingNode {
-		return c.fail(n, path, "expected 'key: value' lines under it")
+		d.addNew(d.mistake(n.Line, path, "expected 'key: value' lines under it"))
+		return
 	}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if err := c.checkPair(n.Content[i], n.Content[i+1], r, path, seen); err != nil {
-			return err
-		}
+		d.checkPair(n.Content[i], n.Content[i+1], r, path, seen)
 	}
-	return nil
 }
 
-func (c keyChecker) checkList(n *yaml.Node, r rule, path string) error {
+func (d *document) checkList(n *yaml.Node, r rule, path string) {
 	if n.Kind != yaml.SequenceNode {
-		return c.fail(n, path, "expected a list, each entry beginning with '- name:'")
+		d.addNew(d.mistake(n.Line, path, "expected a list, each entry beginning with '- name:'"))
+		return
 	}
 	r.list = false
 	for i, item := range n.Content {
-		if err := c.check(item, r, fmt.Sprintf("%s[%d]%s", path, i, label(item))); err != nil {
-			return err
-		}
+		d.checkKeys(item, r, fmt.Sprintf("%s[%d]%s", path, i, label(item)))
 	}
-	return nil
 }
 
-func (c keyChecker) checkPair(key, value *yaml.Node, r rule, path string, seen map[string]bool) error {
+func (d *document) checkPair(key, value *yaml.Node, r rule, path string, seen map[string]bool) {
 	if key.Tag == "!!merge" { // <<: *base
-		return c.checkMerge(value, r, path)
+		d.checkMerge(value, r, path)
+		return
 	}
 	// viper lower-cases keys: Port and port would be one, and one of them lost.
 	name := strings.ToLower(key.Value)
 	if r.params {
 		if name != key.Value {
-			return c.fail(key, path+"."+key.Value, "a parameter's name is made of a-z, 0-9 and '_'")
+			d.add(d.mistake(key.Line, path+"."+key.Value, "a parameter's name is made of a-z, 0-9 and '_'"))
+			return
 		}
-		return c.checkParam(value, r, path+"."+name)
+		// One that is plain has no keys.
+		if resolved(value).Kind == yaml.MappingNode {
+			d.checkKeys(value, rule{keys: r.keys}, path+"."+name)
+		}
+		return
 	}
 	sub, known := r.keys[name]
 	if !known {
-		return c.fail(key, path, "unknown key %q%s", key.Value, suggestion(name, slices.Collect(maps.Keys(r.keys))))
+		d.add(d.mistake(key.Line, path, "unknown key %q%s", key.Value, suggestion(name, slices.Collect(maps.Keys(r.keys)))))
+		return
 	}
 	if seen[name] {
-		return c.fail(key, path, "duplicate key %q", key.Value)
+		d.addNew(d.mistake(key.Line, path, "duplicate key %q", key.Value))
+		return
 	}
 	seen[name] = true
 	full := join(path, name)
 	if sub.refuse != "" {
-		return c.fail(key, full, "%s", sub.refuse)
+		d.add(d.mistake(key.Line, full, "%s", sub.refuse))
+		return
 	}
-	return c.check(value, sub, full)
-}
-
-// checkParam checks the value of a parameter, which may be plain.
-func (c keyChecker) checkParam(n *yaml.Node, r rule, path string) error {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	if n.Kind != yaml.MappingNode {
-		return nil
-	}
-	return c.check(n, rule{keys: r.keys}, path)
+	d.checkKeys(value, sub, full)
 }
 
 // checkMerge checks what a merge key brings in: one mapping or a list of them.
-func (c keyChecker) checkMerge(n *yaml.Node, r rule, path string) error {
+func (d *document) checkMerge(n *yaml.Node, r rule, path string) {
 	if n.Kind != yaml.SequenceNode {
-		return c.check(n, r, path)
+		d.checkKeys(n, r, path)
+		return
 	}
 	for _, item := range n.Content {
-		if err := c.check(item, r, path); err != nil {
-			return err
-		}
+		d.checkKeys(item, r, path)
 	}
-	return nil
 }
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 func join(path, name string) string {
 	switch {
@@ -189,6 +173,7 @@ func join(path, name string) string {
 
 // label is the name of a worker entry, for errors: " (web)".
 func label(n *yaml.Node) string {
+	n = resolved(n)
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if strings.EqualFold(n.Content[i].Value, "name") && n.Content[i+1].Value != "" {
 			return " (" + n.Content[i+1].Value + ")"

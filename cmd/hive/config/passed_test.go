@@ -29,7 +29,7 @@ func TestControlSocket(t *testing.T) {
 		require.Equal(t, want, c.ControlSocket())
 	}
 	for path, want := range map[string]string{
-		"hive.sock":                    `hive.yaml: socket.path: "hive.sock": a unix socket needs an absolute path, such as /run/hive/hive.sock`,
+		"hive.sock":                    `hive.yaml:1: socket.path: "hive.sock": a unix socket needs an absolute path, such as /run/hive/hive.sock`,
 		"unix:/run/hive.sock":          "a unix socket needs an absolute path, such as /run/hive/hive.sock",
 		"/run/hive/":                   "a unix socket needs the path of a file, such as /run/hive/hive.sock",
 		"/" + strings.Repeat("x", 107): "the path of a unix socket has at most 107 bytes, this one 108; choose a shorter one",

@@ -140,7 +140,7 @@ func TestConfigurationOfOthers(t *testing.T) {
 				p.write(t, "hive.yaml", "tls: {cert: cert.pem, key: key.pem}\n")
 				give(t, "cert.pem")
 			},
-			want: "hive.yaml: tls.cert: DIR/cert.pem belongs to uid 54321",
+			want: "hive.yaml:1: tls.cert: DIR/cert.pem belongs to uid 54321",
 		},
 		"a key": {
 			spoil: func(t *testing.T, p place) {
@@ -148,7 +148,7 @@ func TestConfigurationOfOthers(t *testing.T) {
 				p.write(t, "hive.yaml", "tls: {cert: cert.pem, key: key.pem}\n")
 				require.NoError(t, os.Chmod("key.pem", 0o660))
 			},
-			want: "hive.yaml: tls.key: DIR/key.pem can be written to by its group",
+			want: "hive.yaml:1: tls.key: DIR/key.pem can be written to by its group",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

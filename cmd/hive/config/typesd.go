@@ -1,127 +1,105 @@
 package config
 
 import (
-	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/go-viper/mapstructure/v2"
-	"go.yaml.in/yaml/v3"
-
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/setting"
 	"rbeehive/hive/trust"
 	"rbeehive/hive/workertype"
 )
 
-// WithTypes is the same configuration with the files of types.d in a data directory,
-// as they are now. It reads files and does not block otherwise. Errors are *Error.
-func (c *Config) WithTypes(dataDir string) (*Config, error) {
-	next := *c
-	next.Workers = slices.DeleteFunc(slices.Clone(c.Workers), func(e catalog.Entry) bool { return e.File != "" })
-	if err := next.addInstalled(dataDir); err != nil {
-		return nil, err
-	}
-	return &next, nil
-}
+func typesIn(dataDir string) string { return filepath.Join(dataDir, workertype.TypesDir) }
 
-// addInstalled reads what worker_install has written. An entry of hive.yaml of the
-// same name wins; the file is named in Shadowed then.
-func (c *Config) addInstalled(dataDir string) error {
-	installed, err := readTypes(filepath.Join(dataDir, workertype.TypesDir))
-	if err != nil {
-		return err
-	}
-	own := c.Workers
-	c.Shadowed = nil
-	for _, e := range installed {
-		if slices.ContainsFunc(own, func(o catalog.Entry) bool { return o.Name == e.Name }) {
-			c.Shadowed = append(c.Shadowed, e.File)
-			continue
-		}
-		c.Workers = append(c.Workers, e)
-	}
-	return c.allowTypes()
-}
-
-// readTypes reads a directory of types, by name; none is no error. Hidden files are left by
-// a process that was killed while it wrote a file.
-func readTypes(dir string) ([]catalog.Entry, error) {
+// addInstalled reads what worker_install has written, in the order of the names; no
+// directory is no mistake, unless an entry was read from it before. An entry of hive.yaml of
+// the same name wins; the file is named in Shadowed then. Hidden files are left by a process
+// that was killed while it wrote a file.
+func (all *entries) addInstalled(dataDir string, had []catalog.Entry) {
+	dir, own := typesIn(dataDir), all.c.Workers
+	all.c.Shadowed = nil
 	err := trust.Dir(dir)
 	if absent(dir, err) {
-		return nil, nil
+		all.checkGone(dir, had)
+		return
 	}
-	var names []fs.DirEntry
+	var files []fs.DirEntry
 	if err == nil {
-		names, err = os.ReadDir(dir)
+		files, err = os.ReadDir(dir)
+	}
+	if link := dangling(dir); link != nil {
+		err = link
 	}
 	if err != nil {
-		return nil, unreadable(dir, err)
+		all.add(unreadable(dir, err))
+		return
 	}
-	var entries []catalog.Entry
-	for _, d := range names {
+	for _, d := range files {
 		if strings.HasPrefix(d.Name(), ".") {
 			continue
 		}
-		e, err := readType(filepath.Join(dir, d.Name()), d)
-		if err != nil {
-			return nil, err
+		e, at, ok := all.readType(filepath.Join(dir, d.Name()), d)
+		switch {
+		case !ok:
+		case slices.ContainsFunc(own, func(o catalog.Entry) bool { return o.Name == e.Name }):
+			all.c.Shadowed = append(all.c.Shadowed, e.File)
+		default:
+			all.admit(e, at)
 		}
-		entries = append(entries, e)
 	}
-	return entries, nil
+}
+
+// checkGone refuses to take a directory that has vanished for types that were removed.
+func (all *entries) checkGone(dir string, had []catalog.Entry) {
+	var names []string
+	for _, e := range had {
+		if filepath.Dir(e.File) == dir {
+			names = append(names, e.Name)
+		}
+	}
+	if len(names) > 0 {
+		all.add(&Error{Source: dir, Reason: fmt.Sprintf("no longer exists, and %s came from it; restore it, or make an empty directory there if no type is installed any more", strings.Join(names, ", "))})
+	}
 }
 
 // readType reads one file: the keys of one entry of workers.
-func readType(path string, d fs.DirEntry) (e catalog.Entry, err error) {
-	if err := checkTypeFile(path, d); err != nil {
-		return e, err
+func (all *entries) readType(path string, d fs.DirEntry) (e catalog.Entry, at place, ok bool) {
+	if wrong := checkTypeFile(path, d); wrong != nil {
+		all.add(wrong)
+		return e, at, false
 	}
-	doc, err := trust.ReadFile(path, maxFileSize)
+	text, err := trust.ReadFile(path, maxFileSize)
 	if err != nil {
-		return e, unreadable(path, err)
+		all.add(unreadable(path, err))
+		return e, at, false
 	}
-	var data map[string]any // first as plain data: see readFile
-	if err := yaml.Unmarshal(doc, &data); err != nil {
-		return e, yamlError(path, err)
+	doc := newDocument(path, text)
+	if doc.root == nil && !doc.broken {
+		doc.add(doc.mistake(1, "", "it is empty; expected the keys of one worker entry, name first"))
+	} else if !doc.broken {
+		rules := fileRules().keys[workersKey]
+		rules.list = false
+		doc.checkKeys(doc.root, rules, "")
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(doc, &root); err != nil {
-		return e, yamlError(path, err)
+	slices.SortStableFunc(doc.Mistakes, byLine)
+	for _, wrong := range doc.Mistakes {
+		all.add(wrong)
 	}
-	if len(root.Content) == 0 {
-		return e, &Error{Source: path + ":1", Reason: "it is empty; expected the keys of one worker entry, name first"}
+	if len(doc.Mistakes) > 0 {
+		return e, at, false
 	}
-	top, check := root.Content[0], keyChecker{path}
-	rules := fileRules().keys["workers"]
-	rules.list = false
-	if err := check.check(top, rules, ""); err != nil {
-		return e, err
-	}
-	if err := decodeType(data, &e); err != nil {
-		if at, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
-			return e, check.fail(nodeOf(top, at.Name()), at.Name(), "%v", at.Unwrap())
-		}
-		return e, &Error{Source: path, Reason: err.Error()}
-	}
+	at = place{file: path, node: doc.root}
+	e, ok = all.decode(doc.data, at, strings.TrimSuffix(d.Name(), ".yaml"))
 	e.File = path
-	if name := strings.TrimSuffix(d.Name(), ".yaml"); e.Name != name {
-		return e, check.fail(nodeOf(top, "name"), "name", "%q: expected %q, as the file is called", e.Name, name)
-	}
-	// On its own: what the catalog finds later it finds without the line.
-	_, err = catalog.New([]catalog.Entry{e}, anyProgram)
-	if wrong, ok := errors.AsType[*catalog.EntryError](err); ok {
-		return e, check.fail(nodeOf(top, wrong.Key), wrong.Key, "%s", wrong.Reason)
-	}
-	return e, err
+	return e, at, ok
 }
 
 // checkTypeFile refuses what worker_install has not written.
-func checkTypeFile(path string, d fs.DirEntry) error {
+func checkTypeFile(path string, d fs.DirEntry) *Error {
 	info, err := d.Info()
 	if err != nil {
 		return &Error{Source: path, Reason: err.Error()}
@@ -131,55 +109,4 @@ func checkTypeFile(path string, d fs.DirEntry) error {
 		return &Error{Source: path + ":1", Reason: "this directory holds only files NAME.yaml that worker_install writes; move it away"}
 	}
 	return nil
-}
-
-func decodeType(data map[string]any, e *catalog.Entry) error {
-	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: e, ErrorUnused: true, DecodeHook: mapstructure.DecodeHookFuncValue(func(from, to reflect.Value) (any, error) { return convert(from, to, setting.Field{}) }),
-	})
-	if err != nil {
-		return err
-	}
-	return d.Decode(data)
-}
-
-// yamlError is a syntax error; the parser gives the line.
-func yamlError(path string, err error) error {
-	reason := yamlReason(err)
-	if line, rest, found := strings.Cut(reason, ": "); found {
-		if n, isLine := strings.CutPrefix(line, "line "); isLine {
-			return &Error{Source: path + ":" + n, Reason: rest}
-		}
-	}
-	return &Error{Source: path + ":1", Reason: reason}
-}
-
-// anyProgram is the reference worker's program for a catalog that is only checked.
-const anyProgram = "/hive"
-
-// nodeOf is the node of a key ("params.ctx.pattern", "params[ctx]", "args[1]") in a
-// mapping, as deep as mappings go; the mapping itself if there is none.
-func nodeOf(n *yaml.Node, key string) *yaml.Node {
-	at := n
-	for _, part := range strings.FieldsFunc(key, func(r rune) bool { return strings.ContainsRune(".[]", r) }) {
-		name, value := pairOf(n, part)
-		if name == nil {
-			break
-		}
-		at, n = name, value
-	}
-	return at
-}
-
-// pairOf is a key of a mapping and its value; nil: there is none.
-func pairOf(n *yaml.Node, key string) (name, value *yaml.Node) {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		if strings.EqualFold(n.Content[i].Value, key) {
-			return n.Content[i], n.Content[i+1]
-		}
-	}
-	return nil, nil
 }

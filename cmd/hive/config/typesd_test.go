@@ -68,16 +68,16 @@ func TestDamagedTypes(t *testing.T) {
 		{"a wrong type", "a.yaml", "name: a\npreset: tei\nautostart: maybe\n", "a.yaml:3: autostart: maybe: expected true or false"},
 		{"deep", "a.yaml", "name: a\npreset: tei\nstop: {grace: 5}\n", "a.yaml:3: stop.grace: 5: a duration needs a unit"},
 		{"an unknown preset", "a.yaml", "name: a\npreset: nope\n", `a.yaml:2: preset: "nope": expected one of comfyui`},
-		{"a template", "a.yaml", "name: a\npreset: tei\nargs:\n  - '{{.Prot}}'\n", "a.yaml:3: args[0]: "},
+		{"a template", "a.yaml", "name: a\npreset: tei\nargs:\n  - '{{.Prot}}'\n", "a.yaml:4: args[0]: "},
 		{"a pattern", "a.yaml", "name: a\npreset: tei\nparams:\n  x:\n    pattern: '['\n", "a.yaml:5: params.x.pattern: \"[\": expected a regular expression"},
 		{"a parameter's key", "a.yaml", "name: a\npreset: tei\nparams:\n  x: {patern: a}\n", `a.yaml:4: params.x: unknown key "patern"; did you mean "pattern"?`},
-		{"a parameter's value", "a.yaml", "name: a\npreset: tei\nparams:\n  x:\n    fixed: maybe\n", "a.yaml:5: params[x].fixed: maybe: expected true or false"},
+		{"a parameter's value", "a.yaml", "name: a\npreset: tei\nparams:\n  x:\n    fixed: maybe\n", "a.yaml:5: params.x.fixed: maybe: expected true or false"},
 		{"another name", "a.yaml", "preset: tei\nname: b\n", `a.yaml:2: name: "b": expected "a", as the file is called`},
 		{"no name", "a.yaml", "preset: tei\n", `a.yaml:1: name: "": expected "a"`},
 		{"foreign", "README", "hello\n", "README:1: this directory holds only files NAME.yaml"},
 		{"a name no type has", "a b.yaml", "name: a b\n", "a b.yaml:1: this directory holds only"},
 		{"a directory", "a.yaml/b.yaml", "name: b\n", "a.yaml:1: this directory holds only"},
-		{"a reserved port", "a.yaml", "name: a\npreset: tei\nport: 7835\n", "a.yaml: port: 7835 is the port of hive's own API"},
+		{"a reserved port", "a.yaml", "name: a\npreset: tei\nport: 7835\n", "a.yaml:3: port: 7835 is the port of hive's own API"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlace(t)

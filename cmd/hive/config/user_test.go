@@ -59,7 +59,7 @@ func TestWorkerUserMistakes(t *testing.T) {
 	t.Setenv("HIVE_WORKER_USER", "")
 	p.write(t, "hive.yaml", "log_level: info\nworker_user: a b\n")
 	_, err = loadAs(t, p, 0, "")
-	require.EqualError(t, err, `hive.yaml: worker_user: unknown user: "a b"`)
+	require.EqualError(t, err, `hive.yaml:2: worker_user: unknown user: "a b"`)
 }
 
 // Another user waits for the next start: the data directory is opened then.
