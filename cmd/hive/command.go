@@ -17,18 +17,6 @@ import (
 	"rbeehive/store/plain"
 )
 
-// The exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-// usageError is a mistake on the command line.
-type usageError struct{ reason string }
-
-func (e usageError) Error() string { return e.reason + "; hive --help lists the flags" }
-
 // run is the program; it returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	return runWith(args, stdout, stderr, (*hive.Hive).Alive)
@@ -46,6 +34,9 @@ func runWith(args []string, stdout, stderr io.Writer, check healthCheck) int {
 	err := cmd.Execute()
 	if err == nil {
 		return exitOK
+	}
+	if errors.Is(err, errMistakes) {
+		return exitFailed
 	}
 	fmt.Fprintf(stderr, "hive: %s\n", oneLine(err))
 	if errors.As(err, new(usageError)) || errors.Is(err, config.ErrConfig) {
@@ -69,7 +60,10 @@ Workers keep running when hive stops; when it starts again it adopts them.
 
 Settings may also be given as variables (--data-dir as HIVE_DATA_DIR) and, but
 for --port, in the configuration file (data_dir). Flags win over variables,
-variables over the file.`,
+variables over the file. hive check says what is wrong with them.`,
+		Example: `  hive
+  hive --config ./hive.yaml --port 7900
+  hive check ./hive.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError{fmt.Sprintf("unexpected argument %q", args[0])}
@@ -88,6 +82,7 @@ variables over the file.`,
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usageError{err.Error()}
 	})
+	cmd.AddCommand(newCheckCommand())
 	// Only for the help text: run recognises the word before cobra is set up.
 	cmd.AddCommand(&cobra.Command{
 		Use: "worker --port N", Short: "the reference worker, which the built-in worker type cpu runs",
@@ -129,7 +124,6 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, check healthCheck) error {
 	if err != nil {
 		return err
 	}
-
 	return newDaemon(cfg, load, passed, log, stdout, check).run(cmd.Context())
 }
 
