@@ -163,8 +163,11 @@ func (e *Entry) checkCommands(fail faults) {
 		fail(fmt.Sprintf("args[%d]", i), "%q: no shell runs this, so that $PORT stays as it is; write {{.Port}}, in quotes", e.Args[i])
 	}
 	for i, v := range e.Env {
-		if shellPort.MatchString(v) {
-			fail(fmt.Sprintf("env[%d]", i), "no shell reads this, so that $PORT stays as it is, and no variable has the port; give it to the program in args, as {{.Port}}")
+		switch key := fmt.Sprintf("env[%d]", i); {
+		case shellPort.MatchString(v):
+			fail(key, "no shell reads this, so that $PORT stays as it is, and no variable has the port; give it to the program in args, as {{.Port}}")
+		case templateField.MatchString(v):
+			fail(key, "a value of env is no template; give it to the program in command or args, which are")
 		}
 	}
 }

@@ -101,6 +101,9 @@ func PortUnsaid(e Entry, self string) string {
 // shellPort is the port as a shell or llama-swap writes it.
 var shellPort = regexp.MustCompile(`\$(\{PORT\}|PORT($|[^A-Za-z0-9_]))`)
 
+// templateField is a field of hive's templates; other programs have templates, too.
+var templateField = regexp.MustCompile(`\{\{-? *\.(Port|Ports|Host|Model|ModelID|Device|WorkerID|Name|QueenURL|HiveURL|Hive|Program|Params)\b`)
+
 // shells are programs that replace variables in their arguments, or hand them on to one
 // that does.
 var shells = regexp.MustCompile(`(^|/)(sh|bash|dash|ash|zsh|ksh|fish|busybox|env)$`)

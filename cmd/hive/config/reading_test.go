@@ -152,6 +152,8 @@ func TestPortThatNobodySays(t *testing.T) {
 		preset + `before_start: [x, "$PORT"]`:                              `before_start[1]: "$PORT": no shell`,
 		preset + `stop: {command: [x, "a$PORT/b"]}`:                        `stop.command[1]: "a$PORT/b": no shell`,
 		preset + `env: ["A=s3cret${PORT}"]`:                                `env[0]: no shell reads this`,
+		preset + `env: ["PORT={{ .Port }}"]`:                               `env[0]: a value of env is no template; give it to the program in command or args`,
+		preset + `env: ["CHAT={{ messages }}"]`:                            "",
 		`command: [sh, -c, "PORT={{.Port}}; exec web $PORT"]`:              "",
 		`command: [docker, run, a, /bin/sh, -c, 'web $PORT', "{{.Port}}"]`: "",
 		`command: [web, "$PORTAL", "{{.Port}}"]`:                           "",
