@@ -73,7 +73,7 @@ func TestTheReasonSaysWhenSIGKILLWasNeeded(t *testing.T) {
 		reason  string
 	}{
 		"it ends in order":    {script: `trap "kill \$!; exit 0" TERM`, reason: "stopped on request"},
-		"at the second":       {script: `trap "" TERM; trap "kill \$!; exit 0" INT`, signals: []string{"SIGTERM", "SIGINT"}, reason: "stopped on request"},
+		"at the second":       {script: `trap "" TERM; trap "kill -9 \$!; exit 0" INT`, signals: []string{"SIGTERM", "SIGINT"}, reason: "stopped on request"},
 		"it hears nothing":    {script: `trap "" TERM INT`, signals: []string{"SIGTERM", "SIGINT"}, reason: "stopped on request; killed with SIGKILL after a grace of 600ms"},
 		"a command and none":  {script: `trap "" TERM`, command: []string{"true"}, reason: "stopped on request; killed with SIGKILL after a grace of 600ms"},
 		"only the rest":       {script: `(trap "" TERM; while :; do sleep 0.02; done) & trap "exit 0" TERM`, reason: "stopped on request; what it had started was killed with SIGKILL after a grace of 300ms"},
@@ -82,7 +82,11 @@ func TestTheReasonSaysWhenSIGKILLWasNeeded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			entry := script("it", c.script+`; "$0" worker --port $1 & while :; do wait; sleep 0.01; done`)
-			entry.Stop = catalog.StopEntry{Signal: c.signals, Grace: ref(300 * time.Millisecond), Command: c.command}
+			grace := 300 * time.Millisecond
+			if !strings.Contains(c.reason, "SIGKILL") && len(c.signals) == 0 {
+				grace = testTimeout // it need not be over
+			}
+			entry.Stop = catalog.StopEntry{Signal: c.signals, Grace: &grace, Command: c.command}
 			r := newRig(t, 1, entry)
 			w := r.spawn("it")
 			require.Equal(t, c.reason, r.stop(w.WorkerID).Reason)
