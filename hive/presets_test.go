@@ -112,6 +112,12 @@ func TestPresets(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 2, standInEntry(programs(t), c.preset, c.program))
 			r.open()
+			// A model that is a path has to be there.
+			dir := t.TempDir()
+			if model, _ := c.spawn["model"].(string); strings.HasPrefix(model, "/m/") {
+				c.spawn["model"] = modelFile(t, dir, strings.TrimPrefix(model, "/m/"))
+				c.flags = strings.ReplaceAll(c.flags, "/m/", dir+"/")
+			}
 			res := r.spawn("x", c.spawn)
 			require.Equal(t, "ready", res.Status)
 			require.Equal(t, r.port(0), res.Port)
@@ -144,6 +150,15 @@ func TestPresets(t *testing.T) {
 			require.Equal(t, 0, *w.Exit.Code)
 		})
 	}
+}
+
+// modelFile makes a file that is a model to whoever only looks whether it is there.
+func modelFile(t *testing.T, dir, name string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755)) //nolint:gosec // a test's own
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	return path
 }
 
 func TestADeviceThatIsNoGPU(t *testing.T) {
@@ -202,7 +217,7 @@ func TestAnOpenStreamDoesNotHoldUpAStop(t *testing.T) {
 	e.Stop = catalog.StopEntry{}
 	r := newRig(t, 1, e)
 	r.open()
-	res := r.spawn("x", map[string]any{"model": "/m/q.gguf"})
+	res := r.spawn("x", map[string]any{"model": modelFile(t, t.TempDir(), "q.gguf")})
 	resp, err := http.Get(res.URL + "/stream")
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -292,7 +307,7 @@ func TestAStrangerOnAPresetsPort(t *testing.T) {
 			e.Ready.Timeout = ref(3 * time.Second) // on another port no stranger comes
 			r := newRig(t, 3, e)
 			r.open()
-			job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "x", "model": "/m/q"})
+			job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "x", "model": modelFile(t, t.TempDir(), "q")})
 			r.eventually("the worker runs", func() bool { return len(r.processes()) == 1 })
 			var lc net.ListenConfig
 			if c.shares {

@@ -59,7 +59,7 @@ func TestPresetsByTheirOwnNames(t *testing.T) {
 	require.Contains(t, view(t, types, "cuda").Missing, "no worker program is configured for cuda")
 	require.Contains(t, view(t, types, "comfyui").Missing, "no script is configured for comfyui; set its path in hive.yaml, for example: workers: ")
 
-	res := r.spawn("llama-server", map[string]any{"model": "/m/q.gguf"})
+	res := r.spawn("llama-server", map[string]any{"model": modelFile(t, t.TempDir(), "q.gguf")})
 	require.Equal(t, []string{filepath.Join(dir, "llama-server"), "--host", "127.0.0.1"}, report(t, res.URL).Args[:3])
 
 	// Python without the package is not an installed sglang.

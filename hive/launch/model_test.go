@@ -21,11 +21,13 @@ func TestAModelOfTheCatalogIsLocated(t *testing.T) {
 	m := r.model("org/name:m.gguf")
 	fixed := r.model("org/fixed:m.gguf")
 	typ := typeOf(t, catalog.Entry{Command: []string{"/bin/true", "--model", "{{.Model}}"}, Model: fixed.ID})
+	own := filepath.Join(t.TempDir(), "m.gguf")
+	require.NoError(t, os.WriteFile(own, nil, 0o600))
 	for asked, want := range map[string][2]string{
 		m.ID:             {m.Path, m.ID},
 		"":               {fixed.Path, fixed.ID},
 		"org/other":      {"org/other", "org/other"},
-		"/srv/m.gguf":    {"/srv/m.gguf", "/srv/m.gguf"},
+		own:              {own, own},
 		"org/name:other": {"org/name:other", "org/name:other"},
 	} {
 		rec := r.record(typ)
@@ -83,7 +85,7 @@ func TestAModelThatTheUserCannotRead(t *testing.T) {
 	}
 	f := requireFailure(t, prepare(entry, m.ID), errdefs.CodeExecFailed)
 	require.Equal(t, "model org/name:m.gguf: user "+outsider+", whom the worker runs as, must be able to read it, and to enter the directories it is in: open "+m.Path+": permission denied", f.Message)
-	require.NoError(t, prepare(entry, "/no/path/of/hive"), "what is not of the catalog is the program's to find")
+	require.NoError(t, prepare(entry, "org/other:m.gguf"), "what is neither a path nor of the catalog is the program's to find")
 	own := entry
 	own.User = ""
 	require.NoError(t, prepare(own, m.ID))

@@ -95,7 +95,7 @@ doctor    squatters: 8080 python3 (pid 4711, user bob)
 func TestStatusIsOneScreen(t *testing.T) {
 	var list []string
 	for i := range 100 {
-		list = append(list, because(worker(fmt.Sprintf("cpu-%d-abcdef", 8000+i), "", "failed", 8000+i), "exited with code 7 "+strings.Repeat("and so on ", 9)))
+		list = append(list, because(served(worker(fmt.Sprintf("cpu-%d-abcdef", 8000+i), "", "failed", 8000+i)), "exited with code 7 "+strings.Repeat("and so on ", 9)))
 	}
 	addr := surveyed(t, noFindings, okJSON, nil, list...)
 	r := hivectlWith(t, func(e *cli.Env) { e.Width = 70 }, "--addr", addr, "status")
