@@ -63,7 +63,7 @@ func TestChangesArePreviewed(t *testing.T) {
 	next.Reload = "restart"
 	current := r.types.Load()
 	r.setTypes(next, serving("same"))
-	changes := r.s.Changes(r.types.Load())
+	changes := r.s.Changes(t.Context(), r.types.Load())
 	r.types.Store(current)
 	require.Len(t, changes, 2, "of the living")
 	require.Equal(t, w.WorkerID, changes[0].Worker.WorkerID)
