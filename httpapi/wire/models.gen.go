@@ -1423,9 +1423,10 @@ type WorkerUse struct {
 
 // Workers A page of workers, by port.
 type Workers struct {
-	// Wanted All that is wanted and not there yet, whatever the page.
-	Wanted  []Wanted `json:"wanted"`
 	Workers []Worker `json:"workers"`
+
+	// Wanted All that is wanted and not there yet, whatever the page.
+	Wanted []Wanted `json:"wanted"`
 
 	// Next What to pass as `after` for the next page; empty if there is none.
 	Next string `json:"next"`
