@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -78,10 +79,29 @@ func (all *entries) decode(data any, at place, called string) (e catalog.Entry, 
 		wrong = append(wrong, flaw{"name", fmt.Sprintf("%q: expected %q, as the file is called", e.Name, called)})
 	}
 	for _, m := range catalog.Mistakes(e, anyProgram) {
+		// What is missing may be what a key that is misspelt was to say, which is told already.
+		if at.node != nil && nodeOf(at.node, m.Key) == at.node && hasUnknownKey(at.node) {
+			continue
+		}
 		wrong = append(wrong, flaw{m.Key, m.Reason})
 	}
 	all.note(wrong, at)
 	return e, len(wrong) == 0
+}
+
+// hasUnknownKey reports whether an entry has a key that no entry has.
+func hasUnknownKey(entry *yaml.Node) bool {
+	if entry.Kind != yaml.MappingNode {
+		return false
+	}
+	known := rulesOf(reflect.TypeFor[catalog.Entry]()).keys
+	for i := 0; i < len(entry.Content); i += 2 {
+		name := strings.ToLower(entry.Content[i].Value)
+		if _, ok := known[name]; !ok && name != "<<" {
+			return true
+		}
+	}
+	return false
 }
 
 func (all *entries) note(wrong []flaw, at place) {
