@@ -18,7 +18,7 @@ func TestWhatAStartWouldFailForAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	script := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o700)) //nolint:gosec // it is executed
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o700))
 		return path
 	}
 	file := script("file", "")
