@@ -39,7 +39,7 @@ type machine struct {
 	load      time.Duration                  // how long a job takes
 	jobs      map[string]*job
 	begun     []string // the services of the jobs, in order
-	atOnce    int      // most jobs at one time
+	maxGoing  int
 	going     int
 	log       strings.Builder
 }
@@ -87,7 +87,7 @@ func (m *machine) Submit(_ context.Context, by access.Caller, key string, op ope
 		}
 	}
 	m.going++
-	m.atOnce = max(m.atOnce, m.going)
+	m.maxGoing = max(m.maxGoing, m.going)
 	j := &job{Job: store.Job{JobID: fmt.Sprintf("job-%d", len(m.begun))}, done: make(chan struct{})}
 	m.jobs[j.JobID] = j
 	m.run.Go(func() {
@@ -180,7 +180,7 @@ func fail(code, text string) error { return errdefs.Fail(code, "%s", text) }
 
 func TestStartsInTheOrderOfTheFileSomeAtOnce(t *testing.T) {
 	in(t, []catalog.Entry{entry("d"), entry("c"), entry("b"), entry("a")}, func(t *testing.T, m *machine) {
-		m.stopped["b"] = true // on request
+		m.set(func() { m.stopped["b"] = true }) // on request
 		m.s.Begin()
 		synctest.Wait()
 		require.Equal(t, "d c", m.submitted(), "the others wait for their turn")
@@ -191,7 +191,7 @@ func TestStartsInTheOrderOfTheFileSomeAtOnce(t *testing.T) {
 		require.Equal(t, "d c a", m.submitted())
 		after(time.Second)
 		require.Empty(t, m.s.Wanted(), "what has come up is the supervisor's")
-		require.Equal(t, 2, m.atOnce)
+		require.Equal(t, 2, m.maxGoing)
 		// One that ends later is restarted by its policy, not by this.
 		m.set(func() { delete(m.live, "d") })
 		after(time.Hour)
@@ -291,13 +291,13 @@ func TestStartAfter(t *testing.T) {
 	})
 	// What is not to run is not waited for, and one that is not ready is.
 	in(t, []catalog.Entry{entry("web", "db"), entry("db")}, func(t *testing.T, m *machine) {
-		m.stopped["db"] = true
+		m.set(func() { m.stopped["db"] = true })
 		m.s.Begin()
 		after(2 * time.Second)
 		require.Equal(t, store.WorkerReady, m.live["web"])
 	})
 	in(t, []catalog.Entry{entry("web", "db"), entry("db")}, func(t *testing.T, m *machine) {
-		m.live["db"] = store.WorkerUnhealthy
+		m.set(func() { m.live["db"] = store.WorkerUnhealthy })
 		m.s.Begin()
 		after(time.Minute)
 		require.Equal(t, "it starts after db, which is unhealthy", m.s.Wanted()[0].Reason)

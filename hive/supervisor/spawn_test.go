@@ -133,7 +133,7 @@ func TestSpawnsThatCannotBe(t *testing.T) {
 func TestAProgramThatCannotBeExecuted(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "program")
-	require.NoError(t, os.WriteFile(file, []byte("#!/nonexistent/interpreter\n"), 0o700))
+	require.NoError(t, os.WriteFile(file, []byte("\x7fELF, and nothing behind it"), 0o700))
 	entry := restarting(serving("broken"), "always", 5)
 	entry.Command = []string{file, "{{.Port}}"}
 	r := newRig(t, 1, entry)
