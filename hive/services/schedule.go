@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/lifecycle"
 	"rbeehive/store"
 )
 
@@ -108,7 +109,7 @@ func (s *Services) before(typ *catalog.Type, states map[string]store.WorkerState
 		switch {
 		case state == store.WorkerReady:
 		case lives:
-			waits = append(waits, fmt.Sprintf("%s, which is %s", name, state))
+			waits = append(waits, fmt.Sprintf("%s, which is %s", name, lifecycle.PublicState(state)))
 		case wanted != nil:
 			waits = append(waits, fmt.Sprintf("%s, which is %s", name, wanted.State))
 		}

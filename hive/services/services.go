@@ -141,22 +141,6 @@ func (s *Services) Wanted() []Wanted {
 	return list
 }
 
-// Drop makes a service not wanted: it is not tried again before the next Begin. It returns
-// the job of a start that goes on, for who calls to cancel, and false if it was not wanted.
-func (s *Services) Drop(name string) (jobID string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v := s.wanted[name]
-	if v == nil {
-		return "", false
-	}
-	if v.busy {
-		jobID = v.JobID
-	}
-	delete(s.wanted, name)
-	return jobID, true
-}
-
 // entries are the autostart entries, in the order of the configuration.
 func (s *Services) entries() []*catalog.Type {
 	types := slices.DeleteFunc(s.o.Types().Types(), func(t *catalog.Type) bool { return !t.Autostart })

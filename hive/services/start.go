@@ -49,7 +49,10 @@ func (s *Services) try(typ *catalog.Type, v *service, before <-chan struct{}, be
 	}
 	// The first time it is a job that fails, which is history; after that it is news only
 	// when it no longer does.
-	if s.failed(v) > 0 {
+	again := s.failed(v) > 0
+	if again {
+		// Out of turn: the others must not wait for a file system that does not answer.
+		begun()
 		if err := s.o.Workers.Preflight(ctx, op); err != nil {
 			return err
 		}
@@ -58,10 +61,12 @@ func (s *Services) try(typ *catalog.Type, v *service, before <-chan struct{}, be
 	if err != nil {
 		return err
 	}
-	select {
-	case <-before:
-	case <-ctx.Done():
-		return ctx.Err()
+	if !again {
+		select {
+		case <-before:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	job, err := s.o.Jobs.Submit(ctx, access.Hive(), "", op, raw)
 	if err != nil {
@@ -95,7 +100,7 @@ func (s *Services) record(typ *catalog.Type, v *service, err error) {
 	if f, ok := errors.AsType[*errdefs.Failure](err); ok {
 		code = f.Code
 	}
-	// It may have been dropped meanwhile, and be wanted anew.
+	// Somebody may have started it meanwhile, and it may be wanted anew.
 	if s.wanted[v.Name] != v || err == nil || code == errdefs.CodeCancelled {
 		if s.wanted[v.Name] == v {
 			delete(s.wanted, v.Name)

@@ -25,7 +25,7 @@ type Change struct {
 
 // Changes says what becomes of the live workers with other types, by port: of those that
 // have a verified process, or wait for their next start, and are to live. It blocks for the
-// file system, some seconds for a worker at most.
+// file system, preflightTimeout at most.
 func (s *Supervisor) Changes(ctx context.Context, next *catalog.Catalog) (list []Change) {
 	workers := slices.DeleteFunc(s.registry.stoppable(), func(w *worker) bool {
 		rec := w.record()
@@ -33,6 +33,8 @@ func (s *Supervisor) Changes(ctx context.Context, next *catalog.Catalog) (list [
 		return rec.State == store.WorkerUnverified || rec.State.Ended() || rec.Desired == store.DesiredStopped
 	})
 	slices.SortFunc(workers, func(a, b *worker) int { return byPort(a.record(), b.record()) })
+	ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
+	defer cancel()
 	for _, w := range workers {
 		c := w.changeBy(next)
 		if c.Restart && !c.Recorded {
