@@ -64,7 +64,7 @@ func (s *survey) issues() []issue {
 	}
 	for _, c := range s.doctor.Value.Checks {
 		// doctor counts what the lists above name one by one.
-		reported := c.Name == "quarantined" || c.Name == "unverified" || c.Name == "members" && members
+		reported := c.Name == "wanted" || c.Name == "quarantined" || c.Name == "unverified" || c.Name == "members" && members
 		if c.Status != "warning" || reported {
 			continue
 		}

@@ -104,12 +104,23 @@ func waitForAll(ctx context.Context, a *cli.App, workers []wire.Worker, goal str
 func awaitWanted(ctx context.Context, a *cli.App, names []string, goal string, timeout time.Duration) error {
 	ticker := time.NewTicker(waitInterval)
 	defer ticker.Stop()
+	var next *wire.Wanted
 	for {
 		reply, err := a.Hive.Workers(ctx)
-		if err != nil {
-			return err // of the first request, as of any other command; later ones are asked by name
+		switch {
+		case err == nil:
+		case next == nil:
+			return err // of the first request, as of any other command
+		// The request was cut off by the end of the wait; or hive is being restarted.
+		case ctx.Err() != nil, client.Away(err):
+			if err := pause(ctx, ticker, *next, goal, timeout); err != nil {
+				return err
+			}
+			continue
+		default:
+			return err
 		}
-		var next *wire.Wanted
+		next = nil
 		for _, v := range withoutWorker(reply.Value.Wanted, reply.Value.Workers) {
 			if slices.Contains(names, v.Name) {
 				next = &v
@@ -122,14 +133,22 @@ func awaitWanted(ctx context.Context, a *cli.App, names []string, goal string, t
 		if next.State == "failed" {
 			return cli.Failed(fmt.Sprintf("%s could not be started: %s", next.Name, output.Or(next.Reason)), "hivectl up "+next.Name)
 		}
-		select {
-		case <-ctx.Done():
-			if !errors.Is(context.Cause(ctx), errWaitTimeout) {
-				return ctx.Err()
-			}
-			return cli.Failed(fmt.Sprintf("%s is %s after %s, not %s: %s", next.Name, next.State, timeout, goal, output.Or(next.Reason)), "hivectl status")
-		case <-ticker.C:
+		if err := pause(ctx, ticker, *next, goal, timeout); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits until the next look at an entry that has no worker yet.
+func pause(ctx context.Context, ticker *time.Ticker, v wire.Wanted, goal string, timeout time.Duration) error {
+	select {
+	case <-ctx.Done():
+		if !errors.Is(context.Cause(ctx), errWaitTimeout) {
+			return ctx.Err()
+		}
+		return cli.Failed(fmt.Sprintf("%s is %s after %s, not %s: %s", v.Name, v.State, timeout, goal, output.Or(v.Reason)), "hivectl status")
+	case <-ticker.C:
+		return nil
 	}
 }
 
