@@ -14,12 +14,15 @@ RANKS = -tags lockrank
 ROUNDS ?= 300
 FOR    ?= 5m
 ROLLS  ?= 20
+POINTS ?= 0
+PAIRS  ?= 2000
+FAULTS ?= 1000
 
 # Where binaries and packages go.
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build package run generate check test torture contention chaos listeners upgrade fuzz bench knots measure image compose-up compose-down lint fmt clean
+.PHONY: all build package run generate check test torture killwalk contention chaos listeners upgrade soak fuzz bench knots measure image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -72,7 +75,9 @@ endif
 	$(GO) test $(RACE) $(RANKS) -shuffle=on -timeout 15m ./...
 	$(GO) -C test/docker test $(RACE) -shuffle=on -timeout 15m ./...
 	$(GO) -C tools test -shuffle=on ./...
-	$(MAKE) torture
+	$(GO) test -count=1 -tags held -run Held ./test/hungmount
+	$(MAKE) torture ROUNDS=150
+	$(MAKE) killwalk POINTS=80 PAIRS=40 FAULTS=0
 	$(MAKE) contention FOR=45s
 	$(MAKE) chaos FOR=30s
 	$(MAKE) listeners FOR=20s
@@ -81,6 +86,9 @@ endif
 torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops workers
 	CGO_ENABLED=0 $(GO) build -trimpath -tags nogate -o bin/hive-nogate ./cmd/hive
 	$(GO) run ./test/torture -hive bin/hive -nogate bin/hive-nogate -rounds $(ROUNDS)
+
+killwalk: build ## kill -9 the daemon before each system call of a run and of a recovery; let calls fail
+	$(GO) run ./test/killwalk -hive bin/hive -hivectl bin/hivectl -points $(POINTS) -pairs $(PAIRS) -faults $(FAULTS)
 
 contention: build ## 64 clients and strangers fight FOR so long over 40 ports
 	$(GO) run ./test/contention -hive bin/hive -for $(FOR)
@@ -103,6 +111,12 @@ fuzz: ## every fuzz target FOR so long, one after the other
 upgrade: build ## the binary is replaced under 200 serving workers, ROLLS times
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)-next' -o bin/hive-next ./cmd/hive
 	$(GO) run ./test/upgrade -hive bin/hive -next bin/hive-next -rounds $(ROLLS)
+
+# Where the drawing of a soak goes.
+SVG ?= docs/soak.svg
+
+soak: build ## 200 workers come and go FOR so long (best 1h), and nothing that hive uses may grow; SVG= leaves the drawing in docs/ as it is
+	$(GO) run ./test/soak -hive bin/hive -for $(FOR) -csv bin/soak.csv -svg '$(SVG)'
 
 bench: build ## benchmarks with their floors, and a table at the end
 	@$(GO) run ./test/bench -hive bin/hive

@@ -128,8 +128,11 @@ func (s *search) exact(ctx context.Context) (*Reservation, error) {
 		return s.reservation(ports, f), nil
 	}
 	s.a.unreserve(ports.ports())
-	if f.verdict == verdictDraining {
+	switch f.verdict {
+	case verdictDraining:
 		return nil, drainingError(port)
+	case verdictForbidden:
+		return nil, &UnavailableError{Port: port, Reason: whyForbidden(port)}
 	}
 	e := &UnavailableError{Port: port, Reason: "it is held by another program"}
 	if holders := s.a.resolveHolders(ctx, []uint16{port}); len(holders) > 0 {
@@ -238,7 +241,7 @@ func (s *search) any(ctx context.Context) (*Reservation, error) {
 				return nil, err
 			}
 			// Draining ones only when nothing else is left: some servers cannot bind them.
-			if f.verdict == verdictFree || c == classDraining && f.verdict != verdictForeign {
+			if f.verdict == verdictFree || c == classDraining && f.verdict < verdictForeign {
 				r := s.reservation(ports, f)
 				r.picked, r.class = true, c
 				return r, nil
@@ -288,7 +291,7 @@ func (s *search) reject(ports Range, bad uint16) {
 }
 
 // probe claims and inspects ports whose bits are taken, and remembers what it found. It
-// ends at the first that is foreign, and returns that port with its finding; else the worst
+// ends at the first that is foreign or forbidden, and returns that port with its finding; else the worst
 // finding that is not "free", if there is one. After an error the ports have been
 // unreserved.
 func (s *search) probe(ctx context.Context, ports Range) (uint16, finding, error) {
@@ -297,13 +300,10 @@ func (s *search) probe(ctx context.Context, ports Range) (uint16, finding, error
 		f, err := s.claimAndInspect(ctx, port)
 		if err != nil {
 			s.a.unreserve(ports.ports())
-			if notPermitted(err) {
-				return port, finding{}, &UnavailableError{Port: port, Reason: "hive is not permitted to bind it (" + err.Error() + ")"}
-			}
 			return port, finding{}, fmt.Errorf("acquire port %d: %w", port, err)
 		}
 		s.a.recordFinding(port, f)
-		if f.verdict == verdictForeign {
+		if f.verdict >= verdictForeign {
 			return port, f, nil
 		}
 		if f.verdict > worst.verdict || worst.verdict == verdictFree {
@@ -328,7 +328,11 @@ func (s *search) claimAndInspect(ctx context.Context, port uint16) (finding, err
 	if err := s.a.storeClaim(port, fd); err != nil {
 		return finding{}, err
 	}
-	return s.inspect(ctx, port)
+	f, err := s.inspect(ctx, port)
+	if notPermitted(err) {
+		return finding{verdict: verdictForbidden}, nil
+	}
+	return f, err
 }
 
 // takeClaim retries a claim that is held, up to maxClaimRetries times in a search: a child
@@ -382,7 +386,10 @@ func (a *Allocator) unreserve(ports []uint16) {
 func (a *Allocator) recordFinding(port uint16, f finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.pool.forbidden.clear(port) // the sysctl may have been changed
 	switch {
+	case f.verdict == verdictForbidden:
+		a.pool.forbidden.set(port)
 	case f.verdict == verdictFree:
 		a.avoid.clear(port)
 	// Not marked again, which would double its time.

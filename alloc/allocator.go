@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -120,71 +121,94 @@ func (a *Allocator) Rebuild(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var (
-		leased bitset
-		cursor uint16
-		names  = make(map[string]uint16)
-		ended  []cooldownEntry
-	)
-	err := a.store.View(func(tx *store.Tx) error {
-		for l, err := range tx.Leases() {
-			if err != nil {
-				return err
-			}
-			leased.set(l.Port)
-		}
-		for n, err := range tx.NamedPorts() {
-			if err != nil {
-				return err
-			}
-			names[n.Name] = n.Port
-		}
-		if a.cooldown.duration > 0 {
-			for tombstone, err := range tx.EndedSince(tx.Now().Add(-a.cooldown.duration)) {
-				if err != nil {
-					return err
-				}
-				ended = append(ended, cooldownEntry{tombstone.Lease.Port, tombstone.EndedAt})
-			}
-		}
-		var err error
-		cursor, err = tx.Cursor()
-		return err
-	})
+	known, err := a.read()
 	if err != nil {
 		return fmt.Errorf("rebuild the port pool: %w", err)
 	}
-
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.phase == phaseClosed {
 		return ErrClosed
 	}
 	for port := range a.claims {
-		if !leased.has(port) {
+		if !known.leased.has(port) {
 			a.dropClaim(port)
 		}
 	}
 	a.contested = make(map[uint16]bool)
-	for _, port := range leased.ports() {
+	for _, port := range known.leased.ports() {
 		if err := a.claimLeased(port); err != nil {
 			return fmt.Errorf("rebuild the port pool: %w", err)
 		}
 	}
-	a.pool.taken = leased
-	a.pool.cursor = cursor
+	a.pool.taken, a.pool.cursor = known.leased, known.cursor
 	a.cooldown.queue, a.pool.cooling = nil, bitset{}
-	for _, r := range slices.Backward(ended) { // oldest first
+	for _, r := range slices.Backward(known.ended) { // oldest first
 		a.cooldown.add(r.port, r.releasedAt)
 	}
 	for name := range a.pool.names {
 		a.pool.remember(name, 0)
 	}
-	for name, port := range names {
+	for name, port := range known.names {
 		a.pool.remember(name, port)
 	}
+	a.findForbidden()
 	a.phase = phaseReady
 	return nil
+}
+
+// recorded is what the store knows of ports.
+type recorded struct {
+	leased bitset
+	cursor uint16
+	names  map[string]uint16
+	ended  []cooldownEntry // newest first
+}
+
+func (a *Allocator) read() (r recorded, err error) {
+	r.names = map[string]uint16{}
+	err = a.store.View(func(tx *store.Tx) error {
+		for l, err := range tx.Leases() {
+			if err != nil {
+				return err
+			}
+			r.leased.set(l.Port)
+		}
+		for n, err := range tx.NamedPorts() {
+			if err != nil {
+				return err
+			}
+			r.names[n.Name] = n.Port
+		}
+		if a.cooldown.duration > 0 {
+			for tombstone, err := range tx.EndedSince(tx.Now().Add(-a.cooldown.duration)) {
+				if err != nil {
+					return err
+				}
+				r.ended = append(r.ended, cooldownEntry{tombstone.Lease.Port, tombstone.EndedAt})
+			}
+		}
+		r.cursor, err = tx.Cursor()
+		return err
+	})
+	return r, err
+}
+
+// findForbidden tries the ports of the range that the system may not let hive bind, so
+// that they are counted before somebody wants one: the kernel forbids all below a number.
+// a.mu is held.
+func (a *Allocator) findForbidden() {
+	a.pool.forbidden = bitset{}
+	for port := int(a.rng.First); port <= int(a.rng.Last); port++ {
+		if a.pool.taken.has(uint16(port)) {
+			continue
+		}
+		_, err := tryBind(uint16(port), []netip.Addr{netip.IPv4Unspecified()}, netip.Addr{}, true)
+		if !notPermitted(err) {
+			return
+		}
+		a.pool.forbidden.set(uint16(port))
+	}
 }
 
 // claimLeased takes the claim of a leased port, or records that somebody else has it. a.mu

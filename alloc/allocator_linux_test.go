@@ -158,50 +158,6 @@ func TestLeasesOutsideTheRangeLiveOn(t *testing.T) {
 	require.ErrorIs(t, err, alloc.ErrExhausted, "the old port is not reissued")
 }
 
-func TestANameKeepsItsPort(t *testing.T) {
-	f := setUp(t, 4)
-	named := f.lease(alloc.Request{Name: "llama"})
-	require.Equal(t, f.port(0), named.Port)
-	f.release(named)
-	f.restart()
-
-	other := f.lease(alloc.Request{})
-	require.Equal(t, f.port(1), other.Port, "the port of a name is given to others last")
-	r := f.acquire(alloc.Request{Name: "llama"})
-	require.Equal(t, named.Port, r.Port)
-	require.Equal(t, named.Port, r.Former)
-	require.False(t, r.NameMoved)
-	r.Abandon()
-
-	f.lease(alloc.Request{})
-	f.lease(alloc.Request{})
-	taken := f.lease(alloc.Request{})
-	require.Equal(t, named.Port, taken.Port, "last, not never")
-	f.release(other)
-	moved := f.acquire(alloc.Request{Name: "llama"})
-	require.Equal(t, other.Port, moved.Port)
-	require.True(t, moved.NameMoved)
-	require.NoError(t, f.record(moved, newLease(moved.Port, 7)))
-	require.NoError(t, f.store.View(func(tx *store.Tx) error {
-		port, err := tx.NamedPort("llama")
-		require.Equal(t, moved.Port, port)
-		return err
-	}))
-}
-
-func TestANameWhosePortIsForeign(t *testing.T) {
-	f := setUp(t, 3)
-	f.lease(alloc.Request{})
-	named := f.lease(alloc.Request{Name: "llama"})
-	f.release(named)
-	porttest.Listen(t, loopback(named.Port), porttest.Options{ReuseAddr: true})
-	r := f.acquire(alloc.Request{Name: "llama"})
-	require.Equal(t, f.port(2), r.Port)
-	require.True(t, r.NameMoved)
-	require.Len(t, r.Skipped, 1)
-	require.Equal(t, named.Port, r.Skipped[0].Port)
-}
-
 func TestAbandonGivesThePortBack(t *testing.T) {
 	f := setUp(t, 2)
 	r := f.acquire(alloc.Request{Name: "llama"})

@@ -9,14 +9,14 @@
 // gate and calls [Reservation.Record] in the one transaction that records lease, PID
 // mapping and worker, or [Reservation.Abandon]. [Allocator.Release] ends a lease in one
 // transaction. A lease may be of several ports in a row ([Request].Ports); it is one lease,
-// and they come and go together. Ports are tried in classes: those that nothing speaks
-// against (with the policy lowest, those that a worker name remembers come last among
-// them), then those that another program had when they were last checked (foreign), then
-// those that only the kernel still holds (draining). Two kinds of port are never picked,
-// but given to a request for them by number: those that the configuration assigns to
-// somebody ([Options].Fixed), and for [Options].Quarantine those that were released. The
-// second kind also to the worker name that had it. The quarantine survives a restart: the
-// tombstones of ended leases say when it began.
+// and they come and go together. A worker name remembers the port it had last, until another
+// name gets it. Ports are tried in classes: those that nothing speaks against (with the
+// policy lowest, those that a worker name remembers come last among them), then those that
+// another program had when they were last checked (foreign), then those that only the kernel
+// still holds (draining). Two kinds of port are never picked, but given to a request for them
+// by number: those that the configuration assigns to somebody ([Options].Fixed), and for
+// [Options].Quarantine those that were released. The second kind also to the worker name that
+// had it. The quarantine survives a restart: the tombstones of ended leases say when it began.
 //
 // # Is it really free?
 //

@@ -37,6 +37,8 @@ type ExhaustedError struct {
 	Foreign  int // held by programs that hive did not start
 	// Quarantined counts ports that were released and are not to be given out yet.
 	Quarantined int
+	// Forbidden counts ports that the system does not let hive bind.
+	Forbidden int
 	// Consecutive is how many ports in a row were requested, if more than one.
 	Consecutive int
 }
@@ -45,6 +47,9 @@ type ExhaustedError struct {
 // programs have or are in quarantine.
 func (e *ExhaustedError) Error() string {
 	s := fmt.Sprintf("no ports available (all %s in use)", e.Range)
+	if e.Forbidden > 0 {
+		s = fmt.Sprintf("no ports available in %s", e.Range)
+	}
 	if e.Consecutive > 1 {
 		s = fmt.Sprintf("no %d consecutive ports available in %s", e.Consecutive, e.Range)
 	}
@@ -53,6 +58,9 @@ func (e *ExhaustedError) Error() string {
 	}
 	if e.Quarantined > 0 {
 		s += fmt.Sprintf("; %d of them quarantined after their release (ports.quarantine)", e.Quarantined)
+	}
+	if e.Forbidden > 0 {
+		s += fmt.Sprintf("; %d of them forbidden to hive by the system (hivectl doctor says why)", e.Forbidden)
 	}
 	return s
 }

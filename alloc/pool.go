@@ -47,7 +47,7 @@ type class int
 const (
 	classUnnamed  class = iota // nothing speaks against it, and no worker name remembers it
 	classFree                  // nothing speaks against it
-	classForeign               // another program had it when it was last checked
+	classForeign               // another program had it, or it was forbidden, when it was last checked
 	classDraining              // the kernel had it when it was last checked
 )
 
@@ -62,7 +62,9 @@ type pool struct {
 	cooling  bitset // the same, for a while after its release: see cooldown
 	foreign  bitset // see avoidList
 	draining bitset // see avoidList
-	cursor   uint16 // sequential: the port to try next
+	// forbidden are those that hive could not bind for lack of permission when it last tried.
+	forbidden bitset
+	cursor    uint16 // sequential: the port to try next
 
 	names      map[string]uint16 // the port each worker name had last
 	remembered bitset            // the ports of names
@@ -81,13 +83,13 @@ func (p *pool) word(c class, w int) uint64 {
 	open := ^(p.taken[w] | p.blocked[w] | p.fixed[w] | p.cooling[w])
 	switch c {
 	case classUnnamed:
-		return open &^ (p.foreign[w] | p.draining[w] | p.remembered[w])
+		return open &^ (p.foreign[w] | p.draining[w] | p.forbidden[w] | p.remembered[w])
 	case classForeign:
 		return open &^ p.draining[w]
 	case classDraining:
-		return open &^ p.foreign[w]
+		return open &^ (p.foreign[w] | p.forbidden[w])
 	}
-	return open &^ (p.foreign[w] | p.draining[w])
+	return open &^ (p.foreign[w] | p.draining[w] | p.forbidden[w])
 }
 
 // first returns the lowest candidate from lo to hi that is not in tried (which may be nil).
@@ -212,6 +214,20 @@ func (p *pool) remember(name string, port uint16) uint16 {
 	return before
 }
 
+// namesOf returns the names that remember a port: one, or several in a file that an older
+// hive wrote.
+func (p *pool) namesOf(port uint16) (names []string) {
+	if p.refs[port] == 0 {
+		return nil
+	}
+	for name, at := range p.names {
+		if at == port {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // exhausted counts what the ports of the range are in use for, so that there are
 // no n in a row.
 func (p *pool) exhausted(n int) *ExhaustedError {
@@ -227,6 +243,8 @@ func (p *pool) exhausted(n int) *ExhaustedError {
 			e.Reserved++
 		case p.cooling.has(uint16(port)):
 			e.Quarantined++
+		case p.forbidden.has(uint16(port)):
+			e.Forbidden++
 		// With n == 1 the rest was tried, and found in other hands.
 		case p.foreign.has(uint16(port)), p.draining.has(uint16(port)), n == 1:
 			e.Foreign++

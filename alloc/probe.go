@@ -21,10 +21,11 @@ type finding struct {
 type verdict int
 
 const (
-	verdictFree     verdict = iota
-	verdictDraining         // only the kernel has it; a bind fails until that has run out
-	verdictResidue          // only the kernel has it, as far as can be seen; a bind with SO_REUSEADDR succeeds
-	verdictForeign          // a program that hive did not start has it, or may have it
+	verdictFree      verdict = iota
+	verdictDraining          // only the kernel has it; a bind fails until that has run out
+	verdictResidue           // only the kernel has it, as far as can be seen; a bind with SO_REUSEADDR succeeds
+	verdictForeign           // a program that hive did not start has it, or may have it
+	verdictForbidden         // the system does not let hive bind it, whoever has it
 )
 
 // inspect decides whether a port can be given out. The caller has taken the port's bit, so

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -92,5 +94,17 @@ func bindOnce(at netip.AddrPort, reuse bool) error {
 	return unix.Bind(fd, sa)
 }
 
-// notPermitted reports whether the system refused to let hive bind the port.
-func notPermitted(err error) bool { return errors.Is(err, unix.EACCES) }
+// notPermitted reports whether the system refused to let hive bind the port: EPERM is the
+// word of a filter of a cgroup.
+func notPermitted(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
+
+// whyForbidden says why the system does not let hive bind a port, and what helps.
+func whyForbidden(port uint16) string {
+	const sysctl = "net.ipv4.ip_unprivileged_port_start"
+	text, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(sysctl, ".", "/"))
+	start, err2 := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err == nil && err2 == nil && int(port) < start {
+		return fmt.Sprintf("hive is not permitted to bind ports below %d (%s); take one from there on, lower that sysctl, or give hive CAP_NET_BIND_SERVICE", start, sysctl)
+	}
+	return "the system does not permit hive to bind it: a policy such as SELinux's forbids it; take another port"
+}

@@ -36,9 +36,9 @@ type Reservation struct {
 	mu        sync.Mutex
 	leaseID   string // recorded in a transaction, whose outcome we do not know
 	conflict  bool   // the store has another lease of the port
-	renamed   bool   // Record has changed what the name remembers
-	previous  uint16 // what it remembered before
 	abandoned bool   // abandoned
+	// former is the ports that names remembered before Record has changed that; 0: none.
+	former map[string]uint16
 }
 
 // Record writes the lease, for all reserved ports, and with it the cursor (policy
@@ -80,16 +80,50 @@ func (r *Reservation) Record(tx *store.Tx, l store.Lease) error {
 	}
 	// With the lease, so that after a crash the name still knows its port.
 	if r.name != "" {
-		if err := tx.SetNamedPort(r.name, r.Port); err != nil {
+		if err := r.remember(tx); err != nil {
 			return fmt.Errorf("record port %d: %w", r.Port, err)
 		}
-		r.a.mu.Lock()
-		// The transaction may still fail: then Abandon takes it back.
-		r.previous = r.a.pool.remember(r.name, r.Port)
-		r.a.mu.Unlock()
-		r.renamed = true
 	}
 	return nil
+}
+
+// remember has the name remember the port, and no other name any more: who comes back finds
+// it taken more often than not, and names that never come back would pile up. r.mu is held.
+func (r *Reservation) remember(tx *store.Tx) error {
+	r.a.mu.Lock()
+	names := r.a.pool.namesOf(r.Port)
+	r.a.mu.Unlock()
+	for _, other := range names {
+		if err := tx.SetNamedPort(other, 0); err != nil {
+			return err
+		}
+	}
+	if err := tx.SetNamedPort(r.name, r.Port); err != nil {
+		return err
+	}
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	// The transaction may still fail: then Abandon takes it back.
+	r.former = map[string]uint16{}
+	for _, other := range names {
+		r.former[other] = r.a.pool.remember(other, 0)
+	}
+	before := r.a.pool.remember(r.name, r.Port)
+	if _, had := r.former[r.name]; !had {
+		r.former[r.name] = before
+	}
+	return nil
+}
+
+// unremember takes remember back, but for names that have got another port meanwhile.
+// r.a.mu is held.
+func (r *Reservation) unremember() {
+	for name, port := range r.former {
+		now := r.a.pool.names[name]
+		if name == r.name && now == r.Port || name != r.name && now == 0 {
+			r.a.pool.remember(name, port)
+		}
+	}
 }
 
 // Abandon frees the port. After Record it first checks whether the lease is in the store,
@@ -108,11 +142,9 @@ func (r *Reservation) Abandon() {
 		return
 	}
 	r.abandoned = true
-	if r.renamed {
-		r.a.mu.Lock()
-		r.a.pool.remember(r.name, r.previous)
-		r.a.mu.Unlock()
-	}
+	r.a.mu.Lock()
+	r.unremember()
+	r.a.mu.Unlock()
 	r.a.unreserve(r.Ports)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // poolView is a copy of what Survey needs of the pool.
 type poolView struct {
-	taken, blocked, fixed, cooling, draining bitset
+	taken, blocked, fixed, cooling, draining, forbidden bitset
 
 	avoided map[uint16]sockets.Holder // foreign, and not visible in the socket table
 }
@@ -22,12 +22,9 @@ func (a *Allocator) view(snap *sockets.Snapshot) poolView {
 	defer a.mu.Unlock()
 	a.cooldown.expire(time.Now())
 	v := poolView{
-		taken:    a.pool.taken,
-		blocked:  a.pool.blocked,
-		fixed:    a.pool.fixed,
-		cooling:  a.pool.cooling,
-		draining: a.pool.draining,
-		avoided:  make(map[uint16]sockets.Holder),
+		taken: a.pool.taken, blocked: a.pool.blocked, fixed: a.pool.fixed, cooling: a.pool.cooling,
+		draining: a.pool.draining, forbidden: a.pool.forbidden,
+		avoided: make(map[uint16]sockets.Holder),
 	}
 	now := time.Now()
 	for port, k := range a.avoid.byPort {
@@ -127,6 +124,8 @@ func (a *Allocator) count(snap *sockets.Snapshot, v *poolView, everTaken *bitset
 			s.Reserved++
 		case avoided || !everTaken.has(port) && len(snap.Listeners(port)) > 0:
 			s.Foreign++
+		case v.forbidden.has(port):
+			s.Forbidden++
 		case v.draining.has(port):
 			s.Draining++
 		case v.cooling.has(port):

@@ -63,6 +63,9 @@ type Survey struct {
 	Foreign int
 	// Draining counts ports that only the kernel still holds (TIME_WAIT).
 	Draining int
+	// Forbidden counts ports that the system does not let hive bind, as far as it has tried: from
+	// the first of the range on, and those that it came across.
+	Forbidden int
 	// Outside counts leased ports outside Range; they are in Total, and in Leased or Quarantined.
 	Outside int
 	// Holders is who has what, by port: everybody who listens on or has bound a

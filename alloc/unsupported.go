@@ -14,4 +14,6 @@ func inUse(error) bool { return false }
 
 func notPermitted(error) bool { return false }
 
+func whyForbidden(uint16) string { return "" }
+
 func tryBind(uint16, []netip.Addr, netip.Addr, bool) (bool, error) { return false, ErrUnsupported }

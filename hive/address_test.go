@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"rbeehive/hive/audit"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
 	"rbeehive/store"
 )
@@ -127,24 +129,28 @@ func TestAStrangerOnAnotherAddressIsNotBlamed(t *testing.T) {
 	require.NotContains(t, done.Error.Message, "held by")
 }
 
-// A worker that listens on another address than its own is told so.
+// A worker that listens on another address than its own is told so, and is not ready.
 func TestAWorkerOnAnotherAddress(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long: waits for a timeout of 3 s twice")
-	}
 	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	for _, path := range []string{"/", ""} {
 		r := newRig(t, 1, catalog.Entry{
 			Name: "astray", Command: []string{self, "port-user", "--port", "{{.Port}}", "--host", "::1"},
-			Ready: catalog.ReadyEntry{Path: ref(path), Timeout: ref(3 * time.Second)},
+			Ready: catalog.ReadyEntry{Path: ref(path), Timeout: ref(time.Minute)},
 			Stop:  catalog.StopEntry{Grace: ref(2 * time.Second)},
 		})
 		r.open()
-		done := r.do(map[string]any{"operation": "worker_spawn", "worker": "astray"})
-		require.Equal(t, store.JobFailed, done.State)
-		require.Contains(t, done.Error.Message, fmt.Sprintf("it listens on [::1]:%d, not on 127.0.0.1:%[1]d", r.port(0)))
+		job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "astray"})
+		says := fmt.Sprintf("it listens on [::1]:%d, not on 127.0.0.1:%[1]d", r.port(0))
+		r.eventually("it is told where it listens", func() bool {
+			list := r.h.Workers()
+			return len(list) == 1 && strings.Contains(list[0].Reason, says)
+		})
+		w := r.h.Workers()[0]
+		require.Nil(t, w.ReadyAt)
+		r.do(map[string]any{"operation": "worker_stop", "worker_id": w.WorkerID})
+		require.Equal(t, store.JobFailed, r.wait(job.JobID).State)
 	}
 }
 
@@ -163,4 +169,30 @@ func TestAStrangerOnTheOtherLocalhost(t *testing.T) {
 	r.audit()
 	r.eventually("it is unhealthy", func() bool { return r.state(w.WorkerID) == store.WorkerUnhealthy })
 	require.Contains(t, r.worker(w.WorkerID).Reason, fmt.Sprintf("(pid %d, ", os.Getpid()))
+}
+
+// Its URL ended with the port, where nothing answers but 404; the probes could be told.
+func TestAWorkerBelowAPath(t *testing.T) {
+	t.Parallel()
+	asked := filepath.Join(t.TempDir(), "asked")
+	entry := portUserEntry(t, "below", "--below", "/a/b", "--asked", asked)
+	entry.BasePath = "/a/b"
+	entry.Ready.Path = ref("/up")
+	entry.Live = catalog.LiveEntry{Path: ref("/live"), Interval: ref(100 * time.Millisecond)}
+	r := newRig(t, 1, entry)
+	r.open()
+	w := r.spawn("below")
+	require.Equal(t, fmt.Sprintf("http://127.0.0.1:%d/a/b", w.Port), w.URL)
+	require.Contains(t, get(t, w.URL+"/any"), "port-user")
+	seen := func(line string) {
+		r.Helper()
+		r.eventually(line, func() bool { raw, _ := os.ReadFile(asked); return strings.Contains(string(raw), line+"\n") })
+	}
+	seen("GET /a/b/up")
+	seen("GET /a/b/live")
+	r.close()
+	r.open()
+	require.NoError(t, os.Remove(asked))
+	seen("GET /a/b/live")
+	require.Equal(t, w.URL, endpoint.URL(r.worker(w.WorkerID)))
 }

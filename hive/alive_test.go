@@ -2,6 +2,7 @@ package hive_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,4 +22,22 @@ func TestAlive(t *testing.T) {
 	require.ErrorIs(t, r.h.Alive(ctx), context.DeadlineExceeded)
 	release()
 	require.NoError(t, r.h.Alive(context.Background()))
+}
+
+// A hive that looks after itself says what is wrong until it is not any more.
+func TestAHiveSaysThatItIsStuck(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.open()
+	fault := func() string { return r.h.Status().Fault }
+	require.Empty(t, fault())
+	r.h.LookAfterItself(t.Context(), time.Hour, 0)
+	r.eventually("it says so", func() bool { return strings.Contains(fault(), "the audit that began at ") })
+	r.h.LookAfterItself(t.Context(), 0, 0)
+	r.eventually("it is well again", func() bool { return fault() == "" })
+
+	r.h.LookAfterItself(t.Context(), 0, time.Hour)
+	require.Contains(t, fault(), "has not answered since", "and no second look is begun")
+	r.h.LookAfterItself(t.Context(), 0, 0)
+	r.eventually("it is well again", func() bool { return fault() == "" })
 }

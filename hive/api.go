@@ -28,9 +28,17 @@ import (
 
 // This file is what callers ask of the parts of a hive: each method says whose it is.
 
-// Decode reads an operation and checks all that can be known from the body and the worker
-// types. Errors are *errdefs.InputError. It does not block.
-func (h *Hive) Decode(body []byte) (operation.Operation, error) { return h.jobs.Decode(body) }
+// Decode is DecodeFor, for a caller who calls hive by its id.
+func (h *Hive) Decode(body []byte) (operation.Operation, error) {
+	return h.DecodeFor(body, func(string) bool { return false })
+}
+
+// DecodeFor reads an operation and checks all that can be known from the body and the
+// worker types. called reports whether a hive_id that is not this hive's is another name
+// of it. Errors are *errdefs.InputError. It does not block.
+func (h *Hive) DecodeFor(body []byte, called func(hiveID string) bool) (operation.Operation, error) {
+	return h.executor.decode(body, called)
+}
 
 // Submit records a job of hive's own and begins it (jobs.Queue.Submit).
 func (h *Hive) Submit(ctx context.Context, op operation.Operation, raw json.RawMessage) (store.Job, error) {
@@ -87,8 +95,21 @@ func (h *Hive) Workers() []store.Worker { return h.supervisor.Workers() }
 // Worker is supervisor.Supervisor.Worker.
 func (h *Hive) Worker(ref string) (store.Worker, error) { return h.supervisor.Worker(ref) }
 
+// RemoveWorker is supervisor.Supervisor.RemoveWorker, for who may use its type. What they may not
+// is an *errdefs.InputError of kind errdefs.ErrForbidden.
+func (h *Hive) RemoveWorker(ctx context.Context, by access.Caller, ref string) (store.Worker, error) {
+	if !by.Rights.May(access.Admin) {
+		rec, err := workerFor(h.supervisor, by, operation.Target{Ref: ref}, "", "the removal of a worker")
+		if err != nil {
+			return rec, err
+		}
+		ref = rec.WorkerID
+	}
+	return h.supervisor.RemoveWorker(ctx, ref, by.String())
+}
+
 // Wanted is services.Services.Wanted.
-func (h *Hive) Wanted() []services.Wanted { return h.services.Wanted() }
+func (h *Hive) Wanted() []services.Wanted { return h.upkeep.services.Wanted() }
 
 // IsWorkersCgroup is supervisor.Supervisor.IsWorkersCgroup.
 func (h *Hive) IsWorkersCgroup(id uint64) bool { return h.supervisor.IsWorkersCgroup(id) }

@@ -1,6 +1,7 @@
 package hive_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/audit"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/doctor"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
@@ -129,6 +131,9 @@ func TestAWorkerListensOnAPortItHasNoLeaseFor(t *testing.T) {
 	f := finding(r.audit(), audit.FindingUnleased)
 	require.Equal(t, []any{r.port(2), w.WorkerID, w.PID}, []any{f.Port, f.WorkerID, f.PID})
 	require.Equal(t, store.WorkerReady, r.state(w.WorkerID), "it serves on its own port all the same")
+	// Who does what the doctor says of a squatter would end the worker.
+	require.Equal(t, doctor.OK, named(t, r.doctor(), "squatters").Status)
+	require.Contains(t, named(t, r.doctor(), "unleased").Found, fmt.Sprintf("%d worker %s: ", r.port(2), w.WorkerID))
 	require.Equal(t, r.port(1), r.spawn("cpu").Port)
 	job := r.do(map[string]any{"operation": "worker_spawn", "worker": "cpu"})
 	require.Equal(t, errdefs.CodePortsExhausted, job.Error.Code, "and nobody is given that port")

@@ -32,13 +32,11 @@ func (h *Hive) Authorize(by access.Caller, op operation.Operation) (operation.Op
 		if by.Rights.MayUse(s.Worker) {
 			return op, h.CheckModel(op, false)
 		}
-		return nil, notAllowed(by, op, "worker", fmt.Sprintf("workers of type %s", plain.Short(s.Worker)))
+		return nil, notAllowed(by, op.Tag(), "worker", fmt.Sprintf("workers of type %s", plain.Short(s.Worker)))
 	case operation.RightWorker:
-		rec, ok := target(h.supervisor, row.Target(op))
-		if !ok || !by.Rights.MayUse(rec.Type) {
-			// One that is not there is refused in the same words: what is not theirs is not
-			// theirs to know.
-			return nil, notAllowed(by, op, row.Fields[0], "workers of that type, or there is none")
+		rec, err := workerFor(h.supervisor, by, row.Target(op), row.Fields[0], op.Tag())
+		if err != nil {
+			return nil, err
 		}
 		if row.Pin != nil {
 			// A worker of another type could have the name by the time the job has its turn.
@@ -46,7 +44,18 @@ func (h *Hive) Authorize(by access.Caller, op operation.Operation) (operation.Op
 		}
 		return op, nil
 	}
-	return nil, notAllowed(by, op, "", "it")
+	return nil, notAllowed(by, op.Tag(), "", "it")
+}
+
+// workerFor finds the worker that a caller who is no admin wants something done with. One
+// that is not there is refused in the same words as one that is not theirs: what is not
+// theirs is not theirs to know.
+func workerFor(workers *supervisor.Supervisor, by access.Caller, t operation.Target, field, wanted string) (store.Worker, error) {
+	rec, ok := target(workers, t)
+	if !ok || !by.Rights.MayUse(rec.Type) {
+		return rec, notAllowed(by, wanted, field, "workers of that type, or there is none")
+	}
+	return rec, nil
 }
 
 // target finds the worker that is meant, living or ended, but by PID only a living one.
@@ -58,11 +67,11 @@ func target(workers *supervisor.Supervisor, t operation.Target) (store.Worker, b
 	return rec, err == nil
 }
 
-func notAllowed(by access.Caller, op operation.Operation, field, what string) error {
+func notAllowed(by access.Caller, wanted, field, what string) error {
 	may := "may only look"
 	if len(by.Rights.Types) > 0 {
 		may = "may use the worker types " + strings.Join(by.Rights.Types, ", ")
 	}
 	return &errdefs.InputError{Kind: errdefs.ErrForbidden, Field: field, Detail: fmt.Sprintf(
-		"%s %s, and %s needs more: %s; an admin can allow it (access.admin or the entry's allow in hive.yaml, or another token)", by, may, op.Tag(), what)}
+		"%s %s, and %s needs more: %s; an admin can allow it (access.admin or the entry's allow in hive.yaml, or another token)", by, may, wanted, what)}
 }

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"rbeehive/hive/doctor"
 	"rbeehive/store"
+	"rbeehive/store/nospace"
 )
 
 const (
@@ -29,6 +31,9 @@ func (u *upkeep) roomForCopy() error {
 	// A copy that fills the disk would have hive refuse new jobs.
 	if need := u.store.Stats().FileBytes + doctor.LowDisk; err == nil && free < need {
 		return fmt.Errorf("%w: a copy of the state file needs %d bytes free, there are %d", store.ErrDiskFull, need, free)
+	}
+	if left, known := nospace.In(u.dataDir); known == nil && left.Inodes == 0 {
+		return fmt.Errorf("%w: %s", store.ErrDiskFull, nospace.Why(u.dataDir, syscall.ENOSPC))
 	}
 	return nil
 }

@@ -112,6 +112,8 @@
 // One transaction writes all of it, with what became of the jobs that ran:
 //
 //   - A spawn has succeeded if its worker lives and was not being stopped.
+//   - A restart goes on if its worker had not been started again, whatever its policy:
+//     it was ended for that.
 //   - A stop goes on if its worker lives, and has succeeded if it is stopped.
 //   - Any other is interrupted.
 //
@@ -201,8 +203,6 @@
 //
 //   - A worker that was ready is followed by its exit, by the audit, which sees that
 //     it does not listen or shares its port, and by Spec.Live, if there is one.
-//   - hive killed in the middle of a worker_restart: the stop goes on, and whether
-//     the worker is started again is then up to its restart policy.
 //   - With listener: any (for the client of a container runtime) whoever listens on
 //     the port counts as the worker; only that the port was free before is proven.
 //   - A worker that listens with SO_REUSEPORT can be joined on its port by a

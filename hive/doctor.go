@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive/doctor"
 	"rbeehive/hive/services"
 	"rbeehive/store"
+	"rbeehive/store/nospace"
 )
 
 const (
@@ -53,7 +54,7 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 	f := &doctor.Facts{
 		DataDir: h.cfg.DataDir, AuditInterval: h.cfg.AuditInterval,
 		Range: h.cfg.Ports.Range, Reserved: slices.Clone(h.cfg.Ports.Reserved),
-		Reasons: map[string]string{}, Cgroups: h.launcher.Cgroups,
+		Reasons: map[string]string{}, Reload: h.ReloadFault(), Cgroups: h.launcher.Cgroups,
 	}
 	// Never leased either, so hive's own listeners on them are no squatters.
 	for _, port := range h.cfg.APIPorts {
@@ -62,7 +63,7 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 	for _, rec := range h.supervisor.Live() {
 		f.Reasons[rec.WorkerID] = rec.Reason
 	}
-	for _, v := range h.services.Wanted() {
+	for _, v := range h.upkeep.services.Wanted() {
 		if v.State == services.Backoff || v.State == services.Failed {
 			f.Wanted = append(f.Wanted, doctor.Wanted{Name: v.Name, Reason: v.Reason, NextTry: v.NextTry})
 		}
@@ -71,6 +72,7 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 	for _, read := range []func(){
 		func() { f.Host = doctor.ReadHost(ctx) },
 		func() { f.Survey = doctor.FactOf(h.alloc.Survey(ctx)) },
+		func() { f.Unleased = doctor.FactOf(h.unleased(ctx)) },
 		func() { f.Orphans = doctor.FactOf(h.auditor.LastingOrphans(ctx)) },
 		func() { f.File, f.Leases = h.fileFacts(ctx), doctor.FactOf(h.Leases()) },
 		func() {
@@ -85,18 +87,30 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 	return f
 }
 
+// unleased are the workers that listen on ports of the range without a lease, by port.
+func (h *Hive) unleased(ctx context.Context) (map[uint16]string, error) {
+	found, err := h.auditor.Unleased(ctx)
+	byPort := map[uint16]string{}
+	for _, f := range found {
+		byPort[f.Port] = f.WorkerID
+	}
+	return byPort, err
+}
+
 // fileFacts reads what there is to say about the state file.
 func (h *Hive) fileFacts(ctx context.Context) doctor.File {
 	f := doctor.File{
-		Bytes: h.store.Stats().FileBytes, Examination: h.upkeep.examined.Load(), Relocated: h.store.Meta().Relocated,
-		DiskFree: doctor.FactOf(h.store.DiskFree()), Records: doctor.FactOf(h.lastRecords()),
+		Bytes: h.store.Stats().FileBytes, Examination: h.upkeep.examined.Load(), Relocated: h.store.Meta().Relocated, MetaPageLost: h.store.Meta().MetaPageLost,
+		DiskFree: doctor.FactOf(h.store.DiskFree()), Records: doctor.FactOf(lastRecords(h.store)),
 		Backups: doctor.FactOf(doctor.FindBackups(filepath.Join(h.cfg.DataDir, "backups"))), BackupInterval: h.settings().Backup.Interval,
 	}
+	left, err := nospace.In(h.cfg.DataDir)
+	f.Inodes = doctor.FactOf(left.Inodes, err)
 	if fault := h.upkeep.backupFault.Load(); fault != nil {
 		f.BackupError = *fault
 	}
 	// An update that writes nothing costs no commit, and is admitted like any other.
-	err := h.store.Update(ctx, func(*store.Tx) error { return nil })
+	err = h.store.Update(ctx, func(*store.Tx) error { return nil })
 	// A full disk answers the question; any other error leaves it open.
 	f.Admits = doctor.FactOf(err == nil, err)
 	if errors.Is(err, store.ErrDiskFull) {
@@ -106,8 +120,8 @@ func (h *Hive) fileFacts(ctx context.Context) doctor.File {
 }
 
 // lastRecords returns the last events and the last job.
-func (h *Hive) lastRecords() (records []doctor.Record, err error) {
-	err = h.store.View(func(tx *store.Tx) error {
+func lastRecords(st *store.Store) (records []doctor.Record, err error) {
+	err = st.View(func(tx *store.Tx) error {
 		b, err := tx.EventBounds()
 		if err != nil {
 			return err

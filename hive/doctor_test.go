@@ -29,7 +29,7 @@ func (r *rig) doctor() []doctor.Checkup {
 	defer cancel()
 	all, err := r.h.Doctor(ctx)
 	require.NoError(r, err)
-	require.Len(r, all, 20)
+	require.Len(r, all, 23)
 	return all
 }
 

@@ -35,19 +35,25 @@ func newExecutor(h *Hive) *executor {
 	}
 }
 
-// Decode implements jobs.Executor. What cannot be known from the request alone, whether
-// this is the right hive and the worker type takes this, is checked too.
+// Decode implements jobs.Executor: the request was for this hive when it was accepted,
+// whatever hive_id is now.
 func (e *executor) Decode(body []byte) (operation.Operation, error) {
+	return e.decode(body, func(string) bool { return true })
+}
+
+// decode reads a request. What cannot be known from it alone, whether this is the right
+// hive and the worker type takes this, is checked too.
+func (e *executor) decode(body []byte, called func(hiveID string) bool) (operation.Operation, error) {
 	op, hiveID, err := operation.Decode(body)
 	if err != nil {
 		return nil, err
 	}
-	if hiveID != "" && hiveID != "localhost" && hiveID != e.hiveID {
+	if hiveID != "" && hiveID != "localhost" && hiveID != e.hiveID && !called(hiveID) {
 		return nil, errdefs.BadField("hive_id", fmt.Sprintf("is %q, but this hive is %q (leave it out, or say localhost)", plain.Short(hiveID), e.hiveID))
 	}
 	// Also for a recorded job that is begun after a restart: its type may have changed.
 	if s, ok := op.(operation.Spawn); ok {
-		if err := e.CheckSpawn(s); err != nil {
+		if op, err = e.CheckSpawn(s); err != nil {
 			return nil, err
 		}
 	}

@@ -50,3 +50,18 @@ func (h *Hive) BackUpIfDue(now time.Time) error { return h.upkeep.backUpIfDue(no
 
 // Examined reports whether the full check after the start is over.
 func (h *Hive) Examined() bool { return h.upkeep.examined.Load() != nil }
+
+// LookAfterItself makes a hive look whether it can do its work, as if the look and the audit
+// under way had begun so long ago.
+func (h *Hive) LookAfterItself(ctx context.Context, audit, look time.Duration) {
+	began := func(ago time.Duration) *time.Time {
+		if ago == 0 {
+			return nil
+		}
+		at := time.Now().Add(-ago)
+		return &at
+	}
+	h.upkeep.health.auditBegun.Store(began(audit))
+	h.upkeep.health.checkBegun.Store(began(look))
+	h.upkeep.check(ctx)
+}

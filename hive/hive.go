@@ -47,6 +47,7 @@ type Hive struct {
 
 	launcher   *launch.Launcher
 	supervisor *supervisor.Supervisor
+	executor   *executor
 	jobs       *jobs.Queue
 	leases     *lease.Manager
 	auditor    *audit.Auditor
@@ -56,7 +57,6 @@ type Hive struct {
 	queens     *queens
 	metrics    *metrics
 	upkeep     *upkeep
-	services   *services.Services
 	progress   progress
 }
 
@@ -86,15 +86,18 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.DataDir, "logs"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the log directory: %w", err)
 	}
+	if err := checkLost(ctx, cfg.DataDir); err != nil {
+		return nil, err
+	}
 	st, err := store.Open(ctx, store.Options{
 		Path: filepath.Join(cfg.DataDir, "hive.db"), MachineID: machineID(), TakeOver: cfg.TakeOver,
 		BackupDir: filepath.Join(cfg.DataDir, "backups"),
 	})
-	if errors.As(err, new(*store.CorruptError)) {
-		return nil, fmt.Errorf("%w; `hivectl db check --data-dir %s` lists all damage, `hivectl db salvage --data-dir %[2]s` rebuilds the file and adopts every living worker", err, cfg.DataDir)
-	}
 	if err != nil {
-		return nil, err
+		return nil, withRemedy(err, cfg.DataDir)
+	}
+	if st.Meta().MetaPageLost {
+		cfg.Log.WithField("file", filepath.Join(cfg.DataDir, "hive.db")).Warn("one of the two meta pages of the state file is lost: what hive recorded last before this start may be missing, unless the power failed in that moment; hive goes on with the transaction before, and compares it with the processes")
 	}
 	h := &Hive{cfg: cfg, store: st, run: run.New(), sockets: sockets.NewTable(), current: &current{}, metrics: newMetrics()}
 	// Tells workers of an earlier run from those of this one (logSources).
@@ -104,7 +107,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	h.current.settings.Store(&settings)
 	// Close copes with a hive that is only half made.
 	if err := h.assemble(library); err != nil {
-		return nil, errors.Join(err, h.Close())
+		return nil, errors.Join(withRemedy(err, cfg.DataDir), h.Close())
 	}
 	return h, nil
 }
@@ -134,10 +137,10 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		Run: h.run, Journal: h.journal, Launcher: h.launcher, Catalog: h.current.types, Live: h.supervisor.Live,
 		DataDir: h.cfg.DataDir, Version: h.cfg.Version, FirstPort: h.cfg.Ports.Range.First, Reload: h.cfg.ReloadTypes,
 	})
-	// The executor needs the parts that were made above.
+	h.executor = newExecutor(h) // it needs the parts that were made above
 	h.jobs, err = jobs.New(jobs.Options{
 		Run: h.run, Journal: h.journal, Workers: h.supervisor, Metrics: h.metrics, DataDir: h.cfg.DataDir, Log: log,
-		Config: func() jobs.Config { return h.settings().Jobs }, Executor: newExecutor(h),
+		Config: func() jobs.Config { return h.settings().Jobs }, Executor: h.executor,
 	})
 	if err != nil {
 		return err
@@ -163,7 +166,7 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: newInventory(h.run, log), Listeners: h.queens.SetListeners, Log: log,
 	})
 	h.upkeep = newUpkeep(h)
-	h.services = services.New(services.Options{
+	h.upkeep.services = services.New(services.Options{
 		Run: h.run, Types: h.current.types, Parallel: func() int { return h.settings().StartParallel },
 		Check: h.types.CheckSpawn, Workers: h.supervisor, Jobs: h.jobs, Log: log,
 	})
@@ -177,7 +180,7 @@ func newInventory(r *run.State, log *logrus.Logger) *hardware.Inventory {
 		Run: func(ctx context.Context, argv []string) ([]byte, error) {
 			return proc.Ask(ctx, argv, proc.Environ(os.Environ(), []string{"LC_ALL=C"}))
 		},
-		LookPath: func(name string) (string, error) { return proc.LookPath(name, "") },
+		LookPath: func(name string) (string, error) { return proc.FindProgram(r.Context(), name, "") },
 		Go:       r.Go, Log: log,
 	})
 }

@@ -148,6 +148,18 @@ func TestListingsAreNotWritten(t *testing.T) {
 	require.ErrorIs(t, err, errdefs.ErrNotFound, "old ones are forgotten")
 }
 
+func TestOtherNamesOfThisHive(t *testing.T) {
+	r := newRig(t, 1)
+	r.open()
+	body := []byte(`{"operation":"hive_check","hive_id":"gpubox.lan"}`)
+	_, err := r.h.Decode(body)
+	require.ErrorContains(t, err, `hive_id: is "gpubox.lan", but this hive is "localhost"`)
+	for name, ours := range map[string]bool{"gpubox.lan": true, "other.lan": false} {
+		_, err = r.h.DecodeFor(body, func(hiveID string) bool { return hiveID == name })
+		require.Equal(t, ours, err == nil, name)
+	}
+}
+
 func TestJobsArePagedNewestFirst(t *testing.T) {
 	r := newRig(t, 1)
 	r.open()

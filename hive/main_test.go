@@ -58,6 +58,7 @@ type rig struct {
 	cfg  hive.Config
 	h    *hive.Hive
 	stop func() error // stops Run
+	ran  chan error   // what Run returns
 }
 
 func freeRange(t *testing.T, n int) alloc.Range {
@@ -115,6 +116,7 @@ func (r *rig) open() {
 	require.NoError(r, h.Recover(context.Background()))
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
+	r.ran = ran
 	go func() { ran <- h.Run(ctx) }()
 	r.stop = func() error { cancel(); return <-ran }
 }

@@ -90,7 +90,7 @@ func (m *metrics) JobEnded(operation string, state store.JobState) {
 type collector struct {
 	h *Hive
 
-	info, ports, leases, workers, wanted, jobs          *prometheus.Desc
+	info, ports, leases, workers, wanted, reload, jobs  *prometheus.Desc
 	findings, audits, audited                           *prometheus.Desc
 	commits, commitSize, commitTime, fileBytes, noSpace *prometheus.Desc
 }
@@ -109,6 +109,7 @@ func (h *Hive) Collector() prometheus.Collector {
 		leases:     desc("leases", "Leased ports, by kind of lease and its state.", "kind", "state"),
 		workers:    desc("workers", "Workers that have a record, by type and state; ended ones are kept for a while.", "type", "state"),
 		wanted:     desc("wanted", "Autostart entries that have no worker yet, by what keeps them.", "state"),
+		reload:     desc("reload_failed", "1: the last reload of the configuration failed, and hive goes on with the one before."),
 		jobs:       desc("jobs", "Jobs that have not ended.", "state"),
 		findings:   desc("audit_findings", "What the last audit has found, by code (docs/audit.md).", "code"),
 		audits:     desc("audits_total", "Audits since the start of hive."),
@@ -124,7 +125,7 @@ func (h *Hive) Collector() prometheus.Collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.info, c.ports, c.leases, c.workers, c.wanted, c.jobs, c.findings, c.audits, c.audited,
+		c.info, c.ports, c.leases, c.workers, c.wanted, c.reload, c.jobs, c.findings, c.audits, c.audited,
 		c.commits, c.commitSize, c.commitTime, c.fileBytes, c.noSpace,
 	} {
 		out <- d
@@ -142,6 +143,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.collectPorts(out)
 	c.collectLeases(out)
 	c.collectWorkers(out)
+	failed := 0.0
+	if c.h.ReloadFault() != "" {
+		failed = 1
+	}
+	gauge(out, c.reload, failed)
 	c.collectJobs(out)
 	c.collectAudit(out)
 	c.collectStore(out)
@@ -171,7 +177,7 @@ func (c *collector) collectPorts(out chan<- prometheus.Metric) {
 	}
 	for state, n := range map[string]int{
 		"free": s.Free, "leased": s.Leased, "quarantined": s.Quarantined,
-		"reserved": s.Reserved, "foreign": s.Foreign, "draining": s.Draining,
+		"reserved": s.Reserved, "foreign": s.Foreign, "draining": s.Draining, "forbidden": s.Forbidden,
 	} {
 		gauge(out, c.ports, float64(n), state)
 	}

@@ -71,7 +71,11 @@ func (m modelOperations) ModelList(context.Context, operation.ModelList) (any, e
 
 // ModelGet carries out model_get; the result is operation.ModelEntry.
 func (m modelOperations) ModelGet(_ context.Context, op operation.ModelGet) (any, error) {
-	model, err := m.library.Get(op.ID)
+	id, err := m.library.Find(op.ID)
+	if err != nil {
+		return nil, modelFailure(err)
+	}
+	model, err := m.library.Get(id)
 	if err != nil {
 		return nil, modelFailure(err)
 	}
@@ -155,6 +159,7 @@ func modelFailure(err error) *errdefs.Failure {
 		{models.ErrAmbiguous, errdefs.CodeModelAmbiguous},
 		{models.ErrUnauthorized, errdefs.CodeHubUnauthorized},
 		{models.ErrCorrupt, errdefs.CodeDownloadCorrupt},
+		{models.ErrFormat, errdefs.CodeDownloadCorrupt},
 		{models.ErrUnavailable, errdefs.CodeDownloadFailed},
 	} {
 		if errors.Is(err, k.err) {

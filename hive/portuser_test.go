@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ type portUser struct {
 	sick      string // answers 500 while this file names it
 	until     string // it stops listening, and runs on, when this file exists
 	asked     string // takes a line for each request
+	below     string // serves nothing but below this path
+	tls       string // serves TLS with the certificate and the key in this file
 }
 
 // runPortUser is main of the port user.
@@ -47,6 +50,8 @@ func runPortUser(args []string) int {
 	fs.StringVar(&s.sick, "sick", "", "")
 	fs.StringVar(&s.until, "until", "", "")
 	fs.StringVar(&s.asked, "asked", "", "")
+	fs.StringVar(&s.below, "below", "", "")
+	fs.StringVar(&s.tls, "tls", "", "")
 	if fs.Parse(args) != nil {
 		return 2
 	}
@@ -77,13 +82,22 @@ func runPortUser(args []string) int {
 		go func() { await(s.until); _ = l.Close() }()
 		defer await("/nonexistent")
 	}
-	fmt.Println(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !strings.HasPrefix(req.URL.Path, s.below) {
+			http.NotFound(w, req)
+			return
+		}
 		note(s.asked, req.Method+" "+req.URL.Path)
 		if who, err := os.ReadFile(s.sick); err == nil && string(who) == strconv.Itoa(os.Getpid()) {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 		fmt.Fprintln(w, "port-user", os.Getpid())
-	})))
+	})
+	if s.tls != "" {
+		fmt.Println(http.ServeTLS(l, handler, s.tls, s.tls))
+		return 1
+	}
+	fmt.Println(http.Serve(l, handler))
 	return 1
 }
 

@@ -49,7 +49,9 @@ type recovery struct {
 // verify, and decides about the jobs that ran. Nothing is freed because time ran out.
 // It blocks for 15 s at most, besides the reads of the file and of the socket
 // table; the hive serves when it returns nil.
-func (h *Hive) Recover(ctx context.Context) error {
+func (h *Hive) Recover(ctx context.Context) (err error) {
+	// Records that the opening has not looked at are read here.
+	defer func() { err = withRemedy(err, h.cfg.DataDir) }()
 	begun := time.Now()
 	if err := h.endCommands(ctx); err != nil {
 		return err
@@ -75,7 +77,7 @@ func (h *Hive) Recover(ctx context.Context) error {
 	h.progress.recovery.Store(&result)
 	r.pending.Resume()
 	h.run.WhenServing(func() { h.run.Go(h.postStartChecks) })
-	h.run.WhenServing(func() { h.services.Begin(); h.run.Go(h.services.Run) })
+	h.run.WhenServing(func() { h.upkeep.services.Begin(); h.run.Go(h.upkeep.services.Run) })
 	h.run.Serve()
 	return nil
 }
@@ -103,6 +105,9 @@ func (r *recovery) decide(ctx context.Context) error {
 		return fmt.Errorf("read the leases: %w", err)
 	}
 	r.workers.EndTrees(limited)
+	for job, worker := range r.pending.Restarts() {
+		r.workers.FinishRestart(worker, job)
+	}
 	r.workers.DecideRestarts()
 	if err := ctx.Err(); err != nil {
 		return err

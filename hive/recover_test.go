@@ -114,7 +114,7 @@ func TestInterruptedJobsAreSettled(t *testing.T) {
 	spawn := []byte(`{"operation":"worker_spawn","worker":"cpu"}`)
 	r.putJob(store.Job{JobID: "job-1", Operation: "worker_spawn", Request: spawn, State: store.JobRunning, WorkerID: w.WorkerID, CreatedAt: now})
 	r.putJob(store.Job{JobID: "job-2", Operation: "worker_spawn", Request: spawn, State: store.JobRunning, WorkerID: "cpu-1-gone", CreatedAt: now})
-	r.putJob(store.Job{JobID: "job-3", Operation: "worker_spawn", Request: spawn, State: store.JobQueued, CreatedAt: now})
+	r.putJob(store.Job{JobID: "job-3", Operation: "worker_spawn", Request: []byte(`{"operation":"worker_spawn","worker":"cpu","hive_id":"gpubox.lan"}`), State: store.JobQueued, CreatedAt: now})
 	r.putJob(store.Job{JobID: "job-4", Operation: "worker_spawn", Request: spawn, State: store.JobQueued, CreatedAt: now.Add(-time.Hour)})
 	r.putJob(store.Job{JobID: "job-5", Operation: "worker_spawn", Request: []byte(`{"operation":"worker_spawn","worker":"removed"}`), State: store.JobQueued, CreatedAt: now})
 	r.open()
@@ -128,7 +128,7 @@ func TestInterruptedJobsAreSettled(t *testing.T) {
 		}
 		require.Equal(t, want, got, id)
 	}
-	require.Len(t, r.leases(), 2, "the queued spawn was carried out")
+	require.Len(t, r.leases(), 2, "the queued spawn was carried out, for the name that it came by")
 }
 
 // Hive is stopped while it stops a worker that takes its time.
@@ -173,6 +173,50 @@ func TestReadinessIsResumed(t *testing.T) {
 		got, err := r.h.Worker(w.WorkerID)
 		return err == nil && got.State == store.WorkerReady
 	})
+}
+
+// Whoever waits for a worker waits over a restart of hive, too: the job does not end before
+// the worker is ready, or has failed.
+func TestAJobWaitsOnForItsWorker(t *testing.T) {
+	t.Parallel()
+	ready := filepath.Join(t.TempDir(), "ready")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	never := fault("never", "--unhealthy")
+	never.Ready.Timeout = ref(2 * time.Second)
+	r := newRig(t, 3, catalog.Entry{
+		Name: "loads", Command: []string{"/bin/sh", "-c", `while [ ! -e "$0" ]; do sleep 0.02; done; exec "$1" worker --port $2`, ready, self, "{{.Port}}"},
+		Ready: catalog.ReadyEntry{Path: ref("/health"), Timeout: ref(time.Minute)},
+	}, never)
+	r.open()
+	job := r.submit(map[string]any{"operation": "worker_spawn", "worker": "loads"})
+	r.eventually("the worker runs", func() bool { return len(r.h.Workers()) == 1 && r.h.Workers()[0].Identity != nil })
+	fails := r.submit(map[string]any{"operation": "worker_spawn", "worker": "never"})
+	r.eventually("the other runs", func() bool { return len(r.h.Workers()) == 2 && r.h.Workers()[1].Identity != nil })
+	r.close()
+	r.open()
+	require.Equal(t, 2, r.h.Info().Recovery.Adopted)
+	failed := r.wait(fails.JobID)
+	require.Equal(t, store.JobFailed, failed.State)
+	require.Equal(t, errdefs.CodeNotReady, failed.Error.Code)
+	now, err := r.h.Job(job.JobID)
+	require.NoError(t, err)
+	require.Equal(t, store.JobRunning, now.State)
+	require.NoError(t, os.WriteFile(ready, nil, 0o600))
+	done := r.wait(job.JobID)
+	require.Equal(t, store.JobSucceeded, done.State, "%+v", done.Error)
+	require.Contains(t, string(done.Result), `"status":"ready"`)
+
+	// The same for a restart.
+	require.NoError(t, os.Remove(ready))
+	again := r.submit(map[string]any{"operation": "worker_restart", "worker_id": done.WorkerID})
+	r.eventually("it was started again", func() bool { return r.worker(done.WorkerID).Restarts == 1 })
+	r.close()
+	r.open()
+	require.NoError(t, os.WriteFile(ready, nil, 0o600))
+	rec := r.wait(again.JobID)
+	require.Equal(t, store.JobSucceeded, rec.State, "%+v", rec.Error)
+	require.Contains(t, string(rec.Result), `"status":"ready"`)
 }
 
 // A port that another hive claims: the worker is neither adopted nor freed nor

@@ -122,8 +122,21 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	h.recordReload(plan)
 	// After the catalog, with which supervisors compare.
 	h.compareAll(plan.Workers)
-	h.services.Begin()
+	h.upkeep.services.Begin()
+	h.run.Go(func() { h.types.LearnPackages(h.run.Context()) })
 	return plan, nil
+}
+
+// SetReloadFault notes why a reload of the configuration has failed, for who asks later;
+// empty: it has not. What can fail before Reload is called is the caller's.
+func (h *Hive) SetReloadFault(why string) { h.upkeep.reloadFault.Store(&why) }
+
+// ReloadFault is why the last reload of the configuration failed; empty: it did not.
+func (h *Hive) ReloadFault() string {
+	if why := h.upkeep.reloadFault.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // recordReload writes the event of a reload. That it cannot be written is no reason

@@ -64,8 +64,9 @@ func TestBackoffCanBeStopped(t *testing.T) {
 	require.Equal(t, w.NextTry.UnixMilli(), r.worker("c").NextTry.UnixMilli())
 	done, err := r.h.Job(job.JobID)
 	require.NoError(t, err)
-	require.Equal(t, errdefs.CodeInterrupted, done.Error.Code)
+	require.Equal(t, store.JobRunning, done.State, "so does the job that started it")
 	r.stopWorker("c")
+	require.Equal(t, errdefs.CodeCancelled, r.wait(job.JobID).Error.Code)
 	require.Equal(t, store.WorkerStopped, r.worker("c").State)
 	require.Empty(t, r.leaseOf(w.WorkerID))
 }

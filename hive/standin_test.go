@@ -71,7 +71,7 @@ func flagsOf(withValue, without string) map[string]bool {
 func standIns() map[string]*standIn {
 	return map[string]*standIn{
 		"llama-server": {
-			flags: flagsOf("--host --port -m --model -hf --hf-repo -hff --hf-file -c --ctx-size -ngl --alias", "--jinja --version"),
+			flags: flagsOf("--host --port -m --model -hf --hf-repo -hff --hf-file -c --ctx-size -ngl --alias --ssl-key-file --ssl-cert-file", "--jinja --version"),
 			host:  "--host", port: "--port", ready: "/health", order: early, held: 1, onTerm: true, onInt: true, streams: true,
 			version: "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\nversion: 6140 (eb7cf15a)\nbuilt with cc for x86_64-linux-gnu\n",
 		},
@@ -81,7 +81,7 @@ func standIns() map[string]*standIn {
 			version: "INFO 11-26 11:40:24 [__init__.py:216] Automatically detected platform cpu.\n0.11.0\n",
 		},
 		"sglang.launch_server": {
-			flags:    flagsOf("--model-path --host --port --nccl-port --device --tp-size", ""),
+			flags:    flagsOf("--model-path --host --port --nccl-port --device --tp-size --served-model-name", ""),
 			required: []string{"--model-path"}, host: "--host", port: "--port", ready: "/health", order: early, held: 1, onTerm: true,
 		},
 		"text-embeddings-router": {
@@ -230,7 +230,13 @@ func (s *standIn) run(given map[string]string) error {
 	ready, served := make(chan struct{}), make(chan error, 1)
 	serve, err := s.open(given, func(l net.Listener) {
 		srv := &http.Server{Handler: s.handler(given, child, ready)}
-		go func() { served <- srv.Serve(l) }()
+		go func() {
+			if given["--ssl-cert-file"] != "" && given["--ssl-key-file"] != "" {
+				served <- srv.ServeTLS(l, given["--ssl-cert-file"], given["--ssl-key-file"])
+				return
+			}
+			served <- srv.Serve(l)
+		}()
 	})
 	if err != nil {
 		return err
@@ -290,7 +296,13 @@ type selfReport struct {
 
 func (s *standIn) handler(given map[string]string, child int, ready <-chan struct{}) http.Handler {
 	mux := http.NewServeMux()
+	var asked atomic.Bool
 	mux.HandleFunc(s.ready, func(w http.ResponseWriter, _ *http.Request) {
+		// On a busy machine the first probe may come when all is loaded: it is seen loading all the same.
+		if s.order == early && loadTime() > 0 && asked.CompareAndSwap(false, true) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		select {
 		case <-ready:
 			fmt.Fprintln(w, `{"status":"ok"}`)

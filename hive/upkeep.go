@@ -20,12 +20,15 @@ import (
 	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/run"
+	"rbeehive/hive/services"
 	"rbeehive/hive/supervisor"
+	"rbeehive/hive/workertype"
 	"rbeehive/store"
 )
 
 // upkeep is what a hive does for itself while it runs: it audits and prunes, rotates
-// logs, backs up and checks the state file, and clears up after downloads.
+// logs, backs up and checks the state file, clears up after downloads, and starts what
+// should run.
 type upkeep struct {
 	store    *store.Store
 	run      *run.State
@@ -40,6 +43,8 @@ type upkeep struct {
 	auditor    *audit.Auditor
 	logs       *logs.Dir
 	library    *models.Library
+	services   *services.Services
+	types      *workertype.Types
 
 	log *logrus.Logger
 
@@ -49,18 +54,21 @@ type upkeep struct {
 	copies      *semaphore.Weighted                // one copy of the file for a caller at a time
 	doctors     *semaphore.Weighted                // one Doctor at a time
 	examined    atomic.Pointer[doctor.Examination] // the last full check of the file
-	backupFault atomic.Pointer[error]              // why the last automatic backup could not be made; nil, or of nil: it could
+	reloadFault atomic.Pointer[string]             // why the last reload failed; nil: it did not
+	health      health
+	backupFault atomic.Pointer[error] // why the last automatic backup could not be made; nil, or of nil: it could
 }
 
 func newUpkeep(h *Hive) *upkeep {
 	u := &upkeep{
 		store: h.store, run: h.run, journal: h.journal, settings: h.settings, dataDir: h.cfg.DataDir, started: h.progress.started, log: h.cfg.Log,
-		supervisor: h.supervisor, jobs: h.jobs, leases: h.leases, auditor: h.auditor, logs: h.launcher.Logs, library: h.launcher.Models,
+		supervisor: h.supervisor, jobs: h.jobs, leases: h.leases, auditor: h.auditor, logs: h.launcher.Logs, library: h.launcher.Models, types: h.types,
 		reloads: semaphore.NewWeighted(1), copies: semaphore.NewWeighted(1), doctors: semaphore.NewWeighted(1),
 	}
 	interval := h.cfg.AuditInterval
 	u.rounds = []func(){
 		func() { u.every(interval, u.auditAndPrune) },
+		func() { u.every(healthInterval, u.check) },
 		func() { u.logs.Run(u.run.Context(), u.logSources) },
 		func() { u.jobs.PruneSurplus(u.prune) },
 		u.backUpOften,
@@ -68,9 +76,17 @@ func newUpkeep(h *Hive) *upkeep {
 			u.tidyModels(u.run.Context()) // what a killed hive has left
 			u.every(24*time.Hour, u.tidyModels)
 		},
+		func() {
+			u.types.LearnPackages(u.run.Context())
+			u.every(learnInterval, u.types.LearnPackages)
+		},
 	}
 	return u
 }
+
+// learnInterval is how often interpreters are asked for packages that may have been installed
+// or removed.
+const learnInterval = 10 * time.Minute
 
 func (u *upkeep) start() {
 	for _, round := range u.rounds {
@@ -101,9 +117,18 @@ func (u *upkeep) tidyModels(ctx context.Context) {
 
 // auditAndPrune is one round of the audit, and of the removal of what is old.
 func (u *upkeep) auditAndPrune(ctx context.Context) {
+	// Nothing is written, but the store finds out whether its file is still there: else an idle
+	// hive would learn of that by the first request.
+	_ = u.store.Update(ctx, func(*store.Tx) error { return nil })
+	if u.store.Err() != nil {
+		return // Run ends the hive
+	}
+	begun := time.Now()
+	u.health.auditBegun.Store(&begun)
 	if _, err := u.auditor.Audit(ctx); err != nil {
 		u.journal.LogUnlessClosing(err, "audit", "")
 	}
+	u.health.auditBegun.Store(nil)
 	u.prune(ctx)
 	u.pruneLogs(ctx)
 }

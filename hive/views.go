@@ -9,6 +9,8 @@ type Status struct {
 	Serving bool // recovery is done
 	Done    int  // records verified so far
 	Total   int  // records to verify
+	// Fault says for a person why a hive that serves cannot do its work; empty if it can.
+	Fault string
 }
 
 // Recovery is what the last recovery did. Adopted, Freed and Restarted count workers.
@@ -35,7 +37,7 @@ type Info struct {
 
 // Status tells how far the daemon is. It does not block.
 func (h *Hive) Status() Status {
-	return Status{Serving: h.run.Serving(), Done: int(h.progress.done.Load()), Total: int(h.progress.total.Load())}
+	return Status{Serving: h.run.Serving(), Done: int(h.progress.done.Load()), Total: int(h.progress.total.Load()), Fault: h.upkeep.health.Fault()}
 }
 
 // Info describes the hive. It does not block.

@@ -156,7 +156,21 @@ func TestWhoMayUseAType(t *testing.T) {
 	require.Equal(t, "succeeded", mine.do(`{"operation":"worker_stop","worker_id":"`+w.WorkerID+`"}`).State)
 	require.Contains(t, r.logged(), "uid=54323")
 
-	resp, body := mine.send(http.MethodDelete, "/v1/jobs/"+job.JobID, "")
+	// They remove what is left of their own, and learn nothing of others'.
+	for _, ref := range []string{theirs.WorkerID, "nothing"} {
+		resp, body := mine.send(http.MethodDelete, "/v1/workers/"+ref, "")
+		require.Equal(t, 403, resp.StatusCode, body)
+		require.Contains(t, body, "workers of that type, or there is none")
+	}
+	resp, body := mine.send(http.MethodDelete, "/v1/workers/"+w.WorkerID, "")
+	require.Equal(t, 200, resp.StatusCode, body)
+	require.JSONEq(t, `{"worker_id":"`+w.WorkerID+`","status":"removed"}`, body)
+	require.Contains(t, r.get("/v1/workers/"+w.WorkerID, 404), `"code":"not_found"`)
+	resp, body = r.send(http.MethodDelete, "/v1/workers/"+theirs.WorkerID, "")
+	require.Equal(t, 409, resp.StatusCode, body)
+	require.Contains(t, body, "only one that has ended can be removed: stop it first")
+
+	resp, body = mine.send(http.MethodDelete, "/v1/jobs/"+job.JobID, "")
 	require.Equal(t, 409, resp.StatusCode, "theirs: %s", body)
 	first := decode[wire.Jobs](t, r.get("/v1/jobs?operation=worker_spawn", 200)).Jobs[1]
 	resp, body = mine.send(http.MethodDelete, "/v1/jobs/"+first.JobID, "")

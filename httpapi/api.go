@@ -29,7 +29,14 @@ func (a api) GetRoot(w http.ResponseWriter, _ *http.Request) {
 
 // GetHealth implements ServerInterface.
 func (a api) GetHealth(w http.ResponseWriter, _ *http.Request) {
-	writeText(w, http.StatusOK, "ok") // before the hive serves the gate answers
+	// Before the hive serves the gate answers.
+	if h := a.hive.Load(); h != nil {
+		if fault := h.Status().Fault; fault != "" {
+			writeText(w, http.StatusServiceUnavailable, "stuck: "+fault)
+			return
+		}
+	}
+	writeText(w, http.StatusOK, "ok")
 }
 
 // SubmitJob implements ServerInterface.
@@ -75,6 +82,11 @@ func (a api) ListWorkers(w http.ResponseWriter, r *http.Request, p wire.ListWork
 // GetWorker implements ServerInterface.
 func (a api) GetWorker(w http.ResponseWriter, r *http.Request, ref string) {
 	a.answered(w, r, a.getWorker(w, ref))
+}
+
+// RemoveWorker implements ServerInterface.
+func (a api) RemoveWorker(w http.ResponseWriter, r *http.Request, ref wire.WorkerRef) {
+	a.answered(w, r, a.removeWorker(w, r, ref))
 }
 
 // ListWorkerEvents implements ServerInterface.

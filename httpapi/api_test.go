@@ -40,7 +40,7 @@ func TestSpawnLookDelete(t *testing.T) {
 
 	ports := decode[wire.Ports](t, r.get("/v1/ports", http.StatusOK))
 	require.Equal(t, 2, ports.Leased)
-	require.Equal(t, ports.Total, ports.Free+ports.Leased+ports.Quarantined+ports.Reserved+ports.Foreign+ports.Draining)
+	require.Equal(t, ports.Total, ports.Free+ports.Leased+ports.Quarantined+ports.Reserved+ports.Foreign+ports.Draining+ports.Forbidden)
 
 	info := decode[wire.Hive](t, r.get("/v1/hive", http.StatusOK))
 	require.Equal(t, "localhost", info.HiveID)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 
 	"rbeehive/hive/access"
@@ -21,7 +22,9 @@ func (s *Server) checkBrowser(r *http.Request, p *peer, policy *access.Policy) e
 		return nil
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !hostAllowed(r.Host, local, s.allowed) {
+	// Health checkers of load balancers speak HTTP/1.0 without a Host. No browser does, and
+	// what is public is the same for everybody.
+	if unnamed := r.Host == "" && public(r); !unnamed && !hostAllowed(r.Host, local, s.allowed) {
 		return fmt.Errorf("%w: Host %q is neither a loopback name nor in allowed_hosts", errForbiddenHost, r.Host)
 	}
 	if err := s.origin.Check(r); err != nil {
@@ -47,6 +50,21 @@ func document(r *http.Request) bool {
 	default:
 		return strings.HasPrefix(path, "/docs/")
 	}
+}
+
+// isOurName reports whether a name is this machine's, or what the caller reached it by: as
+// hive_id rbee's page sends the name of the host that its browser was given.
+func (s *Server) isOurName(text string, r *http.Request) bool {
+	name := hostname(text)
+	if name == "" {
+		return false
+	}
+	machine, err := os.Hostname()
+	if name == hostname(r.Host) || err == nil && name == hostname(machine) {
+		return true
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return hostAllowed(text, local, s.allowed)
 }
 
 func allowedHosts(names []string) map[string]bool {

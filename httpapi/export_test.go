@@ -34,6 +34,14 @@ func (s *Server) Wrap(h http.Handler) http.Handler { return s.observe(s.guard(s.
 // SetHandler replaces the whole API of a server that does not serve yet.
 func (s *Server) SetHandler(h http.Handler) { s.http.Handler = h }
 
+// ParametersOf, Queries and CheckQuery are what is known of queries (query.go).
+func ParametersOf(method, path string) []string   { return parametersOf(method, path) }
+func Queries() []string                           { return slices.Sorted(maps.Keys(queries())) }
+func CheckQuery(raw string, names []string) error { return checkQuery(raw, names) }
+
+// IsOurName is what is accepted as hive_id besides that of the hive.
+func (s *Server) IsOurName(name string, r *http.Request) bool { return s.isOurName(name, r) }
+
 // Router is the router without middleware.
 func (s *Server) Router() http.Handler { return s.router() }
 

@@ -31,6 +31,7 @@ func portsShape(v alloc.Survey) wire.Ports {
 		Reserved:    v.Reserved,
 		Foreign:     v.Foreign,
 		Draining:    v.Draining,
+		Forbidden:   v.Forbidden,
 		Holders:     holders,
 	}
 }

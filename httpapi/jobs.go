@@ -35,7 +35,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, p wire.Submit
 		return err
 	}
 	h := s.hive.Load()
-	op, err := h.Decode(body)
+	op, err := h.DecodeFor(body, func(hiveID string) bool { return s.isOurName(hiveID, r) })
 	if err != nil {
 		return err
 	}

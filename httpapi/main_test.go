@@ -152,7 +152,8 @@ func (r *rig) state() string { return filepath.Join(r.cfg.DataDir, "hive.db") }
 func (r *rig) begin() {
 	r.Helper()
 	r.server = httpapi.New(httpapi.Options{
-		Log: r.cfg.Log, Access: r.opts.access, StreamWait: r.opts.streamWait, Reload: r.opts.reload, Shutdown: r.opts.shutdown,
+		DroppedLines: func() uint64 { return 0 },
+		Log:          r.cfg.Log, Access: r.opts.access, StreamWait: r.opts.streamWait, Reload: r.opts.reload, Shutdown: r.opts.shutdown,
 	})
 	if r.opts.limit > 0 {
 		r.server.SetTimeouts(r.opts.limit)

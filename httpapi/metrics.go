@@ -75,8 +75,13 @@ func methodLabel(method string) string {
 
 // newRegistry makes the registry of one server; there is no global one. That of
 // the hive comes in with SetHive.
-func newRegistry(t *traffic) *prometheus.Registry {
+func newRegistry(t *traffic, dropped func() uint64) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
+	if dropped != nil {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "hive_log_lines_dropped_total", Help: "Lines of hive's log that were dropped, because nobody read them.",
+		}, func() float64 { return float64(dropped()) }))
+	}
 	registry.MustRegister(t.requests, t.duration, t.streams,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry

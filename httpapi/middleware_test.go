@@ -150,7 +150,7 @@ func TestRouting(t *testing.T) {
 		{http.MethodGet, "/v1/shutdown", 405, "OPTIONS, POST"},
 		{http.MethodHead, "/v1/shutdown", 405, "OPTIONS, POST"},
 		{http.MethodPost, "/health", 405, "GET, HEAD, OPTIONS"},
-		{http.MethodDelete, "/v1/workers/cpu", 405, "GET, HEAD, OPTIONS"},
+		{http.MethodPut, "/v1/workers/cpu", 405, "DELETE, GET, HEAD, OPTIONS"},
 		{http.MethodPut, "/v1/leases", 405, "GET, HEAD, OPTIONS, POST"},
 		{http.MethodPost, "/v1/leases/8080", 405, "DELETE, GET, HEAD, OPTIONS, PUT"},
 		{"BREW", "/", 405, "GET, HEAD, OPTIONS"},

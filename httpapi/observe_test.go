@@ -58,7 +58,7 @@ func accesses(t *testing.T, logged string) (all []accessLine) {
 func TestAccessLog(t *testing.T) {
 	s, lines := accessLog(t, logrus.InfoLevel)
 	h := s.Wrap(s.Router())
-	r := localRequest(http.MethodGet, "/openapi.yaml?token=secret")
+	r := localRequest(http.MethodGet, "/openapi.yaml")
 	r.Header.Set("X-Request-Id", "mine")
 	r.RemoteAddr = "192.0.2.7:4711"
 	rec := serve(h, r)

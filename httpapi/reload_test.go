@@ -49,6 +49,9 @@ func TestReload(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, code, broken)
 		require.Contains(t, body, "query: is not well formed", broken)
 	}
+	code, body = send(http.MethodPost, "/v1/reload?dryrun=1")
+	require.Equal(t, http.StatusBadRequest, code, "it reloaded")
+	require.Contains(t, body, `dryrun: is not known here; expected dry_run; did you mean \"dry_run\"?`)
 	code, _ = send(http.MethodGet, "/v1/reload")
 	require.Equal(t, http.StatusMethodNotAllowed, code)
 

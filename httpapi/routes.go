@@ -54,7 +54,7 @@ func (s *Server) routes() map[string]map[string]http.Handler {
 			if all[path] == nil {
 				all[path] = map[string]http.Handler{}
 			}
-			all[path][method] = s.needs(levelOf(method, path), rt.GetHandler())
+			all[path][method] = s.needs(levelOf(method, path), s.asksOnly(parametersOf(method, path), rt.GetHandler()))
 		}
 		return nil
 	})
@@ -81,9 +81,10 @@ func levels() map[string]access.Level {
 		"GET /v1/types": access.Read, "GET /v1/types/{name}": access.Read, // the version, which runs programs, is for admins
 		"GET /v1/hive": access.Read, "GET /v1/capabilities": access.Read, "GET /capabilities": access.Read,
 
-		"POST /v1/jobs":        access.Read, // the operation decides (hive.Authorize): some only look
-		"DELETE /v1/jobs/{id}": access.Operate,
-		"POST /v1/leases":      access.Operate, "PUT /v1/leases/{port}": access.Operate, "DELETE /v1/leases/{port}": access.Operate,
+		"POST /v1/jobs":            access.Read, // the operation decides (hive.Authorize): some only look
+		"DELETE /v1/jobs/{id}":     access.Operate,
+		"DELETE /v1/workers/{ref}": access.Operate,
+		"POST /v1/leases":          access.Operate, "PUT /v1/leases/{port}": access.Operate, "DELETE /v1/leases/{port}": access.Operate,
 
 		"POST /v1/audit": access.Admin, "GET /v1/doctor": access.Admin, "GET /v1/backup": access.Admin,
 		"POST /v1/reload": access.Admin, "POST /v1/shutdown": access.Admin,

@@ -31,7 +31,7 @@ func New(opts Options) *Server {
 		opts: opts, allowed: allowedHosts(opts.AllowedHosts), traffic: newTraffic(),
 		origin: http.NewCrossOriginProtection(), fileToken: sha256.Sum256([]byte(opts.Token)),
 	}
-	s.registry = newRegistry(s.traffic)
+	s.registry = newRegistry(s.traffic, opts.DroppedLines)
 	s.exposition = newExposition(s.registry, opts.Log)
 	s.SetStreamWait(opts.StreamWait)
 	s.SetAccess(opts.Access)

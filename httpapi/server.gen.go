@@ -127,6 +127,9 @@ type ServerInterface interface {
 	// ListWorkers Live workers, and dead ones whose record is still kept, by port.
 	// (GET /v1/workers)
 	ListWorkers(w http.ResponseWriter, r *http.Request, params ListWorkersParams)
+	// RemoveWorker Removes the record and the log of a worker that has ended.
+	// (DELETE /v1/workers/{ref})
+	RemoveWorker(w http.ResponseWriter, r *http.Request, ref WorkerRef)
 	// GetWorker One worker.
 	// (GET /v1/workers/{ref})
 	GetWorker(w http.ResponseWriter, r *http.Request, ref WorkerRef)
@@ -1279,6 +1282,32 @@ func (siw *ServerInterfaceWrapper) ListWorkers(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// RemoveWorker operation middleware
+func (siw *ServerInterfaceWrapper) RemoveWorker(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "ref" -------------
+	var ref WorkerRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", mux.Vars(r)["ref"], &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "ref", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveWorker(w, r, ref)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetWorker operation middleware
 func (siw *ServerInterfaceWrapper) GetWorker(w http.ResponseWriter, r *http.Request) {
 
@@ -1563,6 +1592,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/events", wrapper.FollowHive).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/workers", wrapper.ListWorkers).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/workers/{ref}", wrapper.RemoveWorker).Methods(http.MethodDelete)
 
 	r.HandleFunc(options.BaseURL+"/v1/workers/{ref}", wrapper.GetWorker).Methods(http.MethodGet)
 

@@ -49,6 +49,9 @@ type Options struct {
 	// configuration is a *errdefs.InputError of kind errdefs.ErrInvalidConfiguration. Nil:
 	// the route does not exist.
 	Reload func(ctx context.Context, dryRun bool) (hive.Plan, error)
+	// DroppedLines is how many lines of hive's log nobody has read, for /metrics. Nil: there
+	// is no such metric.
+	DroppedLines func() uint64
 }
 
 // Server is the HTTP side of a hive. Its methods are safe for concurrent use.

@@ -91,7 +91,7 @@ func liveShape(spec store.Spec, port uint16) *wire.TypeLive {
 		l.Action = "restart"
 	}
 	if spec.Live.Path != "" {
-		url := endpoint.URL(store.Worker{Spec: spec, Port: port}) + spec.Live.Path
+		url := endpoint.URLOf(spec, port) + spec.Live.Path
 		l.URL = &url
 	}
 	return l
@@ -109,7 +109,7 @@ func readyShape(spec store.Spec, port uint16) *wire.TypeReady {
 		Status: spec.Ready.Status, StallMS: spec.Ready.Stall.Milliseconds(), TimeoutMS: spec.Ready.Timeout.Milliseconds(),
 	}
 	if spec.Ready.Path != "" {
-		url := endpoint.URL(store.Worker{Spec: spec, Port: port}) + spec.Ready.Path
+		url := endpoint.URLOf(spec, port) + spec.Ready.Path
 		r.URL = &url
 	}
 	return r

@@ -88,7 +88,7 @@ func TestTypes(t *testing.T) {
 	body := r.get("/v1/types/llama?model=user/repo:Q4&device=0,1&name=chat&port=18188&version", http.StatusOK)
 	require.NotContains(t, body, "s3cret")
 	d := decode[wire.TypeDetail](t, body)
-	require.Equal(t, []string{program, "--host", "127.0.0.1", "--port", "18188", "-hf", "user/repo:Q4"}, d.Command)
+	require.Equal(t, []string{program, "--host", "127.0.0.1", "--port", "18188", "-hf", "user/repo:Q4", "--alias", "chat"}, d.Command)
 	require.Equal(t, "1 (a)", *d.Version)
 	require.Equal(t, "http://127.0.0.1:18188/health", *d.Ready.URL)
 
@@ -102,7 +102,7 @@ func TestTypes(t *testing.T) {
 	for query, want := range map[string]string{
 		"model=-x":        `model: is \"-x\"; it may not begin with '-'`,
 		"model=a&model=b": "model: is there twice",
-		"modle=a":         "modle: is not known here; expected model, device, name, port, param.KEY or version",
+		"modle=a":         `modle: is not known here; expected device, model, name, param.KEY, port, version; did you mean \"model\"?`,
 		"param.=a":        "param.: is not known here",
 		"port=0":          "port: a port from 1 to 65535 is expected",
 		"port=x":          "port: a port from 1 to 65535 is expected",

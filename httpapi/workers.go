@@ -74,6 +74,14 @@ func (s *Server) getWorker(w http.ResponseWriter, ref string) error {
 	return writeJSON(w, http.StatusOK, workerShape(wkr))
 }
 
+func (s *Server) removeWorker(w http.ResponseWriter, r *http.Request, ref string) error {
+	rec, err := s.hive.Load().RemoveWorker(r.Context(), callerOf(r), ref)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, wire.RemovedWorker{WorkerID: rec.WorkerID, Status: "removed"})
+}
+
 // workerEvents is the story of a worker across its jobs, oldest first.
 func (s *Server) workerEvents(w http.ResponseWriter, ref string, p wire.ListWorkerEventsParams) error {
 	limit := cmp.Or(int(orZero(p.Limit)), eventsPage)

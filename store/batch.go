@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -42,7 +43,10 @@ func (b *batch) run() {
 
 // begin opens the transaction; false if no request is to be run.
 func (b *batch) begin() bool {
-	if err := b.store.Err(); err != nil {
+	// Looked at once more behind the commit: here nothing has been written, and who asked is not
+	// left with something that may have been done.
+	b.checkName()
+	if err := cmp.Or(b.store.Err(), b.store.checkLength()); err != nil {
 		b.failAll(err)
 		return false
 	}
@@ -54,6 +58,7 @@ func (b *batch) begin() bool {
 		b.failAll(b.store.fail(fmt.Errorf("begin: %w", err)))
 		return false
 	}
+	b.store.length.Store(b.highWater())
 	// One time for the whole commit: its records are of one moment.
 	b.now = kv.Now()
 	if b.admit() {
@@ -147,6 +152,18 @@ func (b *batch) finish() {
 		return
 	}
 	b.store.counters.committed(len(b.requests), time.Since(start))
+	// Before anything is acknowledged.
+	b.checkName()
+}
+
+// checkName fails the store if its file has no name any more.
+func (b *batch) checkName() {
+	if b.store.Err() != nil {
+		return // it was written back already
+	}
+	if err := b.store.checkName(); err != nil {
+		b.failAll(b.store.fail(err))
+	}
 }
 
 // rollback rolls the transaction back.

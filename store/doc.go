@@ -11,9 +11,9 @@
 //	           token/<name> -> Token (who may call; of the secret its SHA-256 only)
 //	leases/    <port BE16>                           -> Lease
 //	pids/      <pid BE32><port BE16>                 -> lease id (the PID <-> port mapping)
-//	ended/     <time ms BE64><lease_id><port BE16>   -> Tombstone, kept 7 days
+//	ended/     <time ms BE64><lease_id><port BE16>   -> Tombstone, kept 7 days, at most 8192
 //	workers/   <worker_id>                           -> Worker
-//	names/     <worker name>                         -> port (a named worker keeps its port)
+//	names/     <worker name>                         -> port (a named worker keeps its port; a port has one name, the last)
 //	jobs/      <job_id>                              -> Job
 //	events/    <seq BE64>                            -> Event (one sequence for the whole hive; in it the number in its job)
 //	byjob/     <job_id> 00 <seq BE64>                -> nothing (index into events/)
@@ -46,7 +46,7 @@
 //
 //   - If the newest meta page is damaged, bbolt goes back one transaction. That
 //     is what makes a torn commit harmless, and a later flip in that page cannot
-//     be told from it: the last commit is then lost without an error.
+//     be told from it: the last commit may be lost then (Meta.MetaPageLost).
 //   - Damage that appears in the mapped file while it is open can end the process where it
 //     cannot be caught (a page that became its own child runs out of stack). The next start
 //     checks the file and says what is wrong.

@@ -32,6 +32,9 @@ var (
 	ErrFailed = errors.New("store has failed")
 	// ErrInconsistent: two records contradict each other (Check).
 	ErrInconsistent = errors.New("records contradict each other")
+	// ErrUnused: the file has no records yet. A hive that was ended in its first start has left
+	// it, and the next one goes on with it.
+	ErrUnused = errors.New("the state file is new, it has no records yet")
 	// ErrClaimed: another hive that runs now has the same state id: this
 	// directory is a copy of its directory.
 	ErrClaimed = disk.ErrClaimed
@@ -45,6 +48,14 @@ type CorruptError = kv.CorruptError
 // LockedError says that another process has the state file open: Path, and PID of the
 // holder; 0 if the system does not say.
 type LockedError = disk.LockedError
+
+// NotRegularError says that there is something else than a file at the path of the state
+// file: Path, and Kind ("a fifo").
+type NotRegularError = disk.NotRegularError
+
+// Regular returns a *NotRegularError if there is anything but a regular file, or a link to
+// one, at path, and opens nothing. Errors besides: the system's.
+func Regular(path string) error { return disk.Regular(path) }
 
 // InconsistentError says which record contradicts another. errors.Is(err,
 // ErrInconsistent) holds.

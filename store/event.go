@@ -217,40 +217,58 @@ func (tx *Tx) indexed(b kv.Bucket, id string, after uint64, limit int) ([]Event,
 	return events, nil
 }
 
-// PruneEvents removes at most limit events from before the given time that
-// belong to no job and no worker that has a record, oldest first, and
-// returns how many. The others go with their job or worker.
-func (tx *Tx) PruneEvents(before time.Time, limit int) (int, error) {
-	removed := 0
+// PruneEvents removes at most limit events from before the given time that belong to no job
+// that has a record, oldest first, and returns how many. The others go with their job. Those
+// of a worker go whether it has a record or not: one that is started again and again has a
+// few more each time, for as long as it lives.
+//
+// An event of a time to come was recorded while the clock was ahead. It is as old as the
+// next one that is old; until there is one it stays, unless there are more of them than
+// maxAhead.
+func (tx *Tx) PruneEvents(before time.Time, limit int) (removed int, err error) {
+	var ahead []Event
+	now := tx.Now()
 	for ev, err := range kv.All[Event](tx.kv, kv.Events, kv.Range{}) {
 		if err != nil {
 			return removed, fmt.Errorf("prune events: %w", err)
 		}
-		// In order of time, so the rest is younger.
-		if removed >= limit || !ev.At.Before(before) {
-			break
+		var old []Event
+		switch {
+		case ev.At.Before(before):
+			old, ahead = append(ahead, ev), nil
+		case !ev.At.After(now): // recorded in order, so the rest is younger
+			return removed, nil
+		case len(ahead) == maxAhead:
+			old, ahead = ahead[:1], append(ahead[1:], ev)
+		default:
+			ahead = append(ahead, ev)
 		}
-		owned, err := tx.owned(ev)
-		if err == nil && !owned {
-			err = tx.deleteEvent(ev)
-		}
-		if err != nil {
-			return removed, fmt.Errorf("prune events: %w", err)
-		}
-		if !owned {
-			removed++
+		for _, ev := range old {
+			if removed >= limit {
+				return removed, nil
+			}
+			deleted, err := tx.deleteOwnerless(ev)
+			if err != nil {
+				return removed, fmt.Errorf("prune events: %w", err)
+			}
+			if deleted {
+				removed++
+			}
 		}
 	}
 	return removed, nil
 }
 
-// owned reports whether the event's job or worker has a record.
-func (tx *Tx) owned(ev Event) (bool, error) {
-	job, err := tx.kv.Has(kv.Jobs, []byte(ev.JobID))
-	if err != nil || job {
-		return job, err
+// maxAhead is how many events of a time to come one PruneEvents reads over.
+const maxAhead = 1024
+
+// deleteOwnerless removes an event, unless its job has a record.
+func (tx *Tx) deleteOwnerless(ev Event) (deleted bool, err error) {
+	owned, err := tx.kv.Has(kv.Jobs, []byte(ev.JobID))
+	if err != nil || owned {
+		return false, err
 	}
-	return tx.kv.Has(kv.Workers, []byte(ev.WorkerID))
+	return true, tx.deleteEvent(ev)
 }
 
 // dropIndex removes all of id's entries in an index, and the events for which

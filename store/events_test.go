@@ -67,6 +67,38 @@ func TestEventsFollowJobsAndWorkers(t *testing.T) {
 // Files of before the jobs' own numbers have none: they are made when the events
 // are read, and those that follow go on behind them. A damaged event does not keep
 // its job from ending.
+// A worker once kept all its events for as long as it had a record: one that is started again
+// and again had more and more.
+func TestOldEventsOfAWorkerWithARecordArePruned(t *testing.T) {
+	s := storetest.Open(t)
+	update(t, s, func(tx *store.Tx) {
+		require.NoError(t, tx.PutWorker(store.Worker{WorkerID: "w", State: store.WorkerStopped}))
+		require.NoError(t, tx.PutJob(store.Job{JobID: "j"}))
+		for n := range 20 {
+			ev := store.Event{WorkerID: "w", At: tx.Now().Add(time.Duration(n-10) * time.Minute)}
+			if n == 3 {
+				ev.JobID = "j"
+			}
+			_, err := tx.AppendEvent(ev)
+			require.NoError(t, err)
+		}
+	})
+	update(t, s, func(tx *store.Tx) {
+		before := tx.Now().Add(-5*time.Minute - time.Second)
+		n, err := tx.PruneEvents(before, 100)
+		require.NoError(t, err)
+		require.Equal(t, 4, n)
+		events, err := tx.WorkerEvents("w", 0, 0)
+		require.NoError(t, err)
+		require.Len(t, events, 16)
+		require.EqualValues(t, 4, events[0].Seq, "its job has a record")
+		require.False(t, events[1].At.Before(before))
+		b, err := tx.EventBounds()
+		require.NoError(t, err)
+		require.EqualValues(t, 5, b.Pruned)
+	})
+}
+
 func TestEventsOfOlderFilesGetTheirNumbers(t *testing.T) {
 	s := storetest.Open(t)
 	numbers := func(events []store.Event, err error) (all []uint64) {
@@ -231,7 +263,7 @@ func TestEventsAfterManyWereRemovedInTheSameCommit(t *testing.T) {
 			}
 		})
 		update(t, s, func(tx *store.Tx) {
-			n, err := tx.PruneEnded(tx.Now().Add(time.Hour), 1000)
+			n, err := tx.PruneEnded(tx.Now().Add(time.Hour), 1000, 1000)
 			require.NoError(t, err)
 			require.Equal(t, 300, n)
 			_, err = tx.Tombstone(leaseID(8080))
@@ -240,5 +272,59 @@ func TestEventsAfterManyWereRemovedInTheSameCommit(t *testing.T) {
 				require.Fail(t, "none is left")
 			}
 		})
+	})
+}
+
+// Events that were recorded while the clock was ahead keep no others from going, and go
+// with what is as old.
+func TestEventsOfATimeToCome(t *testing.T) {
+	now := time.Now().UTC()
+	for name, c := range map[string]struct {
+		ages []time.Duration // of the events as they say, in their order; below 0: of a time to come
+		left []uint64
+	}{
+		"none":                      {[]time.Duration{3 * time.Hour, 2 * time.Hour, time.Minute}, []uint64{3}},
+		"before an old one":         {[]time.Duration{3 * time.Hour, -100 * time.Hour, 2 * time.Hour, time.Minute}, []uint64{4}},
+		"two before an old one":     {[]time.Duration{-100 * time.Hour, -99 * time.Hour, 2 * time.Hour, time.Minute}, []uint64{4}},
+		"before a young one":        {[]time.Duration{3 * time.Hour, -100 * time.Hour, time.Minute}, []uint64{2, 3}},
+		"nothing is behind it":      {[]time.Duration{3 * time.Hour, -100 * time.Hour}, []uint64{2}},
+		"a young one before an old": {[]time.Duration{time.Minute, 2 * time.Hour}, []uint64{1, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := storetest.Open(t)
+			update(t, s, func(tx *store.Tx) {
+				for _, age := range c.ages {
+					_, err := tx.AppendEvent(store.Event{At: now.Add(-age)})
+					require.NoError(t, err)
+				}
+			})
+			update(t, s, func(tx *store.Tx) {
+				n, err := tx.PruneEvents(now.Add(-time.Hour), 10)
+				require.NoError(t, err)
+				require.Equal(t, len(c.ages)-len(c.left), n)
+			})
+			view(t, s, func(tx *store.Tx) {
+				evs, err := tx.Events(0, 0)
+				require.NoError(t, err)
+				var left []uint64
+				for _, ev := range evs {
+					left = append(left, ev.Seq)
+				}
+				require.Equal(t, c.left, left)
+			})
+		})
+	}
+	// Not even many of them stay for good.
+	s := storetest.Open(t)
+	update(t, s, func(tx *store.Tx) {
+		for range 1100 {
+			_, err := tx.AppendEvent(store.Event{At: now.Add(time.Hour)})
+			require.NoError(t, err)
+		}
+	})
+	update(t, s, func(tx *store.Tx) {
+		n, err := tx.PruneEvents(now.Add(-time.Hour), 64)
+		require.NoError(t, err)
+		require.Equal(t, 64, n)
 	})
 }

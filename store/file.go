@@ -43,6 +43,15 @@ func examine(f *os.File, path string) error {
 	return asCorrupt(path, err)
 }
 
+// metaPageLost reports whether only one of the meta pages can be read.
+func metaPageLost(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	return page.OneMeta(f, info.Size()), nil
+}
+
 func damaged(err error) bool {
 	var corrupt *CorruptError
 	return errors.As(err, &corrupt) || errors.Is(err, berrors.ErrInvalid) ||

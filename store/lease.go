@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -189,8 +190,21 @@ func (tx *Tx) EndedSince(since time.Time) iter.Seq2[Tombstone, error] {
 }
 
 // PruneEnded removes at most limit tombstones of leases that ended before the
-// given time, oldest first, and returns how many.
-func (tx *Tx) PruneEnded(before time.Time, limit int) (int, error) {
+// given time, or behind which there are keep later ones, oldest first, and returns
+// how many. It reads keep keys.
+func (tx *Tx) PruneEnded(before time.Time, keep, limit int) (int, error) {
+	// The newest of those that are too many; below it all are.
+	var surplus []byte
+	n := 0
+	for e, err := range tx.kv.Scan(kv.Ended, kv.Range{Reverse: true}) {
+		if err != nil {
+			return 0, fmt.Errorf("prune tombstones: %w", err)
+		}
+		if n++; n > keep {
+			surplus = bytes.Clone(e.Key)
+			break
+		}
+	}
 	removed := 0
 	bound := kv.TimeKey(before)
 	for e, err := range tx.kv.Scan(kv.Ended, kv.Range{}) {
@@ -198,7 +212,8 @@ func (tx *Tx) PruneEnded(before time.Time, limit int) (int, error) {
 			return removed, fmt.Errorf("prune tombstones: %w", err)
 		}
 		// Keys begin with the time, so the rest is younger.
-		if removed >= limit || string(e.Key[:min(8, len(e.Key))]) >= string(bound) {
+		young := bytes.Compare(e.Key[:min(8, len(e.Key))], bound) >= 0
+		if removed >= limit || young && bytes.Compare(e.Key, surplus) > 0 {
 			break
 		}
 		if err := tx.kv.Delete(kv.Ended, e.Key); err != nil {

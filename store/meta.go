@@ -27,6 +27,10 @@ type Meta struct {
 	// but a copy or a restored backup. The processes it names may belong to
 	// another hive, so nothing may be killed in this start.
 	Relocated bool
+	// MetaPageLost: one of the two pages that lead to a transaction could not be read when the
+	// file was opened. If it was that of the newest, all that this one did is missing: a power
+	// cut leaves it so, and nobody was told yet that it was done; or it was damaged since.
+	MetaPageLost bool
 }
 
 // recorded is what the file says about itself.

@@ -25,9 +25,9 @@ type FileLock struct {
 }
 
 // LockFile takes the lock of a state file, without waiting. Errors: *LockedError,
-// and the system's (fs.ErrNotExist).
+// *NotRegularError, and the system's (fs.ErrNotExist).
 func LockFile(path string) (*FileLock, error) {
-	file, err := os.Open(path)
+	file, err := disk.OpenRegular(path, os.O_RDONLY, os.OpenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -64,12 +64,14 @@ type Offline struct {
 	file   *os.File // bbolt's
 	db     *bbolt.DB
 	schema int
+	lost   bool     // Meta.MetaPageLost
 	meta   recorded // zero with another schema than this build's
 }
 
 // OpenOffline opens a state file to be read, without waiting. Several can have it
 // open at once, unless it is exclusive. Errors: *LockedError, *CorruptError (what
-// Gather reads can be read all the same), migrations.ErrForeign, and the system's.
+// Gather reads can be read all the same), *NotRegularError, ErrUnused,
+// migrations.ErrForeign, and the system's.
 func OpenOffline(path string, exclusive bool) (*Offline, error) {
 	o := &Offline{path: path}
 	if err := kv.Protect(path, func() error { return o.open(exclusive) }); err != nil {
@@ -79,16 +81,13 @@ func OpenOffline(path string, exclusive bool) (*Offline, error) {
 }
 
 func (o *Offline) open(exclusive bool) (err error) {
-	file, err := os.Open(o.path)
+	file, err := disk.OpenRegular(o.path, os.O_RDONLY, os.OpenFile)
 	if err != nil {
 		return err
 	}
 	o.file = file
 	if err := disk.LockHere(file, o.path, exclusive); err != nil {
 		return err
-	}
-	if info, err := file.Stat(); err != nil || info.Size() == 0 {
-		return errors.Join(err, &CorruptError{Path: o.path, Reason: "it is empty"})
 	}
 	// Before bbolt reads it: some damage ends the process there, and cannot be caught.
 	if err := examine(file, o.path); err != nil {
@@ -111,6 +110,9 @@ func (o *Offline) open(exclusive bool) (err error) {
 			return err
 		}
 	}
+	if o.lost, err = metaPageLost(file); err != nil {
+		return err
+	}
 	return o.inspect()
 }
 
@@ -120,10 +122,12 @@ func (o *Offline) inspect() error {
 		switch {
 		case errors.Is(err, migrations.ErrDamaged):
 			return &CorruptError{Path: o.path, Bucket: string(kv.Meta), Key: kv.KeySchema, Reason: err.Error()}
+		case errors.Is(err, migrations.ErrForeign):
+			return fmt.Errorf("%s: %w", o.path, err)
 		case err != nil:
 			return err
 		case o.schema == 0:
-			return fmt.Errorf("it is empty: %w", migrations.ErrForeign)
+			return fmt.Errorf("%s: %w", o.path, ErrUnused)
 		case o.schema != migrations.Current():
 			return nil
 		}
@@ -162,7 +166,7 @@ func (o *Offline) Meta() Meta {
 	m := o.meta
 	return Meta{
 		Schema: o.schema, StateID: m.stateID, Incarnation: m.incarnation, MachineID: m.machineID,
-		Dev: m.file.Dev, Ino: m.file.Ino, CreatedAt: m.createdAt,
+		Dev: m.file.Dev, Ino: m.file.Ino, CreatedAt: m.createdAt, MetaPageLost: o.lost,
 	}
 }
 
@@ -175,11 +179,7 @@ func (o *Offline) Check(ctx context.Context) error {
 	}
 	var findings []error
 	err := o.View(func(tx *Tx) error {
-		for err := range tx.kv.Bolt().Check() {
-			if len(findings) < maxFindings {
-				findings = append(findings, &CorruptError{Path: o.path, Reason: err.Error()})
-			}
-		}
+		findings = boltFindings(o.file, tx.kv.Bolt(), o.path) // our own examination was at the opening
 		c := &checker{ctx: ctx, tx: tx}
 		var err error
 		// Of an older schema this build knows only the envelopes.
@@ -283,7 +283,7 @@ type Record struct {
 // everything that cannot be read, which does not end it. It does not use bbolt.
 // Errors: *LockedError, what each returns, and the system's.
 func Dump(path string, each func(Record) error) error {
-	file, err := os.Open(path)
+	file, err := disk.OpenRegular(path, os.O_RDONLY, os.OpenFile)
 	if err != nil {
 		return err
 	}

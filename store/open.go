@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,14 +75,15 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Open opens the state file, or creates it with mode 0600. In this order, and
+// Open opens the state file, or creates it with mode 0600. One of 0 bytes is damaged: hive
+// never leaves one. In this order, and
 // with nothing written before the last two: it takes the file lock; examines
 // the structure of the file and verifies the checksums of meta, leases, workers,
-// PIDs and names; compares the machine; claims the state id on this machine; migrates
+// PIDs and names, and the number of the last event; compares the machine; claims the state id on this machine; migrates
 // (with a backup first); records where the file is now.
 //
 // It blocks for up to Options.LockTimeout while another process holds the file,
-// and ends early when ctx does. Errors: *LockedError, *CorruptError,
+// and ends early when ctx does. Errors: *LockedError, *CorruptError, *NotRegularError,
 // *OtherMachineError, ErrClaimed, migrations.ErrNewer, migrations.ErrForeign,
 // ctx's and the system's.
 func Open(ctx context.Context, options Options) (*Store, error) {
@@ -129,9 +131,12 @@ var errLocked = errors.New("the file is locked")
 // (a page that is its own child, a huge count) ends the process in a way that
 // cannot be caught.
 func openOnce(o Options) (*bbolt.DB, *os.File, error) {
+	if err := create(o.Path); err != nil {
+		return nil, nil, err
+	}
 	var file *os.File
-	open := func(name string, flag int, perm os.FileMode) (*os.File, error) {
-		f, err := o.OpenFile(name, flag, perm)
+	open := func(name string, flag int, _ os.FileMode) (*os.File, error) {
+		f, err := disk.OpenRegular(name, flag&^os.O_CREATE, o.OpenFile) // bbolt's would be empty for a moment
 		if err != nil {
 			return nil, err
 		}
@@ -167,6 +172,26 @@ func openOnce(o Options) (*bbolt.DB, *os.File, error) {
 		return nil, nil, asCorrupt(o.Path, err)
 	}
 	return nil, nil, err
+}
+
+// create makes the file if there is none: whole, or not at all. A hive that was killed
+// while it made one would else leave an empty file, which could as well be all that is
+// left of the records of living workers.
+func create(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil //nolint:nilerr // whoever opens it finds out
+	}
+	err := disk.WriteFile(path, false, func(f *os.File) error {
+		db, err := bbolt.Open(f.Name(), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
+		if err != nil {
+			return err
+		}
+		return db.Close()
+	})
+	if errors.Is(err, fs.ErrExist) { // another hive was faster
+		return nil
+	}
+	return err
 }
 
 func lockAndExamine(f *os.File, path string) error {

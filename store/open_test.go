@@ -57,6 +57,34 @@ func TestNewFile(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// A file is never seen before it is whole, and one that is empty is none of a hive that was
+// killed at its first start: it is all that is left of another.
+func TestAnEmptyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hive.db")
+	s, err := store.Open(t.Context(), store.Options{Path: path, OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.NotZero(t, info.Size())
+		require.Zero(t, flag&os.O_CREATE)
+		return os.OpenFile(name, flag, perm)
+	}})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	entries, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing is left beside it")
+
+	require.NoError(t, os.Truncate(path, 0))
+	_, err = store.Open(t.Context(), store.Options{Path: path})
+	require.ErrorContains(t, err, "state file "+path+" is damaged: it is empty")
+	require.ErrorAs(t, err, new(*store.CorruptError))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Zero(t, info.Size(), "it stays as it is")
+	require.NoError(t, os.Remove(path))
+	openClose(t, store.Options{Path: path})
+}
+
 // childHold opens a store and keeps it until its standard input ends.
 func childHold(args []string) int {
 	ctx, done := childContext()

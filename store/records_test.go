@@ -4,6 +4,7 @@ package store_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -177,20 +178,44 @@ func TestTombstonesAreKeptAndPruned(t *testing.T) {
 		}
 	})
 	update(t, s, func(tx *store.Tx) {
-		n, err := tx.PruneEnded(tx.Now().Add(-time.Minute), 10)
+		n, err := tx.PruneEnded(tx.Now().Add(-time.Minute), 1000, 10)
 		require.NoError(t, err)
 		require.Zero(t, n, "they are not that old")
-		n, err = tx.PruneEnded(tx.Now().Add(time.Minute), 2)
+		n, err = tx.PruneEnded(tx.Now().Add(time.Minute), 1000, 2)
 		require.NoError(t, err)
 		require.Equal(t, 2, n, "the limit holds")
 		stone, err := tx.Tombstone("l1")
 		require.NoError(t, err)
 		require.EqualValues(t, 8082, stone.Lease.Port, "oldest first")
-		n, err = tx.PruneEnded(tx.Now().Add(time.Minute), 10)
+		n, err = tx.PruneEnded(tx.Now().Add(time.Minute), 1000, 10)
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		_, err = tx.Tombstone("l1")
 		require.ErrorIs(t, err, store.ErrNotFound)
+	})
+}
+
+// Young ones go too if there are too many later ones.
+func TestSurplusTombstonesArePruned(t *testing.T) {
+	s := storetest.Open(t)
+	for port := uint16(8080); port < 8090; port++ {
+		update(t, s, func(tx *store.Tx) {
+			require.NoError(t, tx.PutLease(processLease(port, leaseID(port), 42)))
+			_, err := tx.EndLease(port, leaseID(port))
+			require.NoError(t, err)
+		})
+	}
+	update(t, s, func(tx *store.Tx) {
+		old := tx.Now().Add(-time.Hour)
+		for _, c := range []struct{ keep, limit, removed int }{{10, 100, 0}, {7, 2, 2}, {7, 100, 1}, {7, 100, 0}} {
+			n, err := tx.PruneEnded(old, c.keep, c.limit)
+			require.NoError(t, err)
+			require.Equal(t, c.removed, n)
+		}
+		for port := uint16(8080); port < 8090; port++ {
+			_, err := tx.Tombstone(leaseID(port))
+			require.Equal(t, port < 8083, errors.Is(err, store.ErrNotFound), "%d", port)
+		}
 	})
 }
 

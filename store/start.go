@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,11 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	// Before anything is written, which would write that page anew.
+	lost, err := metaPageLost(s.file)
+	if err != nil {
+		return err
+	}
 	// Whatever can refuse the file comes before anything is written.
 	before, version, err := s.inspect(ctx)
 	if err != nil {
@@ -33,6 +39,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	s.meta.MetaPageLost = lost
 	old, err := s.takeClaims(ctx, before)
 	if err != nil {
 		return err
@@ -57,6 +64,8 @@ func (s *Store) inspect(ctx context.Context) (r recorded, version int, err error
 		switch {
 		case errors.Is(err, migrations.ErrDamaged):
 			return &CorruptError{Path: s.path, Bucket: string(kv.Meta), Key: kv.KeySchema, Reason: err.Error()}
+		case errors.Is(err, migrations.ErrForeign):
+			return fmt.Errorf("%s: %w", s.path, err)
 		case err != nil:
 			return err
 		}
@@ -76,10 +85,30 @@ func (s *Store) inspect(ctx context.Context) (r recorded, version int, err error
 				return err
 			}
 		}
+		if err := tx.verifySequence(); err != nil {
+			return err
+		}
 		r, err = tx.readMeta()
 		return err
 	})
 	return r, version, err
+}
+
+// verifySequence returns an error if a number of an event could be given out twice: bbolt keeps
+// the last one without a checksum. One that is too high does no harm.
+func (tx *Tx) verifySequence() error {
+	last, err := tx.kv.LastKey(kv.Events)
+	if err != nil {
+		return err
+	}
+	b, err := tx.EventBounds()
+	if err != nil {
+		return err
+	}
+	if bytes.Compare(last, kv.BE64(b.Newest)) > 0 || b.Pruned > b.Newest {
+		return tx.kv.Corrupt(kv.Events, last, fmt.Sprintf("the sequence is behind it, at %d", b.Newest))
+	}
+	return nil
 }
 
 // plan decides what a start does with what the file says. The returned Meta and Secret are
@@ -173,6 +202,7 @@ func (s *Store) record(before recorded, here disk.ID) error {
 // measure starts the accounting of space.
 func (s *Store) measure(o Options) error {
 	return s.db.View(func(btx *bbolt.Tx) error {
+		s.length.Store(btx.Size())
 		s.space = space.New(s.file, int64(s.db.Info().PageSize), o.Preallocate, btx.Size())
 		return nil
 	})

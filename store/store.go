@@ -30,7 +30,8 @@ type Store struct {
 	failMu sync.Mutex
 	err    error
 	failed chan struct{}
-	stuck  atomic.Bool // a transaction could not be rolled back: bbolt's locks are held for ever
+	length atomic.Int64 // what the newest transaction needs of the file
+	stuck  atomic.Bool  // a transaction could not be rolled back: bbolt's locks are held for ever
 
 	closeOnce sync.Once
 	closeErr  error
@@ -66,8 +67,13 @@ func (s *Store) UpdateReserved(ctx context.Context, fn func(*Tx) error) error {
 // running one. It does not wait for writers. fn must not wait for the network or a slow
 // reader: pages freed meanwhile cannot be used again, so the file grows. Errors: fn's, as
 // it is; ErrClosed; *CorruptError. After the store has failed View still works, and may
-// show the transaction whose outcome is unknown.
-func (s *Store) View(fn func(*Tx) error) error { return viewOf(s.db, s.path, fn) }
+// show the transaction whose outcome is unknown; but not if the file was cut off.
+func (s *Store) View(fn func(*Tx) error) error {
+	if err := s.checkLength(); err != nil {
+		return err
+	}
+	return viewOf(s.db, s.path, fn)
+}
 
 // Failed is closed when a commit has failed. From then on every Update returns ErrFailed;
 // Err says why. Only a restart of the process recovers from it.

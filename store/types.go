@@ -88,7 +88,7 @@ func (l Lease) All() []uint16 {
 	return l.Ports
 }
 
-// Tombstone is what remains of an ended lease, for seven days: with it a
+// Tombstone is what remains of an ended lease, for seven days if there are not too many: with it a
 // left-over process can be told from one of a living lease.
 type Tombstone struct {
 	Lease   Lease     `json:"lease"`
@@ -139,6 +139,8 @@ type Ready struct {
 	Status  int           `json:"status"`     // expected HTTP status
 	Stall   time.Duration `json:"stall_ns"`   // longest time without progress; 0: no limit
 	Timeout time.Duration `json:"timeout_ns"` // longest time in all; 0: no limit
+	// TLS is whether it is spoken to by TLS, by probes and by its clients: its scheme is https.
+	TLS bool `json:"tls,omitempty"`
 	// AnyListener takes whoever listens on the port for the worker: a container
 	// runtime listens for its clients.
 	AnyListener bool `json:"any_listener,omitempty"`
@@ -203,13 +205,15 @@ type Asked struct {
 // Spec is what a worker was started as: all that is needed to follow and stop
 // it after a restart of hive. Values of environment variables are never in it.
 type Spec struct {
-	Argv   []string          `json:"argv"` // Argv[0] is the program's absolute path
-	Dir    string            `json:"dir,omitempty"`
-	Host   string            `json:"host"`
-	Model  string            `json:"model,omitempty"`
-	Device string            `json:"device,omitempty"`
-	Params map[string]string `json:"params,omitempty"`
-	User   string            `json:"user,omitempty"` // user that it runs as; empty: hive's
+	Argv []string `json:"argv"` // Argv[0] is the program's absolute path
+	Dir  string   `json:"dir,omitempty"`
+	Host string   `json:"host"`
+	// BasePath is the path below which it serves, as in /comfy: a part of its URL.
+	BasePath string            `json:"base_path,omitempty"`
+	Model    string            `json:"model,omitempty"`
+	Device   string            `json:"device,omitempty"`
+	Params   map[string]string `json:"params,omitempty"`
+	User     string            `json:"user,omitempty"` // user that it runs as; empty: hive's
 	// NoNewPrivs is whether it runs with no_new_privs; nil: if its user is neither
 	// hive's nor root.
 	NoNewPrivs *bool `json:"no_new_privs,omitempty"`

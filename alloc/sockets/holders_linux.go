@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/store/plain"
+	"rbeehive/store/procread"
 )
 
 // userHZ is the unit of start times in /proc, the same on every architecture
@@ -110,16 +112,27 @@ func AbstractHolder(ctx context.Context, name string) (Holder, error) {
 // is not "no": fs.ErrPermission for another user's process without
 // CAP_SYS_PTRACE, fs.ErrNotExist if there is no such process or hidepid hides it.
 func OwnedBy(pid int, inodes map[uint64]bool) (bool, error) {
-	found := false
-	err := eachSocket(pid, func(inode uint64) bool {
-		found = inodes[inode]
-		return !found
-	})
+	found, err := openSockets(pid, maps.Clone(inodes), 1)
 	// Whatever could not be read after it.
-	if found {
+	if len(found) > 0 {
 		return true, nil
 	}
 	return false, err
+}
+
+// openSockets returns those of the wanted inodes that a process has open, most of them at
+// most. want must not change any more: who reads of a process that is held up reads on.
+func openSockets(pid int, want map[uint64]bool, most int) (map[uint64]bool, error) {
+	return procread.Read(pid, func(progress procread.Progress) (map[uint64]bool, error) {
+		found := make(map[uint64]bool)
+		err := eachSocket(pid, progress, func(inode uint64) bool {
+			if want[inode] {
+				found[inode] = true
+			}
+			return len(found) < most
+		})
+		return found, err
+	})
 }
 
 // findOwners maps each wanted inode to the lowest PID that has it open. Inodes
@@ -139,12 +152,12 @@ func findOwners(ctx context.Context, want map[uint64]bool) (map[uint64]int, erro
 		}
 		// An error is a process that has gone or that we may not inspect: its sockets stay
 		// without an owner.
-		_ = eachSocket(pid, func(inode uint64) bool {
-			if _, known := owners[inode]; want[inode] && !known {
+		found, _ := openSockets(pid, want, len(want))
+		for inode := range found {
+			if _, known := owners[inode]; !known {
 				owners[inode] = pid
 			}
-			return len(owners) < len(want)
-		})
+		}
 		if len(owners) == len(want) {
 			break
 		}
@@ -180,9 +193,9 @@ func dirNames(path string) ([]string, error) {
 
 // eachSocket calls fn with the inode of every socket that process pid has open,
 // until fn returns false.
-func eachSocket(pid int, fn func(inode uint64) bool) error {
+func eachSocket(pid int, progress procread.Progress, fn func(inode uint64) bool) error {
 	base := filepath.Join("/proc", strconv.Itoa(pid))
-	open, denied := socketsIn(filepath.Join(base, "fd"), fn)
+	open, denied := socketsIn(filepath.Join(base, "fd"), progress, fn)
 	if open > 0 || (denied != nil && !zombie(base)) {
 		return denied
 	}
@@ -197,7 +210,7 @@ func eachSocket(pid int, fn func(inode uint64) bool) error {
 		if tid == strconv.Itoa(pid) {
 			continue
 		}
-		open, err := socketsIn(filepath.Join(base, "task", tid, "fd"), fn)
+		open, err := socketsIn(filepath.Join(base, "task", tid, "fd"), progress, fn)
 		if open > 0 { // threads share one table, as a rule
 			return err
 		}
@@ -213,7 +226,7 @@ func zombie(base string) bool {
 
 // socketsIn calls fn with the inode of every socket among the descriptors in
 // path and returns the number of descriptors.
-func socketsIn(path string, fn func(inode uint64) bool) (int, error) {
+func socketsIn(path string, progress procread.Progress, fn func(inode uint64) bool) (int, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return 0, err
@@ -225,6 +238,7 @@ func socketsIn(path string, fn func(inode uint64) bool) (int, error) {
 	}
 	var buf [64]byte
 	for i, name := range names {
+		progress()
 		// By the open directory: once the process has gone, its PID may be another's.
 		n, err := unix.Readlinkat(int(dir.Fd()), name, buf[:])
 		switch {
@@ -291,7 +305,8 @@ func (d *describer) process(pid int) (string, time.Time) {
 	}
 	var out described
 	if p, err := d.open(pid); err == nil {
-		if stat, err := p.Stat(); err == nil {
+		stat, err := procread.Read(pid, func(procread.Progress) (procfs.ProcStat, error) { return p.Stat() })
+		if err == nil {
 			out.program = plain.Text(stat.Comm)
 			out.since = d.started(stat.Starttime)
 		}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"rbeehive/alloc"
@@ -25,7 +28,9 @@ type banner struct {
 	ports    alloc.Survey
 	workers  []store.Worker
 	types    []*catalog.Type
-	isInit   bool // workers end with hive
+	isInit   bool   // workers end with hive
+	hivectl  string // how it is called from here
+	service  bool   // a service manager has started hive, and nobody can press Ctrl-C
 }
 
 // maxHoldersShown is how many ports are listed with their holders.
@@ -57,9 +62,11 @@ func (b *banner) writeTo(w io.Writer) error {
 	for i, try := range b.examples() {
 		line([]string{"try", ""}[min(i, 1)], "%s", try)
 	}
-	if b.isInit {
+	switch {
+	case b.service:
+	case b.isInit:
 		line("Ctrl-C", "stops hive, and the container's workers end with it; twice within %v stops them gracefully first", secondInterruptTimeout)
-	} else {
+	default:
 		line("Ctrl-C", "stops hive and leaves the workers running; twice within %v stops them too", secondInterruptTimeout)
 	}
 	if _, err := w.Write(out.Bytes()); err != nil {
@@ -91,6 +98,7 @@ func portsLine(p alloc.Survey) string {
 		{p.Reserved, "reserved"},
 		{p.Quarantined, "quarantined"},
 		{p.Draining, "draining"},
+		{p.Forbidden, "forbidden"},
 	} {
 		if c.n > 0 {
 			s += fmt.Sprintf(", %d %s", c.n, c.what)
@@ -118,7 +126,7 @@ func (b *banner) holders(line func(name, format string, a ...any)) {
 		line("", "%s", text)
 	}
 	if more := len(all) - maxHoldersShown; more > 0 {
-		line("", "and %d more: bin/hivectl%s ports", more, b.addr())
+		line("", "and %d more: %s%s ports", more, b.hivectl, b.addr())
 	}
 }
 
@@ -136,15 +144,36 @@ func (b *banner) worker(h sockets.Holder, fallback string) string {
 // examples is two commands that work as they are: one of a configured type if there is one
 // that needs no parameters, and the reference worker.
 func (b *banner) examples() []string {
-	up := "bin/hivectl" + b.addr() + " up "
+	up := b.hivectl + b.addr() + " up "
 	tries := []string{}
 	for _, t := range b.types {
-		if t.Source == catalog.SourceConfiguration && t.Check(catalog.Values{}) == nil && len(tries) == 0 {
+		// hive itself starts what is autostart.
+		if t.Source == catalog.SourceConfiguration && !t.Autostart && t.Check(catalog.Values{}) == nil && len(tries) == 0 {
 			tries = append(tries, up+t.Name)
 		}
 	}
 	tries = append(tries, up+"cpu", up+"cpu --model test --device 0 --name demo")
 	return tries[:2]
+}
+
+// hivectlHere is how a person calls hivectl from this directory: the one that a build has
+// made there is in no PATH.
+func hivectlHere() string {
+	exe, err := os.Executable()
+	dir, errDir := filepath.Abs(".")
+	if errDir == nil {
+		dir, errDir = filepath.EvalSymlinks(dir)
+	}
+	if err == nil && errDir == nil && filepath.Dir(exe) == filepath.Join(dir, "bin") && dir != "/" && dir != "/usr" {
+		return "bin/hivectl"
+	}
+	return "hivectl"
+}
+
+// isService reports whether a service manager has started this process. INVOCATION_ID does
+// not say so: the shells of a desktop have inherited one.
+func isService() bool {
+	return os.Getenv("NOTIFY_SOCKET") != "" || os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid())
 }
 
 // addr is the flags that hivectl needs for this hive.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +102,32 @@ func TestBannerInAContainer(t *testing.T) {
 	require.NoError(t, b.Write(&got))
 	require.Contains(t, got.String(), "Ctrl-C    stops hive, and the container's workers end with it; ")
 	require.NotContains(t, got.String(), "leaves the workers running")
+}
+
+// Who reads the banner of a service in its journal can press nothing.
+func TestBannerOfAService(t *testing.T) {
+	b := fresh(t)
+	b.Service = true
+	var got bytes.Buffer
+	require.NoError(t, b.Write(&got))
+	require.NotContains(t, got.String(), "Ctrl-C")
+}
+
+// A hive that is installed is looked after with the hivectl that is in PATH.
+func TestTheCommandsToTryCanBeTyped(t *testing.T) {
+	s := newSite(t, "")
+	s.env = append(s.env, "SYSTEMD_EXEC_PID=1") // of a terminal that systemd has started, perhaps
+	banner := strings.Join(s.start(t).banner, "\n")
+	require.NotContains(t, banner, "bin/")
+	require.Regexp(t, `try +hivectl .*up cpu`, banner)
+
+	s = newSite(t, "")
+	self, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(filepath.Join(s.dir, "bin"), 0o700))
+	s.exe = filepath.Join(s.dir, "bin", "hive")
+	require.NoError(t, os.WriteFile(s.exe, self, 0o700))
+	require.Regexp(t, `try +bin/hivectl .*up cpu`, strings.Join(s.start(t).banner, "\n"))
 }
 
 type brokenWriter struct{}

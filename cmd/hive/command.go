@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,10 @@ func runWith(args []string, stdout, stderr io.Writer, check healthCheck) int {
 	if errors.Is(err, errMistakes) {
 		return exitFailed
 	}
-	fmt.Fprintf(stderr, "hive: %s\n", oneLine(err))
+	// By an output: a daemon's last word must not keep it from ending.
+	last := newOutput(stderr)
+	fmt.Fprintf(last, "hive: %s\n", oneLine(err))
+	last.finish(finishTimeout)
 	if errors.As(err, new(usageError)) || errors.Is(err, config.ErrConfig) {
 		return exitUsage
 	}
@@ -120,12 +124,25 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, check healthCheck) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(cfg, stderr)
+	ignoreSIGPIPE()
+	out, errs := newOutput(stdout), newOutput(stderr)
+	defer out.finish(finishTimeout)
+	defer errs.finish(finishTimeout)
+	log, err := newLogger(cfg, errs)
 	if err != nil {
 		return err
 	}
-	return newDaemon(cfg, load, passed, log, stdout, check).run(cmd.Context())
+	tell := func(lost uint64) {
+		log.WithField("lines", lost).Warn("lines of this log were dropped, because nobody read them")
+	}
+	errs.resumed.Store(&tell)
+	d := newDaemon(cfg, load, passed, log, out, check)
+	d.droppedLines = errs.lost.Load
+	return d.run(cmd.Context())
 }
+
+// finishTimeout is how long the end of hive waits for who reads its output.
+const finishTimeout = time.Second
 
 // version is set by the linker: make build passes -X main.version=... .
 var version string

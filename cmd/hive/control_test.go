@@ -45,7 +45,7 @@ func TestControlSocketIsThere(t *testing.T) {
 			require.NoError(t, hiveAt(t, path))
 			banner := strings.Join(p.banner, "\n")
 			require.NotContains(t, banner, "listen ", "it is where it always is")
-			require.Contains(t, banner, "bin/hivectl --addr unix:"+path+" up cpu")
+			require.Contains(t, banner, "hivectl --addr unix:"+path+" up cpu")
 			p.signal(syscall.SIGKILL)
 			p.end()
 			require.FileExists(t, path, "what a kill leaves")
@@ -114,7 +114,7 @@ func TestControlSocketElsewhere(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(s.dir, "state", "control.sock"))
 	banner := strings.Join(p.banner, "\n")
 	require.Regexp(t, `listen    127\.0\.0\.1:\d+, unix:`+path+"\n", banner)
-	require.Contains(t, banner, "bin/hivectl --addr unix:"+path+" up cpu")
+	require.Contains(t, banner, "hivectl --addr unix:"+path+" up cpu")
 
 	s.env = append(s.env, "HIVE_DATA_DIR="+filepath.Join(s.dir, "other"))
 	code, _, stderr := s.command(t)

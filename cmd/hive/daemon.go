@@ -31,17 +31,19 @@ const (
 
 // daemon is one run of hive.
 type daemon struct {
-	cfg         *config.Config // as it was at the start
-	load        loadFunc
-	log         *logrus.Logger
-	out         io.Writer // banner and exit messages
-	catalog     *catalog.Catalog
-	self        string // the program of the reference worker
-	api         *httpapi.Server
-	hive        *hive.Hive
-	opened      atomic.Pointer[hive.Hive] // the same, for readers while it is being opened
-	notify      *notifier
-	healthCheck healthCheck
+	cfg  *config.Config // as it was at the start
+	load loadFunc
+	log  *logrus.Logger
+	out  io.Writer // banner and exit messages
+	// droppedLines is how many lines of the log nobody has read.
+	droppedLines func() uint64
+	catalog      *catalog.Catalog
+	self         string // the program of the reference worker
+	api          *httpapi.Server
+	hive         *hive.Hive
+	opened       atomic.Pointer[hive.Hive] // the same, for readers while it is being opened
+	notify       *notifier
+	healthCheck  healthCheck
 
 	passed    []net.Listener // by the service manager
 	listeners listeners
@@ -51,8 +53,6 @@ type daemon struct {
 	reloading sync.Mutex     // one reload at a time: the later one has the later file
 	current   *config.Config // the last configuration that was applied; reloading guards it
 	stopAtEnd atomic.Bool    // shutdown: stop
-
-	reloadFailed atomic.Pointer[string] // why the last reload failed; nil: it did not
 
 	signals    chan os.Signal
 	sighups    chan os.Signal // SIGHUP; one is queued while another is handled
@@ -119,7 +119,7 @@ func (d *daemon) run(ctx context.Context) error {
 func (d *daemon) apiOptions() httpapi.Options {
 	opts := httpapi.Options{
 		Log: d.log, AllowedHosts: allowedHosts(d.cfg), Access: d.cfg.Access, Token: d.token, TokenFile: tokenPath(d.cfg.DataDir),
-		MaxConnections: maxConnections(len(d.listeners.all())), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.requestShutdown, Reload: d.reload,
+		MaxConnections: maxConnections(len(d.listeners.all())), StreamWait: d.cfg.Jobs.StreamWait, Shutdown: d.requestShutdown, Reload: d.reload, DroppedLines: d.droppedLines,
 	}
 	if d.cfg.TLS != nil {
 		opts.Certificate = d.cfg.TLS.Certificate

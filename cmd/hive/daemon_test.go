@@ -307,10 +307,17 @@ func TestAQueenElsewhereIsToldALoopbackAddress(t *testing.T) {
 	s := newSite(t, "")
 	// 0.0.0.0 is no loopback address, and a connection to it never leaves this machine.
 	p := s.start(t, "--queen-url", "http://0.0.0.0:1", "--log-format", "json", "--log-level", "warn")
+	p.logs("advertise")
 	p.signal(syscall.SIGTERM)
 	code, _ := p.end()
 	require.Equal(t, 0, code)
-	first, _, _ := strings.Cut(p.stderr.String(), "\n")
+	var first string
+	for said := range strings.Lines(p.stderr.String()) {
+		if strings.Contains(said, "advertise") {
+			first = said
+			break
+		}
+	}
 	var line struct {
 		Level, Msg string
 		HiveURL    string `json:"hive_url"`

@@ -13,6 +13,7 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/hive/trust"
 	"rbeehive/hive/workertype"
+	"rbeehive/store"
 )
 
 // prepareDataDir creates the state directory, mode 0700: it has logs of programs, command
@@ -69,7 +70,12 @@ func checkContent(dir string) error {
 		name  string
 		check func(string) error
 	}{{"hive.db", trust.File}, {workertype.TypesDir, trust.Dir}, {"logs", trust.Dir}, {"backups", trust.Dir}, {"models", trust.Dir}} {
-		if err := part.check(filepath.Join(dir, part.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		path := filepath.Join(dir, part.name)
+		// What is no file hive.Open refuses without opening it, and says what to do.
+		if part.name == "hive.db" && errors.As(store.Regular(path), new(*store.NotRegularError)) {
+			continue
+		}
+		if err := part.check(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("check the data directory: %w", err)
 		}
 	}

@@ -24,10 +24,29 @@ var (
 	WorkerProgram  = workerProgram
 	LoadToken      = loadToken
 	ListenSocket   = listenSocket
+	MustEndWithin  = mustEndWithin
 )
 
 // PlainMessage is the formatter of hive's log.
 func PlainMessage(f *logrus.TextFormatter) logrus.Formatter { return plainMessage{f} }
+
+// MaxOutputLines is how many lines of hive's own wait to be written.
+const MaxOutputLines = maxOutputLines
+
+// Output is a stream of hive's own.
+type Output = output
+
+// NewOutput begins to write to a stream.
+func NewOutput(to io.Writer) *Output { return newOutput(to) }
+
+// OnResumed has tell told how many writes were dropped, when they succeed again.
+func (o *output) OnResumed(tell func(lost uint64)) { o.resumed.Store(&tell) }
+
+// Lost is how many writes were dropped.
+func (o *output) Lost() uint64 { return o.lost.Load() }
+
+// Finish waits until what was written has gone out, at most for limit.
+func (o *output) Finish(limit time.Duration) { o.finish(limit) }
 
 // RunStuck is Run with a hive that is stuck as long as the file exists: it does not
 // come to an end of looking whether it lives.
@@ -61,7 +80,7 @@ type Banner struct {
 	Ports                      alloc.Survey
 	Workers                    []store.Worker
 	Types                      []*catalog.Type
-	Alone                      bool
+	Alone, Service             bool
 }
 
 // Write prints the banner.
@@ -70,5 +89,6 @@ func (b Banner) Write(w io.Writer) error {
 		callers: callers{listen: b.Listen, tokenFile: b.TokenFile, local: b.Local},
 		hiveID:  b.HiveID, url: b.URL, file: b.File, dataDir: b.DataDir,
 		recovery: b.Recovery, ports: b.Ports, workers: b.Workers, types: b.Types, isInit: b.Alone,
+		hivectl: "bin/hivectl", service: b.Service,
 	}).writeTo(w)
 }

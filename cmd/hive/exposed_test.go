@@ -87,7 +87,7 @@ func TestExposedHiveWantsItsToken(t *testing.T) {
 	require.Regexp(t, `listen    0\.0\.0\.0:\d+, unix:`+path+"\n", banner)
 	file := filepath.Join(s.dir, "state", "token")
 	require.Contains(t, banner, "token     in "+file+"\n")
-	require.Contains(t, banner, "bin/hivectl --addr unix:"+filepath.Join(s.dir, "state", "control.sock")+" up cpu")
+	require.Contains(t, banner, "hivectl --addr unix:"+filepath.Join(s.dir, "state", "control.sock")+" up cpu")
 	p.logs("cross the network in clear text")
 
 	require.Equal(t, os.FileMode(0o600), mode(t, file))

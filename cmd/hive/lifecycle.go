@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ func (d *daemon) start(ctx context.Context) (reason, error) {
 		}
 	}
 	cancel()
+	defer mustEnd("the start")()
 	// open is waited for: what it has opened by now is closed at the end of run.
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 		return failed, err
@@ -82,15 +84,14 @@ func (d *daemon) serve(ctx context.Context, served <-chan error) (reason, error)
 		ran <- d.hive.Run(runCtx)
 		close(ran)
 	}()
-	sighupDone := make(chan struct{})
-	go func() {
-		defer close(sighupDone)
-		d.handleSIGHUP(runCtx)
-	}()
+	var aside sync.WaitGroup
+	aside.Go(func() { d.handleSIGHUP(runCtx) })
+	aside.Go(func() { d.restoreSockets(runCtx) })
 	// Nothing of the hive may run when it is closed: a reload or an audit would meet a closed state.
 	defer func() {
+		defer mustEnd("what hive does aside")()
 		stop()
-		<-sighupDone
+		aside.Wait()
 		for range ran { // until it is closed: Run has returned
 		}
 	}()
@@ -150,7 +151,9 @@ func (d *daemon) finish(why reason) error {
 	}
 	// Counted before Close, after which there is no state to count in.
 	left := d.running()
+	done := mustEnd("hive")
 	err = errors.Join(err, d.hive.Close())
+	done()
 	d.printExit(left, recovered)
 	return err
 }
@@ -237,6 +240,7 @@ func (d *daemon) printBanner(ctx context.Context) {
 		hiveID: d.cfg.HiveID, url: d.url, callers: d.callers(), file: d.cfg.File, dataDir: d.cfg.DataDir,
 		recovery: d.hive.Info().Recovery, ports: survey,
 		workers: d.hive.Workers(), types: d.catalog.Types(), isInit: host.IsInit(),
+		hivectl: hivectlHere(), service: isService(),
 	}
 	if err := b.writeTo(d.out); err != nil {
 		d.log.WithError(err).Warn("printing the banner failed")

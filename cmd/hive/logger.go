@@ -59,6 +59,9 @@ func setLevel(log *logrus.Logger, cfg *config.Config) error {
 // isTerminal takes every character device for a terminal; for /dev/null, which is one too,
 // the result does not matter.
 func isTerminal(w io.Writer) bool {
+	if o, ok := w.(*output); ok {
+		w = o.to
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,9 +31,10 @@ type notifier struct {
 	enabled bool // NOTIFY_SOCKET is set
 
 	mu       sync.Mutex
-	stopping bool   // no other state is sent any more
-	status   string // sent last
-	failed   bool   // a failure was logged
+	stopping bool     // no other state is sent any more
+	status   string   // sent last
+	failed   bool     // a failure was logged
+	unsent   []string // assignments that the manager did not take
 }
 
 func newNotifier(log *logrus.Logger) *notifier {
@@ -101,17 +104,53 @@ func (n *notifier) notify(status string, assignments ...string) {
 		n.status = status
 		assignments = append(assignments, "STATUS="+status)
 	}
-	if len(assignments) > 0 {
+	if len(assignments) > 0 || len(n.unsent) > 0 {
 		n.send(assignments...)
 	}
 }
 
-// send logs a failure once: a manager that cannot be reached is no reason to stop. mu is
-// held.
+// send gives the manager the assignments, and what it did not take before: a READY=1 that
+// is lost would be waited for until the start timed out. A failure is logged once: a manager
+// that cannot be reached is no reason to stop. mu is held.
 func (n *notifier) send(assignments ...string) {
-	_, err := sd.SdNotify(false, strings.Join(assignments, "\n"))
-	if err != nil && !n.failed {
-		n.failed = true
-		n.log.WithError(err).Warn("notifying the service manager (NOTIFY_SOCKET) failed")
+	for _, a := range assignments {
+		n.unsent = append(slices.DeleteFunc(n.unsent, func(old string) bool { return subject(old) == subject(a) }), a)
 	}
+	err := sendState(os.Getenv("NOTIFY_SOCKET"), strings.Join(n.unsent, "\n"))
+	if err == nil {
+		n.unsent = nil
+		return
+	}
+	if !n.failed {
+		n.failed = true
+		n.log.WithError(err).Warn("notifying the service manager (NOTIFY_SOCKET) failed; it is told later, with what comes next")
+	}
+}
+
+// subject is what an assignment is about: of two with the same one, the later holds.
+func subject(assignment string) string {
+	name, _, _ := strings.Cut(assignment, "=")
+	if name == "RELOADING" || name == "STOPPING" {
+		return "READY" // they are states of one service
+	}
+	return name
+}
+
+// sendTimeout is how long a manager may take. The socket holds a few messages (unix(7),
+// max_dgram_qlen), so only one that is frozen does not take one at once.
+const sendTimeout = time.Second
+
+// sendState sends one message of sd_notify(3). It blocks for sendTimeout at most, which
+// go-systemd's does not promise.
+func sendState(socket, state string) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return err
 }

@@ -156,6 +156,49 @@ func TestManagerThatIsNotThereIsNoReasonToStop(t *testing.T) {
 	require.Equal(t, 1, strings.Count(p.stderr.String(), "notifying the service manager (NOTIFY_SOCKET) failed"), "said once: %s", p.stderr)
 }
 
+// A manager that is frozen reads nothing, and its socket is full after a few messages. Hive
+// starts, serves and ends all the same, and says later what was not heard.
+func TestManagerThatIsFrozen(t *testing.T) {
+	s := newSite(t, "")
+	m := s.managed(t)
+	m.fill()
+	p := s.start(t)
+	code, _, err := get(p.url + "/v1/hive")
+	require.NoError(t, err)
+	require.Equal(t, 200, code)
+	m.drain()
+	p.post("/v1/reload") // the next thing that there is to say
+	said := last(m.until("READY=1"))
+	require.Contains(t, said, "serving at "+p.url)
+	m.fill()
+	p.signal(syscall.SIGTERM)
+	code, _ = p.end()
+	require.Equal(t, 0, code, p.stderr.String())
+	require.Equal(t, 1, strings.Count(p.stderr.String(), "notifying the service manager (NOTIFY_SOCKET) failed"), "said once: %s", p.stderr)
+}
+
+// fill lets the manager's socket take no more.
+func (m *manager) fill() {
+	m.t.Helper()
+	conn, err := net.DialUnix("unixgram", nil, m.conn.LocalAddr().(*net.UnixAddr))
+	require.NoError(m.t, err)
+	defer conn.Close()
+	for err == nil {
+		require.NoError(m.t, conn.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+		_, err = conn.Write([]byte("FULL=1"))
+	}
+	require.ErrorIs(m.t, err, os.ErrDeadlineExceeded)
+}
+
+// drain takes what fill has sent.
+func (m *manager) drain() {
+	for said := m.hear(testTimeout); said != nil; said = m.hear(100 * time.Millisecond) {
+		if !slices.Contains(said, "FULL=1") {
+			m.t.Logf("%v", said)
+		}
+	}
+}
+
 // The watchdog is fed at half of its time as long as hive lives, not while it is
 // stuck, and again when it is not stuck any more.
 func TestWatchdog(t *testing.T) {

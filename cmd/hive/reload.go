@@ -40,11 +40,11 @@ func (d *daemon) reload(ctx context.Context, dryRun bool) (hive.Plan, error) {
 	}
 	d.notify.reloading()
 	plan, err := d.applyReload(ctx, d.load, false)
-	d.reloadFailed.Store(nil)
+	why := ""
 	if err != nil {
-		why := oneLine(err)
-		d.reloadFailed.Store(&why)
+		why = oneLine(err)
 	}
+	d.hive.SetReloadFault(why)
 	// Also after a failure: until then systemd takes the reload for one that is under way.
 	d.notify.ready(d.status())
 	return plan, err

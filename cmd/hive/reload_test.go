@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -70,12 +71,25 @@ func TestSIGHUP(t *testing.T) {
 	s.write(t, "workers: [{name: cpu, args: ['{{.Prot}}']}]\n")
 	p.sighup("SIGHUP: reload failed, nothing was changed")
 
+	// Whoever asks hive is told, not only who reads systemd's status.
+	fault := func() string {
+		_, metrics, err := get(p.url + "/metrics")
+		require.NoError(t, err)
+		_, checks, err := get(p.url + "/v1/doctor")
+		require.NoError(t, err)
+		return metrics[strings.Index(metrics, "\nhive_reload_failed ")+1:][:len("hive_reload_failed 1")] +
+			fmt.Sprint(strings.Contains(checks, "the last reload failed: "))
+	}
+	require.Equal(t, "hive_reload_failed 1true", fault())
+
 	s.write(t, "shutdown: stop\nhive_id: other\nlog_level: warn\nworkers: [{name: cpu, env: [A=secret]}, {name: new, preset: reference}]\n")
 	code, body = p.post("/v1/reload?dry_run=1")
 	require.Equal(t, http.StatusOK, code, body)
 	require.Contains(t, body, `"applied":["log_level","shutdown"],"need_start":["hive_id"]`)
 	require.False(t, p.stale(w))
+	require.Equal(t, "hive_reload_failed 1true", fault(), "a dry run is no reload")
 	p.sighup("reloaded, except settings that need a restart of hive")
+	require.Equal(t, "hive_reload_failed 0false", fault())
 	require.NotContains(t, p.stderr.String(), "secret")
 	require.True(t, p.stale(w))
 	require.True(t, w.answers())

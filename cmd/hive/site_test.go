@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,7 +150,11 @@ func (s *site) start(t *testing.T, args ...string) *process {
 		<-done
 		_ = p.cmd.Wait()
 	})
-	for !strings.HasPrefix(p.lastLine(), "Ctrl-C") {
+	last := "Ctrl-C"
+	if slices.ContainsFunc(s.env, func(v string) bool { return strings.HasPrefix(v, "NOTIFY_SOCKET=") }) {
+		last = "          hivectl" // the second command to try
+	}
+	for !strings.HasPrefix(p.lastLine(), last) {
 		line, ok := p.line()
 		require.True(t, ok, "hive ended: %s", p.stderr)
 		p.banner = append(p.banner, line)

@@ -85,7 +85,7 @@ func tryListenSocket(ctx context.Context, path string, how config.Socket) (*sock
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
 	}
-	s, err := bindSocket(path)
+	s, err := bindSocket(path, true)
 	if err != nil {
 		return nil, err
 	}
@@ -97,15 +97,21 @@ func tryListenSocket(ctx context.Context, path string, how config.Socket) (*sock
 
 // bindSocket creates the file with mode 0600, whatever its final mode. Only bind(2) can do
 // that without a moment in which it is open to all, and it takes its mode from the
-// process's umask. Nothing else creates files yet.
-func bindSocket(path string) (*socket, error) {
+// process's umask. alone: nothing else creates files yet; else the mode is as it comes, and
+// nobody but hive's user may enter the directory.
+func bindSocket(path string, alone bool) (*socket, error) {
 	name, done, err := unixsock.Reach(path)
 	var ln *net.UnixListener
 	if err == nil {
-		// The umask is the whole process's, which is why nothing else may create files yet.
-		old := syscall.Umask(0o177)
-		ln, err = net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
-		syscall.Umask(old)
+		bind := func() { ln, err = net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"}) }
+		if alone {
+			// The umask is the whole process's, which is why nothing else may create files yet.
+			old := syscall.Umask(0o177)
+			bind()
+			syscall.Umask(old)
+		} else {
+			bind()
+		}
 		done()
 	}
 	switch {
@@ -216,4 +222,69 @@ func lockDir(dir string) (unlock func()) {
 		time.Sleep(retryInterval)
 	}
 	return func() { f.Close() }
+}
+
+// restoreSockets makes hive's own unix sockets anew whose files somebody has removed, at
+// every audit until ctx ends: hive would be reached by them no more. Those that a service
+// manager has passed are its own.
+func (d *daemon) restoreSockets(ctx context.Context) {
+	ticker := time.NewTicker(d.cfg.AuditInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, ln := range d.listeners.all() {
+			s, ok := ln.(*socket)
+			if !ok {
+				continue
+			}
+			log := d.log.WithField("socket", s.path)
+			switch again, err := s.again(d.cfg.Socket); {
+			case err != nil:
+				log.WithError(err).Warn("the socket was removed and could not be made anew; restart hive")
+			case again != nil:
+				log.Warn("the socket was removed and has been made anew")
+				// The old one stays open, for who is connected by it.
+				go func() {
+					if err := d.api.Serve(again); err != nil {
+						log.WithError(err).Error("the socket that was made anew has failed")
+					}
+				}()
+			}
+		}
+	}
+}
+
+// again makes the socket anew if nothing is at its path; nil: something is. It is bound in a
+// directory that only hive's user enters, and gets its name when it has its mode: the umask,
+// by which the first was made, is the whole process's, and others create files by now.
+func (s *socket) again(how config.Socket) (_ net.Listener, err error) {
+	if _, err := os.Lstat(s.path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilerr,nilnil // it is there, or cannot be seen
+	}
+	if err := trust.Parent(s.path); err != nil {
+		return nil, err
+	}
+	defer lockDir(filepath.Dir(s.path))()
+	dir, err := os.MkdirTemp(filepath.Dir(s.path), "."+filepath.Base(s.path)+"-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	next, err := bindSocket(filepath.Join(dir, filepath.Base(s.path)), false)
+	if err != nil {
+		return nil, err
+	}
+	if err = next.open(how); err == nil {
+		// Not by rename, which replaces.
+		err = os.Link(next.path, s.path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make it anew: %w", err), next.UnixListener.Close())
+	}
+	s.made, next.path = next.made, s.path
+	return next, nil
 }

@@ -102,8 +102,8 @@ func (d *daemon) checkHealth(ctx context.Context) (status string, err error) {
 // status is one line about a hive that serves.
 func (d *daemon) status() string {
 	s := fmt.Sprintf("serving at %s: %s", d.url, countWorkers(d.running()))
-	if failed := d.reloadFailed.Load(); failed != nil {
-		s += "; the last reload failed: " + *failed
+	if why := d.hive.ReloadFault(); why != "" {
+		s += "; the last reload failed: " + why
 	}
 	return s
 }

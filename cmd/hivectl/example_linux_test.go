@@ -21,12 +21,13 @@ const exampleLimit = 4 * time.Minute
 
 // exampleSetup is what the examples of a command find beside the fixture.
 var exampleSetup = map[string]string{
+	"hivectl workers rm":  "exec hivectl up -q cpu --name old\nexec hivectl stop old\n",
 	"hivectl jobs cancel": "exec hivectl jobs submit -q '{\"operation\":\"worker_spawn\",\"worker\":\"slow\"}'\nawait job- hivectl jobs list --state running -q\n",
 	"hivectl db": "hive stop\nexec cp -a data stopped\nexec mkdir backups\nenv HIVE_DATA_DIR=$WORK/stopped\n" +
 		"exec hivectl db backup backups/hive-20260102T030405.000Z.db --data-dir stopped\nhive start\nenv HIVE_ADDR=unix:$WORK/s\n",
-	"hivectl db salvage":    "hive stop\nexec cp qwen.gguf stopped/hive.db\n", // there is something to salvage
-	"hivectl":               "exec hivectl stop demo\n",                       // the example is to start it
-	"hivectl models import": "env HIVE_DATA_DIR=$WORK/data\n",                 // not where a hive of this machine has its own
+	"hivectl db salvage":    "hive stop\nexec cp qwen.gguf stopped/hive.db\n",                                                  // there is something to salvage
+	"hivectl":               "exec hivectl stop demo\n",                                                                        // the example is to start it
+	"hivectl models import": "env HIVE_DATA_DIR=$WORK/data\n" + `exec sh -c 'printf "GGUF\003\000\000\000" >qwen.gguf'` + "\n", // not where a hive of this machine has its own
 	"hivectl models get":    "exec hivectl models pull -q Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf\n",
 }
 

@@ -184,6 +184,17 @@ func theyHave(ctx context.Context, socks []sockets.Socket, code string, message 
 	return f
 }
 
+// Unleased are the ports of the range on which workers listen and which nobody has a lease
+// for, as an audit would find them now. It reads the socket table, and /proc if there may be
+// some. Errors: the system's, ctx's.
+func (a *Auditor) Unleased(ctx context.Context) ([]Finding, error) {
+	snap, err := a.sockets.Snapshot(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read the socket table: %w", err)
+	}
+	return a.inspectUnleased(ctx, snap, a.workers.Processes())
+}
+
 // inspectUnleased looks for workers that listen on ports of the range which
 // nobody has a lease for.
 func (a *Auditor) inspectUnleased(ctx context.Context, snap *sockets.Snapshot, processes []supervisor.Process) (found []Finding, err error) {

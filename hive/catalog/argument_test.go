@@ -39,7 +39,7 @@ func TestNoModelBecomesAFlag(t *testing.T) {
 	for _, model := range []string{"u/r:-x.gguf", "u/r:..gguf", "u/..", "u/-r", "u/r:"} {
 		spec, err := llama.Render(catalog.Values{Port: 8080, Model: model})
 		require.NoError(t, err)
-		require.Equal(t, []string{"-m", model}, spec.Argv[len(spec.Argv)-2:])
+		require.Equal(t, []string{"-m", model, "--alias", model}, spec.Argv[len(spec.Argv)-4:])
 	}
 }
 

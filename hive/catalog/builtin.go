@@ -58,7 +58,7 @@ func notConfigured(name, self string) *Type {
 	p := bare(nil)
 	return &Type{
 		Name: name, Ports: 1, Source: SourceBuiltin, Description: "a worker on " + name + "; no program is configured",
-		Ready: p.ready(), Stop: p.stop(), self: self,
+		Ready: p.ready(&Entry{}), Stop: p.stop(), self: self,
 		unavailable: fmt.Sprintf("no worker program is configured for %[1]s; add an entry to hive.yaml, for example: "+
 			`workers: [{name: %[1]s, preset: llama-server}]`, name),
 	}

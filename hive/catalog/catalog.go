@@ -38,6 +38,7 @@ type Type struct {
 	File        string // of types.d that its entry is in; empty: none
 	Preset      string // what it builds on; empty for a command of the entry's own
 	Description string // one line for a person
+	BasePath    string // the path below which a worker serves; empty: none
 	Model       string // used when a spawn names none
 	Device      string // used when a spawn names none
 	Params      map[string]Param
@@ -200,9 +201,9 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	}
 	t := &Type{
 		Name: e.Name, Source: SourceConfiguration, Preset: p.name, Description: or(p.description, "from the configuration"),
-		Model: e.Model, Device: e.Device, Params: params,
+		BasePath: e.BasePath, Model: e.Model, Device: e.Device, Params: params,
 		Port: uint16(e.Port), Ports: max(1, e.Ports),
-		Ready: e.Ready.over(p.ready()), Stop: e.Stop.over(p.stop()),
+		Ready: e.Ready.over(p.ready(e)), Stop: e.Stop.over(p.stop()),
 		File: e.File, self: self, host: e.Host, env: slices.Clone(e.Env),
 		presetEnv: p.env, script: p.script, pins: p.pins, version: p.version,
 	}
@@ -219,7 +220,7 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 		fail("device", err)
 	}
 	t.unavailable = p.noScript(t)
-	if key, err := t.parse(p.command, e.Program, e.Args); err != nil {
+	if key, err := t.parse(slices.Concat(p.command, p.naming.arguments(e)), e.Program, e.Args); err != nil {
 		fail(key, err)
 		parsed = false
 	}

@@ -137,6 +137,11 @@ func TestReadyAndStopOfAnEntry(t *testing.T) {
 	require.Equal(t, store.Ready{Path: "/up", Status: 204, Timeout: time.Minute}, typ.Ready)
 	require.Equal(t, store.Stop{Signals: []string{"SIGINT", "SIGTERM"}, Grace: 3 * time.Second, Tree: true}, typ.Stop)
 
+	for scheme, tls := range map[string]bool{"": false, "http": false, "https": true} {
+		typ = one(t, catalog.Entry{Name: "web", Command: []string{"web"}, Ready: catalog.ReadyEntry{Scheme: scheme}})
+		require.Equal(t, tls, typ.Ready.TLS, scheme)
+	}
+
 	listening := one(t, catalog.Entry{Name: "cpu", Ready: catalog.ReadyEntry{Path: ptr("")}})
 	require.Empty(t, listening.Ready.Path, "an empty path is not the same as none")
 }
@@ -322,8 +327,12 @@ func TestWrongEntries(t *testing.T) {
 		"restart max":     {web(func(e *catalog.Entry) { e.Restart.Max = ptr(0) }), "workers[0] (web): restart.max: 0: expected a number from 1 to 1000"},
 		"restart wait":    {web(func(e *catalog.Entry) { e.Restart.Backoff = ptr(time.Duration(0)) }), "workers[0] (web): restart.backoff: expected a duration of 1ms or more"},
 		"listener":        {web(func(e *catalog.Entry) { e.Listener = "all" }), `workers[0] (web): listener: "all": expected tree or any`},
+		"base path":       {web(func(e *catalog.Entry) { e.BasePath = "comfy" }), `workers[0] (web): base_path: "comfy" is not a path that begins with '/' and does not end with it`},
+		"base path, end":  {web(func(e *catalog.Entry) { e.BasePath = "/comfy/" }), `workers[0] (web): base_path: "/comfy/" is not a path that begins with '/' and does not end with it`},
+		"base path, more": {web(func(e *catalog.Entry) { e.BasePath = "/comfy?a" }), `workers[0] (web): base_path: "/comfy?a" has a space, '?' or '#'`},
 		"ready path":      {web(func(e *catalog.Entry) { e.Ready.Path = ptr("health") }), `workers[0] (web): ready.path: "health": expected a path that begins with '/'`},
 		"ready space":     {web(func(e *catalog.Entry) { e.Ready.Path = ptr("/a b") }), `workers[0] (web): ready.path: "/a b" has a space`},
+		"ready scheme":    {web(func(e *catalog.Entry) { e.Ready.Scheme = "HTTPS" }), `workers[0] (web): ready.scheme: "HTTPS": expected http or https`},
 		"ready status":    {web(func(e *catalog.Entry) { e.Ready.Status = 99 }), "workers[0] (web): ready.status: 99: expected an HTTP status from 200 to 599"},
 		"ready stall":     {web(func(e *catalog.Entry) { e.Ready.Stall = ptr(-time.Second) }), "workers[0] (web): ready.stall: expected a duration of 0s or more"},
 		"ready timeout":   {web(func(e *catalog.Entry) { e.Ready.Timeout = ptr(-time.Second) }), "workers[0] (web): ready.timeout: expected a duration of 0s or more"},

@@ -35,6 +35,7 @@ func (t *Type) Changes(next *Type) Changes {
 	d.command(t, next)
 	d.start("args", !slices.Equal(t.words("args"), next.words("args")))
 	d.start("host", t.Host() != next.Host())
+	d.start("base_path", t.BasePath != next.BasePath)
 	d.start("model", t.Model != next.Model)
 	d.start("device", t.Device != next.Device)
 	d.params(t.Params, next.Params)
@@ -68,6 +69,7 @@ func SpecChanges(was, next store.Spec) []string {
 	d := differ{}
 	d.start("command", !sameArgv(was.Argv, next.Argv))
 	d.start("host", was.Host != next.Host)
+	d.start("base_path", was.BasePath != next.BasePath)
 	d.start("model", was.Model != next.Model)
 	d.start("device", was.Device != next.Device)
 	for _, key := range differing(was.Params, next.Params) {
@@ -116,6 +118,7 @@ func (d *differ) params(a, b map[string]Param) {
 
 func (d *differ) ready(a, b store.Ready) {
 	d.start("ready.path", a.Path != b.Path)
+	d.start("ready.scheme", a.TLS != b.TLS)
 	d.start("ready.status", a.Status != b.Status)
 	d.start("ready.stall", a.Stall != b.Stall)
 	d.start("ready.timeout", a.Timeout != b.Timeout)

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -22,8 +23,10 @@ type Entry struct {
 	Program string   `mapstructure:"program"` // replaces Command[0], or the preset's
 	Command []string `mapstructure:"command"` // a template per argument
 	Host    string   `mapstructure:"host"`    // what the worker binds; default 127.0.0.1
-	Model   string   `mapstructure:"model"`   // default for a spawn
-	Device  string   `mapstructure:"device"`  // default for a spawn
+	// BasePath is the path below which the worker serves all it serves, as in /comfy.
+	BasePath string `mapstructure:"base_path"`
+	Model    string `mapstructure:"model"`  // default for a spawn
+	Device   string `mapstructure:"device"` // default for a spawn
 	// Params are the parameters; every one that the templates use is named here, or
 	// by the preset.
 	Params map[string]ParamEntry `mapstructure:"params"`
@@ -66,6 +69,7 @@ const MaxPorts = 256
 // else the default.
 type ReadyEntry struct {
 	Path    *string        `mapstructure:"path"`    // "": listening is enough
+	Scheme  string         `mapstructure:"scheme"`  // http (default) or https
 	Status  int            `mapstructure:"status"`  // default 200
 	Stall   *time.Duration `mapstructure:"stall"`   // default 5m; 0: no limit
 	Timeout *time.Duration `mapstructure:"timeout"` // default 0: no limit
@@ -120,6 +124,9 @@ func (e *Entry) check(fail faults) {
 	if !isHost(e.Host) {
 		fail("host", "%q: expected an IP address, as in 127.0.0.1, 0.0.0.0 or ::1, or localhost", e.Host)
 	}
+	if why := badBasePath(e.BasePath); why != "" {
+		fail("base_path", "%q %s", e.BasePath, why)
+	}
 	// Errors name the index: the value may be a secret.
 	for i, v := range e.Env {
 		if why := badEnv(v); why != "" {
@@ -148,15 +155,19 @@ func (e *Entry) checkPorts(fail faults) {
 	}
 }
 
-// checkCommands refuses the port as a shell or llama-swap writes it: the program would get
-// these very letters.
+// checkCommands refuses what only a shell would replace: the port as it or llama-swap writes
+// it, of which the program would get these very letters, and the home directory of a program.
 func (e *Entry) checkCommands(fail faults) {
+	checkHome(fail, "program", e.Program)
 	for _, c := range []struct {
 		key  string
 		args []string
 	}{{"command", e.Command}, {"before_start", e.BeforeStart}, {"stop.command", e.Stop.Command}} {
 		if i := unreplaced(c.args); i >= 0 {
 			fail(fmt.Sprintf("%s[%d]", c.key, i), "%q: no shell runs this, so that $PORT stays as it is; write {{.Port}}, in quotes", c.args[i])
+		}
+		if len(c.args) > 0 {
+			checkHome(fail, c.key+"[0]", c.args[0])
 		}
 	}
 	if i := unreplaced(slices.Concat(e.Command, e.Args)) - len(e.Command); i >= 0 {
@@ -172,12 +183,32 @@ func (e *Entry) checkCommands(fail faults) {
 	}
 }
 
+// checkHome refuses a path from a home directory in the way of a shell.
+func checkHome(fail faults, key, path string) {
+	if why := plain.Home(path); why != "" {
+		fail(key, "%q %s", path, why)
+	}
+}
+
 // badValue says what is wrong with a model, a device or a parameter; the same
 // rule holds for what a spawn gives (api.md), so that a default can be said
 // again by a caller.
 func badValue(s string) string {
 	if strings.HasPrefix(s, "-") {
 		return "begins with '-': a program would take it for a flag; write flags in args"
+	}
+	return cmp.Or(plain.Home(s), plain.Flaw(s))
+}
+
+// badBasePath says what is wrong with a base path: a path of a URL follows it.
+func badBasePath(s string) string {
+	switch {
+	case s == "":
+		return ""
+	case !strings.HasPrefix(s, "/") || strings.HasSuffix(s, "/"):
+		return "is not a path that begins with '/' and does not end with it, as in /comfy"
+	case strings.ContainsAny(s, " ?#"):
+		return "has a space, '?' or '#'"
 	}
 	return plain.Flaw(s)
 }
@@ -212,6 +243,9 @@ func (r *ReadyEntry) check(fail faults) {
 	}
 	if r.Path != nil && (strings.Contains(*r.Path, " ") || plain.Flaw(*r.Path) != "") {
 		fail("path", "%q has a space, or is not plain text", *r.Path)
+	}
+	if r.Scheme != "" && r.Scheme != "http" && r.Scheme != "https" {
+		fail("scheme", "%q: expected http or https", r.Scheme)
 	}
 	if r.Status != 0 && (r.Status < 200 || r.Status > 599) {
 		fail("status", "%d: expected an HTTP status from 200 to 599", r.Status)
@@ -251,6 +285,9 @@ func signalName(s string) string {
 func (r *ReadyEntry) over(out store.Ready) store.Ready {
 	if r.Path != nil {
 		out.Path = *r.Path
+	}
+	if r.Scheme != "" {
+		out.TLS = r.Scheme == "https"
 	}
 	if r.Status != 0 {
 		out.Status = r.Status

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rbeehive/store"
+	"rbeehive/store/plain"
 )
 
 // LiveEntry is the live key of an entry: how a worker that is ready is watched.
@@ -39,11 +40,13 @@ const (
 
 // checkLife checks what an entry says about restarts, probes and users.
 func (e *Entry) checkLife(fail faults) {
-	if e.Dir != "" && !filepath.IsAbs(e.Dir) {
-		fail("dir", "%q: expected an absolute path", e.Dir)
-	}
-	if e.EnvFile != "" && !filepath.IsAbs(e.EnvFile) {
-		fail("env_file", "%q: expected an absolute path", e.EnvFile)
+	for _, f := range [][2]string{{"dir", e.Dir}, {"env_file", e.EnvFile}} {
+		switch key, path := f[0], f[1]; {
+		case plain.Home(path) != "":
+			checkHome(fail, key, path)
+		case path != "" && !filepath.IsAbs(path):
+			fail(key, "%q: expected an absolute path", path)
+		}
 	}
 	if strings.ContainsAny(e.User, " \t\n\x00") {
 		fail("user", "%q: expected the name of a user, a uid, or uid:gid", e.User)

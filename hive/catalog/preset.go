@@ -19,6 +19,8 @@ type preset struct {
 	command     []string         // a template per argument
 	params      map[string]Param // every parameter is named here
 	programs    []string         // names of programs that it is for, besides a name in command[0]
+	naming      naming           // what comes behind the command
+	certificate []string         // flags and variables that name it, without which it serves no TLS
 	script      int              // which argument is the file that an interpreter runs, {{.Params.main}}; 0: none
 	path        string           // of the readiness probe
 	signals     []string         // of a stop; nil: SIGTERM
@@ -26,6 +28,31 @@ type preset struct {
 	env         []string         // NAME=value
 	pins        bool             // a device becomes variables of the environment
 	version     VersionProbe
+}
+
+// naming is how a program is told the name by which its clients ask for the model: the one
+// that hive shows, the worker's name or else what was asked for as model. The zero value is a
+// program that cannot be told.
+type naming struct {
+	flag string   // takes the name
+	same []string // other flags and variables that do the same
+}
+
+// arguments are those that say the name, unless the entry says one itself.
+func (n naming) arguments(e *Entry) []string {
+	if n.flag == "" || e.says(n.flag) || e.says(n.same...) {
+		return nil
+	}
+	return []string{n.flag, "{{or .Name .ModelID}}"}
+}
+
+// says reports whether the entry gives one of these flags or variables to its program.
+func (e *Entry) says(names ...string) bool {
+	says := func(text string) bool {
+		name, _, _ := strings.Cut(text, "=")
+		return slices.Contains(names, name)
+	}
+	return slices.ContainsFunc(e.Args, says) || slices.ContainsFunc(e.Env, says)
 }
 
 // bare is the preset of an entry that gives its own command.
@@ -68,8 +95,9 @@ func presetNames(known map[string]*preset) string {
 	return strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 }
 
-func (p *preset) ready() store.Ready {
-	return store.Ready{Path: p.path, Status: 200, Stall: defaultStall}
+// ready is the readiness of an entry that says nothing about it.
+func (p *preset) ready(e *Entry) store.Ready {
+	return store.Ready{Path: p.path, TLS: e.says(p.certificate...), Status: 200, Stall: defaultStall}
 }
 
 func (p *preset) stop() store.Stop {

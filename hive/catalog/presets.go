@@ -50,7 +50,9 @@ func llamaServer() *preset {
 			"{{if hubRepo .Model}}-hf{{else}}-m{{end}}", "{{or (hubRepo .Model) .Model}}",
 			"{{if hubFile .Model}}--hf-file{{end}}", "{{hubFile .Model}}",
 		},
-		path: "/health", pins: true,
+		naming:      naming{"--alias", []string{"-a", "LLAMA_ARG_ALIAS"}},
+		certificate: []string{"--ssl-cert-file", "LLAMA_ARG_SSL_CERT_FILE"},
+		path:        "/health", pins: true,
 		signals: []string{"SIGTERM", "SIGTERM"}, grace: 2 * time.Second,
 		// With a GPU it reports its devices first.
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^version: (.+)`)},
@@ -66,10 +68,8 @@ func llamaServer() *preset {
 func vllm() *preset {
 	return &preset{
 		name: "vllm", description: "vLLM's OpenAI server; the model is a directory or a repository of the hub",
-		command: []string{
-			"vllm", "serve", "{{.Model}}", "--host", "{{.Host}}", "--port", "{{.Port}}",
-			"--served-model-name", "{{or .Name .ModelID}}",
-		},
+		command: []string{"vllm", "serve", "{{.Model}}", "--host", "{{.Host}}", "--port", "{{.Port}}"},
+		naming:  naming{flag: "--served-model-name"}, certificate: []string{"--ssl-certfile"},
 		path: "/health", env: []string{unbuffered, safePath}, pins: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^v?(\d+\.\d\S*)$`)},
 	}
@@ -91,6 +91,7 @@ func sglang() *preset {
 			// Without a GPU it ends unless it is told so.
 			`{{if eq .Device "cpu"}}--device{{end}}`, `{{if eq .Device "cpu"}}cpu{{end}}`,
 		},
+		naming: naming{flag: "--served-model-name"}, certificate: []string{"--ssl-certfile"},
 		params: map[string]Param{"nccl_port": free("", port)},
 		path:   "/health", env: []string{unbuffered, safePath}, pins: true,
 		// Importing sglang takes seconds; its metadata does not.
@@ -148,7 +149,8 @@ func comfyUI() *preset {
 			`{{if eq .Device "cpu"}}--cpu{{end}}`,
 		},
 		params: map[string]Param{"main": fixed("main.py"), "base_directory": fixed("")}, script: 1,
-		path: "/system_stats", env: []string{unbuffered}, pins: true,
+		certificate: []string{"--tls-certfile"},
+		path:        "/system_stats", env: []string{unbuffered}, pins: true,
 	}
 }
 

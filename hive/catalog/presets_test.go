@@ -61,18 +61,20 @@ func TestPresetCommands(t *testing.T) {
 		v    catalog.Values
 		want string
 	}{
-		{"llama-server", m("/m/q.gguf"), "llama-server --host 127.0.0.1 --port 8081 -m /m/q.gguf"},
-		{"llama-server", m("q.gguf"), "llama-server --host 127.0.0.1 --port 8081 -m q.gguf"},
-		{"llama-server", m("models/q.GGUF"), "llama-server --host 127.0.0.1 --port 8081 -m models/q.GGUF"},
-		{"llama-server", m("./user/repo"), "llama-server --host 127.0.0.1 --port 8081 -m ./user/repo"},
-		{"llama-server", m("ggml-org/gemma-3-1b-it-GGUF"), "llama-server --host 127.0.0.1 --port 8081 -hf ggml-org/gemma-3-1b-it-GGUF"},
-		{"llama-server", m("user/repo:Q4_K_M"), "llama-server --host 127.0.0.1 --port 8081 -hf user/repo:Q4_K_M"},
-		{"llama-server", m("user/repo:q4.gguf"), "llama-server --host 127.0.0.1 --port 8081 -hf user/repo --hf-file q4.gguf"},
+		{"llama-server", m("/m/q.gguf"), "llama-server --host 127.0.0.1 --port 8081 -m /m/q.gguf --alias /m/q.gguf"},
+		{"llama-server", m("q.gguf"), "llama-server --host 127.0.0.1 --port 8081 -m q.gguf --alias q.gguf"},
+		{"llama-server", m("models/q.GGUF"), "llama-server --host 127.0.0.1 --port 8081 -m models/q.GGUF --alias models/q.GGUF"},
+		{"llama-server", m("./user/repo"), "llama-server --host 127.0.0.1 --port 8081 -m ./user/repo --alias ./user/repo"},
+		{"llama-server", m("ggml-org/gemma-3-1b-it-GGUF"), "llama-server --host 127.0.0.1 --port 8081 -hf ggml-org/gemma-3-1b-it-GGUF --alias ggml-org/gemma-3-1b-it-GGUF"},
+		{"llama-server", m("user/repo:Q4_K_M"), "llama-server --host 127.0.0.1 --port 8081 -hf user/repo:Q4_K_M --alias user/repo:Q4_K_M"},
+		{"llama-server", m("user/repo:q4.gguf"), "llama-server --host 127.0.0.1 --port 8081 -hf user/repo --hf-file q4.gguf --alias user/repo:q4.gguf"},
+		{"llama-server", catalog.Values{Model: "/m/q.gguf", ModelID: "org/q", Name: "chat"}, "llama-server --host 127.0.0.1 --port 8081 -m /m/q.gguf --alias chat"},
+		{"llama-server", catalog.Values{Model: "/var/lib/hive/models/org%2Fq/q.gguf", ModelID: "org/q"}, "llama-server --host 127.0.0.1 --port 8081 -m /var/lib/hive/models/org%2Fq/q.gguf --alias org/q"},
 		{"vllm", m("org/m"), "vllm serve org/m --host 127.0.0.1 --port 8081 --served-model-name org/m"},
 		{"vllm", catalog.Values{Model: "org/m", Name: "chat"}, "vllm serve org/m --host 127.0.0.1 --port 8081 --served-model-name chat"},
-		{"sglang", m("org/m"), "python -m sglang.launch_server --model-path org/m --host 127.0.0.1 --port 8081"},
-		{"sglang", with("org/m", "nccl_port", "30500"), "python -m sglang.launch_server --model-path org/m --host 127.0.0.1 --port 8081 --nccl-port 30500"},
-		{"sglang", on("org/m", "cpu"), "python -m sglang.launch_server --model-path org/m --host 127.0.0.1 --port 8081 --device cpu"},
+		{"sglang", m("org/m"), "python -m sglang.launch_server --model-path org/m --host 127.0.0.1 --port 8081 --served-model-name org/m"},
+		{"sglang", with("org/m", "nccl_port", "30500"), "python -m sglang.launch_server --model-path org/m --host 127.0.0.1 --port 8081 --nccl-port 30500 --served-model-name org/m"},
+		{"sglang", on("org/m", "cpu"), "python -m sglang.launch_server --model-path org/m --host 127.0.0.1 --port 8081 --device cpu --served-model-name org/m"},
 		{"tei", m("org/m"), "text-embeddings-router --model-id org/m --hostname 127.0.0.1 -p 8081 --uds-path " + os.TempDir() + "/hive-tei-8081-abc123 --prometheus-port 0"},
 		{"tei", with("org/m", "prometheus_port", ""), "text-embeddings-router --model-id org/m --hostname 127.0.0.1 -p 8081 --uds-path " + os.TempDir() + "/hive-tei-8081-abc123"},
 		{"sd-server", m("/m/sd.gguf"), "sd-server -l 127.0.0.1 --listen-port 8081 -m /m/sd.gguf"},
@@ -93,6 +95,61 @@ func TestPresetCommands(t *testing.T) {
 		typ, ok := c.Type(tc.typ)
 		require.True(t, ok, tc.typ)
 		require.Equal(t, tc.want, command(t, typ, tc.v))
+	}
+}
+
+// An entry that says itself how its model is called has the last word: of a flag that is
+// there twice not every program takes the second.
+func TestTheNameThatAnEntryGivesItsModelWins(t *testing.T) {
+	for name, e := range map[string]catalog.Entry{
+		"args":              {Preset: "llama-server", Args: []string{"--alias", "mine"}},
+		"the short flag":    {Preset: "llama-server", Args: []string{"-c", "4096", "-a", "mine"}},
+		"with =":            {Preset: "vllm", Args: []string{"--served-model-name=mine"}},
+		"several names":     {Preset: "sglang", Args: []string{"--served-model-name", "mine", "too"}},
+		"a variable":        {Preset: "llama-server", Env: []string{"LLAMA_ARG_ALIAS=mine"}},
+		"one that is named": {Preset: "llama-server", Env: []string{"LLAMA_ARG_ALIAS"}},
+	} {
+		e.Name = "x"
+		got := command(t, one(t, e), catalog.Values{Model: "m", Name: "chat"})
+		require.NotContains(t, got, "chat", name)
+		require.True(t, strings.HasSuffix(got, strings.Join(e.Args, " ")), "%s: %s", name, got)
+	}
+	e := catalog.Entry{Name: "x", Preset: "llama-server", Args: []string{"--aliases", "y"}, Env: []string{"ALIAS=z"}}
+	require.Contains(t, command(t, one(t, e), catalog.Values{Model: "m", Name: "chat"}), "--alias chat --aliases y")
+}
+
+// A preset whose entry gives its program a certificate serves TLS: its probes got an EOF. What
+// the entry says of ready.scheme comes first.
+func TestAPresetWithACertificateServesTLS(t *testing.T) {
+	for name, e := range map[string]catalog.Entry{
+		"llama-server":             {Args: []string{"--ssl-key-file", "k", "--ssl-cert-file", "c"}},
+		"llama-server, variables":  {Preset: "llama-server", Env: []string{"LLAMA_ARG_SSL_KEY_FILE=k", "LLAMA_ARG_SSL_CERT_FILE=c"}},
+		"llama-server, handed on":  {Preset: "llama-server", Env: []string{"LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"}},
+		"vllm":                     {Args: []string{"--ssl-keyfile", "k", "--ssl-certfile", "c"}},
+		"vllm, key in certificate": {Preset: "vllm", Args: []string{"--ssl-certfile=c"}},
+		"sglang":                   {Args: []string{"--ssl-keyfile", "k", "--ssl-certfile", "c"}},
+		"comfyui":                  {Args: []string{"--tls-keyfile", "k", "--tls-certfile", "c"}},
+	} {
+		e.Name = "x"
+		if e.Preset == "" {
+			e.Preset = name
+		}
+		require.True(t, one(t, e).Ready.TLS, name)
+		e.Ready.Scheme = "http"
+		require.False(t, one(t, e).Ready.TLS, "%s: the entry says otherwise", name)
+	}
+	for name, e := range map[string]catalog.Entry{
+		"nothing":                   {Preset: "vllm"},
+		"a key alone":               {Preset: "llama-server", Args: []string{"--ssl-key-file", "k"}},
+		"of another program":        {Preset: "llama-server", Args: []string{"--ssl-certfile", "c"}},
+		"a value":                   {Preset: "vllm", Args: []string{"--x=--ssl-certfile"}},
+		"a command of the entry's":  {Command: []string{"vllm", "{{.Port}}"}, Args: []string{"--ssl-certfile", "c"}},
+		"a program without any TLS": {Preset: "tei", Args: []string{"--ssl-certfile", "c"}},
+	} {
+		e.Name = "x"
+		require.False(t, one(t, e).Ready.TLS, name)
+		e.Ready.Scheme = "https"
+		require.True(t, one(t, e).Ready.TLS, "%s: the entry says otherwise", name)
 	}
 }
 

@@ -101,7 +101,7 @@ func (t *Type) Render(v Values) (store.Spec, error) {
 		return store.Spec{}, t.renderError(key, err)
 	}
 	return store.Spec{
-		Argv: argv, Dir: t.Dir, User: t.User, NoNewPrivs: t.NoNewPrivs, Host: v.Host, Model: v.ModelID, Device: v.Device, Params: v.Params,
+		Argv: argv, Dir: t.Dir, User: t.User, NoNewPrivs: t.NoNewPrivs, Host: v.Host, BasePath: t.BasePath, Model: v.ModelID, Device: v.Device, Params: v.Params,
 		Ready: t.Ready, Live: t.Live, Stop: stop, Restart: t.Restart,
 	}, nil
 }
@@ -214,4 +214,11 @@ func (t *Type) try(v Values) (key string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// IsPath reports whether a model is a path, and not the name of one that the program finds
+// by itself: model.gguf can be one in a directory that the command names, but not to
+// llama-server.
+func (t *Type) IsPath(model string) bool {
+	return strings.HasPrefix(model, "/") || strings.HasPrefix(model, ".") || t.Preset == "llama-server" && isGGUF(model) && hubRepo(model) == ""
 }

@@ -31,8 +31,8 @@ type Checkup struct {
 // checks are all of them, in the order in which a person reads them: what hive works
 // with, what it keeps, and what it stands on.
 var checks = []func(*Facts) Checkup{
-	checkRange, checkPorts, checkSquatters, checkDraining,
-	checkWanted, checkQuarantined, checkUnverified, checkMembers,
+	checkRange, checkPorts, checkForbidden, checkSquatters, checkUnleased, checkDraining,
+	checkConfiguration, checkWanted, checkQuarantined, checkUnverified, checkMembers,
 	checkFile, checkDisk, checkOrigin, checkClock,
 	checkKernel, checkCgroup, checkPtrace, checkHidepid, checkSystemd, checkInit, checkDescriptors, checkTasks,
 }

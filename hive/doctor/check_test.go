@@ -20,7 +20,7 @@ import (
 
 // checkNames are the checks, in their order: scripts compare them.
 var checkNames = []string{
-	"range", "ports", "squatters", "draining", "wanted", "quarantined", "unverified", "members",
+	"range", "ports", "forbidden", "squatters", "unleased", "draining", "configuration", "wanted", "quarantined", "unverified", "members",
 	"file", "disk", "origin", "clock",
 	"kernel", "cgroup", "ptrace", "hidepid", "systemd", "init", "descriptors", "tasks",
 }
@@ -42,7 +42,7 @@ func healthy() *doctor.Facts {
 		Leases:  seen([]store.Lease{{Port: 8080, State: store.LeaseHeld, WorkerID: "w-1"}, {Port: 8081, State: store.LeaseReleasing}}),
 		Reasons: map[string]string{}, Cgroups: true, BoundListed: seen(true),
 		File: doctor.File{
-			Bytes: 5 << 20, Examination: &doctor.Examination{At: now.Add(-3 * time.Hour)}, Admits: seen(true), DiskFree: seen(int64(41) << 30),
+			Bytes: 5 << 20, Examination: &doctor.Examination{At: now.Add(-3 * time.Hour)}, Admits: seen(true), DiskFree: seen(int64(41) << 30), Inodes: seen(int64(1) << 20),
 			Records: seen([]doctor.Record{{Name: "event 6", At: now.Add(-time.Minute)}, {Name: "event 7", At: now.Add(-time.Second)}}),
 			Backups: seen(doctor.Backups{Count: 2, Newest: now.Add(-50 * time.Hour)}), BackupInterval: 24 * time.Hour,
 		},
@@ -135,13 +135,13 @@ func evaluate(t *testing.T, rows []row) {
 func TestEveryOutcomeIsTried(t *testing.T) {
 	t.Parallel()
 	// The kernel's features are never a reason to warn; the origin of the file is always
-	// known, and so is whether workers get cgroups, and what hive wants.
-	never := map[string]doctor.Status{"kernel": doctor.Warning, "origin": doctor.Unknown, "cgroup": doctor.Unknown, "wanted": doctor.Unknown}
+	// known, and so is whether workers get cgroups, and what hive wants and has reloaded.
+	never := map[string]doctor.Status{"kernel": doctor.Warning, "origin": doctor.Unknown, "cgroup": doctor.Unknown, "configuration": doctor.Unknown, "wanted": doctor.Unknown}
 	tried := map[string]map[doctor.Status]bool{}
 	for _, c := range doctor.Check(healthy()) {
 		tried[c.Name] = map[doctor.Status]bool{c.Status: true}
 	}
-	for _, rows := range [][]row{portRows(), leaseRows(), wantedRows(), fileRows(), kernelRows(), serviceRows(), limitRows()} {
+	for _, rows := range [][]row{portRows(), leaseRows(), configurationRows(), wantedRows(), fileRows(), kernelRows(), serviceRows(), limitRows()} {
 		for _, r := range rows {
 			tried[r.check][r.is] = true
 		}
@@ -164,10 +164,11 @@ var unreadable = []struct {
 	change func(*doctor.Facts)
 	checks []string
 }{
-	{"the survey", func(f *doctor.Facts) { f.Survey = failed[alloc.Survey]("why\nmore") }, []string{"ports", "squatters", "draining"}},
+	{"the survey", func(f *doctor.Facts) { f.Survey = failed[alloc.Survey]("why\nmore") }, []string{"ports", "forbidden", "squatters", "unleased", "draining"}},
+	{"whose listeners are", func(f *doctor.Facts) { f.Unleased = failed[map[uint16]string]("why") }, []string{"squatters", "unleased"}},
 	{"the survey, with no capability", func(f *doctor.Facts) {
 		f.Survey, f.Host.Ptrace.Value = failed[alloc.Survey]("why"), false
-	}, []string{"ports", "squatters", "draining", "ptrace"}},
+	}, []string{"ports", "forbidden", "squatters", "unleased", "draining", "ptrace"}},
 	{"the leases", func(f *doctor.Facts) { f.Leases = failed[[]store.Lease]("why") }, []string{"range", "quarantined", "unverified", "clock"}},
 	{"the capabilities, where /proc hides", func(f *doctor.Facts) {
 		f.Host.Ptrace, f.Host.Hiding.Value.Mode = failed[bool]("why"), "invisible"
@@ -180,7 +181,7 @@ var unreadable = []struct {
 		h.LocalPorts.Err, h.Synchronised.Err, h.Ptrace.Err, h.Hiding.Err, h.Unit.Err, h.Init.Err, h.Descriptors.Err, h.Tasks.Err = err, err, err, err, err, err, err, err
 		h.Hiding.Value.Mode = "" // nothing of a value counts beside an error
 	}, []string{
-		"range", "ports", "squatters", "draining", "quarantined", "unverified", "members", "file", "disk", "clock",
+		"range", "ports", "forbidden", "squatters", "unleased", "draining", "quarantined", "unverified", "members", "file", "disk", "clock",
 		"kernel", "ptrace", "hidepid", "systemd", "init", "descriptors", "tasks",
 	}},
 }

@@ -27,10 +27,12 @@ type Facts struct {
 	Reserved []alloc.Range // ports that are never leased
 	Survey   Fact[alloc.Survey]
 	Leases   Fact[[]store.Lease]
-	Reasons  map[string]string   // why a live worker is in its state, by id
-	Wanted   []Wanted            // what should run and could not be started
-	Orphans  Fact[[]proc.Orphan] // processes with this hive's stamp that have no record, seen twice
-	Cgroups  bool                // each worker gets a cgroup of its own
+	Unleased Fact[map[uint16]string] // the worker that listens on a port without a lease, by port
+	Reasons  map[string]string       // why a live worker is in its state, by id
+	Wanted   []Wanted                // what should run and could not be started
+	Reload   string                  // why the last reload of the configuration failed; empty: it did not
+	Orphans  Fact[[]proc.Orphan]     // processes with this hive's stamp that have no record, seen twice
+	Cgroups  bool                    // each worker gets a cgroup of its own
 	// BoundListed: ports that are bound and not listened on are in the socket table.
 	BoundListed Fact[bool]
 
@@ -50,8 +52,11 @@ type File struct {
 	Bytes       int64
 	Examination *Examination // of the last full check; nil: it is not over
 	Relocated   bool         // this is the first start with a file that was copied or restored
-	Admits      Fact[bool]   // new work is admitted; false: the disk is full
-	DiskFree    Fact[int64]  // bytes
+	// MetaPageLost: what was recorded last before this start may be missing.
+	MetaPageLost bool
+	Admits       Fact[bool]  // new work is admitted; false: the disk is full
+	DiskFree     Fact[int64] // bytes
+	Inodes       Fact[int64] // that are left where DataDir is
 	// Records are the latest that bear a time, leases apart.
 	Records Fact[[]Record]
 

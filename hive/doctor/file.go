@@ -11,6 +11,8 @@ const (
 	// LowDisk is how many free bytes are too few. Workers write logs of any length into
 	// the same file system, so that it is gone soon.
 	LowDisk = 256 << 20
+	// lowInodes is how few files that can still be made are too few.
+	lowInodes = 1000
 	// clockSlack: two clocks of one machine are not read at one moment.
 	clockSlack = 2 * time.Second
 )
@@ -29,6 +31,10 @@ func checkFile(f *Facts) Checkup {
 		return warning(name, fmt.Sprintf("%s, found %s", firstLine(x.Err), f.since(x.At)),
 			"the state file is damaged, and what hive does by it may be wrong",
 			"stop hive (workers keep running); `hivectl db check --data-dir "+f.DataDir+"` lists all damage, `hivectl db salvage --data-dir "+f.DataDir+"` repairs it")
+	case f.File.MetaPageLost:
+		return warning(name, size+"; one of its two meta pages was lost when hive started",
+			"what hive recorded last before that start may be missing: the start or end of a worker, or a job",
+			"nothing if the power failed in that moment; else look at `hivectl ps` and `hivectl audit`, and at the disk (`dmesg`). The page is written anew, and the warning ends with the next start")
 	}
 	intact := fmt.Sprintf("%s, intact when checked %s", size, f.since(x.At))
 	if f.File.Backups.Err != nil {
@@ -61,12 +67,20 @@ func checkDisk(f *Facts) Checkup {
 	if f.File.DiskFree.Err == nil {
 		free = bytesText(f.File.DiskFree.Value) + " free for " + f.DataDir
 	}
-	switch {
+	switch inodes := f.File.Inodes; {
+	case inodes.Err == nil && inodes.Value < lowInodes:
+		// Before the space, of which there may be plenty.
+		return warning(name, fmt.Sprintf("%s, and %s left", free, counted(int(inodes.Value), "inode is", "inodes are")),
+			"without inodes no file can be made: new workers, which need a log, and models are refused with disk_full, and no backup is made",
+			"remove files in the file system of the data directory; `df -i "+f.DataDir+"` counts them")
 	case !f.File.Admits.Value:
 		return warning(name, free+": full", "new jobs are refused with disk_full; stops are still carried out", do)
 	case f.File.DiskFree.Err != nil:
 		return unknown(name, free+": "+firstLine(f.File.DiskFree.Err),
 			"new jobs are admitted now, and how soon the disk is full cannot be told", "look at it with `df "+f.DataDir+"`")
+	case inodes.Err != nil:
+		return unknown(name, free+"; how many inodes are left is not known: "+firstLine(inodes.Err),
+			"how soon no file can be made cannot be told", "look at it with `df -i "+f.DataDir+"`")
 	case f.File.DiskFree.Value < LowDisk:
 		return warning(name, free, "when it is full, new jobs are refused with disk_full and workers cannot write their logs", do)
 	}

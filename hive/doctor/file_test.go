@@ -19,12 +19,16 @@ func fileRows() []row {
 		{"damaged", func(f *doctor.Facts) {
 			f.File.Examination.Err = errors.Join(errors.New("leases/8080: bad checksum"), errors.New("more"))
 		}, "file", doctor.Warning, []string{"leases/8080: bad checksum, found 3h ago\n", "`hivectl db salvage --data-dir /var/lib/hive`"}},
+		{"a meta page was lost", func(f *doctor.Facts) { f.File.MetaPageLost = true }, "file", doctor.Warning, []string{"meta pages was lost", "`hivectl audit`"}},
 		{"no backup", func(f *doctor.Facts) { f.File.Backups.Value = doctor.Backups{} }, "file", doctor.OK, []string{"no backup"}},
 		{"backups that cannot be listed", func(f *doctor.Facts) { f.File.Backups = failed[doctor.Backups]("list the backups: permission denied") }, "file", doctor.Unknown, []string{"intact when checked 3h ago; list the backups: permission denied\n"}},
 		{"no automatic backups", func(f *doctor.Facts) { f.File.BackupInterval = 0 }, "file", doctor.OK, []string{"backup.interval is 0s"}},
 		{"a backup failed", func(f *doctor.Facts) { f.File.BackupError = errors.New("disk full\nmore") }, "file", doctor.Warning, []string{"the next one failed: disk full\n", "hivectl db backup"}},
 		{"little room", func(f *doctor.Facts) { f.File.DiskFree.Value = 100 << 20 }, "disk", doctor.Warning, []string{"100.0 MiB free for /var/lib/hive\n"}},
 		{"full", func(f *doctor.Facts) { f.File.DiskFree.Value, f.File.Admits.Value = 512, false }, "disk", doctor.Warning, []string{"512 bytes free", "full\n", "disk_full"}},
+		{"no inodes", func(f *doctor.Facts) { f.File.Inodes.Value = 0 }, "disk", doctor.Warning, []string{"41.0 GiB free for /var/lib/hive, and 0 inodes are left\n", "disk_full", "`df -i /var/lib/hive`"}},
+		{"few inodes", func(f *doctor.Facts) { f.File.Inodes.Value = 1 }, "disk", doctor.Warning, []string{"1 inode is left\n"}},
+		{"inodes that are not known", func(f *doctor.Facts) { f.File.Inodes = failed[int64]("statfs: I/O error") }, "disk", doctor.Unknown, []string{"statfs: I/O error\n", "`df -i /var/lib/hive`"}},
 		{"the reserve goes on being used", func(f *doctor.Facts) { f.File.Admits.Value = false }, "disk", doctor.Warning, []string{"disk_full"}},
 		{"how much is not known", func(f *doctor.Facts) { f.File.DiskFree = failed[int64]("statfs: I/O error") }, "disk", doctor.Unknown, []string{"not known: statfs: I/O error\n", "`df /var/lib/hive`"}},
 		{"broken", func(f *doctor.Facts) { f.File.Admits = failed[bool]("store has failed") }, "disk", doctor.Unknown, []string{"store has failed"}},

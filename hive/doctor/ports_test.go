@@ -38,6 +38,11 @@ func portRows() []row {
 
 		{"the last one is free", func(f *doctor.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 1, 1919 }, "ports", doctor.OK, []string{"1 free, 1919 leased"}},
 		{"all leased", func(f *doctor.Facts) { f.Survey.Value.Free, f.Survey.Value.Leased = 0, 1920 }, "ports", doctor.Warning, []string{"0 free, 1920 leased", "ports_exhausted"}},
+		{"some forbidden", func(f *doctor.Facts) { f.Survey.Value.Forbidden, f.Host.LocalPorts.Value.Unprivileged = 5, 8085 }, "forbidden", doctor.Warning, []string{
+			"does not let hive bind 5 ports of 8080-9999: those below 8085 need CAP_NET_BIND_SERVICE (net.ipv4.ip_unprivileged_port_start)",
+			"begin `ports.range` in hive.yaml at 8085", "`sysctl -w net.ipv4.ip_unprivileged_port_start=8080`",
+		}},
+		{"one forbidden by a policy", func(f *doctor.Facts) { f.Survey.Value.Forbidden = 1 }, "forbidden", doctor.Warning, []string{"1 port of 8080-9999\n", "take other ports"}},
 		{
 			"a squatter", squatter(sockets.Holder{Port: 8081, Kind: sockets.KindListener, PID: 4711, Program: "python3", User: "bob"}),
 			"squatters", doctor.Warning,
@@ -48,6 +53,15 @@ func portRows() []row {
 			"squatters", doctor.Warning,
 			[]string{"8081 another hive; 8082 an unknown process", "`8081-8082`"},
 		},
+		{"a worker's child", func(f *doctor.Facts) {
+			f.Survey.Value.Holders = []sockets.Holder{{Port: 8081, Kind: sockets.KindListener, PID: 4711, Program: "node"}}
+			f.Unleased.Value = map[uint16]string{8081: "web-8080-x1y2z3"}
+		}, "unleased", doctor.Warning, []string{"8081 worker web-8080-x1y2z3: node (pid 4711)\n", "`ports: N`", "outside 8080-9999"}},
+		{"a worker's child that may", func(f *doctor.Facts) {
+			f.Reserved = []alloc.Range{{First: 8081, Last: 8089}}
+			f.Survey.Value.Holders = []sockets.Holder{{Port: 8081, Kind: sockets.KindListener, PID: 4711, Program: "node"}}
+			f.Unleased.Value = map[uint16]string{8081: "web-8080-x1y2z3"}
+		}, "unleased", doctor.OK, nil},
 		{"many", func(f *doctor.Facts) {
 			for p := uint16(8100); p < 8120; p++ {
 				f.Survey.Value.Holders = append(f.Survey.Value.Holders, sockets.Holder{Port: p, Kind: sockets.KindBound, PID: int(p), Program: "x"})

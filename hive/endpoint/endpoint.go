@@ -13,9 +13,12 @@ import (
 	"rbeehive/store"
 )
 
-// HTTP is the address, as an http URL, at which a worker that listens on host and port is
-// reached from this machine.
-func HTTP(host string, port uint16) string {
+// URLOf is where a worker with this spec that listens on port is reached from this machine.
+func URLOf(spec store.Spec, port uint16) string {
+	scheme, host := "http", spec.Host
+	if spec.Ready.TLS {
+		scheme = "https"
+	}
 	// The address that means all addresses is none to connect to.
 	switch ip := net.ParseIP(host); {
 	case ip == nil || !ip.IsUnspecified():
@@ -24,11 +27,11 @@ func HTTP(host string, port uint16) string {
 	default: // not every program that binds :: serves IPv4 too
 		host = "::1"
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(int(port)))
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(int(port))) + spec.BasePath
 }
 
 // URL is where a worker is reached from this machine.
-func URL(w store.Worker) string { return HTTP(w.Spec.Host, w.Port) }
+func URL(w store.Worker) string { return URLOf(w.Spec, w.Port) }
 
 // ownAddrs are the addresses that a worker's host stands for. Who connects to localhost
 // may be given either.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,7 @@ import (
 )
 
 // The address of a worker is one that can be connected to from this machine.
-func TestHTTP(t *testing.T) {
+func TestURL(t *testing.T) {
 	for host, want := range map[string]string{
 		"127.0.0.1":    "http://127.0.0.1:8080",
 		"0.0.0.0":      "http://127.0.0.1:8080",
@@ -27,8 +28,12 @@ func TestHTTP(t *testing.T) {
 		"localhost":    "http://localhost:8080",
 		"node.example": "http://node.example:8080",
 	} {
-		require.Equal(t, want, endpoint.HTTP(host, 8080), host)
-		require.Equal(t, want, endpoint.URL(store.Worker{Port: 8080, Spec: store.Spec{Host: host}}), host)
+		spec := store.Spec{Host: host}
+		require.Equal(t, want, endpoint.URLOf(spec, 8080), host)
+		require.Equal(t, want, endpoint.URL(store.Worker{Port: 8080, Spec: spec}), host)
+		spec.Ready.TLS = true
+		spec.BasePath = "/below"
+		require.Equal(t, "https"+strings.TrimPrefix(want, "http")+"/below", endpoint.URLOf(spec, 8080), host)
 	}
 }
 

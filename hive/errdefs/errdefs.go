@@ -67,14 +67,27 @@ var (
 )
 
 // Failure is why a job has failed, on its way to the job's record.
-type Failure struct{ store.JobError }
+type Failure struct {
+	store.JobError
+
+	cancelled bool
+}
 
 func (f *Failure) Error() string { return f.Code + ": " + f.Message }
 
+// Is says of what failed because it was cancelled that it was: nothing has gone wrong then.
+func (f *Failure) Is(target error) bool { return f.cancelled && target == ErrCancelled }
+
 // Fail makes a Failure with one of the codes below. Its message becomes plain text: names
-// that anybody can choose are in it.
+// that anybody can choose are in it. If one of args is ErrCancelled, so is the Failure.
 func Fail(code, format string, args ...any) *Failure {
-	return &Failure{store.JobError{Code: code, Message: plain.Text(fmt.Sprintf(format, args...)), Log: []string{}}}
+	f := &Failure{JobError: store.JobError{Code: code, Message: plain.Text(fmt.Sprintf(format, args...)), Log: []string{}}}
+	for _, arg := range args {
+		if err, ok := arg.(error); ok && errors.Is(err, ErrCancelled) {
+			f.cancelled = true
+		}
+	}
+	return f
 }
 
 // The codes of a failed job.

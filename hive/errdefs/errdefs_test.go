@@ -43,3 +43,10 @@ func TestFail(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, f, got)
 }
+
+// A failure of what was cancelled is a cancellation, however it is told; no other is.
+func TestAFailureOfWhatWasCancelled(t *testing.T) {
+	require.ErrorIs(t, errdefs.Fail(errdefs.CodeExecFailed, "%s: %v", "before_start", fmt.Errorf("look for it: %w", errdefs.ErrCancelled)), errdefs.ErrCancelled)
+	require.NotErrorIs(t, errdefs.Fail(errdefs.CodeExecFailed, "%v", errdefs.ErrClosing), errdefs.ErrCancelled)
+	require.NotErrorIs(t, errdefs.Fail(errdefs.CodeCancelled, "another request"), errdefs.ErrCancelled)
+}

@@ -11,10 +11,13 @@ import (
 // ErrUnsupported: this operating system is not Linux.
 var ErrUnsupported = errors.New("the machine can be examined on Linux only")
 
-// LocalPorts is which ports the kernel gives to outgoing connections.
+// LocalPorts is which ports the kernel gives to outgoing connections, and which it lets
+// anybody bind.
 type LocalPorts struct {
 	Range    alloc.Range   // net.ipv4.ip_local_port_range, for IPv6 too
 	Reserved []alloc.Range // of these, the ones it leaves alone: net.ipv4.ip_local_reserved_ports
+	// Unprivileged is the first port that needs no capability: net.ipv4.ip_unprivileged_port_start.
+	Unprivileged int
 }
 
 // Hiding is what the mount of /proc hides (proc(5), hidepid).

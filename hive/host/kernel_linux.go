@@ -139,5 +139,12 @@ func ReadLocalPorts() (LocalPorts, error) {
 		}
 		p.Reserved = append(p.Reserved, r)
 	}
+	text, err = os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err == nil {
+		p.Unprivileged, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	if err != nil {
+		return p, fmt.Errorf("read ip_unprivileged_port_start: %w", err)
+	}
 	return p, nil
 }

@@ -57,20 +57,20 @@ func TestReadLocalPortsInANamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip.Because(t, "a network namespace needs root")
 	}
-	cmd := standIn("local-ports", "8000 9000", "8080,8100-8199")
+	cmd := standIn("local-ports", "8000 9000", "8080,8100-8199", "7000")
 	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	var p host.LocalPorts
 	require.NoError(t, json.Unmarshal(out, &p), string(out))
 	require.Equal(t, host.LocalPorts{
-		Range: alloc.Range{First: 8000, Last: 9000}, Reserved: []alloc.Range{{First: 8080, Last: 8080}, {First: 8100, Last: 8199}},
+		Range: alloc.Range{First: 8000, Last: 9000}, Reserved: []alloc.Range{{First: 8080, Last: 8080}, {First: 8100, Last: 8199}}, Unprivileged: 7000,
 	}, p)
 }
 
-// localPorts sets the two sysctls of its own namespace and says what is read.
+// localPorts sets the three sysctls of its own namespace and says what is read.
 func localPorts(args []string) int {
-	for i, name := range []string{"ip_local_port_range", "ip_local_reserved_ports"} {
+	for i, name := range []string{"ip_local_port_range", "ip_local_reserved_ports", "ip_unprivileged_port_start"} {
 		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(args[i]), 0o600); err != nil {
 			return exitOn(err)
 		}

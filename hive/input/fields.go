@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"rbeehive/hive/errdefs"
 	"rbeehive/store/plain"
@@ -80,12 +82,49 @@ func Members(dec *json.Decoder, prefix string) (Fields, error) {
 		if err := dec.Decode(&value); err != nil {
 			return nil, bad(err)
 		}
+		if !wellFormed(value) {
+			return nil, errdefs.BadField(prefix+plain.Short(key), `is not valid UTF-8, or has half a surrogate pair such as \udce8: JSON cannot carry such a path or name, and another would be used`)
+		}
 		f[key] = value
 	}
 	if _, err := dec.Token(); err != nil {
 		return nil, bad(err)
 	}
 	return f, nil
+}
+
+// wellFormed reports whether the texts in valid JSON are all that they say: encoding/json
+// puts U+FFFD in the place of bytes that are not UTF-8, and of half a surrogate pair, which
+// is how Python writes such a byte of a path.
+func wellFormed(raw []byte) bool {
+	if !utf8.Valid(raw) {
+		return false
+	}
+	// A backslash is only in texts, and what follows a \u is four hexadecimal digits.
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		if i++; raw[i] != 'u' {
+			continue
+		}
+		r := escaped(raw[i+1:])
+		i += 4
+		if !utf16.IsSurrogate(r) {
+			continue
+		}
+		if !bytes.HasPrefix(raw[i+1:], []byte(`\u`)) || utf16.DecodeRune(r, escaped(raw[i+3:])) == utf8.RuneError {
+			return false
+		}
+		i += 6
+	}
+	return true
+}
+
+// escaped is the number of a \u escape, by its digits.
+func escaped(digits []byte) rune {
+	n, _ := strconv.ParseUint(string(digits[:4]), 16, 16) // the decoder has read it
+	return rune(n)
 }
 
 func describeSyntax(err error) string {
@@ -167,6 +206,9 @@ func (f Fields) Strings(name string) ([]string, error) {
 func Argument(v string) error {
 	if strings.HasPrefix(v, "-") {
 		return fmt.Errorf("is %q; it may not begin with '-'", plain.Short(v))
+	}
+	if why := plain.Home(v); why != "" {
+		return fmt.Errorf("%q %s", plain.Short(v), why)
 	}
 	if flaw := plain.Flaw(v); flaw != "" {
 		return errors.New(flaw)

@@ -31,29 +31,47 @@ func refused(t *testing.T, err error, field, text string) {
 
 func TestObjectRefuses(t *testing.T) {
 	for body, c := range map[string]struct{ field, text string }{
-		"":                          {"", "the body is empty; expected a JSON object such as " + example},
-		" \n\t":                     {"", "the body is empty"},
-		"[]":                        {"", "the body is not a JSON object"},
-		"1e999":                     {"", "the body is not a JSON object"},
-		`{"a":"x`:                   {"", "it ends in the middle"},
-		`{"a":{"b`:                  {"", "it ends in the middle"},
-		"null":                      {"", "the body is not a JSON object"},
-		`"{}"`:                      {"", "the body is not a JSON object"},
-		"nonsense":                  {"", "the body is not JSON: "},
-		"{":                         {"", "it ends in the middle"},
-		`{"a":`:                     {"", "it ends in the middle"},
-		`{"a":1`:                    {"", "it ends in the middle"},
-		`{"a" 1}`:                   {"", "the body is not JSON"},
-		`{a:1}`:                     {"", "the body is not JSON"},
-		`{"a":1,}`:                  {"", "the body is not JSON"},
-		`{"a":1} {}`:                {"", "something follows the JSON object"},
-		`{"a":1} x`:                 {"", "something follows the JSON object"},
-		`{"a":1,"a":1}`:             {"a", "is there twice"},
-		`{"a":1,"\u0061":2}`:        {"a", "is there twice"}, // the same name, written otherwise
-		"{\"a\\nb\":1,\"a\\nb\":1}": {`a\nb`, "is there twice"},
+		"":                           {"", "the body is empty; expected a JSON object such as " + example},
+		" \n\t":                      {"", "the body is empty"},
+		"[]":                         {"", "the body is not a JSON object"},
+		"1e999":                      {"", "the body is not a JSON object"},
+		`{"a":"x`:                    {"", "it ends in the middle"},
+		`{"a":{"b`:                   {"", "it ends in the middle"},
+		"null":                       {"", "the body is not a JSON object"},
+		`"{}"`:                       {"", "the body is not a JSON object"},
+		"nonsense":                   {"", "the body is not JSON: "},
+		"{":                          {"", "it ends in the middle"},
+		`{"a":`:                      {"", "it ends in the middle"},
+		`{"a":1`:                     {"", "it ends in the middle"},
+		`{"a" 1}`:                    {"", "the body is not JSON"},
+		`{a:1}`:                      {"", "the body is not JSON"},
+		`{"a":1,}`:                   {"", "the body is not JSON"},
+		`{"a":1} {}`:                 {"", "something follows the JSON object"},
+		`{"a":1} x`:                  {"", "something follows the JSON object"},
+		`{"a":1,"a":1}`:              {"a", "is there twice"},
+		"{\"a\":\"m\xe8\"}":          {"a", "is not valid UTF-8"},
+		"{\"a\":{\"b\":[\"\xe8\"]}}": {"a", "is not valid UTF-8"},
+		`{"a":"m\udce8"}`:            {"a", `half a surrogate pair such as \udce8`}, // Python's os.fsdecode(b"m\xe8")
+		`{"a":"\ud83d"}`:             {"a", "half a surrogate pair"},
+		`{"a":"\ud83dx"}`:            {"a", "half a surrogate pair"},
+		`{"a":"\ud83d\n12345"}`:      {"a", "half a surrogate pair"},
+		`{"a":"\udc00\ud83d"}`:       {"a", "half a surrogate pair"},
+		`{"a":1,"\u0061":2}`:         {"a", "is there twice"}, // the same name, written otherwise
+		"{\"a\\nb\":1,\"a\\nb\":1}":  {`a\nb`, "is there twice"},
 	} {
 		_, err := input.Object([]byte(body), example)
 		refused(t, err, c.field, c.text)
+	}
+}
+
+// What is well-formed stays what it is, also a U+FFFD that somebody means.
+func TestTextsOfAnyLanguage(t *testing.T) {
+	for written, want := range map[string]string{
+		`mèl`: "mèl", `m\u00e8l`: "mèl", `\ud83d\udc1d`: "\U0001f41d", "\ufffd": "\ufffd", `\ufffd`: "\ufffd", `\\udce8`: `\udce8`, `\\\\`: `\\`,
+	} {
+		got, err := object(t, `{"a":"`+written+`"}`).Text("a")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
 	}
 }
 
@@ -153,6 +171,10 @@ func TestArgument(t *testing.T) {
 		strings.Repeat("x", 4096): "",
 		"-m":                      "may not begin with '-'",
 		"--help":                  "may not begin with '-'",
+		"~":                       `"~" begins with '~'`,
+		"~/m.gguf":                `"~/m.gguf" begins with '~', which means a home directory only to a shell`,
+		"~bob/m.gguf":             "write the path out",
+		"./~/m.gguf":              "",
 		"a\x1b[2J":                "control characters",
 		"a\n":                     "control characters",
 		"a\u202eb":                `\u202e`,

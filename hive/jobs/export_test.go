@@ -1,7 +1,11 @@
 package jobs
 
-// MaxQueries is how many answered queries stay readable.
-const MaxQueries = maxQueries
+// How many answered queries stay readable, by their number and by their bytes.
+const (
+	MaxQueries    = maxQueries
+	MaxQueryBytes = maxQueryBytes
+	MinQueries    = minQueries
+)
 
 // Active is how many jobs have not ended.
 func (q *Queue) Active() int { return int(q.active.Load()) }

@@ -256,7 +256,12 @@ func (e *executor) Execute(ctx context.Context, j *jobs.Job) (any, error) {
 		return o.result, o.err
 	case <-ctx.Done():
 	}
-	return nil, context.Cause(ctx)
+	select {
+	case o := <-c.answer: // it was there first
+		return o.result, o.err
+	default:
+		return nil, context.Cause(ctx)
+	}
 }
 
 func (e *executor) Answer(_ context.Context, op operation.Operation) (any, error) {

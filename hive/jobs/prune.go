@@ -10,8 +10,9 @@ import (
 
 // Pruning goes in small steps, so that no transaction grows with what is old.
 const (
-	pruneStep    = 64
-	tombstoneAge = 7 * 24 * time.Hour
+	pruneStep     = 64
+	tombstoneAge  = 7 * 24 * time.Hour
+	maxTombstones = 8192 // 7 MB of the file
 	// minEndedAge is how long a job stays after its end however many there are: who
 	// waits for it reads how it ended, who lost the answer sends it again under its
 	// key. One that took long is among the oldest when it ends.
@@ -96,11 +97,11 @@ func (q *Queue) pruneOnce() (n int, err error) {
 				return err
 			}
 		}
-		ended, err := b.PruneEnded(b.Now().Add(-tombstoneAge), pruneStep)
+		ended, err := b.PruneEnded(b.Now().Add(-tombstoneAge), maxTombstones, pruneStep)
 		if err != nil {
 			return err
 		}
-		events, err := b.PruneEvents(b.Now().Add(-q.config().Retention), pruneStep) // of no job and no worker that is kept
+		events, err := b.PruneEvents(b.Now().Add(-q.config().Retention), pruneStep) // of no job that is kept
 		removed, n = len(old), max(len(old), ended, events)
 		return err
 	})

@@ -10,23 +10,32 @@ import (
 	"rbeehive/store"
 )
 
-// maxQueries is how many answered queries stay readable. rbee's page polls every 2 s and
-// reads each answer at once.
-const maxQueries = 1024
+// How many answered queries stay readable, and how many bytes they have together: 1,024
+// lists of 200 workers would be 34 MB, and a request may have 1 MiB. rbee's page polls
+// every 2 s and reads each answer at once.
+const (
+	maxQueries    = 1024
+	maxQueryBytes = 4 << 20
+	// minQueries stay however large they are, so that several who poll a large hive at the
+	// same time can all read what they have asked for.
+	minQueries = 8
+)
 
 // queries holds the jobs of operations that only look. They are answered from memory and
 // never written to the file.
 type queries struct {
 	mu    sync.Mutex // nothing else is locked while it is held
 	jobs  map[string]query
-	order []string // ring of job ids
-	next  int
+	order []string // job ids, oldest first
+	bytes int      // of all
 }
 
 type query struct {
 	rec    store.Job
-	events []store.Event
+	events []store.Event // one of them has the very bytes of the record's result
 }
+
+func (q query) size() int { return len(q.rec.Request) + len(q.rec.Result) }
 
 // add keeps an answered query and returns the record of its job.
 func (v *queries) add(rec store.Job, result any, err error) store.Job {
@@ -60,14 +69,24 @@ func (v *queries) add(rec store.Job, result any, err error) store.Job {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.jobs == nil {
-		v.jobs, v.order = map[string]query{}, make([]string, maxQueries)
+		v.jobs = map[string]query{}
 	}
-	// The ring bounds what polling clients cost.
-	delete(v.jobs, v.order[v.next])
-	v.order[v.next] = rec.JobID
-	v.next = (v.next + 1) % maxQueries
-	v.jobs[rec.JobID] = query{rec, events}
+	q := query{rec, events}
+	v.jobs[rec.JobID] = q
+	v.order = append(v.order, rec.JobID)
+	v.bytes += q.size()
+	v.forgetSurplus()
 	return rec
+}
+
+// forgetSurplus bounds what polling clients cost. v.mu is held.
+func (v *queries) forgetSurplus() {
+	for len(v.order) > maxQueries || v.bytes > maxQueryBytes && len(v.order) > minQueries {
+		oldest := v.order[0]
+		v.bytes -= v.jobs[oldest].size()
+		delete(v.jobs, oldest)
+		v.order = v.order[1:]
+	}
 }
 
 func (v *queries) job(id string) (store.Job, bool) {

@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,4 +51,40 @@ func TestOldAnswersAreForgotten(t *testing.T) {
 	require.ErrorIs(t, err, errdefs.ErrNotFound)
 	_, err = r.Job(second)
 	require.NoError(t, err, "the oldest that is kept")
+}
+
+// It was once only their number that counted: rbee's page on a hive of 200 workers had 34 MB
+// kept for it, and who may only look could have 1 GiB kept, by requests full of white space.
+func TestOldAnswersAreForgottenByTheirSize(t *testing.T) {
+	r := serving(t)
+	const size = jobs.MaxQueryBytes / 16
+	padded := listing[:len(listing)-1] + strings.Repeat(" ", size) + "}"
+	var ids []string
+	for range 40 {
+		ids = append(ids, r.submit(padded))
+	}
+	kept := func() (n int) {
+		for _, id := range ids {
+			_, err := r.Job(id)
+			_, errEvents := r.Events(t.Context(), id, 0)
+			require.Equal(t, err == nil, errEvents == nil)
+			if err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 15, kept())
+	_, err := r.Job(ids[len(ids)-1])
+	require.NoError(t, err, "the newest is kept")
+	for range jobs.MaxQueries { // small ones drive them out by their number
+		r.submit(listing)
+	}
+	require.Zero(t, kept())
+	ids = nil
+	huge := listing[:len(listing)-1] + strings.Repeat(" ", jobs.MaxQueryBytes/2) + "}"
+	for range 40 {
+		ids = append(ids, r.submit(huge))
+	}
+	require.Equal(t, jobs.MinQueries, kept(), "a few are, whatever their size")
 }

@@ -158,12 +158,14 @@ func (q *Queue) carryOut(ctx context.Context, j *Job) {
 		return // unfinished: the next recovery decides what becomes of it
 	}
 	var f *errdefs.Failure
-	switch {
-	// First: a failure says more, even if the job was cancelled meanwhile.
-	case errors.As(err, &f):
-	case errors.Is(context.Cause(ctx), errdefs.ErrCancelled):
+	// A failure says more, even if the job was cancelled meanwhile, unless it is of that.
+	failed := errors.As(err, &f)
+	if errors.Is(err, errdefs.ErrCancelled) || !failed && errors.Is(context.Cause(ctx), errdefs.ErrCancelled) {
 		q.end(j, store.JobCancelled, nil, &errdefs.Fail(errdefs.CodeCancelled, "cancelled on request").JobError)
 		return
+	}
+	switch {
+	case failed:
 	case errors.Is(err, store.ErrDiskFull):
 		f = errdefs.Fail(errdefs.CodeDiskFull, "the disk is full: nothing new can be recorded; free some space in %s", q.dataDir)
 	default:

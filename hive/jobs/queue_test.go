@@ -25,8 +25,11 @@ func TestHowAJobEnds(t *testing.T) {
 		"without a result":       {nil, nil, store.JobSucceeded, "", false},
 		"with a failure":         {nil, errdefs.Fail(errdefs.CodeNotReady, "never"), store.JobFailed, errdefs.CodeNotReady, false},
 		"with a wrapped failure": {nil, fmt.Errorf("spawn: %w", errdefs.Fail(errdefs.CodeWrongPort, "never")), store.JobFailed, errdefs.CodeWrongPort, false},
-		"on a full disk":         {nil, fmt.Errorf("update: %w", store.ErrDiskFull), store.JobFailed, errdefs.CodeDiskFull, false},
-		"by a fault":             {nil, errors.New("a bug"), store.JobFailed, errdefs.CodeInternal, true},
+		"by a cancellation, told as a failure": {
+			nil, errdefs.Fail(errdefs.CodeExecFailed, "before_start: %v", errdefs.ErrCancelled), store.JobCancelled, errdefs.CodeCancelled, false,
+		},
+		"on a full disk": {nil, fmt.Errorf("update: %w", store.ErrDiskFull), store.JobFailed, errdefs.CodeDiskFull, false},
+		"by a fault":     {nil, errors.New("a bug"), store.JobFailed, errdefs.CodeInternal, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := serving(t)
@@ -44,7 +47,11 @@ func TestHowAJobEnds(t *testing.T) {
 				require.Equal(t, c.result != nil, rec.Result != nil)
 			} else {
 				require.Equal(t, c.code, rec.Error.Code)
-				require.Contains(t, last.Message, "hive_check failed: "+c.code)
+				want := "hive_check " + string(c.state)
+				if c.state == store.JobFailed {
+					want += ": " + c.code
+				}
+				require.Contains(t, last.Message, want)
 			}
 			require.Equal(t, c.logged, len(r.logs.AllEntries()) == 1)
 			require.Equal(t, []string{"hive_check " + string(c.state)}, r.counted())

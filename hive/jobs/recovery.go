@@ -20,6 +20,8 @@ type Recovery struct {
 // says whether it lives.
 type RecoveredWorkers interface {
 	Find(workerID string) (rec store.Worker, alive bool)
+	// Restarts reports whether the restart of a worker that a job had begun is finished.
+	Restarts(workerID, jobID string) bool
 }
 
 // Load reads the unfinished jobs of the state file.
@@ -46,10 +48,23 @@ func (r *Recovery) Abandoned() (workerIDs []string) {
 	return workerIDs
 }
 
+// Restarts returns the ids of workers whose restart had begun, by that of the job: they are
+// to be started again.
+func (r *Recovery) Restarts() map[string]string {
+	workers := map[string]string{}
+	for _, rec := range r.active {
+		if operation.Named(rec.Operation).AfterCrash == operation.AwaitStart && rec.State == store.JobRunning && rec.WorkerID != "" {
+			workers[rec.JobID] = rec.WorkerID
+		}
+	}
+	return workers
+}
+
 // Record ends the jobs that a crash interrupted. Queued ones that are not too old stay
-// queued and are begun once the hive serves, and so do stops that are not over: asking
-// again for a stop does no harm. In the first start with a copied or restored file neither
-// goes on, nor does a download. workers are as they were recorded before.
+// queued and are begun once the hive serves, and so do stops that are not over, for asking
+// again for a stop does no harm, and starts whose worker is not ready yet, which only wait.
+// In the first start with a copied or restored file neither goes on, nor does a download.
+// workers are as they were recorded before.
 func (r *Recovery) Record(b *journal.Batch, workers RecoveredWorkers) error {
 	r.goOn = nil // the transaction may be tried again
 	for _, rec := range r.active {
@@ -84,16 +99,21 @@ func (r *Recovery) outcome(b *journal.Batch, rec store.Job, workers RecoveredWor
 	}
 	w, alive := workers.Find(rec.WorkerID)
 	switch after {
-	case operation.ResultOfWorker:
+	case operation.AwaitWorker, operation.AwaitStart:
+		if after == operation.AwaitStart && workers.Restarts(rec.WorkerID, rec.JobID) {
+			return nil, nil // it waits for the new start
+		}
+		if after == operation.AwaitStart && w.JobID != rec.JobID {
+			break // it has not got as far as the new start
+		}
 		// It is cancelled or given up: the job must not succeed with a worker that is about to go.
 		if alive && w.State == store.WorkerStopping {
 			return nil, errdefs.Fail(errdefs.CodeInterrupted, "hive was restarted while it stopped the worker: %s", w.Reason)
 		}
-		if alive {
-			return operation.SpawnedOf(w), nil
+		if waits := r.waitsForReady(rec, w); waits && (alive || w.State == store.WorkerBackoff) {
+			return nil, nil
 		}
-	case operation.ResultOfStart:
-		if alive && w.JobID == rec.JobID && w.State != store.WorkerStopping {
+		if alive {
 			return operation.SpawnedOf(w), nil
 		}
 	case operation.GoOn:
@@ -109,6 +129,18 @@ func (r *Recovery) outcome(b *journal.Batch, rec store.Job, workers RecoveredWor
 	case operation.FailInterrupted, operation.StopWorkerToo:
 	}
 	return nil, errdefs.Fail(errdefs.CodeInterrupted, "hive was restarted while the job ran")
+}
+
+// waitsForReady reports whether a job that starts a worker is still to wait until it is
+// ready. In the first start with a copied or restored file none is: its end would be the
+// other hive's to tell.
+func (r *Recovery) waitsForReady(rec store.Job, w store.Worker) bool {
+	if r.relocated || w.ReadyAt != nil {
+		return false
+	}
+	op, err := r.q.executor.Decode(rec.Request)
+	spawn, isSpawn := op.(operation.Spawn)
+	return err == nil && (!isSpawn || spawn.Wait != operation.WaitStarted)
 }
 
 // Resume begins the jobs that go on once the hive serves.

@@ -16,9 +16,12 @@ import (
 
 // found are the workers of a recovery.
 type found struct {
-	rec   store.Worker
-	alive bool
+	rec      store.Worker
+	alive    bool
+	restarts bool // a restart of it that had begun is finished
 }
+
+func (f found) Restarts(id, _ string) bool { return f.restarts && id == f.rec.WorkerID }
 
 func (f found) Find(id string) (store.Worker, bool) {
 	if id == "" || id != f.rec.WorkerID {
@@ -48,14 +51,20 @@ func (r *rig) recover(relocated bool, workers jobs.RecoveredWorkers) (abandoned 
 func TestRunningJobsAfterACrash(t *testing.T) {
 	const goesOn, succeeded, failed = "goes on", "succeeded", "interrupted"
 	alive := func(s store.WorkerState) found {
-		return found{store.Worker{WorkerID: "w-1", JobID: "job-1", State: s, Port: 8080}, true}
+		w := store.Worker{WorkerID: "w-1", JobID: "job-1", State: s, Port: 8080}
+		if s == store.WorkerReady {
+			w.ReadyAt = &time.Time{}
+		}
+		return found{w, s != store.WorkerBackoff, false}
 	}
-	stopped := found{store.Worker{WorkerID: "w-1", JobID: "job-1", State: store.WorkerStopped, Port: 8080}, false}
-	dead := found{store.Worker{WorkerID: "w-1", JobID: "job-1", State: store.WorkerFailed, Port: 8080}, false}
+	stopped := found{store.Worker{WorkerID: "w-1", JobID: "job-1", State: store.WorkerStopped, Port: 8080}, false, false}
+	dead := found{store.Worker{WorkerID: "w-1", JobID: "job-1", State: store.WorkerFailed, Port: 8080}, false, false}
 	others := alive(store.WorkerReady)
 	others.rec.JobID = "job-0"
-	none := found{}
+	none, begun := found{}, others
+	begun.restarts = true
 	restart := `{"operation":"worker_restart","worker_id":"w-1"}`
+	notWaiting := `{"operation":"worker_spawn","worker":"a","wait":"started"}`
 	stop := `{"operation":"worker_stop","worker_id":"w-1"}`
 	download := `{"operation":"model_download","model":"org/m"}`
 	for name, c := range map[string]struct {
@@ -65,15 +74,19 @@ func TestRunningJobsAfterACrash(t *testing.T) {
 		here      string
 		relocated string
 	}{
-		"spawn, ready":                    {spawnA, operation.ResultOfWorker, alive(store.WorkerReady), succeeded, succeeded},
-		"spawn, still loading":            {spawnA, operation.ResultOfWorker, alive(store.WorkerLoading), succeeded, succeeded},
-		"spawn, being stopped":            {spawnA, operation.ResultOfWorker, alive(store.WorkerStopping), failed, failed},
-		"spawn, dead":                     {spawnA, operation.ResultOfWorker, dead, failed, failed},
-		"spawn, no worker yet":            {spawnA, operation.ResultOfWorker, none, failed, failed},
-		"restart, started by it":          {restart, operation.ResultOfStart, alive(store.WorkerReady), succeeded, failed},
-		"restart, being stopped":          {restart, operation.ResultOfStart, alive(store.WorkerStopping), failed, failed},
-		"restart, not yet started by it":  {restart, operation.ResultOfStart, others, failed, failed},
-		"restart, dead":                   {restart, operation.ResultOfStart, dead, failed, failed},
+		"spawn, ready":                    {spawnA, operation.AwaitWorker, alive(store.WorkerReady), succeeded, succeeded},
+		"spawn, still loading":            {spawnA, operation.AwaitWorker, alive(store.WorkerLoading), goesOn, succeeded},
+		"spawn, loading, not waited for":  {notWaiting, operation.AwaitWorker, alive(store.WorkerLoading), succeeded, succeeded},
+		"spawn, to be started again":      {spawnA, operation.AwaitWorker, alive(store.WorkerBackoff), goesOn, failed},
+		"restart, still loading":          {restart, operation.AwaitStart, alive(store.WorkerLoading), goesOn, failed},
+		"spawn, being stopped":            {spawnA, operation.AwaitWorker, alive(store.WorkerStopping), failed, failed},
+		"spawn, dead":                     {spawnA, operation.AwaitWorker, dead, failed, failed},
+		"spawn, no worker yet":            {spawnA, operation.AwaitWorker, none, failed, failed},
+		"restart, started by it":          {restart, operation.AwaitStart, alive(store.WorkerReady), succeeded, failed},
+		"restart, being stopped":          {restart, operation.AwaitStart, alive(store.WorkerStopping), failed, failed},
+		"restart, not yet started by it":  {restart, operation.AwaitStart, others, failed, failed},
+		"restart, to be finished":         {restart, operation.AwaitStart, begun, goesOn, failed},
+		"restart, dead":                   {restart, operation.AwaitStart, dead, failed, failed},
 		"stop, alive":                     {stop, operation.GoOnToStop, alive(store.WorkerStopping), goesOn, failed},
 		"stop, stopped":                   {stop, operation.GoOnToStop, stopped, succeeded, failed},
 		"stop, died by itself":            {stop, operation.GoOnToStop, dead, failed, failed},

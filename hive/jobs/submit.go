@@ -78,10 +78,6 @@ func (q *Queue) Submit(ctx context.Context, by access.Caller, key string, op ope
 	return rec, nil
 }
 
-// Decode reads an operation and checks all that can be known from the body and the worker
-// types. Errors are *errdefs.InputError. It does not block.
-func (q *Queue) Decode(body []byte) (operation.Operation, error) { return q.executor.Decode(body) }
-
 // record writes a new job, unless its key stands for one already, whose id is
 // returned then.
 func (q *Queue) record(ctx context.Context, rec store.Job, op operation.Operation, digest string) (first string, err error) {

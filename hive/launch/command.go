@@ -20,6 +20,7 @@ const hookTimeout = 5 * time.Minute
 // BeforeStart runs the entry's before_start to its end, with the worker's
 // Environment and the mark of a command instead of the lease's stamps.
 func (l *Launcher) BeforeStart(ctx context.Context, typ *catalog.Type, rec store.Worker, env []string) error {
+	l.Logs.Restore() // what follows writes into the worker's log
 	argv, err := typ.Hook(l.ValuesOf(typ, rec))
 	if err != nil {
 		return errdefs.Fail(errdefs.CodeExecFailed, "before_start: %v", err)
@@ -35,7 +36,7 @@ func (l *Launcher) BeforeStart(ctx context.Context, typ *catalog.Type, rec store
 // Command runs one of a worker's commands to its end, with its output in the
 // worker's log. The error is an *errdefs.Failure that says how it ended.
 func (l *Launcher) Command(ctx context.Context, key string, argv []string, rec store.Worker, env []string) error {
-	program, err := proc.LookPath(argv[0], WorkDir(rec.Spec.User, rec.Spec.Dir))
+	program, err := proc.FindProgram(ctx, argv[0], WorkDir(rec.Spec.User, rec.Spec.Dir))
 	if err != nil {
 		return errdefs.Fail(errdefs.CodeExecFailed, "%s: %v", key, err)
 	}
@@ -53,10 +54,10 @@ func (l *Launcher) Command(ctx context.Context, key string, argv []string, rec s
 	case ctx.Err() != nil && !l.Closing():
 		return errdefs.Fail(errdefs.CodeExecFailed, "%s did not end within its time and was ended", key)
 	case err != nil:
-		return errdefs.Fail(errdefs.CodeExecFailed, "%s: %v", key, err)
+		return StartFailed(key, rec, err)
 	case res.Exit.Code == nil || *res.Exit.Code != 0:
 		f := errdefs.Fail(errdefs.CodeExecFailed, "%s %s", key, DescribeExit(res.Exit))
-		f.Log = l.Logs.LastLines(ctx, rec.WorkerID, rec.Log, LogTail)
+		f.Log = l.Logs.LastLines(ctx, rec.WorkerID, rec.Log, key+":", LogTail)
 		return f
 	}
 	return nil

@@ -41,18 +41,7 @@ func readEnvFile(ctx context.Context, path, user string) ([]string, error) {
 	}
 	// The user may have put a link or a pipe in its place: with the user's rights a link gains nothing,
 	// and the timeout ends what hangs.
-	text, err := proc.AsUser(ctx, user, func() ([]byte, error) {
-		if !other { // hive reads it with its own rights, so nobody else may have written it
-			return trust.ReadFile(path, maxEnvFile)
-		}
-		f, err := proc.OpenRegular(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		// One byte more than allowed, by which too long a file is noticed.
-		return io.ReadAll(io.LimitReader(f, maxEnvFile+1))
-	})
+	text, err := lookIntoEnvFile.As(ctx, user, envFile{path, other})
 	switch {
 	// The usual mistake: the file is root's, and the entry names a user.
 	case errors.Is(err, fs.ErrPermission) && user != "":
@@ -66,6 +55,25 @@ func readEnvFile(ctx context.Context, path, user string) ([]string, error) {
 	}
 	return envLines(path, text, other)
 }
+
+// envFile is an env_file, and whether it is of a worker of another user than hive's.
+type envFile struct {
+	Path  string
+	Other bool
+}
+
+var lookIntoEnvFile = proc.NewLook("env_file", func(e envFile) ([]byte, error) {
+	if !e.Other { // hive reads it with its own rights, so nobody else may have written it
+		return trust.ReadFile(e.Path, maxEnvFile)
+	}
+	f, err := proc.OpenRegular(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// One byte more than allowed, by which too long a file is noticed.
+	return io.ReadAll(io.LimitReader(f, maxEnvFile+1))
+})
 
 func envLines(path string, text []byte, other bool) ([]string, error) {
 	var env []string

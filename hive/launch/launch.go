@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -33,29 +34,41 @@ type Launcher struct {
 }
 
 // Prepare makes the spec of a start from what was asked for and the type as it is
-// now, finds the program, and returns the environment.
+// now, finds the program, and returns the environment. The error is *errdefs.Failure, or
+// why ctx was cancelled.
 func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Worker) (env []string, err error) {
 	if why := typ.Unavailable(); why != "" {
 		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", why)
+	}
+	if err := l.ambiguous(typ, *rec); err != nil {
+		return nil, err
 	}
 	spec, err := typ.Render(l.ValuesOf(typ, *rec))
 	if err != nil {
 		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
 	// Before anything is leased: the usual mistake, a wrong path, costs no process and no commit.
-	program, err := proc.LookPath(spec.Argv[0], WorkDir(spec.User, spec.Dir))
-	if err != nil {
+	program, err := proc.FindProgram(ctx, spec.Argv[0], WorkDir(spec.User, spec.Dir))
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, context.Cause(ctx)
+	case errors.Is(err, proc.ErrHangs):
+		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the file system of %s does not answer", spec.Argv[0])
+	case err != nil:
 		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
 	}
 	spec.Argv[0] = program
 	rec.Spec = spec
-	if err := l.present(ctx, typ, *rec); err != nil {
-		return nil, err
+	if err = l.present(ctx, typ, *rec); err == nil {
+		if err = l.readable(ctx, typ, *rec); err == nil {
+			env, err = Environment(ctx, typ, spec.User, spec.Device)
+		}
 	}
-	if err := l.readable(ctx, typ, *rec); err != nil {
-		return nil, err
+	// Who asked has gone: that says nothing of what was being looked at.
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, context.Cause(ctx)
 	}
-	return Environment(ctx, typ, spec.User, spec.Device)
+	return env, err
 }
 
 // Values are the values of a spawn that was asked for, with the id and the port that it has
@@ -85,6 +98,6 @@ func (l *Launcher) ProcSpec(rec store.Worker, env []string) proc.Spec {
 	}
 	return proc.Spec{
 		Argv: rec.Spec.Argv, Env: env, Dir: rec.Spec.Dir, User: rec.Spec.User, NoNewPrivs: rec.Spec.NoNewPrivs, Log: rec.Log, Cgroup: cgroup,
-		StateID: l.StateID, Secret: l.Secret, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID,
+		StateID: l.StateID, Secret: l.Secret, LeaseID: rec.LeaseID, WorkerID: rec.WorkerID, Name: rec.Name,
 	}
 }

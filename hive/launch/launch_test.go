@@ -1,6 +1,7 @@
 package launch_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -143,5 +144,27 @@ func TestUserOf(t *testing.T) {
 		"a user who is not there": {store.Worker{Spec: store.Spec{User: "no-such-user-here"}}, proc.NoUser},
 	} {
 		require.Equal(t, c.want, launch.UserOf(c.rec), name)
+	}
+}
+
+// Who asked for a start and gives up has not found a file system that hangs.
+func TestPrepareIsGivenUp(t *testing.T) {
+	r := newRig(t)
+	types, err := catalog.New([]catalog.Entry{{Name: "web", Command: []string{script(t, "exit 0"), "{{.Port}}"}}}, "/bin/true")
+	require.NoError(t, err)
+	typ, _ := types.Type("web")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errdefs.ErrCancelled)
+	// Which of two things that are so is seen first is the runtime's choice.
+	for range 100 {
+		rec := r.record(typ)
+		for _, err := range []error{
+			func() error { _, err := r.Prepare(ctx, typ, &rec); return err }(),
+			r.Preflight(ctx, types, rec),
+		} {
+			if err != nil {
+				require.ErrorIs(t, err, errdefs.ErrCancelled)
+			}
+		}
 	}
 }

@@ -60,7 +60,7 @@ func newRig(t testing.TB) *rig {
 func (r *rig) model(id string) models.Model {
 	r.t.Helper()
 	file := filepath.Join(r.t.TempDir(), "m.gguf")
-	require.NoError(r.t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(r.t, os.WriteFile(file, []byte("GGUF\x03\x00\x00\x00 weights"), 0o600))
 	m, err := r.Models.Import(r.t.Context(), file, id, false)
 	require.NoError(r.t, err)
 	return m

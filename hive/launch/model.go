@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
+	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -32,12 +34,20 @@ func modelOf(typ *catalog.Type, asked string) string {
 // Located replaces the id of a model of the catalog by its path, for the program.
 // What a worker is said to have stays the id.
 func (l *Launcher) Located(typ *catalog.Type, v catalog.Values) catalog.Values {
-	id := modelOf(typ, v.Model)
-	if path, release, ok := l.Models.Hold(id); ok {
+	if m, release, ok := l.Models.Hold(modelOf(typ, v.Model)); ok {
 		release() // whoever starts a worker holds it longer
-		v.Model, v.ModelID = path, id
+		v.Model, v.ModelID = m.Path, m.ID
 	}
 	return v
+}
+
+// ambiguous refuses a model of which the catalog has several: the program would get the
+// name, and look for it on the hub.
+func (l *Launcher) ambiguous(typ *catalog.Type, rec store.Worker) error {
+	if _, err := l.Models.Find(modelOf(typ, rec.Asked.Model)); err != nil {
+		return errdefs.Fail(errdefs.CodeModelAmbiguous, "%s", strings.TrimPrefix(err.Error(), models.ErrAmbiguous.Error()+": "))
+	}
+	return nil
 }
 
 // readable finds out whether the user of a worker can read the model of the catalog
@@ -47,8 +57,7 @@ func (l *Launcher) readable(ctx context.Context, typ *catalog.Type, rec store.Wo
 	if rec.Spec.User == "" {
 		return nil
 	}
-	id := modelOf(typ, rec.Asked.Model)
-	path, release, ok := l.Models.Hold(id)
+	m, release, ok := l.Models.Hold(modelOf(typ, rec.Asked.Model))
 	if !ok {
 		return nil
 	}
@@ -56,18 +65,20 @@ func (l *Launcher) readable(ctx context.Context, typ *catalog.Type, rec store.Wo
 	// The model may lie on a network file system that does not answer.
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
-	_, err := proc.AsUser(ctx, rec.Spec.User, func() (struct{}, error) {
-		f, err := os.Open(path) //nolint:gosec // a model, opened with the rights of the worker's user
-		if err == nil {
-			_ = f.Close()
-		}
-		return struct{}{}, err
-	})
+	_, err := lookAtModel.As(ctx, rec.Spec.User, m.Path)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return errdefs.Fail(errdefs.CodeExecFailed, "model %s: user %s, whom the worker runs as, must be able to read it, and to enter the directories it is in: %v", id, rec.Spec.User, err)
+		return errdefs.Fail(errdefs.CodeExecFailed, "model %s: user %s, whom the worker runs as, must be able to read it, and to enter the directories it is in: %v", m.ID, rec.Spec.User, err)
 	case err != nil:
-		return errdefs.Fail(errdefs.CodeExecFailed, "model %s: %v", id, err)
+		return errdefs.Fail(errdefs.CodeExecFailed, "model %s: %v", m.ID, err)
 	}
 	return nil
 }
+
+var lookAtModel = proc.NewLook("model", func(path string) (bool, error) {
+	f, err := os.Open(path) //nolint:gosec // with the rights of the worker's user
+	if err == nil {
+		_ = f.Close()
+	}
+	return err == nil, err
+})

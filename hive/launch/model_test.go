@@ -1,6 +1,7 @@
 package launch_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +40,24 @@ func TestAModelOfTheCatalogIsLocated(t *testing.T) {
 	}
 	none := func(models.Model) []string { return nil }
 	require.NoError(t, r.Models.Delete(m.ID, none), "who only looks does not keep it")
+}
+
+// What was seen: the program got local/tiny and asked the hub for it.
+func TestAnImportByItsNameAlone(t *testing.T) {
+	r := newRig(t)
+	m := r.model("local/tiny:tiny.gguf")
+	typ := typeOf(t, catalog.Entry{Model: "local/tiny"})
+	got := r.Located(typ, catalog.Values{})
+	require.Equal(t, []string{m.Path, m.ID}, []string{got.Model, got.ModelID})
+	rec := r.record(typ)
+	_, err := r.Prepare(t.Context(), typ, &rec)
+	require.NoError(t, err)
+	r.model("local/tiny:b.gguf")
+	_, err = r.Prepare(t.Context(), typ, &rec)
+	f, ok := errors.AsType[*errdefs.Failure](err)
+	require.True(t, ok)
+	require.Equal(t, errdefs.CodeModelAmbiguous, f.Code)
+	require.Contains(t, f.Message, "say local/tiny:b.gguf, local/tiny:tiny.gguf")
 }
 
 // A model is not deleted under a start; once the worker is live it keeps it itself.

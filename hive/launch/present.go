@@ -25,27 +25,19 @@ func (l *Launcher) present(ctx context.Context, typ *catalog.Type, rec store.Wor
 	if model == "" {
 		model = typ.Model
 	}
-	// In a container its paths mean something else.
-	if typ.Ready.AnyListener || !filepath.IsAbs(model) {
-		model = ""
-	}
 	program, dir := rec.Spec.Argv[0], rec.Spec.Dir
+	switch {
+	// In a container its paths mean something else; and what is no path is the program's to find.
+	case typ.Ready.AnyListener, !typ.IsPath(model):
+		model = ""
+	case !filepath.IsAbs(model):
+		model = filepath.Join(WorkDir(rec.Spec.User, dir), model)
+	}
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	// With the rights of the worker's user, and bounded: any of them may be on a mount that
 	// does not answer.
-	why, err := proc.AsUser(ctx, rec.Spec.User, func() (string, error) {
-		for _, absent := range []func() string{
-			func() string { return absentDir(dir) },
-			func() string { return absentInterpreter(program) },
-			func() string { return absentModel(model) },
-		} {
-			if why := absent(); why != "" {
-				return why, nil
-			}
-		}
-		return "", nil
-	})
+	why, err := lookForAbsent.As(ctx, rec.Spec.User, needed{program, dir, model})
 	switch {
 	case errors.Is(err, proc.ErrHangs):
 		return errdefs.Fail(errdefs.CodeExecFailed, "the file system of %s does not answer", strings.Join(nonEmpty(program, dir, model), ", or of "))
@@ -56,6 +48,23 @@ func (l *Launcher) present(ctx context.Context, typ *catalog.Type, rec store.Wor
 	}
 	return nil
 }
+
+// needed is what a start needs; what is empty it does not.
+type needed struct{ Program, Dir, Model string }
+
+// lookForAbsent says what of it is not there; empty: nothing.
+var lookForAbsent = proc.NewLook("absent", func(n needed) (string, error) {
+	for _, absent := range []func() string{
+		func() string { return absentDir(n.Dir) },
+		func() string { return absentInterpreter(n.Program) },
+		func() string { return absentModel(n.Model) },
+	} {
+		if why := absent(); why != "" {
+			return why, nil
+		}
+	}
+	return "", nil
+})
 
 func nonEmpty(list ...string) (out []string) {
 	for _, s := range list {

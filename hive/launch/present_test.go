@@ -29,6 +29,10 @@ func TestWhatAStartWouldFailForAtOnce(t *testing.T) {
 	}{
 		"a model that is there":         {catalog.Entry{Command: command("/bin/true"), Model: file}, ""},
 		"a model that is not":           {catalog.Entry{Command: command("/bin/true"), Model: dir + "/typo.gguf"}, "model " + dir + "/typo.gguf does not exist"},
+		"a model beside it":             {catalog.Entry{Command: command("/bin/true"), Model: "./file", Dir: dir}, ""},
+		"no model beside it":            {catalog.Entry{Command: command("/bin/true"), Model: "./models/typo", Dir: dir}, "model " + dir + "/models/typo does not exist"},
+		"a name that it finds itself":   {catalog.Entry{Command: command("/bin/true"), Model: "typo.gguf", Dir: dir}, ""},
+		"a name that is a path to it":   {catalog.Entry{Preset: "llama-server", Program: "/bin/true", Model: "typo.gguf", Dir: dir}, "model " + dir + "/typo.gguf does not exist"},
 		"of a name nothing is known":    {catalog.Entry{Command: command("/bin/true"), Model: "org/name"}, ""},
 		"a path inside of a container":  {catalog.Entry{Command: command("/bin/true"), Model: "/models/m.gguf", Listener: "any"}, ""},
 		"a dir":                         {catalog.Entry{Command: command("/bin/true"), Model: "m", Dir: dir}, ""},

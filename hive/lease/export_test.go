@@ -1,6 +1,10 @@
 package lease
 
-import "rbeehive/hive/proc"
+import (
+	"time"
+
+	"rbeehive/hive/proc"
+)
 
 // Oversleep makes a ttl lease look as after a sleep of the machine: its time is over, and
 // its timer, which does not count that time, has not fired.
@@ -9,7 +13,7 @@ func (m *Manager) Oversleep(leaseID string) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.timer.Stop()
-	ls.deadline = proc.BootTime()
+	ls.deadline = proc.BootTime() - time.Minute
 }
 
 // Expire is the timer of a ttl lease.

@@ -30,7 +30,15 @@ type external struct {
 	process  *proc.Process // of kind process; nil while it cannot be verified
 	deadline time.Duration // of kind ttl, on CLOCK_BOOTTIME: time asleep counts
 	timer    *time.Timer   // of kind ttl
+	spared   bool          // of kind ttl: it was given more time since the last renewal
 }
+
+// A timer that comes so late says that hive, or the machine, was frozen: renewals that were
+// sent in time have not been read yet, and get that long.
+const (
+	lateTimer = 500 * time.Millisecond
+	spareTime = 2 * time.Second
+)
 
 // track makes a lease known and begins to watch its holder. p is the holder's process of a
 // lease of kind process, nil if it cannot be verified.
@@ -55,7 +63,7 @@ func (m *Manager) track(l store.Lease, p *proc.Process) {
 func (ls *external) watch(p *proc.Process) {
 	ls.unwatch()
 	if ls.lease.Kind == store.LeaseTTL {
-		ls.deadline = proc.BootTime() + ls.lease.TTL
+		ls.deadline, ls.spared = proc.BootTime()+ls.lease.TTL, false
 		// Only a reminder: it does not count the time that the machine sleeps, the deadline does.
 		ls.timer = time.AfterFunc(ls.lease.TTL, func() { ls.m.run.Go(ls.expire) })
 		return
@@ -132,9 +140,15 @@ func (ls *external) expire() {
 	if ls.over || ls.lease.Kind != store.LeaseTTL {
 		return
 	}
+	left := ls.deadline - proc.BootTime()
 	// The timer had fired already when a renewal came.
-	if left := ls.deadline - proc.BootTime(); left > 0 {
+	if left > 0 {
 		ls.timer.Reset(left)
+		return
+	}
+	if left < -lateTimer && !ls.spared {
+		ls.spared = true
+		ls.timer.Reset(spareTime)
 		return
 	}
 	_, _ = ls.end(fmt.Sprintf("it was not renewed for %s", ls.lease.TTL)) // fails only if the hive closes

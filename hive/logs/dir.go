@@ -64,6 +64,14 @@ func New(cfg Config, dir string, logger *logrus.Logger) *Dir {
 // Path is where the log of a new worker belongs.
 func (d *Dir) Path(id string) string { return filepath.Join(d.dir, id+".log") }
 
+// Restore makes the directory anew if somebody has removed it: else no worker could be
+// started. The logs of living workers go on in files without a name.
+func (d *Dir) Restore() {
+	if os.Mkdir(d.dir, 0o700) == nil {
+		d.out.WithField("dir", d.dir).Warn("the directory of logs was removed and has been made anew; what living workers write is lost until they are started again")
+	}
+}
+
 // Claim keeps the log of a worker that has no record yet from being taken for an
 // orphan. The caller calls release when there is a record, or will never be one.
 func (d *Dir) Claim(id string) (release func()) {
@@ -123,10 +131,24 @@ const linePrefix = "--- hive: "
 // written is not worth a failure.
 func Printf(path, format string, args ...any) {
 	// As in openRegular: no link is followed, and no fifo waited for.
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600) //nolint:gosec // in hive's own directory
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600) //nolint:gosec // in hive's own directory
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	_, _ = fmt.Fprintf(f, "%s%s\n", linePrefix, plain.Text(fmt.Sprintf(format, args...)))
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return
+	}
+	_, _ = fmt.Fprintf(f, "%s%s%s\n", endOfLine(f, fi.Size()), linePrefix, plain.Text(fmt.Sprintf(format, args...)))
+}
+
+// endOfLine is what ends the last line of a log. A program that draws a progress bar is
+// ended in the middle of one, and hive's line would be a part of it.
+func endOfLine(f *os.File, size int64) string {
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, size-1); err != nil || last[0] == '\n' { // an empty log, too
+		return ""
+	}
+	return "\n"
 }

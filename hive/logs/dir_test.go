@@ -38,10 +38,17 @@ func TestPrintf(t *testing.T) {
 	require.True(t, strings.HasSuffix(string(raw), "\n--- hive: pid 7\n"), "%q", raw)
 	require.NotContains(t, string(raw), "\x1b")
 
+	unfinished := filepath.Join(dir, "unfinished.log")
+	require.NoError(t, os.WriteFile(unfinished, []byte("50%"), 0o600))
+	logs.Printf(unfinished, "exited")
+	now, err := os.ReadFile(unfinished)
+	require.NoError(t, err)
+	require.Equal(t, "50%\n--- hive: exited\n", string(now), "it is a line of its own")
+
 	link := filepath.Join(dir, "link.log")
 	require.NoError(t, os.Symlink(path, link))
 	logs.Printf(link, "never")
-	now, err := os.ReadFile(path)
+	now, err = os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, string(raw), string(now))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"rbeehive/hive/logs"
 	"rbeehive/test/skip"
 )
 
@@ -61,7 +62,7 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		d.grow(t, huge)
 		require.Empty(t, d.tail(t, 1), "nothing but a hole")
 		require.Empty(t, d.tail(t, -1))
-		require.Empty(t, d.LastLines(soon(t), "w", d.path, 5))
+		require.Empty(t, d.LastLines(soon(t), "w", d.path, logs.Started, 5))
 
 		require.NoError(t, d.file.Truncate(0))
 		d.write(4 << 10)
@@ -69,7 +70,7 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		require.Equal(t, numbered(d.next-1), d.tail(t, 1), "the hole is at the end")
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, -1))))
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, 1000))))
-		require.Equal(t, []string{strings.TrimSpace(numbered(d.next - 1))}, d.LastLines(soon(t), "w", d.path, 1))
+		require.Equal(t, []string{strings.TrimSpace(numbered(d.next - 1))}, d.LastLines(soon(t), "w", d.path, logs.Started, 1))
 
 		before := d.next
 		d.write(4 << 10) // appended, behind the hole
@@ -77,7 +78,7 @@ func TestALogThatIsOneLargeHole(t *testing.T) {
 		require.Equal(t, upTo(before-3, d.next), sequence(numbersOf(t, d.tail(t, d.next-before+3))), "over the hole")
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, -1))))
 		require.Equal(t, upTo(0, d.next), sequence(numbersOf(t, d.tail(t, 1000))))
-		require.GreaterOrEqual(t, len(d.LastLines(soon(t), "w", d.path, 100)), d.next-before)
+		require.GreaterOrEqual(t, len(d.LastLines(soon(t), "w", d.path, logs.Started, 100)), d.next-before)
 	})
 }
 
@@ -182,7 +183,7 @@ func TestTheSearchForLinesHasAnEnd(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NotEmpty(t, d.tail(t, 10))
-	require.NotEmpty(t, d.LastLines(soon(t), "w", d.path, 3))
+	require.NotEmpty(t, d.LastLines(soon(t), "w", d.path, logs.Started, 3))
 
 	require.NoError(t, d.file.Truncate(0))
 	_, err := d.file.WriteString(strings.Repeat("x", 100*minSize))
@@ -190,7 +191,7 @@ func TestTheSearchForLinesHasAnEnd(t *testing.T) {
 	for _, lines := range []int{1, 1000, -1} {
 		require.Len(t, d.tail(t, lines), 8*minSize, "%d lines: what rotation leaves, and the newest of it", lines)
 	}
-	line := d.LastLines(soon(t), "w", d.path, 20)
+	line := d.LastLines(soon(t), "w", d.path, logs.Started, 20)
 	require.Len(t, line, 1)
 	require.LessOrEqual(t, len(line[0]), 16<<10)
 }
@@ -213,7 +214,7 @@ func TestReadingALogEndsWithItsContext(t *testing.T) {
 	cancel()
 	_, err := d.Open(gone, "w", d.path, 1000)
 	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, d.LastLines(gone, "w", d.path, 3))
+	require.Empty(t, d.LastLines(gone, "w", d.path, logs.Started, 3))
 
 	r, err := d.Open(t.Context(), "w", d.path, -1)
 	require.NoError(t, err)
@@ -276,7 +277,7 @@ func TestALogWithALease(t *testing.T) {
 	_, err := d.Open(t.Context(), "w", d.path, 1)
 	require.ErrorContains(t, err, "has a lease on it")
 	require.ErrorContains(t, d.RotateLog(t.Context(), "w"), "has a lease on it")
-	require.Empty(t, d.LastLines(t.Context(), "w", d.path, 1))
+	require.Empty(t, d.LastLines(t.Context(), "w", d.path, logs.Started, 1))
 	require.Less(t, time.Since(begun), 5*time.Second, "a lease is broken after 45 s")
 	_, err = unix.FcntlInt(d.file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 	require.NoError(t, err)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"rbeehive/hive/logs"
 )
 
 func TestTheLastLinesReachIntoRotatedFiles(t *testing.T) {
@@ -84,17 +86,59 @@ func TestLastLines(t *testing.T) {
 func TestLastLinesOfAFailedStart(t *testing.T) {
 	t.Parallel()
 	d := newLogDir(t, t.TempDir(), 3)
-	require.Empty(t, d.LastLines(d.Context(), "w", d.path, 3))
-	require.Empty(t, d.LastLines(d.Context(), "nobody", d.Path("nobody"), 3))
+	require.Empty(t, d.LastLines(d.Context(), "w", d.path, logs.Started, 3))
+	require.Empty(t, d.LastLines(d.Context(), "nobody", d.Path("nobody"), logs.Started, 3))
 	_, err := d.file.WriteString("--- hive: started\n\x1b[1;36mone\x1b[0m\r\n\ntwo\xff\n")
 	require.NoError(t, err)
-	require.Equal(t, []string{"one", `two\xff`}, d.LastLines(d.Context(), "w", d.path, 3))
+	require.Equal(t, []string{"one", `two\xff`}, d.LastLines(d.Context(), "w", d.path, logs.Started, 3))
 	require.NoError(t, os.Rename(d.path, d.path+".1"))
 	require.NoError(t, os.WriteFile(d.path, nil, 0o600))
 	d.again(3)
-	require.Equal(t, []string{`two\xff`}, d.LastLines(d.Context(), "w", d.path, 1), "the log itself is empty")
+	require.Equal(t, []string{`two\xff`}, d.LastLines(d.Context(), "w", d.path, logs.Started, 1), "the log itself is empty")
 	require.NoError(t, os.WriteFile(d.path, []byte(strings.Repeat("three\n", 10_000)), 0o600))
-	require.Equal(t, []string{"three", "three"}, d.LastLines(d.Context(), "w", d.path, 2))
+	require.Equal(t, []string{"three", "three"}, d.LastLines(d.Context(), "w", d.path, logs.Started, 2))
+}
+
+// The error of a failed restart shows nothing of the run before, whatever that ended with,
+// and the error of a command nothing but what is behind its own line.
+func TestLastLinesAreOfTheLastStart(t *testing.T) {
+	t.Parallel()
+	d := newLogDir(t, t.TempDir(), 3)
+	last := func(since string) []string { return d.LastLines(d.Context(), "w", d.path, since, 3) }
+	_, err := d.file.WriteString("loaded\nserving\n  50%\r 100%") // it was killed in the middle of a line
+	require.NoError(t, err)
+	require.Equal(t, []string{"loaded", "serving", " 100%"}, last(logs.Started))
+	logs.Printf(d.path, "exited pid 7")
+	logs.Printf(d.path, "before_start: sh")
+	_, err = d.file.WriteString("prepared\n")
+	require.NoError(t, err)
+	require.Equal(t, []string{"prepared"}, last("before_start:"))
+	logs.Printf(d.path, "started again, pid 8")
+	require.Empty(t, last(logs.Started), "this one has said nothing")
+	_, err = d.file.WriteString("no such model\n")
+	require.NoError(t, err)
+	logs.Printf(d.path, "ended: exited with code 1")
+	require.Equal(t, []string{"no such model"}, last(logs.Started))
+	raw, err := os.ReadFile(d.path)
+	require.NoError(t, err)
+	require.Contains(t, string(raw), " 100%\n--- hive: exited pid 7\n--- hive: before_start", "hive's lines are lines of their own, and no line is empty")
+}
+
+// Of a progress bar the error shows what a terminal does at last, and no line is longer
+// than a person reads.
+func TestLastLinesOfAProgressBar(t *testing.T) {
+	t.Parallel()
+	d := newLogDir(t, t.TempDir(), 3)
+	for text, want := range map[string][]string{
+		"loading\n" + strings.Repeat("\r 50% [=====>    ]", 2000) + "\r100%": {"100%"},
+		strings.Repeat("50%\r", 20) + "\nout of memory\r\n":                  {"50%", "out of memory"},
+		"\x1b[2K\r\x1b[1m 99%\x1b[0m\x1b[K\r\x1b[2K\r      \r\nbroken":       {" 99%", "broken"},
+		strings.Repeat("x", 5000) + "\n":                                     {strings.Repeat("x", 1000) + "..."},
+		"\r\r\n\r\n":                                                         {},
+	} {
+		require.NoError(t, os.WriteFile(d.path, []byte(text), 0o600))
+		require.Equal(t, want, d.LastLines(d.Context(), "w", d.path, logs.Started, 3), "%.40q", text)
+	}
 }
 
 // A reader that is in the middle when the log is rotated, as often as can be.

@@ -128,7 +128,7 @@ func TestLogsAreNeverFollowedElsewhere(t *testing.T) {
 		require.ErrorContains(t, d.RotateLog(t.Context(), "w"), "not a regular file")
 		_, err := d.Open(d.Context(), "w", d.path, 1)
 		require.ErrorContains(t, err, "not a regular file")
-		require.Empty(t, d.LastLines(d.Context(), "w", d.path, 1))
+		require.Empty(t, d.LastLines(d.Context(), "w", d.path, logs.Started, 1))
 		unchanged()
 
 		require.NoError(t, os.Remove(d.path))

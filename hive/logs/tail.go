@@ -127,10 +127,19 @@ func (r *Reader) readFull(p []byte, from int64) (whole bool, err error) {
 	return true, nil
 }
 
+// maxShown is how much of a line the error of a failed start shows, in bytes.
+const maxShown = 1000
+
+// Started begins the line of hive's own, as Printf writes it, behind which the output of a
+// worker's last start is.
+const Started = "started"
+
 // LastLines returns up to n last lines of a worker's own output, for the error of a
-// failed start: plain text, without the colours of a terminal. They come from the last
-// 16 KiB. It does not wait; what cannot be read is left out.
-func (d *Dir) LastLines(ctx context.Context, id, path string, n int) []string {
+// failed start: plain text, without the colours of a terminal, and what that shows of a
+// line that was written over. They come from the last 16 KiB, and from behind the last line
+// of hive's own that begins with since: what is before it is of another start. It does not
+// wait; what cannot be read is left out.
+func (d *Dir) LastLines(ctx context.Context, id, path, since string, n int) []string {
 	const limit = 16 << 10
 	lines := []string{}
 	r, err := d.open(id, path)
@@ -155,11 +164,24 @@ func (d *Dir) LastLines(ctx context.Context, id, path string, n int) []string {
 		raw = rest
 	}
 	for line := range strings.Lines(string(raw)) {
-		line = strings.Trim(strings.TrimRight(line, "\r\n"), "\x00") // what is left at the edge of a hole
-		line = plain.Text(plain.Uncoloured(line))
-		if line != "" && !strings.HasPrefix(line, linePrefix) {
-			lines = append(lines, line)
+		line = shown(strings.Trim(strings.TrimRight(line, "\n"), "\x00")) // what is left at the edge of a hole
+		switch {
+		case strings.HasPrefix(line, linePrefix+since):
+			lines = lines[:0]
+		case line != "" && !strings.HasPrefix(line, linePrefix):
+			lines = append(lines, plain.Clip(line, maxShown))
 		}
 	}
 	return lines[max(0, len(lines)-n):]
+}
+
+// shown is what a terminal shows of a line at last. A CR, as progress bars write it, goes
+// back to the beginning of the line, and what follows is written over it.
+func shown(line string) string {
+	for _, part := range slices.Backward(strings.Split(plain.Uncoloured(line), "\r")) {
+		if part = strings.TrimRight(part, " "); part != "" {
+			return part
+		}
+	}
+	return ""
 }

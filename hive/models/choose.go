@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,19 +30,17 @@ func (s selection) size() (n int64) {
 // first.
 func choose(id ID, commit string, files []remoteFile) (selection, error) {
 	if id.File != "" {
-		i := slices.IndexFunc(files, func(f remoteFile) bool { return f.Path == id.File })
-		if i < 0 {
+		if !slices.ContainsFunc(files, func(f remoteFile) bool { return f.Path == id.File }) {
 			return selection{}, fmt.Errorf("%w: %s has no file %q%s", ErrNotFound, id.Repo, clip(id.File), among(models(files)))
 		}
-		return withParts(commit, files, files[i]), nil
+		return withParts(commit, files, id.File)
 	}
 	found := models(files)
 	switch {
 	case len(found) > 1:
 		return selection{}, fmt.Errorf("%w: %s has several models; say %s:FILE%s", ErrAmbiguous, id.Repo, id.Repo, among(found))
 	case len(found) == 1:
-		i := slices.IndexFunc(files, func(f remoteFile) bool { return f.Path == found[0] })
-		return withParts(commit, files, files[i]), nil
+		return withParts(commit, files, found[0])
 	case len(files) == 0:
 		return selection{}, fmt.Errorf("%w: %s has no files", ErrNotFound, id.Repo)
 	}
@@ -50,50 +49,72 @@ func choose(id ID, commit string, files []remoteFile) (selection, error) {
 
 var partRE = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
 
-// models are the GGUF files, by their first part.
-func models(files []remoteFile) (names []string) {
-	for _, f := range files {
-		// A model in parts counts once.
-		if part := partRE.FindStringSubmatch(f.Path); part != nil && part[2] != "00001" {
-			continue
-		}
-		if strings.EqualFold(path.Ext(f.Path), ".gguf") {
-			names = append(names, f.Path)
-		}
+// partsOf are the files of the model that a file is of, in order: a part of one names how
+// many there are. Programs are given the first and find the others by their names.
+func partsOf(name string) []string {
+	m := partRE.FindStringSubmatch(name)
+	if m == nil {
+		return []string{name}
 	}
-	slices.Sort(names)
+	n, _ := strconv.Atoi(m[2]) // digits
+	of, _ := strconv.Atoi(m[3])
+	if n < 1 || n > of {
+		return []string{name} // not a part of that
+	}
+	var names []string
+	for i := range of {
+		names = append(names, fmt.Sprintf("%s-%05d-of-%s.gguf", m[1], i+1, m[3]))
+	}
 	return names
 }
 
-// withParts selects one file, or all that it is a part of.
-func withParts(commit string, files []remoteFile, one remoteFile) selection {
-	sel := selection{commit: commit, path: one.Path, files: []remoteFile{one}}
-	part := partRE.FindStringSubmatch(one.Path)
-	if part == nil {
-		return sel
-	}
-	sel.files = nil
+// models are the GGUF files. A model in parts counts once, by its first.
+func models(files []remoteFile) (names []string) {
 	for _, f := range files {
-		if p := partRE.FindStringSubmatch(f.Path); p != nil && p[1] == part[1] && p[3] == part[3] {
-			sel.files = append(sel.files, f)
+		if strings.EqualFold(path.Ext(f.Path), ".gguf") {
+			names = append(names, partsOf(f.Path)[0])
 		}
 	}
-	slices.SortFunc(sel.files, func(a, b remoteFile) int { return strings.Compare(a.Path, b.Path) })
-	// Programs are given the first part and find the others by name.
-	sel.path = sel.files[0].Path
-	return sel
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
-// among lists some names for a person.
+// withParts selects one file, or all that it is a part of. One that is missing is
+// ErrNotFound: without it no program can load the others.
+func withParts(commit string, files []remoteFile, one string) (selection, error) {
+	there := map[string]remoteFile{}
+	for _, f := range files {
+		there[f.Path] = f
+	}
+	names := partsOf(one)
+	sel := selection{commit: commit, path: names[0]}
+	var missing []string
+	for _, name := range names {
+		if f, ok := there[name]; ok {
+			sel.files = append(sel.files, f)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return selection{}, fmt.Errorf("%w: the repository has only %d of the %d parts of %s; missing: %s", ErrNotFound, len(sel.files), len(names), clip(one), some(missing))
+	}
+	return sel, nil
+}
+
+// among lists what there is instead, for a person.
 func among(names []string) string {
-	const most = 20
 	if len(names) == 0 {
 		return ""
 	}
-	more := ""
-	if len(names) > most {
-		more = fmt.Sprintf(" and %d more", len(names)-most)
-		names = names[:most]
+	return "; it has " + some(names)
+}
+
+// some lists some names.
+func some(names []string) string {
+	const most = 20
+	if len(names) <= most {
+		return strings.Join(names, ", ")
 	}
-	return "; it has " + strings.Join(names, ", ") + more
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

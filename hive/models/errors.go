@@ -18,6 +18,8 @@ var (
 	ErrUnavailable = errors.New("download failed")
 	// ErrCorrupt: what came is not what the hub lists.
 	ErrCorrupt = errors.New("not what the hub lists")
+	// ErrFormat: a file whose name is that of a model is none.
+	ErrFormat = errors.New("not a model file")
 	// ErrDiskFull: there is not enough space for the model.
 	ErrDiskFull = errors.New("disk full")
 )

@@ -117,6 +117,44 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// What was seen: a mirror that answers a range with 200, and a download that failed with
+// "has 1048576 bytes, but the hub lists 2097152" whenever it was asked for again.
+func TestMirrorsThatAreOddAboutRanges(t *testing.T) {
+	const size, half = 2 * mib, mib
+	f := hub.File{Path: "m.gguf", Size: size, Seed: 3, LFS: true}
+	for name, tt := range map[string]struct {
+		rest func(http.Header) int
+		sent int64 // in all: what is provably the rest is not fetched twice
+	}{
+		"200 with a Content-Range":    {func(http.Header) int { return 200 }, size},
+		"200 without one":             {func(h http.Header) int { h.Del("Content-Range"); return 200 }, half + half + size},
+		"200 with that of another":    {func(h http.Header) int { h.Set("Content-Range", "bytes 5-9/2097152"); return 200 }, half + half + size},
+		"206 as if it were all":       {func(h http.Header) int { h.Set("Content-Range", "bytes 0-1048575/1048576"); return 206 }, half + half + size},
+		"206 without a Content-Range": {func(h http.Header) int { h.Del("Content-Range"); return 206 }, half + half + size},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.opts.Tries = 1
+			r.open()
+			r.hub.Add("org/name", f)
+			r.hub.Misbehave(hub.Faults{Cut: func(int64) int64 { return half }})
+			_, err := r.download("org/name")
+			require.ErrorIs(t, err, models.ErrUnavailable)
+
+			r.hub.Misbehave(hub.Faults{Rest: tt.rest})
+			if _, err = r.download("org/name"); err != nil {
+				require.ErrorIs(t, err, models.ErrUnavailable, "not corrupt: that is what the hub lists")
+				_, err = r.download("org/name")
+			}
+			require.NoError(t, err, "not the same error for ever")
+			m, err := r.lib.Get("org/name")
+			require.NoError(t, err)
+			require.Equal(t, r.hub.SHA256(f), sumOf(t, m.Path))
+			require.LessOrEqual(t, r.hub.Sent(), tt.sent)
+		})
+	}
+}
+
 func TestWaitsAsLongAsTheHubSays(t *testing.T) {
 	r := newRig(t)
 	f := hub.File{Path: "m.gguf", Size: mib, Seed: 3, LFS: true}

@@ -19,29 +19,35 @@ import (
 
 // ImportID is the id that a file gets unless another is asked for:
 // local/<its name without the ending>:<its name>. Characters that no id can have
-// become '-'.
+// become '-'. That of a model in parts is made of the first: local/big:big-00001-of-00003.gguf.
 func ImportID(file string) string {
-	name := filepath.Base(file)
-	plain := strings.Map(func(r rune) rune {
+	parts := partsOf(filepath.Base(file))
+	bare := strings.TrimSuffix(parts[0], filepath.Ext(parts[0]))
+	if m := partRE.FindStringSubmatch(parts[0]); len(parts) > 1 && m != nil {
+		bare = m[1]
+	}
+	bare = strings.Map(func(r rune) rune {
 		if r < 0x80 && plainByte(byte(r)) { //nolint:gosec // it is below 0x80
 			return r
 		}
 		return '-'
-	}, strings.TrimSuffix(name, filepath.Ext(name)))
+	}, bare)
 	// No repository's name begins with '-' or '.'.
-	return "local/" + strings.TrimLeft(plain, "-.") + ":" + name
+	return "local/" + strings.TrimLeft(bare, "-.") + ":" + parts[0]
 }
 
 // Import puts a file of this machine into the catalog, as the file that id names
-// (org/name:file). The catalog gets a hard link to it, so that it takes no space
+// (org/name:file). A part of a model (name-00001-of-00003.gguf) is imported with the others,
+// which must be beside it. The catalog gets a hard link to each, so that it takes no space
 // twice and must not be changed any more; or a copy, if that is asked for, the file is
 // on another file system, or it is a third user's, who could change it. It reads the whole file, for its SHA-256. It is
 // for whoever may read the file and write to the library; a running hive need not
 // know, the catalog is what is on disk.
 //
-// Errors: ErrInvalidID, ErrInUse (there is such a model already), ErrDiskFull, ctx's
-// cause, and those of the file system.
-func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Model, error) {
+// Errors: ErrInvalidID, ErrInUse (there is such a model already), ErrNotFound (a part is
+// missing), ErrFormat, ErrDiskFull, ctx's cause, and those of the file system.
+func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (_ Model, err error) {
+	defer func() { err = l.onDisk(err) }()
 	parsed, err := ParseID(id)
 	if err == nil && parsed.File == "" {
 		err = fmt.Errorf("%w: %q names no file; expected org/name:%s", ErrInvalidID, clip(id), filepath.Base(file))
@@ -49,11 +55,15 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 	if err != nil {
 		return Model{}, err
 	}
-	source, info, err := openSource(file)
+	sources, err := openSources(file, parsed)
+	defer func() {
+		for _, s := range sources {
+			_ = s.Close() // only read from
+		}
+	}()
 	if err != nil {
 		return Model{}, err
 	}
-	defer func() { _ = source.Close() }() // only read from
 	root, err := l.root(true)
 	if err != nil {
 		return Model{}, err
@@ -73,14 +83,68 @@ func (l *Library) Import(ctx context.Context, file, id string, asCopy bool) (Mod
 		return Model{}, err
 	}
 	defer func() { _ = part.Close() }()
-	f := remoteFile{Path: parsed.File, Size: info.Size(), LFS: "import"}
-	if f.sum, err = l.take(ctx, source, info, filepath.Join(l.opts.Dir, from, f.partName()), asCopy); err != nil {
-		return Model{}, fmt.Errorf("import %s: %w", file, err)
+	sel := selection{path: sources[0].name}
+	for _, s := range sources {
+		f := remoteFile{Path: s.name, Size: s.info.Size(), LFS: "import"}
+		if f.sum, err = l.take(ctx, s.File, s.info, filepath.Join(l.opts.Dir, from, f.partName()), asCopy); err != nil {
+			return Model{}, fmt.Errorf("import %s: %w", s.Name(), err)
+		}
+		sel.files = append(sel.files, f)
 	}
-	if err := l.assemble(root, part, from, parsed, selection{files: []remoteFile{f}, path: f.Path}); err != nil {
+	if err := l.assemble(root, part, from, parsed, sel); err != nil {
 		return Model{}, fmt.Errorf("import %s: %w", file, err)
 	}
 	return l.load(root, parsed)
+}
+
+// source is a file that is imported.
+type source struct {
+	*os.File
+	info fs.FileInfo
+	name string // in the catalog
+}
+
+// openSources opens a file and, if it is a part of a model, the others beside it. The caller
+// closes what is returned, also with an error.
+func openSources(file string, id ID) (sources []source, err error) {
+	dir, names, as := filepath.Dir(file), partsOf(filepath.Base(file)), partsOf(id.File)
+	// Programs find the parts by their names.
+	if len(names) != len(as) {
+		return nil, fmt.Errorf("%w: %s is %s, and %q names %s", ErrInvalidID, clip(filepath.Base(file)), count(names), clip(id.File), count(as))
+	}
+	var missing []string
+	for i, name := range names {
+		path := file
+		if len(names) > 1 {
+			path = filepath.Join(dir, name)
+		}
+		f, info, err := openSource(path)
+		if len(names) > 1 && errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, name)
+			continue
+		}
+		if err != nil {
+			return sources, err
+		}
+		sources = append(sources, source{f, info, as[i]})
+		for _, called := range []string{name, as[i]} {
+			if err := checkFormat(f, info.Size(), called); err != nil {
+				return sources, err
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return sources, fmt.Errorf("%w: %s is %s, and these are not in %s: %s", ErrNotFound, clip(filepath.Base(file)), count(names), dir, some(missing))
+	}
+	return sources, nil
+}
+
+// count is what one of some parts is.
+func count(parts []string) string {
+	if len(parts) == 1 {
+		return "a whole model"
+	}
+	return fmt.Sprintf("one of %d parts of a model", len(parts))
 }
 
 // openSource opens a regular file. A fifo, which somebody may have put there, does not

@@ -13,6 +13,7 @@ import (
 
 	"rbeehive/hive/models"
 	"rbeehive/hive/trust"
+	"rbeehive/test/hub"
 	"rbeehive/test/skip"
 )
 
@@ -22,8 +23,8 @@ func TestImport(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(lib.Close)
 	file := filepath.Join(dir, "Qwen 3.gguf")
-	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
-	sum := sha256.Sum256([]byte("weights"))
+	require.NoError(t, os.WriteFile(file, []byte(weights), 0o600))
+	sum := sha256.Sum256([]byte(weights))
 	require.Equal(t, "local/Qwen-3:Qwen 3.gguf", models.ImportID(file))
 
 	m, err := lib.Import(t.Context(), file, models.ImportID(file), false)
@@ -66,7 +67,7 @@ func TestImportRefuses(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(lib.Close)
 	file := filepath.Join(dir, "q.gguf")
-	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(weights), 0o600))
 	for _, id := range []string{"", "q.gguf", "../../etc:passwd", "a/b", "a/b:../c", "a/b:/etc/passwd"} {
 		_, err := lib.Import(t.Context(), file, id, false)
 		require.ErrorIs(t, err, models.ErrInvalidID, id)
@@ -89,7 +90,116 @@ func TestImportRefuses(t *testing.T) {
 	require.Empty(t, left)
 	info, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Equal(t, "weights", string(info))
+	require.Equal(t, weights, string(info))
+}
+
+// What was seen: one part of three was imported, and was available.
+func TestImportOfAModelInParts(t *testing.T) {
+	dir := t.TempDir()
+	lib, err := models.New(models.Options{Dir: filepath.Join(dir, "models")})
+	require.NoError(t, err)
+	t.Cleanup(lib.Close)
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		return file
+	}
+	second := write("big-00002-of-00003.gguf", weights+"2")
+	write("big-00001-of-00002.gguf", weights) // of another model
+	id := models.ImportID(second)
+	require.Equal(t, "local/big:big-00001-of-00003.gguf", id)
+	_, err = lib.Import(t.Context(), second, id, false)
+	require.ErrorIs(t, err, models.ErrNotFound)
+	require.ErrorContains(t, err, "big-00002-of-00003.gguf is one of 3 parts of a model, and these are not in "+dir+": big-00001-of-00003.gguf, big-00003-of-00003.gguf")
+	write("big-00001-of-00003.gguf", weights+"1")
+	third := write("big-00003-of-00003.gguf", "half a part")
+	_, err = lib.Import(t.Context(), second, id, false)
+	require.ErrorIs(t, err, models.ErrFormat)
+	require.ErrorContains(t, err, "big-00003-of-00003.gguf begins with")
+	write("big-00003-of-00003.gguf", weights+"3")
+	list, err := lib.List()
+	require.NoError(t, err)
+	require.Empty(t, list)
+
+	for _, asCopy := range []bool{false, true} {
+		m, err := lib.Import(t.Context(), second, id, asCopy)
+		require.NoError(t, err)
+		require.Equal(t, "big-00001-of-00003.gguf", filepath.Base(m.Path), "as that of a download")
+		require.Len(t, m.Files, 3)
+		require.Equal(t, int64(3*len(weights)+3), m.Size)
+		for i, f := range m.Files {
+			text, err := os.ReadFile(filepath.Join(filepath.Dir(m.Path), f.Path))
+			require.NoError(t, err)
+			require.Equal(t, weights+string(rune('1'+i)), string(text))
+		}
+		_, err = lib.Import(t.Context(), third, models.ImportID(third), false)
+		require.ErrorIs(t, err, models.ErrInUse, "it is the same model")
+		require.NoError(t, lib.Delete(id, noUsers))
+	}
+	m, err := lib.Import(t.Context(), second, "me/own:q4/other-00002-of-00003.gguf", false)
+	require.NoError(t, err)
+	require.Equal(t, "q4/other-00001-of-00003.gguf", m.Files[0].Path, "programs find the parts by their names")
+	for id, says := range map[string]string{
+		"me/a:big.gguf":                "big-00002-of-00003.gguf is one of 3 parts of a model, and \"big.gguf\" names a whole model",
+		"me/a:big-00002-of-00002.gguf": "names one of 2 parts of a model",
+	} {
+		_, err = lib.Import(t.Context(), second, id, false)
+		require.ErrorIs(t, err, models.ErrInvalidID)
+		require.ErrorContains(t, err, says)
+	}
+	whole := write("whole.gguf", weights)
+	_, err = lib.Import(t.Context(), whole, "me/a:whole-00001-of-00002.gguf", false)
+	require.ErrorIs(t, err, models.ErrInvalidID)
+	odd := write("odd-00004-of-00003.gguf", weights)
+	m, err = lib.Import(t.Context(), odd, models.ImportID(odd), false)
+	require.NoError(t, err)
+	require.Len(t, m.Files, 1)
+}
+
+// What was seen: local/tiny, with local/tiny:tiny.gguf in the catalog, was asked of the hub.
+func TestFindOfAnImport(t *testing.T) {
+	r := newRig(t)
+	file := filepath.Join(t.TempDir(), "tiny.gguf")
+	require.NoError(t, os.WriteFile(file, []byte(weights), 0o600))
+	find := func(name string) string {
+		id, err := r.lib.Find(name)
+		require.NoError(t, err)
+		return id
+	}
+	require.Equal(t, "local/tiny", find("local/tiny"), "no catalog yet")
+	tiny, err := r.lib.Import(t.Context(), file, models.ImportID(file), false)
+	require.NoError(t, err)
+	_, err = r.lib.Import(t.Context(), file, "local/tiny-2:tiny.gguf", false)
+	require.NoError(t, err)
+	require.Equal(t, tiny.ID, find("local/tiny"))
+	m, err := r.download("local/tiny")
+	require.NoError(t, err)
+	require.Equal(t, tiny, m)
+	require.Zero(t, r.hub.Requests())
+
+	m, release, ok := r.lib.Hold("local/tiny")
+	require.True(t, ok)
+	require.Equal(t, tiny, m)
+	require.ErrorIs(t, r.lib.Delete(tiny.ID, noUsers), models.ErrInUse)
+	release()
+	require.ErrorIs(t, r.lib.Delete("local/tiny", noUsers), models.ErrNotFound, "removed is what was named")
+	for _, other := range []string{"local/tin", "local/tiny:x.gguf", "tiny", "/local/tiny", ""} {
+		require.Equal(t, other, find(other))
+	}
+
+	_, err = r.lib.Import(t.Context(), file, "local/tiny:b.gguf", false)
+	require.NoError(t, err)
+	_, err = r.lib.Find("local/tiny")
+	require.ErrorIs(t, err, models.ErrAmbiguous)
+	require.ErrorContains(t, err, "say local/tiny:b.gguf, local/tiny:tiny.gguf")
+	_, err = r.download("local/tiny")
+	require.ErrorIs(t, err, models.ErrAmbiguous)
+
+	// On the hub org/name can mean another file than the one that is here.
+	r.hub.Add("org/name", hub.File{Path: "a.gguf", Size: 1000, Seed: 1, LFS: true}, hub.File{Path: "b.gguf", Size: 1000, Seed: 2, LFS: true})
+	_, err = r.download("org/name:a.gguf")
+	require.NoError(t, err)
+	require.Equal(t, "org/name", find("org/name"))
 }
 
 const stranger = 54321
@@ -108,14 +218,14 @@ func TestImportOfAnotherUsersFile(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(lib.Close)
 	file := filepath.Join(dir, "q.gguf")
-	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(weights), 0o600))
 	require.NoError(t, os.Chown(file, stranger, stranger))
 	m, err := lib.Import(t.Context(), file, "a/b:q.gguf", false)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, []byte("changed"), 0o600))
 	text, err := os.ReadFile(m.Path)
 	require.NoError(t, err)
-	require.Equal(t, "weights", string(text))
+	require.Equal(t, weights, string(text))
 }
 
 func TestImportOfAFifo(t *testing.T) {
@@ -139,7 +249,7 @@ func TestLibraryOfAnotherUser(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(lib.Close)
 	file := filepath.Join(base, "q.gguf")
-	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(weights), 0o600))
 	m, err := lib.Import(t.Context(), file, "a/b:q.gguf", false)
 	require.NoError(t, err)
 	for _, spoil := range []struct{ to, back func() error }{

@@ -12,12 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"rbeehive/hive/trust"
+	"rbeehive/store/nospace"
 )
 
 // DefaultEndpoint is the hub unless another is configured.
@@ -75,7 +75,10 @@ func New(opts Options) (*Library, error) {
 	opts.Stall = cmp.Or(opts.Stall, time.Minute)
 	opts.Tries = cmp.Or(opts.Tries, 6)
 	if opts.Free == nil {
-		opts.Free = freeSpace
+		opts.Free = func(dir string) (int64, error) {
+			left, err := nospace.In(dir)
+			return left.Bytes, err
+		}
 	}
 	endpoint, err := ParseEndpoint(opts.Endpoint)
 	if err != nil {
@@ -173,14 +176,18 @@ func notHere(id string) error {
 	return fmt.Errorf("%w: no model %q; model_list shows the models", ErrNotFound, clip(id))
 }
 
-// Hold keeps a model from being deleted until release is called, and returns the
-// path that a program is to be given. ok is false for what is no whole model of the
-// catalog. Any text will do: an id of a model, a path, a name.
-func (l *Library) Hold(id string) (path string, release func(), ok bool) {
+// Hold keeps a model from being deleted until release is called, and returns it.
+// ok is false for what is no whole model of the catalog. Any text will do: what Find
+// takes, a path, a name.
+func (l *Library) Hold(name string) (m Model, release func(), ok bool) {
+	id, err := l.Find(name)
+	if err != nil {
+		return Model{}, nil, false
+	}
 	l.mu.Lock()
 	if l.deleting[id] {
 		l.mu.Unlock()
-		return "", nil, false
+		return Model{}, nil, false
 	}
 	// Before it is looked up: a deletion in between would find it unused.
 	l.held[id]++
@@ -192,12 +199,12 @@ func (l *Library) Hold(id string) (path string, release func(), ok bool) {
 			delete(l.held, id)
 		}
 	})
-	m, err := l.Get(id)
+	m, err = l.Get(id)
 	if err != nil || m.Status != StatusAvailable {
 		release()
-		return "", nil, false
+		return Model{}, nil, false
 	}
-	return m.Path, release, true
+	return m, release, true
 }
 
 // Delete removes a model from the catalog, and what is left of a download of it. It
@@ -278,11 +285,14 @@ func (l *Library) discard(root *os.Root, dir string) error {
 	if _, err := root.Lstat(dir); err != nil {
 		return err
 	}
-	if err := root.MkdirAll(deletedDir, 0o755); err != nil {
-		return err
-	}
 	// Renamed first: if hive is killed during the removal, half a model must not be left.
 	gone := filepath.Join(deletedDir, rand.Text())
+	switch err := root.MkdirAll(deletedDir, 0o755); {
+	case nospace.Is(err):
+		gone = deletedDir // a rename needs no inode, and to delete is what helps
+	case err != nil:
+		return err
+	}
 	if err := root.Rename(dir, gone); err != nil {
 		return err
 	}
@@ -366,9 +376,9 @@ func syncDir(root *os.Root, dir string) error {
 }
 
 // onDisk makes ErrDiskFull of an error that says so.
-func onDisk(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+func (l *Library) onDisk(err error) error {
+	if nospace.Is(err) && !errors.Is(err, ErrDiskFull) {
+		return fmt.Errorf("%w: %s: %w", ErrDiskFull, nospace.Why(l.opts.Dir, err), err)
 	}
 	return err
 }

@@ -169,6 +169,15 @@ func TestWhichFiles(t *testing.T) {
 	require.Equal(t, "m-00001-of-00002.gguf", filepath.Base(m.Path))
 	require.Len(t, m.Files, 2)
 
+	// What was seen: what there was of a model in parts was available.
+	r.hub.Add("a/lacks", gguf("m-00002-of-00003.gguf", "m-00003-of-00003.gguf")...)
+	for _, id := range []string{"a/lacks", "a/lacks:m-00003-of-00003.gguf"} {
+		_, err = r.download(id)
+		require.ErrorIs(t, err, models.ErrNotFound)
+		require.ErrorContains(t, err, "has only 2 of the 3 parts of m-0000")
+		require.ErrorContains(t, err, "missing: m-00001-of-00003.gguf")
+	}
+
 	m, err = r.download("a/safe")
 	require.NoError(t, err)
 	require.Equal(t, filepath.Join(r.dir, "a%2Fsafe"), m.Path)
@@ -270,9 +279,9 @@ func TestDeleteAndHold(t *testing.T) {
 	r.hub.Add("org/name", hub.File{Path: "m.gguf", Size: 1000, Seed: 3, LFS: true})
 	m, err := r.download("org/name")
 	require.NoError(t, err)
-	path, release, ok := r.lib.Hold("org/name")
+	held, release, ok := r.lib.Hold("org/name")
 	require.True(t, ok)
-	require.Equal(t, m.Path, path)
+	require.Equal(t, m, held)
 	require.ErrorIs(t, r.lib.Delete("org/name", noUsers), models.ErrInUse)
 	release()
 	release()

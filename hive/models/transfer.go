@@ -50,7 +50,7 @@ var errAbandoned = errors.New("the download was abandoned")
 // most twice a second, and less often the longer it takes.
 //
 // Errors: ErrInvalidID, ErrNotFound, ErrInUse (it is being deleted), ErrAmbiguous,
-// ErrUnauthorized, ErrUnavailable, ErrCorrupt, ErrDiskFull, ctx's cause, and those of
+// ErrUnauthorized, ErrUnavailable, ErrCorrupt, ErrFormat, ErrDiskFull, ctx's cause, and those of
 // the file system.
 func (l *Library) Download(ctx context.Context, id string, notify func(Progress)) (Model, error) {
 	parsed, err := ParseID(id)
@@ -203,7 +203,11 @@ func (t *transfer) left() int64 {
 
 // transfer carries out a download.
 func (l *Library) transfer(ctx context.Context, t *transfer) (Model, error) {
-	m, err := l.Get(t.id.String())
+	id, err := l.Find(t.id.String())
+	if err != nil {
+		return Model{}, err
+	}
+	m, err := l.Get(id)
 	if err == nil && m.Status == StatusAvailable {
 		return m, nil
 	}
@@ -231,6 +235,7 @@ func (l *Library) transfer(ctx context.Context, t *transfer) (Model, error) {
 
 // fetchAll gets the files of a selection and makes a model of them.
 func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err error) {
+	defer func() { err = l.onDisk(err) }()
 	root, err := l.root(true)
 	if err != nil {
 		return err
@@ -272,7 +277,7 @@ func (l *Library) fetchAll(ctx context.Context, t *transfer, sel selection) (err
 	if err == nil {
 		err = l.assemble(root, part, dir, t.id, sel)
 	}
-	if err = onDisk(err); errors.Is(err, ErrDiskFull) || err == nil {
+	if err = l.onDisk(err); errors.Is(err, ErrDiskFull) || err == nil {
 		// After a success nothing of use is left. Half a model does not keep a disk full.
 		err = errors.Join(err, root.RemoveAll(dir))
 	}

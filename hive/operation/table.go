@@ -80,8 +80,8 @@ type AfterCrash int
 // What can become of a job that was running when hive was killed.
 const (
 	FailInterrupted AfterCrash = iota + 1 // it has failed
-	ResultOfWorker                        // it has succeeded if its worker lives
-	ResultOfStart                         // it has succeeded if its worker lives and this job started it
+	AwaitWorker                           // it goes on to wait for its worker, if that lives or is started again
+	AwaitStart                            // the same, if this job has started it
 	GoOn                                  // it is begun again: what it has done is there
 	GoOnToStop                            // it is begun again, unless its worker has been stopped
 	StopWorkerToo                         // it has failed, and what it had started is stopped
@@ -90,7 +90,7 @@ const (
 // OnlyHere reports whether the operation must not go on from a state file that was
 // copied or restored: the hive that the file is from may carry it out, or may have done
 // so.
-func (a AfterCrash) OnlyHere() bool { return a == ResultOfStart || a == GoOn || a == GoOnToStop }
+func (a AfterCrash) OnlyHere() bool { return a == AwaitStart || a == GoOn || a == GoOnToStop }
 
 // Target is the worker that an operation is about, if that is there already: by id or
 // name, or by the PID of its main process. The zero value means none.
@@ -156,7 +156,7 @@ func looking[O Operation](do func(Executor, context.Context, O) (any, error), re
 var table = map[string]Row{
 	"worker_spawn": {
 		Fields: []string{"worker", "model", "device", "name", "port", "params", "wait"}, Decode: decodeSpawn,
-		Run: run(Executor.Spawn), Result: Spawned{}, Right: RightType, AfterCrash: ResultOfWorker, CancelOnDrain: true,
+		Run: run(Executor.Spawn), Result: Spawned{}, Right: RightType, AfterCrash: AwaitWorker, CancelOnDrain: true,
 		OrderKey: func(op Operation) string { return op.(Spawn).Name }, //nolint:forcetypeassert // its row
 	},
 	"worker_stop": {
@@ -167,7 +167,7 @@ var table = map[string]Row{
 	},
 	"worker_restart": {
 		Fields: []string{"worker_id", "if_stale"}, Decode: decodeRestart,
-		Run: run(Executor.RestartWorker), Result: Spawned{}, Right: RightWorker, AfterCrash: ResultOfStart, CancelOnDrain: true,
+		Run: run(Executor.RestartWorker), Result: Spawned{}, Right: RightWorker, AfterCrash: AwaitStart, CancelOnDrain: true,
 		Target: func(op Operation) Target { return Target{Ref: op.(RestartWorker).WorkerID} }, //nolint:forcetypeassert // its row
 		Pin: func(op Operation, id string) Operation {
 			return RestartWorker{WorkerID: id, IfStale: op.(RestartWorker).IfStale} //nolint:forcetypeassert // its row

@@ -94,7 +94,7 @@ func TestEveryRowIsWhole(t *testing.T) {
 		if row.Stops || row.AfterCrash == operation.GoOnToStop {
 			require.True(t, row.UsesReserve, "%s: a full disk must not refuse a stop", tag)
 		}
-		require.Equal(t, row.CancelOnDrain, slices.Contains([]operation.AfterCrash{operation.ResultOfWorker, operation.ResultOfStart, operation.StopWorkerToo}, row.AfterCrash),
+		require.Equal(t, row.CancelOnDrain, slices.Contains([]operation.AfterCrash{operation.AwaitWorker, operation.AwaitStart, operation.StopWorkerToo}, row.AfterCrash),
 			"%s: what starts workers is cancelled when all of them are stopped", tag)
 	}
 }

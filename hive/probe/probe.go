@@ -256,6 +256,8 @@ func (p *Prober) servesOn(ctx context.Context, t Target, port uint16) bool {
 	if owner, err := t.Tree.Owns(ctx, socks); err != nil || owner != proc.Ours {
 		return false
 	}
-	ok, _ := p.request(ctx, spec, port, socks, requestTimeout)
-	return ok
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	code, _, err := p.get(ctx, spec, port, socks)
+	return err == nil && code == spec.Ready.Status
 }

@@ -49,7 +49,7 @@ func (r Result) Why(rec store.Worker) string {
 		}
 		return fmt.Sprintf("nothing listens on port %d", rec.Port)
 	case Ours, WeaklyOurs:
-		return r.Answer + fmt.Sprintf(" to %s, expected %d", specFor(rec).Ready.Path, rec.Spec.Ready.Status)
+		return r.Answer
 	case Foreign:
 		return fmt.Sprintf("port %d is held by %s", rec.Port, r.Holder)
 	}

@@ -16,8 +16,9 @@ import (
 // closed to the user. name is in the form of LookUser; empty, or hive's own user: with
 // hive's rights. do must not start goroutines, which would have hive's rights.
 //
-// It returns what do returns, or ErrHangs with the cause of ctx when that ends
-// first: a file system can hang, by accident or because a user has made it so. do
+// It returns what do returns. Where ctx ends first the error is the cause of that, with
+// ErrHangs if its time was over: a file system can hang, by accident or because a user has
+// made it so. do
 // then goes on by itself; what it returns is dropped, and it must share nothing with
 // its caller. While maxAsUserCalls of them hang, AsUser waits for one to end, or for ctx.
 // Other errors: those of LookUser, and ErrOtherUser.
@@ -58,7 +59,7 @@ func asUser[T any](ctx context.Context, user *Credential, do func() (T, error)) 
 	select {
 	case asUserCalls.places <- struct{}{}:
 	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", ErrHangs, context.Cause(ctx))
+		return none, unanswered(ctx)
 	}
 	answered := make(chan answer, 1)
 	go func() {
@@ -79,7 +80,7 @@ func asUser[T any](ctx context.Context, user *Credential, do func() (T, error)) 
 	case a := <-answered:
 		return a.value, a.err
 	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", ErrHangs, context.Cause(ctx))
+		return none, unanswered(ctx)
 	}
 }
 

@@ -182,6 +182,11 @@ func TestAsUserCallsThatHang(t *testing.T) {
 	await(t, "as many as may hang", func() bool { return begun.Load() == 64 })
 	require.ErrorIs(t, hang(2*time.Millisecond), proc.ErrHangs)
 	require.EqualValues(t, 64, begun.Load())
+	// Nor does a caller who gives up say that anything hangs.
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(io.ErrUnexpectedEOF)
+	_, err := proc.AsUser(gone, "", func() (int, error) { return 0, nil })
+	require.Equal(t, io.ErrUnexpectedEOF, err)
 	close(let)
 	hanging.Wait()
 	require.NoError(t, hang(testTimeout), "there is room for another")

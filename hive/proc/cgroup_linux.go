@@ -219,12 +219,12 @@ func PruneCgroups(stateID string) (int, error) {
 	return removed, nil
 }
 
-// IsWorkersCgroup reports whether a cgroup, by the id that the kernel gives for a
+// isWorkersCgroup reports whether a cgroup, by the id that the kernel gives for a
 // socket, is below the root of a state's workers or below one of the other roots that
 // are given, which are paths relative to the mount. It reads the directories of all
 // workers, so a caller that asks for every connection should cache the answer: an id is
 // never used again in a boot, and a cgroup does not move to another parent.
-func IsWorkersCgroup(id uint64, stateID string, roots []string) bool {
+func isWorkersCgroup(id uint64, stateID string, roots []string) bool {
 	m, err := findCgroupMount()
 	if err != nil {
 		return false

@@ -23,6 +23,7 @@ type child struct {
 	foreground      bool
 	cgroup, stateID string      // name of the leaf, and of which state its root is
 	user            *Credential // nil: hive's own
+	userName        string      // user as it was given
 	noNewPrivs      bool
 	// diesWithThread has the kernel kill it when the thread that forked it ends.
 	diesWithThread bool
@@ -115,7 +116,7 @@ func (c *child) setUser(name string) error {
 	if own := unix.Geteuid(); own != 0 {
 		return fmt.Errorf("%w: only a hive that runs as root can start a program as user %s, and this one runs as uid %d", ErrOtherUser, name, own)
 	}
-	c.user = &user
+	c.user, c.userName = &user, name
 	if c.dir == "" {
 		c.dir = "/" // hive's own directory may be closed to this user
 	}
@@ -134,11 +135,7 @@ func (c *child) checkDir() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), checkDirTimeout)
 	defer cancel()
-	_, err := asUser(ctx, c.user, func() (struct{}, error) {
-		// With "/." the directory itself must be searchable, and not only what leads to it.
-		var st unix.Stat_t
-		return struct{}{}, unix.Stat(filepath.Clean(c.dir)+"/.", &st)
-	})
+	_, err := lookAtDir.As(ctx, c.userName, c.dir)
 	switch {
 	case err == nil:
 		return nil
@@ -149,6 +146,12 @@ func (c *child) checkDir() error {
 	}
 	return fmt.Errorf("working directory: %s: %w", c.dir, err)
 }
+
+var lookAtDir = NewLook("dir", func(dir string) (bool, error) {
+	// With "/." the directory itself must be searchable, and not only what leads to it.
+	var st unix.Stat_t
+	return true, unix.Stat(filepath.Clean(dir)+"/.", &st)
+})
 
 // forkError says at which step a fork as another user failed; the fork itself returns
 // only an error number.

@@ -50,6 +50,8 @@
 // has the user's groups, Credential.Environ and Inheritance the table of variables,
 // Spec.NoNewPrivs the rights that cannot be gained. AsUser accesses files with such a
 // user's rights, and OpenRegular opens what somebody else may have put in a file's place.
+// What is looked at by a Look may be on a file system that does not answer: LookApart has a
+// process of its own do that.
 //
 // FindFeatures describes what the kernel offers to this package, for a report to a
 // person. Everything else about the machine that hive runs on is in package host.

@@ -33,13 +33,20 @@ func (e *environment) setAll(list []string) {
 // stamped returns the spec's environment with the stamps for a process of user uid, which
 // replace any that are there: those of a hive that runs this one as a worker, perhaps.
 func (s *Spec) stamped(uid uint32) []string {
-	vars := newEnvironment(len(s.Env) + 4)
+	vars := newEnvironment(len(s.Env) + 6)
 	vars.setAll(s.Env)
 	vars.set(StampState, s.StateID)
 	vars.set(StampLease, s.LeaseID)
 	vars.set(StampWorker, s.WorkerID)
 	if proof := Prove(s.Secret, s.StateID, s.LeaseID, s.WorkerID, uid); proof != "" {
 		vars.set(StampProof, proof)
+	}
+	if s.Name == "" {
+		return vars.list
+	}
+	vars.set(StampName, s.Name)
+	if proof := ProveName(s.Secret, s.LeaseID, s.WorkerID, s.Name, uid); proof != "" {
+		vars.set(StampNameProof, proof)
 	}
 	return vars.list
 }

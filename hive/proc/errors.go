@@ -24,6 +24,8 @@ var (
 	ErrUnknownUser = errors.New("unknown user")
 	// ErrOtherUser: hive may not start programs as that user.
 	ErrOtherUser = errors.New("cannot run as another user")
+	// ErrLog: the log of a process could not be opened.
+	ErrLog = errors.New("open log")
 	// ErrHangs: an access to a file has not returned in time.
 	ErrHangs = errors.New("the file system does not answer")
 	// ErrUnknownSignal: no such signal.

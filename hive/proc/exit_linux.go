@@ -3,9 +3,7 @@ package proc
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 	"unsafe"
 
@@ -116,8 +114,7 @@ func isZombie(id store.Identity) bool {
 // shown by /proc/<pid>/exe, whose permission check is the same: of a zombie that we
 // may ptrace it does not exist.
 func zombieExit(id store.Identity) (unix.WaitStatus, bool) {
-	_, err := os.Readlink("/proc/" + strconv.Itoa(id.PID) + "/exe")
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err := procfs.ExeErr(id.PID); !errors.Is(err, fs.ErrNotExist) {
 		return 0, false
 	}
 	s, err := procfs.ReadStat(id.PID)

@@ -119,3 +119,34 @@ func UsedBetween(was, is []Reading, since uint64) (cpu, read, written uint64) {
 
 // Renumber makes p, which has ended, a process whose number another has got since.
 func Renumber(p *Process, pid int) { p.id.PID = pid }
+
+// Looker is the PID of the process that looks; 0: there is none.
+func Looker() int {
+	apart.mu.Lock()
+	defer apart.mu.Unlock()
+	if apart.now == nil {
+		return 0
+	}
+	return apart.now.pid
+}
+
+// DismissLooker is what happens when that has had nothing to do for a while.
+func DismissLooker() {
+	apart.mu.Lock()
+	l := apart.now
+	apart.mu.Unlock()
+	if l != nil {
+		apart.dismiss(l)
+	}
+}
+
+// LookHere is the opposite of LookApart.
+func LookHere() {
+	apart.mu.Lock()
+	defer apart.mu.Unlock()
+	apart.enabled = false
+	if apart.now != nil {
+		_ = apart.now.stdin.Close() // whatever it still looks at
+		apart.now = nil
+	}
+}

@@ -73,7 +73,7 @@ func (f *files) openStd(log string, user *Credential) error {
 		err = unix.SetNonblock(f.log, false) // the flag is only for the open, not for the program
 	}
 	if err != nil {
-		return fmt.Errorf("open log %s: %w", log, err)
+		return fmt.Errorf("%w %s: %w", ErrLog, log, err)
 	}
 	if user != nil {
 		if err := chownLog(f.log, *user); err != nil {

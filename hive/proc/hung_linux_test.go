@@ -189,3 +189,33 @@ func TestAHungMountDelaysNoSurvey(t *testing.T) {
 		<-done
 	}
 }
+
+// A program on a mount that does not answer is looked for within a bound, and once, however
+// often it is asked for: each look keeps a thread.
+func TestAProgramOnAHungMount(t *testing.T) {
+	f, server := fuseFile(t)
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	server.hang(true)
+	t.Cleanup(func() { server.hang(false) })
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := proc.FindProgram(ctx, path, "")
+		cancel()
+		require.ErrorIs(t, err, proc.ErrHangs)
+		require.ErrorContains(t, err, "look for "+path+": the file system does not answer")
+	}
+	server.mu.Lock()
+	require.Len(t, server.waiting, 1, "it is asked for once")
+	server.mu.Unlock()
+
+	gone := errors.New("gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	_, err := proc.FindProgram(ctx, path, "")
+	require.ErrorIs(t, err, gone, "that says nothing of the file system")
+	require.NotErrorIs(t, err, proc.ErrHangs)
+
+	server.hang(false)
+	_, err = proc.FindProgram(t.Context(), path, "")
+	require.NotErrorIs(t, err, proc.ErrHangs, "it answers again")
+}

@@ -10,13 +10,16 @@ type Living struct {
 	WorkerID    string
 	StateID     string // from the stamp, like LeaseID; empty without one
 	LeaseID     string
-	Cgroup      string // that hive made for the worker, relative to the mount; empty: it is in none
-	Proof       string // the strongest one: ProofCgroup, ProofLog or ProofStamp
-	Proven      bool   // its stamps have the proof; without it they are only what its user says
-	UID         uint32 // its user; NoUser where that is not one
-	Program     string // as in Member
-	Argv        []string
-	Dir         string // working directory; empty: it cannot be read
+	// Name is from the stamp too. Whoever knows the secret of the state has seen it proven;
+	// else it is what the process's user says, in any form. Empty: it has none.
+	Name    string
+	Cgroup  string // that hive made for the worker, relative to the mount; empty: it is in none
+	Proof   string // the strongest one: ProofCgroup, ProofLog or ProofStamp
+	Proven  bool   // its stamps have the proof; without it they are only what its user says
+	UID     uint32 // its user; NoUser where that is not one
+	Program string // as in Member
+	Argv    []string
+	Dir     string // working directory; empty: it cannot be read
 }
 
 // Search is what FindLiving looks for.

@@ -100,7 +100,7 @@ func (f *finder) examine(pid int) Living {
 	// A stranger's environment is not read: see claimants.
 	var env map[string]string
 	if f.claimants.has(&st) {
-		env = procfs.Environ(st.ReadableID(), stampPrefix, StampState, StampLease, StampWorker, StampCommand, StampProof)
+		env = procfs.Environ(st.ReadableID(), stampPrefix, StampState, StampLease, StampWorker, StampCommand, StampProof, StampName, StampNameProof)
 	}
 	l := Living{PID: pid, Parent: st.Parent, Start: st.Start, Leader: st.Session == pid, UID: uidOf(pid)}
 	at := ""
@@ -154,6 +154,9 @@ func (f *finder) byStamp(l *Living, st *procfs.Stat, env map[string]string) {
 		return
 	}
 	l.WorkerID, l.StateID, l.LeaseID = worker, env[StampState], env[StampLease]
+	if name := env[StampName]; !known || proven(env[StampNameProof], ProveName(secret, l.LeaseID, worker, name, l.UID)) {
+		l.Name = name
+	}
 	if l.Proof == "" {
 		l.Proof = ProofStamp
 	}

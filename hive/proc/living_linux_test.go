@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rbeehive/hive/proc"
+	"rbeehive/store"
 	"rbeehive/test/program"
 )
 
@@ -82,6 +83,53 @@ func TestFindLiving(t *testing.T) {
 	require.Equal(t, []string{"cpu-2-aaaaaa", "mine", "lease-cpu-2-aaaaaa", proc.ProofStamp}, []string{l.WorkerID, l.StateID, l.LeaseID, l.Proof})
 	l = byPID[both]
 	require.Equal(t, []string{"cpu-3-aaaaaa", "of another state", "lease-cpu-3-aaaaaa", proc.ProofLog}, []string{l.WorkerID, l.StateID, l.LeaseID, l.Proof})
+}
+
+// A worker's name is what hive has put into its environment: a process cannot take another
+// one, not even with the proof of its own stamps.
+func TestTheNameOfALivingWorker(t *testing.T) {
+	for name, c := range map[string]struct {
+		forge          func(env map[string]string)
+		known, unknown string
+	}{
+		"named":                       {func(map[string]string) {}, "chat", "chat"},
+		"without one, as by an older": {func(env map[string]string) { delete(env, proc.StampName); delete(env, proc.StampNameProof) }, "", ""},
+		"another's":                   {func(env map[string]string) { env[proc.StampName] = "bank" }, "", "bank"},
+		"without its proof":           {func(env map[string]string) { delete(env, proc.StampNameProof) }, "", "chat"},
+		"with the proof of the ids":   {func(env map[string]string) { env[proc.StampNameProof] = env[proc.StampProof] }, "", "chat"},
+		"another's, without proofs": {func(env map[string]string) {
+			env[proc.StampName] = "bank"
+			delete(env, proc.StampProof)
+			delete(env, proc.StampNameProof)
+		}, "", "bank"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uid := uint32(os.Geteuid())
+			secret := store.Secret("0123456789abcdef0123456789abcdef")
+			env := map[string]string{
+				proc.StampState: "mine", proc.StampLease: "lease", proc.StampWorker: "cpu-1-aaaaaa", proc.StampName: "chat",
+				proc.StampProof: proc.Prove(secret, "mine", "lease", "cpu-1-aaaaaa", uid), proc.StampNameProof: proc.ProveName(secret, "lease", "cpu-1-aaaaaa", "chat", uid),
+			}
+			c.forge(env)
+			cmd := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+			cmd.Env = []string{}
+			for k, v := range env {
+				cmd.Env = append(cmd.Env, k+"="+v)
+			}
+			require.NoError(t, cmd.Start())
+			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+			for _, search := range []struct {
+				secrets map[string]store.Secret
+				want    string
+			}{{map[string]store.Secret{"mine": secret}, c.known}, {nil, c.unknown}} {
+				found, err := proc.FindLiving(t.Context(), proc.Search{Logs: t.TempDir(), States: []string{"mine"}, Secrets: search.secrets, Owner: uid})
+				require.NoError(t, err)
+				require.Len(t, found, 1)
+				require.Equal(t, "cpu-1-aaaaaa", found[0].WorkerID)
+				require.Equal(t, search.want, found[0].Name)
+			}
+		})
+	}
 }
 
 func TestVerify(t *testing.T) {

@@ -30,6 +30,9 @@ func init() {
 }
 
 func TestMain(m *testing.M) {
+	if proc.ServeLooks() {
+		return
+	}
 	if mode := os.Getenv(modeVar); mode != "" {
 		os.Exit(worker(mode, os.Args[1:]))
 	}

@@ -31,6 +31,12 @@ func AsUser[T any](_ context.Context, name string, do func() (T, error)) (T, err
 	return do()
 }
 
+func lookApart(lookRequest) (lookAnswer, bool) { return lookAnswer{}, false }
+
+func LookApart() {}
+
+func ServeLooks() bool { return false }
+
 func OpenRegular(path string) (*os.File, error) { return os.Open(path) }
 
 func Ask(context.Context, []string, []string) ([]byte, error) { return nil, ErrUnsupported }
@@ -123,7 +129,7 @@ func CgroupRoot(string) (string, error) { return "", ErrNoCgroup }
 
 func PruneCgroups(string) (int, error) { return 0, ErrNoCgroup }
 
-func IsWorkersCgroup(uint64, string, []string) bool { return false }
+func isWorkersCgroup(uint64, string, []string) bool { return false }
 
 func BootID() (string, error) { return "", ErrUnsupported }
 

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc/internal/procfs"
+	"rbeehive/store/procread"
 )
 
 // errNoFile: what a process writes to is not a regular file.
@@ -21,7 +22,7 @@ var errNoFile = errors.New("it is not a regular file")
 func OpenOutput(pid int) (*os.File, error) {
 	path := "/proc/" + strconv.Itoa(pid) + "/fd/1"
 	// O_PATH opens nothing of a device or fifo, and holds what it is for the real open.
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := procread.Read(pid, func(procread.Progress) (int, error) { return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, fmt.Errorf("open the output of process %d: %w", pid, err)
 	}

@@ -143,10 +143,23 @@ func (p *Process) UID() (uint32, error) {
 // AtGate reports whether the process is still the gate: the program has not been
 // executed and, if the hive that started it is gone, never will be. A process that
 // cannot be read counts as the program. The gate is recognised by its argv[0]: the
-// program may be hive's own binary too.
+// program may be hive's own binary too. It blocks for up to execGap.
 func (p *Process) AtGate() bool {
-	return procfs.Argv0Is(p.id.PID, gate.Arg0) && p.alive()
+	for deadline := time.Now().Add(execGap); p.alive(); time.Sleep(time.Millisecond) {
+		if procfs.Argv0Is(p.id.PID, gate.Arg0) {
+			return p.alive()
+		}
+		if !procfs.WithoutArgs(p.id.PID) || time.Now().After(deadline) {
+			return false
+		}
+	}
+	return false
 }
+
+// execGap is how long a process without arguments may be in the middle of an execve(2): the
+// kernel has given it its new memory, and the arguments are not there yet
+// (fs/binfmt_elf.c). A parent that waits as vfork(2) does goes on before that.
+const execGap = 100 * time.Millisecond
 
 // Ended reports whether the process has ended, without waiting for Done, which
 // comes when it is also known how it ended. After Close it reports true.

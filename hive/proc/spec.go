@@ -28,10 +28,10 @@ type Spec struct {
 	// worker's id, which is never used again. Empty: none. Where there is no
 	// writable cgroup v2 the process is started without, and Gated.Cgroup is empty.
 	Cgroup string
-	// LeaseID, WorkerID and StateID become the stamps, which Secret proves; nil: they
-	// are not proven, and count for a process of its user only.
-	LeaseID, WorkerID, StateID string
-	Secret                     store.Secret
+	// LeaseID, WorkerID, StateID and Name, which can be empty, become the stamps, which
+	// Secret proves; nil: they are not proven, and count for a process of its user only.
+	LeaseID, WorkerID, StateID, Name string
+	Secret                           store.Secret
 	// Foreground makes a child that takes the caller's place instead of a worker:
 	// it keeps the caller's session, process group and terminal, has descriptors 0
 	// to 2 of the caller as its standard files, and Env as it is. It has no log, no

@@ -21,6 +21,10 @@ const (
 	StampWorker = "RBEEHIVE_WORKER"
 	// StampProof proves the others, or StampCommand: see Prove.
 	StampProof = "RBEEHIVE_PROOF"
+	// StampName is the worker's name, for a state file that has to be made again; a worker
+	// without one has none. StampNameProof proves it: see ProveName.
+	StampName      = "RBEEHIVE_NAME"
+	StampNameProof = "RBEEHIVE_NAME_PROOF"
 )
 
 // NoUser is a uid that the kernel gives to no process.
@@ -33,6 +37,13 @@ const NoUser = math.MaxUint32
 // a secret.
 func Prove(secret store.Secret, stateID, leaseID, workerID string, uid uint32) string {
 	return sign(secret, "worker", stateID, leaseID, workerID, uid)
+}
+
+// ProveName is Prove for the name: a worker that was taken over has the proof of its own
+// stamps, and must not be another one by name. It is a proof of its own, so that a hive that
+// knows no names accepts the others.
+func ProveName(secret store.Secret, leaseID, workerID, name string, uid uint32) string {
+	return sign(secret, "name", leaseID, workerID, name, uid)
 }
 
 // proveCommand is Prove for the mark of a command.

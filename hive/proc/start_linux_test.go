@@ -183,7 +183,7 @@ func TestWhatTheWorkerGets(t *testing.T) {
 
 	spec := newSpec(t, "")
 	spec.Env = proc.Environ(os.Environ(), []string{"OWN=1", "HIVE_TOKEN"})
-	spec.Dir = t.TempDir()
+	spec.Dir, spec.Name = t.TempDir(), "chat"
 	script := `tr '\0' '\n' </proc/self/environ; echo --; ls -l /proc/$$/fd; echo --; tr '\0' '|' </proc/$$/cmdline; echo; echo --; pwd; ps -o sid= -p $$ 2>/dev/null || cut -d' ' -f6 /proc/$$/stat; cut -d' ' -f1 /proc/$$/stat`
 	spec.Argv = []string{"/bin/sh", "-c", script, "", "an argument", "-x"}
 	p, _ := run(t, spec)
@@ -196,6 +196,8 @@ func TestWhatTheWorkerGets(t *testing.T) {
 	require.Contains(t, env, "RBEEHIVE_LEASE="+spec.LeaseID)
 	require.Contains(t, env, "RBEEHIVE_WORKER="+spec.WorkerID)
 	require.Contains(t, env, "RBEEHIVE_PROOF="+proc.Prove(spec.Secret, spec.StateID, spec.LeaseID, spec.WorkerID, uint32(os.Geteuid())))
+	require.Contains(t, env, "RBEEHIVE_NAME=chat")
+	require.Contains(t, env, "RBEEHIVE_NAME_PROOF="+proc.ProveName(spec.Secret, spec.LeaseID, spec.WorkerID, "chat", uint32(os.Geteuid())))
 	require.NotContains(t, strings.Join(env, "\n"), string(spec.Secret))
 	require.Contains(t, env, "SPT_NOENV=1")
 	require.Contains(t, env, "OWN=1")

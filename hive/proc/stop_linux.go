@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"syscall"
 	"time"
@@ -235,15 +234,18 @@ func (s *stopper) signalMembers(sig syscall.Signal) {
 // killCgroup kills the cgroup and waits until the kernel says that it is empty.
 func (s *stopper) killCgroup(ctx context.Context) ([]Member, error) {
 	s.killed = s.killed || !s.cgroupEmpty()
-	err := cgroup.Kill(s.dir)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		if busy, err := cgroup.Populated(s.dir); err == nil && busy {
-			return s.killMembers(ctx, newTimeLeft(killTimeout)) // kernel < 5.14
+	if err := cgroup.Kill(s.dir); err != nil {
+		// A kernel before 5.14, or cgroup.kill cannot be written (EMFILE, EACCES): one by one then.
+		// If the cgroup was removed meanwhile, it was empty.
+		if busy, unknown := cgroup.Populated(s.dir); unknown != nil || busy {
+			left, failed := s.killMembers(ctx, newTimeLeft(killTimeout))
+			if failed != nil {
+				return left, errors.Join(fmt.Errorf("kill cgroup %s: %w", s.tree.Cgroup, err), failed)
+			}
+			if len(left) > 0 {
+				return left, nil
+			}
 		}
-		err = nil // it has been removed meanwhile, so it was empty
-	}
-	if err != nil {
-		return s.cgroupLeft(), fmt.Errorf("kill cgroup %s: %w", s.tree.Cgroup, err)
 	}
 	for p := newTimeLeft(killTimeout); !s.cgroupEmpty(); {
 		if ctx.Err() != nil {
@@ -257,7 +259,12 @@ func (s *stopper) killCgroup(ctx context.Context) ([]Member, error) {
 	}
 	// A cgroup that can be removed is empty: this is the proof.
 	if err := cgroup.Remove(ctx, s.dir); err != nil {
-		return s.cgroupLeft(), err
+		if ctx.Err() != nil || errors.Is(err, unix.EBUSY) {
+			return s.cgroupLeft(), err
+		}
+		// A right that is missing, or EIO, says nothing of what is in it: two clean scans are the
+		// proof then. The directory is left to PruneCgroups.
+		return s.killMembers(ctx, newTimeLeft(killTimeout))
 	}
 	s.awaitMain(ctx)
 	return nil, ctx.Err()

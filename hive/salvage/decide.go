@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"rbeehive/hive/input"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
@@ -27,6 +28,7 @@ type decision struct {
 	found []store.Lease     // best first
 	taken map[uint16]string // ports that are given away, to which lease
 	ended map[string]bool   // leases that are known to have ended
+	named map[string]bool   // names of workers that live
 	news  bool              // the processes say something that the file does not
 
 	living                            []Kept
@@ -34,13 +36,18 @@ type decision struct {
 }
 
 func newDecision(k *known, s *seen, logs string, now time.Time) *decision {
-	return &decision{known: k, seen: s, found: leasesOf(k), logs: logs, now: now, taken: map[uint16]string{}, ended: map[string]bool{}}
+	return &decision{known: k, seen: s, found: leasesOf(k), logs: logs, now: now, taken: map[uint16]string{}, ended: map[string]bool{}, named: map[string]bool{}}
 }
 
 func (d *decision) decide() store.Content {
 	d.meta()
 	d.tombstones()
 	workers := d.known.workers()
+	for id := range d.seen.alive {
+		for _, v := range workers[id] {
+			d.named[v.Record.Name] = true
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(d.seen.alive)) { // they come first: the ports are theirs
 		d.keepLiving(id, workers[id])
 	}
@@ -157,7 +164,7 @@ func (d *decision) keepLiving(id string, versions []store.Version[store.Worker])
 	d.give(ports, w.LeaseID)
 	d.content.Leases = append(d.content.Leases, l)
 	d.content.Workers = append(d.content.Workers, w)
-	kept := Kept{WorkerID: id, Port: w.Port, From: from, Proof: g.proof()}
+	kept := Kept{WorkerID: id, Name: w.Name, Port: w.Port, From: from, Proof: g.proof()}
 	if g.main != nil {
 		kept.PID = g.main.PID
 	}
@@ -244,7 +251,7 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 		return w, false
 	}
 	w = store.Worker{
-		WorkerID: id, Type: m[1], Port: uint16(port), LeaseID: cmp.Or(first.LeaseID, "salvaged-"+id),
+		WorkerID: id, Type: m[1], Name: d.nameOf(g), Port: uint16(port), LeaseID: cmp.Or(first.LeaseID, "salvaged-"+id),
 		Identity: g.main, Cgroup: first.Cgroup, Desired: store.DesiredRunning,
 		Log: filepath.Join(d.logs, id+".log"), StartedAt: g.started,
 		Spec: store.Spec{
@@ -268,6 +275,20 @@ func (d *decision) fromProcesses(id string, g *group) (w store.Worker, ok bool) 
 		w.Spec.Argv = []string{first.Program}
 	}
 	return w, true
+}
+
+// nameOf is the name that a worker without a record was started with, as its processes say,
+// the main one first: a program can have overwritten its environment, and its children not.
+// Without the secret they may say anything, so the form is checked, and a name that another
+// living worker has is that one's.
+func (d *decision) nameOf(g *group) string {
+	for _, l := range append([]proc.Living{g.first()}, g.found...) {
+		if input.WorkerName(l.Name) == nil && !d.named[l.Name] {
+			d.named[l.Name] = true
+			return l.Name
+		}
+	}
+	return ""
 }
 
 func (d *decision) leaveAlone(g *group, why string) {

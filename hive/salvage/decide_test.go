@@ -215,3 +215,39 @@ func TestJobsThatHadNotEnded(t *testing.T) {
 	require.Equal(t, "job-2", end.JobID)
 	require.EqualValues(t, 1051, end.Seq, "numbers that may have been lost are not used again")
 }
+
+// A worker that no record tells of has the name that its processes say, unless that is no
+// name or another living worker's.
+func TestTheNameOfAWorkerWithoutARecord(t *testing.T) {
+	says := func(id string, pid int, port uint16, names ...string) salvage.Alive {
+		a := alive(id, pid, port)
+		a.Found[0].Name = names[0]
+		for i, name := range names[1:] {
+			child := a.Found[0]
+			child.PID, child.Leader, child.Name = pid+100+i, false, name
+			a.Found = append([]proc.Living{child}, a.Found...)
+		}
+		return a
+	}
+	g := file(func(g *store.Gathered) { put(g, "cpu-8080-aaaaaa", 8080, 11, store.FromTree) })
+	g.Workers[0].Record.Name = "kept"
+	d := salvage.Decide(g, &store.Gathered{}, map[string]salvage.Alive{
+		"cpu-8080-aaaaaa": alive("cpu-8080-aaaaaa", 11, 8080),
+		"cpu-8081-bbbbbb": says("cpu-8081-bbbbbb", 12, 8081, "chat"),
+		"cpu-8082-cccccc": says("cpu-8082-cccccc", 13, 8082, "chat"),
+		"cpu-8083-dddddd": says("cpu-8083-dddddd", 14, 8083, "kept"),
+		"cpu-8084-eeeeee": says("cpu-8084-eeeeee", 15, 8084, "no\x1b[name"),
+		"cpu-8085-ffffff": says("cpu-8085-ffffff", 16, 8085, "", "child"),
+		"cpu-8086-gggggg": says("cpu-8086-gggggg", 17, 8086, "main", "other"),
+	}, now())
+	names := map[uint16]string{}
+	for _, w := range d.Content.Workers {
+		names[w.Port] = w.Name
+	}
+	require.Equal(t, map[uint16]string{8080: "kept", 8081: "chat", 8082: "", 8083: "", 8084: "", 8085: "child", 8086: "main"}, names)
+	ports := map[string]uint16{}
+	for _, n := range d.Content.Names {
+		ports[n.Name] = n.Port
+	}
+	require.Equal(t, map[string]uint16{"kept": 8080, "chat": 8081, "child": 8085, "main": 8086}, ports)
+}

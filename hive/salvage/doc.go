@@ -37,9 +37,9 @@
 //
 // # Caveats
 //
-//   - Of a worker without a record, only what its processes show is known: name,
-//     parameters, readiness probe and restart policy are lost. hive follows it by
-//     its port, stops it with SIGTERM and never restarts it by itself.
+//   - Of a worker without a record, only what its processes show is known, its name
+//     among it: parameters, readiness probe and restart policy are lost. hive follows it
+//     by its port, stops it with SIGTERM and never restarts it by itself.
 //   - The log of a worker can be read by hive's user only, but a worker writes it
 //     itself: what stands in it is believed only about a process that has it open.
 //   - It finds processes on Linux only.

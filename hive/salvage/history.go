@@ -123,7 +123,7 @@ func (d *decision) losses() {
 		}
 	}
 	if bare > 0 {
-		d.lost = append(d.lost, fmt.Sprintf("name, parameters, readiness probe and restart policy of %s, known only from their processes", counted(bare, "worker", "workers")))
+		d.lost = append(d.lost, fmt.Sprintf("parameters, readiness probe and restart policy of %s, known only from their processes; the name, if these don't have it in their environment", counted(bare, "worker", "workers")))
 	}
 	for _, b := range []struct{ bucket, what string }{
 		{"jobs", "jobs"}, {"events", "events"}, {"names", "ports of names"}, {"leases", "leases of programs that hive did not start"},

@@ -26,6 +26,7 @@ var ErrNothing = errors.New("no state file, no good backup and no running worker
 // Kept is a living worker that the new file has.
 type Kept struct {
 	WorkerID string
+	Name     string // empty: it has none, or it is lost
 	Port     uint16
 	PID      int // 0: only processes of it are left, and not the main one
 	From     string
@@ -93,6 +94,9 @@ func (p *Plan) make(ctx context.Context) error {
 		return ErrNeedless
 	}
 	if p.Bytes == 0 && p.Backup == "" && len(p.Living) == 0 {
+		if p.lock != nil { // there is a file
+			return fmt.Errorf("%s is empty: remove it first; %w", p.path(), ErrNothing)
+		}
 		return ErrNothing
 	}
 	c := p.content
@@ -149,14 +153,18 @@ func (p *Plan) read(ctx context.Context) (*known, error) {
 // trusted is an error, *trust.Error.
 func newestGood(ctx context.Context, dir string) (path string, at time.Time, err error) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.db")) // the pattern is well formed unless the directory's name is not
-	times := map[string]time.Time{}
+	times, order, now := map[string]time.Time{}, map[string]time.Time{}, time.Now()
 	for _, path := range paths {
 		if info, err := os.Stat(path); err == nil {
-			times[path] = info.ModTime()
+			times[path], order[path] = info.ModTime(), info.ModTime()
+		}
+		// Made while the clock was ahead: how old it is nobody can say, so any other one goes before it.
+		if order[path].After(now) {
+			order[path] = time.Time{}
 		}
 	}
 	// By time, not by name: one made by hand may be called anything.
-	slices.SortFunc(paths, func(a, b string) int { return times[b].Compare(times[a]) })
+	slices.SortFunc(paths, func(a, b string) int { return order[b].Compare(order[a]) })
 	for _, path := range paths {
 		if err := ctx.Err(); err != nil {
 			return "", at, err

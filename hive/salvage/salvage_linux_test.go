@@ -138,7 +138,6 @@ func (w *wreck) stop(h *harness.Instance, id string) {
 }
 
 // salvaged salvages a damaged file, starts hive on it and looks at all that it says.
-// named says whether the workers' names must be known.
 func (w *wreck) salvaged(t *testing.T, file []byte) *salvage.Plan {
 	t.Helper()
 	require.NoError(t, os.WriteFile(w.db(), file, 0o600))
@@ -185,6 +184,7 @@ func (w *wreck) requireTheSame(t *testing.T, h *harness.Instance) {
 		require.Zero(t, is.Restarts, id)
 		if was.Type != "bare" { // it does not say which lease it has
 			require.Equal(t, was.LeaseID, is.LeaseID, id)
+			require.Equal(t, was.Name, is.Name, id)
 			require.True(t, harness.IsWorker(*is.PID, id), id)
 		}
 	}

@@ -109,9 +109,9 @@ func (s *Services) before(typ *catalog.Type, states map[string]store.WorkerState
 		switch {
 		case state == store.WorkerReady:
 		case lives:
-			waits = append(waits, fmt.Sprintf("%s, which is %s", name, lifecycle.PublicState(state)))
+			waits = append(waits, fmt.Sprintf("%s (%s)", name, lifecycle.PublicState(state)))
 		case wanted != nil:
-			waits = append(waits, fmt.Sprintf("%s, which is %s", name, wanted.State))
+			waits = append(waits, fmt.Sprintf("%s (%s)", name, wanted.State))
 		}
 	}
 	if len(waits) == 0 {

@@ -24,7 +24,7 @@ type State string
 const (
 	Queued   State = "queued"   // it waits for its turn, or for what it starts after
 	Starting State = "starting" // its job goes on; the worker may be there already
-	Backoff  State = "backoff"  // the last start has failed; the next is at NextTry
+	Backoff  State = "backoff"  // the last start has failed, and the next is at NextTry; or it waits for a port that somebody else has
 	Failed   State = "failed"   // the last start has failed, and there is no other one
 )
 
@@ -49,6 +49,9 @@ type Workers interface {
 	Missing(workerType string) bool
 	// Live returns the records of the living workers.
 	Live() []store.Worker
+	// Waiting says what the start that a job makes waits for, because somebody else has it;
+	// empty: nothing.
+	Waiting(jobID string) string
 	// Preflight says what a start would fail for at once. It may read files.
 	Preflight(ctx context.Context, op operation.Spawn) error
 }
@@ -64,8 +67,8 @@ type Jobs interface {
 type Options struct {
 	Run      *run.State
 	Types    func() *catalog.Catalog
-	Parallel func() int                  // how many are started at once
-	Check    func(operation.Spawn) error // what the type does not take
+	Parallel func() int                                     // how many are started at once
+	Check    func(operation.Spawn) (operation.Spawn, error) // a spawn as it is carried out; the error is what its type does not take
 	Workers  Workers
 	Jobs     Jobs
 	Log      *logrus.Logger
@@ -127,6 +130,12 @@ func (s *Services) Wanted() []Wanted {
 		list = append(list, v.Wanted)
 	}
 	s.mu.Unlock()
+	for i, v := range list {
+		// Its job goes on, and it is no nearer to running than one whose start has failed.
+		if why := s.o.Workers.Waiting(v.JobID); v.State == Starting && why != "" {
+			list[i].State, list[i].Reason = Backoff, why
+		}
+	}
 	types := s.o.Types()
 	order := func(w Wanted) int {
 		typ, ok := types.Type(w.Name)

@@ -38,7 +38,8 @@ type machine struct {
 	outcome   func(name string, n int) error // of the n-th job of a service
 	load      time.Duration                  // how long a job takes
 	jobs      map[string]*job
-	begun     []string // the services of the jobs, in order
+	begun     []string          // the services of the jobs, in order
+	waiting   map[string]string // by job
 	maxGoing  int
 	going     int
 	log       strings.Builder
@@ -63,6 +64,12 @@ func (m *machine) Live() (list []store.Worker) {
 		list = append(list, store.Worker{Type: typ, Name: typ, State: state})
 	}
 	return list
+}
+
+func (m *machine) Waiting(jobID string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.waiting[jobID]
 }
 
 func (m *machine) Preflight(ctx context.Context, op operation.Spawn) error {
@@ -160,7 +167,7 @@ func in(t *testing.T, entries []catalog.Entry, test func(*testing.T, *machine)) 
 		log.SetOutput(io.Writer(&m.log))
 		m.s = services.New(services.Options{
 			Run: m.run, Types: func() *catalog.Catalog { return m.catalog }, Parallel: func() int { return 2 },
-			Check: func(operation.Spawn) error { return nil }, Workers: m, Jobs: m, Log: log,
+			Check: func(s operation.Spawn) (operation.Spawn, error) { s.Name = s.Worker; return s, nil }, Workers: m, Jobs: m, Log: log,
 		})
 		m.run.Go(m.s.Run)
 		defer func() { m.run.Close(); m.run.Wait() }()
@@ -273,6 +280,23 @@ func TestWhatFailsAtOnceCostsOneJob(t *testing.T) {
 	})
 }
 
+// A start that waits for a port is shown like one that has failed, with who has the port.
+func TestAStartThatWaitsForAPort(t *testing.T) {
+	in(t, []catalog.Entry{entry("web")}, func(t *testing.T, m *machine) {
+		m.s.Begin()
+		after(10 * time.Millisecond)
+		require.Equal(t, services.Starting, m.s.Wanted()[0].State)
+		job := m.s.Wanted()[0].JobID
+		m.set(func() { m.waiting = map[string]string{job: "port 8080 is held by curl"} })
+		require.Equal(t, []string{"backoff", "port 8080 is held by curl"}, []string{string(m.s.Wanted()[0].State), m.s.Wanted()[0].Reason})
+		m.set(func() { m.waiting = nil })
+		require.Equal(t, services.Starting, m.s.Wanted()[0].State)
+		require.Empty(t, m.s.Wanted()[0].Reason)
+		after(10 * time.Second)
+		require.Empty(t, m.s.Wanted())
+	})
+}
+
 func TestStartAfter(t *testing.T) {
 	in(t, []catalog.Entry{entry("web", "db", "cache"), entry("db"), entry("cache"), entry("last")}, func(t *testing.T, m *machine) {
 		m.outcome = func(name string, n int) error {
@@ -284,9 +308,9 @@ func TestStartAfter(t *testing.T) {
 		m.s.Begin()
 		after(500 * time.Millisecond)
 		require.Equal(t, "db cache", m.submitted())
-		require.Equal(t, "it starts after db, which is starting and cache, which is starting", m.s.Wanted()[0].Reason)
+		require.Equal(t, "it starts after db (starting) and cache (starting)", m.s.Wanted()[0].Reason)
 		after(time.Second)
-		require.Equal(t, "it starts after db, which is backoff", m.s.Wanted()[0].Reason)
+		require.Equal(t, "it starts after db (backoff)", m.s.Wanted()[0].Reason)
 		require.Equal(t, "db cache last", m.submitted(), "who waits for another takes no turn")
 		after(10 * time.Second)
 		require.Equal(t, "db cache last db web", m.submitted())
@@ -303,7 +327,7 @@ func TestStartAfter(t *testing.T) {
 		m.set(func() { m.live["db"] = store.WorkerUnhealthy })
 		m.s.Begin()
 		after(time.Minute)
-		require.Equal(t, "it starts after db, which is unhealthy", m.s.Wanted()[0].Reason)
+		require.Equal(t, "it starts after db (unhealthy)", m.s.Wanted()[0].Reason)
 		m.set(func() { m.live["db"] = store.WorkerReady })
 		after(2 * time.Second)
 		require.Empty(t, m.s.Wanted())

@@ -14,7 +14,6 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
-	"rbeehive/hive/input"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
@@ -34,18 +33,17 @@ func (s *Services) start(typ *catalog.Type, v *service, before <-chan struct{}, 
 	s.signal()
 }
 
-// try starts the worker by a job, and waits until it is ready. The worker has the entry's
-// name if that is a name for workers, and with it a port that stays the same.
+// try starts the worker by a job, and waits until it is ready.
 func (s *Services) try(typ *catalog.Type, v *service, before <-chan struct{}, begun func()) error {
 	defer begun() // also of a try that comes to no job
 	ctx := s.o.Run.Context()
-	op := operation.Spawn{Worker: typ.Name, Wait: operation.WaitReady}
-	request := map[string]string{"operation": op.Tag(), "worker": typ.Name}
-	if input.WorkerName(typ.Name) == nil {
-		op.Name, request["name"] = typ.Name, typ.Name
-	}
-	if err := s.o.Check(op); err != nil {
+	op, err := s.o.Check(operation.Spawn{Worker: typ.Name, Wait: operation.WaitReady})
+	if err != nil {
 		return err
+	}
+	request := map[string]string{"operation": op.Tag(), "worker": typ.Name}
+	if op.Name != "" {
+		request["name"] = op.Name // who looks at the job sees it
 	}
 	// The first time it is a job that fails, which is history; after that it is news only
 	// when it no longer does.

@@ -10,6 +10,7 @@ import (
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/ports"
 	"rbeehive/store"
 )
 
@@ -38,7 +39,7 @@ func (s *Supervisor) Check(ctx context.Context, j operation.Job, _ operation.Che
 		{"port probe", func() error {
 			res, err := s.alloc.Acquire(ctx, alloc.Request{})
 			if err != nil {
-				return portFailure(ctx, err)
+				return ports.Failure(ctx, err)
 			}
 			res.Abandon()
 			return nil

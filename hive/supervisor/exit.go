@@ -5,22 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
-	"rbeehive/alloc"
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
 	"rbeehive/store"
 )
-
-// socketTableTimeout bounds the reads of the socket table that a decision needs. They
-// are not given up when a caller goes: the decision is then still to be taken.
-const socketTableTimeout = 5 * time.Second
 
 // handleExit follows the exit of a main process by itself. What is left of its tree is
 // ended too: a dead main process is not a dead worker. It reports whether the supervisor
@@ -32,7 +27,7 @@ func (w *worker) handleExit(ctx context.Context) bool {
 	if rec.ReadyAt != nil {
 		f = errdefs.Fail(errdefs.CodeExitedEarly, "%s", launch.DescribeExit(exit))
 	}
-	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
+	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, logs.Started, launch.LogTail)
 	// The log was read before this: what is ended now may write into it, too.
 	rest := w.killLeftovers(ctx)
 	// hive is closing, perhaps in the middle of this. The next one finds the worker dead and does it again.
@@ -42,7 +37,7 @@ func (w *worker) handleExit(ctx context.Context) bool {
 	// If members are left, the listener may be one of them.
 	held := false
 	if rec.ReadyAt == nil && len(rest.members) == 0 && rest.err == nil {
-		held = w.detectPortConflict(ctx, f)
+		held = w.s.ports.Conflict(ctx, rec, f)
 	}
 	w.reason = ReasonExited
 	out := outcome{then: lifecycle.Retry, reason: f.Message, exit: &exit, jobID: rec.JobID, failure: f, held: held}
@@ -50,38 +45,6 @@ func (w *worker) handleExit(ctx context.Context) bool {
 		out = outcome{then: lifecycle.Stop, reason: "stopped on request", exit: &exit, jobID: rec.JobID}
 	}
 	return w.afterExit(ctx, out, rest)
-}
-
-// detectPortConflict finds out whether a worker ended because somebody else has its port,
-// and makes that its failure: another port may do. Programs show it by any exit
-// code, 0 among them; so whoever has the port now counts, and what the log says. It
-// reports whether somebody is seen to have it.
-func (w *worker) detectPortConflict(ctx context.Context, f *errdefs.Failure) (held bool) {
-	rec := w.record()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), socketTableTimeout)
-	defer cancel()
-	for _, port := range rec.Ports {
-		snap, err := w.s.sockets.Port(ctx, port)
-		// If any listener is allowed, one that is there proves no conflict.
-		if err != nil || rec.Spec.Ready.AnyListener {
-			break
-		}
-		if socks, _ := endpoint.Split(snap.Listeners(port), rec.Spec.Host); len(socks) > 0 {
-			holder := endpoint.Describe(ctx, socks)
-			w.s.alloc.Avoid(port, holder)
-			f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: port %d is held by %s", f.Message, port, holder)
-			return true
-		}
-	}
-	// The other may have gone by now, or is bound and does not listen yet (vLLM, for minutes).
-	if !slices.ContainsFunc(f.Log, saysInUse) {
-		return false
-	}
-	var by *alloc.UnavailableError
-	held = errors.As(w.s.alloc.Recheck(ctx, rec.Ports, rec.Spec.Host), &by) // by a connection, which is no listener
-	w.s.alloc.Avoid(rec.Port, "somebody who had it when "+rec.WorkerID+" wanted it")
-	f.Code, f.Message = errdefs.CodeForeignListener, fmt.Sprintf("%s: its log says that its port %d was in use", f.Message, rec.Port)
-	return held
 }
 
 // killLeftovers ends what a dead main process has left behind. Of a worker that may be

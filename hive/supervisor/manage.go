@@ -1,15 +1,21 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
+	"rbeehive/hive/launch"
+	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/logs"
+	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -25,7 +31,7 @@ type Change struct {
 
 // Changes says what becomes of the live workers with other types, by port: of those that
 // have a verified process, or wait for their next start, and are to live. It blocks for the
-// file system, preflightTimeout at most.
+// file system, launch.PreflightTimeout at most.
 func (s *Supervisor) Changes(ctx context.Context, next *catalog.Catalog) (list []Change) {
 	workers := slices.DeleteFunc(s.registry.stoppable(), func(w *worker) bool {
 		rec := w.record()
@@ -33,13 +39,13 @@ func (s *Supervisor) Changes(ctx context.Context, next *catalog.Catalog) (list [
 		return rec.State == store.WorkerUnverified || rec.State.Ended() || rec.Desired == store.DesiredStopped
 	})
 	slices.SortFunc(workers, func(a, b *worker) int { return byPort(a.record(), b.record()) })
-	ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
+	ctx, cancel := context.WithTimeout(ctx, launch.PreflightTimeout)
 	defer cancel()
 	for _, w := range workers {
-		c := w.changeBy(next)
+		c := w.changeBy(ctx, next)
 		if c.Restart && !c.Recorded {
 			// It is asked when it is restarted, too: then it goes on as it is.
-			if err := s.preflight(ctx, next, c.Worker); err != nil {
+			if err := s.launcher.Preflight(ctx, next, c.Worker); err != nil {
 				c.Restart = false
 				c.Why += "; it is not restarted, because a start would fail: " + err.Error()
 			}
@@ -49,9 +55,9 @@ func (s *Supervisor) Changes(ctx context.Context, next *catalog.Catalog) (list [
 	return list
 }
 
-func (w *worker) changeBy(next *catalog.Catalog) Change {
+func (w *worker) changeBy(ctx context.Context, next *catalog.Catalog) Change {
 	rec := w.record()
-	d := w.differs(next)
+	d := w.differs(ctx, next)
 	if !d.stale {
 		return Change{Worker: rec, Why: "its type is what it was started as", Recorded: !rec.Stale}
 	}
@@ -126,36 +132,67 @@ func (s *Supervisor) TreeOfLease(l store.Lease) *proc.Tree {
 // the last ones. It reports whether pruning can go on.
 func (s *Supervisor) Prune(ctx context.Context, keep time.Duration) bool {
 	for _, rec := range s.registry.prunable(time.Now(), keep, s.catalog()) {
-		if ctx.Err() != nil || !s.remove(rec) {
+		if ctx.Err() != nil {
 			return false
 		}
+		err := s.remove(rec, s.journal.CommitBestEffort, func(*journal.Batch) error { return nil })
+		if err == nil || errors.Is(err, errdefs.ErrConflict) || errors.Is(err, errdefs.ErrNotFound) {
+			continue // what stays is looked at again
+		}
+		s.journal.LogUnlessClosing(err, "remove an ended worker's record", rec.WorkerID)
+		return false
 	}
 	return true
 }
 
-// remove removes an ended worker's record and log. While its port is quarantined they
-// stay: the log is a proof by which what is left of it can be known.
-func (s *Supervisor) remove(rec store.Worker) bool {
-	gone := false
-	err := s.journal.CommitBestEffort(func(b *journal.Batch) error {
+// RemoveWorker removes the record and the log of an ended worker, given by id or name, on request
+// of who. The errors wrap errdefs.ErrNotFound if there is none; errdefs.ErrConflict if it
+// lives, if what is left of it can be known by its log only, or if it is why an autostart
+// entry stays stopped; else they are those of journal.CommitReserved.
+func (s *Supervisor) RemoveWorker(ctx context.Context, ref, who string) (store.Worker, error) {
+	rec, err := s.Worker(ref)
+	switch {
+	case err != nil:
+		return rec, err
+	case !rec.State.Ended():
+		return rec, fmt.Errorf("%w: worker %s is %s; only one that has ended can be removed: stop it first", errdefs.ErrConflict, rec.WorkerID, lifecycle.PublicState(rec.State))
+	case s.registry.keepsStopped(rec, s.catalog()):
+		return rec, fmt.Errorf("%w: that worker %s was stopped is why the autostart entry %q stays stopped; to remove it, take autostart out of the entry and reload", errdefs.ErrConflict, rec.WorkerID, rec.Type)
+	}
+	commit := func(fn func(*journal.Batch) error) error { return s.journal.CommitReserved(ctx, fn) }
+	return rec, s.remove(rec, commit, func(b *journal.Batch) error {
+		// Not one of the worker's: those go with it.
+		return b.Event(store.EventAudit, "", "", fmt.Sprintf("the record and the log of %s were removed by %s", rec.WorkerID, who),
+			map[string]any{"worker_id": rec.WorkerID, "removed": true})
+	})
+}
+
+// remove removes an ended worker's record, with what more is to be in the same transaction,
+// and its log. While its port is quarantined they stay: the log is a proof by which what is
+// left of it can be known.
+func (s *Supervisor) remove(rec store.Worker, commit func(func(*journal.Batch) error) error, more func(*journal.Batch) error) error {
+	release, err := s.registry.take(rec, "removed")
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = commit(func(b *journal.Batch) error {
 		lease, err := b.Lease(rec.Port)
 		// Still leased although the worker has ended: quarantined.
 		if err == nil && lease.LeaseID == rec.LeaseID {
-			return nil
+			return fmt.Errorf("%w: port %d of worker %s is quarantined: %s", errdefs.ErrConflict, rec.Port, rec.WorkerID, lease.Reason)
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		gone = true
-		return b.DeleteWorker(rec.WorkerID)
+		return cmp.Or(more(b), b.DeleteWorker(rec.WorkerID))
 	})
-	if err == nil && gone {
+	if err == nil {
 		// The log goes last: if hive is killed before, a log without a worker is left, which pruning removes.
 		s.registry.forget(rec.WorkerID)
 		s.logs.Remove(rec.WorkerID)
 	}
-	s.journal.LogUnlessClosing(err, "remove an ended worker's record", rec.WorkerID)
-	return err == nil
+	return err
 }
 
 // LogSources are the logs of all workers that are known, the ended ones in the order of
@@ -173,4 +210,29 @@ func (s *Supervisor) LogSources(since time.Time) (list []logs.Source) {
 		list = append(list, logs.Source{ID: rec.WorkerID, Path: rec.Log, Ended: true})
 	}
 	return list
+}
+
+// Preflight returns what a start of a worker would fail for at once, before it has a port
+// or a process. See launch.Launcher.Preflight.
+func (s *Supervisor) Preflight(ctx context.Context, op operation.Spawn) error {
+	return s.launcher.Preflight(ctx, s.catalog(), store.Worker{
+		Name: op.Name, Type: op.Worker, Port: s.anyPort,
+		Asked: store.Asked{Model: op.Model, Device: op.Device, Params: op.Params, Port: op.Port},
+	})
+}
+
+// Waiting says for a person which port the start that a job makes waits for, and who has it.
+// Empty: it waits for none.
+func (s *Supervisor) Waiting(jobID string) string {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	return s.registry.waiting[jobID]
+}
+
+// keepsStopped is saysStopped for the record of an ended worker.
+func (r *registry) keepsStopped(rec store.Worker, types *catalog.Catalog) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := slices.IndexFunc(r.ended, func(e store.Worker) bool { return e.WorkerID == rec.WorkerID })
+	return n >= 0 && r.saysStopped(n, types)
 }

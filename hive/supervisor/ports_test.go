@@ -198,9 +198,11 @@ func TestASpawnWaitsForAFixedPortThatAConnectionHas(t *testing.T) {
 		return strings.Contains(told, "waiting: port ")
 	})
 	require.Contains(t, told, fmt.Sprintf("pid %d", os.Getpid()))
+	require.Contains(t, r.s.Waiting(j.ID()), fmt.Sprintf("pid %d", os.Getpid()), "who asks is told, too")
 	require.Empty(t, r.s.Workers())
 	release()
 	require.NoError(t, <-done)
+	require.Empty(t, r.s.Waiting(j.ID()))
 	require.Equal(t, r.port(0), r.s.Workers()[0].Port)
 }
 

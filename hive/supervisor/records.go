@@ -3,9 +3,12 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"rbeehive/hive/journal"
+	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
 )
@@ -58,4 +61,18 @@ func quarantineLease(b *journal.Batch, rec store.Worker, jobID, why string) erro
 	}
 	return b.Event(store.EventAudit, jobID, rec.WorkerID, fmt.Sprintf("port %d is quarantined: %s", rec.Port, why),
 		map[string]any{"port": rec.Port, "lease_id": rec.LeaseID})
+}
+
+// logExit says in a worker's log how it has ended.
+func logExit(rec store.Worker) {
+	what := "unknown exit"
+	if rec.Exit != nil {
+		what = launch.DescribeExit(*rec.Exit)
+	}
+	// In backoff it has no process.
+	pid := 0
+	if rec.Identity != nil {
+		pid = rec.Identity.PID
+	}
+	logs.Printf(rec.Log, "exited pid %d port %d %s: %s", pid, rec.Port, rec.EndedAt.UTC().Format(time.RFC3339), what)
 }

@@ -44,6 +44,7 @@ type recordedWorker struct {
 	quarantine string        // why a dead worker's port stays quarantined
 	left       bool          // it does because processes of it could not be ended
 	restart    bool          // a dead worker is started again once hive serves
+	restartJob string        // which had begun to restart it; empty: none
 }
 
 // Counts says what became of the workers.
@@ -215,17 +216,27 @@ func (r *Recovery) EndTrees(ctx context.Context) {
 
 // findListeners looks once for all who have the ports of the dead.
 func (r *Recovery) findListeners(ctx context.Context, dead []*recordedWorker) {
-	// With a timeout of its own: also when recovery's is over, nothing is freed without this look.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), socketTableTimeout)
-	defer cancel()
-	snap, err := r.s.sockets.Snapshot(ctx, 0)
+	dead = slices.DeleteFunc(dead, func(f *recordedWorker) bool { return f.verdict != proc.Dead || f.quarantine != "" })
+	var lists [][]uint16
 	for _, f := range dead {
-		switch {
-		case f.verdict != proc.Dead || f.quarantine != "":
-		case err != nil:
-			f.quarantine = "the socket table cannot be read: " + err.Error()
-		default:
-			f.quarantine = endpoint.StillHeld(ctx, snap, f.rec.Ports)
+		lists = append(lists, f.rec.Ports)
+	}
+	for i, why := range r.s.ports.WhyHeld(ctx, lists) {
+		dead[i].quarantine = why
+	}
+}
+
+// FinishRestart has a restart finished that a job had begun: the worker's process was ended
+// for it, or was about to be. In the first start with a copied or restored file it is not.
+func (r *Recovery) FinishRestart(workerID, jobID string) {
+	for _, f := range r.workers {
+		// Asked to stop since.
+		if f.rec.WorkerID != workerID || f.rec.Desired == store.DesiredStopped || r.s.relocated {
+			continue
+		}
+		// With the id of the job it was started, but perhaps nothing has run behind its gate.
+		if f.rec.JobID != jobID || f.rec.State == store.WorkerSpawning {
+			f.restartJob = jobID
 		}
 	}
 }
@@ -236,6 +247,9 @@ func (r *Recovery) findListeners(ctx context.Context, dead []*recordedWorker) {
 func (r *Recovery) DecideRestarts() {
 	now := time.Now()
 	for _, f := range r.workers {
+		if f.restartJob != "" && f.decideFinish(now) {
+			continue
+		}
 		// Without a lease the ports may be another's by now; a quarantined one still has a listener.
 		out := f.outcome(now)
 		if f.verdict != proc.Dead || f.restart || f.lease == nil || f.quarantine != "" || out.then != lifecycle.Retry || r.s.relocated {
@@ -262,6 +276,29 @@ func (r *Recovery) DecideRestarts() {
 		next := now.Add(wait).UTC()
 		f.restart, f.rec.NextTry = true, &next
 	}
+}
+
+// decideFinish finds out whether the restart that a job had begun can be finished.
+func (f *recordedWorker) decideFinish(now time.Time) bool {
+	switch {
+	case f.verdict == proc.Dead && f.lease != nil && f.quarantine == "":
+		// It was asked for, whatever the policy says, and what came before does not count.
+		at := now.UTC()
+		f.restart, f.rec.NextTry, f.rec.Failures = true, &at, nil
+	case f.verdict == proc.Alive && f.rec.State == store.WorkerStopping: // adoptWorker goes on with it
+	default:
+		f.restartJob = ""
+		return false
+	}
+	f.rec.JobID = f.restartJob // which waits for the new start
+	return true
+}
+
+// Restarts reports whether the restart of a worker that a job had begun is finished.
+func (r *Recovery) Restarts(workerID, jobID string) bool {
+	return slices.ContainsFunc(r.workers, func(f *recordedWorker) bool {
+		return f.rec.WorkerID == workerID && f.restartJob == jobID
+	})
 }
 
 // bootedSince reports whether the machine has been booted since a process was recorded.
@@ -386,8 +423,12 @@ func (s *Supervisor) adoptWorker(f *recordedWorker, first time.Duration) {
 	s.registry.add(w)
 	w.follow(first)
 	if f.rec.State == store.WorkerStopping && !w.fromCopiedState.Load() {
+		req := stopRequest{reason: f.rec.Reason}
+		if f.restartJob != "" {
+			req.jobID, req.restart = f.restartJob, &restartRequest{begun: make(chan error, 1), reason: ReasonRequested}
+		}
 		s.run.WhenServing(func() {
-			s.run.Go(func() { _ = w.requestStop(s.run.Context(), stopRequest{reason: f.rec.Reason}) }) // fails only if the hive closes
+			s.run.Go(func() { _, _ = w.deliver(s.run.Context(), req) }) // fails only if the hive closes
 		})
 	}
 }

@@ -131,6 +131,73 @@ func TestAStopGoesOnAfterARestart(t *testing.T) {
 	require.False(t, alive(b.Identity.PID))
 }
 
+// A restart that a job had begun is finished by the next hive, and the job waits for it:
+// whatever the policy, wherever it was when hive was killed.
+func TestARestartIsFinishedByTheNextHive(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		dead bool
+		edit func(w *store.Worker, job string)
+	}{
+		"the old process is being ended": {false, func(w *store.Worker, _ string) { w.State = store.WorkerStopping }},
+		"it has ended":                   {true, func(w *store.Worker, _ string) { w.State = store.WorkerStopping }},
+		"the new one is behind its gate": {true, func(w *store.Worker, job string) { w.State, w.JobID = store.WorkerSpawning, job }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1, restarting(serving("serve"), "never", 1))
+			w, j := r.spawn("serve"), newJob()
+			r.close()
+			if c.dead {
+				kill9(t, w.Identity.PID)
+				r.gone(w.Identity.PID)
+			}
+			r.editWorker(w.WorkerID, func(w *store.Worker) { w.Reason = "restarted on request"; c.edit(w, j.id) })
+			r.restarts = map[string]string{j.id: w.WorkerID}
+			r.open()
+			res, err := r.s.RestartWorker(r.bounded(), j, operation.RestartWorker{WorkerID: w.WorkerID})
+			require.NoError(t, err)
+			now := r.worker(w.WorkerID)
+			require.Equal(t, operation.SpawnedOf(now), res)
+			require.Equal(t, store.WorkerReady, now.State)
+			require.Equal(t, j.id, now.JobID)
+			require.Equal(t, w.Port, now.Port)
+			require.Equal(t, w.LeaseID, now.LeaseID)
+			require.Equal(t, 1, now.Restarts, "once")
+			require.NotEqual(t, w.Identity.PID, now.Identity.PID)
+			require.False(t, alive(w.Identity.PID))
+		})
+	}
+}
+
+// It is not finished if a stop was asked for since, if the new program had run, or by a hive
+// with a copy of the file.
+func TestARestartThatIsNotFinished(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit      func(w *store.Worker, job string)
+		relocated bool
+		want      store.WorkerState
+	}{
+		"stopped since":   {func(w *store.Worker, _ string) { w.State, w.Desired = store.WorkerStopping, store.DesiredStopped }, false, store.WorkerStopped},
+		"it had run":      {func(w *store.Worker, job string) { w.JobID = job }, false, store.WorkerFailed},
+		"another's state": {func(w *store.Worker, _ string) { w.State = store.WorkerStopping }, true, store.WorkerFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1, restarting(serving("serve"), "never", 1))
+			w := r.spawn("serve")
+			r.close()
+			kill9(t, w.Identity.PID)
+			r.gone(w.Identity.PID)
+			r.editWorker(w.WorkerID, func(w *store.Worker) { c.edit(w, "job-1") })
+			r.restarts, r.relocated = map[string]string{"job-1": w.WorkerID}, c.relocated
+			r.open()
+			require.Equal(t, c.want, r.worker(w.WorkerID).State)
+			require.Empty(t, r.leases())
+			r.relocated = false
+		})
+	}
+}
+
 // A stop of a worker that died meanwhile is done.
 func TestADeadWorkerThatWasBeingStopped(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
+	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/lock"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
@@ -30,7 +32,9 @@ type registry struct {
 	names   map[string]*worker       // of those, the ones that have a name
 	ended   []store.Worker           // oldest first
 	claimed map[string]string        // names of spawns under way -> job id
+	taken   map[string]string        // ended workers that are being started again or removed -> by whom
 	pending map[string]pendingWorker // by lease id
+	waiting map[string]string        // jobs whose start waits for a port -> for which, and who has it
 }
 
 // pendingWorker is a worker that is recorded, so that events name it, and whose program
@@ -43,7 +47,7 @@ type pendingWorker struct {
 func newRegistry() *registry {
 	return &registry{
 		workers: map[string]*worker{}, names: map[string]*worker{},
-		claimed: map[string]string{}, pending: map[string]pendingWorker{},
+		claimed: map[string]string{}, taken: map[string]string{}, pending: map[string]pendingWorker{}, waiting: map[string]string{},
 	}
 }
 
@@ -79,6 +83,32 @@ func (r *registry) forget(workerID string) {
 	r.ended = slices.DeleteFunc(r.ended, func(rec store.Worker) bool { return rec.WorkerID == workerID })
 }
 
+// take reserves an ended worker for a new start or for its removal, which would take the
+// record and the log of what runs by then. rec is what the caller has decided by: if the
+// worker has run since, that is a conflict. by says what it is for, in words. The errors
+// wrap errdefs.ErrNotFound or errdefs.ErrConflict.
+func (r *registry) take(rec store.Worker, by string) (release func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other, ok := r.taken[rec.WorkerID]; ok {
+		return nil, fmt.Errorf("%w: worker %s is being %s", errdefs.ErrConflict, rec.WorkerID, other)
+	}
+	n := slices.IndexFunc(r.ended, func(e store.Worker) bool { return e.WorkerID == rec.WorkerID })
+	if n < 0 {
+		return nil, fmt.Errorf("worker %s: %w", rec.WorkerID, errdefs.ErrNotFound)
+	}
+	// Each start has a lease of its own.
+	if r.ended[n].LeaseID != rec.LeaseID {
+		return nil, fmt.Errorf("%w: worker %s has run meanwhile", errdefs.ErrConflict, rec.WorkerID)
+	}
+	r.taken[rec.WorkerID] = by
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.taken, rec.WorkerID)
+	}, nil
+}
+
 // addEnded adds records of workers that ended without this hive.
 func (r *registry) addEnded(recs []store.Worker) {
 	r.mu.Lock()
@@ -98,7 +128,12 @@ func (r *registry) claimName(name, jobID string) error {
 		return errdefs.Fail(errdefs.CodeNameInUse, "a worker named %q is being started by %s", name, other)
 	}
 	if w := r.names[name]; w != nil {
-		return errdefs.Fail(errdefs.CodeNameInUse, "worker %s has the name %q; stop it first, or choose another name", w.id(), name)
+		rec := w.record()
+		is := lifecycle.PublicState(rec.State)
+		if rec.State == store.WorkerReady {
+			is += " at " + endpoint.URL(rec)
+		}
+		return errdefs.Fail(errdefs.CodeNameInUse, "worker %s has the name %q and is %s; stop or restart it, or give another worker another name", rec.WorkerID, name, is)
 	}
 	r.claimed[name] = jobID
 	return nil
@@ -108,6 +143,17 @@ func (r *registry) releaseName(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.claimed, name)
+}
+
+// wait notes what the start of a job waits for; empty: nothing any more.
+func (r *registry) wait(jobID, what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if what == "" {
+		delete(r.waiting, jobID)
+		return
+	}
+	r.waiting[jobID] = what
 }
 
 // addPending notes that a worker is about to be recorded, and returns the end of that.
@@ -188,10 +234,10 @@ func (r *registry) where(is func(*worker) bool) (list []*worker) {
 	return list
 }
 
-// stoppable returns the live workers that can be stopped: those whose process is
-// verified, and those that wait for their next start.
+// stoppable returns the live workers that can be stopped: all whose process is verified, and
+// those that have none because they wait for their next start, or are being started again.
 func (r *registry) stoppable() []*worker {
-	return r.where(func(w *worker) bool { return w.process() != nil || w.record().State == store.WorkerBackoff })
+	return r.where(func(w *worker) bool { return w.process() != nil || w.record().State != store.WorkerUnverified })
 }
 
 // withProcess returns the live workers whose process is verified.
@@ -255,14 +301,11 @@ func (r *registry) lastOf(workerType string) (store.Worker, bool) {
 func (r *registry) prunable(now time.Time, keep time.Duration, types *catalog.Catalog) (list []store.Worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Those behind it ended later still.
 	for n := 0; n < len(r.ended)-minEnded; n++ {
 		rec := r.ended[n]
 		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > keep
-		if !old && len(r.ended)-n <= maxEnded {
-			break
-		}
-		if !r.saysStopped(n, types) {
+		// Not the end of the search: one that ended while the clock was ahead may be before older ones.
+		if (old || len(r.ended)-n > maxEnded) && !r.saysStopped(n, types) {
 			list = append(list, rec)
 		}
 	}

@@ -8,15 +8,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/ports"
 	"rbeehive/store"
-	"rbeehive/store/plain"
-
-	"github.com/google/uuid"
 )
 
 // restartRequest is a request to start a worker again, for the job that made it.
@@ -162,7 +162,7 @@ func (w *worker) tryRestart(ctx context.Context, out outcome) bool {
 	if !errors.As(err, &f) {
 		f = errdefs.Fail(errdefs.CodeInternal, "%v", err)
 	}
-	_, held := errors.AsType[*heldError](err)
+	_, held := errors.AsType[*ports.HeldError](err)
 	again := w.afterExit(ctx, outcome{then: lifecycle.Retry, reason: f.Message, job: out.job, jobID: out.jobID, failure: f, held: held}, leftovers{})
 	if again { // who asked waits on, until it is ready or given up
 		out.restart.answer(nil)
@@ -184,20 +184,25 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	if err != nil {
 		return err
 	}
-	// Before a slot is taken: this can take as long as the kernel keeps a closed connection.
-	if err := w.awaitPorts(ctx, rec); err != nil {
-		return err
-	}
-	release, err := w.s.acquireStart(ctx)
+	release := func() {}
+	defer func() { release() }()
+	err = w.interruptibly(ctx, func(ctx context.Context) error {
+		// Before a slot is taken: this can take as long as the kernel keeps a closed connection.
+		if err := w.awaitPorts(ctx, rec); err != nil {
+			return err
+		}
+		free, err := w.s.acquireStart(ctx)
+		if err != nil {
+			return err
+		}
+		release = free
+		return w.s.launcher.BeforeStart(ctx, typ, rec, env)
+	})
 	if err != nil {
 		return err
 	}
-	defer release()
-	if err := w.s.launcher.BeforeStart(ctx, typ, rec, env); err != nil {
-		return err
-	}
 	recorded, p, err := w.s.startProcess(start{
-		rec: again(rec, out), env: env, begun: begun, note: "started again,",
+		rec: again(rec, out), env: env, begun: begun, note: logs.Started + " again,",
 		record: func(rec store.Worker) error { return w.recordRestart(rec, out) },
 	})
 	// The record names a process that is gone; afterExit, by way of the caller, corrects it.
@@ -218,6 +223,51 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	p.AfterDone(func() { w.ensureSupervisor(0) })
 	return nil
 }
+
+// interruptibly carries out what comes before a new start and can take minutes. A request to
+// the worker ends it: the error is *interrupted.
+func (w *worker) interruptibly(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var err error
+	done := make(chan struct{})
+	go func() { err = do(ctx); close(done) }()
+	select {
+	case <-done:
+		return err
+	case req := <-w.stops:
+		cancel()
+		<-done // nothing of it goes on beside what was asked for
+		return &interrupted{req}
+	}
+}
+
+// awaitPorts makes sure that nobody else has the worker's ports. What the kernel
+// keeps of closed connections is waited for, up to drainTimeout. Whoever else has one may
+// keep it for long: that is *ports.HeldError, and the policy says whether to wait. Neither
+// is a failure of the worker.
+func (w *worker) awaitPorts(ctx context.Context, rec store.Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	ticker := time.NewTicker(drainPollInterval)
+	defer ticker.Stop()
+	for {
+		err := w.s.ports.Look(ctx, rec)
+		if held, ok := errors.AsType[*ports.HeldError](err); !ok || !held.Draining {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+const (
+	drainTimeout      = 70 * time.Second // TIME_WAIT lasts for 60 s
+	drainPollInterval = 500 * time.Millisecond
+)
 
 // again is the record of a worker's next start.
 func again(rec store.Worker, out outcome) store.Worker {
@@ -255,43 +305,13 @@ func (w *worker) recordRestart(rec store.Worker, out outcome) error {
 	return err
 }
 
-// RestartWorker carries out worker_restart; the result is operation.Spawned.
-func (s *Supervisor) RestartWorker(ctx context.Context, j operation.Job, op operation.RestartWorker) (any, error) {
-	w := s.registry.find(op.WorkerID)
-	switch {
-	case !op.IfStale:
-	case w == nil:
-		return nil, errdefs.Fail(errdefs.CodeNotFound, "no live worker %q", plain.Short(op.WorkerID))
-	// It has been restarted since the reload.
-	case !w.record().Stale:
-		return operation.SpawnedOf(w.record()), nil
-	}
-	begun := false
-	if w != nil { // it may end before it is asked
-		var err error
-		if begun, err = w.requestRestart(ctx, j, op.IfStale); err != nil {
-			return nil, err
-		}
-	}
-	if !begun {
-		rec, err := s.Worker(op.WorkerID)
-		// A reload restarts what runs, and does not bring back what has ended.
-		if err != nil || op.IfStale {
-			return nil, errdefs.Fail(errdefs.CodeNotFound, "no worker %q", plain.Short(op.WorkerID))
-		}
-		if w, err = s.restartEnded(ctx, j, rec); err != nil {
-			return nil, err
-		}
-		j.MarkEffective()
-	}
-	if err := s.awaitReady(ctx, j, w); err != nil {
-		return nil, err
-	}
-	return operation.SpawnedOf(w.record()), nil
-}
-
 // restartEnded starts a worker that has ended again, under its id and on its ports.
 func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec store.Worker) (*worker, error) {
+	release, err := s.registry.take(rec, "started again by "+j.ID())
+	if err != nil { // it is being removed, or has been
+		return nil, errdefs.Fail(errdefs.CodeNotFound, "%v", err)
+	}
+	defer release()
 	typ, err := s.typeOf(rec.Type)
 	if err != nil {
 		return nil, err
@@ -321,7 +341,7 @@ func (w *worker) requestRestart(ctx context.Context, j operation.Job, stale bool
 	if rec.State == store.WorkerUnverified {
 		return false, errdefs.Fail(errdefs.CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
 	}
-	if err := w.s.preflight(ctx, w.s.catalog(), rec); err != nil {
+	if err := w.s.launcher.Preflight(ctx, w.s.catalog(), rec); err != nil {
 		return false, err // it goes on as it is
 	}
 	// In memory only: recordStopping writes it, before anything is done to the worker.
@@ -345,7 +365,8 @@ func (w *worker) requestRestart(ctx context.Context, j operation.Job, stale bool
 		}
 		return true, errdefs.Fail(errdefs.CodeCancelled, "the worker was stopped on request before it was started again")
 	case <-ctx.Done():
-		return true, context.Cause(ctx)
+		// Between the end and the new start, or just behind that: like one that waits to be ready.
+		return true, w.s.stopCancelled(ctx, j, w)
 	case <-w.s.journal.Broken():
 		return true, w.s.journal.Err()
 	case <-w.s.run.Context().Done():

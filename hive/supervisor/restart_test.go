@@ -129,6 +129,16 @@ func TestAMistakeCostsNoProcess(t *testing.T) {
 	require.True(t, alive(w.Identity.PID))
 }
 
+// A restart that fails shows what the new program has said, and not the one before it.
+func TestAFailedRestartShowsItsOwnOutput(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, 1, script("breaks", `[ -e `+dir+`/bad ] && { printf '50%%\r100%%\rno such model\n'; exit 3; }; echo serving; exec "$0" worker --port $1`))
+	w := r.spawn("breaks")
+	require.NoError(t, os.WriteFile(dir+"/bad", nil, 0o600))
+	require.Equal(t, []string{"no such model"}, r.failure(r.restart(w.WorkerID)).Log)
+}
+
 // The new start is by the type as it is now.
 func TestARestartTakesTheTypeAsItIs(t *testing.T) {
 	t.Parallel()
@@ -188,6 +198,25 @@ func TestACancelledRestart(t *testing.T) {
 	require.Equal(t, store.WorkerStopped, r.worker(w.WorkerID).State)
 }
 
+// The same where it is cancelled before the new program runs.
+func TestARestartThatIsCancelledWhileTheOldProcessEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newRig(t, 1, script("slow", `trap ': >`+dir+`/asked; while [ ! -e `+dir+`/go ]; do sleep 0.01; done; exit 0' TERM; "$0" worker --port $1 & wait`))
+	w := r.spawn("slow")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.s.RestartWorker(ctx, newJob(), operation.RestartWorker{WorkerID: w.WorkerID})
+		done <- err
+	}()
+	r.eventually("the old process was asked to end", func() bool { _, err := os.Stat(dir + "/asked"); return err == nil })
+	cancel(errdefs.ErrCancelled)
+	require.NoError(t, os.WriteFile(dir+"/go", nil, 0o600))
+	require.ErrorIs(t, <-done, errdefs.ErrCancelled)
+	require.Equal(t, store.WorkerStopped, r.worker(w.WorkerID).State)
+}
+
 // if_stale is for reloads: who is not stale is left alone, and who has ended is not brought
 // back.
 func TestRestartIfStale(t *testing.T) {
@@ -209,4 +238,21 @@ func TestRestartIfStale(t *testing.T) {
 	r.stop(w.WorkerID)
 	require.Equal(t, errdefs.CodeNotFound, r.failure(ifStale()).Code)
 	require.Equal(t, store.WorkerStopped, r.worker(w.WorkerID).State)
+}
+
+// A request to a worker need not wait for what its new start does first.
+func TestAStopDuringBeforeStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	entry := restarting(serving("serve"), "always", 5)
+	entry.BeforeStart = []string{"sh", "-c", "[ ! -e " + dir + "/again ] || { touch " + dir + "/waits; sleep 600; }"}
+	r := newRig(t, 1, entry)
+	w := r.spawn("serve")
+	require.NoError(t, os.WriteFile(dir+"/again", nil, 0o600))
+	kill9(t, w.Identity.PID)
+	r.eventually("its command runs", func() bool { _, err := os.Stat(dir + "/waits"); return err == nil })
+	require.Equal(t, store.WorkerStopped, r.stop(w.WorkerID).State)
+	require.Empty(t, r.leases())
+	require.NoError(t, os.Remove(dir+"/again"))
+	require.NoError(t, r.restart(w.WorkerID), "its place among the starts is free")
 }

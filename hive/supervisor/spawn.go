@@ -7,33 +7,22 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"rbeehive/alloc"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/ports"
 	"rbeehive/hive/probe"
 	"rbeehive/store"
-
-	"github.com/google/uuid"
 )
 
 // maxSpawnTries is how many ports a spawn tries when strangers hold them.
 const maxSpawnTries = 3
-
-// Spawn carries out worker_spawn; the result is operation.Spawned.
-func (s *Supervisor) Spawn(ctx context.Context, j operation.Job, op operation.Spawn) (any, error) {
-	typ, err := s.typeOf(op.Worker)
-	if err != nil {
-		return nil, err
-	}
-	w, err := s.spawnAndAwait(ctx, j, typ, op, false)
-	if err != nil {
-		return nil, err
-	}
-	return operation.SpawnedOf(w.record()), nil
-}
 
 // spawnAndAwait starts a worker and waits for what op asks. When a stranger
 // turns out to listen on the port, another port is tried.
@@ -68,18 +57,7 @@ func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker)
 	select {
 	case <-w.started():
 	case <-ctx.Done():
-		// The worker runs on, and the next recovery decides what became of the job.
-		if s.run.Closing() {
-			return errdefs.ErrClosing
-		}
-		// Not with ctx, which has ended: a cancelled job ends when its worker is gone.
-		if err := w.requestStop(s.run.Context(), stopRequest{job: j, reason: "the job that started it was cancelled"}); err != nil {
-			return err
-		}
-		if w.failure != nil {
-			return w.failure // it could not be stopped wholly, or had failed before
-		}
-		return context.Cause(ctx)
+		return s.stopCancelled(ctx, j, w)
 	}
 	// Ready or ended? finish closes ended first.
 	select {
@@ -91,6 +69,22 @@ func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker)
 		return w.failure
 	}
 	return errdefs.Fail(errdefs.CodeCancelled, "the worker was stopped on request before it was ready")
+}
+
+// stopCancelled stops the worker of a start that was cancelled, and returns why ctx ended.
+func (s *Supervisor) stopCancelled(ctx context.Context, j operation.Job, w *worker) error {
+	// The worker runs on, and the next recovery decides what became of the job.
+	if s.run.Closing() {
+		return errdefs.ErrClosing
+	}
+	// Not with ctx, which has ended: a cancelled job ends when its worker is gone.
+	if err := w.requestStop(s.run.Context(), stopRequest{job: j, reason: "the job that started it was cancelled"}); err != nil {
+		return err
+	}
+	if w.failure != nil {
+		return w.failure // it could not be stopped wholly, or had failed before
+	}
+	return context.Cause(ctx)
 }
 
 // spawnOptions are what a spawn needs to know about who asked for it.
@@ -128,7 +122,7 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 	defer s.logs.Claim(rec.WorkerID)()
 	found := func() {} // ends the time in which the worker is recorded and not among the live ones
 	defer func() { found() }()
-	recorded, p, err := s.startProcess(start{rec: rec, env: env, begun: begun, note: "started", record: func(rec store.Worker) error {
+	recorded, p, err := s.startProcess(start{rec: rec, env: env, begun: begun, note: logs.Started, record: func(rec store.Worker) error {
 		found = s.registry.addPending(rec)
 		return s.recordSpawn(ctx, j, res, rec)
 	}})
@@ -162,7 +156,7 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 func (s *Supervisor) newRecord(j operation.Job, typ *catalog.Type, op operation.Spawn) store.Worker {
 	// Any port: the command is rendered once before one is reserved.
 	rec := store.Worker{
-		Name: op.Name, Type: typ.Name, Port: s.ports.First,
+		Name: op.Name, Type: typ.Name, Port: s.anyPort,
 		LeaseID: uuid.Must(uuid.NewV7()).String(),
 		Asked:   store.Asked{Model: op.Model, Device: op.Device, Params: op.Params, Port: cmp.Or(op.Port, typ.Port)},
 		Desired: store.DesiredRunning, JobID: j.ID(), StartedAt: time.Now().UTC(),
@@ -189,8 +183,8 @@ func (s *Supervisor) recordSpawn(ctx context.Context, j operation.Job, res *allo
 		if err := b.PutJob(j.Begin(rec.WorkerID, b.Now())); err != nil {
 			return err
 		}
-		if err := b.Event(store.EventPort, rec.JobID, rec.WorkerID, portMessage(res, rec), map[string]any{
-			"port": rec.Port, "ports": rec.Ports, "lease_id": rec.LeaseID, "skipped": portsOf(res.Skipped),
+		if err := b.Event(store.EventPort, rec.JobID, rec.WorkerID, ports.Taken(res, rec), map[string]any{
+			"port": rec.Port, "ports": rec.Ports, "lease_id": rec.LeaseID, "skipped": ports.Of(res.Skipped),
 		}); err != nil {
 			return err
 		}

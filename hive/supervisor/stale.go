@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"weak"
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/journal"
-	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
-	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
 
@@ -18,6 +17,13 @@ import (
 type difference struct {
 	stale bool
 	keys  []string // those that have changed; none if the type is no longer configured
+}
+
+// comparison is what a worker was compared with. Its type is kept and no other: a catalog
+// has the templates of all of them, and each worker may have been compared at another time.
+type comparison struct {
+	with weak.Pointer[catalog.Catalog]
+	typ  *catalog.Type // nil: it was not configured
 }
 
 // why says it for a person.
@@ -30,7 +36,7 @@ func (d difference) why(typ string) string {
 
 // differs compares the worker's process with what the types now say. A worker
 // without a process is not stale: its next start is by the types as they are.
-func (w *worker) differs(now *catalog.Catalog) difference {
+func (w *worker) differs(ctx context.Context, now *catalog.Catalog) difference {
 	rec, started := w.record(), w.os.Load().startedType
 	if w.selfTest {
 		return difference{}
@@ -46,35 +52,14 @@ func (w *worker) differs(now *catalog.Catalog) difference {
 		// Only in memory is there all that it was started with: values of env are never stored.
 		keys = started.Changes(typ).Start
 	default:
-		keys = w.differsFromRecord(rec, typ)
+		// Since the last comparison, or since this hive knows the worker.
+		old := w.knownType
+		if last := w.compared.Load(); last != nil {
+			old = last.typ
+		}
+		keys = w.s.launcher.Changes(ctx, rec, old, typ)
 	}
 	return difference{stale: len(keys) > 0, keys: keys}
-}
-
-// differsFromRecord compares a worker that another hive has started: with its
-// record, as far as that goes. What the record does not hold (env, above all) has
-// changed if it had then, or has since.
-func (w *worker) differsFromRecord(rec store.Worker, typ *catalog.Type) []string {
-	keys := []string{"command"} // a new start would not even find its command
-	if spec, err := typ.Render(w.s.launcher.ValuesOf(typ, rec)); err == nil {
-		// The record has the path that was found for the program, so the new one is looked up, too.
-		if program, err := proc.LookPath(spec.Argv[0], launch.WorkDir(spec.User, spec.Dir)); err == nil {
-			spec.Argv[0] = program
-		}
-		keys = catalog.SpecChanges(rec.Spec, spec)
-	}
-	hidden := slices.Clone(rec.Changed)
-	// Since the last comparison, or since this hive knows the worker.
-	before := w.known
-	if last := w.comparedWith.Load(); last != nil {
-		before = last
-	}
-	if old, ok := before.Type(rec.Type); ok {
-		hidden = append(hidden, old.Changes(typ).Start...)
-	}
-	keys = append(keys, slices.DeleteFunc(hidden, catalog.InSpec)...)
-	slices.Sort(keys)
-	return slices.Compact(keys)
 }
 
 // compare finds out whether the worker has become stale, or is not stale any
@@ -82,17 +67,18 @@ func (w *worker) differsFromRecord(rec store.Worker, typ *catalog.Type) []string
 // is not restarted for what has changed while hive was not running: a start of
 // hive leaves workers alone. One that may be somebody else's never is.
 func (w *worker) compare() {
-	now, before, body := w.s.catalog(), w.comparedWith.Load(), w.os.Load()
-	if now == before {
+	now, before, body := w.s.catalog(), w.compared.Load(), w.os.Load()
+	with := weak.Make(now)
+	if before != nil && before.with == with {
 		return
 	}
 	rec := w.record()
-	d := w.differs(now)
+	d := w.differs(w.s.run.Context(), now)
 	if (d.stale != rec.Stale || !slices.Equal(d.keys, rec.Changed)) && !w.recordDifference(rec, d) {
 		return // the hive is closing
 	}
-	w.comparedWith.Store(now)
 	typ, ok := now.Type(rec.Type)
+	w.compared.Store(&comparison{with, typ})
 	if ok && !d.stale && body.startedType == nil && body.proc != nil {
 		// A copy: others may be reading the old one.
 		same := *body

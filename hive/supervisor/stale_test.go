@@ -1,8 +1,10 @@
 package supervisor_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -88,16 +90,24 @@ func TestReloadRestart(t *testing.T) {
 	}
 	r := newRig(t, 1, entry("one"))
 	w := r.spawn("serve")
+	asked := func() (workerID string) {
+		select {
+		case workerID = <-r.stale:
+		case <-r.bounded().Done():
+		}
+		return workerID
+	}
 	r.reload(entry("two"))
-	require.Equal(t, w.WorkerID, <-r.stale)
+	require.Equal(t, w.WorkerID, asked())
 	r.close()
 	r.setTypes(entry("three"))
 	r.open()
-	r.becomes(w.WorkerID, store.WorkerReady)
-	r.eventually("it is stale", func() bool { return r.worker(w.WorkerID).Stale })
+	// As hive does before it takes reloads: by then each has been compared for the first time.
+	r.s.AwaitFirstProbes(r.bounded())
+	require.True(t, r.worker(w.WorkerID).Stale)
 	require.Empty(t, r.stale, "a start of hive leaves workers alone")
 	r.reload(entry("four"))
-	require.Equal(t, w.WorkerID, <-r.stale, "a reload does not")
+	require.Equal(t, w.WorkerID, asked(), "a reload does not")
 	r.run.Drain()
 	r.reload(entry("five"))
 	require.NoError(t, r.s.StopAll(r.bounded()))
@@ -146,4 +156,37 @@ func TestAWorkerThatWaitsIsNotStale(t *testing.T) {
 	require.False(t, r.worker(w.WorkerID).Stale)
 	r.reload()
 	require.True(t, r.worker(w.WorkerID).Stale, "it will not be started at all")
+}
+
+// Each worker once kept the types of two reloads as a whole, with all their templates, 390 KB
+// each: that of its start and the last that concerned it. Reloaded often, a hive of 200
+// workers grew by 50 MB in five minutes.
+func TestAWorkerDoesNotKeepAllTypes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"), serving("other"))
+	w := r.spawn("serve")
+	first := weak.Make(r.types.Load())
+	r.reload(serving("serve", "--model", "another"), serving("other"))
+	require.True(t, r.worker(w.WorkerID).Stale)
+	second := weak.Make(r.types.Load())
+	r.setTypes(serving("serve", "--model", "third"), serving("other")) // does not concern it: stale it is
+	r.eventually("the types of its start are gone", func() bool { runtime.GC(); return first.Value() == nil })
+	r.eventually("those that it was compared with are gone", func() bool { runtime.GC(); return second.Value() == nil })
+	r.reload(serving("serve"), serving("other"))
+	require.False(t, r.worker(w.WorkerID).Stale, "it still knows what it was started as")
+}
+
+// The same of a worker that this hive has not started, of which it knows the type only from then on.
+func TestAnAdoptedWorkerDoesNotKeepAllTypes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"))
+	w := r.spawn("serve")
+	r.close()
+	r.open()
+	first := weak.Make(r.types.Load())
+	r.reload(serving("serve", "--model", "another"))
+	require.True(t, r.worker(w.WorkerID).Stale)
+	r.eventually("the types of its adoption are gone", func() bool { runtime.GC(); return first.Value() == nil })
+	r.reload(serving("serve"))
+	require.False(t, r.worker(w.WorkerID).Stale)
 }

@@ -1,16 +1,20 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
+	"rbeehive/alloc"
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
+	"rbeehive/hive/launch"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/ports"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -49,7 +53,7 @@ func (s *Supervisor) startProcess(st start) (store.Worker, *proc.Process, error)
 	rec := st.rec
 	gated, err := proc.Start(s.launcher.ProcSpec(rec, st.env))
 	if err != nil {
-		return rec, nil, errdefs.Fail(errdefs.CodeExecFailed, "start %s: %v", rec.Spec.Argv[0], err)
+		return rec, nil, launch.StartFailed("start "+rec.Spec.Argv[0], rec, err)
 	}
 	id, uid := gated.Identity(), gated.UID()
 	rec.Identity, rec.Cgroup, rec.StampUID = &id, gated.Cgroup(), &uid
@@ -59,7 +63,7 @@ func (s *Supervisor) startProcess(st start) (store.Worker, *proc.Process, error)
 		gated.Abort() // nobody knows it, so it must not run
 		return rec, nil, err
 	}
-	p, err := openGate(gated)
+	p, err := launch.Open(gated)
 	if err != nil {
 		return rec, nil, &notOpened{err}
 	}
@@ -67,31 +71,67 @@ func (s *Supervisor) startProcess(st start) (store.Worker, *proc.Process, error)
 	return rec, p, nil
 }
 
-// openTimeout is how long it may take to enter a working directory and to execute a
-// program: on a file system that hangs, or that the user of the worker has made hang.
-const openTimeout = 30 * time.Second
+// connectionTimeout is how long a spawn of a worker that is not to be started again waits
+// for a port that a connection has, if its type does not say how long it may take.
+const connectionTimeout = drainTimeout
 
-// openGate lets a program run. Not with a job's context: between the byte and the execve
-// nobody could say whether the program runs. When the time is over it is ended,
-// whatever it is.
-func openGate(gated *proc.Gated) (*proc.Process, error) {
-	p, err := openWithin(gated, openTimeout)
-	if errors.Is(err, context.DeadlineExceeded) { // hive itself may have been frozen meanwhile
-		p, err = openWithin(gated, time.Second)
+// reserve takes a slot for a start and reserves its ports. A fixed port, or the one that a
+// worker has had, can be the local one of somebody's connection: the kernel gives it to
+// any that asks for none. That is waited for, without a slot: as long as the job lives for
+// a worker whose policy wants it to run, else for ready.timeout or connectionTimeout.
+func (s *Supervisor) reserve(ctx context.Context, j operation.Job, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, func(), error) {
+	limit := cmp.Or(typ.Ready.Timeout, connectionTimeout)
+	ticker := time.NewTicker(drainPollInterval)
+	defer ticker.Stop()
+	defer s.registry.wait(j.ID(), "")
+	for begun, told := time.Now(), false; ; told = true {
+		res, release, err := s.tryReserve(ctx, typ, rec)
+		over := typ.Restart.Policy == store.RestartNever && time.Since(begun) >= limit
+		switch {
+		case err == nil:
+			return res, release, nil
+		case over || !ports.HeldByConnection(err):
+			return nil, nil, ports.Failure(ctx, err)
+		case !told:
+			s.tellWaiting(ctx, j, ports.Failure(ctx, err))
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, nil, ports.Failure(ctx, ctx.Err())
+		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		gated.Abort()
-		return nil, fmt.Errorf("not executed within %s", openTimeout)
-	}
-	return p, err
 }
 
-func openWithin(gated *proc.Gated, d time.Duration) (*proc.Process, error) {
-	// Not with hive's context: a hive that took its own closing for a failed execve would record the
-	// end of a program that runs, and leave it behind.
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	defer cancel()
-	return gated.Open(ctx)
+// tellWaiting says to who follows a job, and to who asks, what it waits for.
+func (s *Supervisor) tellWaiting(ctx context.Context, j operation.Job, why error) {
+	message := why.Error()
+	if f, ok := errors.AsType[*errdefs.Failure](why); ok {
+		message = f.Message
+	}
+	s.registry.wait(j.ID(), message)
+	err := s.journal.Commit(ctx, func(b *journal.Batch) error {
+		return b.Event(store.EventProgress, j.ID(), "", "waiting: "+message, nil)
+	})
+	s.journal.LogUnlessClosing(err, "record what a job waits for", j.ID())
+}
+
+// tryReserve takes a slot and reserves the ports; after an error it has neither.
+func (s *Supervisor) tryReserve(ctx context.Context, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, func(), error) {
+	release, err := s.acquireStart(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The common mistakes cost no process and no commit.
+	if _, err = s.launcher.Prepare(ctx, typ, rec); err == nil {
+		var res *alloc.Reservation
+		if res, err = s.ports.Reserve(ctx, typ, rec); err == nil {
+			rec.Log = s.logs.Path(rec.WorkerID)
+			return res, release, nil
+		}
+	}
+	release()
+	return nil, nil, err
 }
 
 // acquireStart takes one of the slots for starts, or returns why ctx ended.
@@ -99,7 +139,9 @@ func (s *Supervisor) acquireStart(ctx context.Context) (release func(), err erro
 	if s.limits.starts.Acquire(ctx, 1) != nil {
 		return nil, context.Cause(ctx)
 	}
-	release = func() { s.limits.starts.Release(1) }
+	moved := func() { now := time.Now(); s.limits.startsMoved.Store(&now) }
+	moved()
+	release = func() { moved(); s.limits.starts.Release(1) }
 	if ctx.Err() != nil { // Acquire may not have looked
 		release()
 		return nil, context.Cause(ctx)
@@ -108,14 +150,8 @@ func (s *Supervisor) acquireStart(ctx context.Context) (release func(), err erro
 }
 
 // typeOf returns the type of a worker as it is configured now.
-func (s *Supervisor) typeOf(name string) (*catalog.Type, error) { return typeIn(s.catalog(), name) }
-
-func typeIn(types *catalog.Catalog, name string) (*catalog.Type, error) {
-	typ, ok := types.Type(name)
-	if !ok {
-		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "worker type %q is no longer configured", name)
-	}
-	return typ, nil
+func (s *Supervisor) typeOf(name string) (*catalog.Type, error) {
+	return launch.TypeIn(s.catalog(), name)
 }
 
 // removeLog removes the log of a worker whose first start was abandoned.

@@ -14,12 +14,12 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
-	"rbeehive/store/plain"
 )
 
 // stopRequest asks a supervisor to stop its worker.
 type stopRequest struct {
 	job     operation.Job // by which that was asked for; nil: hive does it
+	jobID   string        // without job: of one of the last run of hive
 	reason  string
 	restart *restartRequest // it is to be started again then; nil: it is not
 	all     bool            // hive ends and stops them all: nobody has asked for this one to stay stopped
@@ -42,7 +42,7 @@ type outcome struct {
 
 // asked returns the outcome of a request.
 func asked(req stopRequest) outcome {
-	out := outcome{reason: req.reason, job: req.job, all: req.all, restart: req.restart}
+	out := outcome{reason: req.reason, job: req.job, jobID: req.jobID, all: req.all, restart: req.restart}
 	if req.job != nil {
 		out.jobID = req.job.ID()
 	}
@@ -55,51 +55,6 @@ func (o outcome) recordJob(b *journal.Batch) error {
 		return nil
 	}
 	return o.job.RecordRunning(b)
-}
-
-// StopWorker carries out worker_stop; the result is operation.Stopped.
-func (s *Supervisor) StopWorker(ctx context.Context, j operation.Job, op operation.StopWorker) (any, error) {
-	find := func() *worker { return s.registry.find(op.WorkerID) }
-	return s.stopFound(ctx, j, find, fmt.Sprintf("no live worker %q", plain.Short(op.WorkerID)))
-}
-
-// ProcessDelete carries out worker_process_delete; the result is operation.Stopped.
-func (s *Supervisor) ProcessDelete(ctx context.Context, j operation.Job, op operation.ProcessDelete) (any, error) {
-	find := func() *worker { return s.registry.byPID(op.PID) }
-	return s.stopFound(ctx, j, find, fmt.Sprintf("no worker of this hive has PID %d", op.PID))
-}
-
-func (s *Supervisor) stopFound(ctx context.Context, j operation.Job, find func() *worker, missing string) (any, error) {
-	var w *worker
-	if err := j.AwaitTarget(ctx, func() bool { w = find(); return w != nil }); err != nil {
-		return nil, err
-	}
-	if w == nil {
-		// A stop that goes on after a restart finds its worker ended as it was asked to.
-		if id := j.Record().WorkerID; id != "" {
-			if rec, err := s.Worker(id); err == nil && rec.State == store.WorkerStopped {
-				return operation.StoppedOf(rec), nil
-			}
-		}
-		return nil, errdefs.Fail(errdefs.CodeNotFound, "%s", missing)
-	}
-	rec := w.record()
-	if rec.State == store.WorkerUnverified {
-		return nil, errdefs.Fail(errdefs.CodeStopIncomplete, "it cannot be verified that pid %d is still worker %s (%s), so it is not touched", rec.Identity.PID, rec.WorkerID, rec.Reason)
-	}
-	// No cancel from here on: a stop that has begun cannot be taken back.
-	if err := j.Finalize(ctx); err != nil {
-		return nil, err
-	}
-	j.Begin(rec.WorkerID, time.Now().UTC())
-	if err := w.requestStop(ctx, stopRequest{job: j, reason: "stopped on request"}); err != nil {
-		return nil, err
-	}
-	// Any other failure came before the stop: the worker has ended, as was asked.
-	if w.failure != nil && w.failure.Code == errdefs.CodeStopIncomplete {
-		return nil, w.failure
-	}
-	return operation.StoppedOf(rec), nil
 }
 
 // requestStop has a supervisor stop the worker and waits until it has ended.
@@ -168,7 +123,7 @@ func (w *worker) stop(ctx context.Context, req stopRequest) bool {
 func (w *worker) giveUp(ctx context.Context, f *errdefs.Failure) bool {
 	rec := w.record()
 	// Before it is ended: what it then says is about the signal, not about what went wrong.
-	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
+	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, logs.Started, launch.LogTail)
 	w.reason = ReasonNotReady
 	return w.terminate(ctx, outcome{
 		then: lifecycle.Retry, reason: f.Message, jobID: rec.JobID, failure: f, held: f.Code == errdefs.CodeForeignListener,

@@ -231,6 +231,27 @@ func TestStopAll(t *testing.T) {
 	}
 }
 
+// A worker that is just being started again, and whose process its supervisor does not have
+// yet, is stopped too.
+func TestStopAllInTheMiddleOfANewStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, restarting(serving("serve"), "always", 5))
+	for range 10 {
+		w := r.spawn("serve")
+		kill9(t, w.Identity.PID)
+		for deadline := time.Now().Add(testTimeout); ; {
+			if r.worker(w.WorkerID).Restarts == 1 {
+				break
+			}
+			require.True(t, time.Now().Before(deadline), "it is started again")
+		}
+		require.NoError(t, r.s.StopAll(r.bounded()))
+		require.Empty(t, r.s.Live())
+		require.False(t, alive(r.worker(w.WorkerID).Identity.PID))
+		require.Empty(t, r.leases())
+	}
+}
+
 // Many stops at once, without cgroups: every one is whole.
 func TestManyStopsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -8,8 +8,10 @@ import (
 
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
+	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
+	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
 	"rbeehive/hive/probe"
 	"rbeehive/store"
@@ -181,6 +183,12 @@ func (w *worker) apply(ctx context.Context, v probe.Verdict, r probe.Result, cou
 		return w.showUnhealthy(ctx, r.Why(rec), count)
 	}
 	switch v {
+	case probe.NotListening:
+		// Who looks need not wait for a time-out to learn that it never becomes ready like this.
+		if why := r.Why(rec); r.Astray != "" && rec.Reason != why {
+			rec.Reason = why
+			w.commit(rec, func(b *journal.Batch) error { return workerEvent(b, rec, rec.JobID, rec.WorkerID+": "+why) })
+		}
 	case probe.Loading:
 		why := r.Why(rec)
 		w.change(lifecycle.Listens, rec.WorkerID+" is loading: "+why, func(rec *store.Worker) { rec.Reason = why })
@@ -216,7 +224,7 @@ func (w *worker) showUnhealthy(ctx context.Context, why string, count int) (over
 		return false, false
 	}
 	f := errdefs.Fail(errdefs.CodeNotReady, "it does not serve any more (live): %s", why)
-	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, launch.LogTail)
+	f.Log = w.s.logs.LastLines(ctx, rec.WorkerID, rec.Log, logs.Started, launch.LogTail)
 	w.reason = ReasonLiveness
 	return true, w.terminate(ctx, outcome{then: lifecycle.Retry, reason: f.Message, jobID: rec.JobID, failure: f, live: true})
 }

@@ -135,6 +135,24 @@ func sicklyMain(port, file string, inOrder bool) int {
 	return 1
 }
 
+// What is shown of a worker that loads, or serves no more, is the last answer, not the first.
+func TestTheReasonIsTheLastAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("slow", "--load-time", "1h"))
+	w := r.begin("slow")
+	r.becomes(w.WorkerID, store.WorkerLoading)
+	before := len(r.messages(w.WorkerID))
+	require.NoError(t, syscall.Kill(w.Identity.PID, syscall.SIGSTOP))
+	r.eventually("the reason changes", func() bool {
+		return strings.Contains(r.worker(w.WorkerID).Reason, "it gives no answer within")
+	})
+	require.NoError(t, syscall.Kill(w.Identity.PID, syscall.SIGCONT))
+	r.eventually("and back", func() bool {
+		return r.worker(w.WorkerID).Reason == "it answers 503 Service Unavailable to /health, expected 200"
+	})
+	require.Len(t, r.messages(w.WorkerID), before, "no event for each")
+}
+
 // A worker of which somebody has seen that it does not serve is probed again, and shown as
 // unhealthy until it does. It is left alone.
 func TestRecheck(t *testing.T) {

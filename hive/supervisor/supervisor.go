@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -19,7 +20,9 @@ import (
 	"rbeehive/hive/launch"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/ports"
 	"rbeehive/hive/probe"
+	"rbeehive/hive/proc"
 	"rbeehive/hive/run"
 	"rbeehive/store"
 )
@@ -66,7 +69,8 @@ type Supervisor struct {
 	journal   *journal.Journal
 	alloc     *alloc.Allocator
 	sockets   *sockets.Table
-	ports     alloc.Range
+	ports     *ports.Ports
+	anyPort   uint16 // a command is rendered with it before it has a port
 	logs      *logs.Dir
 	launcher  *launch.Launcher
 	prober    *probe.Prober
@@ -76,18 +80,25 @@ type Supervisor struct {
 	log       *logrus.Logger
 	registry  *registry
 	limits    limits
-	cgroups   knownCgroups
+	cgroups   *proc.WorkersCgroups
 
 	restartStaleJob func(ctx context.Context, workerID string)
 }
 
 // limits bound what goes on at once.
-type limits struct{ starts, probes, checks, stale *semaphore.Weighted }
+type limits struct {
+	starts, probes, checks, stale *semaphore.Weighted
+
+	startsMoved atomic.Pointer[time.Time] // when a slot for a start was last taken or given back
+}
+
+// longestStart is longer than a start has its slot: before_start may take five minutes.
+const longestStart = 10 * time.Minute
 
 // New returns a supervisor without workers.
 func New(o Options) *Supervisor {
-	return &Supervisor{
-		run: o.Run, journal: o.Journal, alloc: o.Alloc, sockets: o.Sockets, ports: o.Range, logs: o.Logs, launcher: o.Launcher,
+	s := &Supervisor{
+		run: o.Run, journal: o.Journal, alloc: o.Alloc, sockets: o.Sockets, ports: &ports.Ports{Alloc: o.Alloc, Sockets: o.Sockets}, anyPort: o.Range.First, logs: o.Logs, launcher: o.Launcher,
 		prober:  &probe.Prober{Sockets: o.Sockets, Range: o.Range, Log: o.Log},
 		catalog: o.Catalog, relocated: o.Relocated, metrics: o.Metrics, log: o.Log, registry: newRegistry(),
 		limits: limits{
@@ -96,7 +107,12 @@ func New(o Options) *Supervisor {
 		},
 		restartStaleJob: o.RestartStale,
 	}
+	s.cgroups = proc.NewWorkersCgroups(o.Launcher.StateID, s.Live)
+	return s
 }
+
+// IsWorkersCgroup reports whether a cgroup, by its id, is one of a worker. See proc.WorkersCgroups.Has.
+func (s *Supervisor) IsWorkersCgroup(id uint64) bool { return s.cgroups.Has(id) }
 
 // StopAll stops every live worker and waits for them. It blocks for as long as the
 // slowest takes, or until ctx ends. The errors of those that could not be stopped are
@@ -154,8 +170,19 @@ func (s *Supervisor) LiveByPID(pid int) (store.Worker, bool) {
 	return store.Worker{}, false
 }
 
-// Alive returns when the tables of workers can be locked.
-func (s *Supervisor) Alive() {
+// Alive returns nil when the tables of workers can be locked, and a start has a slot, or some
+// start has got one lately.
+func (s *Supervisor) Alive() error {
 	s.registry.mu.Lock()
 	defer s.registry.mu.Unlock()
+	if s.limits.starts.TryAcquire(1) {
+		s.limits.starts.Release(1)
+		return nil
+	}
+	moved := s.limits.startsMoved.Load() // nil: the first are being taken just now
+	if moved == nil || time.Since(*moved) < longestStart {
+		return nil
+	}
+	still := time.Since(*moved)
+	return fmt.Errorf("all %d places for starts are taken, and none has moved for %s", maxStarts, still.Round(time.Second))
 }

@@ -31,9 +31,9 @@ type worker struct {
 	// fromCopiedState: its process was adopted from a file that was copied or restored. It
 	// may be somebody else's, so it is ended only on request, and not started again.
 	fromCopiedState atomic.Bool
-	selfTest        bool                            // hive_check started it: it is of no type that can change
-	known           *catalog.Catalog                // the types when this hive came to know it
-	comparedWith    atomic.Pointer[catalog.Catalog] // the types it was last compared with; nil: not yet
+	selfTest        bool                       // hive_check started it: it is of no type that can change
+	knownType       *catalog.Type              // its type when this hive came to know it; nil: there was none
+	compared        atomic.Pointer[comparison] // the last one with the types; nil: none yet
 
 	// Only the supervisor uses these once it is there.
 	startedAt time.Time // when its present start was begun; zero if another hive did that
@@ -79,8 +79,9 @@ func Reasons() []Reason {
 // newWorker makes the worker of a record. p is nil if it has no process, or one that
 // cannot be verified; started is what p was started as, nil if another hive did that.
 func (s *Supervisor) newWorker(rec store.Worker, p *proc.Process, started *catalog.Type) *worker {
+	known, _ := s.catalog().Type(rec.Type)
 	w := &worker{
-		s: s, known: s.catalog(),
+		s: s, knownType: known,
 		// Unbuffered: a request is taken by a supervisor or stays with its sender, and none gets lost between.
 		stops: make(chan stopRequest), wakeup: make(chan struct{}, 1), reviews: make(chan chan struct{}),
 		startDone: make(chan struct{}), ended: make(chan struct{}),
@@ -126,8 +127,14 @@ func (w *worker) change(ev lifecycle.Event, message string, also func(*store.Wor
 	if !lifecycle.Transition(&rec, ev, lifecycle.Fail) {
 		return false
 	}
-	// No commit: a worker that loads is probed twice a second, for minutes.
+	// No commit: a worker that loads is probed twice a second, for minutes, and no two
+	// answers need be alike. Who looks sees the last one.
 	if rec.State == before {
+		shown := w.record()
+		if also(&rec); rec.Reason != shown.Reason {
+			shown.Reason = rec.Reason
+			w.snapshot.Store(&shown)
+		}
 		return true
 	}
 	also(&rec)

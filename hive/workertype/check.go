@@ -1,35 +1,51 @@
 package workertype
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/input"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/proc"
 	"rbeehive/store/plain"
 )
 
-// CheckSpawn refuses what the type of a spawn does not take: an *errdefs.InputError.
-func (ts *Types) CheckSpawn(s operation.Spawn) error {
+// CheckSpawn returns a spawn as it is carried out, or refuses what its type does not take,
+// by an *errdefs.InputError. An autostart entry is a service: it has one worker, which is
+// called as the entry is, whoever starts it. Who names a worker otherwise means another; an
+// entry whose name is none for workers has workers without a name.
+func (ts *Types) CheckSpawn(s operation.Spawn) (operation.Spawn, error) {
 	typ, ok := ts.catalog().Type(s.Worker)
 	if !ok {
-		return &errdefs.InputError{
+		return s, &errdefs.InputError{
 			Kind: errdefs.ErrUnknownWorkerType, Field: "worker",
 			Detail: fmt.Sprintf("no worker type %q (known: %s)", plain.Short(s.Worker), strings.Join(ts.catalog().Names(), ", ")),
 		}
 	}
+	s = named(typ, s)
 	if err := checkPort(s, typ); err != nil {
-		return err
+		return s, err
 	}
 	if err := typ.Check(given(s)); !errors.Is(err, catalog.ErrUnavailable) { // which is a failed job, not a bad request
-		return asInput(err)
+		return s, asInput(err)
 	}
-	return nil
+	return s, nil
+}
+
+// named gives a spawn of an autostart entry the entry's name: it is the one worker of it.
+func named(typ *catalog.Type, s operation.Spawn) operation.Spawn {
+	if typ.Autostart && s.Name == "" && input.WorkerName(typ.Name) == nil {
+		s.Name = typ.Name
+	}
+	return s
 }
 
 // given is what a caller has said, as the type of the spawn takes it.
@@ -84,7 +100,9 @@ func (ts *Types) CheckModel(op operation.Operation, trusted bool) error {
 		return refuse("which is not the name of a model")
 	}
 	// Programs that take both names and paths look for a file first.
-	there, err := holds(typ.Dir, first)
+	ctx, cancel := context.WithTimeout(ts.run.Context(), dirTimeout)
+	defer cancel()
+	there, err := lookIntoDir.As(ctx, "", [2]string{cmp.Or(typ.Dir, "."), first})
 	if err != nil {
 		// What cannot be looked at may be there.
 		return refuse("which might be a path: " + err.Error())
@@ -103,13 +121,14 @@ func (ts *Types) hasModel(id string) bool {
 	return ok
 }
 
-// holds reports whether a directory has an entry of that name, in capitals or not;
+// dirTimeout is how long a look into a working directory may take.
+const dirTimeout = 5 * time.Second
+
+// lookIntoDir reports whether a directory has an entry of that name, in capitals or not;
 // some file systems do not tell them apart. It looks at names only: an entry may be a
-// mount that does not answer. Empty: hive's own directory.
-func holds(dir, name string) (bool, error) {
-	if dir == "" {
-		dir = "."
-	}
+// mount that does not answer.
+var lookIntoDir = proc.NewLook("entry", func(a [2]string) (bool, error) {
+	dir, name := a[0], a[1]
 	f, err := os.Open(dir) //nolint:gosec // the directory of a worker, from its entry; only names are read
 	if err != nil {
 		return false, err
@@ -117,4 +136,4 @@ func holds(dir, name string) (bool, error) {
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }), err
-}
+})

@@ -29,7 +29,7 @@ func TestSpawnsThatAreRefused(t *testing.T) {
 		{operation.Spawn{Worker: "llm", Model: "m", Device: "gpu"}, errdefs.ErrBadRequest, "device", `unknown device "gpu"`},
 		{operation.Spawn{Worker: "llm"}, errdefs.ErrBadRequest, "model", "a model is required"},
 	} {
-		err := r.CheckSpawn(c.spawn)
+		_, err := r.CheckSpawn(c.spawn)
 		require.ErrorIs(t, err, c.kind, "%+v", c.spawn)
 		var in *errdefs.InputError
 		require.ErrorAs(t, err, &in)
@@ -43,7 +43,22 @@ func TestSpawnsThatAreRefused(t *testing.T) {
 		{Worker: "llm", Model: "m", Device: "0,1"},
 		{Worker: "cuda"}, // unavailable: a failed job, not a bad request
 	} {
-		require.NoError(t, r.CheckSpawn(s), "%+v", s)
+		as, err := r.CheckSpawn(s)
+		require.NoError(t, err, "%+v", s)
+		require.Equal(t, s, as)
+	}
+}
+
+// An autostart entry has one worker, of its name; other names are other workers.
+func TestTheWorkerOfAService(t *testing.T) {
+	r := newRig(t, catalog.Entry{Name: "embed", Command: []string{"/bin/true", "{{.Port}}"}, Autostart: true},
+		catalog.Entry{Name: "Qwen_2", Command: []string{"/bin/true", "{{.Port}}"}, Autostart: true})
+	for _, c := range []struct{ worker, name, want string }{
+		{"embed", "", "embed"}, {"embed", "other", "other"}, {"Qwen_2", "", ""}, {"cpu", "", ""},
+	} {
+		as, err := r.CheckSpawn(operation.Spawn{Worker: c.worker, Name: c.name})
+		require.NoError(t, err)
+		require.Equal(t, c.want, as.Name, "%+v", c)
 	}
 }
 
@@ -94,7 +109,7 @@ func TestAModelOfTheCatalogMayBeNamed(t *testing.T) {
 	spawn := operation.Spawn{Worker: "l", Model: "org/name:m.gguf"}
 	require.ErrorIs(t, r.CheckModel(spawn, false), errdefs.ErrForbidden)
 	file := filepath.Join(t.TempDir(), "m.gguf")
-	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("GGUF\x03\x00\x00\x00 weights"), 0o600))
 	m, err := r.library.Import(t.Context(), file, spawn.Model, false)
 	require.NoError(t, err)
 	require.NoError(t, r.CheckModel(spawn, false))

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"unicode/utf8"
 
 	"rbeehive/hive/catalog"
@@ -18,6 +17,7 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
+	"rbeehive/store/nospace"
 	"rbeehive/store/plain"
 )
 
@@ -45,12 +45,12 @@ func (ts *Types) Install(ctx context.Context, j operation.Job, op operation.Inst
 	}
 	undo, err := ts.writeType(entry)
 	if err != nil {
-		return nil, typeFailure("write "+ts.typeFile(entry.Name), err)
+		return nil, ts.failure("write "+ts.typeFile(entry.Name), err)
 	}
 	// Not with ctx: a type that is in the file must be in hive, too.
 	if err := ts.reload(ts.run.Context()); err != nil {
 		// Undone: hive would not start with a file that it refuses now.
-		return nil, typeFailure("take over the worker type", errors.Join(err, undo()))
+		return nil, ts.failure("take over the worker type", errors.Join(err, undo()))
 	}
 	return ts.InstalledGet(ts.run.Context(), operation.InstalledGet(op))
 }
@@ -79,13 +79,13 @@ func (ts *Types) Remove(ctx context.Context, j operation.Job, op operation.Remov
 	// Kept, to be put back if the reload fails.
 	before, err := os.ReadFile(path) //nolint:gosec // a file of hive's own directory types.d
 	if err != nil {
-		return nil, typeFailure("read "+path, err)
+		return nil, ts.failure("read "+path, err)
 	}
 	if err := os.Remove(path); err != nil {
-		return nil, typeFailure("remove "+path, err)
+		return nil, ts.failure("remove "+path, err)
 	}
 	if err := errors.Join(store.SyncDir(filepath.Dir(path)), ts.reload(ts.run.Context())); err != nil {
-		return nil, typeFailure("remove the worker type", errors.Join(err, putFile(path, before)))
+		return nil, ts.failure("remove the worker type", errors.Join(err, putFile(path, before)))
 	}
 	return operation.Removed{WorkerID: op.WorkerID, Status: "removed"}, nil
 }
@@ -101,7 +101,7 @@ func (ts *Types) installable(ctx context.Context, id string) (catalog.Entry, *er
 	}
 	// A program in PATH is not enough: hive must know how to tell it its port.
 	entry, ok := catalog.Offer(id)
-	path, err := proc.LookPath(id, "")
+	path, err := proc.FindProgram(ctx, id, "")
 	switch {
 	case !ok && err == nil:
 		return none, errdefs.Fail(errdefs.CodeUnsupportedOperation, "%s is here, but no preset says how it is told its port; write an entry with its command into hive.yaml", path)
@@ -126,7 +126,7 @@ func (ts *Types) installable(ctx context.Context, id string) (catalog.Entry, *er
 	if why := t.Unavailable(); why != "" { // it takes more than a program
 		return none, errdefs.Fail(errdefs.CodeUnsupportedOperation, "%s", why)
 	}
-	view := ts.viewOf(t, operation.Spawn{})
+	view := ts.viewOf(ctx, t, operation.Spawn{})
 	// An interpreter may be here without the package that it is to run.
 	if ts.addVersion(ctx, t, &view); view.Program == "" {
 		return none, notHere(id, view.Missing)
@@ -204,13 +204,13 @@ func putFile(path string, content []byte) error {
 	})
 }
 
-// typeFailure is the failed job for an error of the file system or of a reload.
-func typeFailure(what string, err error) error {
+// failure is the failed job for an error of the file system or of a reload.
+func (ts *Types) failure(what string, err error) error {
 	if in, ok := errors.AsType[*errdefs.InputError](err); ok {
 		return errdefs.Fail(errdefs.CodeConflict, "%s: %s", what, in.Detail)
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %s: %w", store.ErrDiskFull, what, err)
+	if nospace.Is(err) {
+		return errdefs.Fail(errdefs.CodeDiskFull, "%s: %s", what, nospace.Why(ts.dataDir, err))
 	}
 	return errdefs.Fail(errdefs.CodeInternal, "%s: %v", what, err)
 }

@@ -135,8 +135,10 @@ func TestAnInstallationThatIsNotTaken(t *testing.T) {
 		"a mistake": {refused, func(err error) {
 			require.Equal(t, "take over the worker type: no, thanks", requireFailure(t, err, errdefs.CodeConflict))
 		}},
-		"no space": {syscall.ENOSPC, func(err error) { require.ErrorIs(t, err, store.ErrDiskFull) }},
-		"another":  {errors.New("broken"), func(err error) { require.Contains(t, requireFailure(t, err, errdefs.CodeInternal), "broken") }},
+		"no space": {syscall.ENOSPC, func(err error) {
+			require.Contains(t, requireFailure(t, err, errdefs.CodeDiskFull), "is full: free some space there")
+		}},
+		"another": {errors.New("broken"), func(err error) { require.Contains(t, requireFailure(t, err, errdefs.CodeInternal), "broken") }},
 	} {
 		r := newRig(t)
 		r.reload = func() error { return c.err }

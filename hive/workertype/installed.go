@@ -69,15 +69,15 @@ func (ts *Types) installedViewOf(ctx context.Context, t View) (v operation.Insta
 	if t.Program == "" {
 		return v, false
 	}
-	info, err := os.Stat(t.Program)
+	info, err := proc.StatFile(ctx, t.Program)
 	if err != nil { // it has gone in this moment
 		return v, false
 	}
 	v = operation.InstalledProgram{
 		ID: t.Name, Name: t.Name, WorkerType: t.Name, Platform: runtime.GOOS, Version: operation.OrNull(t.Version),
-		Size: info.Size(), Path: t.Program, Source: t.Source, Preset: operation.OrNull(t.Preset), SHA256: operation.OrNull(ts.sums.of(ctx, t.User, t.Program, info)),
+		Size: info.Size, Path: t.Program, Source: t.Source, Preset: operation.OrNull(t.Preset), SHA256: operation.OrNull(ts.sums.of(ctx, t.User, t.Program, info)),
 	}
-	added := info.ModTime()
+	added := info.Modified
 	if file, err := os.Stat(t.File); err == nil {
 		added = file.ModTime()
 	}
@@ -108,34 +108,36 @@ const sumTimeout = 10 * time.Second
 // of is the SHA-256 of a file that user can read; empty for one that is large or
 // cannot be read. With hive's rights it would tell of files that are closed to the
 // user, who may have made a link to one in the place of a program.
-func (s *sums) of(ctx context.Context, user, path string, info os.FileInfo) string {
-	if !info.Mode().IsRegular() || info.Size() > maxSummed {
+func (s *sums) of(ctx context.Context, user, path string, info proc.FileFacts) string {
+	if !info.Mode.IsRegular() || info.Size > maxSummed {
 		return ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k, ok := s.known[path]; ok && k.user == user && k.size == info.Size() && k.mtime.Equal(info.ModTime()) {
+	if k, ok := s.known[path]; ok && k.user == user && k.size == info.Size && k.mtime.Equal(info.Modified) {
 		return k.sum
 	}
 	ctx, cancel := context.WithTimeout(ctx, sumTimeout)
 	defer cancel()
-	sum, err := proc.AsUser(ctx, user, func() (string, error) {
-		f, err := proc.OpenRegular(path)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		// Limited: the file may have been replaced since it was looked at.
-		hash := sha256.New()
-		_, err = io.Copy(hash, io.LimitReader(f, maxSummed))
-		return hex.EncodeToString(hash.Sum(nil)), err
-	})
+	sum, err := lookForSum.As(ctx, user, path)
 	if err != nil {
 		return ""
 	}
 	if s.known == nil {
 		s.known = map[string]knownSum{}
 	}
-	s.known[path] = knownSum{user, sum, info.Size(), info.ModTime()}
+	s.known[path] = knownSum{user, sum, info.Size, info.Modified}
 	return sum
 }
+
+var lookForSum = proc.NewLook("sum", func(path string) (string, error) {
+	f, err := proc.OpenRegular(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	// Limited: the file may have been replaced since it was looked at.
+	hash := sha256.New()
+	_, err = io.Copy(hash, io.LimitReader(f, maxSummed))
+	return hex.EncodeToString(hash.Sum(nil)), err
+})

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"rbeehive/hive/catalog"
 	"rbeehive/hive/launch"
+	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store/plain"
 
@@ -34,6 +34,8 @@ type versions struct {
 	turns *semaphore.Weighted
 	mu    sync.Mutex
 	known map[string]knownVersion // by command line
+	// failed are the command lines that ended with another code than 0 when they last ended.
+	failed map[string]bool
 }
 
 type knownVersion struct {
@@ -44,7 +46,7 @@ type knownVersion struct {
 }
 
 func newVersions() *versions {
-	return &versions{turns: semaphore.NewWeighted(maxVersions), known: map[string]knownVersion{}}
+	return &versions{turns: semaphore.NewWeighted(maxVersions), known: map[string]knownVersion{}, failed: map[string]bool{}}
 }
 
 // errNoVersion: a program that was asked for its version did not exit with 0.
@@ -55,17 +57,48 @@ var errNoVersion = errors.New("the program failed")
 // with all that it has started. It takes a few seconds at most. Errors: errNoVersion,
 // and what kept it from being started or had it ended.
 func (ts *Types) askVersion(ctx context.Context, t *catalog.Type, program string) (string, error) {
-	probe := t.VersionProbe()
 	// Without a GPU: it is asked for a version and shall not touch one in use.
 	env, err := launch.Environ(t.User, t.Environ("cpu"))
 	if err != nil {
 		return "", err
 	}
-	return ts.versions.of(ctx, proc.Command{
-		Argv: append([]string{program}, probe.Args...), Env: env,
-		Dir: t.Dir, User: t.User, NoNewPrivs: t.NoNewPrivs,
-		StateID: ts.launcher.StateID, Secret: ts.launcher.Secret, Name: "version." + rand.Text(), // several can be asked at once
-	}, probe.Line)
+	cmd := question(t, program)
+	cmd.Env, cmd.NoNewPrivs = env, t.NoNewPrivs
+	cmd.StateID, cmd.Secret, cmd.Name = ts.launcher.StateID, ts.launcher.Secret, "version."+rand.Text() // several can be asked at once
+	return ts.versions.of(ctx, cmd, t.VersionProbe().Line)
+}
+
+// question is the command that asks the program of a type for its version, as far as its
+// answer is remembered by it.
+func question(t *catalog.Type, program string) proc.Command {
+	return proc.Command{Argv: append([]string{program}, t.VersionProbe().Args...), Dir: t.Dir, User: t.User}
+}
+
+func keyOf(cmd proc.Command) string {
+	return strings.Join(append([]string{cmd.User, cmd.Dir}, cmd.Argv...), "\x00")
+}
+
+// LearnPackages asks the interpreters of types that have an entry whether they have what
+// the types need, one after the other, for views that run nothing. It blocks for a few
+// seconds for each.
+func (ts *Types) LearnPackages(ctx context.Context) {
+	for _, t := range ts.catalog().Types() {
+		// A preset without an entry is asked when somebody asks: hive runs nothing unasked for it.
+		if !t.VersionProbe().Proves || t.Source == catalog.SourcePreset || ctx.Err() != nil {
+			continue
+		}
+		if program, err := ts.find(ctx, t, operation.Spawn{}); err == nil {
+			_, _ = ts.askVersion(ctx, t, program) // what it says is remembered
+		}
+	}
+}
+
+// lacksPackage reports whether the interpreter of a type had not what the type needs when it
+// was last asked. It runs nothing.
+func (ts *Types) lacksPackage(t *catalog.Type, program string) bool {
+	ts.versions.mu.Lock()
+	defer ts.versions.mu.Unlock()
+	return t.VersionProbe().Proves && ts.versions.failed[keyOf(question(t, program))]
 }
 
 // of runs a command whose first argument is a path, and returns what the first group
@@ -73,15 +106,15 @@ func (ts *Types) askVersion(ctx context.Context, t *catalog.Type, program string
 // does. It takes versionTimeout at most, and the time to end what does not. Errors:
 // errNoVersion, and those of proc.Run.
 func (v *versions) of(ctx context.Context, cmd proc.Command, line *regexp.Regexp) (string, error) {
-	info, err := os.Stat(cmd.Argv[0])
+	info, err := proc.StatFile(ctx, cmd.Argv[0])
 	if err != nil {
 		return "", err
 	}
-	key := strings.Join(append([]string{cmd.User, cmd.Dir}, cmd.Argv...), "\x00")
+	key := keyOf(cmd)
 	v.mu.Lock()
 	was, ok := v.known[key]
 	v.mu.Unlock()
-	if ok && was.mtime.Equal(info.ModTime()) && was.size == info.Size() && time.Since(was.asked) < versionMaxAge {
+	if ok && was.mtime.Equal(info.Modified) && was.size == info.Size && time.Since(was.asked) < versionMaxAge {
 		return was.version, nil
 	}
 	// A few at a time: some load CUDA before they answer.
@@ -92,10 +125,13 @@ func (v *versions) of(ctx context.Context, cmd proc.Command, line *regexp.Regexp
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	res, err := proc.Run(ctx, cmd)
-	switch {
-	case err != nil:
+	if err != nil { // it proves nothing, so what is known stays
 		return "", err
-	case res.Exit.Code == nil || *res.Exit.Code != 0:
+	}
+	v.mu.Lock()
+	v.failed[key] = res.Exit.Code != nil && *res.Exit.Code != 0 // one that was killed says nothing
+	v.mu.Unlock()
+	if res.Exit.Code == nil || *res.Exit.Code != 0 {
 		return "", fmt.Errorf("%s: %w: it %s", cmd.Argv[0], errNoVersion, launch.DescribeExit(res.Exit))
 	}
 	version := firstVersion(string(res.Output), line)
@@ -103,7 +139,7 @@ func (v *versions) of(ctx context.Context, cmd proc.Command, line *regexp.Regexp
 	if version != "" {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		v.known[key] = knownVersion{version, time.Now(), info.ModTime(), info.Size()}
+		v.known[key] = knownVersion{version, time.Now(), info.Modified, info.Size}
 	}
 	return version, nil
 }

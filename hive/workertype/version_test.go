@@ -134,9 +134,20 @@ func TestAnInterpreterWithoutThePackage(t *testing.T) {
 	answers := filepath.Join(dir, "answers")
 	python := script(t, filepath.Join(dir, "python"), ". "+answers)
 	r := newRig(t, catalog.Entry{Name: "x", Preset: "sglang", Program: python})
+	t.Setenv("PATH", dir) // the built-in types are asked too
+	require.Equal(t, python, r.view("x", false).Program, "nobody has asked it yet")
+	// sglang was said to be installed because python is.
+	require.NoError(t, os.WriteFile(answers, []byte("exit 1\n"), 0o600))
+	r.LearnPackages(t.Context())
+	for _, v := range []workertype.View{r.view("x", false), r.view("sglang", false)} {
+		require.Equal(t, []string{"", python + " has no sglang installed"}, []string{v.Program, v.Missing}, v.Name)
+	}
+	info, err := r.Info(t.Context(), operation.Spawn{Worker: "x", Model: "m"}, false)
+	require.NoError(t, err)
+	require.Equal(t, python+" has no sglang installed", info.Missing)
 	for _, c := range []struct{ lines, version, missing string }{
 		{"echo no module; exit 1", "", python + " has no sglang installed"},
-		{"exec sleep 30", "", ""},
+		{"exec /bin/sleep 30", "", ""},
 		{"echo 0.5.4", "0.5.4", ""},
 	} {
 		require.NoError(t, os.WriteFile(answers, []byte(c.lines+"\n"), 0o600))
@@ -181,5 +192,5 @@ func TestAQuestionThatIsGivenUp(t *testing.T) {
 	cancel()
 	v := view(t, r.List(ctx, true), "x")
 	require.Empty(t, v.Version)
-	require.Equal(t, program, v.Program)
+	require.Equal(t, "context canceled", v.Missing, "nor is its program looked for")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -64,6 +63,9 @@ const (
 	FromSpawn catalog.Origin = "spawn" // the value is made at the spawn
 )
 
+// maxViews is how many types are looked at at once.
+const maxViews = 32
+
 // List returns all worker types by name, without their plans. With versions it
 // runs each installed program whose preset knows how to ask it, a few at a time
 // and for up to two seconds each (see versions); without, it blocks only for
@@ -72,12 +74,18 @@ func (ts *Types) List(ctx context.Context, versions bool) []View {
 	types := ts.catalog().Types()
 	views := make([]View, len(types))
 	var g errgroup.Group
+	g.SetLimit(maxViews)
 	for i, t := range types {
-		// Only the asking takes long enough to be worth a goroutine.
-		views[i] = ts.viewOf(t, operation.Spawn{})
-		if versions {
-			g.Go(func() error { ts.addVersion(ctx, t, &views[i]); return nil })
-		}
+		// At once: each may wait for a file system that does not answer.
+		g.Go(func() error {
+			views[i] = ts.viewOf(ctx, t, operation.Spawn{})
+			if versions {
+				ts.addVersion(ctx, t, &views[i])
+			} else {
+				ts.recall(t, &views[i])
+			}
+			return nil
+		})
 	}
 	_ = g.Wait() // the functions return no errors
 	return views
@@ -95,6 +103,7 @@ func (ts *Types) Info(ctx context.Context, s operation.Spawn, version bool) (Vie
 	if err := check(s); err != nil {
 		return View{}, err
 	}
+	s = named(t, s)
 	if err := checkPort(s, t); err != nil {
 		return View{}, err
 	}
@@ -102,7 +111,7 @@ func (ts *Types) Info(ctx context.Context, s operation.Spawn, version bool) (Vie
 	if err := t.Check(given(s)); err != nil && !errors.Is(err, catalog.ErrUnavailable) && !errors.Is(err, catalog.ErrModelRequired) {
 		return View{}, asInput(err)
 	}
-	view := ts.viewOf(t, s)
+	view := ts.viewOf(ctx, t, s)
 	plan, err := ts.plan(t, s, view.Program)
 	if err != nil {
 		view.NoPlan = reason(err)
@@ -110,40 +119,42 @@ func (ts *Types) Info(ctx context.Context, s operation.Spawn, version bool) (Vie
 	view.Plan = plan
 	if version {
 		ts.addVersion(ctx, t, &view)
+	} else {
+		ts.recall(t, &view)
 	}
 	return view, nil
 }
 
 // viewOf is a type without its plan.
-func (ts *Types) viewOf(t *catalog.Type, s operation.Spawn) View {
+func (ts *Types) viewOf(ctx context.Context, t *catalog.Type, s operation.Spawn) View {
 	v := View{
 		Name: t.Name, Source: t.Source, File: t.File, Preset: t.Preset, Description: t.Description,
 		Model: t.Model, Device: t.Device, Params: maps.Clone(t.Params),
 		Dir: launch.WorkDir(t.User, t.Dir), User: t.User, EnvFile: t.EnvFile, Autostart: t.Autostart, NeedsModel: t.UsesModel(), Template: t.Command(),
 	}
 	var err error
-	if v.Program, err = ts.find(t, s); err != nil {
+	if v.Program, err = ts.find(ctx, t, s); err != nil {
 		v.Missing = reason(err)
 	}
 	return v
 }
 
 // find looks for the program of a type, and for what an interpreter is to run.
-func (ts *Types) find(t *catalog.Type, s operation.Spawn) (string, error) {
+func (ts *Types) find(ctx context.Context, t *catalog.Type, s operation.Spawn) (string, error) {
 	values := ts.exampleValues(t, s)
 	program, err := t.Program(values)
 	if err != nil {
 		return "", err
 	}
 	dir := launch.WorkDir(t.User, t.Dir)
-	path, err := proc.LookPath(program, dir)
+	path, err := proc.FindProgram(ctx, program, dir)
 	if script := t.Script(values); err == nil && script != "" {
 		file := script
 		// As the interpreter takes it: relative to its working directory.
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		if _, err := os.Stat(file); err != nil {
+		if _, err := proc.StatFile(ctx, file); err != nil {
 			return "", fmt.Errorf("%s is to run %s: %w", path, script, err)
 		}
 	}
@@ -188,6 +199,10 @@ func (ts *Types) plan(t *catalog.Type, s operation.Spawn, program string) (*Plan
 		catalog.Variable{Name: proc.StampState, Value: ts.launcher.StateID, From: FromHive},
 		catalog.Variable{Name: proc.StampLease, From: FromSpawn}, catalog.Variable{Name: proc.StampWorker, From: FromSpawn},
 		catalog.Variable{Name: proc.StampProof, From: FromSpawn})
+	if values.Name != "" {
+		plan.Env = append(plan.Env,
+			catalog.Variable{Name: proc.StampName, Value: values.Name, From: FromHive}, catalog.Variable{Name: proc.StampNameProof, From: FromSpawn})
+	}
 	other, err := launch.OtherUser(t.User)
 	if err != nil {
 		return nil, err
@@ -235,7 +250,19 @@ func (ts *Types) addVersion(ctx context.Context, t *catalog.Type, view *View) {
 	version, err := ts.askVersion(ctx, t, view.Program)
 	// Only if it ran and failed: one that could not be started, or was too slow, proves nothing.
 	if probe.Proves && errors.Is(err, errNoVersion) {
-		view.Missing, view.Program = fmt.Sprintf("%s has no %s installed", view.Program, t.Preset), ""
+		view.lacksPackage(t)
 	}
 	view.Version = version
+}
+
+// recall says of an interpreter what is known from the last time that it was asked.
+func (ts *Types) recall(t *catalog.Type, view *View) {
+	if view.Program != "" && ts.lacksPackage(t, view.Program) {
+		view.lacksPackage(t)
+	}
+}
+
+// lacksPackage makes a view that of an interpreter without what it is to run.
+func (v *View) lacksPackage(t *catalog.Type) {
+	v.Missing, v.Program = fmt.Sprintf("%s has no %s installed", v.Program, t.Preset), ""
 }

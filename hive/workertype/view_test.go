@@ -102,7 +102,7 @@ func TestAPlan(t *testing.T) {
 func TestAPlanWithAModelOfTheCatalog(t *testing.T) {
 	r := newRig(t, catalog.Entry{Name: "x", Command: []string{"/bin/true", "{{.Model}}"}})
 	file := filepath.Join(t.TempDir(), "m.gguf")
-	require.NoError(t, os.WriteFile(file, []byte("weights"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("GGUF\x03\x00\x00\x00 weights"), 0o600))
 	m, err := r.library.Import(t.Context(), file, "org/name:m.gguf", false)
 	require.NoError(t, err)
 	v, err := r.Info(t.Context(), operation.Spawn{Worker: "x", Model: m.ID}, false)

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,14 @@ func JobEnded(state string) bool {
 
 // WorkerEnded reports whether a worker in this state has no process any more.
 func WorkerEnded(state string) bool { return state == "stopped" || state == "failed" }
+
+// WithoutWorker leaves out of what is wanted what has a living worker already: that one says
+// more.
+func WithoutWorker(wanted []wire.Wanted, workers []wire.Worker) []wire.Wanted {
+	return slices.DeleteFunc(slices.Clone(wanted), func(v wire.Wanted) bool {
+		return slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Type == v.Name && !WorkerEnded(w.State) })
+	})
+}
 
 // Follow yields the events of a job up to and including its end event, each
 // once and in order. It blocks while nothing happens, and reconnects, with

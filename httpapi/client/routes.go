@@ -5,17 +5,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"rbeehive/httpapi/client/api"
 	"rbeehive/httpapi/wire"
 )
 
 // The methods of this file block until the answer is there, at most 30 s per
-// try. Their errors are *Error, *UnreachableError, ErrNotAHive, ErrTooLarge
+// try. Their errors are ErrNotUTF8, *Error, *UnreachableError, ErrNotAHive, ErrTooLarge
 // and the cause of ctx.
 
 // jsonType is what the client sends.
@@ -31,6 +33,9 @@ const lostWait = 10 * time.Second
 // 10 s, if the connection broke before the answer was there: it is one job all the
 // same.
 func (c *Client) Submit(ctx context.Context, key string, operation json.RawMessage) (Reply[wire.Submitted], error) {
+	if !utf8.Valid(operation) {
+		return Reply[wire.Submitted]{}, fmt.Errorf("the operation %w", ErrNotUTF8)
+	}
 	away := newOutage(nil)
 	var lost time.Time // when a connection broke; zero: none did
 	for {
@@ -103,6 +108,13 @@ func (c *Client) Workers(ctx context.Context) (Reply[wire.Workers], error) {
 func (c *Client) Worker(ctx context.Context, ref string) (Reply[wire.Worker], error) {
 	return call[wire.Worker](ctx, c, named(ref, func(server string) (*http.Request, error) {
 		return api.NewGetWorkerRequest(server, ref)
+	}))
+}
+
+// RemoveWorker removes the record and the log of a worker that has ended.
+func (c *Client) RemoveWorker(ctx context.Context, ref string) (Reply[wire.RemovedWorker], error) {
+	return call[wire.RemovedWorker](ctx, c, named(ref, func(server string) (*http.Request, error) {
+		return api.NewRemoveWorkerRequest(server, ref)
 	}))
 }
 
@@ -203,16 +215,16 @@ func (c *Client) Lease(ctx context.Context, port uint16) (Reply[wire.Lease], err
 
 // AcquireLease leases a port to a process or for a time.
 func (c *Client) AcquireLease(ctx context.Context, req wire.AcquireLease) (Reply[wire.Lease], error) {
-	return call[wire.Lease](ctx, c, func(server string) (*http.Request, error) {
-		return api.NewAcquireLeaseRequest(server, req)
-	})
+	return call[wire.Lease](ctx, c, encoded(req, func(server string, body io.Reader) (*http.Request, error) {
+		return api.NewAcquireLeaseRequestWithBody(server, jsonType, body)
+	}))
 }
 
 // RenewLease renews a lease, or gives it another holder.
 func (c *Client) RenewLease(ctx context.Context, port uint16, req wire.RenewLease) (Reply[wire.Lease], error) {
-	return call[wire.Lease](ctx, c, func(server string) (*http.Request, error) {
-		return api.NewRenewLeaseRequest(server, wire.Port(port), req)
-	})
+	return call[wire.Lease](ctx, c, encoded(req, func(server string, body io.Reader) (*http.Request, error) {
+		return api.NewRenewLeaseRequestWithBody(server, wire.Port(port), jsonType, body)
+	}))
 }
 
 // ReleaseLease ends a lease. Its port may have to be quarantined, see wire.Released.

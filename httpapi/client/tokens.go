@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	"rbeehive/httpapi/client/api"
@@ -15,9 +16,9 @@ func (c *Client) Tokens(ctx context.Context) (Reply[wire.Tokens], error) {
 
 // AddToken makes a token. Its secret is in the answer and nowhere else.
 func (c *Client) AddToken(ctx context.Context, req wire.AddToken) (Reply[wire.TokenSecret], error) {
-	return call[wire.TokenSecret](ctx, c, func(server string) (*http.Request, error) {
-		return api.NewAddTokenRequest(server, req)
-	})
+	return call[wire.TokenSecret](ctx, c, encoded(req, func(server string, body io.Reader) (*http.Request, error) {
+		return api.NewAddTokenRequestWithBody(server, jsonType, body)
+	}))
 }
 
 // RotateToken gives a token a new secret.

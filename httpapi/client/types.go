@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"reflect"
 
 	"rbeehive/httpapi/client/api"
 	"rbeehive/httpapi/wire"
@@ -28,6 +29,10 @@ type TypeQuery struct {
 
 // Type returns a worker type and what a spawn of it would do. Nothing is spawned.
 func (c *Client) Type(ctx context.Context, name string, q TypeQuery) (Reply[wire.TypeDetail], error) {
+	// A URL could carry any byte; what up would refuse is refused here too.
+	if err := checkTexts("", reflect.ValueOf(q)); err != nil {
+		return Reply[wire.TypeDetail]{}, err
+	}
 	params := &wire.GetTypeParams{
 		Model: opt(q.Model), Device: opt(q.Device), WorkerName: opt(q.Name), Port: opt(wire.Port(q.Port)), Version: opt(wire.Switch(q.Version)),
 	}

@@ -289,7 +289,7 @@ type Hive struct {
 type HiveCheck struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// Alias Accepted for rbee's keeper and not used.
@@ -514,7 +514,7 @@ type Model struct {
 type ModelDelete struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// ID Example: Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q4_k_m.gguf
@@ -537,7 +537,7 @@ type ModelDeleted struct {
 type ModelDownload struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// Model A repository of the hub: its only GGUF model, or, if it has none, all its files. With `:` and the path of a file: that file.
@@ -560,7 +560,7 @@ type ModelFile struct {
 type ModelGet struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// ID Example: Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q4_k_m.gguf
@@ -571,7 +571,7 @@ type ModelGet struct {
 type ModelList struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 }
 
@@ -625,8 +625,11 @@ type Ports struct {
 	Foreign int `json:"foreign"`
 
 	// Draining Only the kernel's residue of closed connections is there.
-	Draining int      `json:"draining"`
-	Holders  []Holder `json:"holders"`
+	Draining int `json:"draining"`
+
+	// Forbidden The system does not let hive bind them.
+	Forbidden int      `json:"forbidden"`
+	Holders   []Holder `json:"holders"`
 }
 
 // Problem A request that was refused (RFC 9457, application/problem+json). Nothing was done.
@@ -716,6 +719,15 @@ type Released struct {
 	Status string `json:"status"`
 }
 
+// RemovedWorker A worker of which nothing is kept any more.
+type RemovedWorker struct {
+	// WorkerID Example: cpu-8080-qj4ntx
+	WorkerID string `json:"worker_id"`
+
+	// Status Example: removed
+	Status string `json:"status"`
+}
+
 // RenewLease How a lease goes on. Fields as in AcquireLease.
 type RenewLease struct {
 	LeaseID   string `json:"lease_id"`
@@ -777,7 +789,9 @@ type Spawned struct {
 	Ports []uint16 `json:"ports"`
 	PID   *int     `json:"pid"`
 
-	// URL Example: http://127.0.0.1:8080
+	// URL Where it is reached from this machine; `https` if its entry says so (`ready.scheme`).
+	//
+	// Example: http://127.0.0.1:8080
 	URL     string  `json:"url"`
 	LeaseID *string `json:"lease_id"`
 
@@ -1111,7 +1125,7 @@ type Wanted struct {
 	// Example: embed
 	Name string `json:"name"`
 
-	// State `queued`: it waits for its turn, or for what it starts after. `starting`: its job goes on. `backoff`: a start has failed, the next is at `next_try`. `failed`: there is no next one, until a reload.
+	// State `queued`: it waits for its turn, or for what it starts after. `starting`: its job goes on. `backoff`: a start has failed, the next is at `next_try`; or it waits for its port, which somebody has for a connection, and has no `next_try`. `failed`: there is no next one, until a reload.
 	State string `json:"state"`
 
 	// Reason What it waits for, or why the last start has failed.
@@ -1150,7 +1164,9 @@ type Worker struct {
 	// PID Null once it has ended.
 	PID *int `json:"pid"`
 
-	// URL Example: http://127.0.0.1:8080
+	// URL Where it is reached from this machine; `https` if its entry says so (`ready.scheme`).
+	//
+	// Example: http://127.0.0.1:8080
 	URL string `json:"url"`
 
 	// State `starting` (nothing listens on its port yet), `loading` (it listens, and does not
@@ -1198,7 +1214,7 @@ type Worker struct {
 type WorkerCatalogGet struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// WorkerID The name of a worker type.
@@ -1212,7 +1228,7 @@ type WorkerCatalogGet struct {
 type WorkerCatalogList struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 }
 
@@ -1239,7 +1255,7 @@ type WorkerChange struct {
 type WorkerInstall struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// WorkerID The name of a preset or of a program.
@@ -1252,7 +1268,7 @@ type WorkerInstall struct {
 type WorkerInstalledGet struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// WorkerID The name of a worker type.
@@ -1268,7 +1284,7 @@ type WorkerInstalledGet struct {
 type WorkerListInstalled struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 }
 
@@ -1276,7 +1292,7 @@ type WorkerListInstalled struct {
 type WorkerProcessDelete struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// PID The PID of a worker's main process.
@@ -1287,7 +1303,7 @@ type WorkerProcessDelete struct {
 type WorkerProcessGet struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// PID The PID of a worker's main process.
@@ -1298,7 +1314,7 @@ type WorkerProcessGet struct {
 type WorkerProcessList struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 }
 
@@ -1307,7 +1323,7 @@ type WorkerProcessList struct {
 type WorkerRemove struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// WorkerID The name of a worker type.
@@ -1320,7 +1336,7 @@ type WorkerRemove struct {
 type WorkerRestart struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// WorkerID The id or the name of a worker.
@@ -1334,7 +1350,7 @@ type WorkerRestart struct {
 type WorkerSpawn struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// Worker The worker type (`listTypes`).
@@ -1373,7 +1389,7 @@ type WorkerSpawn struct {
 type WorkerStop struct {
 	Operation string `json:"operation"`
 
-	// HiveID Empty, `localhost` or this hive's.
+	// HiveID Empty, `localhost`, this hive's, or a name of its machine: what its Host may be, its host name, or the Host of this request.
 	HiveID *string `json:"hive_id,omitempty"`
 
 	// WorkerID The id or the name of a worker.

@@ -10,6 +10,8 @@
 // symbols of every language are plain, and so are variation selectors. Caveat: the zero-width
 // joiners that some languages and emoji are written with are not.
 //
+// Beside that it knows what a path looks like that no shell has read (Home).
+//
 // It uses nothing of hive's, so that every package may use it.
 package plain
 
@@ -60,10 +62,11 @@ func text(s string, limit int) string {
 	return string(b)
 }
 
-var colour = regexp.MustCompile(`\x1b\[[0-9;:]*m`)
+var colour = regexp.MustCompile(`\x1b\[[0-9;:]*[mK]`)
 
-// Uncoloured returns s without the sequences that set colours and weight on a terminal
-// (ECMA-48, SGR), which many programs print into their logs too.
+// Uncoloured returns s without the sequences that set colours and weight on a terminal, and
+// those that erase a part of a line (ECMA-48, SGR and EL), which many programs print into
+// their logs too.
 func Uncoloured(s string) string {
 	if !strings.Contains(s, "\x1b[") {
 		return s
@@ -86,6 +89,19 @@ func Flaw(s string) string {
 		return "has control characters"
 	}
 	return "has " + string(Escape(nil, r)) + ", which is invisible; zero-width, bidirectional and tag characters are not allowed"
+}
+
+// homeDir is ~, ~/path and ~user/path as a shell takes them.
+var homeDir = regexp.MustCompile(`^~([A-Za-z_][A-Za-z0-9._-]*)?(/|$)`)
+
+// Home says why s is not the path that it is meant to be, as Flaw does: it is one from a
+// home directory as people write it for a shell, and no shell has read it. Empty: it is not.
+// It is not replaced: whose home is meant the daemon cannot know.
+func Home(s string) string {
+	if !homeDir.MatchString(s) {
+		return ""
+	}
+	return "begins with '~', which means a home directory only to a shell, and only without quotes and at the beginning of a word; write the path out"
 }
 
 // first is where s is not plain; below 0: it is.

@@ -65,6 +65,7 @@ func TestClip(t *testing.T) {
 
 func TestUncoloured(t *testing.T) {
 	require.Equal(t, "(pid 1) ERROR", plain.Uncoloured("\x1b[1;36m(pid 1)\x1b[0;0m \x1b[38:5:1mERROR\x1b[m"))
+	require.Equal(t, "50%\r100%", plain.Uncoloured("50%\x1b[K\r\x1b[2K100%"))
 	require.Equal(t, "\x1b[2J\x1b]0;m", plain.Uncoloured("\x1b[2J\x1b]0;m"), "nothing else")
 }
 
@@ -73,6 +74,15 @@ func TestFlaw(t *testing.T) {
 	require.Equal(t, "has control characters", plain.Flaw("a\u2028"))
 	require.Equal(t, "is not valid UTF-8", plain.Flaw("a\xff"))
 	require.Contains(t, plain.Flaw("a\u202e"), `has \u202e, which is invisible`)
+}
+
+func TestHome(t *testing.T) {
+	for _, s := range []string{"~", "~/", "~/m.gguf", "~root", "~bob/m.gguf", "~a.b-c_1/x"} {
+		require.Contains(t, plain.Home(s), "only to a shell", s)
+	}
+	for _, s := range []string{"", "a~", "/~/x", "./~/x", "m~1.gguf", "~5", "~1.5", "~ x", "~~"} {
+		require.Empty(t, plain.Home(s), s)
+	}
 }
 
 func FuzzText(f *testing.F) {

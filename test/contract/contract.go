@@ -65,6 +65,23 @@ func (d *Document) Operations() (all []string) {
 	return all
 }
 
+// Queries are the names of the parameters that each of the operations has in its query.
+func (d *Document) Queries() map[string][]string {
+	all := map[string][]string{}
+	for path, item := range d.doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			var names []string
+			for _, p := range slices.Concat(item.Parameters, op.Parameters) {
+				if p.Value.In == openapi3.ParameterInQuery {
+					names = append(names, p.Value.Name)
+				}
+			}
+			all[method+" "+path] = names
+		}
+	}
+	return all
+}
+
 // Unseen are the operations that no request has reached yet, sorted.
 func (d *Document) Unseen() (left []string) {
 	d.mu.Lock()

@@ -48,6 +48,22 @@ func TestTour(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds hive, and takes ten seconds")
 	}
+	needs(t)
+	r, local := newReader(t)
+	for _, s := range steps(local(document(t, "docs/tour.md"))) {
+		r.do(s)
+	}
+	require.Greater(t, len(r.ran), 20)
+	// hive says its last words a moment before it has ended.
+	require.Eventually(t, func() bool { return len(processesIn(r.dir, r.shell.Process.Pid)) == 0 }, timeout, 10*time.Millisecond,
+		"the tour leaves processes behind")
+	r.mistakes()
+}
+
+// needs skips the test where what the documents use is not there, or would find another hive's
+// configuration.
+func needs(t *testing.T) {
+	t.Helper()
 	for _, program := range []string{"bash", "curl", "python3"} {
 		if _, err := exec.LookPath(program); err != nil {
 			skip.Because(t, err)
@@ -58,17 +74,6 @@ func TestTour(t *testing.T) {
 			skip.Because(t, "a hive of root's would read the machine's /etc/hive/hive.yaml")
 		}
 	}
-	raw, err := os.ReadFile(filepath.Join(root, "docs/tour.md"))
-	require.NoError(t, err)
-	r, local := newReader(t)
-	for _, s := range steps(local(string(raw))) {
-		r.do(s)
-	}
-	require.Greater(t, len(r.ran), 20)
-	// hive says its last words a moment before it has ended.
-	require.Eventually(t, func() bool { return len(processesIn(r.dir, r.shell.Process.Pid)) == 0 }, timeout, 10*time.Millisecond,
-		"the tour leaves processes behind")
-	r.mistakes()
 }
 
 // newReader has a shell with ports and a state of its own, and local, which puts
@@ -77,20 +82,11 @@ func newReader(t *testing.T) (r *reader, local func(string) string) {
 	t.Helper()
 	port, err := freeport.Range(4)
 	require.NoError(t, err)
-	dir := t.TempDir()
-	require.NoError(t, os.Chmod(dir, 0o700)) // hive believes nothing in a directory that a group may write to
-	for _, name := range []string{"hive", "hivectl"} {
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", name), "rbeehive/cmd/"+name)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		out, err := build.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	}
+	r = buildReader(t)
 	who, err := user.Current()
 	require.NoError(t, err)
-	state := filepath.Join(dir, "state")
-	r = &reader{T: t, dir: dir, out: filepath.Join(dir, "terminal"), transcript: transcript{fixed: map[string]bool{}, known: map[string]string{}}}
-	r.start(
-		"PATH="+os.Getenv("PATH"), "HOME="+dir, "HIVE_DATA_DIR="+state, "HIVE_LOG_LEVEL=error", "HIVE_WORKER_USER="+who.Uid,
+	state := filepath.Join(r.dir, "state")
+	r.start("HIVE_DATA_DIR="+state, "HIVE_WORKER_USER="+who.Uid,
 		fmt.Sprintf("HIVE_PORT=%d", port+3), fmt.Sprintf("HIVE_PORTS_RANGE=%d-%d", port, port+2))
 
 	// A hive with another port than the default's says how hivectl finds it.
@@ -118,6 +114,20 @@ func newReader(t *testing.T) (r *reader, local func(string) string) {
 	}
 }
 
+// buildReader has the two programs, and no shell yet.
+func buildReader(t *testing.T) *reader {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700)) // hive believes nothing in a directory that a group may write to
+	for _, name := range []string{"hive", "hivectl"} {
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", name), "rbeehive/cmd/"+name)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	return &reader{T: t, dir: dir, out: filepath.Join(dir, "terminal"), transcript: transcript{fixed: map[string]bool{}, known: map[string]string{}}}
+}
+
 // start starts the shell. What it and its children print is in one file, in order.
 func (r *reader) start(env ...string) {
 	r.Helper()
@@ -132,7 +142,8 @@ func (r *reader) start(env ...string) {
 	defer said.Close()
 	r.in, r.ready = in, bufio.NewReader(done)
 	r.shell = exec.Command("bash", "--noprofile", "--norc")
-	r.shell.Dir, r.shell.Env = r.dir, env
+	r.shell.Dir = r.dir
+	r.shell.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME="+r.dir, "HIVE_LOG_LEVEL=error")
 	r.shell.Stdin, r.shell.Stdout, r.shell.Stderr = typed, terminal, terminal
 	r.shell.ExtraFiles = []*os.File{said} // descriptor 3
 	require.NoError(r, r.shell.Start())
@@ -164,6 +175,8 @@ func (r *reader) do(s step) {
 	_, err = r.ready.ReadString('\n')
 	require.NoError(r, err, "the shell has ended")
 
+	r.awaitKilled(r.here(s.command))
+
 	before := maps.Clone(r.known)
 	var printed string
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -179,6 +192,25 @@ func (r *reader) do(s step) {
 		}
 	}
 	r.ran = append(r.ran, ran{s, printed, before})
+}
+
+// awaitKilled waits until the processes are gone that a command has killed. On a busy machine
+// they may live for a moment after kill(1) has returned, and the next hive adopts them.
+func (r *reader) awaitKilled(command string) {
+	r.Helper()
+	args, ok := strings.CutPrefix(command, "kill -9 ")
+	if !ok {
+		return
+	}
+	for arg := range strings.FieldsSeq(args) {
+		if _, err := strconv.Atoi(arg); err != nil {
+			continue // the shell's variable: a child of the shell, which hive does not look at
+		}
+		require.Eventually(r, func() bool {
+			stat, err := os.ReadFile("/proc/" + arg + "/stat")
+			return err != nil || strings.Contains(string(stat), ") Z ")
+		}, timeout, time.Millisecond, "process %s was killed", arg)
+	}
 }
 
 // jobNotice is what bash says when a program in the background was killed.

@@ -133,7 +133,7 @@ func verify(hive *harness.Instance, server *hub.Hub, f hub.File, job wire.Job) e
 		return fmt.Errorf("the file has the hash %s, and the hub's is %s", got, server.SHA256(f))
 	}
 	var names []string
-	root := filepath.Join(hive.Dir, "data", "models")
+	root := filepath.Join(hive.Data(), "models")
 	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && name != root {
 			names = append(names, d.Name())

@@ -20,7 +20,8 @@ const first, last = 10000, 32000
 const (
 	block  = 100
 	blocks = (last - first) / block
-	most   = 40 // blocks of one process; then it begins again with its own
+	most   = 20 // blocks that one process takes a few at a time; then it begins again with its own
+	few    = 4
 )
 
 // taken is what this process has of the blocks.
@@ -61,7 +62,7 @@ func room(n int) (*run, error) {
 		}
 	}
 	need := (n + block - 1) / block
-	if taken.blocks+need <= max(most, need) && claim(need) {
+	if (need > few || taken.blocks+need <= most) && claim(need) {
 		taken.next = len(taken.runs) - 1
 		return &taken.runs[taken.next], nil
 	}
@@ -79,14 +80,30 @@ func room(n int) (*run, error) {
 	return nil, fmt.Errorf("no %d consecutive ports between %d and %d that no other test has", n, first, last)
 }
 
+// low is how many blocks, from the first, those that need few are taken from as long as
+// there are some: scattered over all they would leave no long row to anybody.
+const low = blocks * 6 / 10
+
+// order lists where n blocks can begin, in the order in which they are tried: few at random
+// places below low, many from the end down.
+func order(n int) []int {
+	at := make([]int, 0, blocks)
+	if n > few {
+		for b := blocks - n; b >= 0; b-- {
+			at = append(at, b)
+		}
+		return at
+	}
+	at = append(at, rand.Perm(low)...)
+	for b := low; b+n <= blocks; b++ {
+		at = append(at, b)
+	}
+	return at
+}
+
 // claim takes n consecutive blocks that no process has.
 func claim(n int) bool {
-	begin := rand.IntN(blocks)
-	for i := range blocks {
-		at := (begin + i) % blocks
-		if at+n > blocks {
-			continue
-		}
+	for _, at := range order(n) {
 		held := make([]net.Listener, 0, n)
 		for b := at; b < at+n; b++ {
 			l, ok := hold(b)
@@ -97,7 +114,9 @@ func claim(n int) bool {
 		}
 		if len(held) == n {
 			taken.claims = append(taken.claims, held...)
-			taken.blocks += n
+			if n <= few {
+				taken.blocks += n
+			}
 			from := first + at*block
 			taken.runs = append(taken.runs, run{from, from + n*block, from})
 			return true

@@ -55,6 +55,15 @@ func (i *Instance) Text(ctx context.Context, path string) (string, error) {
 	return string(raw), err
 }
 
+// Stream is a GET of what has no end of its own, or is large. The caller closes the body.
+func (i *Instance) Stream(ctx context.Context, path string) (io.ReadCloser, error) {
+	resp, err := i.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
 func (i *Instance) read(ctx context.Context, method, path string, body any, header ...string) ([]byte, error) {
 	resp, err := i.send(ctx, method, path, body, header...)
 	if err != nil {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -165,4 +167,37 @@ func TestUsage(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, objection)
 	}
+}
+
+// A running hive reads its file when it likes: it finds a whole one.
+func TestConfigure(t *testing.T) {
+	i, err := harness.New("not-started", 3, "[]", "audit: {interval: 1s}")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, i.Close(nil)) })
+	path := filepath.Join(i.Dir, "hive.yaml")
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(before), "audit: {interval: 1s}")
+	open, err := os.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = open.Close() })
+	require.NoError(t, i.Configure("[{name: other}]"))
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, strings.NewReplacer("workers: []", "workers: [{name: other}]", "audit: {interval: 1s}", "").Replace(string(before)), string(after))
+	still, err := io.ReadAll(open)
+	require.NoError(t, err)
+	require.Equal(t, before, still, "it was replaced, not changed")
+}
+
+func TestStream(t *testing.T) {
+	i := fake(t, map[string]http.HandlerFunc{"/lines": says(http.StatusOK, "one\n"), "/refused": says(http.StatusNotFound, `{"code":"not_found"}`)})
+	body, err := i.Stream(t.Context(), "/lines")
+	require.NoError(t, err)
+	text, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	require.Equal(t, "one\n", string(text))
+	_, err = i.Stream(t.Context(), "/refused")
+	require.Equal(t, "not_found", harness.Code(err))
 }

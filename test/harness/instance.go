@@ -29,6 +29,7 @@ type Instance struct {
 
 	binary    string
 	config    string
+	ports     int      // of the range, in the file
 	env       []string // over the configuration
 	transport *http.Transport
 	cmd       *exec.Cmd // the hive that was started last
@@ -44,9 +45,20 @@ func New(binary string, n int, entries string, more ...string) (*Instance, error
 		return nil, err
 	}
 	i.config = filepath.Join(i.Dir, "hive.yaml")
+	i.ports = n
+	return i, i.Configure(entries, more...)
+}
+
+// Configure replaces the configuration file of an instance of New, as an editor does, by
+// one that New would have made. A running hive reads it with its next reload.
+func (i *Instance) Configure(entries string, more ...string) error {
 	text := fmt.Appendf(nil, "listen: %s\ndata_dir: %s\nports: {range: %d-%d}\nworkers: %s\n%s\n",
-		i.API, i.data(), i.First, i.First+n-1, entries, strings.Join(more, "\n"))
-	return i, os.WriteFile(i.config, text, 0o600)
+		i.API, i.Data(), i.First, i.First+i.ports-1, entries, strings.Join(more, "\n"))
+	fresh := i.config + ".new"
+	if err := os.WriteFile(fresh, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, i.config)
 }
 
 // NewFrom makes an instance of a configuration file as it is, but for the data
@@ -60,7 +72,7 @@ func NewFrom(binary string, n int, config, api string) (*Instance, error) {
 	if i.config, err = filepath.Abs(config); err != nil {
 		return nil, err
 	}
-	i.env = []string{"HIVE_DATA_DIR=" + i.data()}
+	i.env = []string{"HIVE_DATA_DIR=" + i.Data()}
 	if n == 0 {
 		i.API = api
 		return i, nil
@@ -89,7 +101,11 @@ func newInstance(binary string, n int) (*Instance, error) {
 	}, nil
 }
 
-func (i *Instance) data() string { return filepath.Join(i.Dir, "data") }
+// Data is hive's data directory.
+func (i *Instance) Data() string { return filepath.Join(i.Dir, "data") }
+
+// Config is the configuration file.
+func (i *Instance) Config() string { return i.config }
 
 // Mark is in the environment of every process that comes from this instance.
 func (i *Instance) Mark() string { return "HARNESS_INSTANCE=" + filepath.Base(i.Dir) }
@@ -108,6 +124,15 @@ const startTimeout = 30 * time.Second
 
 // Start starts hive and waits until it serves.
 func (i *Instance) Start(ctx context.Context) error {
+	if err := i.Launch(nil); err != nil {
+		return err
+	}
+	return i.AwaitServing(ctx)
+}
+
+// Launch starts hive and waits for nothing. It does so on the calling thread, which is
+// the tracer if attr asks for one.
+func (i *Instance) Launch(attr *syscall.SysProcAttr) error {
 	out, err := os.OpenFile(i.Output(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -117,15 +142,21 @@ func (i *Instance) Start(ctx context.Context) error {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(append(os.Environ(), i.Mark()), i.env...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = attr
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	i.cmd, i.runs = cmd, true
+	return nil
+}
+
+// AwaitServing waits until hive serves; one that does not is killed.
+func (i *Instance) AwaitServing(ctx context.Context) error {
 	for deadline := time.Now().Add(startTimeout); ; {
 		if i.Get(ctx, "/health", nil) == nil {
 			return nil
 		}
-		if time.Now().After(deadline) || !alive(cmd.Process.Pid) || !Sleep(ctx, 2*time.Millisecond) {
+		if time.Now().After(deadline) || !alive(i.PID()) || !Sleep(ctx, 2*time.Millisecond) {
 			i.Kill()
 			return errors.Join(ctx.Err(), fmt.Errorf("hive did not start to serve; its output ends with: %s", i.outputTail()))
 		}
@@ -173,5 +204,5 @@ func (i *Instance) Close(cause error) error {
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		cause = fmt.Errorf("%w\nhive's output ends with:\n%s", cause, i.outputTail())
 	}
-	return errors.Join(cause, i.killMembers(), os.RemoveAll(i.Dir))
+	return errors.Join(cause, i.killMarked(), os.RemoveAll(i.Dir))
 }

@@ -39,6 +39,13 @@ type Member struct {
 // Members walks /proc for all processes that carry the instance's mark and a worker's
 // stamp. It does not ask hive.
 func (i *Instance) Members() ([]Member, error) {
+	all, err := i.Marked()
+	return slices.DeleteFunc(all, func(m Member) bool { return m.Worker == "" }), err
+}
+
+// Marked walks /proc for all living processes that carry the instance's mark: hives,
+// members, and what was started otherwise, which has no Worker.
+func (i *Instance) Marked() ([]Member, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
@@ -46,28 +53,30 @@ func (i *Instance) Members() ([]Member, error) {
 	var found []Member
 	for _, d := range dirs {
 		env, err := os.ReadFile(d + "/environ")
-		if err != nil || !strings.Contains(string(env), i.Mark()) {
+		pid, _ := strconv.Atoi(filepath.Base(d))
+		if err != nil || !strings.Contains(string(env), i.Mark()) || !alive(pid) {
 			continue
 		}
-		pid, _ := strconv.Atoi(filepath.Base(d))
+		m := Member{PID: pid}
 		for kv := range strings.SplitSeq(string(env), "\x00") {
-			if id, ok := strings.CutPrefix(kv, stamp); ok && alive(pid) {
-				found = append(found, Member{pid, id})
+			if id, ok := strings.CutPrefix(kv, stamp); ok {
+				m.Worker = id
 			}
 		}
+		found = append(found, m)
 	}
 	return found, nil
 }
 
-// killMembers ends every member, also those that are started meanwhile.
-func (i *Instance) killMembers() error {
+// killMarked ends every process that carries the mark, also those that are started meanwhile.
+func (i *Instance) killMarked() error {
 	return Eventually(context.Background(), 10*time.Second, func() (string, error) {
-		members, err := i.Members()
+		members, err := i.Marked()
 		for _, m := range members {
 			_ = syscall.Kill(m.PID, syscall.SIGKILL)
 		}
 		if len(members) > 0 {
-			return fmt.Sprintf("%d processes of workers are left, %+v among them", len(members), members[0]), err
+			return fmt.Sprintf("%d processes are left, %+v among them", len(members), members[0]), err
 		}
 		return "", err
 	})

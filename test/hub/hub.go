@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type File struct {
 	Size int64
 	Seed uint64
 	LFS  bool
+	Junk bool // also of a name that says it is a model
 }
 
 // Faults is how the hub misbehaves. It is changed with Hub.Misbehave.
@@ -51,10 +53,12 @@ type Faults struct {
 	WrongLength  int64  // added to the length of large files where they lie
 	ETag         func() string
 	NoRanges     bool
-	Hang         bool            // bodies of large files stop at half of what was asked for and stay open
-	GoOn         <-chan struct{} // with Hang: they go on when it is closed; nil: never
-	Direct       bool            // large files are served by the hub itself
-	Token        string
+	// Rest changes the header of an answer that is the rest of a file, and returns its status.
+	Rest   func(h http.Header) int
+	Hang   bool            // bodies of large files stop at half of what was asked for and stay open
+	GoOn   <-chan struct{} // with Hang: they go on when it is closed; nil: never
+	Direct bool            // large files are served by the hub itself
+	Token  string
 }
 
 // Hub is a running hub.
@@ -148,10 +152,21 @@ func (h *Hub) misbehaviour() Faults {
 }
 
 // Content is what a file holds.
-func (f File) Content() io.Reader { return io.NewSectionReader(content{f.Seed}, 0, f.Size) }
+func (f File) Content() io.Reader { return io.NewSectionReader(f.content(f.Seed), 0, f.Size) }
+
+// content is that of a file made from another seed.
+func (f File) content(seed uint64) content {
+	if f.Junk {
+		return content{seed: seed}
+	}
+	return content{seed, map[string]string{".gguf": "GGUF\x03\x00\x00\x00", ".safetensors": "\x02\x00\x00\x00\x00\x00\x00\x00{}"}[path.Ext(f.Path)]}
+}
 
 // content is endless and the same every time.
-type content struct{ seed uint64 }
+type content struct {
+	seed uint64
+	head string // what the beginning of a model says
+}
 
 // ReadAt implements io.ReaderAt.
 func (c content) ReadAt(p []byte, off int64) (int, error) {
@@ -160,6 +175,9 @@ func (c content) ReadAt(p []byte, off int64) (int, error) {
 		at := off + int64(n)
 		binary.LittleEndian.PutUint64(word[:], mix(c.seed+uint64(at/8)))
 		n += copy(p[n:], word[at%8:])
+	}
+	if off < int64(len(c.head)) {
+		copy(p, c.head[off:])
 	}
 	return len(p), nil
 }
@@ -344,12 +362,15 @@ func (h *Hub) serveFile(w http.ResponseWriter, r *http.Request, f File, faults F
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, size-1, size))
 	}
 	w.Header().Set("Content-Length", strconv.FormatInt(size-from, 10))
+	if status == http.StatusPartialContent && faults.Rest != nil {
+		status = faults.Rest(w.Header())
+	}
 	w.WriteHeader(status)
 	seed := f.Seed
 	if faults.WrongContent {
 		seed++
 	}
-	h.send(w, r, io.NewSectionReader(content{seed}, from, size-from), faults)
+	h.send(w, r, io.NewSectionReader(f.content(seed), from, size-from), faults)
 }
 
 // send sends a body, as fast and as far as the faults let it.

@@ -20,10 +20,10 @@ var layers = []string{"migrations", "store", "alloc", "hive", "httpapi", "cmd"}
 // nor the supervisor jobs.
 var rooms = [][]string{
 	{"access", "catalog", "endpoint", "errdefs", "hardware", "host", "lifecycle", "lock", "logs", "proc", "rbee", "reference", "setting", "trust"},
-	{"input", "models", "probe", "run", "salvage"},
-	{"doctor", "journal"},
+	{"input", "models", "probe", "run"},
+	{"doctor", "journal", "salvage"},
 	{"operation", "tokens"},
-	{"launch"},
+	{"launch", "ports"},
 	{"jobs", "lease", "supervisor", "workertype"},
 	{"audit", "services", "telemetry"},
 }

@@ -155,7 +155,7 @@ type spawned struct {
 
 func (s *site) spawn(worker string) (w spawned) {
 	s.Helper()
-	v := s.succeed("worker_spawn", map[string]any{"worker": worker, "model": "m.gguf", "device": 0}, &w)
+	v := s.succeed("worker_spawn", map[string]any{"worker": worker, "model": "m", "device": 0}, &w)
 	var last spawned
 	require.NoError(s, v.LastLine(&last))
 	require.Equal(s, w, last, "the page reads the last line")
@@ -196,7 +196,7 @@ func (s *site) processes(w spawned) {
 	v := s.succeed("worker_process_list", nil, &rows)
 	require.Len(s, rows, 1)
 	require.Equal(s, w.PID, rows[0].PID)
-	require.Equal(s, "m.gguf", *rows[0].Model)
+	require.Equal(s, "m", *rows[0].Model)
 	rows = nil
 	require.NoError(s, v.LastLine(&rows))
 	require.Len(s, rows, 1)

@@ -40,7 +40,7 @@ func servers() map[string]server {
 		return func(f map[string]string) string { return net.JoinHostPort(f[host], f[port]) }
 	}
 	return map[string]server{
-		"llama-server": {"host port m ngl c embeddings", 0, hostPort("host", "port"), "m"},
+		"llama-server": {"host port m alias ngl c embeddings", 0, hostPort("host", "port"), "m"},
 		"vllm":         {"host port served-model-name max-model-len", 2, hostPort("host", "port"), ""},
 		"gunicorn":     {"bind workers", 1, func(f map[string]string) string { return f["bind"] }, ""},
 		"node":         {"", 1, func(map[string]string) string { return "127.0.0.1:" + os.Getenv("PORT") }, ""},

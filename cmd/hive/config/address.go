@@ -12,6 +12,7 @@ import (
 
 	"rbeehive/hive/access"
 	"rbeehive/httpapi/client/unixsock"
+	"rbeehive/store/plain"
 )
 
 // Address is where the API listens: a TCP port or a unix socket.
@@ -162,6 +163,8 @@ func (l *loader) socketPath(key, text, path string) (clean string, ok bool) {
 	example := strings.TrimSuffix(text, path) + unixsock.System
 	clean = filepath.Clean(path)
 	switch {
+	case plain.Home(path) != "":
+		l.fail(key, "%q: the path %s", text, plain.Home(path))
 	case !filepath.IsAbs(path):
 		l.fail(key, "%q: a unix socket needs an absolute path, such as %s", text, example)
 	case strings.HasSuffix(path, "/"):

@@ -16,6 +16,7 @@ import (
 	"rbeehive/hive/proc"
 	"rbeehive/hive/rbee"
 	"rbeehive/hive/setting"
+	"rbeehive/store/plain"
 )
 
 var (
@@ -99,8 +100,8 @@ func (l *loader) checkDataDir(s *settings) {
 	switch abs, err := filepath.Abs(dir); {
 	case dir == "":
 		l.fail("data_dir", "neither XDG_STATE_HOME nor HOME is set; give a directory with --data-dir")
-	case strings.HasPrefix(dir, "~"):
-		l.fail("data_dir", "%q: '~' means a home directory only to a shell; write the path out", dir)
+	case plain.Home(dir) != "":
+		l.fail("data_dir", "%q %s", dir, plain.Home(dir))
 	case err != nil:
 		l.fail("data_dir", "%v", err)
 	default:
@@ -122,17 +123,36 @@ func DefaultDataDir(uid int) string {
 
 // checkModels takes the token only from the environment: a file is shown, copied and kept.
 func (l *loader) checkModels(s *settings) {
+	endpoint := l.foreign(s.Config, "HF_ENDPOINT", endpointFlaw)
+	if layer, _ := l.origin("models::endpoint"); layer < byVariable && endpoint != "" {
+		s.Models.Endpoint = endpoint
+	}
 	s.Models.Endpoint = strings.TrimRight(cmp.Or(s.Models.Endpoint, models.DefaultEndpoint), "/")
 	if _, err := models.ParseEndpoint(s.Models.Endpoint); err != nil {
 		l.fail("models.endpoint", "%v", err)
 	}
-	if s.Models.Dir != "" && !filepath.IsAbs(s.Models.Dir) {
+	switch why := plain.Home(s.Models.Dir); {
+	case why != "":
+		l.fail("models.dir", "%q %s", s.Models.Dir, why)
+	case s.Models.Dir != "" && !filepath.IsAbs(s.Models.Dir):
 		l.fail("models.dir", "%q: expected an absolute path", s.Models.Dir)
 	}
-	s.Models.Token = os.Getenv("HF_TOKEN")
-	if strings.ContainsFunc(s.Models.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		l.add(&Error{Source: "HF_TOKEN", Reason: "expected a token of visible ASCII characters (its value is not shown)"})
+	s.Models.Token = l.foreign(s.Config, "HF_TOKEN", tokenFlaw)
+}
+
+func endpointFlaw(value string) string {
+	if _, err := models.ParseEndpoint(value); err != nil {
+		return err.Error()
 	}
+	return ""
+}
+
+// tokenFlaw says what keeps a token from being sent in a header; empty: nothing.
+func tokenFlaw(value string) string {
+	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "expected a token of visible ASCII characters (its value is not shown)"
+	}
+	return ""
 }
 
 // defaultWorkerUser is the system user that the package makes.

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"os"
 	"slices"
 	"strings"
+
+	"rbeehive/hive/input"
 )
 
 // Variables that begin with HIVE_ and belong to others: hivectl, the tests, and workers.
@@ -39,10 +42,23 @@ func envNames(key string) []string {
 	if key == "hive_id" {
 		return []string{"HIVE_ID", name}
 	}
-	if key == "models::endpoint" { // what every other client of the hub reads
-		return []string{name, "HF_ENDPOINT"}
-	}
 	return []string{name}
+}
+
+// foreign is the value of a variable that every client of the hub reads, and that was hardly
+// set for hive: what hive cannot use of it is ignored with a warning, and no reason not to
+// start. Around it there may be white space, as of a file with a line end. flaw does not
+// quote the value.
+func (l *loader) foreign(c *Config, name string, flaw func(value string) string) string {
+	value := strings.TrimSpace(os.Getenv(name))
+	if value == "" {
+		return ""
+	}
+	if why := flaw(value); why != "" {
+		c.Warnings = append(c.Warnings, &Error{Source: name, Reason: "is ignored: " + why})
+		return ""
+	}
+	return value
 }
 
 // checkEnviron refuses HIVE_* variables that nothing reads: a misspelled one would be
@@ -78,7 +94,7 @@ func unknownVariable(name string, known []string) string {
 	if strings.HasPrefix(name, "HIVE_SERVICE_") || strings.HasPrefix(name, "HIVE_PORT_") && strings.ContainsAny(name[len("HIVE_PORT_"):], "0123456789") {
 		return "unknown variable; " + serviceLinks
 	}
-	return "unknown variable" + suggestion(name, known)
+	return "unknown variable" + input.DidYouMean(name, known)
 }
 
 // Kubernetes sets <SERVICE>_PORT=tcp://10.0.0.1:7835 and more in every pod for

@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive/access"
 	"rbeehive/hive/trust"
 	"rbeehive/httpapi/client/unixsock"
+	"rbeehive/store/plain"
 )
 
 // Socket is the control socket, and how unix sockets are made.
@@ -116,8 +117,8 @@ func (l *loader) checkTLS(s *settings) {
 }
 
 func (l *loader) readPEM(key string, path *string) (doc []byte, mode fs.FileMode, ok bool) {
-	if strings.HasPrefix(*path, "~") {
-		l.fail(key, "%q: '~' means a home directory only to a shell; write the path out", *path)
+	if why := plain.Home(*path); why != "" {
+		l.fail(key, "%q %s", *path, why)
 		return nil, 0, false
 	}
 	abs, err := filepath.Abs(*path)

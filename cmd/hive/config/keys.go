@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"rbeehive/alloc"
+	"rbeehive/hive/input"
 )
 
 // rule is what is allowed under one key of the file.
@@ -134,7 +135,7 @@ func (d *document) checkPair(key, value *yaml.Node, r rule, path string, seen ma
 	}
 	sub, known := r.keys[name]
 	if !known {
-		d.add(d.mistake(key.Line, path, "unknown key %q%s", key.Value, suggestion(name, slices.Collect(maps.Keys(r.keys)))))
+		d.add(d.mistake(key.Line, path, "unknown key %q%s", key.Value, input.DidYouMean(name, slices.Collect(maps.Keys(r.keys)))))
 		return
 	}
 	if seen[name] {
@@ -180,42 +181,4 @@ func label(n *yaml.Node) string {
 		}
 	}
 	return ""
-}
-
-// suggestion is "; did you mean ...?" when a known name is close.
-func suggestion(name string, known []string) string {
-	// Of two that are as close the same one is suggested each time.
-	slices.Sort(known)
-	best, bestDistance := "", 3
-	for _, k := range known {
-		// Of a short word hardly a letter may differ, or everything would be close to it.
-		if d := distance(name, k); d < bestDistance && d < len(k)/2+1 {
-			best, bestDistance = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// distance is the number of letters to insert, delete or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

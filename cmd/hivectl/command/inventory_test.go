@@ -10,7 +10,7 @@ import (
 
 const (
 	lease     = `{"port":8080,"lease_id":"l-1","kind":"ttl","worker_id":null,"owner":"me","pid":null,"state":"held","acquired_at":"2026-01-01T11:00:00.000Z","expires_at":"2026-01-02T13:00:00.000Z"}`
-	portsJSON = `{"range":"8080-8089","total":10,"free":7,"leased":1,"quarantined":0,"reserved":0,"foreign":2,"draining":0,"holders":[{"port":8080,"kind":"listener","pid":17,"program":"nginx","user":"www","since":"2026-01-02T11:59:57.000Z"},{"port":8081,"kind":"listener","pid":null,"program":null,"user":null,"since":null}]}`
+	portsJSON = `{"range":"8080-8089","total":10,"free":4,"leased":1,"quarantined":0,"reserved":0,"foreign":2,"draining":0,"forbidden":3,"holders":[{"port":8080,"kind":"listener","pid":17,"program":"nginx","user":"www","since":"2026-01-02T11:59:57.000Z"},{"port":8081,"kind":"listener","pid":null,"program":null,"user":null,"since":null}]}`
 	hiveJSON  = `{"hive_id":"box","version":"v1","state_id":"s","started_at":"2025-12-30T12:00:00.000Z","recovery":{"took_ms":12,"adopted":2,"freed":1,"restarted":0,"unverified":3,"orphans":4}}`
 )
 
@@ -44,7 +44,7 @@ func TestLeases(t *testing.T) {
 func TestPorts(t *testing.T) {
 	addr := inventory(t)
 	r := hivectl(t, addr, "ports")
-	require.Equal(t, `8080-8089: 10 ports, 7 free, 1 leased, 2 foreign, 0 draining, 0 quarantined, 0 reserved
+	require.Equal(t, `8080-8089: 10 ports, 4 free, 1 leased, 2 foreign, 0 draining, 0 quarantined, 0 reserved, 3 forbidden
 PORT  KIND      PID  PROGRAM  USER  SINCE
 8080  listener  17   nginx    www   3s
 8081  listener  -    -        -     -
@@ -71,7 +71,7 @@ func TestVersionNeedsNoHive(t *testing.T) {
 
 // Groups of commands do nothing by themselves, and say what they have.
 func TestGroups(t *testing.T) {
-	for name, has := range map[string]string{"workers": "list, get, wait, logs", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain", "db": "check, dump, backup, restore, compact, salvage"} {
+	for name, has := range map[string]string{"workers": "list, get, wait, logs, rm", "leases": "list, get, acquire, renew, release", "jobs": "submit, list, get, watch, cancel", "types": "list, explain", "db": "check, dump, backup, restore, compact, salvage"} {
 		r := hivectl(t, "", name)
 		require.Equal(t, result{2, "", "hivectl: " + name + ": missing subcommand: want one of " + has + "\nhint: hivectl " + name + " --help\n"}, r)
 	}

@@ -73,6 +73,6 @@ func TestJobsGetAndCancel(t *testing.T) {
 	r := hivectl(t, addr, "jobs", "get", "job-1")
 	require.Contains(t, r.stdout, "job        job-1\noperation  worker_stop\nstate      succeeded\nrequest    {\"a\":1}\nresult     -\nerror      -\n")
 	require.Equal(t, result{0, "job-1 cancelled\n", ""}, hivectl(t, addr, "jobs", "cancel", "job-1"))
-	require.Equal(t, result{1, "", "hivectl: job-2 has ended\nhint: it has changed meanwhile: check it and try again\n"}, hivectl(t, addr, "jobs", "cancel", "job-2"))
+	require.Equal(t, result{1, "", "hivectl: job-2 has ended\nhint: look at it again: it may have changed meanwhile\n"}, hivectl(t, addr, "jobs", "cancel", "job-2"))
 	require.Equal(t, 3, hivectl(t, addr, "jobs", "cancel", "job-3").code)
 }

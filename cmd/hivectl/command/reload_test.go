@@ -55,4 +55,15 @@ func TestStaleIsShown(t *testing.T) {
 	require.Regexp(t, `^WORKER +NAME +STATE +STALE +PORT .* REASON\n`, hivectl(t, addr, "workers", "list").stdout)
 	_, addr = serve(t, map[string]http.HandlerFunc{"GET /v1/workers": workers(worker("w-2", "", "ready", 8081))})
 	require.NotContains(t, hivectl(t, addr, "ps").stdout, "STALE")
+	require.NotContains(t, hivectl(t, addr, "ps").stdout, "RESTARTS")
+}
+
+// A worker that ends again and again is seen in the list.
+func TestRestartsAreShown(t *testing.T) {
+	stale := often(worker("w-1", "", "backoff", 8080), 10)
+	stale = stale[:len(stale)-1] + `,"stale":true}`
+	_, addr := serve(t, map[string]http.HandlerFunc{"GET /v1/workers": workers(stale, worker("w-2", "", "ready", 8081))})
+	require.Regexp(t, `^WORKER +NAME +STATE +STALE +RESTARTS +PORT .*\nw-1 +- +backoff +yes +10 +8080 .*\nw-2 +- +ready +- +- +8081 `, hivectl(t, addr, "ps").stdout)
+	_, addr = serve(t, map[string]http.HandlerFunc{"GET /v1/workers": workers(often(worker("w-1", "", "backoff", 8080), 3))})
+	require.Regexp(t, `^WORKER +NAME +STATE +RESTARTS +PORT .*\nw-1 +- +backoff +3 +8080 `, hivectl(t, addr, "ps").stdout)
 }

@@ -30,6 +30,11 @@ func because(worker, reason string) string {
 	return strings.Replace(worker, `"reason":null`, `"reason":"`+reason+`"`, 1)
 }
 
+// often gives a worker restarts.
+func often(worker string, n int) string {
+	return strings.Replace(worker, `"restarts":0`, fmt.Sprintf(`"restarts":%d`, n), 1)
+}
+
 // served gives a worker a time at which it was ready.
 func served(worker string) string {
 	return strings.Replace(worker, `"ready_at":null`, `"ready_at":"2026-01-02T11:59:30.000Z"`, 1)
@@ -41,7 +46,7 @@ func TestStatusAllIsWell(t *testing.T) {
 	r := hivectl(t, addr, "status")
 	require.Zero(t, r.code, r.stderr)
 	require.Contains(t, r.stdout, "hive      box at "+addr+"\nversion   v1\nstarted   ")
-	require.Contains(t, r.stdout, " (3d0h ago)\nrecovery  2 adopted, 1 freed, 0 restarted, 3 unverified in 12 ms; 4 processes without a record\nworkers   1 loading, 2 ready, 1 stopped\nports     8080-8089: 10 ports, 7 free")
+	require.Contains(t, r.stdout, " (3d0h ago)\nrecovery  2 adopted, 1 freed, 0 restarted, 3 unverified in 12 ms; 4 processes without a record\nworkers   1 loading, 2 ready, 1 stopped\nports     8080-8089: 10 ports, 4 free")
 	require.True(t, strings.HasSuffix(r.stdout, "\nissues    none\n"), r.stdout)
 	require.Equal(t, result{0, "box\n", ""}, hivectl(t, addr, "status", "-q"))
 	r = hivectl(t, addr, "status", "-o", "json")
@@ -52,8 +57,8 @@ func TestStatusSaysWhatToDo(t *testing.T) {
 	quarantined := strings.NewReplacer(`"held"`, `"quarantined"`, `"acquired_at"`, `"reason":"nginx still has it","acquired_at"`).Replace(lease)
 	ofWorker := strings.NewReplacer(`"held"`, `"unverified"`, `"worker_id":null`, `"worker_id":"w-6"`).Replace(lease)
 	addr := surveyed(t, findings, okJSON+","+warningJSON+","+strings.Replace(warningJSON, "squatters", "quarantined", 1), []string{quarantined, ofWorker},
-		worker("w-1", "web", "ready", 1), because(worker("w-2", "web", "unhealthy", 2), "no answer"), worker("w-3", "", "backoff", 3),
-		because(served(worker("w-4", "", "failed", 4)), "exited with code 7"), worker("w-6", "", "unverified", 6),
+		worker("w-1", "web", "ready", 1), because(worker("w-2", "web", "unhealthy", 2), "no answer"), often(worker("w-3", "", "backoff", 3), 4),
+		often(because(served(worker("w-4", "", "failed", 4)), "exited with code 7"), 1), worker("w-6", "", "unverified", 6),
 		// These two have been replaced: the name, and the port, belong to a later one.
 		strings.Replace(worker("w-5", "web", "failed", 5), "11:59", "11:58", 1), strings.Replace(worker("w-7", "", "failed", 6), "11:59", "11:58", 1))
 	r := hivectl(t, addr, "status")
@@ -63,9 +68,9 @@ func TestStatusSaysWhatToDo(t *testing.T) {
 	require.Equal(t, `7 issues
 worker    w-2 (web): unhealthy: no answer
   do      hivectl logs --tail 20 w-2; hivectl restart w-2
-worker    w-3: backoff
+worker    w-3: backoff (4 restarts)
   do      hivectl logs --tail 20 w-3; hive retries by itself; hivectl restart w-3 retries now
-worker    w-4: failed: exited with code 7
+worker    w-4: failed: exited with code 7 (1 restart)
   do      hivectl logs --tail 20 w-4; hivectl restart w-4
 worker    w-6: unverified
   do      hivectl doctor shows why hive cannot verify it; hivectl describe w-6

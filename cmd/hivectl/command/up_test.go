@@ -45,6 +45,33 @@ func TestUpSendsWhatTheCommandLineSays(t *testing.T) {
 	}
 }
 
+// What was seen: . and dir/ came to the worker as they were, which runs elsewhere, and
+// link/../m.gguf as another file.
+func TestWhatIsThePathOfAModel(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	t.Chdir(dir)
+	for _, sub := range []string{"org/qwen/7b", "sub", elsewhere + "/deep"} {
+		require.NoError(t, os.MkdirAll(sub, 0o700))
+	}
+	require.NoError(t, os.WriteFile(elsewhere+"/m.gguf", nil, 0o600))
+	require.NoError(t, os.WriteFile("name:tag", nil, 0o600))
+	require.NoError(t, os.Symlink(elsewhere+"/deep", "link"))
+	for model, want := range map[string]string{
+		".": dir, "..": filepath.Dir(dir), "./": dir, "../": filepath.Dir(dir), "sub/": dir + "/sub", "sub/..": dir, "s3://bucket/m/": "s3://bucket/m/", "./sub/..": dir,
+		"./none.gguf": dir + "/none.gguf", "../none": filepath.Dir(dir) + "/none", "none/": dir + "/none", ".none": dir + "/.none",
+		"name:tag": dir + "/name:tag", "org/qwen/7b": dir + "/org/qwen/7b",
+		"link/../m.gguf": dir + "/link/../m.gguf", dir + "/link/../m.gguf": dir + "/link/../m.gguf", "link/./../m.gguf": dir + "/link/./../m.gguf",
+		"/srv//models/": "/srv/models", "/": "/",
+		"sub": "sub", "org/qwen": "org/qwen", "org/none.gguf": "org/none.gguf", "qwen:7b": "qwen:7b", "org/name:sub/m.gguf": "org/name:sub/m.gguf",
+		"~/m.gguf": "~/m.gguf", // the hive refuses it
+	} {
+		api, addr := serve(t, spawning())
+		r := hivectl(t, addr, "up", "cpu", "--model", model)
+		require.Zero(t, r.code, r.stderr)
+		require.JSONEq(t, `{"operation":"worker_spawn","worker":"cpu","model":"`+want+`","wait":"ready"}`, api.sent()[0], model)
+	}
+}
+
 func TestUpTellsTheStory(t *testing.T) {
 	_, addr := serve(t, spawning())
 	r := hivectl(t, addr, "up", "cpu")
@@ -95,6 +122,34 @@ func TestUpUsage(t *testing.T) {
 	}
 }
 
+// What was seen: --model $'m\xe8.gguf' started the worker with U+FFFD in the path.
+func TestArgumentsThatAreNotUTF8(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.NoError(t, os.WriteFile("m\xe8.gguf", nil, 0o600))
+	for want, args := range map[string][]string{
+		`model: "` + dir + `/m\xe8.gguf" is not valid UTF-8`: {"up", "cpu", "--model", "m\xe8.gguf"},
+		`model: "m\xe8" is not valid UTF-8`:                  {"up", "cpu", "--model", "m\xe8", "--pull"},
+		`model: "x\xe8" is not valid UTF-8`:                  {"types", "explain", "cpu", "--model", "x\xe8"},
+		`params.main: "/a\xe8/main.py" is not valid UTF-8`:   {"up", "cpu", "--param", "main=/a\xe8/main.py"},
+		`params: "k\xe8" is not valid UTF-8`:                 {"up", "cpu", "--param", "k\xe8=1"},
+		`device: "\xe8" is not valid UTF-8`:                  {"up", "cpu", "--device", "\xe8"},
+		`name: "\xe8" is not valid UTF-8`:                    {"up", "cpu", "--name", "\xe8"},
+		`worker: "\xe8" is not valid UTF-8`:                  {"up", "\xe8"},
+		`model: "org/\xe8" is not valid UTF-8`:               {"models", "pull", "org/\xe8"},
+		`id: "org/\xe8" is not valid UTF-8`:                  {"models", "rm", "org/\xe8"},
+		`owner: "\xe8" is not valid UTF-8`:                   {"leases", "acquire", "--ttl", "9s", "--owner", "\xe8"},
+		`the operation is not valid UTF-8`:                   {"jobs", "submit", "{\"operation\":\"model_get\",\"id\":\"\xe8\"}"},
+		`name: "\xe8" is not valid UTF-8` + "\x00":           {"tokens", "add", "\xe8", "--read"},
+	} {
+		api, addr := serve(t, spawning())
+		r := hivectl(t, addr, args...)
+		require.Equal(t, 2, r.code, "%v: %s", args, r.stderr)
+		require.Contains(t, r.stderr, "hivectl: "+strings.TrimSuffix(want, "\x00")+"\nhint: a hive is asked in JSON")
+		require.Empty(t, api.sent())
+	}
+}
+
 // Without a type: the autostart entries that have no living worker.
 func TestUpAll(t *testing.T) {
 	typ := func(name string, autostart bool) string {
@@ -107,7 +162,7 @@ func TestUpAll(t *testing.T) {
 	r := hivectl(t, addr, "up")
 	require.Zero(t, r.code, r.stderr)
 	require.ElementsMatch(t, []string{
-		`{"operation":"worker_spawn","worker":"web","name":"web"}`, `{"operation":"worker_spawn","worker":"Chat"}`,
+		`{"operation":"worker_spawn","worker":"web"}`, `{"operation":"worker_spawn","worker":"Chat"}`,
 	}, api.sent())
 	require.Equal(t, 2, strings.Count(r.stdout, " is ready at "), r.stdout)
 

@@ -385,6 +385,14 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/workers (the `ListWorkers` operationId).
 	ListWorkers(ctx context.Context, params *ListWorkersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RemoveWorker Removes the record and the log of a worker that has ended.
+	//
+	// It is no longer listed. 409 `conflict`: it lives (stop it first), one of its ports is
+	// quarantined, or it is why an `autostart` entry stays stopped.
+	//
+	// Corresponds with DELETE /v1/workers/{ref} (the `RemoveWorker` operationId).
+	RemoveWorker(ctx context.Context, ref WorkerRef, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetWorker One worker.
 	//
 	// Corresponds with GET /v1/workers/{ref} (the `GetWorker` operationId).
@@ -1103,6 +1111,24 @@ func (c *Client) GetType(ctx context.Context, name string, params *GetTypeParams
 // Corresponds with GET /v1/workers (the `ListWorkers` operationId).
 func (c *Client) ListWorkers(ctx context.Context, params *ListWorkersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListWorkersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveWorker Removes the record and the log of a worker that has ended.
+//
+// It is no longer listed. 409 `conflict`: it lives (stop it first), one of its ports is
+// quarantined, or it is why an `autostart` entry stays stopped.
+//
+// Corresponds with DELETE /v1/workers/{ref} (the `RemoveWorker` operationId).
+func (c *Client) RemoveWorker(ctx context.Context, ref WorkerRef, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveWorkerRequest(c.Server, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -2876,6 +2902,40 @@ func NewListWorkersRequest(server string, params *ListWorkersParams) (*http.Requ
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRemoveWorkerRequest constructs an http.Request for the RemoveWorker method
+func NewRemoveWorkerRequest(server string, ref WorkerRef) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "ref", ref, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/workers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}

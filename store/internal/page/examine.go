@@ -1,7 +1,6 @@
 package page
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ const (
 	metaSize      = 64
 	flagBranch    = 0x01
 	flagLeaf      = 0x02
+	flagMeta      = 0x04
 	flagFreelist  = 0x10
 	bucketElement = 0x01
 	metaMagic     = 0xED0CDAED
@@ -45,14 +45,15 @@ type examiner struct {
 // Examine reads the whole file, which must not be written meanwhile, and says what is wrong
 // with its structure. An *fs.PathError is one of reading, which is no damage: it may pass.
 // A file that passes has no page outside of itself, none used twice, none lost and none
-// that contains itself, so bbolt can read it safely.
+// that contains itself, so bbolt can read it safely; and a search by key finds every record
+// that is in it.
 func Examine(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if info.Size() == 0 {
-		return nil // new; bbolt fills it
+		return errors.New("it is empty") // bbolt would take it for a new one
 	}
 	meta, err := newestMeta(f, info.Size())
 	if err != nil {
@@ -60,6 +61,27 @@ func Examine(f *os.File) error {
 	}
 	x := &examiner{file: f, meta: meta, used: make([]bool, meta.pages)}
 	return x.run()
+}
+
+// OneMeta reports whether only one of the two meta pages is as bbolt writes it. The file is
+// read by that one, and the next commits write the other anew; but bbolt's own Check panics.
+func OneMeta(f io.ReaderAt, size int64) bool {
+	newest, err := newestMeta(f, size)
+	if err != nil {
+		return false
+	}
+	for id := range uint64(2) {
+		at := int64(id * newest.pageSize)
+		head := make([]byte, pageHeader)
+		_, err := f.ReadAt(head, at)
+		if err == nil {
+			_, err = readMetaPage(f, at)
+		}
+		if err != nil || binary.NativeEndian.Uint64(head) != id || binary.NativeEndian.Uint16(head[8:]) != flagMeta {
+			return true
+		}
+	}
+	return false
 }
 
 // Transaction is the number of the newest transaction in a file of that size, by its two
@@ -121,11 +143,11 @@ func (x *examiner) run() error {
 	if err := x.freelist(); err != nil {
 		return err
 	}
-	todo := []uint64{x.meta.root}
+	todo := []child{{page: x.meta.root}}
 	for len(todo) > 0 {
 		// No recursion: a damaged tree may be of any depth.
-		id := todo[len(todo)-1]
-		children, err := x.treePage(id)
+		next := todo[len(todo)-1]
+		children, err := x.treePage(next)
 		if err != nil {
 			return err
 		}
@@ -234,86 +256,22 @@ func FreeCount(f io.ReaderAt, size int64) int64 {
 	return int64(min(count, meta.pages))
 }
 
+// child is a page that another leads to, and the keys that a search looks for there.
+type child struct {
+	page uint64
+	from []byte // the first of them; nil: all from the beginning
+	to   []byte // the first behind them; nil: all to the end
+}
+
 // treePage checks a page of a tree and returns the pages below it.
-func (x *examiner) treePage(id uint64) ([]uint64, error) {
-	b, err := x.page(id)
+func (x *examiner) treePage(c child) ([]child, error) {
+	b, err := x.page(c.page)
 	if err != nil {
 		return nil, err
 	}
-	children, err := elements(b)
+	children, err := elements(b, c.from, c.to)
 	if err != nil {
-		return nil, fmt.Errorf("page %d: %w", id, err)
+		return nil, fmt.Errorf("page %d: %w", c.page, err)
 	}
 	return children, nil
-}
-
-func header(b []byte) (flags uint16, count uint64) {
-	return binary.NativeEndian.Uint16(b[8:]), uint64(binary.NativeEndian.Uint16(b[10:]))
-}
-
-// elements checks that all elements of a leaf or branch are inside of it and
-// in order, and returns the pages they lead to.
-func elements(b []byte) ([]uint64, error) {
-	flags, count := header(b)
-	if flags != flagBranch && flags != flagLeaf {
-		return nil, fmt.Errorf("it is neither leaf nor branch (%#x)", flags)
-	}
-	if flags == flagBranch && count == 0 {
-		return nil, errors.New("it is a branch without children")
-	}
-	var children []uint64
-	var last []byte
-	for i := range count {
-		at := pageHeader + i*elementSize
-		if at+elementSize > uint64(len(b)) {
-			return nil, fmt.Errorf("it has no room for %d elements", count)
-		}
-		key, below, err := element(b[at:], flags)
-		if err != nil {
-			return nil, fmt.Errorf("element %d: %w", i, err)
-		}
-		// Out of order, a search by key would miss records that are there.
-		if i > 0 && bytes.Compare(last, key) >= 0 {
-			return nil, fmt.Errorf("element %d is out of order", i)
-		}
-		last = key
-		children = append(children, below...)
-	}
-	return children, nil
-}
-
-// element checks the element that b begins with; b extends to the end of the page.
-func element(b []byte, flags uint16) (key []byte, children []uint64, err error) {
-	ne := binary.NativeEndian
-	if flags == flagBranch {
-		key, err = part(b, uint64(ne.Uint32(b)), uint64(ne.Uint32(b[4:])))
-		return key, []uint64{ne.Uint64(b[8:])}, err
-	}
-	pos, ksize, vsize := uint64(ne.Uint32(b[4:])), uint64(ne.Uint32(b[8:])), uint64(ne.Uint32(b[12:]))
-	if key, err = part(b, pos, ksize); err != nil {
-		return nil, nil, err
-	}
-	// In 64 bits, so that damaged numbers do not wrap around.
-	value, err := part(b, pos+ksize, vsize)
-	if err != nil || ne.Uint32(b)&bucketElement == 0 {
-		return key, nil, err
-	}
-	if len(value) < bucketHeader {
-		return nil, nil, errors.New("it is a bucket that is too short")
-	}
-	if root := ne.Uint64(value); root != 0 {
-		return key, []uint64{root}, nil
-	}
-	if len(value) < bucketHeader+pageHeader {
-		return nil, nil, errors.New("it is a bucket that is too short")
-	}
-	children, err = elements(value[bucketHeader:]) // a small bucket is a page inside its value
-	return key, children, err
-}
-
-func part(b []byte, pos, size uint64) ([]byte, error) {
-	if pos+size > uint64(len(b)) {
-		return nil, errors.New("it reaches beyond its page")
-	}
-	return b[pos : pos+size], nil
 }

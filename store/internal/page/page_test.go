@@ -119,10 +119,11 @@ func TestWholeFile(t *testing.T) {
 	}))
 }
 
-func TestEmptyFileIsNew(t *testing.T) {
+// To bbolt it would be a new one.
+func TestAnEmptyFileIsDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	require.NoError(t, page.Examine(open(t, path)))
+	require.EqualError(t, page.Examine(open(t, path)), "it is empty")
 }
 
 // pages calls each for every page of the file with its kind.

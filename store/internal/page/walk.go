@@ -51,6 +51,7 @@ type Walker struct {
 	pageSize uint64
 	pages    uint64 // of which there can be any
 	seen     []bool
+	free     []bool // by the list of free pages, if that can be read
 	record   func(Record) error
 	damage   func(b kv.Bucket, reason string)
 	sequence uint64 // the highest that the bucket of events had
@@ -87,6 +88,7 @@ func (w *Walker) Tree() error {
 		w.damage("", err.Error())
 	}
 	w.measure(meta.pageSize)
+	w.free = w.freePages()
 	return w.root(meta.root, FromTree)
 }
 
@@ -121,7 +123,21 @@ func (w *Walker) guessPageSize() uint64 {
 
 // root reads the page in which every bucket has its place.
 func (w *Walker) root(id uint64, source Source) error {
-	return w.page("", id, source, func(b kv.Bucket, value []byte) error { return w.bucket(b, value, source) })
+	found := map[kv.Bucket]bool{}
+	err := w.page("", id, source, func(b kv.Bucket, value []byte) error {
+		found[b] = true
+		return w.bucket(b, value, source)
+	})
+	if err != nil || len(found) == 0 { // a new file, or nothing that could be called whole
+		return err
+	}
+	for _, b := range kv.Buckets() {
+		// What it had may be on pages that nothing leads to.
+		if !found[b] {
+			w.damage(b, "the bucket is missing")
+		}
+	}
+	return nil
 }
 
 // bucket reads a bucket, which is on pages of its own or inside its value.
@@ -151,6 +167,10 @@ func (w *Walker) page(b kv.Bucket, id uint64, source Source, nested func(kv.Buck
 			w.damage(b, fmt.Sprintf("page %d: %v", id, err))
 			continue
 		}
+		// It may be one of the past, which a damaged number leads to.
+		if w.free != nil && w.free[id] {
+			w.damage(b, fmt.Sprintf("page %d: it is used, and listed as free", id))
+		}
 		flags, count := header(page)
 		switch flags {
 		case flagLeaf:
@@ -172,14 +192,12 @@ func (w *Walker) page(b kv.Bucket, id uint64, source Source, nested func(kv.Buck
 
 // children are the pages that a branch leads to, the first one last.
 func (w *Walker) children(b kv.Bucket, id uint64, page []byte) (list []uint64) {
-	_, count := header(page)
+	count, damage := countElements(page)
+	if damage != "" {
+		w.damage(b, fmt.Sprintf("page %d: %s", id, damage))
+	}
 	for i := range count {
-		at := pageHeader + i*elementSize
-		if at+elementSize > uint64(len(page)) {
-			w.damage(b, fmt.Sprintf("page %d: it has no room for %d elements", id, count))
-			break
-		}
-		list = append(list, binary.NativeEndian.Uint64(page[at+8:]))
+		list = append(list, binary.NativeEndian.Uint64(page[pageHeader+i*elementSize+8:]))
 	}
 	slices.Reverse(list)
 	return list
@@ -235,11 +253,11 @@ func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bu
 		w.damage(b, "it is too short for a page")
 		return nil
 	}
-	_, count := header(page)
-	if most := maxElements(page); count > most {
-		w.damage(b, fmt.Sprintf("a page has no room for %d elements", count))
-		count = most
+	count, damage := countElements(page)
+	if damage != "" {
+		w.damage(b, damage)
 	}
+	data := pageHeader + count*elementSize
 	for i := range count {
 		key, value, isBucket, err := leafElement(page, i)
 		if err != nil {
@@ -247,6 +265,13 @@ func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bu
 			// The others may be whole.
 			continue
 		}
+		at := pageHeader + i*elementSize
+		pos, ksize, vsize := extent(page, at, flagLeaf)
+		// It may be another record, twice: then one is missing that has nothing wrong with it.
+		if at+pos != data {
+			w.damage(b, fmt.Sprintf("element %d of a page: its key is not where bbolt has written it", i))
+		}
+		data = at + pos + ksize + vsize
 		switch {
 		case isBucket && nested != nil:
 			err = nested(kv.Bucket(key), value)
@@ -262,45 +287,15 @@ func (w *Walker) leaf(b kv.Bucket, page []byte, source Source, nested func(kv.Bu
 	return nil
 }
 
-// maxElements is how many elements a leaf can have: bbolt writes the first key right behind
-// the last element, and the other keys in their order. What a greater count leads to may be
-// records of another time. Two elements are asked, since one may be damaged.
-func maxElements(page []byte) (most uint64) {
-	room := (uint64(len(page)) - pageHeader) / elementSize
-	for i := range min(room, 2) {
-		pos := uint64(binary.NativeEndian.Uint32(page[pageHeader+i*elementSize+4:]))
-		most = max(most, i+pos/elementSize)
-	}
-	return min(room, most)
-}
-
-// leafElement returns the i-th element of a leaf.
-func leafElement(page []byte, i uint64) (key, value []byte, isBucket bool, err error) {
-	at := pageHeader + i*elementSize
-	if at+elementSize > uint64(len(page)) {
-		return nil, nil, false, errors.New("there is no room for it")
-	}
-	b, ne := page[at:], binary.NativeEndian
-	pos, ksize, vsize := uint64(ne.Uint32(b[4:])), uint64(ne.Uint32(b[8:])), uint64(ne.Uint32(b[12:]))
-	if key, err = part(b, pos, ksize); err != nil {
-		return nil, nil, false, err
-	}
-	if value, err = part(b, pos+ksize, vsize); err != nil {
-		return nil, nil, false, err
-	}
-	return key, value, ne.Uint32(b)&bucketElement != 0, nil
-}
-
 // Unreached reads every leaf that was not read before. What it finds is current if the page
 // is in use, which the list of free pages says if it can be read.
 func (w *Walker) Unreached() error {
-	free, known := w.freePages()
 	for id := uint64(firstPage); id < w.pages; id++ {
 		if w.seen[id] {
 			continue
 		}
 		source := FromFreed
-		if known && !free[id] {
+		if w.free != nil && !w.free[id] {
 			source = FromLost
 		}
 		page, err := w.read(id)
@@ -318,8 +313,8 @@ func (w *Walker) Unreached() error {
 
 // orphanLeaf reads a leaf whose bucket is not known: the checksum of a record tells it.
 func (w *Walker) orphanLeaf(page []byte, source Source) error {
-	_, count := header(page)
-	for i := range min(count, maxElements(page)) {
+	count, _ := countElements(page)
+	for i := range count {
 		key, value, isBucket, err := leafElement(page, i)
 		switch {
 		case err != nil:
@@ -361,20 +356,20 @@ func (w *Walker) orphanRecord(key, value []byte, source Source) error {
 	return nil
 }
 
-// freePages reads the list of free pages of the newest transaction.
-func (w *Walker) freePages() (free []bool, known bool) {
+// freePages reads the list of free pages of the newest transaction; nil: it cannot be read.
+func (w *Walker) freePages() (free []bool) {
 	meta, err := newestMeta(w.file, w.size)
 	if err != nil || meta.freelist == noFreelist {
-		return nil, false
+		return nil
 	}
 	x := &examiner{file: w.file, meta: meta, used: make([]bool, meta.pages)}
 	if x.freelist() != nil {
-		return nil, false
+		return nil
 	}
 	free = make([]bool, w.pages)
 	copy(free, x.used) // with the pages of the list itself, which are no leaves
 	for id := meta.pages; id < w.pages; id++ {
 		free[id] = true // never used, or by a transaction that did not write its meta page
 	}
-	return free, true
+	return free
 }

@@ -32,6 +32,8 @@ func run(args []string) error {
 		return get(args[1])
 	case len(args) == 2 && args[0] == "squat": // an address
 		return squat(args[1])
+	case len(args) == 2 && args[0] == "hold": // an address
+		return hold(args[1])
 	case len(args) == 2 && args[0] == "ask": // an address
 		return ask(args[1])
 	}
@@ -80,6 +82,30 @@ func squat(addr string) error {
 	})
 	fmt.Print(taken)
 	return err
+}
+
+// hold has an outgoing connection from an address, which keeps everybody from listening on
+// it, and prints 1.
+func hold(addr string) error {
+	local, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	conn, err := (&net.Dialer{LocalAddr: local}).Dial("tcp", ln.Addr().String())
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	fmt.Print(1)
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // or the port would be taken for another minute
+		return err
+	}
+	return conn.Close()
 }
 
 // ask sends a request over a new connection, again and again, and prints how often it got

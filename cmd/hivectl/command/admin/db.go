@@ -105,6 +105,9 @@ func writeChecked(a *cli.App, w io.Writer, c db.Checked) error {
 	if c.Newest != nil {
 		fields = append(fields, [2]string{"newest", output.Clock(wire.Time(*c.Newest)) + ", " + a.Age(wire.Time(*c.Newest)) + " ago"})
 	}
+	if c.MetaPageLost {
+		fields = append(fields, [2]string{"caution", "one of the two meta pages is lost: what was recorded last may be missing, unless the power failed in that moment"})
+	}
 	if err := output.Fields(w, fields); err != nil {
 		return err
 	}

@@ -81,6 +81,9 @@ func CompleteWorkers(wanted func(wire.Worker) bool) Completer {
 // AnyWorker wants every worker, for CompleteWorkers.
 func AnyWorker(wire.Worker) bool { return true }
 
+// EndedWorker wants the workers that have ended, for CompleteWorkers.
+func EndedWorker(w wire.Worker) bool { return client.WorkerEnded(w.State) }
+
 // LiveWorker wants the workers that have not ended, for CompleteWorkers.
 func LiveWorker(w wire.Worker) bool { return !client.WorkerEnded(w.State) }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"rbeehive/cmd/hivectl/command/output"
@@ -87,6 +89,8 @@ func Classify(err error) *Error {
 		return known
 	case errors.Is(err, context.Canceled):
 		return &Error{Code: ExitFailed, Text: "interrupted"}
+	case errors.Is(err, client.ErrNotUTF8):
+		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "a hive is asked in JSON, which is UTF-8: rename the file, or give a link to it that has another name"}
 	case errors.Is(err, client.ErrAddress):
 		return &Error{Code: ExitUsage, Text: err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR"}
 	// This one and the next are unreachable as well, but something answers there, and to
@@ -102,13 +106,24 @@ func Classify(err error) *Error {
 	case errors.Is(err, client.ErrUnreachable) && errors.Is(err, fs.ErrPermission):
 		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "join the group of that socket and log in again (ls -l shows the group), or give the address of another hive with --addr"}
 	case errors.Is(err, client.ErrUnreachable):
-		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: "start it with `make run` or bin/hive, or give its address with --addr or HIVE_ADDR"}
+		return &Error{Code: ExitUnreachable, Text: err.Error(), Hint: startHint("/") + ", or give its address with --addr or HIVE_ADDR"}
 	case errors.Is(err, client.ErrNotAHive):
 		return &Error{Code: ExitUnreachable, Text: "the server there is not a hive: " + err.Error(), Hint: "give the hive's address with --addr or HIVE_ADDR; a hive with a certificate serves https:// only"}
 	case errors.As(err, &refused):
 		return classifyRefusal(refused)
 	}
 	return &Error{Code: ExitFailed, Text: err.Error()}
+}
+
+// startHint says how the hive of this machine is started: as a service where root has a unit
+// for it, below root.
+func startHint(root string) string {
+	for _, dir := range []string{"etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"} {
+		if _, err := os.Stat(filepath.Join(root, dir, "hive.service")); err == nil {
+			return "start it with `systemctl start hive`"
+		}
+	}
+	return "start it with `make run` or bin/hive"
 }
 
 // refusalHints say what can be done about a refused request, by the code of the
@@ -118,7 +133,7 @@ var refusalHints = map[string]string{
 	"unknown_operation":     "docs/http-reference.md lists the operations",
 	"not_found":             "see hivectl workers list, leases list and jobs list",
 	"method_not_allowed":    "this hive is older than hivectl: hivectl status shows its version",
-	"conflict":              "it has changed meanwhile: check it and try again",
+	"conflict":              "look at it again: it may have changed meanwhile",
 	"unauthorized":          "run it as root or as hive's user (sudo hivectl ...), give a token (--token-file FILE), or ask an admin: hivectl tokens add NAME, or access in hive.yaml",
 	"forbidden":             "an admin may, or can allow it: access and allow in hive.yaml, or another token (hivectl tokens add)",
 	"forbidden_host":        "reach hive by a loopback name, or add this one to allowed_hosts in hive.yaml",

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,4 +36,14 @@ func TestExitCodes(t *testing.T) {
 	}
 	hint := cli.Classify(&client.Error{Code: "internal", RequestID: "req-7"}).Hint
 	require.Contains(t, hint, "req-7")
+}
+
+// Who has installed a package has no Makefile.
+func TestAnInstalledHiveIsStartedAsAService(t *testing.T) {
+	root := t.TempDir()
+	require.Equal(t, "start it with `make run` or bin/hive", cli.StartHint(root))
+	units := filepath.Join(root, "usr/lib/systemd/system")
+	require.NoError(t, os.MkdirAll(units, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(units, "hive.service"), nil, 0o600))
+	require.Equal(t, "start it with `systemctl start hive`", cli.StartHint(root))
 }

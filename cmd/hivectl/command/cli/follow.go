@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -33,9 +32,9 @@ func (a *App) FollowJob(ctx context.Context, jobID string, w io.Writer) (client.
 // RunJob submits an operation and follows it to its end.
 func (a *App) RunJob(ctx context.Context, operation any, events io.Writer) (client.Reply[wire.Job], error) {
 	var none client.Reply[wire.Job]
-	body, err := json.Marshal(operation)
+	body, err := client.Encode(operation)
 	if err != nil {
-		return none, fmt.Errorf("encode the operation: %w", err)
+		return none, err
 	}
 	// The key lets Submit send it again after a broken connection, and it is still one job.
 	submitted, err := a.Hive.Submit(ctx, rand.Text(), body)
@@ -81,7 +80,7 @@ var jobHints = map[string]string{
 	"ports_exhausted":       "stop a worker (hivectl ps), release a lease (hivectl leases list), or widen ports.range in the configuration",
 	"port_unavailable":      "hivectl ports shows who holds which port",
 	"foreign_listener":      "hivectl ports shows who holds which port",
-	"name_in_use":           "hivectl ps shows the worker that has the name",
+	"name_in_use":           "it runs already: hivectl restart NAME starts it anew, --name OTHER another worker beside it",
 	"program_not_found":     "install the program, or set `program` of this worker in hive.yaml",
 	"exec_failed":           "hivectl types explain TYPE shows the command; try it by hand",
 	"exited_early":          "hivectl workers list shows the worker, hivectl logs WORKER all of its output",
@@ -94,7 +93,7 @@ var jobHints = map[string]string{
 	"interrupted":           "hive was restarted meanwhile; run the command again if you still want it",
 	"expired":               "it was queued for too long; hivectl jobs list --state running shows what it waited for",
 	"cancelled":             "somebody cancelled it; run the command again if you still want it",
-	"disk_full":             "free space in the file system of the data directory; hivectl doctor shows how much is left",
+	"disk_full":             "free space there, or remove files if the inodes are used up; hivectl doctor shows what is left where the data directory is",
 	"model_in_use":          "hivectl models list shows which workers use it, hivectl jobs list --state running what is being downloaded",
 	"model_ambiguous":       "name one of the files: org/name:file.gguf",
 	"hub_unauthorized":      "set HF_TOKEN in the daemon's environment and restart it",

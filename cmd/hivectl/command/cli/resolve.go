@@ -21,7 +21,7 @@ func (a *App) Resolve(ctx context.Context, ref string) (wire.Worker, error) {
 	if err != nil {
 		return wire.Worker{}, err
 	}
-	return pick(workers.Value.Workers, ref)
+	return pick(workers.Value, ref)
 }
 
 // ResolveAll finds the workers that WORKER arguments mean, each once. It is an error
@@ -35,7 +35,7 @@ func (a *App) ResolveAll(ctx context.Context, refs []string) ([]wire.Worker, err
 	var chosen []wire.Worker
 	seen := map[string]bool{}
 	for _, ref := range refs {
-		w, err := pick(all.Value.Workers, ref)
+		w, err := pick(all.Value, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -51,13 +51,13 @@ func (a *App) ResolveAll(ctx context.Context, refs []string) ([]wire.Worker, err
 // begins with ref. Living workers go before ended ones, or `cpu-8080` would be ambiguous
 // for a day after every restart on that port. Of ended workers that had the same name the
 // last one is meant.
-func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
+func pick(list wire.Workers, ref string) (wire.Worker, error) {
 	// Every id begins with nothing: an unset variable in a script would mean the only worker.
 	if ref == "" {
 		return wire.Worker{}, Usage("no worker given: want its name, its id, or the beginning of one", "hivectl workers list")
 	}
 	var exact, named, begins []wire.Worker
-	for _, w := range workers {
+	for _, w := range list.Workers {
 		name := ""
 		if w.Name != nil {
 			name = *w.Name
@@ -82,12 +82,20 @@ func pick(workers []wire.Worker, ref string) (wire.Worker, error) {
 	begins = living(begins)
 	switch len(begins) {
 	case 0:
+		for _, v := range list.Wanted {
+			if v.Name == ref {
+				return wire.Worker{}, NotFound(fmt.Sprintf("%s has no worker yet: it is %s, and hive starts it as soon as it can", ref, v.State), NotWanted)
+			}
+		}
 		return wire.Worker{}, NotFound(fmt.Sprintf("no worker %q", ref), "see hivectl workers list")
 	case 1:
 		return begins[0], nil
 	}
 	return wire.Worker{}, Usage(fmt.Sprintf("%q is ambiguous: %s", ref, candidates(begins)), "use more of the id, or the name")
 }
+
+// NotWanted is how to give up what is wanted and has no worker.
+const NotWanted = "to give it up, take autostart out of its entry and run hivectl reload"
 
 func anyAlive(workers []wire.Worker) bool {
 	return slices.ContainsFunc(workers, func(w wire.Worker) bool { return !client.WorkerEnded(w.State) })

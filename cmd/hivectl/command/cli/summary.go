@@ -14,9 +14,9 @@ import (
 // for its worker's grace period, so one after the other would take minutes.
 const Parallel = 16
 
-// Result is the result of stopping one worker, or of starting it, for Summary.
+// Result is the result of stopping, starting or removing one worker, for Summary.
 type Result struct {
-	Job json.RawMessage // nil: none was needed, or it could not be followed
+	Raw json.RawMessage // the job, or hive's answer; nil: none was needed, or it could not be followed
 	ID  string          // of the worker
 	Err error
 }
@@ -29,14 +29,14 @@ func (a *App) Say(format string, args ...any) {
 }
 
 // Summary prints the result for programs and reports what failed. names are the workers or
-// types, did is what was done to them.
-func (a *App) Summary(names []string, results []Result, did string) error {
-	var jobs [][]byte
+// types, did is what was done to them; list is what programs get the results as.
+func (a *App) Summary(list string, names []string, results []Result, did string) error {
+	var raw [][]byte
 	var ids []string
 	var failures []error
 	for i, r := range results {
-		if r.Job != nil {
-			jobs = append(jobs, r.Job)
+		if r.Raw != nil {
+			raw = append(raw, r.Raw)
 		}
 		if r.Err != nil {
 			failures = append(failures, r.Err)
@@ -46,10 +46,10 @@ func (a *App) Summary(names []string, results []Result, did string) error {
 		}
 		ids = append(ids, r.ID)
 	}
-	// Programs get all jobs, those that failed too; -q gives the ids of what was done.
-	list := append(append([]byte(`{"jobs":[`), bytes.Join(jobs, []byte(","))...), "]}"...)
+	// Programs get all of them, those that failed too; -q gives the ids of what was done.
+	all := fmt.Appendf(nil, `{"%s":[%s]}`, list, bytes.Join(raw, []byte(",")))
 	// People have read a line for each worker as it was done, so the table is empty.
-	err := a.Print(View{Raw: list, IDs: ids, Table: func(io.Writer) error { return nil }})
+	err := a.Print(View{Raw: all, IDs: ids, Table: func(io.Writer) error { return nil }})
 	switch {
 	case err != nil:
 		return err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"rbeehive/migrations"
@@ -29,6 +30,8 @@ type Checked struct {
 	Bytes     int64           `json:"bytes"`
 	UsedBytes int64           `json:"used_bytes"`
 	Findings  []store.Finding `json:"findings"`
+	// MetaPageLost is no finding: hive starts with such a file, and a power cut leaves one.
+	MetaPageLost bool `json:"meta_page_lost"`
 }
 
 // Check checks the whole state file in dir: its structure, the checksum and form of every
@@ -63,7 +66,7 @@ func check(ctx context.Context, path string) (c Checked, err error) {
 	if err != nil {
 		return c, err
 	}
-	c.Schema, c.StateID = o.Schema(), o.Meta().StateID
+	c.Schema, c.StateID, c.MetaPageLost = o.Schema(), o.Meta().StateID, o.Meta().MetaPageLost
 	c.Records, c.Live, c.Bytes, c.UsedBytes = v.Records, v.Live, v.Bytes, v.UsedBytes
 	if !v.Newest.IsZero() {
 		c.Newest = &v.Newest
@@ -83,7 +86,11 @@ func (c *Checked) countReadable() (err error) {
 		return err
 	}
 	c.Bytes, c.Schema = g.Bytes, migrations.Current()
-	c.Findings = append(c.Findings, g.Damage...)
+	for _, f := range g.Damage {
+		if !slices.Contains(c.Findings, f) { // the opening has found it
+			c.Findings = append(c.Findings, f)
+		}
+	}
 	if len(g.StateIDs) > 0 {
 		c.StateID = g.StateIDs[0].Record
 	}

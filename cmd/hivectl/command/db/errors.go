@@ -25,6 +25,7 @@ func refusal(err error, dir, online string) error {
 	var locked *store.LockedError
 	var corrupt *store.CorruptError
 	var newer *migrations.NewerError
+	var notRegular *store.NotRegularError
 	switch {
 	case err == nil:
 		return nil
@@ -38,8 +39,12 @@ func refusal(err error, dir, online string) error {
 		return &Refusal{Text: corrupt.Error(), Hint: "`hivectl db check --data-dir " + dir + "` lists all damage, `hivectl db salvage --data-dir " + dir + "` rebuilds the file"}
 	case errors.Is(err, store.ErrInconsistent):
 		return &Refusal{Text: err.Error(), Hint: "`hivectl db check --data-dir " + dir + "` lists all contradictions"}
+	case errors.As(err, &notRegular):
+		return &Refusal{Text: err.Error(), Hint: "move it away; " + anew(dir)}
 	case errors.Is(err, migrations.ErrForeign):
-		return &Refusal{Text: "it is not a state file of hive: " + err.Error()}
+		return &Refusal{Text: "it is not a state file of hive: " + err.Error(), Hint: "if it never was one, move it away; " + anew(dir)}
+	case errors.Is(err, store.ErrUnused):
+		return &Refusal{Text: err.Error(), Hint: "start hive, which goes on with it; if there was another file before, `hivectl db salvage --data-dir " + dir + "` finds the workers that live"}
 	case errors.Is(err, fs.ErrNotExist):
 		return &Refusal{Text: err.Error(), Hint: "give the state directory with --data-dir", NotFound: true}
 	case errors.Is(err, fs.ErrPermission):
@@ -52,6 +57,11 @@ func refusal(err error, dir, online string) error {
 		return &Refusal{Text: err.Error()}
 	}
 	return err
+}
+
+// anew says how to come to a state file where none is left.
+func anew(dir string) string {
+	return "`hivectl db salvage --data-dir " + dir + "` makes the file anew and keeps every worker that lives"
 }
 
 func inUse(locked *store.LockedError, dir, online string) error {

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -77,7 +78,7 @@ func (s *Salvage) Lines() []string {
 	}
 	add("running workers, which hive will adopt: %d", len(p.Living))
 	for _, k := range p.Living {
-		add("  %s  port %d  pid %d  by %s  record from %s", k.WorkerID, k.Port, k.PID, k.Proof, k.From)
+		add("  %s  name %s  port %d  pid %d  by %s  record from %s", k.WorkerID, cmp.Or(k.Name, "-"), k.Port, k.PID, k.Proof, k.From)
 	}
 	for _, list := range []struct {
 		what  string
@@ -105,6 +106,7 @@ func (s *Salvage) JSON() any {
 	p := s.plan
 	type worker struct {
 		WorkerID string `json:"worker_id"`
+		Name     string `json:"name"`
 		Port     uint16 `json:"port"`
 		PID      int    `json:"pid"`
 		From     string `json:"from"`

@@ -28,7 +28,7 @@ func (s *survey) issues() []issue {
 	for _, w := range s.workers.Value.Workers {
 		// One that failed and was replaced stays in the list for a while, but nobody need do anything.
 		if do := workerHint(w); do != "" && s.concerns(w) && !superseded(w, s.workers.Value.Workers) {
-			issues = append(issues, issue{"worker", cli.Title(w), withReason(w.State, w.Reason), do})
+			issues = append(issues, issue{"worker", cli.Title(w), withReason(w.State, w.Reason) + restarted(w), do})
 		}
 	}
 	for _, v := range s.workers.Value.Wanted {
@@ -50,12 +50,13 @@ func (s *survey) issues() []issue {
 		}
 	}
 	// The audit finds those again that were listed with the leases and the workers.
-	members := false
+	members, unleased := false, false
 	for _, f := range s.audit.Value.Findings {
 		if f.Code == "quarantined" || f.Code == "unverified" {
 			continue
 		}
 		members = members || f.Code == "member_without_record"
+		unleased = unleased || f.Code == "unleased_port"
 		do := findingHints[f.Code]
 		if do == "" {
 			do = "hivectl audit"
@@ -64,7 +65,7 @@ func (s *survey) issues() []issue {
 	}
 	for _, c := range s.doctor.Value.Checks {
 		// doctor counts what the lists above name one by one.
-		reported := c.Name == "wanted" || c.Name == "quarantined" || c.Name == "unverified" || c.Name == "members" && members
+		reported := c.Name == "wanted" || c.Name == "quarantined" || c.Name == "unverified" || c.Name == "members" && members || c.Name == "unleased" && unleased
 		if c.Status != "warning" || reported {
 			continue
 		}
@@ -106,6 +107,18 @@ func superseded(w wire.Worker, all []wire.Worker) bool {
 		named := w.Name != nil && o.Name != nil && *w.Name == *o.Name
 		return o.WorkerID != w.WorkerID && (named || o.Port == w.Port) && time.Time(o.StartedAt).After(time.Time(w.StartedAt))
 	})
+}
+
+// restarted says how often a worker was restarted: the reason of one that ends again and
+// again is the same each time.
+func restarted(w wire.Worker) string {
+	switch w.Restarts {
+	case 0:
+		return ""
+	case 1:
+		return " (1 restart)"
+	}
+	return fmt.Sprintf(" (%d restarts)", w.Restarts)
 }
 
 func withReason(state string, reason *string) string {

@@ -53,6 +53,10 @@ func writePorts(a *cli.App, w io.Writer, p wire.Ports) error {
 
 // portsLine is the range in one line; the counts sum to the total.
 func portsLine(p wire.Ports) string {
-	return fmt.Sprintf("%s: %d ports, %d free, %d leased, %d foreign, %d draining, %d quarantined, %d reserved",
+	s := fmt.Sprintf("%s: %d ports, %d free, %d leased, %d foreign, %d draining, %d quarantined, %d reserved",
 		output.Clean(p.Range), p.Total, p.Free, p.Leased, p.Foreign, p.Draining, p.Quarantined, p.Reserved)
+	if p.Forbidden > 0 {
+		s += fmt.Sprintf(", %d forbidden", p.Forbidden)
+	}
+	return s
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -135,7 +136,7 @@ func statusLines(a *cli.App, s *survey, issues []issue) []string {
 		{"version", output.Clean(h.Version)},
 		{"started", output.Clock(h.StartedAt) + " (" + a.Age(h.StartedAt) + " ago)"},
 		{"recovery", recoveryText(h.Recovery)},
-		{"workers", workerCounts(s.workers.Value.Workers)},
+		{"workers", workerCounts(s.workers.Value)},
 		{"ports", portsLine(s.ports.Value)},
 	} {
 		lines = append(lines, labelled(a, unpainted, f[0], f[1])...)
@@ -195,18 +196,28 @@ func recoveryText(r wire.Recovery) string {
 }
 
 // workerCounts counts workers by state, in the order of the states' names.
-func workerCounts(workers []wire.Worker) string {
+func workerCounts(list wire.Workers) string {
 	counts := map[string]int{}
-	var states []string
-	for _, w := range workers {
-		if counts[w.State] == 0 {
-			states = append(states, w.State)
-		}
+	for _, w := range list.Workers {
 		counts[w.State]++
 	}
-	if len(states) == 0 {
+	text := counted(counts)
+	if wanted := client.WithoutWorker(list.Wanted, list.Workers); len(wanted) > 0 {
+		counts = map[string]int{}
+		for _, v := range wanted {
+			counts[v.State]++
+		}
+		text += "; wanted without a worker: " + counted(counts)
+	}
+	return text
+}
+
+// counted is how many of each state there are.
+func counted(counts map[string]int) string {
+	if len(counts) == 0 {
 		return "none"
 	}
+	states := slices.Collect(maps.Keys(counts))
 	slices.Sort(states)
 	var parts []string
 	for _, s := range states {

@@ -26,7 +26,8 @@ type Imported struct {
 	ID     string `json:"id"`
 	Path   string `json:"path"`
 	Size   int64  `json:"size_bytes"`
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256"` // of the first file, which is that at Path
+	Files  int    `json:"files"`
 }
 
 // Import puts file into the library at dir, which must be there or have a parent that
@@ -49,7 +50,7 @@ func Import(ctx context.Context, dir, file, id string, asCopy bool) (Imported, e
 	if err != nil {
 		return Imported{}, refusal(err)
 	}
-	return Imported{m.ID, m.Path, m.Size, m.Files[0].SHA256}, nil
+	return Imported{m.ID, m.Path, m.Size, m.Files[0].SHA256, len(m.Files)}, nil
 }
 
 func refusal(err error) error {
@@ -61,6 +62,10 @@ func refusal(err error) error {
 		return &Refusal{err.Error(), "choose one with --id, as in --id local/qwen:qwen.gguf"}
 	case errors.Is(err, models.ErrInUse):
 		return &Refusal{err.Error(), "hivectl models list"}
+	case errors.Is(err, models.ErrNotFound):
+		return &Refusal{err.Error(), "a model in parts is imported as a whole: put all of them into one directory, and name any of them"}
+	case errors.Is(err, models.ErrFormat):
+		return &Refusal{err.Error(), "get the file again, as a whole, from where it is from"}
 	case errors.Is(err, models.ErrDiskFull):
 		return &Refusal{err.Error(), "free some space, or import without --copy where the file is on the same file system"}
 	case errors.Is(err, fs.ErrPermission):

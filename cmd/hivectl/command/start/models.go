@@ -109,7 +109,8 @@ func modelsImport(a *cli.App) *cobra.Command {
 		Long: "Put a file of this machine into the catalog of the hive that has its state in\n" +
 			"--data-dir ($HIVE_DATA_DIR, else hive's default). The catalog gets a hard link, so that\n" +
 			"it takes no additional space and FILE must not be changed any more; with --copy, or\n" +
-			"from another file system, a copy. hivectl does it with your permissions, and must be\n" +
+			"from another file system, a copy. Of a model in parts (big-00001-of-00003.gguf) FILE is\n" +
+			"any part; all of them are imported. hivectl does it with your permissions, and must be\n" +
 			"able to write to that directory; hive itself is not involved and may be stopped.",
 		Example: "  hivectl models import qwen.gguf --id local/qwen:qwen.gguf",
 		Args:    cobra.ExactArgs(1),
@@ -138,9 +139,11 @@ func modelsImport(a *cli.App) *cobra.Command {
 				return fmt.Errorf("encode the model: %w", err)
 			}
 			return a.Print(cli.View{Raw: raw, IDs: []string{m.ID}, Table: func(w io.Writer) error {
-				return output.Fields(w, [][2]string{
-					{"model", output.Clean(m.ID)}, {"size", fmt.Sprint(m.Size)}, {"path", output.Clean(m.Path)}, {"sha256", m.SHA256},
-				})
+				last := [2]string{"sha256", m.SHA256}
+				if m.Files > 1 {
+					last = [2]string{"files", fmt.Sprint(m.Files)}
+				}
+				return output.Fields(w, [][2]string{{"model", output.Clean(m.ID)}, {"size", fmt.Sprint(m.Size)}, {"path", output.Clean(m.Path)}, last})
 			}})
 		},
 	}
@@ -225,9 +228,9 @@ func pull(ctx context.Context, a *cli.App, model string) (client.Reply[wire.Job]
 		return modelJob(ctx, a, op, events)
 	}
 	var none client.Reply[wire.Job]
-	body, err := json.Marshal(op)
+	body, err := client.Encode(op)
 	if err != nil {
-		return none, fmt.Errorf("encode the operation: %w", err)
+		return none, err
 	}
 	submitted, err := a.Hive.Submit(ctx, rand.Text(), body)
 	if err != nil {

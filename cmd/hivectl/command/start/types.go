@@ -2,6 +2,7 @@ package start
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -94,7 +95,7 @@ func typesExplain(a *cli.App) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&op.Model, "model", "", "model to serve; the path of an existing file is made absolute")
+	flags.StringVar(&op.Model, "model", "", modelHelp)
 	flags.StringVar(&op.Device, "device", "", "device to use: 0, or 0,1, or cpu")
 	flags.StringVar(&op.Name, "name", "", "name of the worker")
 	flags.Uint16Var(&op.Port, "port", 0, "port of the worker")
@@ -106,6 +107,9 @@ func typesExplain(a *cli.App) *cobra.Command {
 
 func explain(ctx context.Context, a *cli.App, name string, q client.TypeQuery) error {
 	reply, err := a.Hive.Type(ctx, name, q)
+	if errors.Is(err, client.ErrNotFound) {
+		return cli.NotFound(err.Error(), "hivectl types list")
+	}
 	if err != nil {
 		return err
 	}

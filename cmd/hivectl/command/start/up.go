@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,10 +48,12 @@ func Up(a *cli.App) *cobra.Command {
 	var params []string
 	pull := false
 	cmd := &cobra.Command{
-		Use:   "up [TYPE]",
+		Use: "up [TYPE]", Aliases: []string{"start"},
 		Short: "Start a worker and follow it until it is ready",
 		Long: "Start a worker of a type, or of an entry of the configuration, and follow it\n" +
 			"until it is ready. Ctrl-C detaches: the worker keeps starting.\n\n" +
+			"An autostart entry is a service, which has one worker, of the entry's name: up\n" +
+			"brings it back, on its port, or says that it runs. --name starts another beside it.\n\n" +
 			"Without a type, start all autostart entries that have no running worker, also\n" +
 			"those that were stopped.",
 		Example:           "  hivectl up cpu --model test\n  hivectl up llama --model ./qwen.gguf --device 0 --param ctx=8192\n  hivectl up",
@@ -83,7 +84,7 @@ func Up(a *cli.App) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&op.Model, "model", "", "model to serve; the path of an existing file is made absolute")
+	flags.StringVar(&op.Model, "model", "", modelHelp)
 	flags.StringVar(&op.Device, "device", "", "device to use: 0, or 0,1, or cpu")
 	flags.StringVar(&op.Name, "name", "", "name of the worker; a name keeps its port")
 	flags.Uint16Var(&op.Port, "port", 0, "this port and no other")
@@ -106,7 +107,7 @@ func pullAndUp(ctx context.Context, a *cli.App, op spawn) error {
 	return runUp(ctx, a, op)
 }
 
-// complete checks what the command line says and makes a model file absolute:
+// complete checks what the command line says and makes the path of a model absolute:
 // the daemon has another working directory.
 func (op *spawn) complete(params []string, portGiven bool) error {
 	if op.Wait != "ready" && op.Wait != "started" {
@@ -125,10 +126,10 @@ func (op *spawn) complete(params []string, portGiven bool) error {
 		}
 		op.Params[key] = value
 	}
-	if !isModelPath(op.Model) {
+	if !isPath(op.Model) {
 		return nil
 	}
-	path, err := filepath.Abs(op.Model)
+	path, err := absolute(op.Model)
 	if err != nil {
 		return fmt.Errorf("--model: %w", err)
 	}
@@ -136,17 +137,41 @@ func (op *spawn) complete(params []string, portGiven bool) error {
 	return nil
 }
 
-// isModelPath tells a path from the id of a model. A directory counts only if it is written
-// as a path: "qwen" may be both.
-func isModelPath(model string) bool {
-	if model == "" {
+// modelHelp is the help of --model; docs/hivectl.md says the same.
+const modelHelp = "model to serve: a name such as org/name or name:tag, or a path, which begins with / or ., ends in /, or is that of an existing file"
+
+// isPath tells a path from the name of a model. A directory whose path has one slash at most
+// does not count unless it is written as a path: "qwen" and "org/qwen" may be both.
+func isPath(model string) bool {
+	switch {
+	case strings.Contains(model, "://"): // a URL, s3://bucket/model/
 		return false
+	case strings.HasPrefix(model, "/"), strings.HasPrefix(model, "."), strings.HasSuffix(model, "/"), strings.Contains(model+"/", "/../"):
+		return true
 	}
 	info, err := os.Stat(model)
-	if err != nil {
-		return false
+	return err == nil && (!info.IsDir() || strings.Count(model, "/") > 1)
+}
+
+// absolute is the same path for a daemon, which has another working directory.
+func absolute(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		dir, err := os.Getwd()
+		if err != nil {
+			return "", err
+		}
+		path = dir + "/" + path
 	}
-	return !info.IsDir() || strings.HasPrefix(model, "./") || strings.HasPrefix(model, "../")
+	clean := filepath.Clean(path)
+	given, err := os.Stat(path)
+	if err != nil {
+		return clean, nil // the daemon says that it is not there
+	}
+	// Clean leaves out link/.., which the kernel takes for the parent of where the link leads.
+	if same, err := os.Stat(clean); err != nil || !os.SameFile(given, same) {
+		return path, nil
+	}
+	return clean, nil
 }
 
 // upAll starts a worker of each autostart entry that has none, in parallel.
@@ -192,34 +217,27 @@ func upAll(ctx context.Context, a *cli.App) error {
 		})
 	}
 	_ = group.Wait() // the errors are in results, one per entry
-	return a.Summary(missing, results, "started")
+	return a.Summary("jobs", missing, results, "started")
 }
 
-// upOne starts the worker of an autostart entry, under the entry's name if that is
-// one for workers: it is how hive itself starts it.
+// upOne starts the worker of an autostart entry.
 func upOne(ctx context.Context, a *cli.App, name string) cli.Result {
 	op := spawn{Operation: "worker_spawn", Worker: name}
-	if workerName.MatchString(name) {
-		op.Name = name
-	}
 	// Without events: those of several workers would be mixed, and no line says whose it is.
 	job, err := a.RunJob(ctx, op, nil)
 	if err != nil {
 		return cli.Result{Err: err}
 	}
 	if err := a.Outcome(job.Value); err != nil {
-		return cli.Result{Job: job.Raw, Err: err}
+		return cli.Result{Raw: job.Raw, Err: err}
 	}
 	var w spawned
 	if err := json.Unmarshal(job.Value.Result, &w); err != nil {
-		return cli.Result{Job: job.Raw, Err: fmt.Errorf("decode the result of %s: %w", job.Value.JobID, err)}
+		return cli.Result{Raw: job.Raw, Err: fmt.Errorf("decode the result of %s: %w", job.Value.JobID, err)}
 	}
 	a.Say("%s is %s at %s", cli.Title(wire.Worker{WorkerID: w.WorkerID, Name: w.Name}), w.Status, w.URL)
-	return cli.Result{Job: job.Raw, ID: w.WorkerID}
+	return cli.Result{Raw: job.Raw, ID: w.WorkerID}
 }
-
-// workerName is the form of a worker's name (docs/http-reference.md).
-var workerName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // runUp carries out an operation that starts a worker, and prints the worker.
 func runUp(ctx context.Context, a *cli.App, op any) error {

@@ -27,6 +27,10 @@ func Down(a *cli.App) *cobra.Command {
 			if len(alive) == 0 {
 				a.Notice("no worker is running")
 			}
+			// hive goes on trying these.
+			for _, v := range client.WithoutWorker(all.Value.Wanted, all.Value.Workers) {
+				a.Notice("%s has no worker yet (%s), and hive starts it as soon as it can; %s", v.Name, v.State, cli.NotWanted)
+			}
 			return stopAll(cmd.Context(), a, alive)
 		},
 	}

@@ -62,15 +62,15 @@ func liveOnly(reply client.Reply[wire.Workers]) ([]wire.Worker, json.RawMessage,
 }
 
 // workerListing is a list of workers, and behind them of what is wanted and has none;
-// reasons: with how they ended. There is a column for stale only if one is, and one of
-// reasons if something is wanted.
+// reasons: with how they ended. There is a column for stale or restarts only if there are
+// some, and one of reasons if something is wanted.
 func workerListing(a *cli.App, workers []wire.Worker, wanted []wire.Wanted, raw json.RawMessage, reasons bool) (cli.Listing, error) {
 	items, err := cli.ItemsOf(raw, "workers")
 	if err != nil {
 		return cli.Listing{}, err
 	}
 	// A hive before there were services sends none.
-	wanted = withoutWorker(wanted, workers)
+	wanted = client.WithoutWorker(wanted, workers)
 	if len(wanted) > 0 {
 		more, err := cli.ItemsOf(raw, "wanted")
 		if err != nil {
@@ -88,13 +88,12 @@ func workerListing(a *cli.App, workers []wire.Worker, wanted []wire.Wanted, raw 
 		{Name: "model", MinWidth: 8, Drop: 6},
 		{Name: "device", MinWidth: 6, Drop: 7},
 	}}
-	// It is rare, and for a column that says "-" in every row the terminal has no room.
-	stale := slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Stale })
+	rare := rareColumns(workers)
 	for _, w := range workers {
 		l.IDs = append(l.IDs, w.WorkerID)
 		row := []string{output.Clean(w.WorkerID), output.Or(w.Name), a.State(w.State), fmt.Sprint(w.Port), output.Or(w.PID), a.Age(w.StartedAt), output.Or(w.Model), output.Or(w.Device)}
-		if stale {
-			row = slices.Insert(row, 3, map[bool]string{true: "yes", false: "-"}[w.Stale])
+		for i, c := range rare {
+			row = slices.Insert(row, 3+i, c.text(w))
 		}
 		if reasons {
 			row = append(row, output.Or(w.Reason))
@@ -103,13 +102,13 @@ func workerListing(a *cli.App, workers []wire.Worker, wanted []wire.Wanted, raw 
 	}
 	for _, v := range wanted {
 		row := []string{"-", output.Clean(v.Name), a.State(v.State), "-", "-", a.Age(v.Since), "-", "-", output.Or(v.Reason)}
-		if stale {
+		for range rare {
 			row = slices.Insert(row, 3, "-")
 		}
 		l.Rows = append(l.Rows, row)
 	}
-	if stale {
-		l.Columns = slices.Insert(l.Columns, 3, output.Column{Name: "stale", Drop: 3})
+	for i, c := range rare {
+		l.Columns = slices.Insert(l.Columns, 3+i, output.Column{Name: c.name, Drop: 3})
 	}
 	if reasons {
 		l.Columns = append(l.Columns, output.Column{Name: "reason", MinWidth: 16, Drop: 3})
@@ -117,9 +116,25 @@ func workerListing(a *cli.App, workers []wire.Worker, wanted []wire.Wanted, raw 
 	return l, nil
 }
 
-// withoutWorker leaves out what has a living worker already: that one says more.
-func withoutWorker(wanted []wire.Wanted, workers []wire.Worker) []wire.Wanted {
-	return slices.DeleteFunc(slices.Clone(wanted), func(v wire.Wanted) bool {
-		return slices.ContainsFunc(workers, func(w wire.Worker) bool { return w.Type == v.Name && !client.WorkerEnded(w.State) })
+// rareColumn is a column that is there only if it says something of a worker: for one with
+// "-" in every row the terminal has no room.
+type rareColumn struct {
+	name string
+	text func(w wire.Worker) string // "-": nothing
+}
+
+// rareColumns are those of them that say something.
+func rareColumns(workers []wire.Worker) []rareColumn {
+	all := []rareColumn{
+		{"stale", func(w wire.Worker) string { return map[bool]string{true: "yes", false: "-"}[w.Stale] }},
+		{"restarts", func(w wire.Worker) string {
+			if w.Restarts == 0 {
+				return "-"
+			}
+			return fmt.Sprint(w.Restarts)
+		}},
+	}
+	return slices.DeleteFunc(all, func(c rareColumn) bool {
+		return !slices.ContainsFunc(workers, func(w wire.Worker) bool { return c.text(w) != "-" })
 	})
 }

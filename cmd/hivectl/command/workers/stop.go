@@ -50,7 +50,7 @@ func stopAll(ctx context.Context, a *cli.App, workers []wire.Worker) error {
 		results[i].ID = w.WorkerID
 		names = append(names, cli.Title(w))
 	}
-	return a.Summary(names, results, "stopped")
+	return a.Summary("jobs", names, results, "stopped")
 }
 
 // stopOne stops one worker and reports it.
@@ -66,8 +66,8 @@ func stopOne(ctx context.Context, a *cli.App, w wire.Worker) cli.Result {
 		return cli.Result{Err: err}
 	}
 	if err := a.Outcome(job.Value); err != nil {
-		return cli.Result{Job: job.Raw, Err: err}
+		return cli.Result{Raw: job.Raw, Err: err}
 	}
 	a.Say("%s stopped, port %d is free", cli.Title(w), w.Port)
-	return cli.Result{Job: job.Raw}
+	return cli.Result{Raw: job.Raw}
 }

@@ -121,7 +121,7 @@ func awaitWanted(ctx context.Context, a *cli.App, names []string, goal string, t
 			return err
 		}
 		next = nil
-		for _, v := range withoutWorker(reply.Value.Wanted, reply.Value.Workers) {
+		for _, v := range client.WithoutWorker(reply.Value.Wanted, reply.Value.Workers) {
 			if slices.Contains(names, v.Name) {
 				next = &v
 				break

@@ -14,8 +14,8 @@ import (
 
 // Workers is the commands that look at workers and wait for them.
 func Workers(a *cli.App) *cobra.Command {
-	return cli.Group("workers", "List, show and wait for workers", "  hivectl workers list",
-		list(a), get(a), wait(a), Logs(a))
+	return cli.Group("workers", "List, show, wait for and remove workers", "  hivectl workers list",
+		list(a), get(a), wait(a), Logs(a), remove(a))
 }
 
 func list(a *cli.App) *cobra.Command {

@@ -3,9 +3,11 @@ package procfs_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -75,6 +77,7 @@ func TestWhatAProcessSaysOfItself(t *testing.T) {
 	require.True(t, procfs.Argv0Is(pid, "./sleep"))
 	require.False(t, procfs.Argv0Is(pid, "./slee"))
 	require.False(t, procfs.Argv0Is(pid, "./sleepy"))
+	require.False(t, procfs.WithoutArgs(pid))
 	exe, err := os.Readlink("/proc/self/exe")
 	require.NoError(t, err)
 	require.NotEqual(t, exe, procfs.Argv(pid)[0])
@@ -85,6 +88,8 @@ func TestWhatAProcessSaysOfItself(t *testing.T) {
 	require.Nil(t, procfs.Argv(1<<30))
 	require.Empty(t, procfs.WorkDir(1<<30))
 	require.False(t, procfs.Argv0Is(1<<30, ""))
+	require.NoError(t, cmd.Process.Kill())
+	require.Eventually(t, func() bool { return procfs.WithoutArgs(pid) }, 10*time.Second, time.Millisecond, "a zombie")
 }
 
 func FuzzSplitArgv(f *testing.F) {
@@ -96,4 +101,21 @@ func FuzzSplitArgv(f *testing.F) {
 		require.NotEmpty(t, argv)
 		require.Equal(t, strings.TrimSuffix(cmdline, "\x00"), strings.Join(argv, "\x00"))
 	})
+}
+
+// A process that executes one program after the other has its environment all the time, and
+// for moments none that can be read.
+func TestEnvironInTheMiddleOfAnExec(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "again")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\nexec \"$0\"\n"), 0o700))
+	cmd := exec.Command(script)
+	cmd.Env = []string{"MARK_A=1"}
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for range 2000 {
+		require.Equal(t, map[string]string{"MARK_A": "1"}, procfs.Environ(cmd.Process.Pid, "MARK_", "MARK_A"))
+	}
 }

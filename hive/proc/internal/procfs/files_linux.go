@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rbeehive/store/procread"
 )
 
 // FileID identifies an open file whatever its name is now.
@@ -24,7 +26,14 @@ func FileOf(path string) (FileID, bool) {
 
 // OpenFile says which file a process has open as a descriptor.
 func OpenFile(pid, fd int) (FileID, bool) {
-	return FileOf(path(pid, "fd/"+strconv.Itoa(fd)))
+	id, err := procread.Read(pid, func(procread.Progress) (FileID, error) {
+		id, ok := FileOf(path(pid, "fd/"+strconv.Itoa(fd)))
+		if !ok {
+			return id, os.ErrNotExist
+		}
+		return id, nil
+	})
+	return id, err == nil
 }
 
 // SocketInodes returns the inodes of the sockets that a process has open. See Gone for
@@ -34,26 +43,30 @@ func SocketInodes(ctx context.Context, pid int) (map[uint64]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := path(s.ReadableID(), "fd")
-	fds, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[uint64]bool)
-	// A process may have a million descriptors open.
-	for _, fd := range fds {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		link, err := os.Readlink(dir + "/" + fd.Name())
+	id := s.ReadableID()
+	return procread.Read(id, func(progress procread.Progress) (map[uint64]bool, error) {
+		dir := path(id, "fd")
+		fds, err := os.ReadDir(dir)
 		if err != nil {
-			continue // closed meanwhile
+			return nil, err
 		}
-		if inode, ok := ParseSocketLink(link); ok {
-			out[inode] = true
+		out := make(map[uint64]bool)
+		// A process may have a million descriptors open.
+		for _, fd := range fds {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			progress()
+			link, err := os.Readlink(dir + "/" + fd.Name())
+			if err != nil {
+				continue // closed meanwhile
+			}
+			if inode, ok := ParseSocketLink(link); ok {
+				out[inode] = true
+			}
 		}
-	}
-	return out, nil
+		return out, nil
+	})
 }
 
 // ParseSocketLink reads what the link of a descriptor says of a socket: "socket:[4711]".

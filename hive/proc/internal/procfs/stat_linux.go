@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"rbeehive/store/plain"
+	"rbeehive/store/procread"
 )
 
 // Stat is what is needed of /proc/<pid>/stat; the numbers are the field numbers of
@@ -40,15 +42,22 @@ func (s *Stat) Zombie() bool {
 	return s.State == 'X' || s.State == 'Z' && s.Threads <= 1
 }
 
-// ReadStat reads the stat of a process. See Gone for one that has ended.
+// ReadStat reads the stat of a process. See Gone for one that has ended; of one that is held
+// in an execve the error is procread.ErrHeld.
 func ReadStat(pid int) (Stat, error) {
-	var buf [SmallFile]byte
-	b, err := ReadSmall(path(pid, "stat"), buf[:])
-	if err != nil {
-		return Stat{}, err
-	}
-	return ParseStat(b)
+	return procread.Read(pid, func(procread.Progress) (Stat, error) {
+		buf := buffers.Get().(*[SmallFile]byte)
+		defer buffers.Put(buf)
+		b, err := ReadSmall(path(pid, "stat"), buf[:])
+		if err != nil {
+			return Stat{}, err
+		}
+		return ParseStat(b)
+	})
 }
+
+// buffers are for reads in goroutines of their own, whose stack would have to grow for one.
+var buffers = sync.Pool{New: func() any { return new([SmallFile]byte) }}
 
 // ParseStat reads a /proc/<pid>/stat.
 func ParseStat(b []byte) (Stat, error) {
@@ -108,7 +117,8 @@ func (s *Stat) ReadableID() int {
 // Program names the process for a person, as plain text: the base name of its
 // executable, or its comm where that cannot be read. Both are whatever its user likes.
 func (s *Stat) Program() string {
-	exe, err := os.Readlink(path(s.ReadableID(), "exe"))
+	id := s.ReadableID()
+	exe, err := procread.Read(id, func(procread.Progress) (string, error) { return os.Readlink(path(id, "exe")) })
 	if err != nil {
 		return plain.Text(s.Comm)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"rbeehive/store/procread"
 )
 
 // UIDs are the four user ids of a process (credentials(7)).
@@ -57,9 +59,15 @@ func ParseUIDs(status []byte) (UIDs, error) {
 // then its environment is from somebody with less, though its uids may all be root's.
 // What cannot be read counts as gained.
 func GainedRights(pid int) bool {
-	var buf [SmallFile]byte
-	aux, err := ReadSmall(path(pid, "auxv"), buf[:])
+	aux, err := readHeld(pid, "auxv")
 	return err != nil || Secure(aux)
+}
+
+// readHeld reads a small file of a process that may be held in an execve.
+func readHeld(pid int, name string) ([]byte, error) {
+	return procread.Read(pid, func(procread.Progress) ([]byte, error) {
+		return ReadSmall(path(pid, name), make([]byte, SmallFile))
+	})
 }
 
 // Secure reports whether AT_SECURE is set in an auxiliary vector of 64 bits, or not in
@@ -79,8 +87,7 @@ func Secure(aux []byte) bool {
 // that it has waited for included. ok is false where that may not be read: of processes
 // of other users without CAP_SYS_PTRACE, and of zombies.
 func ReadIO(pid int) (read, written uint64, ok bool) {
-	var buf [SmallFile]byte
-	text, err := ReadSmall(path(pid, "io"), buf[:])
+	text, err := readHeld(pid, "io")
 	if err != nil {
 		return 0, 0, false
 	}
