@@ -73,10 +73,12 @@ type rig struct {
 	metrics  *metrics
 	recovery supervisor.Counts // of the last start
 	stale    chan string       // workers that are to be restarted because they are stale
+	ended    int               // records made by endedWorkers
 
 	dir       string
 	cgroups   bool
 	relocated bool
+	restarts  map[string]string // jobs that had begun to restart a worker -> its id
 	journal   *journal.Journal
 }
 
@@ -135,6 +137,9 @@ func (r *rig) open() {
 	require.Equal(r, recovery.Len(), verified)
 	require.NoError(r, r.store.View(recovery.FindLeases))
 	recovery.EndTrees(ctx)
+	for job, worker := range r.restarts {
+		recovery.FinishRestart(worker, job)
+	}
 	recovery.DecideRestarts()
 	require.NoError(r, r.journal.With(func(closure func(*store.Tx) error) error {
 		return r.alloc.ReleaseAll(ctx, recovery.Freed(), closure)

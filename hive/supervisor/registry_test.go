@@ -28,8 +28,11 @@ func (r *rig) endedWorkers(n int, ago time.Duration, change func(i int, w *store
 	r.edit(func(tx *store.Tx) error {
 		for i := range n {
 			at := time.Now().Add(-ago + time.Duration(i)*time.Second).UTC()
-			// Not in the order of their names, by which the file has them.
-			id := fmt.Sprintf("serve-%d-%s", r.port(0), uuid.NewString()[:6])
+			// Not in the order of their names, by which the file has them; and all of
+			// them other ones: of 1,010 numbers of six digits by lot two are the same in
+			// one run of 30. An odd factor gives each below 2^24 another.
+			r.ended++
+			id := fmt.Sprintf("serve-%d-%06x", r.port(0), r.ended*0x9e3779b1&0xffffff)
 			w := store.Worker{
 				WorkerID: id, Type: "serve", LeaseID: uuid.NewString(), Port: r.port(0), Ports: []uint16{r.port(0)},
 				State: store.WorkerFailed, Desired: store.DesiredRunning, Log: filepath.Join(r.dir, "logs", id+".log"), StartedAt: at, EndedAt: &at,
@@ -193,7 +196,22 @@ func TestWorkersAreFound(t *testing.T) {
 	require.ErrorIs(t, err, errdefs.ErrNotFound, "an empty name is nobody's")
 	_, err = r.s.Worker("nobody")
 	require.EqualError(t, err, `worker "nobody": not found`)
-	r.s.Alive()
+	require.NoError(t, r.s.Alive())
+}
+
+// Starts that hang in all places are nothing that waiting helps against.
+func TestAliveWithoutAPlaceForStarts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, serving("serve"))
+	r.s.TakeAllStarts(time.Minute)()
+	require.NoError(t, r.s.Alive())
+	release := r.s.TakeAllStarts(time.Minute)
+	require.NoError(t, r.s.Alive(), "a start may take longer")
+	release()
+	release = r.s.TakeAllStarts(time.Hour)
+	require.ErrorContains(t, r.s.Alive(), "all 8 places for starts are taken, and none has moved for 1h0m")
+	release()
+	require.NoError(t, r.s.Alive())
 }
 
 // The logs that are to be rotated: those of another hive's workers are not.
@@ -228,4 +246,94 @@ func TestPruningEndsWithItsCaller(t *testing.T) {
 	cancel()
 	require.False(t, r.s.Prune(ctx, time.Hour))
 	require.Len(t, r.kept(), alwaysKept+1)
+}
+
+// What a worker has left is removed on request, once it has ended.
+func TestAnEndedWorkerIsRemoved(t *testing.T) {
+	t.Parallel()
+	auto := serving("auto")
+	auto.Autostart = true
+	r := newRig(t, 4, serving("serve"), auto)
+	remove := func(ref string) error { _, err := r.s.RemoveWorker(r.bounded(), ref, "a test"); return err }
+	w := r.spawn("serve")
+	err := remove(w.WorkerID)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	require.ErrorContains(t, err, "worker "+w.WorkerID+" is ready; only one that has ended can be removed: stop it first")
+	require.True(t, alive(w.Identity.PID))
+	r.stop(w.WorkerID)
+	require.NoError(t, remove(w.WorkerID))
+	require.Empty(t, r.kept())
+	require.NoFileExists(t, w.Log)
+	require.Contains(t, r.messages(""), "the record and the log of "+w.WorkerID+" were removed by a test")
+	require.ErrorIs(t, remove(w.WorkerID), errdefs.ErrNotFound)
+	require.Equal(t, errdefs.CodeNotFound, r.failure(r.restart(w.WorkerID)).Code)
+
+	// Without the record its entry would be started by the next start of hive.
+	stays := r.spawn("auto")
+	r.stop(stays.WorkerID)
+	err = remove(stays.WorkerID)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	require.ErrorContains(t, err, `is why the autostart entry "auto" stays stopped`)
+	require.False(t, r.s.Missing("auto"))
+
+	held := r.spawn("serve")
+	r.stop(held.WorkerID)
+	r.close()
+	r.edit(func(tx *store.Tx) error {
+		return tx.PutLease(store.Lease{
+			Port: held.Port, LeaseID: held.LeaseID, Kind: store.LeaseWorker, WorkerID: held.WorkerID,
+			State: store.LeaseQuarantined, Reason: "somebody listens", AcquiredAt: time.Now().UTC(),
+		})
+	})
+	r.open()
+	err = remove(held.WorkerID)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	require.ErrorContains(t, err, "is quarantined: somebody listens")
+	require.FileExists(t, held.Log)
+}
+
+// Who has decided by a record that the worker has outrun since takes nothing.
+func TestWhatIsDecidedByAnOldRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, serving("serve"))
+	w := r.spawn("serve")
+	old := r.stop(w.WorkerID)
+	release, err := r.s.TakeEnded(old)
+	require.NoError(t, err)
+	_, err = r.s.TakeEnded(old)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	release()
+	require.NoError(t, r.restart(w.WorkerID))
+	_, err = r.s.TakeEnded(old)
+	require.ErrorIs(t, err, errdefs.ErrNotFound, "it lives")
+	r.stop(w.WorkerID)
+	_, err = r.s.TakeEnded(old)
+	require.ErrorIs(t, err, errdefs.ErrConflict)
+	require.ErrorContains(t, err, "has run meanwhile")
+}
+
+// A worker that is removed and started again at the same moment is one or the other: what
+// runs has its record and its log.
+func TestARemovalAndANewStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, serving("serve"))
+	w := r.spawn("serve")
+	for range 20 {
+		r.stop(w.WorkerID)
+		started := make(chan error, 1)
+		go func() { started <- r.restart(w.WorkerID) }()
+		_, err := r.s.RemoveWorker(r.bounded(), w.WorkerID, "a test")
+		if err == nil {
+			require.Equal(t, errdefs.CodeNotFound, r.failure(<-started).Code)
+			require.Empty(t, r.leases())
+			w = r.spawn("serve")
+			continue
+		}
+		require.ErrorIs(t, err, errdefs.ErrConflict)
+		require.NoError(t, <-started)
+		stored, err := r.stored(w.WorkerID)
+		require.NoError(t, err)
+		require.True(t, alive(stored.Identity.PID))
+		require.FileExists(t, w.Log)
+	}
 }
