@@ -44,8 +44,7 @@ func TestAKilledWorkerIsStartedAgain(t *testing.T) {
 	stored, err := r.stored(w.WorkerID)
 	require.NoError(t, err)
 	require.Equal(t, w, stored)
-	require.Equal(t, 2, r.metrics.started)
-	require.Equal(t, 2, r.metrics.ready)
+	r.counted(2, 2)
 	require.Equal(t, []supervisor.Reason{supervisor.ReasonExited}, r.metrics.reasons())
 }
 

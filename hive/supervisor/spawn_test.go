@@ -95,7 +95,7 @@ func TestASpawnThatCannotBeRecordedLeavesNothing(t *testing.T) {
 	require.Empty(t, r.leases())
 	require.NoFileExists(t, filepath.Join(r.dir, "logs", id+".log"))
 	require.Equal(t, r.port(0), r.spawn("serve").Port)
-	require.Equal(t, 1, r.metrics.started)
+	r.counted(1, 1)
 }
 
 // Mistakes that can be seen before a process is made cost no record.
@@ -146,7 +146,8 @@ func TestAProgramThatCannotBeExecuted(t *testing.T) {
 	require.Equal(t, f.Message, w.Reason)
 	require.Empty(t, r.leases())
 	require.Empty(t, r.s.Live())
-	require.Zero(t, r.metrics.started, "no program has run")
+	started, _ := r.metrics.starts()
+	require.Zero(t, started, "no program has run")
 }
 
 // The ports of a spawn: the lowest, the one that was asked for, a row; and none is left.

@@ -35,7 +35,7 @@ func TestAWorkerThatLoads(t *testing.T) {
 	stored, err := r.stored(w.WorkerID)
 	require.NoError(t, err)
 	require.Equal(t, ready, stored)
-	require.Equal(t, 1, r.metrics.ready)
+	r.counted(1, 1)
 	messages := r.messages(w.WorkerID)
 	require.Equal(t, []string{
 		fmt.Sprintf("%s is loading: %s", w.WorkerID, loading.Reason),
