@@ -262,5 +262,8 @@ func (h *Hive) Close() error {
 		// The claims before the file: who opens that next must not find the ports claimed.
 		errs = append(errs, h.alloc.Close())
 	}
+	if h.progress.recovery.Load() != nil {
+		endRun(h.store)
+	}
 	return errors.Join(append(errs, h.store.Close())...)
 }

@@ -42,6 +42,7 @@ type recovery struct {
 	workers *supervisor.Recovery
 	leases  *lease.Recovery
 	pending *jobs.Recovery
+	last    lastRun
 }
 
 // Recover compares the state file with the processes: it adopts the living,
@@ -69,6 +70,9 @@ func (h *Hive) Recover(ctx context.Context) (err error) {
 		return err
 	}
 	// From here on everything is in the file: a hive that is killed now finds the same.
+	if said := r.last.message(); said != "" {
+		h.cfg.Log.Warn(said)
+	}
 	r.workers.Adopt()
 	r.leases.Adopt()
 	c := r.workers.Counts()
@@ -90,8 +94,10 @@ func (r *recovery) load(tx *store.Tx) (err error) {
 	if r.pending, err = r.jobs.Load(tx, r.store.Meta().Relocated); err != nil {
 		return err
 	}
-	r.leases, err = r.Hive.leases.Load(tx)
-	return err
+	if r.leases, err = r.Hive.leases.Load(tx); err != nil {
+		return err
+	}
+	return r.loadLastRun(tx)
 }
 
 // decide finds out what is true, and records it.
@@ -135,6 +141,9 @@ func (r *recovery) record() error {
 		}
 		// Behind the workers: how a job has ended depends on what became of its worker.
 		if err := r.pending.Record(b, r.workers); err != nil {
+			return err
+		}
+		if err := r.last.record(b, r.cfg.Version); err != nil {
 			return err
 		}
 		return startEvent(b, r.cfg.Version, r.workers.Counts())

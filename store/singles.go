@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"time"
 
 	"rbeehive/store/internal/kv"
 )
@@ -36,6 +37,38 @@ func (tx *Tx) Queen() (string, error) {
 func (tx *Tx) SetQueen(url string) error {
 	if err := tx.kv.Put(kv.Meta, []byte(kv.KeyQueen), url); err != nil {
 		return fmt.Errorf("set the queen: %w", err)
+	}
+	return nil
+}
+
+// Run is one run of a hive on this file, from its recovery on.
+type Run struct {
+	PID       int       `json:"pid"` // in its PID namespace
+	BootID    string    `json:"boot_id"`
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at"`
+	// OOMKills is how many processes the kernel had killed for lack of memory since it was
+	// booted (oom_kill of /proc/vmstat).
+	OOMKills uint64 `json:"oom_kills"`
+}
+
+// LastRun returns the run that has not recorded its end; zero if the last one has.
+func (tx *Tx) LastRun() (Run, error) {
+	var run Run
+	if err := kv.IgnoreMissing(tx.kv.Get(kv.Meta, []byte(kv.KeyRun), &run)); err != nil {
+		return Run{}, fmt.Errorf("last run: %w", err)
+	}
+	return run, nil
+}
+
+// SetRun records a run, or with nil that it has ended.
+func (tx *Tx) SetRun(run *Run) error {
+	err := tx.kv.Delete(kv.Meta, []byte(kv.KeyRun))
+	if run != nil {
+		err = tx.kv.Put(kv.Meta, []byte(kv.KeyRun), run)
+	}
+	if err != nil {
+		return fmt.Errorf("record the run: %w", err)
 	}
 	return nil
 }

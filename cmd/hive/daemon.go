@@ -18,6 +18,7 @@ import (
 	"rbeehive/cmd/hive/config"
 	"rbeehive/hive"
 	"rbeehive/hive/catalog"
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 	"rbeehive/httpapi"
 )
@@ -94,6 +95,9 @@ func (d *daemon) run(ctx context.Context) error {
 		return fmt.Errorf("find hive's executable: %w", err)
 	}
 	if err := d.makeCatalog("/hive"); err != nil { // any path; the real one is known later
+		return err
+	}
+	if err := host.KeepThreads(ctx); err != nil {
 		return err
 	}
 	if err := d.listen(ctx, exe); err != nil {

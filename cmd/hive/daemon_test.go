@@ -58,11 +58,14 @@ func TestWorkersOutliveHiveAndAreTakenBack(t *testing.T) {
 	p = s.start(t)
 	require.Contains(t, p.banner[3], "1 worker adopted, 0 found dead and freed")
 	require.Contains(t, strings.Join(p.banner, "\n"), "worker "+w.WorkerID+" (pid "+strconv.Itoa(w.PID)+")")
+	killed := p.cmd.Process.Pid
+	require.NotContains(t, p.stderr.String(), "the last hive", "it had ended by itself")
 	p.signal(syscall.SIGKILL)
 	p.end()
 	require.True(t, w.answers(), "also after kill -9")
 
 	p = s.start(t)
+	require.Contains(t, p.stderr.String(), "the last hive (PID "+strconv.Itoa(killed)+", since ")
 	require.Contains(t, p.banner[3], "1 worker adopted, 0 found dead and freed")
 	p.signal(syscall.SIGINT)
 	line, ok := p.line()

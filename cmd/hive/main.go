@@ -3,12 +3,13 @@ package main
 import (
 	"os"
 
+	"rbeehive/hive/host"
 	"rbeehive/hive/proc"
 	_ "rbeehive/hive/proc/gate" // turns a process of this binary into the spawn gate before anything else runs
 )
 
 func main() {
-	if proc.ServeLooks() {
+	if proc.ServeLooks() || host.ServeThreads() {
 		return
 	}
 	proc.LookApart()

@@ -23,12 +23,16 @@ import (
 	"go.uber.org/goleak"
 
 	main "rbeehive/cmd/hive"
+	"rbeehive/hive/host"
 )
 
 // TestMain makes the test binary hive itself when a test, or a hive that a test
 // has started, runs it. The second case cannot be told by a variable: workers
 // do not inherit HIVE_*.
 func TestMain(m *testing.M) {
+	if host.ServeThreads() {
+		os.Exit(0)
+	}
 	if file := os.Getenv("HIVE_TEST_STUCK"); file != "" {
 		os.Exit(main.RunStuck(os.Args[1:], os.Stdout, os.Stderr, file))
 	}

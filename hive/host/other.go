@@ -33,3 +33,9 @@ func DescriptorLimit() (Limit, error) { return Limit{}, ErrUnsupported }
 
 // TaskLimits returns ErrUnsupported.
 func TaskLimits() ([]Limit, error) { return nil, ErrUnsupported }
+
+// ServeThreads returns false.
+func ServeThreads() bool { return false }
+
+// KeepThreads returns nil.
+func KeepThreads(context.Context) error { return nil }

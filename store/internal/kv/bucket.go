@@ -36,4 +36,5 @@ const (
 	KeyPruned      = "pruned"
 	KeyQueen       = "queen"
 	KeySecret      = "secret"
+	KeyRun         = "run"
 )
