@@ -17,6 +17,7 @@ ROLLS  ?= 20
 POINTS ?= 0
 PAIRS  ?= 2000
 FAULTS ?= 1000
+COMMANDS ?= 0
 
 # Where binaries and packages go.
 BIN  ?= bin
@@ -77,7 +78,7 @@ endif
 	$(GO) -C tools test -shuffle=on ./...
 	$(GO) test -count=1 -tags held -run Held ./test/hungmount
 	$(MAKE) torture ROUNDS=150
-	$(MAKE) killwalk POINTS=80 PAIRS=40 FAULTS=0
+	$(MAKE) killwalk POINTS=80 PAIRS=40 FAULTS=0 COMMANDS=6
 	$(MAKE) contention FOR=45s
 	$(MAKE) chaos FOR=30s
 	$(MAKE) listeners FOR=20s
@@ -88,7 +89,7 @@ torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops work
 	$(GO) run ./test/torture -hive bin/hive -nogate bin/hive-nogate -rounds $(ROUNDS)
 
 killwalk: build ## kill -9 the daemon before each system call of a run and of a recovery; let calls fail
-	$(GO) run ./test/killwalk -hive bin/hive -hivectl bin/hivectl -points $(POINTS) -pairs $(PAIRS) -faults $(FAULTS)
+	$(GO) run ./test/killwalk -hive bin/hive -hivectl bin/hivectl -points $(POINTS) -pairs $(PAIRS) -faults $(FAULTS) -commands $(COMMANDS)
 
 contention: build ## 64 clients and strangers fight FOR so long over 40 ports
 	$(GO) run ./test/contention -hive bin/hive -for $(FOR)

@@ -13,6 +13,9 @@
 // write half, or take two seconds: hive may refuse what is asked and may end, if it says
 // why; what was acknowledged holds all the same.
 //
+// The commands of hivectl db that write are killed in the same way, on the file of a hive that
+// was killed.
+//
 // CI runs a sample of the kills; by hand, make killwalk runs every call of run and recovery, 2000 pairs
 // and 1000 faults. A walk takes about half a second of a core. What it finds it prints with
 // the flags that repeat it, as far as threads do the same thing twice.
@@ -36,6 +39,7 @@ func main() {
 	flag.IntVar(&k.points, "points", 0, "at how many calls of a run, and of a recovery, hive is killed; 0: at each")
 	flag.IntVar(&k.pairs, "pairs", 2000, "how often hive is killed in a run and again in the recovery from that")
 	flag.IntVar(&k.faults, "faults", 1000, "how many runs have a call fail, write less or take long")
+	flag.IntVar(&k.commands, "commands", 0, "at how many calls of each hivectl db compact, backup, restore and salvage that is killed; 0: at each; -1: at none")
 	flag.IntVar(&k.only, "only", 0, "one walk: kill at this call of a run, and say what hive has printed")
 	flag.IntVar(&k.then, "then", 0, "and then at this call of the recovery; without -only once a whole run is done")
 	flag.IntVar(&k.parallel, "parallel", 2, "walks at a time")
@@ -46,6 +50,7 @@ type killwalk struct {
 	hivectl        string
 	points, pairs  int
 	faults         int
+	commands       int
 	only, then     int
 	parallel       int
 	program        *harness.Program
@@ -75,7 +80,15 @@ func (k *killwalk) run(ctx context.Context, p *harness.Program) error {
 		return err
 	}
 	p.Printf("a run makes %d calls, a recovery %d", k.runs, k.recovers)
-	if err := k.each(ctx, k.plan()); err != nil {
+	all := k.plan()
+	if k.commands >= 0 {
+		more, err := k.planCommands(ctx)
+		if err != nil {
+			return err
+		}
+		all = append(all, more...)
+	}
+	if err := k.each(ctx, all); err != nil {
 		return err
 	}
 	return k.tally.Verdict("kills")
@@ -91,10 +104,10 @@ func (k *killwalk) plan() (all []func(context.Context) error) {
 	kill := func(at point) {
 		all = append(all, func(ctx context.Context) error { return k.walk(ctx, at) })
 	}
-	for _, n := range k.sample(k.runs) {
+	for _, n := range k.sample(k.runs, k.points) {
 		kill(point{n, none})
 	}
-	for _, n := range k.sample(k.recovers) {
+	for _, n := range k.sample(k.recovers, k.points) {
 		kill(point{0, n})
 	}
 	for range k.pairs {
@@ -107,11 +120,26 @@ func (k *killwalk) plan() (all []func(context.Context) error) {
 	return all
 }
 
-// sample is the numbers from 1 to n, or so many of them as are wanted.
-func (k *killwalk) sample(n int) []int {
+// planCommands runs each command once, to count its calls, and lists where it is to be killed.
+func (k *killwalk) planCommands(ctx context.Context) (all []func(context.Context) error, err error) {
+	for _, c := range commands() {
+		calls, err := k.commandAt(ctx, c, 0)
+		if err != nil {
+			return nil, err
+		}
+		k.program.Printf("hivectl db %s makes %d calls", c.name, calls)
+		for _, n := range k.sample(calls, k.commands) {
+			all = append(all, func(ctx context.Context) error { _, err := k.commandAt(ctx, c, n); return err })
+		}
+	}
+	return all, nil
+}
+
+// sample is the numbers from 1 to n, or so many of them as are wanted; 0: all.
+func (k *killwalk) sample(n, wanted int) []int {
 	all := k.rand.Perm(n)
-	if k.points > 0 {
-		all = all[:min(k.points, n)]
+	if wanted > 0 {
+		all = all[:min(wanted, n)]
 	}
 	for i := range all {
 		all[i]++
