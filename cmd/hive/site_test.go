@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 
 	main "rbeehive/cmd/hive"
 	"rbeehive/hive/host"
+	"rbeehive/test/freeport"
 )
 
 // TestMain makes the test binary hive itself when a test, or a hive that a test
@@ -58,10 +58,8 @@ func newSite(t *testing.T, yaml string) *site {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "hive.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(yaml), 0o600))
-	first := freePort(t)
-	if first > 65000 {
-		first -= 1000
-	}
+	first, err := freeport.Range(16)
+	require.NoError(t, err)
 	env := []string{
 		"GORACE=atexit_sleep_ms=0", // a race-enabled hive would wait a second at its end
 		"HIVE_TEST_MAIN=1", "HIVE_CONFIG=" + file, "HIVE_DATA_DIR=" + filepath.Join(dir, "state"), "HIVE_PORT=0",
@@ -72,10 +70,9 @@ func newSite(t *testing.T, yaml string) *site {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Range(1)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // process is a hive that runs.

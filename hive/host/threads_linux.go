@@ -39,24 +39,30 @@ func ServeThreads() bool {
 	return true
 }
 
-// KeepThreads has this process keep the threads that it will need, for as long as it runs.
-// The error, without them, names the limits that leave no room. It blocks for milliseconds,
+// KeepThreads has this process keep the threads that it will need, for as long as it runs, if
+// something limits how many it and its workers may have. The error, without them, names the
+// limits that leave no room. It blocks for milliseconds,
 // 10 s at most.
 func KeepThreads(ctx context.Context) error {
 	limits, err := TaskLimits()
 	if err != nil {
 		return nil // nothing is known that could be kept to; the doctor says so
 	}
-	limits = slices.DeleteFunc(limits, func(l Limit) bool {
-		return l.Max == Unlimited || l.Used > 0 && l.Max > l.Used+tightRoom // what is in use is not always known
+	// Those of the kernel are for the whole machine.
+	limits = slices.DeleteFunc(limits, func(l Limit) bool { return l.Max == Unlimited || strings.HasPrefix(l.Where, "/proc/sys/") })
+	if len(limits) == 0 {
+		return nil
+	}
+	tight := slices.ContainsFunc(limits, func(l Limit) bool {
+		return l.Used == 0 || l.Max < l.Used+tightRoom // what is in use is not always known
 	})
-	if len(limits) > 0 {
-		err = tryThreads(ctx, limits)
+	if tight {
+		if err := tryThreads(ctx, limits); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		startThreads(keptThreads)
-	}
-	return err
+	startThreads(keptThreads)
+	return nil
 }
 
 // tryThreads starts a process that has so many threads.

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rbeehive/hive/reference"
+	"rbeehive/test/freeport"
 )
 
 // TestMain makes the test binary the reference worker when a test asks for it:
@@ -43,10 +44,9 @@ type worker struct {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Range(1)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // start runs the worker; port is what it is told, not what it must listen on.

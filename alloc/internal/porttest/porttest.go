@@ -7,7 +7,6 @@ package porttest
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"testing"
@@ -17,20 +16,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/alloc/sockets"
+	"rbeehive/test/freeport"
 )
 
 // Loopback is where a test listens when the address does not matter.
 var Loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// Free returns the first of n neighbouring ports that no socket has, below the
-// ports that the kernel gives to outgoing connections.
+// Free returns the first of n neighbouring ports that no socket has and that no other test
+// is given, below the ports that the kernel gives to outgoing connections.
 func Free(t testing.TB, n int) uint16 {
 	t.Helper()
-	const lowest, highest = 10000, 32000
 	used := usedPorts(t)
 	for range 100 {
-		first := uint16(lowest + rand.IntN(highest-lowest-n))
-		free := true
+		at, err := freeport.Range(n)
+		require.NoError(t, err)
+		first, free := uint16(at), true
 		for p := first; p < first+uint16(n); p++ {
 			free = free && !used[p]
 		}
