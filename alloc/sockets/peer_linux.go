@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -17,13 +18,13 @@ import (
 // noCookie matches a socket whatever its cookie is (INET_DIAG_NOCOOKIE).
 const noCookie = ^uint32(0)
 
-// peerTimeout bounds the query for one socket. It delays every new connection, and the
+// peerTimeout bounds a query for one socket. It delays every new connection, and the
 // kernel answers in microseconds.
 const peerTimeout = time.Second
 
 // PeerOf returns the other end of an accepted loopback connection: the socket that
 // connected, with the user who made it and its cgroup. It costs some 20
-// microseconds, and blocks for a second at most.
+// microseconds, and blocks for two seconds at most.
 //
 // What it returns is true at the moment of the answer and for this connection: the kernel
 // is queried for the socket with exactly the opposite addresses, and after that the state
@@ -51,6 +52,11 @@ func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
 	}
 	// The other end's socket is asked for, so its local address is our remote one.
 	sock, err := diagOne(ctx, raw, theirs, ours)
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+		// The kernel does not take so long: this process was frozen meanwhile, and the caller
+		// is not to be a stranger for that.
+		sock, err = diagOne(ctx, raw, theirs, ours)
+	}
 	if err != nil {
 		return Socket{}, fmt.Errorf("%w: %w", ErrNoPeer, err)
 	}
