@@ -97,6 +97,9 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.makeCatalog("/hive"); err != nil { // any path; the real one is known later
 		return err
 	}
+	if d.cfg.Gate == "process" {
+		proc.GateOnly()
+	}
 	if err := host.KeepThreads(ctx); err != nil {
 		return err
 	}

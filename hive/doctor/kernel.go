@@ -24,6 +24,7 @@ func checkKernel(f *Facts) Checkup {
 		"Linux " + f.Host.Kernel,
 		has(f.Host.Features.PidfdInode, "pidfd inodes", "no pidfd inodes (since 6.9; start times tell processes apart)"),
 		has(f.Host.Features.ExitInfo, "exit info", "no exit info (since 6.15; how adopted workers end is unknown)"),
+		has(f.Host.Features.NotTraced == "", "programs held by the kernel", "programs held by a process ("+f.Host.Features.NotTraced+")"),
 		has(f.BoundListed.Value, "bound ports listed", "bound ports not listed (since 6.8; found by binding)"),
 	}, ", "))
 }

@@ -161,7 +161,7 @@ func (c *child) forkError(err error) error {
 		return fmt.Errorf("%w: the system does not let hive become user %s (it needs CAP_SETUID and CAP_SETGID): fork: %w", ErrOtherUser, c.user.Name, err)
 	case errors.Is(err, unix.EACCES):
 		exe, _ := os.Executable()
-		return fmt.Errorf("user %s may not execute hive's own program %s, by which every program is started: %w", c.user.Name, exe, err)
+		return fmt.Errorf("user %s may not execute hive's own program %s, by which this program is started: %w", c.user.Name, exe, err)
 	}
 	return fmt.Errorf("fork as user %s: %w", c.user.Name, err)
 }

@@ -4,10 +4,11 @@
 //
 // # Model
 //
-// Start makes a child that waits behind a gate (package proc/gate) in its own
+// Start makes a child that stands at a gate, in its own
 // session and, where there is cgroup v2, its own cgroup. Its identity is recorded
-// by the caller; only then Gated.Open lets it execute its program. If hive dies
-// before, the child sees end of file and exits.
+// by the caller; only then Gated.Open lets it run its program. If hive dies
+// before, the child ends. The gate is the kernel, which holds a traced process in its execve,
+// where the program allows that (traced_linux.go), and else a process (package proc/gate).
 //
 // An identity is boot id, PID, start time, pidfd inode and PID namespace. Adopt
 // compares a recorded one with what runs: Alive, Dead or Unknown. A Process holds a

@@ -150,3 +150,6 @@ func LookHere() {
 		apart.now = nil
 	}
 }
+
+// Traceable is traceable.
+func Traceable(path string) error { return traceable(path) }

@@ -23,6 +23,9 @@ func FindFeatures() Features {
 		own, ok := m.Of(os.Getpid())
 		f.CgroupV2 = ok && unix.Access(filepath.Join(m.Dir, own), unix.W_OK) == nil
 	}
+	if err := Traces(); err != nil {
+		f.NotTraced = err.Error()
+	}
 	return f
 }
 

@@ -21,10 +21,13 @@ type files struct {
 // openFiles makes everything close-on-exec: children that are forked at the same
 // time must not keep the write end of this one's gate, or its end of file would
 // not come when hive dies. The pipes are blocking at the child's ends, which
-// os.Pipe would not leave them.
-func (c *child) openFiles() (*files, error) {
+// os.Pipe would not leave them. A traced child has no gate that needs pipes.
+func (c *child) openFiles(traced bool) (*files, error) {
 	f := &files{std: [3]int{0, 1, 2}, null: -1, log: -1, read: -1, wait: -1, status: -1, open: -1, report: -1}
-	err := f.openPipes()
+	var err error
+	if !traced {
+		err = f.openPipes()
+	}
 	if err == nil && !c.foreground {
 		err = f.openStd(c.log, c.user)
 	}

@@ -30,6 +30,7 @@ type Gated struct {
 	output   *os.File // what a child without a log writes to; nil: it has a log. The caller closes it
 
 	mu     sync.Mutex
+	tracer *tracer  // of a traced child; nil once used
 	open   *os.File // write end of the gate's pipe; nil once used
 	report *os.File // read end of the gate's report; nil once read to its end
 	opened bool     // the byte has been written
@@ -60,6 +61,9 @@ func (g *Gated) UID() uint32 { return g.uid }
 func (g *Gated) Open(ctx context.Context) (*Process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.tracer != nil {
+		return g.letGo(ctx)
+	}
 	if g.report == nil {
 		return nil, ErrGateOpened
 	}
@@ -96,6 +100,26 @@ func (g *Gated) Open(ctx context.Context) (*Process, error) {
 		return nil, fmt.Errorf("as user %s: %w", g.user, failed)
 	}
 	return nil, failed
+}
+
+// letGo is Open of a traced child: it has executed its program, and lacks only its first
+// instruction.
+func (g *Gated) letGo(ctx context.Context) (*Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("let go: %w", err)
+	}
+	t := g.tracer
+	g.tracer = nil
+	err := t.letGo(g.p.PID())
+	if err == nil {
+		return g.p, nil
+	}
+	// Somebody has killed it, or its tracer can do no more: nothing of it may run.
+	if !g.p.alive() {
+		err = ErrGone
+	}
+	g.kill(0)
+	return nil, fmt.Errorf("let go: %w", err)
 }
 
 // sendOpen writes the one byte. EPIPE: the child does not wait any more.
@@ -141,6 +165,12 @@ const gateGrace = 2 * time.Second
 func (g *Gated) Abort() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.tracer != nil {
+		g.tracer.giveUp()
+		g.tracer = nil
+		g.kill(0)
+		return
+	}
 	if g.report == nil {
 		return
 	}
@@ -160,6 +190,11 @@ func (g *Gated) terminate(grace time.Duration) {
 	}
 	g.report.Close()
 	g.report = nil
+	g.kill(grace)
+}
+
+// kill kills the child after the grace, reaps it and removes its cgroup.
+func (g *Gated) kill(grace time.Duration) {
 	dir, hasCgroup := cgroupDir(g.cgroup)
 	if !g.p.awaitDone(grace) {
 		// An opened gate may have become the program, which may have started others: they

@@ -23,6 +23,9 @@ import (
 // modeVar makes the test binary a stand-in for a worker program.
 const modeVar = "PROCTEST_MODE"
 
+// gateVar has the gate process used for everything, in this binary and its stand-ins.
+const gateVar = "PROCTEST_GATE"
+
 func init() {
 	if os.Getenv(modeVar) != "" {
 		runtime.LockOSThread() // "leaderless" must end the first thread, not any
@@ -32,6 +35,9 @@ func init() {
 func TestMain(m *testing.M) {
 	if proc.ServeLooks() {
 		return
+	}
+	if os.Getenv(gateVar) != "" {
+		proc.GateOnly()
 	}
 	if mode := os.Getenv(modeVar); mode != "" {
 		os.Exit(worker(mode, os.Args[1:]))

@@ -142,3 +142,7 @@ func SelfIdentity() (store.Identity, error) { return store.Identity{}, ErrUnsupp
 func Identify(int) (store.Identity, error) { return store.Identity{}, ErrUnsupported }
 
 func FindFeatures() Features { return Features{} }
+
+func GateOnly() {}
+
+func Traces() error { return ErrUnsupported }

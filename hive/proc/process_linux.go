@@ -140,13 +140,14 @@ func (p *Process) UID() (uint32, error) {
 	return uids.Real, nil
 }
 
-// AtGate reports whether the process is still the gate: the program has not been
-// executed and, if the hive that started it is gone, never will be. A process that
-// cannot be read counts as the program. The gate is recognised by its argv[0]: the
-// program may be hive's own binary too. It blocks for up to execGap.
+// AtGate reports whether the process is still at its gate: nothing of the program has
+// run and, if the hive that started it is gone, never will. A process that
+// cannot be read counts as the program. The gate process is recognised by its argv[0]: the
+// program may be hive's own binary too. One that the kernel holds stands still for its tracer,
+// as one does that is being debugged. It blocks for up to execGap.
 func (p *Process) AtGate() bool {
 	for deadline := time.Now().Add(execGap); p.alive(); time.Sleep(time.Millisecond) {
-		if procfs.Argv0Is(p.id.PID, gate.Arg0) {
+		if procfs.Argv0Is(p.id.PID, gate.Arg0) || procfs.Traced(p.id.PID) {
 			return p.alive()
 		}
 		if !procfs.WithoutArgs(p.id.PID) || time.Now().After(deadline) {

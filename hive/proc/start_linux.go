@@ -13,9 +13,9 @@ import (
 	"rbeehive/hive/proc/internal/cgroup"
 )
 
-// Start creates the child behind its gate. It forks, and returns when the gate's
-// binary has been executed (about a millisecond); nothing of the program has run
-// then. The caller records Gated.Identity and only then calls Open. Safe for
+// Start creates the child, and returns when it stands at its gate (about a millisecond):
+// nothing of the program has run then. The gate is the kernel, which has stopped it in its
+// execve, or a process that has hive's binary in its place and waits. The caller records Gated.Identity and only then calls Open. Safe for
 // concurrent use.
 func Start(spec Spec) (*Gated, error) {
 	c, err := spec.child()
@@ -29,14 +29,22 @@ func Start(spec Spec) (*Gated, error) {
 	return g, nil
 }
 
-// start opens the files and forks.
+// start starts the child under trace, or behind the gate process.
 func (c *child) start() (*Gated, error) {
-	files, err := c.openFiles()
+	if g, err := c.startTraced(); err == nil {
+		return g, nil
+	}
+	return c.startWith(false)
+}
+
+// startWith opens the files and forks.
+func (c *child) startWith(traced bool) (*Gated, error) {
+	files, err := c.openFiles(traced)
 	if err != nil {
 		return nil, err
 	}
 	defer files.closeChildEnds()
-	g, err := c.fork(files)
+	g, err := c.fork(files, traced)
 	if err != nil {
 		files.closeOurEnds()
 		return nil, err
@@ -46,7 +54,7 @@ func (c *child) start() (*Gated, error) {
 
 // fork makes the child, in a new cgroup if there can be one. It takes over our
 // ends of the pipes only if it succeeds.
-func (c *child) fork(f *files) (*Gated, error) {
+func (c *child) fork(f *files, traced bool) (*Gated, error) {
 	path := ""
 	var leaf *os.File
 	if c.cgroup != "" {
@@ -56,13 +64,15 @@ func (c *child) fork(f *files) (*Gated, error) {
 			return nil, err
 		}
 	}
-	p, err := c.forkInto(f, leaf)
+	p, t, err := c.forkInto(f, leaf, traced)
 	if leaf != nil && err != nil {
 		// Not every kernel and sandbox can clone into a cgroup: systemd's
 		// RestrictNamespaces= hides clone3. The gate can be moved then, as nothing of
 		// the program runs yet; and the worker can do without a leaf. An error that has
 		// another cause happens again.
-		p, err = c.forkInto(f, nil)
+		if !errors.Is(err, errNotTraced) {
+			p, t, err = c.forkInto(f, nil, traced)
+		}
 		if err != nil || cgroup.Enter(leaf.Name(), p.PID()) != nil {
 			removeLeaf(leaf)
 			leaf, path = nil, ""
@@ -74,10 +84,9 @@ func (c *child) fork(f *files) (*Gated, error) {
 	if leaf != nil {
 		leaf.Close()
 	}
-	g := &Gated{
-		p: p, cgroup: path, openByte: c.openByte(), uid: c.uid(),
-		open:   os.NewFile(uintptr(f.open), "gate"),
-		report: os.NewFile(uintptr(f.report), "gate report"),
+	g := &Gated{p: p, cgroup: path, openByte: c.openByte(), uid: c.uid(), tracer: t}
+	if t == nil {
+		g.open, g.report = os.NewFile(uintptr(f.open), "gate"), os.NewFile(uintptr(f.report), "gate report")
 	}
 	if f.read >= 0 {
 		g.output = os.NewFile(uintptr(f.read), "output")
@@ -96,16 +105,35 @@ func removeLeaf(leaf *os.File) {
 }
 
 // forkInto forks and starts to follow the child. On any error there is no child.
-func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
+// The tracer is nil if it is not traced.
+func (c *child) forkInto(f *files, leaf *os.File, traced bool) (*Process, *tracer, error) {
 	children.fork.RLock()
 	defer children.fork.RUnlock()
-	pid, pidfd, err := c.clone(f, leaf)
+	if traced {
+		t, made := startTracer(func() (int, int, error) { return c.clone(f, leaf, true) }, c.calls())
+		if made.err != nil {
+			return nil, nil, made.err
+		}
+		p, err := followChild(made.pid, made.pidfd)
+		if err != nil {
+			t.giveUp()
+			return nil, nil, err
+		}
+		return p, t, nil
+	}
+	pid, pidfd, err := c.clone(f, leaf, false)
 	if err != nil && c.user != nil {
-		return nil, c.forkError(err)
+		return nil, nil, c.forkError(err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("fork: %w", err)
+		return nil, nil, fmt.Errorf("fork: %w", err)
 	}
+	p, err := followChild(pid, pidfd)
+	return p, nil, err
+}
+
+// followChild starts to follow a child that was forked just now. On any error it is killed.
+func followChild(pid, pidfd int) (*Process, error) {
 	// From here on the child exists, unrecorded: whatever fails, it must not stay.
 	if pidfd < 0 {
 		killChild(pid)
@@ -126,9 +154,7 @@ func (c *child) forkInto(f *files, leaf *os.File) (*Process, error) {
 }
 
 // clone makes the process; pidfd is -1 where the kernel gives none.
-func (c *child) clone(f *files, leaf *os.File) (pid, pidfd int, err error) {
-	// The gate's arguments: see package gate.
-	argv := append([]string{gate.Arg0, c.gateLetters(), c.dir, c.argv[0]}, c.argv...)
+func (c *child) clone(f *files, leaf *os.File, traced bool) (pid, pidfd int, err error) {
 	pidfd = -1
 	attr := &syscall.ProcAttr{
 		Env:   c.env,
@@ -145,8 +171,15 @@ func (c *child) clone(f *files, leaf *os.File) (pid, pidfd int, err error) {
 		attr.Sys.UseCgroupFD = true
 		attr.Sys.CgroupFD = int(leaf.Fd())
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr) //nolint:gosec // programs of the configuration are what it is for
-	runtime.KeepAlive(leaf)                                   // a finalizer would close the descriptor
+	// The gate's arguments: see package gate.
+	program, argv := "/proc/self/exe", append([]string{gate.Arg0, c.gateLetters(), c.dir, c.argv[0]}, c.argv...)
+	if traced {
+		program, argv = c.argv[0], c.argv
+		attr.Dir, attr.Files = c.dir, attr.Files[:3]
+		attr.Sys.Ptrace, attr.Sys.Pdeathsig = true, unix.SIGKILL
+	}
+	pid, err = syscall.ForkExec(program, argv, attr) //nolint:gosec // programs of the configuration are what it is for
+	runtime.KeepAlive(leaf)                          // a finalizer would close the descriptor
 	return pid, pidfd, err
 }
 

@@ -166,10 +166,15 @@ func TestStartAsAnotherUserFromAPrivateDirectory(t *testing.T) {
 	require.Equal(t, "start: working directory: user 54321 may not enter "+private+": permission denied", as("/", anotherUser, private, "/bin/true"))
 	// A program that only root may execute.
 	require.Equal(t, "as user 54321: execve: permission denied", as("/", anotherUser, "", hive))
-	// Only root may execute hive itself.
+	// Only root may execute hive itself: that hinders only programs that cannot be traced.
 	require.NoError(t, os.Chmod(hive, 0o700))
-	require.Equal(t, "start /bin/true: user 54321 may not execute hive's own program "+hive+", by which every program is started: permission denied",
-		as("/", anotherUser, "", "/bin/true"))
+	unreadable := filepath.Join(openDir(t), "unreadable")
+	b, err = os.ReadFile("/bin/true")
+	require.NoError(t, err)
+	require.NoError(t, program.Write(unreadable, b, 0o711))
+	require.Equal(t, "start "+unreadable+": user 54321 may not execute hive's own program "+hive+", by which this program is started: permission denied",
+		as("/", anotherUser, "", unreadable))
+	require.Equal(t, "exit 0", as("/", anotherUser, "", "/bin/true"))
 	require.Equal(t, "exit 0", as("/", "0:0", "", "/bin/true"))
 }
 

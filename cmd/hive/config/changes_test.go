@@ -38,7 +38,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 		"ports.range": "9000-9100", "ports.reserved": "[8188]", "ports.policy": "sequential", "ports.quarantine": "5s", "ports.per_user": "9", "access": "{tcp_root: false}",
 		"jobs.retention": "1h", "jobs.keep": "1000", "jobs.max_queued": "7", "jobs.max_queue_age": "1h", "jobs.stream_wait": "9s",
 		"workers_keep": "9h", "start_parallel": "9", "audit.interval": "9s", "audit.orphans": "kill",
-		"logs.max_size": "1MiB", "logs.keep": "9", "logs.max_total": "1MiB",
+		"gate": "process", "logs.max_size": "1MiB", "logs.keep": "9", "logs.max_total": "1MiB",
 		"backup.interval": "1h", "backup.keep": "9",
 		"models.dir": "/models", "models.endpoint": "http://mirror.lan/hf",
 	} {
@@ -66,5 +66,5 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	// A field without a key that is added to Config is to be thought of here: File, Unread,
 	// Passed, Empty, Workers, Warnings and Shadowed are no settings; Listen, Socket, Access and TLS are compared
 	// one by one.
-	require.Equal(t, 18, reflect.TypeOf(*before).NumField())
+	require.Equal(t, 19, reflect.TypeOf(*before).NumField())
 }

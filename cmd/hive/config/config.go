@@ -29,6 +29,7 @@ type Config struct {
 	Advertise    string          `key:"advertise"` // URL without a path; empty: the listen address
 	AllowedHosts []string        `key:"allowed_hosts"`
 	WorkerUser   string          `key:"worker_user"`                                   // user of workers whose entry names none; empty: hive's
+	Gate         string          `key:"gate" default:"auto" oneof:"auto process"`      // what holds a program until it is recorded
 	LogLevel     string          `key:"log_level" oneof:"error warn info debug trace"` // empty: not set
 	LogFormat    string          `key:"log_format" default:"text" oneof:"text json"`
 	Workers      []catalog.Entry // of the file, then those of types.d

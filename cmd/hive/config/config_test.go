@@ -105,7 +105,7 @@ func TestDefaults(t *testing.T) {
 			Models: hive.ModelsConfig{Endpoint: "https://huggingface.co"},
 		},
 		Listen: []config.Address{addr("127.0.0.1:7835")}, Auth: access.ByUser, Access: &access.Policy{Mode: access.ByUser, OwnUID: 1000, Admin: access.Set{GIDs: hiveGroup(t)}},
-		Socket: config.Socket{Mode: 0o600, GID: -1}, LogFormat: "text",
+		Socket: config.Socket{Mode: 0o600, GID: -1}, LogFormat: "text", Gate: "auto",
 	}
 	require.Empty(t, cmp.Diff(want, got, byValue()))
 }
@@ -134,6 +134,7 @@ backup: {interval: 0s, keep: 3}
 models: {dir: /models, endpoint: "https://mirror.lan/hf/"}
 log_level: debug
 log_format: json
+gate: process
 workers:
   - name: Web
     program: /usr/bin/python3
@@ -187,7 +188,7 @@ workers:
 		},
 		Socket: config.Socket{Path: "/run/hive/control", Mode: 0o660, GID: 0}, Advertise: "https://gpubox.lan",
 		AllowedHosts: []string{"gpubox.lan", "10.0.0.7"},
-		LogLevel:     "debug", LogFormat: "json",
+		LogLevel:     "debug", LogFormat: "json", Gate: "process",
 		Workers: []catalog.Entry{{
 			Name: "Web", Program: "/usr/bin/python3", Command: []string{"python3", "-m", "http.server", "{{.Port}}"},
 			Model: "/models/Q.gguf", Device: "0", Params: map[string]catalog.ParamEntry{

@@ -42,6 +42,13 @@ func (s *Stat) Zombie() bool {
 	return s.State == 'X' || s.State == 'Z' && s.Threads <= 1
 }
 
+// Traced reports whether a process stands still for its tracer (ptrace(2)); false if that
+// cannot be read.
+func Traced(pid int) bool {
+	s, err := ReadStat(pid)
+	return err == nil && s.State == 't'
+}
+
 // ReadStat reads the stat of a process. See Gone for one that has ended; of one that is held
 // in an execve the error is procread.ErrHeld.
 func ReadStat(pid int) (Stat, error) {

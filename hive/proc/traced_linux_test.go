@@ -1,0 +1,175 @@
+package proc_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"rbeehive/hive/proc"
+	"rbeehive/hive/proc/gate"
+	"rbeehive/test/program"
+	"rbeehive/test/skip"
+)
+
+func needTrace(t *testing.T) {
+	t.Helper()
+	needGate(t)
+	if err := proc.Traces(); err != nil {
+		skip.Because(t, "nothing is traced here: "+err.Error())
+	}
+}
+
+// What is said of a start is said of both ways: these tests are run behind the gate process too.
+func TestBehindTheGateProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: runs the tests of starts once more")
+	}
+	needTrace(t) // else they were
+	const both = "TestStartWaits|TestAbort|TestHiveKilled|TestExecFailures|TestWhatTheWorkerGets|TestSignalsAreDefault|TestOpen|TestLeafWithoutClone3|" +
+		"TestRightsOfPrograms|TestKeysOfTheSession|TestStartAsAnotherUser$|TestStartAsANamedUser|TestGateAsAnotherUser|TestFrontKilled|TestSignalAtTheGate|" +
+		"TestNohup|TestForegroundExitCodes|TestWhatAForegroundChildGets|TestProgramAtItsGate"
+	cmd := exec.CommandContext(t.Context(), self(t), "-test.run=^("+both+")", "-test.v")
+	cmd.Env = append(os.Environ(), gateVar+"=process")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Greater(t, strings.Count(string(out), "--- PASS"), 15, "some of them are not there any more")
+}
+
+// At its gate a traced child is the program, which has not begun, and its tracer is hive; the
+// program that runs has no tracer and outlives hive.
+func TestProgramAtItsGate(t *testing.T) {
+	needGate(t)
+	for name, c := range map[string]struct {
+		argv   []string
+		traced bool
+	}{
+		"program":         {[]string{"/bin/sleep", "300"}, true},
+		"script":          {[]string{scriptOf(t, "#!/bin/sh", 0o755), "300"}, true},
+		"script's script": {[]string{scriptOf(t, "#!"+scriptOf(t, "#!/bin/sh", 0o755), 0o755), "300"}, true},
+		"set-user-id":     {[]string{copyOf(t, "/bin/sleep", 0o755|os.ModeSetuid), "300"}, false},
+		"set-group-id":    {[]string{copyOf(t, "/bin/sleep", 0o755|os.ModeSetgid), "300"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			traced := c.traced && os.Getenv(gateVar) == ""
+			spec := newSpec(t, "")
+			spec.Argv = c.argv
+			g, err := proc.Start(spec)
+			require.NoError(t, err)
+			t.Cleanup(g.Abort)
+			pid := g.Identity().PID
+			require.Equal(t, traced, status(t, pid, "TracerPid") != "0")
+			require.Equal(t, !traced, cmdline(t, pid)[0] == gate.Arg0)
+			p, err := g.Open(t.Context())
+			require.NoError(t, err)
+			t.Cleanup(p.Close)
+			require.Equal(t, "0", status(t, pid, "TracerPid"))
+			await(t, "it sleeps", func() bool { return strings.HasPrefix(status(t, pid, "State"), "S") })
+			for _, signals := range []string{"SigBlk", "SigIgn", "SigPnd", "ShdPnd"} {
+				require.Equal(t, "0000000000000000", status(t, pid, signals), signals)
+			}
+			require.NoError(t, p.Signal(syscall.SIGTERM))
+			require.Equal(t, "SIGTERM", done(t, p).Signal)
+		})
+	}
+}
+
+// scriptOf is a program that is executed by what its first line says.
+func scriptOf(t *testing.T, first string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "script")
+	require.NoError(t, program.Write(path, []byte(first+"\nexec sleep 300\n"), mode))
+	return path
+}
+
+func copyOf(t *testing.T, path string, mode os.FileMode) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	to := filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, program.Write(to, b, mode.Perm()))
+	require.NoError(t, os.Chmod(to, mode))
+	return to
+}
+
+// status is a line of /proc/<pid>/status.
+func status(t *testing.T, pid int, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	require.Fail(t, "no line "+name)
+	return ""
+}
+
+func cmdline(t *testing.T, pid int) []string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	require.NoError(t, err)
+	return strings.Split(string(text), "\x00")
+}
+
+// What loses its death signal in the execve, or its rights under trace, is not traced.
+func TestWhatIsNotTraced(t *testing.T) {
+	elf := func(class, machine byte) string {
+		path := filepath.Join(t.TempDir(), "elf")
+		head := append([]byte("\x7fELF"), class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, machine, 0)
+		require.NoError(t, program.Write(path, head, 0o755))
+		return path
+	}
+	loop := filepath.Join(t.TempDir(), "loop")
+	require.NoError(t, program.Write(loop, []byte("#!"+loop+"\n"), 0o755))
+	for path, want := range map[string]string{
+		elf(1, 3):                "it is a program of another architecture",
+		elf(2, 183):              "it is a program of another architecture",
+		elf(2, 62):               "",
+		"/bin/sh":                "",
+		loop:                     "it is a script of a script of a script",
+		scriptOf(t, "#!sh", 0o755): "it is a script without the path of an interpreter",
+		scriptOf(t, "#!", 0o755):   "it is a script without the path of an interpreter",
+		scriptOf(t, "MZ", 0o755):   "it is no ELF program",
+		copyOf(t, "/bin/true", 0o755|os.ModeSetuid):                      "has a set-id bit",
+		scriptOf(t, "#!"+copyOf(t, "/bin/sh", 0o755|os.ModeSetgid), 0o755): "has a set-id bit",
+		"/nonexistent": "no such file or directory",
+		t.TempDir():    "not a regular file",
+	} {
+		err := proc.Traceable(path)
+		if want == "" {
+			require.NoError(t, err, path)
+			continue
+		}
+		require.ErrorContains(t, err, want, path)
+	}
+	capable := copyOf(t, "/bin/true", 0o755)
+	// struct vfs_cap_data, revision 2, with CAP_NET_BIND_SERVICE permitted and effective.
+	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if err := unix.Setxattr(capable, "security.capability", capability, 0); err == nil {
+		require.ErrorContains(t, proc.Traceable(capable), "has file capabilities")
+	}
+}
+
+// A signal that somebody sends a child at its gate is there when the program begins, and does
+// not come between the calls that the child is made to make.
+func TestSignalsAtTheGateOfATracedChild(t *testing.T) {
+	needTrace(t)
+	for range 20 {
+		spec := newSpec(t, "sleep")
+		g, err := proc.Start(spec)
+		require.NoError(t, err)
+		require.NoError(t, g.Process().Signal(syscall.SIGTERM))
+		require.NoError(t, g.Process().Signal(syscall.SIGCONT))
+		p, err := g.Open(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "SIGTERM", done(t, p).Signal)
+	}
+}
