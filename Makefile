@@ -82,7 +82,7 @@ endif
 	$(GO) -C tools test -shuffle=on ./...
 	$(GO) test -count=1 -tags held -run Held ./test/hungmount
 	$(MAKE) torture ROUNDS=150
-	$(MAKE) killwalk POINTS=80 PAIRS=40 FAULTS=0 COMMANDS=6
+	$(MAKE) killwalk POINTS=40 PAIRS=40 FAULTS=0 COMMANDS=6
 	$(MAKE) contention FOR=45s
 	$(MAKE) chaos FOR=30s
 	$(MAKE) listeners FOR=20s

@@ -61,6 +61,7 @@ func chaos(ctx context.Context, p *harness.Program, length time.Duration, worker
 		return err
 	}
 	defer func() { err = hive.Close(err) }()
+	hive.Gates = harness.BothGates
 	if err := hive.Start(ctx); err != nil {
 		return err
 	}

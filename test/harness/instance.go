@@ -26,6 +26,7 @@ type Instance struct {
 	API   string   // address of the API
 	First int      // first port of the range
 	Wrap  []string // goes before hive's command line; it must end in an exec
+	Gates []string // for the setting gate, one start after the other; none: hive's default
 
 	binary    string
 	config    string
@@ -33,8 +34,12 @@ type Instance struct {
 	env       []string // over the configuration
 	transport *http.Transport
 	cmd       *exec.Cmd // the hive that was started last
+	starts    int
 	runs      bool
 }
+
+// BothGates has every second start use the gate process for everything.
+var BothGates = []string{"auto", "process"}
 
 // New makes an instance of a hive binary with a range of n ports. entries is the
 // value of the configuration's workers, in YAML, and more are further lines of it.
@@ -141,6 +146,10 @@ func (i *Instance) Launch(attr *syscall.SysProcAttr) error {
 	argv := append(slices.Clone(i.Wrap), i.binary, "--config", i.config)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(append(os.Environ(), i.Mark()), i.env...)
+	if len(i.Gates) > 0 {
+		cmd.Env = append(cmd.Env, "HIVE_GATE="+i.Gates[i.starts%len(i.Gates)])
+	}
+	i.starts++
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = attr
 	if err := cmd.Start(); err != nil {

@@ -79,7 +79,7 @@ func (c *command) damage(context.Context) error {
 // commandAt lets the script run to its end, kills hive, and then the command at its n-th call;
 // at 0 it ends by itself. Whatever it has left, hive must find everything.
 func (k *killwalk) commandAt(ctx context.Context, c command, n int) (calls int, err error) {
-	w, err := newWalk(k.program.Hive)
+	w, err := newWalk(k.program.Hive, "auto")
 	if err != nil {
 		return 0, err
 	}

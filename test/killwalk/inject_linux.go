@@ -72,8 +72,8 @@ func inject(n int, rnd *rand.Rand) (*fault, func(call) action) {
 
 // fault runs the script under a hive that one call fails for. Whatever becomes of its
 // requests then: what was acknowledged holds, and hive says why it ends, if it does.
-func (k *killwalk) fault(ctx context.Context, n int, seed uint64) error {
-	w, err := newWalk(k.program.Hive)
+func (k *killwalk) fault(ctx context.Context, gate string, n int, seed uint64) error {
+	w, err := newWalk(k.program.Hive, gate)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (k *killwalk) fault(ctx context.Context, n int, seed uint64) error {
 		after, err = w.check(ctx, k.hivectl)
 		broken = append(broken, after...)
 	}
-	k.report(w, f.String(), broken)
+	k.report(w, f.String()+" (gate: "+gate+")", broken)
 	return w.close(err)
 }
 

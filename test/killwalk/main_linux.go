@@ -42,6 +42,7 @@ func main() {
 	flag.IntVar(&k.commands, "commands", 0, "at how many calls of each hivectl db compact, backup, restore and salvage that is killed; 0: at each; -1: at none")
 	flag.IntVar(&k.only, "only", 0, "one walk: kill at this call of a run, and say what hive has printed")
 	flag.IntVar(&k.then, "then", 0, "and then at this call of the recovery; without -only once a whole run is done")
+	flag.StringVar(&k.gate, "gate", "", "auto or process; default: both, one after the other")
 	flag.IntVar(&k.parallel, "parallel", 2, "walks at a time")
 	harness.Main("killwalk", k.run)
 }
@@ -57,22 +58,28 @@ type killwalk struct {
 	tally          *harness.Tally
 	rand           *rand.Rand
 	runs, recovers int // calls of a whole run, and of a whole recovery, as they were counted first
+	gate           string
 }
 
 // point is where hive is killed. At 0 it is killed once everything is done.
-type point struct{ run, recovery int }
+type point struct {
+	gate          string
+	run, recovery int
+}
 
 const none = -1 // there is no such kill
 
 func (k *killwalk) run(ctx context.Context, p *harness.Program) error {
 	k.program, k.tally, k.rand = p, p.NewTally(), p.Rand(1)
 	if k.only > 0 || k.then > 0 {
-		at := point{k.only, k.then}
-		if k.then == 0 {
-			at.recovery = none
-		}
-		if err := k.walk(ctx, at); err != nil {
-			return err
+		for _, gate := range k.gates() {
+			at := point{gate, k.only, k.then}
+			if k.then == 0 {
+				at.recovery = none
+			}
+			if err := k.walk(ctx, at); err != nil {
+				return err
+			}
 		}
 		return k.tally.Verdict("kills")
 	}
@@ -96,7 +103,20 @@ func (k *killwalk) run(ctx context.Context, p *harness.Program) error {
 
 // count finds out how many calls there are.
 func (k *killwalk) count(ctx context.Context) error {
-	return k.walk(ctx, point{0, 0})
+	for _, gate := range k.gates() {
+		if err := k.walk(ctx, point{gate, 0, 0}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gates are those that are walked.
+func (k *killwalk) gates() []string {
+	if k.gate != "" {
+		return []string{k.gate}
+	}
+	return harness.BothGates
 }
 
 // plan lists what is to be done: kills in runs, in recoveries, in both; faults.
@@ -104,18 +124,21 @@ func (k *killwalk) plan() (all []func(context.Context) error) {
 	kill := func(at point) {
 		all = append(all, func(ctx context.Context) error { return k.walk(ctx, at) })
 	}
-	for _, n := range k.sample(k.runs, k.points) {
-		kill(point{n, none})
+	gates := k.gates()
+	for _, gate := range gates {
+		for _, n := range k.sample(k.runs, k.points) {
+			kill(point{gate, n, none})
+		}
+		for _, n := range k.sample(k.recovers, k.points) {
+			kill(point{gate, 0, n})
+		}
 	}
-	for _, n := range k.sample(k.recovers, k.points) {
-		kill(point{0, n})
-	}
-	for range k.pairs {
-		kill(point{1 + k.rand.IntN(k.runs), 1 + k.rand.IntN(k.recovers)})
+	for n := range k.pairs {
+		kill(point{gates[n%len(gates)], 1 + k.rand.IntN(k.runs), 1 + k.rand.IntN(k.recovers)})
 	}
 	for n := range k.faults {
 		at := 1 + k.rand.IntN(k.runs)
-		all = append(all, func(ctx context.Context) error { return k.fault(ctx, at, uint64(n)) })
+		all = append(all, func(ctx context.Context) error { return k.fault(ctx, gates[n%len(gates)], at, uint64(n)) })
 	}
 	return all
 }
@@ -167,7 +190,7 @@ func (k *killwalk) each(ctx context.Context, all []func(context.Context) error) 
 
 // walk is one hive from its first start to its end.
 func (k *killwalk) walk(ctx context.Context, at point) error {
-	w, err := newWalk(k.program.Hive)
+	w, err := newWalk(k.program.Hive, at.gate)
 	if err != nil {
 		return err
 	}
@@ -197,7 +220,7 @@ func (k *killwalk) report(w *walk, said string, broken []harness.Contradiction) 
 // kills lets a hive run and kills it where it is to be killed. It says where that was.
 func (k *killwalk) kills(ctx context.Context, w *walk, at point) (said string, broken []harness.Contradiction, err error) {
 	t, err := w.traced(ctx, killAt(at.run), w.script.run)
-	said = "killed " + t.place("the run")
+	said = "gate " + at.gate + ", killed " + t.place("the run")
 	if err != nil {
 		return said, nil, err
 	}
@@ -217,7 +240,7 @@ func (k *killwalk) kills(ctx context.Context, w *walk, at point) (said string, b
 	said += ", and " + t.place("the recovery")
 	k.tally.Add("kills", 1)
 	if at.recovery == 0 {
-		k.recovers = t.calls
+		k.recovers = max(k.recovers, t.calls)
 	}
 	return said, nil, err
 }

@@ -20,11 +20,13 @@ type walk struct {
 	refused  error // what hive has answered last, if that was an error
 }
 
-func newWalk(binary string) (*walk, error) {
+// gate is a value of the setting.
+func newWalk(binary, gate string) (*walk, error) {
 	hive, err := harness.New(binary, ports, entries, "log_level: warn")
 	if err != nil {
 		return nil, err
 	}
+	hive.Gates = []string{gate}
 	w := &walk{hive: hive, stranger: exec.Command("sleep", "600")}
 	if err := w.stranger.Start(); err != nil {
 		return nil, w.close(err)

@@ -76,6 +76,7 @@ func torture(ctx context.Context, p *harness.Program, binary string, rounds, cli
 		return nil, err
 	}
 	defer func() { err = hive.Close(err) }()
+	hive.Gates = harness.BothGates
 	r := &run{hive: hive, tally: p.NewTally(), rand: p.Rand(1), clients: clients}
 	for n := 1; n <= rounds && !enough(r.tally); n++ {
 		if err := r.round(ctx); err != nil {
