@@ -62,7 +62,7 @@ func (g *Gated) Open(ctx context.Context) (*Process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.tracer != nil {
-		return g.letGo(ctx)
+		return g.release(ctx)
 	}
 	if g.report == nil {
 		return nil, ErrGateOpened
@@ -102,15 +102,15 @@ func (g *Gated) Open(ctx context.Context) (*Process, error) {
 	return nil, failed
 }
 
-// letGo is Open of a traced child: it has executed its program, and lacks only its first
+// release is Open of a traced child: it has executed its program, and lacks only its first
 // instruction.
-func (g *Gated) letGo(ctx context.Context) (*Process, error) {
+func (g *Gated) release(ctx context.Context) (*Process, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("let go: %w", err)
+		return nil, fmt.Errorf("release: %w", err)
 	}
 	t := g.tracer
 	g.tracer = nil
-	err := t.letGo(g.p.PID())
+	err := t.release(g.p.PID())
 	if err == nil {
 		return g.p, nil
 	}
@@ -119,7 +119,7 @@ func (g *Gated) letGo(ctx context.Context) (*Process, error) {
 		err = ErrGone
 	}
 	g.kill(0)
-	return nil, fmt.Errorf("let go: %w", err)
+	return nil, fmt.Errorf("release: %w", err)
 }
 
 // sendOpen writes the one byte. EPIPE: the child does not wait any more.

@@ -101,14 +101,14 @@ func deathSignal(sig unix.Signal) injected {
 	return injected{number: unix.SYS_PRCTL, args: [4]uintptr{unix.PR_SET_PDEATHSIG, uintptr(sig)}}
 }
 
-// letGo lets the child run its program, and be nobody's tracee. The tracer ends.
-func (t *tracer) letGo(pid int) error {
+// release lets the child run its program, and be nobody's tracee. The tracer ends.
+func (t *tracer) release(pid int) error {
 	done := make(chan error, 1)
-	t.end <- func() { done <- letGo(pid) }
+	t.end <- func() { done <- release(pid) }
 	return <-done
 }
 
-func letGo(pid int) error {
+func release(pid int) error {
 	if err := inject(pid, []injected{deathSignal(0)}); err != nil {
 		return err
 	}
