@@ -130,15 +130,15 @@ func TestWhatIsNotTraced(t *testing.T) {
 	loop := filepath.Join(t.TempDir(), "loop")
 	require.NoError(t, program.Write(loop, []byte("#!"+loop+"\n"), 0o755))
 	for path, want := range map[string]string{
-		elf(1, 3):                "it is a program of another architecture",
-		elf(2, 183):              "it is a program of another architecture",
-		elf(2, 62):               "",
-		"/bin/sh":                "",
-		loop:                     "it is a script of a script of a script",
+		elf(1, 3):                  "it is a program of another architecture",
+		elf(2, 183):                "it is a program of another architecture",
+		elf(2, 62):                 "",
+		"/bin/sh":                  "",
+		loop:                       "it is a script of a script of a script",
 		scriptOf(t, "#!sh", 0o755): "it is a script without the path of an interpreter",
 		scriptOf(t, "#!", 0o755):   "it is a script without the path of an interpreter",
 		scriptOf(t, "MZ", 0o755):   "it is no ELF program",
-		copyOf(t, "/bin/true", 0o755|os.ModeSetuid):                      "has a set-id bit",
+		copyOf(t, "/bin/true", 0o755|os.ModeSetuid):                        "has a set-id bit",
 		scriptOf(t, "#!"+copyOf(t, "/bin/sh", 0o755|os.ModeSetgid), 0o755): "has a set-id bit",
 		"/nonexistent": "no such file or directory",
 		t.TempDir():    "not a regular file",
