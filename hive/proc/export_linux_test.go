@@ -153,3 +153,9 @@ func LookHere() {
 
 // Traceable is traceable.
 func Traceable(path string) error { return traceable(path) }
+
+// BehindTheLook has f called between the look at a program and its execve.
+func BehindTheLook(f func()) (restore func()) {
+	behindTheLook = f
+	return func() { behindTheLook = nil }
+}

@@ -73,6 +73,9 @@ func keepDescriptors() error {
 	return nil
 }
 
+// behindTheLook is for a test that exchanges the program then; nil: there is none.
+var behindTheLook func()
+
 // traced says why a child cannot be traced; nil: it can.
 func (c *child) traced() error {
 	if err := Traces(); err != nil {
@@ -91,6 +94,9 @@ func (c *child) traced() error {
 	}
 	if _, err := lookAtProgram.As(ctx, c.userName, c.argv[0]); err != nil {
 		return notTraced(err.Error())
+	}
+	if behindTheLook != nil {
+		behindTheLook()
 	}
 	return nil
 }

@@ -173,3 +173,46 @@ func TestSignalsAtTheGateOfATracedChild(t *testing.T) {
 		require.Equal(t, "SIGTERM", done(t, p).Signal)
 	}
 }
+
+// A set-id program that is put in the place of another just before the execve is not run
+// under trace, where no_new_privs comes too late for it.
+func TestProgramThatIsExchangedUnderTrace(t *testing.T) {
+	needRoot(t)
+	needTrace(t)
+	dir := openDir(t)
+	innocent, id := filepath.Join(dir, "innocent"), filepath.Join(dir, "id")
+	path, err := exec.LookPath("id")
+	require.NoError(t, err)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, program.Write(innocent, b, 0o755))
+	require.NoError(t, program.Write(id, b, 0o755))
+	require.NoError(t, os.Chmod(id, 0o755|os.ModeSetuid))
+	spec := newSpec(t, "")
+	spec.User, spec.Argv = anotherUser, []string{filepath.Join(dir, "program"), "-u"}
+	require.NoError(t, os.Symlink(innocent, spec.Argv[0]))
+	restore := proc.BehindTheLook(func() {
+		require.NoError(t, os.Remove(spec.Argv[0]))
+		require.NoError(t, os.Symlink(id, spec.Argv[0]))
+	})
+	defer restore()
+	p, _ := run(t, spec)
+	require.Equal(t, code(0), done(t, p).Code, logOf(t, spec))
+	require.Equal(t, "54321", strings.TrimSpace(logOf(t, spec)))
+}
+
+// What is left of hive's rights in a child that becomes another user is taken from it.
+func TestInheritableCapabilitiesStayBehind(t *testing.T) {
+	needRoot(t)
+	for _, setting := range []string{"", gateVar + "=process"} {
+		const script = `grep -q '^CapInh:.0000000000000000' /proc/self/status && grep -q '^NoNewPrivs:.1' /proc/self/status && exit 3`
+		cmd := exec.Command("setpriv", "--inh-caps", "+net_raw", self(t), anotherUser, "/", "/bin/sh", "-c", script)
+		cmd.Env = []string{modeVar + "=start-as", "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), setting}
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		if strings.Contains(string(out), "may not execute hive's own program") {
+			skip.Because(t, "the test binary is not to be executed by another user")
+		}
+		require.Equal(t, "exit 3", strings.TrimSpace(string(out)), setting)
+	}
+}

@@ -92,6 +92,11 @@ func begin(pid int, calls []injected) error {
 	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_EXITKILL); err != nil {
 		return fmt.Errorf("PTRACE_SETOPTIONS: %w", err)
 	}
+	// Since it was looked at, its user may have put a set-id program in its place, which
+	// no_new_privs has no power over any more.
+	if procfs.GainedRights(pid) {
+		return notTraced("it has gained rights by its execve")
+	}
 	// It is what it is: that a call can be made is found out before the child is recorded.
 	return inject(pid, append(calls, deathSignal(unix.SIGKILL)))
 }
