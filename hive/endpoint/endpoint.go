@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"rbeehive/alloc"
 	"rbeehive/alloc/sockets"
 	"rbeehive/store"
 )
@@ -106,6 +107,10 @@ func WhyHeld(table *sockets.Table, ports []uint16) string {
 	ctx, cancel := context.WithTimeout(context.Background(), tableTimeout)
 	defer cancel()
 	for _, port := range ports {
+		// Mostly the case, and no work that grows with the connections of the machine.
+		if alloc.Vacant(port) {
+			continue
+		}
 		snap, err := table.Port(ctx, port)
 		if err != nil {
 			return "the socket table cannot be read: " + err.Error()

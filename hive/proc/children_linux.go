@@ -1,11 +1,14 @@
 package proc
 
-import "sync"
+import (
+	"maps"
+	"sync"
+)
 
 // children is which processes this package follows. It is a package variable because
 // the children of a process belong to the process as a whole, and so does the question
 // who reaps which.
-var children = childSet{pids: make(map[int]int)}
+var children = childSet{pids: make(map[int]int), mains: make(map[int]*Process)}
 
 type childSet struct {
 	// fork is held for reading from before a fork until the child is in pids, and
@@ -16,6 +19,31 @@ type childSet struct {
 	mu   sync.Mutex
 	pids map[int]int // how many follow it
 	wake func()      // wakes the reaper; nil without one
+	// mains are the main processes of workers that are followed.
+	mains map[int]*Process
+}
+
+func (c *childSet) addMain(p *Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.alive() { // else it was removed, or is in a moment
+		c.mains[p.id.PID] = p
+	}
+}
+
+func (c *childSet) removeMain(p *Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mains[p.id.PID] == p {
+		delete(c.mains, p.id.PID)
+	}
+}
+
+// mainProcesses returns the main processes of workers, by PID.
+func (c *childSet) mainProcesses() map[int]*Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.mains)
 }
 
 func (c *childSet) add(pid int) {

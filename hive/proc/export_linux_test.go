@@ -159,3 +159,6 @@ func BehindTheLook(f func()) (restore func()) {
 	behindTheLook = f
 	return func() { behindTheLook = nil }
 }
+
+// MainProcesses are those that are marked, by PID.
+func MainProcesses() map[int]*Process { return children.mainProcesses() }

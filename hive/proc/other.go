@@ -65,6 +65,8 @@ func (p *Process) PID() int { return 0 }
 
 func (p *Process) UID() (uint32, error) { return 0, ErrUnsupported }
 
+func (p *Process) MarkMain() {}
+
 func (p *Process) AtGate() bool { return false }
 
 func (p *Process) Done() <-chan struct{} { return nil }

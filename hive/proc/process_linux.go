@@ -82,6 +82,7 @@ func follow(id store.Identity, fd int) (*Process, error) {
 func (p *Process) watch() {
 	defer close(p.watched)
 	defer children.remove(p.id.PID)
+	defer children.removeMain(p)
 	err := p.conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
 	if err != nil {
 		return // by Close: the process runs on, and Done stays open
@@ -139,6 +140,10 @@ func (p *Process) UID() (uint32, error) {
 	}
 	return uids.Real, nil
 }
+
+// MarkMain says that this is the main process of a worker. It is no member of any other, and
+// the stops of those need not look at it.
+func (p *Process) MarkMain() { children.addMain(p) }
 
 // AtGate reports whether the process is still at its gate: nothing of the program has
 // run and, if the hive that started it is gone, never will. A process that

@@ -84,6 +84,7 @@ func (q *scanQueue) pass() {
 		trees[i] = r.tree
 	}
 	v := newSurvey(trees)
+	v.others = children.mainProcesses()
 	for i, r := range requests {
 		for _, key := range r.proven {
 			v.proven[key] = i

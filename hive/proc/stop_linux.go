@@ -20,7 +20,9 @@ const (
 	killTimeout = 5 * time.Second
 	// scanInterval lies between the scans for members that got away.
 	scanInterval = 50 * time.Millisecond
-	// pollInterval is how often the members are checked while waiting for all to end.
+	// While all members are waited for they are checked at firstPoll after something has
+	// happened, then half as often each time, and at pollInterval in the end.
+	firstPoll    = 250 * time.Microsecond
 	pollInterval = 10 * time.Millisecond
 )
 
@@ -121,9 +123,13 @@ func (s *stopper) requestStop(ctx context.Context, sigs []syscall.Signal, how st
 // says that every member got the signal; else those that outlive the main process get it
 // then: a shell passes nothing on to the server that it waits for.
 func (s *stopper) awaitTree(ctx context.Context, sig syscall.Signal, grace time.Duration, all bool) (bool, error) {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for last := time.Now(); ; {
+	var mainEnds <-chan struct{}
+	if s.mainAlive() {
+		mainEnds = s.tree.Main.Done()
+	}
+	poll := time.NewTimer(firstPoll)
+	defer poll.Stop()
+	for last, wait := time.Now(), firstPoll; ; wait = min(2*wait, pollInterval) {
 		if !all && !s.mainAlive() {
 			all = true
 			if err := s.signalSurvivors(ctx, sig); err != nil {
@@ -136,10 +142,13 @@ func (s *stopper) awaitTree(ctx context.Context, sig syscall.Signal, grace time.
 		if grace <= 0 {
 			return false, nil
 		}
+		poll.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return false, ctx.Err()
-		case <-tick.C:
+		case <-mainEnds: // the most that there is to wait for
+			mainEnds, wait = nil, firstPoll/2
+		case <-poll.C:
 		}
 		grace -= elapsed(&last)
 	}

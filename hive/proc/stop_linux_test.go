@@ -368,3 +368,25 @@ func TestGraceDoesNotCountAFreeze(t *testing.T) {
 	require.GreaterOrEqual(t, proc.Elapsed(&last), proc.SuspendThreshold/2)
 	require.LessOrEqual(t, proc.Elapsed(&last), proc.SuspendThreshold)
 }
+
+// The main process of another worker is not searched for proofs, whatever it has open: it
+// belongs to that one.
+func TestStopLeavesOtherWorkersAlone(t *testing.T) {
+	dir := t.TempDir()
+	spec, other := newSpec(t, "parent", dir+"/child"), newSpec(t, "sleep", dir+"/other")
+	other.Log = spec.Log
+	p, tree := run(t, spec)
+	q, _ := run(t, other)
+	q.MarkMain()
+	child := announced(t, dir+"/child")
+	announced(t, dir+"/other")
+	left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: time.Second})
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.True(t, p.Ended())
+	require.False(t, running(child))
+	require.True(t, running(q.PID()))
+	require.NoError(t, q.Signal(syscall.SIGKILL))
+	done(t, q)
+	require.Empty(t, proc.MainProcesses())
+}

@@ -45,6 +45,9 @@ type survey struct {
 	claimants claimants      // whose stamps are read
 	// proven are processes that were proven earlier: they and their descendants count too.
 	proven map[procKey]int
+	// others are the main processes of all workers, which are followed under a pidfd. Those
+	// that are in no tree of this pass are not looked at.
+	others map[int]*Process
 	// zombies are examined too: what they have used counts until they are reaped.
 	zombies bool
 }
@@ -140,6 +143,11 @@ func (s *survey) read(ctx context.Context) ([]candidate, error) {
 
 // examine returns a candidate with PID 0 for a process that is none.
 func (s *survey) examine(pid int) candidate {
+	if p := s.others[pid]; p != nil && p.alive() {
+		if _, ours := s.mains[pid]; !ours {
+			return candidate{}
+		}
+	}
 	st, err := procfs.ReadStat(pid)
 	if err != nil || st.Zombie() && !s.zombies || st.KernelThread() {
 		return candidate{}

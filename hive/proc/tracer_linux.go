@@ -93,7 +93,8 @@ func begin(pid int, calls []injected) error {
 		return fmt.Errorf("PTRACE_SETOPTIONS: %w", err)
 	}
 	// Since it was looked at, its user may have put a set-id program in its place, which
-	// no_new_privs has no power over any more.
+	// no_new_privs has no power over any more. Linux gives it nothing; before 5.2 it did under
+	// the tracer of root (CVE-2019-13272).
 	if procfs.GainedRights(pid) {
 		return notTraced("it has gained rights by its execve")
 	}

@@ -93,6 +93,9 @@ func (s *Supervisor) newWorker(rec store.Worker, p *proc.Process, started *catal
 
 // attach gives the worker the process of its present start; nil: it has none.
 func (w *worker) attach(rec store.Worker, p *proc.Process, started *catalog.Type) {
+	if p != nil {
+		p.MarkMain()
+	}
 	w.os.Store(&osProcess{proc: p, tree: w.s.launcher.Tree(rec, p), startedType: started})
 }
 
