@@ -39,10 +39,11 @@ type Options struct {
 // recorded, and is cleared only when nothing was recorded or after the commit that removed
 // the record. So a port may be taken in memory that is free, never the reverse.
 type Allocator struct {
-	rng   Range
-	never map[uint16]bool
-	store *store.Store
-	table *sockets.Table
+	rng          Range
+	never        map[uint16]bool
+	store        *store.Store
+	table        *sockets.Table
+	holderMemory sockets.Memory // of surveys
 
 	// mu guards what follows. It is never held during a probe or a transaction,
 	// except that a transaction's closure (Reservation.Record) takes it.

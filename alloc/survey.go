@@ -49,8 +49,8 @@ type rangeState struct {
 }
 
 // Survey reads the range now: what is leased, who listens where. It changes nothing and
-// binds nothing. It blocks for a fresh read of the socket table, a read transaction, and a
-// pass over /proc if anything holds a port. Errors: the store's, ErrUnsupported, ctx's, the
+// binds nothing. It blocks for a fresh read of the socket table, a read transaction, and once a second
+// for a pass over /proc if anything holds a port. Errors: the store's, ErrUnsupported, ctx's, the
 // system's, ErrNotReady, ErrClosed.
 func (a *Allocator) Survey(ctx context.Context) (Survey, error) {
 	g, err := a.readState(ctx)
@@ -165,7 +165,7 @@ func (a *Allocator) holders(ctx context.Context, snap *sockets.Snapshot, v *pool
 			held = append(held, s)
 		}
 	}
-	out, err := sockets.Holders(ctx, held)
+	out, err := a.holderMemory.Holders(ctx, held)
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,7 @@
 package sockets
 
+import "time"
+
 // Reads returns how often the kernel's table was read for Snapshot.
 func (t *Table) Reads() uint64 {
 	t.mu.Lock()
@@ -13,3 +15,6 @@ func (t *Table) Occupy() (release func()) {
 	t.readSlot <- struct{}{}
 	return func() { <-t.readSlot }
 }
+
+// MemoryOf is a Memory of another age.
+func MemoryOf(age time.Duration) *Memory { return &Memory{age: age} }

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -50,4 +51,17 @@ func (h Holder) String() string {
 		return fmt.Sprintf("a process of user %s that hive has no permission to inspect", h.User)
 	}
 	return "an unknown process"
+}
+
+// memoryAge is how long a Memory takes a process for the one that has a socket.
+const memoryAge = time.Second
+
+// Memory remembers for a moment which processes have which sockets: finding out takes a pass
+// over the descriptors of all processes. The zero value is ready, and safe for concurrent
+// use.
+type Memory struct {
+	mu     sync.Mutex    // held for a pass
+	age    time.Duration // 0: memoryAge
+	at     time.Time     // when it began
+	owners map[uint64]int
 }

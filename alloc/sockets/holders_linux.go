@@ -36,16 +36,51 @@ const userHZ = 100
 // when all are found; nothing is read if socks has no inode. The error is ctx's,
 // or that /proc cannot be read at all.
 func Holders(ctx context.Context, socks []Socket) ([]Holder, error) {
-	want := make(map[uint64]bool)
-	for _, s := range socks {
-		if s.Inode != 0 {
-			want[s.Inode] = true
-		}
-	}
-	owners, err := findOwners(ctx, want)
+	owners, err := findOwners(ctx, inodesOf(socks))
 	if err != nil {
 		return nil, err
 	}
+	return describe(socks, owners), nil
+}
+
+func inodesOf(socks []Socket) map[uint64]bool {
+	inodes := make(map[uint64]bool)
+	for _, s := range socks {
+		if s.Inode != 0 {
+			inodes[s.Inode] = true
+		}
+	}
+	return inodes
+}
+
+// Holders is Holders of the package, but that the processes of sockets that were asked for
+// before are those of a second ago at most. It is for what is shown to people: nothing may
+// be decided by it.
+func (m *Memory) Holders(ctx context.Context, socks []Socket) ([]Holder, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock() // who comes meanwhile shares the pass
+	want := inodesOf(socks)
+	known := time.Since(m.at) < cmp.Or(m.age, memoryAge)
+	for inode := range want {
+		_, asked := m.owners[inode]
+		known = known && asked
+	}
+	if !known {
+		at := time.Now()
+		owners, err := findOwners(ctx, want)
+		if err != nil {
+			return nil, err
+		}
+		for inode := range want {
+			owners[inode] += 0 // also of whom no process is seen
+		}
+		m.at, m.owners = at, owners
+	}
+	return describe(socks, m.owners), nil
+}
+
+// describe names who has each of socks; owners are the processes by inode.
+func describe(socks []Socket, owners map[uint64]int) []Holder {
 	who := newDescriber()
 	var out []Holder
 	seen := make(map[Holder]bool)
@@ -66,7 +101,7 @@ func Holders(ctx context.Context, socks []Socket) ([]Holder, error) {
 	slices.SortStableFunc(out, func(a, b Holder) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.PID, b.PID))
 	})
-	return out, nil
+	return out
 }
 
 func kindOf(s Socket) string {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,4 +171,35 @@ func TestHolderString(t *testing.T) {
 	} {
 		require.Equal(t, want, h.String())
 	}
+}
+
+// Who asks again within a second shares what was found; a socket that is new is looked for.
+func TestMemory(t *testing.T) {
+	port := porttest.Free(t, 2)
+	one := porttest.Listen(t, at("127.0.0.1", port), porttest.Options{})
+	m := sockets.MemoryOf(time.Hour)
+	snapshot := func() []sockets.Socket {
+		snap, err := sockets.NewTable().Snapshot(t.Context(), 0)
+		require.NoError(t, err)
+		return slices.Concat(snap.Listeners(port), snap.Listeners(port+1))
+	}
+	ask := func(socks []sockets.Socket) (ports []uint16) {
+		holders, err := m.Holders(t.Context(), socks)
+		require.NoError(t, err)
+		for _, h := range holders {
+			require.Equal(t, os.Getpid(), h.PID)
+			ports = append(ports, h.Port)
+		}
+		return ports
+	}
+	first := snapshot()
+	require.Equal(t, []uint16{port}, ask(first))
+	one.Close()
+	require.Equal(t, []uint16{port}, ask(first), "it is remembered")
+	porttest.Listen(t, at("127.0.0.1", port+1), porttest.Options{})
+	require.Equal(t, []uint16{port + 1}, ask(snapshot()))
+	var fresh sockets.Memory
+	holders, err := fresh.Holders(t.Context(), first)
+	require.NoError(t, err)
+	require.Zero(t, holders[0].PID, "who has not asked before sees that it has gone")
 }

@@ -22,3 +22,6 @@ func OwnedBy(int, map[uint64]bool) (bool, error) { return false, ErrUnsupported 
 
 // PeerOf returns ErrNoPeer.
 func PeerOf(context.Context, *net.TCPConn) (Socket, error) { return Socket{}, ErrNoPeer }
+
+// Holders returns ErrUnsupported.
+func (m *Memory) Holders(context.Context, []Socket) ([]Holder, error) { return nil, ErrUnsupported }

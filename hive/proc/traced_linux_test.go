@@ -57,7 +57,7 @@ func TestProgramAtItsGate(t *testing.T) {
 		"set-group-id":    {[]string{copyOf(t, "/bin/sleep", 0o755|os.ModeSetgid), "300"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			traced := c.traced && os.Getenv(gateVar) == ""
+			traced := c.traced && proc.Traces() == nil
 			spec := newSpec(t, "")
 			spec.Argv = c.argv
 			g, err := proc.Start(spec)
