@@ -31,11 +31,11 @@ func (c *childSet) addMain(p *Process) {
 	}
 }
 
-func (c *childSet) removeMain(p *Process) {
+func (c *childSet) removeMain(pid int, p *Process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mains[p.id.PID] == p {
-		delete(c.mains, p.id.PID)
+	if c.mains[pid] == p {
+		delete(c.mains, pid)
 	}
 }
 

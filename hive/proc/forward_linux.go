@@ -22,7 +22,7 @@ import (
 // What a shell or a service manager sends to the whole group (SIGHUP, SIGTERM) the
 // child gets twice: who sent a signal cannot be known.
 //
-// SIGUSR1 and SIGUSR2 that come while the child waits at its gate are lost.
+// What comes while the child is at its gate: see Gated.Process.
 //
 // SIGTSTP, SIGCONT and SIGWINCH are left alone: the terminal sends them to both.
 // So is SIGHUP when this process ignores it (nohup): the child does so too.

@@ -42,8 +42,9 @@ func (g *Gated) Identity() store.Identity { return g.p.Identity() }
 
 // Process returns the child, from Start on: for ForwardSignals, so that a signal
 // that comes before the program runs ends the child and not its caller, and for
-// Exit after a failed Open. Before Open it is the gate, which SIGTERM, SIGINT and
-// SIGHUP end; SIGUSR1 and SIGUSR2 have no effect on it.
+// Exit after a failed Open. SIGTERM, SIGINT and SIGHUP before Open end it: the gate process at
+// once, a traced child when it is opened, before the first instruction of its program.
+// SIGUSR1 and SIGUSR2 have no effect on the gate process, and end a traced child, too.
 func (g *Gated) Process() *Process { return g.p }
 
 // Cgroup returns the child's own cgroup relative to the mount, to be recorded;
@@ -55,7 +56,8 @@ func (g *Gated) UID() uint32 { return g.uid }
 
 // Open lets the child execute its program and waits until it has. An *ExecError
 // says that it could not; the child has been reaped then and its cgroup removed.
-// ErrGone says that the child had died before; Process().Exit() says how. When ctx ends,
+// ErrGone says that the child had died before; Process().Exit() says how. (A traced child
+// that has a signal pending dies at once and is returned all the same.) When ctx ends,
 // the program may or may not run: call Open again to go on waiting, or Abort to end it.
 // After success, or an error that is not from ctx, the Gated is of no more use.
 func (g *Gated) Open(ctx context.Context) (*Process, error) {

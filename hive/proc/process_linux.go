@@ -82,7 +82,7 @@ func follow(id store.Identity, fd int) (*Process, error) {
 func (p *Process) watch() {
 	defer close(p.watched)
 	defer children.remove(p.id.PID)
-	defer children.removeMain(p)
+	defer children.removeMain(p.id.PID, p)
 	err := p.conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
 	if err != nil {
 		return // by Close: the process runs on, and Done stays open

@@ -7,7 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
-	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -27,10 +27,8 @@ func notTraced(why string) error { return fmt.Errorf("%w: %s", errNotTraced, why
 
 // tracing is what is known of tracing in this process.
 var tracing struct {
-	once    sync.Once
-	unfit   error                 // why a child of this process would not begin as one of the gate does
-	works   atomic.Bool           // a child was traced
-	refused atomic.Pointer[error] // what the kernel or a filter has said, before one was
+	once  sync.Once
+	unfit error // why no child of this process is traced; nil: those are that can be
 }
 
 // GateOnly has all children started behind the gate process. It is for before the first start.
@@ -39,10 +37,11 @@ func GateOnly() { tracing.once.Do(func() { tracing.unfit = notTraced("gate: proc
 // Traces returns nil if children are started under trace, where their programs allow it, and
 // else why they are not.
 func Traces() error {
-	tracing.once.Do(func() { tracing.unfit = prepareTracing() })
-	if refused := tracing.refused.Load(); refused != nil {
-		return *refused
-	}
+	tracing.once.Do(func() {
+		if tracing.unfit = prepareTracing(); tracing.unfit == nil {
+			tracing.unfit = tryTracing()
+		}
+	})
 	return tracing.unfit
 }
 
@@ -60,6 +59,28 @@ func prepareTracing() error {
 	if signal.Ignored(unix.SIGINT) {
 		signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
 	}
+	return nil
+}
+
+// tryTracing traces a child that executes hive's own binary, and kills it where it stops.
+// Yama, the filter of a container or a kernel without all that is needed show here, and not at
+// each start.
+func tryTracing() error {
+	pidfd := -1
+	attr := &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd}}
+	t, made := startTracer(func() (int, int, error) {
+		pid, err := syscall.ForkExec("/proc/self/exe", []string{gate.Arg0}, attr)
+		return pid, pidfd, err
+	}, nil)
+	if errors.Is(made.err, errNotTraced) {
+		return made.err
+	}
+	if made.err != nil {
+		return fmt.Errorf("%w: %w", errNotTraced, made.err)
+	}
+	t.giveUp()
+	closeAll(made.pidfd)
+	killChild(made.pid)
 	return nil
 }
 
@@ -106,17 +127,7 @@ func (c *child) startTraced() (*Gated, error) {
 	if err := c.traced(); err != nil {
 		return nil, err
 	}
-	g, err := c.startWith(true)
-	switch {
-	case err == nil:
-		tracing.works.Store(true)
-	case !tracing.works.Load() && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS)):
-		// Yama, or the filter of a container: it would say the same every time. If it was the
-		// program's own fault, there is only a little time lost with the others.
-		err = fmt.Errorf("%w: %w", errNotTraced, err)
-		tracing.refused.Store(&err)
-	}
-	return g, err
+	return c.startWith(true)
 }
 
 // calls are what a traced child does where one of the gate's does it before its execve.

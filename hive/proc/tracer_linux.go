@@ -127,7 +127,7 @@ func release(pid int) error {
 	return nil
 }
 
-// giveUp ends the tracer, and with it, by its death signal, the child.
+// giveUp ends the tracer. The child, which stands still, is its caller's to kill.
 func (t *tracer) giveUp() { t.end <- func() {} }
 
 // awaitStop waits until the child stands still: it has been told to go one step, or to execute
