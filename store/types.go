@@ -247,6 +247,9 @@ type Worker struct {
 	// restart policy counts.
 	Failures []time.Time `json:"failures,omitempty"`
 	NextTry  *time.Time  `json:"next_try,omitempty"` // of backoff
+	// RestartJob is the job for which its process is being ended, to start another; empty: it
+	// is ended for something else, or not at all.
+	RestartJob string `json:"restart_job,omitempty"`
 	// Stale says that its type was changed in the configuration after its start.
 	Stale bool `json:"stale,omitempty"`
 	// Changed are the keys of its type that were; none, though it is stale, if the

@@ -184,7 +184,7 @@ func ended(rec store.Worker, out outcome) store.Worker {
 		out.then = lifecycle.Fail
 	}
 	lifecycle.Transition(&rec, lifecycle.Gone, out.then)
-	rec.Reason, rec.EndedAt, rec.NextTry = out.reason, &now, nil
+	rec.Reason, rec.EndedAt, rec.NextTry, rec.RestartJob = out.reason, &now, nil, ""
 	rec.Stale, rec.Changed = false, nil // of a process that is gone
 	// Without a process (backoff) the exit of the last one stays.
 	if out.exit != nil {

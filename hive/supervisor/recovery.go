@@ -234,8 +234,9 @@ func (r *Recovery) FinishRestart(workerID, jobID string) {
 		if f.rec.WorkerID != workerID || f.rec.Desired == store.DesiredStopped || r.s.relocated {
 			continue
 		}
-		// With the id of the job it was started, but perhaps nothing has run behind its gate.
-		if f.rec.JobID != jobID || f.rec.State == store.WorkerSpawning {
+		// With the id of the job it was started, but perhaps nothing has run behind its gate; or it is
+		// this job's since the last recovery, which went on with its stop.
+		if f.rec.JobID != jobID || f.rec.State == store.WorkerSpawning || f.rec.RestartJob == jobID {
 			f.restartJob = jobID
 		}
 	}

@@ -273,7 +273,7 @@ const (
 func again(rec store.Worker, out outcome) store.Worker {
 	lifecycle.Transition(&rec, lifecycle.Started, lifecycle.Fail)
 	rec.Desired, rec.Reason, rec.NextTry, rec.ReadyAt = store.DesiredRunning, "", nil, nil
-	rec.Stale, rec.Changed = false, nil
+	rec.Stale, rec.Changed, rec.RestartJob = false, nil, ""
 	rec.StartedAt = time.Now().UTC()
 	rec.Restarts++
 	if out.restart != nil {
@@ -322,7 +322,7 @@ func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec stor
 	defer s.registry.releaseName(rec.Name)
 	lifecycle.Transition(&rec, lifecycle.Started, lifecycle.Fail)
 	rec.Desired, rec.Reason = store.DesiredRunning, ""
-	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures = nil, nil, nil, nil
+	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures, rec.RestartJob = nil, nil, nil, nil, ""
 	// A new lease id: the old lease has ended, and its id must not be good for this one.
 	rec.LeaseID, rec.JobID, rec.StartedAt = uuid.Must(uuid.NewV7()).String(), j.ID(), time.Now().UTC()
 	rec.Restarts++

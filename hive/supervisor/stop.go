@@ -197,7 +197,10 @@ func (w *worker) endTree(ctx context.Context, t *proc.Tree) leftovers {
 func (w *worker) recordStopping(out outcome) bool {
 	rec := w.record()
 	lifecycle.Transition(&rec, lifecycle.Ending, out.then) // whatever has a supervisor and a process can be ended
-	rec.Reason = out.reason
+	rec.Reason, rec.RestartJob = out.reason, ""
+	if out.restart != nil {
+		rec.RestartJob = out.jobID
+	}
 	if out.then == lifecycle.Stop && !out.all {
 		rec.Desired = store.DesiredStopped
 	}
