@@ -112,7 +112,14 @@ func (g *Gated) release(ctx context.Context) (*Process, error) {
 	}
 	t := g.tracer
 	g.tracer = nil
-	err := t.release(g.p.PID())
+	released := t.release(g.p.PID())
+	var err error
+	select {
+	case err = <-released:
+	case <-ctx.Done():
+		// Somebody else holds it, by a freezer or a debugger, and perhaps no longer than this.
+		err = fmt.Errorf("it stands still, and not for hive: %w", ErrGone)
+	}
 	if err == nil {
 		return g.p, nil
 	}

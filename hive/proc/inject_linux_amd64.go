@@ -88,15 +88,20 @@ func (c *injected) step(pid int, was unix.PtraceRegs) error {
 	if err := unix.PtraceSetRegs(pid, &regs); err != nil {
 		return fmt.Errorf("PTRACE_SETREGS: %w", err)
 	}
-	if err := unix.PtraceSingleStep(pid); err != nil {
-		return fmt.Errorf("PTRACE_SINGLESTEP: %w", err)
-	}
-	if err := awaitStop(pid); err != nil {
-		return err
-	}
 	var after unix.PtraceRegs
-	if err := unix.PtraceGetRegs(pid, &after); err != nil {
-		return fmt.Errorf("PTRACE_GETREGS: %w", err)
+	for range 3 { // a SIGSTOP, which cannot be blocked, comes before the step, and is dropped
+		if err := unix.PtraceSingleStep(pid); err != nil {
+			return fmt.Errorf("PTRACE_SINGLESTEP: %w", err)
+		}
+		if err := awaitStop(pid); err != nil {
+			return err
+		}
+		if err := unix.PtraceGetRegs(pid, &after); err != nil {
+			return fmt.Errorf("PTRACE_GETREGS: %w", err)
+		}
+		if after.Rip != was.Rip {
+			break
+		}
 	}
 	if after.Rip != was.Rip+instruction {
 		return errors.New("the child has stopped elsewhere than behind the call")

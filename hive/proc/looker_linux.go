@@ -104,8 +104,14 @@ func (a *lookers) send(r lookRequest) <-chan lookAnswer {
 	answered := make(chan lookAnswer, 1)
 	l.pending[r.ID] = answered
 	l.idle.Stop()
-	// It reads at all times, so this does not block; an error shows as the end of its answers.
-	_ = l.requests.Encode(r)
+	// It reads at all times, so this does not block.
+	if l.requests.Encode(r) != nil {
+		// Half a request may have been written: it can be sent nothing more.
+		delete(l.pending, r.ID)
+		close(answered)
+		_ = l.stdin.Close()
+		a.now = nil
+	}
 	return answered
 }
 

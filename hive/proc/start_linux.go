@@ -31,8 +31,9 @@ func Start(spec Spec) (*Gated, error) {
 
 // start starts the child under trace, or behind the gate process.
 func (c *child) start() (*Gated, error) {
-	if g, err := c.startTraced(); err == nil {
-		return g, nil
+	g, err := c.startTraced()
+	if err == nil || errors.Is(err, errExecHangs) {
+		return g, err
 	}
 	return c.startWith(false)
 }
@@ -70,7 +71,7 @@ func (c *child) fork(f *files, traced bool) (*Gated, error) {
 		// RestrictNamespaces= hides clone3. The gate can be moved then, as nothing of
 		// the program runs yet; and the worker can do without a leaf. An error that has
 		// another cause happens again.
-		if !errors.Is(err, errNotTraced) {
+		if !errors.Is(err, errExecHangs) && !errors.Is(err, errNotTraced) {
 			p, t, err = c.forkInto(f, nil, traced)
 		}
 		if err != nil || cgroup.Enter(leaf.Name(), p.PID()) != nil {

@@ -227,8 +227,15 @@ func TestWhatTheWorkerGets(t *testing.T) {
 // [measured] started from `cmd &` in a shell, workers inherited an ignored SIGINT.
 // So the whole chain is run below a shell that ignores signals.
 func TestSignalsAreDefault(t *testing.T) {
+	for _, ignored := range []string{"INT QUIT TSTP HUP PIPE USR1", "INT QUIT PIPE USR1", "TSTP TTOU CONT"} {
+		t.Run(ignored, func(t *testing.T) { signalsAreDefault(t, ignored) })
+	}
+}
+
+func signalsAreDefault(t *testing.T, ignored string) {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), "status")
-	cmd := exec.Command("/bin/sh", "-c", `trap "" INT QUIT TSTP HUP PIPE USR1; exec "$0" "$@"`, self(t), out)
+	cmd := exec.Command("/bin/sh", "-c", `trap "" `+ignored+`; exec "$0" "$@"`, self(t), out)
 	cmd.Env = append(os.Environ(), modeVar+"=signals")
 	b, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(b))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbeehive/hive/proc/gate"
+	"rbeehive/hive/proc/internal/procfs"
 )
 
 // The kernel itself can be the gate of a child: a traced process stops in its execve, before
@@ -54,10 +55,14 @@ func prepareTracing() error {
 		return err
 	}
 	// A caught signal has its default again behind an execve, an ignored one stays ignored, as
-	// SIGINT does after `hive &` in a shell without job control. Of those that were ignored Go
-	// catches all but SIGINT and SIGHUP (sigInstallGoHandler in runtime/signal_unix.go).
+	// SIGINT does after `hive &` in a shell without job control, for Go leaves that one ignored.
 	if signal.Ignored(unix.SIGINT) {
 		signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
+	}
+	// Those that Go leaves as they are, by the table in runtime/sigtab_linux_generic.go.
+	ignored, err := procfs.Ignored(os.Getpid())
+	if err != nil || ignored&^(1<<(unix.SIGHUP-1)) != 0 { // see traced
+		return notTraced("hive was started with signals ignored")
 	}
 	return nil
 }
@@ -69,7 +74,7 @@ func tryTracing() error {
 	pidfd := -1
 	attr := &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd}}
 	t, made := startTracer(func() (int, int, error) {
-		pid, err := syscall.ForkExec("/proc/self/exe", []string{gate.Arg0}, attr)
+		pid, err := syscall.ForkExec("/proc/self/exe", []string{gate.Arg0}, attr) //nolint:gosec // it is this program
 		return pid, pidfd, err
 	}, nil)
 	if errors.Is(made.err, errNotTraced) {
@@ -108,12 +113,12 @@ func (c *child) traced() error {
 	case !c.foreground && signal.Ignored(unix.SIGHUP):
 		return notTraced("hive was started with SIGHUP ignored")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), forkTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	if err := keepDescriptors(); err != nil {
 		return err
 	}
-	if _, err := lookAtProgram.As(ctx, c.userName, c.argv[0]); err != nil {
+	if _, err := lookAtProgram.As(ctx, c.userName, [2]string{c.argv[0], c.dir}); err != nil {
 		return notTraced(err.Error())
 	}
 	if behindTheLook != nil {

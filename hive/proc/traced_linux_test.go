@@ -123,7 +123,9 @@ func cmdline(t *testing.T, pid int) []string {
 func TestWhatIsNotTraced(t *testing.T) {
 	elf := func(class, machine byte) string {
 		path := filepath.Join(t.TempDir(), "elf")
-		head := append([]byte("\x7fELF"), class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, machine, 0)
+		head := make([]byte, 64)
+		copy(head, "\x7fELF")
+		head[4], head[5], head[6], head[16], head[18], head[20] = class, 1, 1, 2, machine, 1
 		require.NoError(t, program.Write(path, head, 0o755))
 		return path
 	}
@@ -140,8 +142,9 @@ func TestWhatIsNotTraced(t *testing.T) {
 		scriptOf(t, "MZ", 0o755):   "it is no ELF program",
 		copyOf(t, "/bin/true", 0o755|os.ModeSetuid):                        "has a set-id bit",
 		scriptOf(t, "#!"+copyOf(t, "/bin/sh", 0o755|os.ModeSetgid), 0o755): "has a set-id bit",
-		"/nonexistent": "no such file or directory",
-		t.TempDir():    "not a regular file",
+		"/proc/self/exe": "on a file system that may not answer",
+		"/nonexistent":   "no such file or directory",
+		t.TempDir():      "is not what it should be",
 	} {
 		err := proc.Traceable(path)
 		if want == "" {
@@ -156,6 +159,54 @@ func TestWhatIsNotTraced(t *testing.T) {
 	if err := unix.Setxattr(capable, "security.capability", capability, 0); err == nil {
 		require.ErrorContains(t, proc.Traceable(capable), "has file capabilities")
 	}
+}
+
+// What others can put in the place of a program, or make hang, is not for hive to execute.
+func TestPathsThatAreNotTraced(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	theirs, open := filepath.Join(dir, "theirs"), filepath.Join(dir, "open")
+	for _, d := range []string{theirs, open, filepath.Join(open, "inner")} {
+		require.NoError(t, os.Mkdir(d, 0o755))
+	}
+	for _, d := range []string{dir, theirs, open, filepath.Join(open, "inner")} {
+		b, err := os.ReadFile("/bin/true")
+		require.NoError(t, err)
+		require.NoError(t, program.Write(filepath.Join(d, "program"), b, 0o755))
+	}
+	require.NoError(t, os.Chmod(open, 0o777))
+	require.NoError(t, os.Chown(theirs, 54321, 54322))
+	require.NoError(t, os.Symlink("../theirs/program", filepath.Join(open, "inner", "link")))
+	require.NoError(t, os.Symlink("theirs/../program", filepath.Join(dir, "link")))
+	require.NoError(t, os.Symlink("loop", filepath.Join(dir, "loop")))
+	require.NoError(t, os.Symlink(dir+"/./program", filepath.Join(dir, "good")))
+	for path, want := range map[string]string{
+		dir + "/program":        "",
+		dir + "/good":           "",
+		theirs + "/program":     theirs + " belongs to another user",
+		dir + "/link":           theirs + " belongs to another user",
+		open + "/program":       open + " can be written to by others",
+		open + "/inner/program": open + " can be written to by others",
+		dir + "/loop":           "too many links",
+	} {
+		err := proc.Traceable(path)
+		if want == "" {
+			require.NoError(t, err, path)
+			continue
+		}
+		require.ErrorContains(t, err, want, path)
+	}
+	require.NoError(t, os.Chmod(open, 0o777|os.ModeSticky))
+	require.NoError(t, proc.Traceable(open+"/program"), "as in /tmp")
+	require.NoError(t, os.Chown(open+"/program", 54321, 54322))
+	require.ErrorContains(t, proc.Traceable(open+"/program"), "belongs to another user")
+	spec := newSpec(t, "")
+	spec.Argv, spec.Dir = []string{"/bin/sleep", "300"}, theirs
+	g, err := proc.Start(spec)
+	require.NoError(t, err)
+	defer g.Abort()
+	require.Equal(t, gate.Arg0, cmdline(t, g.Identity().PID)[0], "nor does hive enter their directories")
 }
 
 // A signal that somebody sends a child at its gate is there when the program begins, and does
@@ -180,6 +231,7 @@ func TestProgramThatIsExchangedUnderTrace(t *testing.T) {
 	needRoot(t)
 	needTrace(t)
 	dir := openDir(t)
+	require.NoError(t, os.Chmod(dir, 0o755))
 	innocent, id := filepath.Join(dir, "innocent"), filepath.Join(dir, "id")
 	path, err := exec.LookPath("id")
 	require.NoError(t, err)

@@ -8,20 +8,17 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"rbeehive/hive/proc/internal/procfs"
 )
 
 // tracer is the thread that traces one child, from the fork until the child is let go or
-// killed. Were it one for all, a fork that hangs, in a chdir or an execve on a file system
-// that does not answer, would hold up every other start.
+// killed.
 type tracer struct {
 	end chan func() // what the thread does last; one is sent
 }
 
 // forkTimeout is how long a fork may take that is not given up. What hangs then is a chdir or
-// an execve, on a file system that was asked just before and has answered.
-const forkTimeout = 2 * time.Second
+// an execve of a local file (promptPath).
+const forkTimeout = 10 * time.Second
 
 // forked is a child that stands in its execve.
 type forked struct {
@@ -34,14 +31,13 @@ type forked struct {
 // is no child, or one that is being killed.
 func startTracer(fork func() (pid, pidfd int, err error), calls []injected) (*tracer, forked) {
 	t := &tracer{end: make(chan func(), 1)}
-	result, tid := make(chan forked, 1), make(chan int, 1)
+	result := make(chan forked, 1)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		// A worker with this right could read every secret on the machine. It is a thread's; an
 		// error: there is no such capability, and nothing to take.
 		_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_LOWER, unix.CAP_SYS_PTRACE, 0, 0)
-		tid <- unix.Gettid()
 		var f forked
 		if f.pid, f.pidfd, f.err = fork(); f.err == nil {
 			if f.err = begin(f.pid, calls); f.err != nil {
@@ -54,35 +50,28 @@ func startTracer(fork func() (pid, pidfd int, err error), calls []injected) (*tr
 			(<-t.end)()
 		}
 	}()
-	timer := time.NewTimer(forkTimeout)
-	defer timer.Stop()
-	select {
-	case f := <-result:
-		return t, f
-	case <-timer.C:
-	}
-	t.end <- func() {}
-	go abandon(<-tid, result)
-	return t, forked{err: notTraced("its execve has not returned within " + forkTimeout.String())}
-}
-
-// abandon ends the child of a fork that hangs, as soon as something lets it end.
-func abandon(tid int, result <-chan forked) {
-	for {
-		for _, child := range procfs.ChildrenOf(tid) {
-			_ = unix.Kill(child, unix.SIGKILL) // our own child, which the thread would have to reap
-		}
+	for _, limit := range []time.Duration{forkTimeout, time.Second} { // hive may have been frozen meanwhile
+		timer := time.NewTimer(limit)
 		select {
 		case f := <-result:
-			if f.err == nil {
-				closeAll(f.pidfd)
-				killChild(f.pid)
-			}
-			return
-		case <-time.After(forkTimeout):
+			timer.Stop()
+			return t, f
+		case <-timer.C:
 		}
 	}
+	t.giveUp()
+	go func() { // the child stands at its gate, if it gets as far as that
+		if f := <-result; f.err == nil {
+			closeAll(f.pidfd)
+			killChild(f.pid)
+		}
+	}()
+	return t, forked{err: errExecHangs}
 }
+
+// errExecHangs: nobody knows what becomes of the child, which is in its cgroup, so no other is
+// started in its place.
+var errExecHangs = fmt.Errorf("%w: the execve has not returned within %s", ErrHangs, forkTimeout)
 
 // begin waits for the stop in the execve, and makes sure that the child can be let go.
 func begin(pid int, calls []injected) error {
@@ -92,12 +81,9 @@ func begin(pid int, calls []injected) error {
 	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_EXITKILL); err != nil {
 		return fmt.Errorf("PTRACE_SETOPTIONS: %w", err)
 	}
-	// Since it was looked at, its user may have put a set-id program in its place, which
-	// no_new_privs has no power over any more. Linux gives it nothing; before 5.2 it did under
-	// the tracer of root (CVE-2019-13272).
-	if procfs.GainedRights(pid) {
-		return notTraced("it has gained rights by its execve")
-	}
+	// If a set-id program was put in its place since it was looked at, Linux gives that nothing:
+	// for what asked to be traced its own rights count (since 5.2, and closing a range of
+	// descriptors is younger).
 	// It is what it is: that a call can be made is found out before the child is recorded.
 	return inject(pid, append(calls, deathSignal(unix.SIGKILL)))
 }
@@ -107,11 +93,13 @@ func deathSignal(sig unix.Signal) injected {
 	return injected{number: unix.SYS_PRCTL, args: [4]uintptr{unix.PR_SET_PDEATHSIG, uintptr(sig)}}
 }
 
-// release lets the child run its program, and be nobody's tracee. The tracer ends.
-func (t *tracer) release(pid int) error {
+// release lets the child run its program, and be nobody's tracee. The tracer ends. What
+// comes from the channel may take as long as somebody else holds the child, by the freezer of
+// its cgroup.
+func (t *tracer) release(pid int) <-chan error {
 	done := make(chan error, 1)
 	t.end <- func() { done <- release(pid) }
-	return <-done
+	return done
 }
 
 func release(pid int) error {

@@ -75,6 +75,29 @@ func TestTheLivingAreAdoptedAndTheDeadFreed(t *testing.T) {
 	r.becomes(lives.WorkerID, store.WorkerFailed)
 }
 
+// A restart that was begun is finished, also by the recovery behind one that was killed: the
+// worker has the job's id by then, and its old process.
+func TestARestartIsFinishedAfterTwoKills(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, serving("serve"))
+	w := r.spawn("serve")
+	require.True(t, r.close())
+	const job = "job-restart"
+	r.edit(func(tx *store.Tx) error {
+		w.State, w.Desired, w.Reason, w.RestartJob, w.JobID = store.WorkerStopping, store.DesiredRunning, "restarted on request", job, job
+		return tx.PutWorker(w)
+	})
+	r.restarts = map[string]string{job: w.WorkerID}
+	r.open()
+	require.Equal(t, supervisor.Counts{Adopted: 1}, r.recovery)
+	again := r.becomes(w.WorkerID, store.WorkerReady)
+	require.NotEqual(t, w.Identity, again.Identity)
+	require.Equal(t, w.Port, again.Port)
+	require.Equal(t, 1, again.Restarts)
+	require.Equal(t, job, again.JobID)
+	require.Empty(t, again.RestartJob)
+}
+
 // Killed between its record and its gate, hive leaves a process that exits by itself and a
 // record that the next one ends: the program never ran.
 func TestAWorkerWhoseGateWasNeverOpened(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,8 +115,9 @@ func startOn(ctx context.Context, a *cli.App, lease wire.Lease, program string, 
 	for _, arg := range args[1:] {
 		argv = append(argv, withPorts(arg, lease.Ports))
 	}
-	// At the end: of a variable that is there twice the last one counts (package proc).
-	env := append(a.Env.Environ, "PORT="+strconv.Itoa(int(lease.Port)))
+	// Programs do not agree on which counts of a variable that is there twice.
+	env := slices.DeleteFunc(slices.Clone(a.Env.Environ), func(kv string) bool { return strings.HasPrefix(kv, "PORT=") })
+	env = append(env, "PORT="+strconv.Itoa(int(lease.Port)))
 	gated, err := proc.Start(proc.Spec{Argv: argv, Env: env, Foreground: true})
 	if err != nil {
 		return nil, err

@@ -113,22 +113,14 @@ func Children() []int {
 	// A child is listed with the thread that has made it.
 	var out []int
 	for _, task := range tasks {
-		if tid, err := strconv.Atoi(task.Name()); err == nil {
-			out = append(out, ChildrenOf(tid)...)
+		b, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err != nil {
+			continue // the thread has ended
 		}
-	}
-	return out
-}
-
-// ChildrenOf lists the children that a thread of this process has made; none if it has ended.
-func ChildrenOf(tid int) (out []int) {
-	b, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(tid) + "/children")
-	if err != nil {
-		return nil
-	}
-	for field := range strings.FieldsSeq(string(b)) {
-		if pid, err := strconv.Atoi(field); err == nil {
-			out = append(out, pid)
+		for field := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				out = append(out, pid)
+			}
 		}
 	}
 	return out

@@ -54,6 +54,21 @@ func ParseUIDs(status []byte) (UIDs, error) {
 	return UIDs{}, errors.New("parse /proc/<pid>/status: no Uid line")
 }
 
+// Ignored returns the signals that a process ignores, the first in the lowest bit.
+func Ignored(pid int) (uint64, error) {
+	var buf [SmallFile]byte
+	status, err := ReadSmall(path(pid, "status"), buf[:])
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(status) {
+		if mask, ok := bytes.CutPrefix(line, []byte("SigIgn:")); ok {
+			return strconv.ParseUint(string(bytes.TrimSpace(mask)), 16, 64)
+		}
+	}
+	return 0, errors.New("parse /proc/<pid>/status: no SigIgn line")
+}
+
 // GainedRights reports whether a process has other rights than whoever started it, by a
 // set-user-ID or set-group-ID program or file capabilities (AT_SECURE, getauxval(3)):
 // then its environment is from somebody with less, though its uids may all be root's.
