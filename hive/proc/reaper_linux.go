@@ -98,7 +98,10 @@ func (r *Reaper) run(sigchld <-chan os.Signal) {
 // is not its own to reap has ended and is still there.
 func (r *Reaper) reap() bool {
 	for {
-		pid, ok := r.reapFirst()
+		pid, ok, held := r.reapFirst()
+		if held {
+			return true // it stands at its gate for a moment, and others may have ended behind it
+		}
 		if !ok {
 			break
 		}
@@ -113,19 +116,20 @@ func (r *Reaper) reap() bool {
 }
 
 // reapFirst reaps the first child that has ended. pid is 0 when that child is
-// not to be reaped; ok is false when no child has ended.
-func (r *Reaper) reapFirst() (pid int, ok bool) {
+// not to be reaped; ok is false when no child has ended. held: one that is traced was shown
+// instead.
+func (r *Reaper) reapFirst() (pid int, ok, held bool) {
 	// Nothing is forked meanwhile, so every child of Start is in children.
 	children.fork.Lock()
 	defer children.fork.Unlock()
-	pid = endedChild(unix.P_ALL, 0)
+	pid, held = endedChild(unix.P_ALL, 0)
 	if pid == 0 {
-		return 0, false
+		return 0, false, held
 	}
 	if !hasNoWaiter(pid) {
-		return 0, true
+		return 0, true, false
 	}
-	return pid, reapZombie(pid)
+	return pid, reapZombie(pid), false
 }
 
 // reapListed asks for each child by its PID. blocked: a child of somebody else that has
@@ -144,7 +148,7 @@ func (r *Reaper) reapListed() (blocked bool) {
 func (r *Reaper) reapOne(pid int) (reaped, foreign bool) {
 	children.fork.Lock()
 	defer children.fork.Unlock()
-	if endedChild(unix.P_PID, pid) == 0 {
+	if ended, _ := endedChild(unix.P_PID, pid); ended == 0 {
 		return false, false
 	}
 	if !hasNoWaiter(pid) {
@@ -153,8 +157,10 @@ func (r *Reaper) reapOne(pid int) (reaped, foreign bool) {
 	return reapZombie(pid), false
 }
 
-// endedChild returns the PID of a child that has ended, without reaping it; 0: none.
-func endedChild(idType, id int) int {
+// endedChild returns the PID of a child that has ended, without reaping it; 0: none. held: a
+// traced child that stands still was shown, as it is also to who does not ask for that
+// (wait_consider_task in kernel/exit.c).
+func endedChild(idType, id int) (pid int, held bool) {
 	var raw unix.Siginfo
 	for {
 		err := unix.Waitid(idType, id, &raw, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -162,9 +168,12 @@ func endedChild(idType, id int) int {
 			continue
 		}
 		if err != nil {
-			return 0
+			return 0, false
 		}
-		return int((*childInfo)(unsafe.Pointer(&raw)).union.pid)
+		if raw.Code == childTrapped {
+			return 0, true
+		}
+		return int((*childInfo)(unsafe.Pointer(&raw)).union.pid), false
 	}
 }
 

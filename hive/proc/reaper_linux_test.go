@@ -68,6 +68,24 @@ func TestReaperTakesOrphans(t *testing.T) {
 	require.False(t, got.has(p.PID()), "a worker is its watcher's")
 }
 
+// Waitid shows a child that stands at its gate in the place of those that have ended behind it.
+func TestReaperLooksPastAChildAtItsGate(t *testing.T) {
+	needGate(t)
+	spec := newSpec(t, "sleep")
+	g, err := proc.Start(spec)
+	require.NoError(t, err)
+	t.Cleanup(g.Abort)
+	got := newReaper(t)
+	file := filepath.Join(t.TempDir(), "grandchild")
+	p, _ := run(t, newSpec(t, "orphaner", file, "stamped"))
+	pid := announced(t, file)
+	require.Equal(t, code(0), done(t, p).Code)
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	await(t, "the end of the orphan", func() bool { return !running(pid) })
+	g.Abort()
+	await(t, "the orphan to be reaped", func() bool { return got.has(pid) })
+}
+
 // The exit codes of workers and of os/exec are not stolen, however many end at once.
 func TestReaperLeavesOthersAlone(t *testing.T) {
 	got := newReaper(t)

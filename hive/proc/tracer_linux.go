@@ -131,12 +131,14 @@ func awaitStop(pid int) error {
 			return fmt.Errorf("waitid: %w", err)
 		}
 	}
-	const trapped = 4 // CLD_TRAPPED
-	if info.Code != trapped {
+	if info.Code != childTrapped {
 		return ErrGone
 	}
 	return nil
 }
+
+// childTrapped is CLD_TRAPPED of waitid(2): a traced child stands still.
+const childTrapped = 4
 
 // setSignalMask sets which signals the child blocks (PTRACE_SETSIGMASK, Linux 3.11).
 func setSignalMask(pid int, mask uint64) error {
