@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"rbeehive/alloc"
@@ -49,8 +50,11 @@ func (p *Ports) Reserve(ctx context.Context, typ *catalog.Type, rec *store.Worke
 func (p *Ports) Look(ctx context.Context, rec store.Worker) error {
 	err := p.Alloc.Recheck(ctx, rec.Ports, rec.Spec.Host)
 	held, isHeld := errors.AsType[*alloc.UnavailableError](err)
+	_, ofSystem := errors.AsType[syscall.Errno](err)
 	switch {
 	case err == nil:
+		return nil
+	case !isHeld && ofSystem && p.nobodyHas(ctx, rec.Ports): // a policy, say: no reason to keep a worker down that had them
 		return nil
 	case !isHeld:
 		return errdefs.Fail(errdefs.CodePortUnavailable, "%v", err)
@@ -58,6 +62,17 @@ func (p *Ports) Look(ctx context.Context, rec store.Worker) error {
 		return &HeldError{errdefs.Fail(errdefs.CodePortUnavailable, "%v", err), true}
 	}
 	return &HeldError{errdefs.Fail(errdefs.CodeForeignListener, "%s", heldMessage(held)), false}
+}
+
+// nobodyHas reports whether the socket table shows nobody on any of the ports.
+func (p *Ports) nobodyHas(ctx context.Context, ports []uint16) bool {
+	for _, port := range ports {
+		snap, err := p.Sockets.Port(ctx, port)
+		if err != nil || !snap.BoundKnown || len(snap.Listeners(port)) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // tableTimeout bounds the reads of the socket table that a decision needs. They are
