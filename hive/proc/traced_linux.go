@@ -55,17 +55,24 @@ func prepareTracing() error {
 		return err
 	}
 	// A caught signal has its default again behind an execve, an ignored one stays ignored, as
-	// SIGINT does after `hive &` in a shell without job control, for Go leaves that one ignored.
-	if signal.Ignored(unix.SIGINT) {
+	// SIGINT does after `hive &` in a shell without job control, and with Go also once nobody
+	// is notified of it any more.
+	ignored, err := procfs.Ignored(os.Getpid())
+	if err != nil {
+		return notTraced(err.Error())
+	}
+	if ignored&bitOf(unix.SIGINT) != 0 {
 		signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
 	}
-	// Those that Go leaves as they are, by the table in runtime/sigtab_linux_generic.go.
-	ignored, err := procfs.Ignored(os.Getpid())
-	if err != nil || ignored&^(1<<(unix.SIGHUP-1)) != 0 { // see traced
+	// Of the others Go leaves some as they are (runtime/sigtab_linux_generic.go). SIGHUP: see traced.
+	if ignored&^(bitOf(unix.SIGINT)|bitOf(unix.SIGHUP)) != 0 {
 		return notTraced("hive was started with signals ignored")
 	}
 	return nil
 }
+
+// bitOf is a signal in a mask of the kernel's.
+func bitOf(sig unix.Signal) uint64 { return 1 << (sig - 1) }
 
 // tryTracing traces a child that executes hive's own binary, and kills it where it stops.
 // Yama, the filter of a container or a kernel without all that is needed show here, and not at
