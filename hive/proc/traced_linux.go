@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -64,9 +65,28 @@ func prepareTracing() error {
 	if ignored&bitOf(unix.SIGINT) != 0 {
 		signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
 	}
-	// Of the others Go leaves some as they are (runtime/sigtab_linux_generic.go). SIGHUP: see traced.
-	if ignored&^(bitOf(unix.SIGINT)|bitOf(unix.SIGHUP)) != 0 {
+	// Of the others Go leaves some as they are (runtime/sigtab_linux_generic.go). Those of the C library
+	// are nobody's here, and make, for one, starts programs with the first of them ignored.
+	for sig := firstLibrarySignal; sig <= lastLibrarySignal; sig++ {
+		if ignored&bitOf(sig) != 0 && setDefault(sig) == nil {
+			ignored &^= bitOf(sig)
+		}
+	}
+	if ignored&^(bitOf(unix.SIGINT)|bitOf(unix.SIGHUP)) != 0 { // SIGHUP: see traced
 		return notTraced("hive was started with signals ignored")
+	}
+	return nil
+}
+
+// The C libraries keep these from programs (signal(7), nptl(7)).
+const firstLibrarySignal, lastLibrarySignal unix.Signal = 32, 34
+
+// setDefault sets what becomes of a signal that the Go runtime does not handle.
+func setDefault(sig unix.Signal) error {
+	var action [4]uint64 // struct sigaction of the kernel: SIG_DFL, and no flags
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, unsafe.Sizeof(uint64(0)), 0, 0)
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }
