@@ -21,17 +21,15 @@ type lastRun struct {
 	oomKills uint64
 }
 
-// loadLastRun reads it. A file that was copied tells of the hive that has the original.
-func (r *recovery) loadLastRun(tx *store.Tx) (err error) {
-	if r.last.Run, err = tx.LastRun(); err != nil {
-		return err
+// loadLastRun reads it. A file that was copied (relocated) tells of the hive that has the
+// original.
+func loadLastRun(tx *store.Tx, relocated bool) (l lastRun, err error) {
+	l.boot, _ = proc.BootID() // recovery fails without it
+	l.oomKills = oomKills()
+	if !relocated {
+		l.Run, err = tx.LastRun()
 	}
-	r.last.boot, _ = proc.BootID() // recovery fails without it
-	r.last.oomKills = oomKills()
-	if r.store.Meta().Relocated {
-		r.last.Run = store.Run{}
-	}
-	return nil
+	return l, err
 }
 
 // message says how the last run has ended, if it has not recorded that itself; else empty.

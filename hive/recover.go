@@ -97,7 +97,8 @@ func (r *recovery) load(tx *store.Tx) (err error) {
 	if r.leases, err = r.Hive.leases.Load(tx); err != nil {
 		return err
 	}
-	return r.loadLastRun(tx)
+	r.last, err = loadLastRun(tx, r.store.Meta().Relocated)
+	return err
 }
 
 // decide finds out what is true, and records it.

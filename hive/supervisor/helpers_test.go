@@ -268,23 +268,6 @@ func (m *metrics) Restarted(_ string, reason supervisor.Reason) {
 	m.restarts = append(m.restarts, reason)
 }
 
-// starts are how many starts were counted so far, and how many got ready. That is told
-// after the state has changed, so who has seen the state must wait for it.
-func (m *metrics) starts() (started, ready int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.started, m.ready
-}
-
-// counted waits for so many starts, and that so many of them got ready.
-func (r *rig) counted(started, ready int) {
-	r.Helper()
-	r.eventually("the starts are counted", func() bool {
-		s, ok := r.metrics.starts()
-		return s == started && ok == ready
-	})
-}
-
 // reasons are why workers were started again so far.
 func (m *metrics) reasons() []supervisor.Reason {
 	m.mu.Lock()

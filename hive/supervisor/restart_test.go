@@ -14,6 +14,23 @@ import (
 	"rbeehive/store"
 )
 
+// starts are how many starts were counted so far, and how many got ready. That is told
+// after the state has changed, so who has seen the state must wait for it.
+func (m *metrics) starts() (started, ready int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.started, m.ready
+}
+
+// counted waits for so many starts, and that so many of them got ready.
+func (r *rig) counted(started, ready int) {
+	r.Helper()
+	r.eventually("the starts are counted", func() bool {
+		s, ok := r.metrics.starts()
+		return s == started && ok == ready
+	})
+}
+
 // A worker that is killed is started again: the same worker on the same port under the same
 // lease, with another process. What the last start was is cleared.
 func TestAKilledWorkerIsStartedAgain(t *testing.T) {
