@@ -23,6 +23,7 @@ import (
 
 	main "rbeehive/cmd/hive"
 	"rbeehive/hive/host"
+	"rbeehive/test/cgroups"
 	"rbeehive/test/freeport"
 )
 
@@ -65,6 +66,7 @@ func newSite(t *testing.T, yaml string) *site {
 		"HIVE_TEST_MAIN=1", "HIVE_CONFIG=" + file, "HIVE_DATA_DIR=" + filepath.Join(dir, "state"), "HIVE_PORT=0",
 		"HIVE_PORTS_RANGE=" + strconv.Itoa(first) + "-" + strconv.Itoa(first+15), "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
 	}
+	t.Cleanup(func() { cgroups.Prune(filepath.Join(dir, "state")) }) // by now each hive of it has been killed
 	return &site{dir: dir, env: env}
 }
 

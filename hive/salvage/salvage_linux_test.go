@@ -21,6 +21,7 @@ import (
 	"rbeehive/hive/salvage"
 	"rbeehive/httpapi/wire"
 	"rbeehive/store"
+	"rbeehive/test/cgroups"
 	"rbeehive/test/harness"
 	"rbeehive/test/skip"
 )
@@ -154,7 +155,10 @@ func (w *wreck) salvaged(t *testing.T, file []byte) *salvage.Plan {
 	require.NoError(t, os.Remove(aside))
 
 	h := w.start()
-	defer h.Kill()
+	defer func() {
+		h.Kill()
+		cgroups.Prune(w.data) // of this file's state, which the next has not
+	}()
 	w.requireTheSame(t, h)
 	if !w.requirePortsOnce(t, h) {
 		require.Contains(t, strings.Join(p.Lost, "\n"), "leases of programs that hive did not start")

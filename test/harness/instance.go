@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"rbeehive/test/cgroups"
 	"rbeehive/test/freeport"
 )
 
@@ -213,5 +214,7 @@ func (i *Instance) Close(cause error) error {
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		cause = fmt.Errorf("%w\nhive's output ends with:\n%s", cause, i.outputTail())
 	}
-	return errors.Join(cause, i.killMarked(), os.RemoveAll(i.Dir))
+	left := i.killMarked()
+	cgroups.Prune(i.Data())
+	return errors.Join(cause, left, os.RemoveAll(i.Dir))
 }
