@@ -39,6 +39,9 @@ func (h *Hive) HoldWriter() (release func()) {
 	return func() { close(over); <-done }
 }
 
+// Commits counts the transactions on the disk.
+func (h *Hive) Commits() uint64 { return h.store.Stats().Commits }
+
 // EventBounds says which events there are.
 func (h *Hive) EventBounds() (b store.EventBounds, err error) {
 	err = h.store.View(func(tx *store.Tx) (err error) { b, err = tx.EventBounds(); return err })

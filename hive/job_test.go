@@ -3,6 +3,7 @@ package hive_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -234,4 +235,21 @@ func TestManyClients(t *testing.T) {
 	require.Empty(t, r.leases())
 	require.Empty(t, r.processes())
 	require.Len(t, r.h.Workers(), 24, "dead workers stay listed")
+}
+
+// What can be one transaction is one: each costs a flush of the disk.
+func TestCommitsOfASpawnAndAStop(t *testing.T) {
+	r := newRig(t, 1)
+	r.open()
+	spawn, stop := uint64(math.MaxUint64), uint64(math.MaxUint64)
+	// The least of several, for hive writes for itself, too.
+	for range 5 {
+		before := r.h.Commits()
+		w := r.spawn("cpu")
+		started := r.h.Commits()
+		r.stopWorker(w.WorkerID)
+		spawn, stop = min(spawn, started-before), min(stop, r.h.Commits()-started)
+	}
+	require.EqualValues(t, 3, spawn, "queued; started; ready, and with it the end of the job")
+	require.EqualValues(t, 3, stop, "queued; stopping; stopped, and with it the end of the job")
 }

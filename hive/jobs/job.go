@@ -18,12 +18,14 @@ type Job struct {
 	queue    *Queue
 	op       operation.Operation
 	orderKey string // see order; set before others can see it
+	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	done     chan struct{} // closed when it has ended, or when the hive closed before it did
 
 	mu        lock.Ranked[lock.Job]
 	rec       store.Job
 	final     bool // it can no longer be cancelled
+	ending    bool // its end is being recorded together with what it was for
 	effective int  // how often MarkEffective was called
 	changed   chan struct{}
 }
@@ -69,6 +71,25 @@ func (j *Job) RecordRunning(b *journal.Batch) error {
 	return b.PutJob(j.Begin("", b.Now()))
 }
 
+// RecordEnd implements operation.Job.
+func (j *Job) RecordEnd(b *journal.Batch, result any) error {
+	if !j.tryEnd() {
+		return nil
+	}
+	return j.queue.endIn(b, j, store.JobSucceeded, result, nil)
+}
+
+// tryEnd makes sure that the job is not cancelled while its end is recorded; false: it was
+// cancelled, or has ended.
+func (j *Job) tryEnd() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	// Under the lock that tryCancel takes: exactly one of the two wins. A transaction that is
+	// tried again comes here again.
+	j.ending = j.ending || !j.rec.State.Ended() && (j.final || j.ctx.Err() == nil)
+	return j.ending && !j.rec.State.Ended()
+}
+
 // Finalize implements operation.Job.
 func (j *Job) Finalize(ctx context.Context) error {
 	j.mu.Lock()
@@ -81,10 +102,14 @@ func (j *Job) Finalize(ctx context.Context) error {
 	return nil
 }
 
-// tryCancel cancels the job; false: it is too late.
+// tryCancel cancels the job, unless its end is being recorded; false: it is too late.
 func (j *Job) tryCancel() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	// Who has asked sees in a moment that it ended first.
+	if j.ending {
+		return true
+	}
 	if !j.final {
 		j.cancel(errdefs.ErrCancelled)
 	}

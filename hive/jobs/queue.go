@@ -120,7 +120,7 @@ func (q *Queue) admit() error {
 // start carries out an admitted job in its own goroutine.
 func (q *Queue) start(rec store.Job, op operation.Operation) {
 	ctx, cancel := context.WithCancelCause(q.run.Context())
-	j := &Job{queue: q, op: op, cancel: cancel, rec: rec, done: make(chan struct{}), changed: make(chan struct{})}
+	j := &Job{queue: q, op: op, ctx: ctx, cancel: cancel, rec: rec, done: make(chan struct{}), changed: make(chan struct{})}
 	// In the order before it is in the table: whoever finds the job finds it in its place.
 	q.order.join(j, q.orderKey(op))
 	q.mu.Lock()
@@ -175,19 +175,27 @@ func (q *Queue) carryOut(ctx context.Context, j *Job) {
 	q.end(j, store.JobFailed, nil, &f.JobError)
 }
 
-// end records the job's last state with its result and end events.
+// end records the job's last state with its result and end events, unless that was recorded
+// with what the job was for.
 func (q *Queue) end(j *Job, state store.JobState, result any, jobErr *store.JobError) {
+	if j.Record().State.Ended() {
+		return
+	}
+	// Fails only if the hive closes: then the next recovery decides.
+	_ = q.journal.CommitRequired(func(b *journal.Batch) error { return q.endIn(b, j, state, result, jobErr) })
+}
+
+// endIn writes the job's end, which is shown once it is committed.
+func (q *Queue) endIn(b *journal.Batch, j *Job, state store.JobState, result any, jobErr *store.JobError) error {
+	// On a copy: until the commit the job reads as running.
 	rec := j.Record()
-	_ = q.journal.CommitRequired(func(b *journal.Batch) error { // fails only if the hive closes: then the next recovery decides
-		// On a copy: until the commit the job reads as running.
-		err := q.endJob(b, &rec, state, result, jobErr)
-		b.OnCommit(func() { // last: whoever reads that it has ended finds all the rest
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			j.rec = rec
-		})
-		return err
+	err := q.endJob(b, &rec, state, result, jobErr)
+	b.OnCommit(func() { // last: whoever reads that it has ended finds all the rest
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.rec = rec
 	})
+	return err
 }
 
 // endJob writes an ended job and its last events.

@@ -24,6 +24,12 @@ type Job interface {
 	Begin(workerID string, at time.Time) store.Job
 	// RecordRunning writes that the job is running, unless it has ended.
 	RecordRunning(b *journal.Batch) error
+	// RecordEnd writes that the job has succeeded, in the transaction that records what it
+	// was for: one commit less, and no crash can come between. Call it last, for whoever
+	// reads that the job has ended must find all the rest. It does nothing if the job was
+	// cancelled, or has ended; else it can no longer be cancelled. Whoever carries the job
+	// out goes on as ever, and what that returns counts only if nothing came of this.
+	RecordEnd(b *journal.Batch, result any) error
 	// Finalize makes sure that the job is not cancelled from now on. It returns why if it
 	// has been already.
 	Finalize(ctx context.Context) error

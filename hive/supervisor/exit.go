@@ -14,6 +14,7 @@ import (
 	"rbeehive/hive/launch"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/logs"
+	"rbeehive/hive/operation"
 	"rbeehive/store"
 )
 
@@ -142,27 +143,33 @@ func (w *worker) finish(out outcome, rest leftovers) {
 	}
 	rec = ended(rec, out)
 	logExit(rec)
-	// Recorded before it is shown: a port that is shown as free must be free after a crash, too.
 	if w.recordEnd(rec, out, keep) != nil {
 		return // the hive is closing: the next recovery decides about the worker
 	}
-	// In this order: the registry copies the record, and who waits on ended reads both.
-	w.failure = out.failure
-	w.snapshot.Store(&rec)
-	w.s.registry.markEnded(w)
 	close(w.ended) // before startDone: who waits for that looks at ended next
 	w.signalStarted()
 }
 
 func (w *worker) recordEnd(rec store.Worker, out outcome, quarantine string) error {
 	end := func(b *journal.Batch) error {
+		// Shown only then: a port that is shown as free must be free after a crash, too.
+		b.OnCommit(func() {
+			// In this order: the registry copies the record, and who waits on ended reads both.
+			w.failure = out.failure
+			w.snapshot.Store(&rec)
+			w.s.registry.markEnded(w)
+		})
 		if err := b.PutWorker(rec); err != nil {
 			return err
 		}
 		if err := out.recordJob(b); err != nil { // of a request to a worker without a process
 			return err
 		}
-		return workerEvent(b, rec, out.jobID, rec.WorkerID+" "+string(rec.State)+": "+rec.Reason)
+		err := workerEvent(b, rec, out.jobID, rec.WorkerID+" "+string(rec.State)+": "+rec.Reason)
+		if err == nil && out.then == lifecycle.Stop && out.endsJob && quarantine == "" {
+			err = out.job.RecordEnd(b, operation.StoppedOf(rec))
+		}
+		return err
 	}
 	if quarantine != "" {
 		return w.s.journal.CommitRequired(func(b *journal.Batch) error {

@@ -203,6 +203,8 @@ type job struct {
 	effective int
 	begin     func(workerID string) // called while its commit is under way
 	refused   error                 // what Finalize returns
+	result    any                   // that its end was recorded with
+	with      store.WorkerState     // its worker's, as the transaction of its end had it
 	forgotten []string
 }
 
@@ -229,6 +231,18 @@ func (j *job) Begin(workerID string, _ time.Time) store.Job {
 
 func (j *job) RecordRunning(b *journal.Batch) error { return b.PutJob(j.Record()) }
 func (j *job) Finalize(context.Context) error       { return j.refused }
+
+func (j *job) RecordEnd(b *journal.Batch, result any) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	id := j.worker
+	if s, ok := result.(operation.Spawned); ok {
+		id = s.WorkerID // a job of the last hive has not begun again
+	}
+	rec, err := b.Worker(id)
+	j.result, j.with = result, rec.State
+	return err
+}
 
 func (j *job) Forget(workerID string) {
 	j.mu.Lock()

@@ -65,7 +65,7 @@ func (s *Supervisor) stopFound(ctx context.Context, j operation.Job, find func()
 		return nil, err
 	}
 	j.Begin(rec.WorkerID, time.Now().UTC())
-	if err := w.requestStop(ctx, stopRequest{job: j, reason: "stopped on request"}); err != nil {
+	if err := w.requestStop(ctx, stopRequest{job: j, endsJob: true, reason: "stopped on request"}); err != nil {
 		return nil, err
 	}
 	// Any other failure came before the stop: the worker has ended, as was asked.

@@ -54,6 +54,9 @@ func (s *Supervisor) spawnAndAwait(ctx context.Context, j operation.Job, typ *ca
 
 // awaitReady waits until the worker is ready. A cancelled job stops it.
 func (s *Supervisor) awaitReady(ctx context.Context, j operation.Job, w *worker) error {
+	if !w.selfTest { // a check goes on when its worker is ready
+		defer w.endWhenReady(j)()
+	}
 	select {
 	case <-w.started():
 	case <-ctx.Done():

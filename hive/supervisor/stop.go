@@ -19,6 +19,7 @@ import (
 // stopRequest asks a supervisor to stop its worker.
 type stopRequest struct {
 	job     operation.Job // by which that was asked for; nil: hive does it
+	endsJob bool          // the end of the worker is all that the job is for
 	jobID   string        // without job: of one of the last run of hive
 	reason  string
 	restart *restartRequest // it is to be started again then; nil: it is not
@@ -31,6 +32,7 @@ type outcome struct {
 	reason  string
 	exit    *store.Exit
 	job     operation.Job    // by which the end was asked for; nil: by none
+	endsJob bool             // see stopRequest
 	jobID   string           // of the job whose events tell of it; empty: of none
 	failure *errdefs.Failure // nil if it ended on request
 	held    bool             // only because somebody else has its port: that is no failure of its own
@@ -42,7 +44,7 @@ type outcome struct {
 
 // asked returns the outcome of a request.
 func asked(req stopRequest) outcome {
-	out := outcome{reason: req.reason, job: req.job, jobID: req.jobID, all: req.all, restart: req.restart}
+	out := outcome{reason: req.reason, job: req.job, endsJob: req.endsJob, jobID: req.jobID, all: req.all, restart: req.restart}
 	if req.job != nil {
 		out.jobID = req.job.ID()
 	}

@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"rbeehive/hive/journal"
 	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/lock"
+	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
 	"rbeehive/store"
 )
@@ -42,13 +45,14 @@ type worker struct {
 	heldTries int       // new starts in a row that were put off because somebody else had its port
 
 	mu         lock.Ranked[lock.Worker]
-	startDone  chan struct{} // closed when its present start is ready or it has ended
-	liveness   *time.Timer   // of the next probe of a worker that is ready
-	missed     int           // such probes in a row that it failed
-	notLive    *missedLive   // it failed as many as its type allows, and its supervisor has not taken that up yet
-	supervised bool          // a supervisor is there
-	callers    int           // those who wait for the supervisor to take a request
-	recheck    bool          // somebody has seen it not serving: it is to be probed again
+	startDone  chan struct{}   // closed when its present start is ready or it has ended
+	liveness   *time.Timer     // of the next probe of a worker that is ready
+	missed     int             // such probes in a row that it failed
+	notLive    *missedLive     // it failed as many as its type allows, and its supervisor has not taken that up yet
+	supervised bool            // a supervisor is there
+	callers    int             // those who wait for the supervisor to take a request
+	recheck    bool            // somebody has seen it not serving: it is to be probed again
+	jobs       []operation.Job // those that end when it is ready
 }
 
 // osProcess is what a worker has of the operating system. A new start gives it another.
@@ -108,16 +112,12 @@ func (w *worker) id() string             { return w.snapshot.Load().WorkerID }
 // commit records a changed record with whatever event tells of it, then shows it. It
 // reports whether it did; if not, the hive is closing.
 func (w *worker) commit(rec store.Worker, event func(*journal.Batch) error) bool {
-	// Shown only now: what was shown must still be true after a crash.
 	err := w.s.journal.CommitRequired(func(b *journal.Batch) error {
-		if err := b.PutWorker(rec); err != nil {
-			return err
-		}
-		return event(b)
+		// Shown only then: what was shown must still be true after a crash. Before what event
+		// has done then: the end of a job that waited for this.
+		b.OnCommit(func() { w.snapshot.Store(&rec) })
+		return errors.Join(b.PutWorker(rec), event(b))
 	})
-	if err == nil {
-		w.snapshot.Store(&rec)
-	}
 	return err == nil
 }
 
@@ -141,7 +141,36 @@ func (w *worker) change(ev lifecycle.Event, message string, also func(*store.Wor
 		return true
 	}
 	also(&rec)
-	return w.commit(rec, func(b *journal.Batch) error { return workerEvent(b, rec, rec.JobID, message) })
+	return w.commit(rec, func(b *journal.Batch) error {
+		err := workerEvent(b, rec, rec.JobID, message)
+		if rec.State != store.WorkerReady {
+			return err
+		}
+		for _, j := range w.waiting() {
+			err = errors.Join(err, j.RecordEnd(b, operation.SpawnedOf(rec)))
+		}
+		return err
+	})
+}
+
+// endWhenReady has a job end with the commit that shows its worker as ready, if stop is not
+// called before.
+func (w *worker) endWhenReady(j operation.Job) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.jobs = append(w.jobs, j)
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.jobs = slices.DeleteFunc(w.jobs, func(other operation.Job) bool { return other == j })
+	}
+}
+
+// waiting returns the jobs that end when the worker is ready.
+func (w *worker) waiting() []operation.Job {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.jobs)
 }
 
 // started returns a channel that is closed when the present start of the worker is ready
