@@ -48,7 +48,8 @@
 //  1. The program is looked up; nothing is leased yet.
 //  2. alloc reserves and probes a port. Nothing is written.
 //  3. proc.Start makes the child. It has its PID and waits behind the gate.
-//  4. ONE transaction records lease, PID mapping, worker (spawning), job and events.
+//  4. ONE transaction records lease, PID mapping, worker (spawning), job and events;
+//     only then Submit returns, unless the job had to be recorded before, alone.
 //  5. The gate opens and the same PID executes the program. The record says
 //     running with the worker's next commit.
 //  6. The supervisor probes until the listener on the port is a member of the
@@ -65,9 +66,9 @@
 //
 // # Stop
 //
-// "stopping" is recorded first, then the tree is ended (proc.Tree.Stop), then
+// "stopping" is recorded first, with the job, then the tree is ended (proc.Tree.Stop), then
 // the port is looked at. If nobody is left and nothing listens, one transaction
-// ends lease, PID mapping and worker. Otherwise the lease stays, quarantined. A
+// ends lease, PID mapping, worker and job. Otherwise the lease stays, quarantined. A
 // worker whose main process ended by itself goes the same way: what remains of
 // its tree is ended first.
 //

@@ -87,7 +87,7 @@ func (m modelOperations) ModelGet(_ context.Context, op operation.ModelGet) (any
 func (m modelOperations) ModelDownload(ctx context.Context, j operation.Job, op operation.ModelDownload) (any, error) {
 	// Recorded at once: after a crash a running download goes on, while a queued job may expire.
 	err := m.journal.Commit(ctx, func(b *journal.Batch) error {
-		if err := b.PutJob(j.Begin("", b.Now())); err != nil {
+		if err := j.RecordRunning(b); err != nil {
 			return err
 		}
 		return b.Event(store.EventState, j.ID(), "", "model_download running", map[string]any{"job": store.JobRunning})

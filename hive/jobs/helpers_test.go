@@ -220,8 +220,9 @@ func (r *rig) eventually(what string, ok func() bool) {
 type executor struct {
 	mu    sync.Mutex
 	calls map[string]*call
-	order []string // ids of jobs, as they began
-	asked int      // how many queries were answered
+	order []string                               // ids of jobs, as they began
+	asked int                                    // how many queries were answered
+	first func(context.Context, *jobs.Job) error // what a job does at once; nil: nothing
 }
 
 // call is a job that is being carried out.
@@ -250,7 +251,13 @@ func (e *executor) Execute(ctx context.Context, j *jobs.Job) (any, error) {
 	e.mu.Lock()
 	e.calls[j.ID()] = c
 	e.order = append(e.order, j.ID())
+	first := e.first
 	e.mu.Unlock()
+	if first != nil {
+		if err := first(ctx, j); err != nil {
+			return nil, err
+		}
+	}
 	select {
 	case o := <-c.answer:
 		return o.result, o.err

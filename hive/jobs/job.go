@@ -20,13 +20,17 @@ type Job struct {
 	orderKey string // see order; set before others can see it
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	done     chan struct{} // closed when it has ended, or when the hive closed before it did
+	done     chan struct{} // closed when it has ended, or was not accepted, or when the hive closed before it did
+
+	digest   string        // of its request, if it has a key
+	accepted chan struct{} // closed when it is durable; nobody is shown it before
 
 	mu        lock.Ranked[lock.Job]
 	rec       store.Job
-	final     bool // it can no longer be cancelled
-	ending    bool // its end is being recorded together with what it was for
-	effective int  // how often MarkEffective was called
+	final     bool  // it can no longer be cancelled
+	ending    bool  // its end is being recorded together with what it was for
+	refused   error // why it was not accepted; before accepted is closed, or never is
+	effective int   // how often MarkEffective was called
 	changed   chan struct{}
 }
 
@@ -44,7 +48,7 @@ func (j *Job) Record() store.Job {
 func (j *Job) ID() string { return j.Record().JobID }
 
 // Begin implements operation.Job.
-func (j *Job) Begin(workerID string, at time.Time) store.Job {
+func (j *Job) Begin(workerID string, at time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.rec.State = store.JobRunning
@@ -55,11 +59,13 @@ func (j *Job) Begin(workerID string, at time.Time) store.Job {
 	if workerID != "" {
 		j.rec.WorkerID = workerID
 	}
-	return j.rec
 }
 
 // RecordRunning implements operation.Job.
 func (j *Job) RecordRunning(b *journal.Batch) error {
+	if err := j.recordAccepted(b); err != nil {
+		return err
+	}
 	// The supervisor may take the request long after the job has been cancelled.
 	recorded, err := b.Job(j.ID())
 	if errors.Is(err, store.ErrNotFound) || err == nil && recorded.State.Ended() {
@@ -68,7 +74,8 @@ func (j *Job) RecordRunning(b *journal.Batch) error {
 	if err != nil {
 		return err
 	}
-	return b.PutJob(j.Begin("", b.Now()))
+	j.Begin("", b.Now())
+	return b.PutJob(j.Record())
 }
 
 // RecordEnd implements operation.Job.

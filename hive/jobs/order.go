@@ -73,6 +73,8 @@ func (o *order) first(j *Job) *Job {
 func (j *Job) unblocked(other *Job) <-chan struct{} {
 	stops, stopping := operation.Of(other.op).Stops, operation.Of(j.op).Stops
 	switch {
+	case j.Record().State.Ended(): // with what it was for, and its goroutine is about to see that
+		return closed
 	case stops && stopping:
 		return closed // both want the same
 	case stopping:
@@ -100,6 +102,9 @@ func (q *Queue) orderKey(op operation.Operation) string {
 // their effect, or ended. If that takes a while j's events say what it waits for.
 func (q *Queue) awaitTurn(ctx context.Context, j *Job) error {
 	for other := q.order.blocker(j); other != nil; other = q.order.blocker(j) {
+		if err := j.Accept(); err != nil {
+			return err
+		}
 		err := q.journal.CommitBestEffort(func(b *journal.Batch) error {
 			return b.Event(store.EventState, j.ID(), "", "waits for "+other.op.Tag()+" "+other.ID()+" of the same worker",
 				map[string]any{"job": store.JobQueued, "waits_for": other.ID()})
@@ -129,6 +134,9 @@ func (j *Job) AwaitTarget(ctx context.Context, found func() bool) error {
 		seen := other.effectiveCount()
 		if found() {
 			return nil
+		}
+		if err := j.Accept(); err != nil {
+			return err
 		}
 		select {
 		case <-other.effect(seen):

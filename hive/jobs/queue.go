@@ -83,7 +83,8 @@ type Queue struct {
 	kept    atomic.Int64 // jobs that have a record
 
 	mu   lock.Ranked[lock.Jobs]
-	jobs map[string]*Job // unfinished
+	jobs map[string]*Job          // unfinished
+	keys map[string]chan struct{} // of requests that are being accepted; closed when that is over
 
 	surplus chan struct{} // holds one token when there are too many ended jobs
 }
@@ -92,16 +93,19 @@ type Queue struct {
 func New(o Options) (*Queue, error) {
 	q := &Queue{
 		run: o.Run, journal: o.Journal, executor: o.Executor, workers: o.Workers, metrics: o.Metrics, config: o.Config, dataDir: o.DataDir, log: o.Log,
-		order: order{jobs: map[string][]*Job{}}, jobs: map[string]*Job{}, surplus: make(chan struct{}, 1),
+		order: order{jobs: map[string][]*Job{}}, jobs: map[string]*Job{}, keys: map[string]chan struct{}{}, surplus: make(chan struct{}, 1),
 	}
 	return q, q.count()
 }
 
-// find returns an unfinished job; nil if there is none.
+// find returns an unfinished job that is durable; nil if there is none.
 func (q *Queue) find(id string) *Job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.jobs[id]
+	if j := q.jobs[id]; j != nil && j.isAccepted() {
+		return j
+	}
+	return nil
 }
 
 // admit takes one of the places for unfinished jobs.
@@ -117,31 +121,43 @@ func (q *Queue) admit() error {
 	return nil
 }
 
-// start carries out an admitted job in its own goroutine.
-func (q *Queue) start(rec store.Job, op operation.Operation) {
+// newJob makes the job of a record that is admitted and may not be in the file.
+func (q *Queue) newJob(rec store.Job, op operation.Operation, digest string) *Job {
 	ctx, cancel := context.WithCancelCause(q.run.Context())
-	j := &Job{queue: q, op: op, ctx: ctx, cancel: cancel, rec: rec, done: make(chan struct{}), changed: make(chan struct{})}
+	return &Job{
+		queue: q, op: op, ctx: ctx, cancel: cancel, rec: rec, digest: digest,
+		done: make(chan struct{}), accepted: make(chan struct{}), changed: make(chan struct{}),
+	}
+}
+
+// start carries out a job in its own goroutine.
+func (q *Queue) start(j *Job) {
+	ctx, id, op := j.ctx, j.ID(), j.op
 	// In the order before it is in the table: whoever finds the job finds it in its place.
 	q.order.join(j, q.orderKey(op))
 	q.mu.Lock()
-	q.jobs[rec.JobID] = j
+	q.jobs[id] = j
 	q.mu.Unlock()
 	if operation.Of(op).CancelOnDrain && q.run.Draining() { // admitted before Drain, and not in its list
-		cancel(errdefs.ErrCancelled)
+		j.cancel(errdefs.ErrCancelled)
 	}
-	q.run.Go(func() { // else the next recovery begins it
-		defer cancel(nil)
+	begun := q.run.Go(func() {
+		defer j.cancel(nil)
 		defer close(j.done)
 		q.carryOut(ctx, j)
 		// After its end is recorded: a job that waited for this one relies on that.
 		q.order.leave(j)
 		q.mu.Lock()
-		delete(q.jobs, rec.JobID)
+		delete(q.jobs, id)
 		q.mu.Unlock()
 		q.active.Add(-1)
 		// After active: only now it counts as one that could be pruned.
 		q.jobEnded()
 	})
+	// The hive closes: if the job is durable, the next recovery begins it.
+	if !begun {
+		close(j.done)
+	}
 }
 
 func (q *Queue) carryOut(ctx context.Context, j *Job) {
@@ -154,8 +170,12 @@ func (q *Queue) carryOut(ctx context.Context, j *Job) {
 		q.end(j, store.JobSucceeded, result, nil)
 		return
 	}
-	if q.journal.Over() || errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrClosed) {
+	if errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrClosed) {
+		j.refuse(err)
 		return // unfinished: the next recovery decides what becomes of it
+	}
+	if q.journal.Over() {
+		return // the same
 	}
 	var f *errdefs.Failure
 	// A failure says more, even if the job was cancelled meanwhile, unless it is of that.
@@ -179,6 +199,11 @@ func (q *Queue) carryOut(ctx context.Context, j *Job) {
 // with what the job was for.
 func (q *Queue) end(j *Job, state store.JobState, result any, jobErr *store.JobError) {
 	if j.Record().State.Ended() {
+		return
+	}
+	// Not in the same transaction: a job that has had no effect is refused on a full disk.
+	if err := j.Accept(); err != nil {
+		j.refuse(err)
 		return
 	}
 	// Fails only if the hive closes: then the next recovery decides.

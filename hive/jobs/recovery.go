@@ -155,7 +155,9 @@ func (q *Queue) resume(rec store.Job) {
 	q.active.Add(1)
 	op, err := q.executor.Decode(rec.Request)
 	if err == nil {
-		q.start(rec, op)
+		j := q.newJob(rec, op, "")
+		close(j.accepted)
+		q.start(j)
 		return
 	}
 	q.active.Add(-1)

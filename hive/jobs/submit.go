@@ -12,7 +12,6 @@ import (
 
 	"rbeehive/hive/access"
 	"rbeehive/hive/errdefs"
-	"rbeehive/hive/journal"
 	"rbeehive/hive/operation"
 	"rbeehive/store"
 
@@ -51,60 +50,84 @@ func (q *Queue) Submit(ctx context.Context, by access.Caller, key string, op ope
 		q.metrics.JobEnded(rec.Operation, rec.State)
 		return rec, nil
 	}
-	digest := ""
-	if key != "" {
-		var err error
-		if digest, err = digestOf(raw); err != nil {
-			return store.Job{}, err
-		}
-		// Before a place in the queue is asked for: this takes none.
-		first, err := q.submitted(key, digest)
-		if err != nil || first != "" {
-			return q.repeated(first, err)
-		}
+	if key == "" {
+		_, err := q.accept(ctx, rec, op, "")
+		return rec, err
 	}
-	if err := q.admit(); err != nil {
+	digest, err := digestOf(raw)
+	if err != nil {
 		return store.Job{}, err
 	}
-	// Looked up again in the transaction: the same key may have been submitted twice at once.
-	first, err := q.record(ctx, rec, op, digest)
+	release, err := q.claimKey(ctx, key)
+	if err != nil {
+		return store.Job{}, err
+	}
+	first, err := q.submitted(key, digest)
 	if err != nil || first != "" {
-		q.active.Add(-1)
+		release()
 		return q.repeated(first, err)
 	}
-	// Before start: the job may end at once, and surplusCount must not be wrong then.
-	q.kept.Add(1)
-	q.start(rec, op)
-	return rec, nil
-}
-
-// record writes a new job, unless its key stands for one already, whose id is
-// returned then.
-func (q *Queue) record(ctx context.Context, rec store.Job, op operation.Operation, digest string) (first string, err error) {
-	commit := q.journal.Commit
-	if operation.Of(op).UsesReserve {
-		commit = q.journal.CommitReserved // a full disk does not refuse what helps against it
+	j, err := q.accept(ctx, rec, op, digest)
+	// As long as the job can still be recorded under the key, no other may be.
+	if err == nil || j == nil || !q.run.Go(func() { j.settled(); release() }) {
+		release()
 	}
-	err = commit(ctx, func(b *journal.Batch) (err error) {
-		// Key and job together: else a request that is repeated after a crash could be a second job.
-		if rec.Key == "" {
-			err = b.PutJob(rec)
-		} else if first, err = keyed(b, rec.Key, digest); err == nil && first == "" {
-			err = b.PutKeyedJob(rec, digest)
-		}
-		if err != nil || first != "" {
-			return err
-		}
-		return b.Event(store.EventState, rec.JobID, "", rec.Operation+" queued by "+access.Name(rec.RequestedBy),
-			map[string]any{"job": store.JobQueued, "requested_by": rec.RequestedBy})
-	})
-	return first, err
+	return rec, err
 }
 
-// keyed returns the job that a key stands for; empty: none. Another request under
+// accept begins a new job and waits until it is durable. The job is nil if it was not begun.
+func (q *Queue) accept(ctx context.Context, rec store.Job, op operation.Operation, digest string) (*Job, error) {
+	if err := q.admit(); err != nil {
+		return nil, err
+	}
+	j := q.newJob(rec, op, digest)
+	if !operation.Of(op).Joins {
+		if err := j.accept(ctx); err != nil {
+			j.cancel(nil)
+			q.active.Add(-1)
+			return nil, err
+		}
+	}
+	q.start(j)
+	return j, j.awaitAccepted(ctx)
+}
+
+// claimKey makes sure that of several requests with one key, which come at once, the second
+// finds the job of the first in the file.
+func (q *Queue) claimKey(ctx context.Context, key string) (release func(), err error) {
+	mine := make(chan struct{})
+	for {
+		q.mu.Lock()
+		other, taken := q.keys[key]
+		if !taken {
+			q.keys[key] = mine
+		}
+		q.mu.Unlock()
+		if !taken {
+			break
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		delete(q.keys, key)
+		close(mine)
+	}, nil
+}
+
+// submitted returns the job that a key stands for; empty: none. Another request under
 // the same key is a conflict.
-func keyed(b *journal.Batch, key, digest string) (string, error) {
-	k, err := b.Keyed(key)
+func (q *Queue) submitted(key, digest string) (string, error) {
+	var k store.Keyed
+	err := q.journal.View(func(tx *store.Tx) (err error) {
+		k, err = tx.Keyed(key)
+		return err
+	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return "", nil
@@ -117,15 +140,6 @@ func keyed(b *journal.Batch, key, digest string) (string, error) {
 		}
 	}
 	return k.JobID, nil
-}
-
-// submitted is keyed without a commit.
-func (q *Queue) submitted(key, digest string) (first string, err error) {
-	err = q.journal.View(func(tx *store.Tx) error {
-		first, err = keyed(&journal.Batch{Tx: tx}, key, digest)
-		return err
-	})
-	return first, err
 }
 
 // repeated answers a request that was sent before.

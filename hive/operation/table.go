@@ -18,11 +18,16 @@ type Job interface {
 	ID() string
 	// Record is the job as it is now, perhaps ahead of its record in the file.
 	Record() store.Job
-	// Begin marks the job as running, on a worker if one is named, and returns what is to
-	// be written with the next commit of the job: one that did nothing yet may as well
-	// begin again after a crash.
-	Begin(workerID string, at time.Time) store.Job
-	// RecordRunning writes that the job is running, unless it has ended.
+	// Begin marks the job as running, on a worker if one is named. It is written with the
+	// next commit of the job: one that did nothing yet may as well begin again after a crash.
+	Begin(workerID string, at time.Time)
+	// Accept makes the job durable if it is not, and blocks for that. A job whose row says
+	// Joins is carried out before: call it before anything that takes longer than a commit,
+	// and before an event that is no part of RecordRunning's transaction. The error is why
+	// the job was not accepted; nothing of it may be done then.
+	Accept() error
+	// RecordRunning writes that the job is running, unless it has ended, and with it the
+	// job itself if Accept has not.
 	RecordRunning(b *journal.Batch) error
 	// RecordEnd writes that the job has succeeded, in the transaction that records what it
 	// was for: one commit less, and no crash can come between. Call it last, for whoever
@@ -134,6 +139,10 @@ type Row struct {
 	// Pin returns the operation about this worker and no other, whatever has its name later.
 	Pin func(op Operation, workerID string) Operation
 
+	// Joins: it is recorded in the transaction of its first effect, which comes at once if
+	// nothing has to be waited for. Any other is recorded before it is begun.
+	Joins bool
+
 	UsesReserve   bool // it makes room or ends something: a full disk does not refuse it
 	CancelOnDrain bool // it starts workers: it is cancelled when all of them are being stopped
 	Stops         bool // it wants no more than that its worker ends; see jobs.order
@@ -162,18 +171,18 @@ func looking[O Operation](do func(Executor, context.Context, O) (any, error), re
 var table = map[string]Row{
 	"worker_spawn": {
 		Fields: []string{"worker", "model", "device", "name", "port", "params", "wait"}, Decode: decodeSpawn,
-		Run: run(Executor.Spawn), Result: Spawned{}, Right: RightType, AfterCrash: AwaitWorker, CancelOnDrain: true,
+		Run: run(Executor.Spawn), Joins: true, Result: Spawned{}, Right: RightType, AfterCrash: AwaitWorker, CancelOnDrain: true,
 		OrderKey: func(op Operation) string { return op.(Spawn).Name }, //nolint:forcetypeassert // its row
 	},
 	"worker_stop": {
 		Fields: []string{"worker_id"}, Decode: func(f input.Fields) (Operation, error) { id, err := worker(f); return StopWorker{id}, err },
-		Run: run(Executor.StopWorker), Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true, Stops: true,
+		Run: run(Executor.StopWorker), Joins: true, Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true, Stops: true,
 		Target: func(op Operation) Target { return Target{Ref: op.(StopWorker).WorkerID} }, //nolint:forcetypeassert // its row
 		Pin:    func(_ Operation, id string) Operation { return StopWorker{id} },
 	},
 	"worker_restart": {
 		Fields: []string{"worker_id", "if_stale"}, Decode: decodeRestart,
-		Run: run(Executor.RestartWorker), Result: Spawned{}, Right: RightWorker, AfterCrash: AwaitStart, CancelOnDrain: true,
+		Run: run(Executor.RestartWorker), Joins: true, Result: Spawned{}, Right: RightWorker, AfterCrash: AwaitStart, CancelOnDrain: true,
 		Target: func(op Operation) Target { return Target{Ref: op.(RestartWorker).WorkerID} }, //nolint:forcetypeassert // its row
 		Pin: func(op Operation, id string) Operation {
 			return RestartWorker{WorkerID: id, IfStale: op.(RestartWorker).IfStale} //nolint:forcetypeassert // its row
@@ -181,7 +190,7 @@ var table = map[string]Row{
 	},
 	"worker_process_delete": {
 		Fields: []string{"pid"}, Decode: func(f input.Fields) (Operation, error) { n, err := pid(f); return ProcessDelete{n}, err },
-		Run: run(Executor.ProcessDelete), Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true,
+		Run: run(Executor.ProcessDelete), Joins: true, Result: Stopped{}, Right: RightWorker, AfterCrash: GoOnToStop, UsesReserve: true,
 		OrderKey: func(Operation) string { return "" },
 		Target:   func(op Operation) Target { return Target{PID: op.(ProcessDelete).PID} }, //nolint:forcetypeassert // its row
 	},

@@ -219,15 +219,16 @@ func (j *job) Record() store.Job {
 	return store.Job{JobID: j.id, Operation: "test", Request: json.RawMessage("{}"), State: store.JobRunning, WorkerID: j.worker, CreatedAt: now, StartedAt: &now}
 }
 
-func (j *job) Begin(workerID string, _ time.Time) store.Job {
+func (j *job) Begin(workerID string, _ time.Time) {
 	if j.begin != nil {
 		j.begin(workerID)
 	}
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.worker = workerID
-	j.mu.Unlock()
-	return j.Record()
 }
+
+func (j *job) Accept() error { return nil }
 
 func (j *job) RecordRunning(b *journal.Batch) error { return b.PutJob(j.Record()) }
 func (j *job) Finalize(context.Context) error       { return j.refused }

@@ -191,7 +191,7 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 		if err := w.awaitPorts(ctx, rec); err != nil {
 			return err
 		}
-		free, err := w.s.acquireStart(ctx)
+		free, err := w.s.acquireStart(ctx, func() error { return nil })
 		if err != nil {
 			return err
 		}

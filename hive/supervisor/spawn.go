@@ -183,7 +183,8 @@ func (s *Supervisor) recordSpawn(ctx context.Context, j operation.Job, res *allo
 		if err := b.PutWorker(rec); err != nil {
 			return err
 		}
-		if err := b.PutJob(j.Begin(rec.WorkerID, b.Now())); err != nil {
+		j.Begin(rec.WorkerID, b.Now())
+		if err := j.RecordRunning(b); err != nil {
 			return err
 		}
 		if err := b.Event(store.EventPort, rec.JobID, rec.WorkerID, ports.Taken(res, rec), map[string]any{

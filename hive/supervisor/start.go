@@ -85,7 +85,7 @@ func (s *Supervisor) reserve(ctx context.Context, j operation.Job, typ *catalog.
 	defer ticker.Stop()
 	defer s.registry.wait(j.ID(), "")
 	for begun, told := time.Now(), false; ; told = true {
-		res, release, err := s.tryReserve(ctx, typ, rec)
+		res, release, err := s.tryReserve(ctx, j, typ, rec)
 		over := typ.Restart.Policy == store.RestartNever && time.Since(begun) >= limit
 		switch {
 		case err == nil:
@@ -110,6 +110,9 @@ func (s *Supervisor) tellWaiting(ctx context.Context, j operation.Job, why error
 		message = f.Message
 	}
 	s.registry.wait(j.ID(), message)
+	if j.Accept() != nil {
+		return // it is refused: nobody will ask
+	}
 	err := s.journal.Commit(ctx, func(b *journal.Batch) error {
 		return b.Event(store.EventProgress, j.ID(), "", "waiting: "+message, nil)
 	})
@@ -117,8 +120,8 @@ func (s *Supervisor) tellWaiting(ctx context.Context, j operation.Job, why error
 }
 
 // tryReserve takes a slot and reserves the ports; after an error it has neither.
-func (s *Supervisor) tryReserve(ctx context.Context, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, func(), error) {
-	release, err := s.acquireStart(ctx)
+func (s *Supervisor) tryReserve(ctx context.Context, j operation.Job, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, func(), error) {
+	release, err := s.acquireStart(ctx, j.Accept)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -134,10 +137,16 @@ func (s *Supervisor) tryReserve(ctx context.Context, typ *catalog.Type, rec *sto
 	return nil, nil, err
 }
 
-// acquireStart takes one of the slots for starts, or returns why ctx ended.
-func (s *Supervisor) acquireStart(ctx context.Context) (release func(), err error) {
-	if s.limits.starts.Acquire(ctx, 1) != nil {
-		return nil, context.Cause(ctx)
+// acquireStart takes one of the slots for starts, or returns why ctx ended. If none is free
+// it calls full first, and returns its error.
+func (s *Supervisor) acquireStart(ctx context.Context, full func() error) (release func(), err error) {
+	if !s.limits.starts.TryAcquire(1) {
+		if err := full(); err != nil {
+			return nil, err
+		}
+		if s.limits.starts.Acquire(ctx, 1) != nil {
+			return nil, context.Cause(ctx)
+		}
 	}
 	moved := func() { now := time.Now(); s.limits.startsMoved.Store(&now) }
 	moved()

@@ -67,7 +67,7 @@ func (ts *Types) Remove(ctx context.Context, j operation.Job, op operation.Remov
 	}
 	// Killed behind the removal it must not begin again, and find nothing to remove.
 	err := ts.journal.CommitReserved(ctx, func(b *journal.Batch) error {
-		if err := b.PutJob(j.Begin("", b.Now())); err != nil {
+		if err := j.RecordRunning(b); err != nil {
 			return err
 		}
 		return b.Event(store.EventState, j.ID(), "", "worker_remove running", map[string]any{"job": store.JobRunning})

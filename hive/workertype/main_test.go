@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
@@ -153,8 +152,8 @@ type job struct {
 
 func (j *job) ID() string { return "job-1" }
 
-func (j *job) Begin(string, time.Time) store.Job {
-	return store.Job{JobID: j.ID(), Operation: "worker_remove", Request: []byte(`{}`), State: store.JobRunning}
+func (j *job) RecordRunning(b *journal.Batch) error {
+	return b.PutJob(store.Job{JobID: j.ID(), Operation: "worker_remove", Request: []byte(`{}`), State: store.JobRunning})
 }
 
 func (j *job) Finalize(context.Context) error {
