@@ -123,8 +123,11 @@ SVG ?= docs/soak.svg
 soak: build ## 200 workers come and go FOR so long (best 1h), and nothing that hive uses may grow; SVG= leaves the drawing in docs/ as it is
 	$(GO) run ./test/soak -hive bin/hive -for $(FOR) -csv bin/soak.csv -svg '$(SVG)'
 
-bench: build ## benchmarks with their floors, and a table at the end
-	@$(GO) run ./test/bench -hive bin/hive
+# Supervisors to measure beside hive, as in PEERS="process-compose=PATH supervisord s6".
+PEERS ?=
+
+bench: build ## benchmarks with their floors and PEERS, a table at the end, and its drawing in bin/
+	@$(GO) run ./test/bench -hive bin/hive -peers '$(PEERS)' -svg bin/bench.svg
 
 knots: ## files that use each other in circles, by package; fails if a circle is too large; ARGS=-v names the files
 	@$(GO) -C tools run ./knots -dir .. $(ARGS)

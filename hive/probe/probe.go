@@ -24,7 +24,7 @@ import (
 const (
 	// FirstInterval is from its start to its first probe.
 	FirstInterval = 5 * time.Millisecond
-	// MaxInterval is the longest time between two probes, which grows from the first.
+	// MaxInterval is the longest time between two probes.
 	MaxInterval = 500 * time.Millisecond
 	// SearchInterval is how often a worker that does not listen is looked for on other
 	// ports, and its tree's progress is read: both cost a walk of /proc.
@@ -37,6 +37,12 @@ const (
 	maxAnswer      = 200 // bytes of an answer that are shown
 	maxConcurrent  = 64  // other ports that are asked at once
 )
+
+// Interval is the time to the next probe of a worker that has been started or adopted so
+// long ago, and is not ready: what is lost by it is a small part of what the worker took.
+func Interval(since time.Duration) time.Duration {
+	return min(max(since/8, 2*time.Millisecond), MaxInterval)
+}
 
 // Prober probes workers. Its fields are set before it is used; its methods are safe for
 // concurrent use.

@@ -303,7 +303,7 @@ func (p *prober) evaluate(r probe.Result) probe.Verdict {
 	if rec.ReadyAt != nil {
 		ready.Stall, ready.Timeout = 0, 0
 	}
-	p.interval = min(max(probe.FirstInterval, p.interval*3/2), probe.MaxInterval)
+	p.interval = probe.Interval(time.Since(p.since))
 	return p.tracker.Evaluate(r, ready)
 }
 

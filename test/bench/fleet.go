@@ -42,7 +42,43 @@ func (r results) fleet(ctx context.Context, binary string, n int) (err error) {
 	if err := r.size(hive.PID()); err != nil {
 		return err
 	}
-	return exhaustion(ctx, hive)
+	if err := exhaustion(ctx, hive); err != nil {
+		return err
+	}
+	return r.late(ctx, hive)
+}
+
+// late measures spawns and stops beside all other workers, and then the stop of all.
+func (r results) late(ctx context.Context, hive *harness.Instance) error {
+	var spawns, stops []time.Duration
+	live, err := hive.Live(ctx)
+	if err != nil {
+		return err
+	}
+	for id := range live {
+		begin := time.Now()
+		if err := hive.Succeed(ctx, harness.Stop(id), nil); err != nil {
+			return err
+		}
+		stopped := time.Now()
+		if err := hive.Succeed(ctx, harness.Spawn("cpu"), nil); err != nil {
+			return err
+		}
+		stops, spawns = append(stops, stopped.Sub(begin)), append(spawns, time.Since(stopped))
+		if len(stops) == lives {
+			break
+		}
+	}
+	r["late-stop p50-ms"], r["late-spawn p50-ms"] = ms(median(stops)), ms(median(spawns))
+	begin, before := time.Now(), cpuTime(hive.PID())
+	stopped, err := hive.StopAll(ctx, 5*time.Minute)
+	if err != nil {
+		return err
+	}
+	r["stop-all s"], r["stop-all cpu-ms"] = time.Since(begin).Seconds(), ms(cpuTime(hive.PID())-before)/float64(max(stopped, 1))
+	fmt.Printf("beside all other workers: a stop %.1f ms, a spawn %.1f ms; all %d stopped in %.1f s, %.2f ms of hive's CPU each\n",
+		r["late-stop p50-ms"], r["late-spawn p50-ms"], stopped, r["stop-all s"], r["stop-all cpu-ms"])
+	return nil
 }
 
 // fill spawns workers until n are ready.

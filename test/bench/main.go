@@ -36,25 +36,38 @@ func main() {
 	}
 	workers := flag.Int("workers", 1920, "how many idle workers; 0: leave that part out")
 	accept := flag.Bool("accept", true, "measure jobs over HTTP")
+	life := flag.Bool("life", true, "measure workers from their spawn to their stop")
+	peers := flag.String("peers", "", "supervisors to measure beside hive, each NAME or NAME=PATH: process-compose, supervisord, s6")
+	svg := flag.String("svg", "", "file for a drawing of the table; empty: none")
 	benchtime := flag.String("benchtime", "2s", "time of each Go benchmark; empty: leave them out")
 	harness.Main("bench", func(ctx context.Context, p *harness.Program) error {
 		r := results{}
-		if *benchtime != "" {
-			if err := r.goBenchmarks(ctx, *benchtime); err != nil {
-				return err
+		for _, part := range []struct {
+			what string
+			on   bool
+			do   func() error
+		}{
+			{"the benchmarks of packages", *benchtime != "", func() error { return r.goBenchmarks(ctx, *benchtime) }},
+			{"the life of workers", *life, func() error { return r.life(ctx, p.Hive) }},
+			{"peers", *peers != "", func() error { return r.compare(ctx, strings.Fields(*peers), p.Hive) }},
+			{"jobs over HTTP", *accept, func() error { return r.acceptance(ctx, p.Hive) }},
+			{strconv.Itoa(*workers) + " idle workers", *workers > 0, func() error { return r.fleet(ctx, p.Hive, *workers) }},
+		} {
+			if !part.on {
+				continue
+			}
+			err := r.rest(ctx)
+			if err == nil {
+				err = part.do()
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", part.what, err)
 			}
 		}
-		if *accept {
-			if err := r.acceptance(ctx, p.Hive); err != nil {
-				return fmt.Errorf("jobs over HTTP: %w", err)
-			}
+		if err := r.rest(ctx); err != nil {
+			return err
 		}
-		if *workers > 0 {
-			if err := r.fleet(ctx, p.Hive, *workers); err != nil {
-				return fmt.Errorf("%d idle workers: %w", *workers, err)
-			}
-		}
-		return r.table(os.Stdout)
+		return errors.Join(r.table(os.Stdout), draw(*svg, r.rows()))
 	})
 }
 
@@ -131,31 +144,48 @@ func ratio(a, b string) func(results) (float64, bool) {
 	}
 }
 
-func (r results) table(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "\nMEASURED\tVALUE\tTARGET\t")
-	missing := []string{}
+// row is a target with what was measured.
+type row struct {
+	target
+	got     float64
+	verdict string // met, missed, or that others disturbed the machine
+}
+
+// rows are the targets that were measured.
+func (r results) rows() (list []row) {
 	for _, t := range targets {
 		v, ok := t.value(r)
 		if !ok {
-			missing = append(missing, t.what)
 			continue
 		}
-		sign, met := "at most", v <= t.limit
-		if t.least {
-			sign, met = "at least", v >= t.limit
-		}
 		verdict := "met"
-		if !met {
+		switch {
+		case !r.quiet():
+			verdict = "busy machine"
+		case t.least && v < t.limit, !t.least && v > t.limit:
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(w, "%s\t%.4g %s\t%s %.4g\t%s\n", t.what, v, t.unit, sign, t.limit, verdict)
+		list = append(list, row{t, v, verdict})
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	return list
+}
+
+func (t target) bound() string {
+	if t.least {
+		return fmt.Sprintf("at least %.4g", t.limit)
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("not measured: %s", strings.Join(missing, ", "))
+	return fmt.Sprintf("at most %.4g", t.limit)
+}
+
+// table prints what was measured. What was left out has no row.
+func (r results) table(out io.Writer) error {
+	if !r.quiet() {
+		fmt.Fprintf(out, "\nThis machine was busy: others used %.2f of its cores while the bench rested. No value is a fact about hive.\n", r["others cores"])
 	}
-	return nil
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "\nMEASURED\tVALUE\tTARGET\t")
+	for _, row := range r.rows() {
+		fmt.Fprintf(w, "%s\t%.4g %s\t%s\t%s\n", row.what, row.got, row.unit, row.bound(), row.verdict)
+	}
+	return w.Flush()
 }
