@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,58 +23,30 @@ const (
 // diagTimeout bounds one exchange with the kernel, which answers immediately or never.
 const diagTimeout = 5 * time.Second
 
-// diagBuffer is the most that the kernel puts into one answer (netlink_recvmsg,
-// kernel >= 3.15). It learns from the buffer of the last read how much to send:
-// with a small one every answer holds a dozen sockets, takes two system calls,
-// and the walk through the table is interrupted that much more often.
-const diagBuffer = 32 << 10
-
 // diag reads the sockets of TCP over IPv4 and IPv6 that are in one of states and,
 // if port is not 0, have it as their local port.
 func diag(ctx context.Context, states uint32, port uint16) ([]Socket, error) {
-	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: diagBuffer})
+	conn, err := dialDiag(ctx, diagTimeout)
 	if err != nil {
-		return nil, fmt.Errorf("open sock_diag: %w", err)
+		return nil, err
 	}
-	defer conn.Close()
-	// A netlink connection has deadlines, and knows no context.
-	deadline := time.Now().Add(diagTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, fmt.Errorf("sock_diag deadline: %w", err)
-	}
+	defer conn.close()
 	var list []Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		if list, err = diagFamily(conn, list, family, states, port); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
-}
-
-// diagFamily appends one family's sockets to list.
-func diagFamily(conn *netlink.Conn, list []Socket, family uint8, states uint32, port uint16) ([]Socket, error) {
-	_, err := conn.Send(netlink.Message{
-		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
-		Data:   diagRequest(family, states, port),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("query sock_diag: %w", err)
-	}
-	for msg, err := range conn.ReceiveIter() {
-		if err != nil {
-			return nil, fmt.Errorf("read sock_diag: %w", err)
-		}
-		sock, err := parseDiag(msg.Data)
+		err := conn.ask(unix.NLM_F_DUMP, diagRequest(family, states, port), func(data []byte) error {
+			sock, err := parseDiag(data)
+			if err != nil {
+				return err
+			}
+			// The kernel filters by port since 3.3; a filter it ignored would hand
+			// us somebody else's sockets as this port's.
+			if port == 0 || sock.Local.Port() == port {
+				list = append(list, sock)
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
-		}
-		// The kernel filters by port since 3.3; a filter it ignored would hand
-		// us somebody else's sockets as this port's.
-		if port == 0 || sock.Local.Port() == port {
-			list = append(list, sock)
 		}
 	}
 	return list, nil

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,35 +78,27 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 // diagOne asks for the one socket with these addresses in the network namespace of
 // ours.
 func diagOne(ctx context.Context, ours syscall.RawConn, local, remote netip.AddrPort) (Socket, error) {
-	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: diagBuffer})
+	conn, err := dialDiag(ctx, peerTimeout)
 	if err != nil {
-		return Socket{}, fmt.Errorf("open sock_diag: %w", err)
+		return Socket{}, err
 	}
-	defer conn.Close()
+	defer conn.close()
 	if err := sameNamespace(conn, ours); err != nil {
 		return Socket{}, err
 	}
-	deadline := time.Now().Add(peerTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := conn.SetDeadline(deadline); err != nil {
-		return Socket{}, fmt.Errorf("sock_diag deadline: %w", err)
-	}
-	if _, err := conn.Send(netlink.Message{
-		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request},
-		Data:   exactRequest(local, remote),
+	var sock Socket
+	answers := 0
+	if err := conn.ask(0, exactRequest(local, remote), func(data []byte) (err error) {
+		answers++
+		sock, err = parseDiag(data)
+		return err
 	}); err != nil {
-		return Socket{}, fmt.Errorf("query sock_diag: %w", err)
+		return Socket{}, err
 	}
-	answers, err := conn.Receive()
-	if err != nil {
-		return Socket{}, fmt.Errorf("read sock_diag: %w", err)
+	if answers != 1 {
+		return Socket{}, fmt.Errorf("%w: %d answers about one socket", ErrMalformed, answers)
 	}
-	if len(answers) != 1 {
-		return Socket{}, fmt.Errorf("%w: %d answers about one socket", ErrMalformed, len(answers))
-	}
-	return parseDiag(answers[0].Data)
+	return sock, nil
 }
 
 // exactRequest makes a struct inet_diag_req_v2 for one socket. The family is that of
@@ -139,12 +130,8 @@ func established(raw syscall.RawConn) (yes bool) {
 // sameNamespace refuses a connection of another network namespace than the one that
 // sock_diag answers for: a service manager may have made the listener there, and the
 // same addresses mean somebody else here. Kernels before 5.14 cannot tell.
-func sameNamespace(asked *netlink.Conn, ours syscall.RawConn) error {
-	raw, err := asked.SyscallConn()
-	if err != nil {
-		return err
-	}
-	here, err := netnsCookie(raw)
+func sameNamespace(asked *diagConn, ours syscall.RawConn) error {
+	here, err := unix.GetsockoptUint64(asked.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return nil
 	}

@@ -149,6 +149,15 @@ func reuse(_, _ string, c syscall.RawConn) (err error) {
 	})
 }
 
+// What a probe of a worker costs most.
+func BenchmarkListening(b *testing.B) {
+	table := sockets.NewTable()
+	for b.Loop() {
+		_, err := table.Listening(b.Context(), 1)
+		require.NoError(b, err)
+	}
+}
+
 func BenchmarkPeerOf(b *testing.B) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(b, err)

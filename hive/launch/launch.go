@@ -33,42 +33,63 @@ type Launcher struct {
 	Log      *logrus.Logger
 }
 
+// Prepared is what Prepare has found out for a start.
+type Prepared struct {
+	Env     []string // of the worker
+	program string   // as the command names it
+	dir     string
+}
+
 // Prepare makes the spec of a start from what was asked for and the type as it is
-// now, finds the program, and returns the environment. The error is *errdefs.Failure, or
+// now, finds the program, and makes the environment. The error is *errdefs.Failure, or
 // why ctx was cancelled.
-func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Worker) (env []string, err error) {
+func (l *Launcher) Prepare(ctx context.Context, typ *catalog.Type, rec *store.Worker) (p Prepared, err error) {
 	if why := typ.Unavailable(); why != "" {
-		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", why)
+		return p, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", why)
 	}
 	if err := l.ambiguous(typ, *rec); err != nil {
-		return nil, err
+		return p, err
 	}
 	spec, err := typ.Render(l.ValuesOf(typ, *rec))
 	if err != nil {
-		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
+		return p, errdefs.Fail(errdefs.CodeExecFailed, "the command of worker type %q: %v", typ.Name, err)
 	}
 	// Before anything is leased: the usual mistake, a wrong path, costs no process and no commit.
+	p.program, p.dir = spec.Argv[0], spec.Dir
 	program, err := proc.FindProgram(ctx, spec.Argv[0], WorkDir(spec.User, spec.Dir))
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return nil, context.Cause(ctx)
+		return p, context.Cause(ctx)
 	case errors.Is(err, proc.ErrHangs):
-		return nil, errdefs.Fail(errdefs.CodeExecFailed, "the file system of %s does not answer", spec.Argv[0])
+		return p, errdefs.Fail(errdefs.CodeExecFailed, "the file system of %s does not answer", spec.Argv[0])
 	case err != nil:
-		return nil, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
+		return p, errdefs.Fail(errdefs.CodeProgramNotFound, "%s", strings.TrimPrefix(err.Error(), proc.ErrProgramNotFound.Error()+": "))
 	}
 	spec.Argv[0] = program
 	rec.Spec = spec
 	if err = l.present(ctx, typ, *rec); err == nil {
 		if err = l.readable(ctx, typ, *rec); err == nil {
-			env, err = Environment(ctx, typ, spec.User, spec.Device)
+			p.Env, err = Environment(ctx, typ, spec.User, spec.Device)
 		}
 	}
 	// Who asked has gone: that says nothing of what was being looked at.
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return nil, context.Cause(ctx)
+		return p, context.Cause(ctx)
 	}
-	return env, err
+	return p, err
+}
+
+// Complete makes the spec of a start that was prepared once more, when the worker has its
+// ports: they are in its command. What p was found out about is not looked at again, unless it
+// is another program or directory now. The error is as of Prepare.
+func (l *Launcher) Complete(ctx context.Context, p Prepared, typ *catalog.Type, rec *store.Worker) (Prepared, error) {
+	spec, err := typ.Render(l.ValuesOf(typ, *rec))
+	if err != nil || spec.Argv[0] != p.program || spec.Dir != p.dir {
+		return l.Prepare(ctx, typ, rec)
+	}
+	spec.Argv[0] = rec.Spec.Argv[0]
+	rec.Spec = spec
+	return p, nil
 }
 
 // Values are the values of a spawn that was asked for, with the id and the port that it has

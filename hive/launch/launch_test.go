@@ -27,18 +27,51 @@ func TestPrepare(t *testing.T) {
 	})
 	rec := r.record(typ)
 	rec.Name, rec.Asked = "mine", store.Asked{Model: "org/name", Device: "cpu", Params: map[string]string{"size": "8192"}}
-	env, err := r.Prepare(t.Context(), typ, &rec)
+	prepared, err := r.Prepare(t.Context(), typ, &rec)
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		program, "--port", "9000", "--id", "web-9000-abcdef", "--name", "mine", "--model", "org/name", "--size", "8192",
 		"--hive", "http://127.0.0.1:8080", "--queen", "http://queen:7833",
 	}, rec.Spec.Argv)
 	require.Equal(t, []any{r.dir, "org/name", "cpu"}, []any{rec.Spec.Dir, rec.Spec.Model, rec.Spec.Device})
-	got, _ := lookup(env, "COLOUR")
+	got, _ := lookup(prepared.Env, "COLOUR")
 	require.Equal(t, "blue", got)
 	for _, arg := range rec.Spec.Argv {
 		require.NotContains(t, arg, "blue", "no value of the environment is recorded")
 	}
+}
+
+// With its ports a start is completed: what was found is not looked for again, but for
+// another program.
+func TestComplete(t *testing.T) {
+	r := newRig(t)
+	program := script(t, "exit 0")
+	typ := typeOf(t, catalog.Entry{Command: []string{program, "{{.Port}}"}})
+	rec := r.record(typ)
+	p, err := r.Prepare(t.Context(), typ, &rec)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(program))
+	rec.Port, rec.Ports = 9007, []uint16{9007}
+	q, err := r.Complete(t.Context(), p, typ, &rec)
+	require.NoError(t, err)
+	require.Equal(t, p, q)
+	require.Equal(t, []string{program, "9007"}, rec.Spec.Argv)
+
+	ported := script(t, "exit 0")
+	require.NoError(t, os.Rename(ported, ported+"-9000"))
+	typ = typeOf(t, catalog.Entry{Command: []string{ported + "-{{.Port}}"}})
+	rec = r.record(typ)
+	p, err = r.Prepare(t.Context(), typ, &rec)
+	require.NoError(t, err)
+	rec.Port, rec.Ports = 9007, []uint16{9007}
+	_, err = r.Complete(t.Context(), p, typ, &rec)
+	var f *errdefs.Failure
+	require.ErrorAs(t, err, &f)
+	require.Equal(t, errdefs.CodeProgramNotFound, f.Code)
+	require.NoError(t, os.Rename(ported+"-9000", ported+"-9007"))
+	_, err = r.Complete(t.Context(), p, typ, &rec)
+	require.NoError(t, err)
+	require.Equal(t, []string{ported + "-9007"}, rec.Spec.Argv)
 }
 
 // A worker keeps the ports that it has, however many its type leases by now.

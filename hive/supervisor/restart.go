@@ -180,7 +180,7 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	if err != nil {
 		return err
 	}
-	env, err := w.s.launcher.Prepare(ctx, typ, &rec)
+	prepared, err := w.s.launcher.Prepare(ctx, typ, &rec)
 	if err != nil {
 		return err
 	}
@@ -196,13 +196,13 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 			return err
 		}
 		release = free
-		return w.s.launcher.BeforeStart(ctx, typ, rec, env)
+		return w.s.launcher.BeforeStart(ctx, typ, rec, prepared.Env)
 	})
 	if err != nil {
 		return err
 	}
 	recorded, p, err := w.s.startProcess(start{
-		rec: again(rec, out), env: env, begun: begun, note: logs.Started + " again,",
+		rec: again(rec, out), env: prepared.Env, begun: begun, note: logs.Started + " again,",
 		record: func(rec store.Worker) error { return w.recordRestart(rec, out) },
 	})
 	// The record names a process that is gone; afterExit, by way of the caller, corrects it.

@@ -102,19 +102,18 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 	begun := time.Now()
 	// Else the model could be deleted between Prepare and the moment when the worker is live.
 	defer s.launcher.HoldModel(typ, rec)()
-	res, release, err := s.reserve(ctx, j, typ, &rec)
+	r, err := s.reserve(ctx, j, typ, &rec)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer r.release()
 	abandon := func() {
-		res.Abandon()
+		r.ports.Abandon()
 		removeLog(rec)
 	}
-	// Once more: the command has the ports in it.
-	env, err := s.launcher.Prepare(ctx, typ, &rec)
+	prepared, err := s.launcher.Complete(ctx, r.prepared, typ, &rec)
 	if err == nil {
-		err = s.launcher.BeforeStart(ctx, typ, rec, env)
+		err = s.launcher.BeforeStart(ctx, typ, rec, prepared.Env)
 	}
 	if err != nil {
 		abandon()
@@ -125,9 +124,9 @@ func (s *Supervisor) spawn(ctx context.Context, j operation.Job, typ *catalog.Ty
 	defer s.logs.Claim(rec.WorkerID)()
 	found := func() {} // ends the time in which the worker is recorded and not among the live ones
 	defer func() { found() }()
-	recorded, p, err := s.startProcess(start{rec: rec, env: env, begun: begun, note: logs.Started, record: func(rec store.Worker) error {
+	recorded, p, err := s.startProcess(start{rec: rec, env: prepared.Env, begun: begun, note: logs.Started, record: func(rec store.Worker) error {
 		found = s.registry.addPending(rec)
-		return s.recordSpawn(ctx, j, res, rec)
+		return s.recordSpawn(ctx, j, r.ports, rec)
 	}})
 	failed, known := errors.AsType[*notOpened](err)
 	switch {

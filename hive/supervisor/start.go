@@ -79,26 +79,26 @@ const connectionTimeout = drainTimeout
 // worker has had, can be the local one of somebody's connection: the kernel gives it to
 // any that asks for none. That is waited for, without a slot: as long as the job lives for
 // a worker whose policy wants it to run, else for ready.timeout or connectionTimeout.
-func (s *Supervisor) reserve(ctx context.Context, j operation.Job, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, func(), error) {
+func (s *Supervisor) reserve(ctx context.Context, j operation.Job, typ *catalog.Type, rec *store.Worker) (reserved, error) {
 	limit := cmp.Or(typ.Ready.Timeout, connectionTimeout)
 	ticker := time.NewTicker(drainPollInterval)
 	defer ticker.Stop()
 	defer s.registry.wait(j.ID(), "")
 	for begun, told := time.Now(), false; ; told = true {
-		res, release, err := s.tryReserve(ctx, j, typ, rec)
+		r, err := s.tryReserve(ctx, j, typ, rec)
 		over := typ.Restart.Policy == store.RestartNever && time.Since(begun) >= limit
 		switch {
 		case err == nil:
-			return res, release, nil
+			return r, nil
 		case over || !ports.HeldByConnection(err):
-			return nil, nil, ports.Failure(ctx, err)
+			return reserved{}, ports.Failure(ctx, err)
 		case !told:
 			s.tellWaiting(ctx, j, ports.Failure(ctx, err))
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return nil, nil, ports.Failure(ctx, ctx.Err())
+			return reserved{}, ports.Failure(ctx, ctx.Err())
 		}
 	}
 }
@@ -119,22 +119,27 @@ func (s *Supervisor) tellWaiting(ctx context.Context, j operation.Job, why error
 	s.journal.LogUnlessClosing(err, "record what a job waits for", j.ID())
 }
 
+// reserved is what a start has before its process is made.
+type reserved struct {
+	ports    *alloc.Reservation
+	prepared launch.Prepared
+	release  func() // of the slot
+}
+
 // tryReserve takes a slot and reserves the ports; after an error it has neither.
-func (s *Supervisor) tryReserve(ctx context.Context, j operation.Job, typ *catalog.Type, rec *store.Worker) (*alloc.Reservation, func(), error) {
-	release, err := s.acquireStart(ctx, j.Accept)
-	if err != nil {
-		return nil, nil, err
+func (s *Supervisor) tryReserve(ctx context.Context, j operation.Job, typ *catalog.Type, rec *store.Worker) (r reserved, err error) {
+	if r.release, err = s.acquireStart(ctx, j.Accept); err != nil {
+		return r, err
 	}
 	// The common mistakes cost no process and no commit.
-	if _, err = s.launcher.Prepare(ctx, typ, rec); err == nil {
-		var res *alloc.Reservation
-		if res, err = s.ports.Reserve(ctx, typ, rec); err == nil {
+	if r.prepared, err = s.launcher.Prepare(ctx, typ, rec); err == nil {
+		if r.ports, err = s.ports.Reserve(ctx, typ, rec); err == nil {
 			rec.Log = s.logs.Path(rec.WorkerID)
-			return res, release, nil
+			return r, nil
 		}
 	}
-	release()
-	return nil, nil, err
+	r.release()
+	return r, err
 }
 
 // acquireStart takes one of the slots for starts, or returns why ctx ended. If none is free
