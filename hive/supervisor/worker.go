@@ -62,24 +62,6 @@ type osProcess struct {
 	startedType *catalog.Type // what it was started as; nil if another hive did that
 }
 
-// Reason is why a worker was started again, as the label of hive_worker_restarts_total.
-type Reason string
-
-// Why a worker can be started again.
-const (
-	ReasonExited    Reason = "exited"    // its process ended by itself
-	ReasonNotReady  Reason = "not_ready" // it was given up before it was ready
-	ReasonLiveness  Reason = "liveness"  // it was ready and served no longer
-	ReasonRequested Reason = "requested" // worker_restart
-	ReasonReload    Reason = "reload"    // it was stale, and its type says reload: restart
-	ReasonRecovery  Reason = "recovery"  // it was not alive when hive was started
-)
-
-// Reasons returns all reasons.
-func Reasons() []Reason {
-	return []Reason{ReasonExited, ReasonNotReady, ReasonLiveness, ReasonRequested, ReasonReload, ReasonRecovery}
-}
-
 // newWorker makes the worker of a record. p is nil if it has no process, or one that
 // cannot be verified; started is what p was started as, nil if another hive did that.
 func (s *Supervisor) newWorker(rec store.Worker, p *proc.Process, started *catalog.Type) *worker {
