@@ -55,13 +55,6 @@ type worker struct {
 	jobs       []operation.Job // those that end when it is ready
 }
 
-// osProcess is what a worker has of the operating system. A new start gives it another.
-type osProcess struct {
-	proc        *proc.Process // nil while it has none (backoff), or none that could be verified (unverified)
-	tree        *proc.Tree
-	startedType *catalog.Type // what it was started as; nil if another hive did that
-}
-
 // newWorker makes the worker of a record. p is nil if it has no process, or one that
 // cannot be verified; started is what p was started as, nil if another hive did that.
 func (s *Supervisor) newWorker(rec store.Worker, p *proc.Process, started *catalog.Type) *worker {

@@ -62,6 +62,10 @@ var binaries = map[string]string{"s6": "s6-svscan"}
 // compare measures the peers that were asked for, each NAME or NAME=PATH, with as many workers
 // as hive was measured with.
 func (r results) compare(ctx context.Context, asked []string, binary string) error {
+	binary, err := filepath.Abs(binary) // each peer has a directory of its own
+	if err != nil {
+		return err
+	}
 	for _, arg := range asked {
 		name, path, _ := strings.Cut(arg, "=")
 		if path == "" {
