@@ -94,6 +94,10 @@ func (i *Instance) SpawnAll(ctx context.Context, types []string) ([]wire.Spawned
 	return all, g.Wait()
 }
 
+// maxStops is how many stops StopAll asks for at the same time: each has a connection, and
+// hive has an end of those.
+const maxStops = 64
+
 // StopAll stops every worker, also those that unfinished jobs still start, until no
 // worker lives and no job is unfinished. It returns how many stops have succeeded. One
 // may find its worker gone; else a stop that fails is an error.
@@ -109,6 +113,7 @@ func (i *Instance) StopAll(ctx context.Context, timeout time.Duration) (stopped 
 			return "", err
 		}
 		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(maxStops)
 		for id := range live {
 			g.Go(func() error {
 				err := i.Succeed(ctx, Stop(id), nil)
