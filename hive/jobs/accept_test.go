@@ -44,6 +44,13 @@ func TestAJobIsRecordedWithItsFirstEffect(t *testing.T) {
 		require.ErrorIs(t, err, errdefs.ErrNotFound)
 		_, err = r.Cancel(t.Context(), access.Hive(), j.ID())
 		require.ErrorIs(t, err, errdefs.ErrNotFound)
+		for _, state := range []store.JobState{"", store.JobQueued, store.JobRunning} {
+			list, _, err := r.List(jobs.Filter{State: state})
+			require.NoError(t, err)
+			for _, shown := range list {
+				require.NotEqual(t, j.ID(), shown.JobID)
+			}
+		}
 		return jn.Commit(t.Context(), func(b *journal.Batch) error {
 			j.Begin("w-1", b.Now())
 			return j.RecordRunning(b)

@@ -121,7 +121,7 @@ func (q *Queue) unfinished(f Filter, limit int) (jobs []store.Job, next string, 
 	q.mu.Lock()
 	for _, j := range q.jobs {
 		rec := j.Record()
-		if rec.State == f.State && (f.Operation == "" || f.Operation == rec.Operation) && (f.After == "" || rec.JobID < f.After) {
+		if j.isAccepted() && rec.State == f.State && (f.Operation == "" || f.Operation == rec.Operation) && (f.After == "" || rec.JobID < f.After) {
 			jobs = append(jobs, rec)
 		}
 	}

@@ -105,6 +105,14 @@ func (q *Queue) awaitTurn(ctx context.Context, j *Job) error {
 		if err := j.Accept(); err != nil {
 			return err
 		}
+		// An event does not name what may never have been.
+		select {
+		case <-other.accepted:
+		case <-other.done:
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 		err := q.journal.CommitBestEffort(func(b *journal.Batch) error {
 			return b.Event(store.EventState, j.ID(), "", "waits for "+other.op.Tag()+" "+other.ID()+" of the same worker",
 				map[string]any{"job": store.JobQueued, "waits_for": other.ID()})

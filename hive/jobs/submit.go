@@ -28,8 +28,8 @@ import (
 // each time. Empty: no key.
 //
 // Whether the caller may have this is decided before. Errors: errdefs.ErrRecovering,
-// errdefs.ErrClosed, errdefs.ErrQueueFull, store.ErrDiskFull, store.ErrFailed, and ctx's
-// while the write is queued.
+// errdefs.ErrClosed, errdefs.ErrQueueFull, store.ErrDiskFull, store.ErrFailed, and ctx's:
+// then the job may become durable, and be carried out, all the same.
 func (q *Queue) Submit(ctx context.Context, by access.Caller, key string, op operation.Operation, raw json.RawMessage) (store.Job, error) {
 	if !q.run.Serving() {
 		return store.Job{}, errdefs.ErrRecovering

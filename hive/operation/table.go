@@ -140,7 +140,8 @@ type Row struct {
 	Pin func(op Operation, workerID string) Operation
 
 	// Joins: it is recorded in the transaction of its first effect, which comes at once if
-	// nothing has to be waited for. Any other is recorded before it is begun.
+	// nothing has to be waited for. Any other is recorded before it is begun: a restart, too,
+	// whose first effect a full disk does not refuse.
 	Joins bool
 
 	UsesReserve   bool // it makes room or ends something: a full disk does not refuse it
@@ -182,7 +183,7 @@ var table = map[string]Row{
 	},
 	"worker_restart": {
 		Fields: []string{"worker_id", "if_stale"}, Decode: decodeRestart,
-		Run: run(Executor.RestartWorker), Joins: true, Result: Spawned{}, Right: RightWorker, AfterCrash: AwaitStart, CancelOnDrain: true,
+		Run: run(Executor.RestartWorker), Result: Spawned{}, Right: RightWorker, AfterCrash: AwaitStart, CancelOnDrain: true,
 		Target: func(op Operation) Target { return Target{Ref: op.(RestartWorker).WorkerID} }, //nolint:forcetypeassert // its row
 		Pin: func(op Operation, id string) Operation {
 			return RestartWorker{WorkerID: id, IfStale: op.(RestartWorker).IfStale} //nolint:forcetypeassert // its row

@@ -155,3 +155,15 @@ func TestPin(t *testing.T) {
 	restart := operation.RestartWorker{WorkerID: "chat", IfStale: true}
 	require.Equal(t, operation.RestartWorker{WorkerID: "w-1", IfStale: true}, operation.Of(restart).Pin(restart, "w-1"))
 }
+
+// What is recorded only with its first effect must not have one that a full disk would have
+// refused: that of a spawn is refused itself, and a stop makes room.
+func TestWhatJoins(t *testing.T) {
+	var joins []string
+	for _, tag := range operation.Tags() {
+		if operation.Named(tag).Joins {
+			joins = append(joins, tag)
+		}
+	}
+	require.Equal(t, []string{"worker_process_delete", "worker_spawn", "worker_stop"}, joins)
+}
