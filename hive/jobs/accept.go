@@ -49,11 +49,13 @@ func (j *Job) recordAccepted(b *journal.Batch) error {
 	if j.isAccepted() {
 		return nil
 	}
+	// Whoever has written it: the first to return from a commit goes on, and may be done with
+	// the job before the other gets to say so.
+	b.OnCommit(j.setAccepted)
 	// Accept and the first effect can be in one transaction.
 	if _, err := b.Job(j.ID()); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	b.OnCommit(j.setAccepted)
 	rec := j.Record()
 	rec.State, rec.StartedAt, rec.WorkerID = store.JobQueued, nil, ""
 	// Key and job together: else a request that is repeated after a crash could be a second job.

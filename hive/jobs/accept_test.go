@@ -93,6 +93,29 @@ func TestAJobThatTakesItsTimeIsAccepted(t *testing.T) {
 	require.Equal(t, store.JobSucceeded, r.wait(id).State)
 }
 
+// A job is accepted once it is in the file, whoever has written it and has not come to say so:
+// it was told that hive shuts down, of a job that was carried out.
+func TestAJobThatIsOverBeforeItsAcceptanceIsTold(t *testing.T) {
+	r := serving(t)
+	jn := journal.New(r.run.Context(), r.store, "/data", nil)
+	late, told := make(chan struct{}), make(chan error, 1)
+	r.onBegin(func(_ context.Context, j *jobs.Job) error {
+		go func() {
+			told <- jn.Commit(context.Background(), func(b *journal.Batch) error {
+				b.OnCommit(func() { <-late })
+				return j.RecordRunning(b)
+			})
+		}()
+		r.eventually("it is in the file", func() bool { _, err := r.recorded(j.ID()); return err == nil })
+		return errdefs.Fail(errdefs.CodeNotFound, "over at once")
+	})
+	id := r.submit(spawnA)
+	require.Equal(t, errdefs.CodeNotFound, r.wait(id).Error.Code)
+	close(late)
+	require.NoError(t, <-told)
+	r.idle()
+}
+
 // A job that fails before it has an effect is recorded all the same.
 func TestAJobThatFailsAtOnceIsAccepted(t *testing.T) {
 	r := serving(t)
