@@ -29,19 +29,31 @@ func (j *Job) isAccepted() bool {
 // Accept implements operation.Job.
 func (j *Job) Accept() error {
 	// Not with a caller's context: the job is under way.
-	return j.accept(j.queue.run.Context())
+	return j.accept(j.queue.run.Context(), nil)
 }
 
-// accept is Accept; ctx counts as for journal.Commit.
-func (j *Job) accept(ctx context.Context) error {
+// accept is Accept; ctx counts as for journal.Commit. After an error it calls failed, if that
+// is not nil, before another accept can be tried.
+func (j *Job) accept(ctx context.Context, failed func(error)) error {
+	// One at a time: a full disk can refuse one commit and take the next, and a job whose
+	// goroutine has given it up must not be recorded by another.
+	j.accepting.Lock()
+	defer j.accepting.Unlock()
 	if j.isAccepted() {
 		return nil
+	}
+	if err := j.refusal(); err != nil {
+		return err
 	}
 	commit := j.queue.journal.Commit
 	if operation.Of(j.op).UsesReserve {
 		commit = j.queue.journal.CommitReserved // a full disk does not refuse what helps against it
 	}
-	return commit(ctx, j.recordAccepted)
+	err := commit(ctx, j.recordAccepted)
+	if err != nil && failed != nil {
+		failed(err)
+	}
+	return err
 }
 
 // recordAccepted writes the job as it was submitted, if it is not in the file.
@@ -115,29 +127,30 @@ func (j *Job) awaitAccepted(ctx context.Context) error {
 	if j.isAccepted() {
 		return nil // both at once
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.refused == nil {
-		return errdefs.ErrClosed
+	// What could not be recorded because hive closes has another word of its own.
+	if err := j.refusal(); err != nil && !j.queue.run.Closing() {
+		return err
 	}
-	return j.refused
+	return errdefs.ErrClosed
 }
 
 // acceptOrRefuse records a job that takes long to come to its first effect. If that cannot
 // be done the job is given up, unless it is past that already: a stop that waits for space
 // goes on waiting.
 func (j *Job) acceptOrRefuse() {
-	err := j.Accept()
-	if err == nil {
-		return
-	}
-	j.refuse(err)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if !j.final && !j.isAccepted() {
-		j.cancel(err)
-	}
+	_ = j.accept(j.queue.run.Context(), func(err error) { // who waits is told by refused
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if !j.final && !j.isAccepted() {
+			j.refused = err
+			j.cancel(err)
+		}
+	})
 }
+
+// acceptToEnd records a job that is over, if it is not recorded. If that cannot be done it is
+// refused for good.
+func (j *Job) acceptToEnd() error { return j.accept(j.queue.run.Context(), j.refuse) }
 
 // refuse notes why a job is not accepted, if it is not.
 func (j *Job) refuse(err error) {
@@ -146,4 +159,10 @@ func (j *Job) refuse(err error) {
 	if j.refused == nil {
 		j.refused = err
 	}
+}
+
+func (j *Job) refusal() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.refused
 }

@@ -133,10 +133,11 @@ func TestAJobThatIsNotAccepted(t *testing.T) {
 		first func(*rig) error
 		want  error
 	}{
-		"the hive closes":      {func(r *rig) error { r.run.Close(); return errdefs.ErrClosing }, errdefs.ErrClosed},
-		"the store has failed": {func(*rig) error { return fmt.Errorf("update: %w", store.ErrFailed) }, store.ErrFailed},
-		"it cannot be written": {func(r *rig) error { return r.store.Close() }, store.ErrClosed},
-		"nor while it goes on": {func(r *rig) error { err := r.store.Close(); time.Sleep(20 * time.Millisecond); return err }, store.ErrClosed},
+		"the hive closes first": {func(r *rig) error { r.run.Close(); return errdefs.Fail(errdefs.CodeNotFound, "nothing there") }, errdefs.ErrClosed},
+		"the hive closes":       {func(r *rig) error { r.run.Close(); return errdefs.ErrClosing }, errdefs.ErrClosed},
+		"the store has failed":  {func(*rig) error { return fmt.Errorf("update: %w", store.ErrFailed) }, store.ErrFailed},
+		"it cannot be written":  {func(r *rig) error { return r.store.Close() }, store.ErrClosed},
+		"nor while it goes on":  {func(r *rig) error { err := r.store.Close(); time.Sleep(20 * time.Millisecond); return err }, store.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := serving(t)

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"rbeehive/hive/errdefs"
@@ -24,6 +25,8 @@ type Job struct {
 
 	digest   string        // of its request, if it has a key
 	accepted chan struct{} // closed when it is durable; nobody is shown it before
+
+	accepting sync.Mutex // held over the commit that records it alone; nothing else is locked under it but mu
 
 	mu        lock.Ranked[lock.Job]
 	rec       store.Job

@@ -202,8 +202,7 @@ func (q *Queue) end(j *Job, state store.JobState, result any, jobErr *store.JobE
 		return
 	}
 	// Not in the same transaction: a job that has had no effect is refused on a full disk.
-	if err := j.Accept(); err != nil {
-		j.refuse(err)
+	if j.acceptToEnd() != nil {
 		return
 	}
 	// Fails only if the hive closes: then the next recovery decides.

@@ -82,7 +82,7 @@ func (q *Queue) accept(ctx context.Context, rec store.Job, op operation.Operatio
 	}
 	j := q.newJob(rec, op, digest)
 	if !operation.Of(op).Joins {
-		if err := j.accept(ctx); err != nil {
+		if err := j.accept(ctx, nil); err != nil {
 			j.cancel(nil)
 			q.active.Add(-1)
 			return nil, err
