@@ -99,9 +99,9 @@ func TestAJobThatIsOverBeforeItsAcceptanceIsTold(t *testing.T) {
 	r := serving(t)
 	jn := journal.New(r.run.Context(), r.store, "/data", nil)
 	late, told := make(chan struct{}), make(chan error, 1)
-	r.onBegin(func(_ context.Context, j *jobs.Job) error {
+	r.onBegin(func(ctx context.Context, j *jobs.Job) error {
 		go func() {
-			told <- jn.Commit(context.Background(), func(b *journal.Batch) error {
+			told <- jn.Commit(ctx, func(b *journal.Batch) error {
 				b.OnCommit(func() { <-late })
 				return j.RecordRunning(b)
 			})
