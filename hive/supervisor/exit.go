@@ -157,7 +157,7 @@ func (w *worker) recordEnd(rec store.Worker, out outcome, quarantine string) err
 			// In this order: the registry copies the record, and who waits on ended reads both.
 			w.failure = out.failure
 			w.snapshot.Store(&rec)
-			w.s.registry.markEnded(w)
+			w.s.registry.markEnded(w, w.canTryNextPort(out))
 		})
 		if err := b.PutWorker(rec); err != nil {
 			return err

@@ -63,14 +63,19 @@ func (r *registry) add(w *worker) {
 
 // markEnded moves a worker to the ended ones. A worker that never got past its gate was
 // not added, and is only among these. There it may have been already, if it was to be
-// started again.
-func (r *registry) markEnded(w *worker) {
+// started again. Its name is free then, unless the job that has started it is to try
+// another port: that job may come to see the end after a later one that wants the name.
+func (r *registry) markEnded(w *worker, nextPort bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.workers, w.id())
 	// One that never got past its gate was not added: the name may be another's.
 	if name := w.record().Name; r.names[name] == w {
 		delete(r.names, name)
+		// While it had the name nobody else could claim that.
+		if !nextPort {
+			delete(r.claimed, name)
+		}
 	}
 	r.ended = slices.DeleteFunc(r.ended, func(rec store.Worker) bool { return rec.WorkerID == w.id() })
 	r.ended = append(r.ended, w.record())
@@ -139,10 +144,13 @@ func (r *registry) claimName(name, jobID string) error {
 	return nil
 }
 
-func (r *registry) releaseName(name string) {
+// releaseName gives up the claim of a job, if that has it still.
+func (r *registry) releaseName(name, jobID string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.claimed, name)
+	if r.claimed[name] == jobID {
+		delete(r.claimed, name)
+	}
 }
 
 // wait notes what the start of a job waits for; empty: nothing any more.

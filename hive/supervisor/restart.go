@@ -319,7 +319,7 @@ func (s *Supervisor) restartEnded(ctx context.Context, j operation.Job, rec stor
 	if err := s.registry.claimName(rec.Name, j.ID()); err != nil {
 		return nil, err
 	}
-	defer s.registry.releaseName(rec.Name)
+	defer s.registry.releaseName(rec.Name, j.ID())
 	lifecycle.Transition(&rec, lifecycle.Started, lifecycle.Fail)
 	rec.Desired, rec.Reason = store.DesiredRunning, ""
 	rec.ReadyAt, rec.EndedAt, rec.NextTry, rec.Failures, rec.RestartJob = nil, nil, nil, nil, ""

@@ -30,7 +30,7 @@ func (s *Supervisor) spawnAndAwait(ctx context.Context, j operation.Job, typ *ca
 	if err := s.registry.claimName(op.Name, j.ID()); err != nil {
 		return nil, err
 	}
-	defer s.registry.releaseName(op.Name)
+	defer s.registry.releaseName(op.Name, j.ID())
 	for try := 1; ; try++ {
 		// A new record for each try: the worker of the last one has ended, and is listed as such.
 		anyPort := op.Port == 0 && typ.Port == 0 && try < maxSpawnTries
