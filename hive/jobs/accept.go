@@ -70,12 +70,12 @@ func (j *Job) recordAccepted(b *journal.Batch) error {
 	}
 	rec := j.Record()
 	rec.State, rec.StartedAt, rec.WorkerID = store.JobQueued, nil, ""
-	// Key and job together: else a request that is repeated after a crash could be a second job.
-	err := b.PutKeyedJob(rec, j.digest)
-	if rec.Key == "" {
-		err = b.PutJob(rec)
+	put := b.PutJob
+	if rec.Key != "" {
+		// Key and job together: else a request that is repeated after a crash could be a second job.
+		put = func(rec store.Job) error { return b.PutKeyedJob(rec, j.digest) }
 	}
-	if err != nil {
+	if err := put(rec); err != nil {
 		return err
 	}
 	return b.Event(store.EventState, rec.JobID, "", rec.Operation+" queued by "+access.Name(rec.RequestedBy),
