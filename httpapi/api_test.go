@@ -221,6 +221,37 @@ func TestHeadFollowsGet(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, resp.StatusCode)
 }
 
+// The list of all workers is kept encoded; a page of it is not. Whatever happens to a worker,
+// both say the same.
+func TestTheListOfWorkersIsOfNow(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	same := func() string {
+		t.Helper()
+		list := r.get("/v1/workers", http.StatusOK)
+		require.Equal(t, r.get("/v1/workers?limit=1000", http.StatusOK), list)
+		require.Equal(t, list, r.get("/v1/workers", http.StatusOK))
+		return list
+	}
+	require.Equal(t, `{"workers":[],"wanted":[],"next":""}`+"\n", same())
+	w := r.spawn("cpu")
+	require.Equal(t, []string{"ready"}, statesIn(t, same()))
+	r.spawn("cpu")
+	require.Equal(t, []string{"ready", "ready"}, statesIn(t, same()))
+	r.do(`{"operation":"worker_stop","worker_id":"` + w.WorkerID + `"}`)
+	require.ElementsMatch(t, []string{"ready", "stopped"}, statesIn(t, same()))
+	resp, _ := r.send(http.MethodDelete, "/v1/workers/"+w.WorkerID, "")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, []string{"ready"}, statesIn(t, same()))
+}
+
+func statesIn(t *testing.T, workers string) (states []string) {
+	t.Helper()
+	for _, w := range decode[wire.Workers](t, workers).Workers {
+		states = append(states, w.State)
+	}
+	return states
+}
+
 func TestPages(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	for range 3 {

@@ -12,15 +12,28 @@ import (
 // writeJSON answers with v as compact JSON and a final newline. Nothing is sent
 // if v cannot be encoded, so that the caller can still answer with the error.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
+	text, err := encodeJSON(v)
+	if err != nil {
+		return err
+	}
+	writeJSONText(w, status, text)
+	return nil
+}
+
+// encodeJSON is v as it is answered.
+func encodeJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("encode the response: %w", err)
+		return nil, fmt.Errorf("encode the response: %w", err)
 	}
+	return buf.Bytes(), nil
+}
+
+func writeJSONText(w http.ResponseWriter, status int, text []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	writeBody(w, status, buf.Bytes())
-	return nil
+	writeBody(w, status, text)
 }
 
 func writeText(w http.ResponseWriter, status int, text string) {

@@ -75,6 +75,7 @@ type Server struct {
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 
 	heartbeatTexts heartbeatCache
+	workersText    workersCache
 	traffic        *traffic
 	registry       *prometheus.Registry
 	exposition     http.Handler // of /metrics

@@ -25,22 +25,34 @@ func (s *Server) listWorkers(w http.ResponseWriter, p wire.ListWorkersParams) er
 	if err != nil {
 		return err
 	}
-	workers := slices.SortedFunc(slices.Values(s.hive.Load().Workers()), compareWorkers)
-	workers = slices.DeleteFunc(workers, func(wkr store.Worker) bool { return compareWorkers(wkr, after) <= 0 })
+	h := s.hive.Load()
+	workers := h.Workers()
 	page := wire.Workers{Workers: []wire.Worker{}, Wanted: []wire.Wanted{}}
-	for _, v := range s.hive.Load().Wanted() {
+	for _, v := range h.Wanted() {
 		page.Wanted = append(page.Wanted, wantedShape(v))
 	}
+	if limit == 0 && p.After == nil {
+		text, err := s.workersText.page(workers, page)
+		if err != nil {
+			return err
+		}
+		writeJSONText(w, http.StatusOK, text)
+		return nil
+	}
+	first, met := slices.BinarySearchFunc(workers, after, compareWorkers)
+	if met {
+		first++
+	}
+	workers = workers[first:]
 	if limit > 0 && len(workers) > limit {
 		workers = workers[:limit]
 		page.Next = workerCursor(workers[limit-1])
 	}
-	for _, wkr := range workers {
-		page.Workers = append(page.Workers, workerShape(wkr))
-	}
+	page.Workers = workerShapes(workers)
 	return writeJSON(w, http.StatusOK, page)
 }
 
+// compareWorkers is the order of hive.Hive.Workers.
 func compareWorkers(a, b store.Worker) int {
 	return cmp.Or(cmp.Compare(a.Port, b.Port), a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.WorkerID, b.WorkerID))
 }

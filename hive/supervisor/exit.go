@@ -156,7 +156,7 @@ func (w *worker) recordEnd(rec store.Worker, out outcome, quarantine string) err
 		b.OnCommit(func() {
 			// In this order: the registry copies the record, and who waits on ended reads both.
 			w.failure = out.failure
-			w.snapshot.Store(&rec)
+			w.show(rec)
 			w.s.registry.markEnded(w, w.canTryNextPort(out))
 		})
 		if err := b.PutWorker(rec); err != nil {

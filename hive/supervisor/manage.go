@@ -1,19 +1,13 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"rbeehive/hive/catalog"
-	"rbeehive/hive/errdefs"
-	"rbeehive/hive/journal"
 	"rbeehive/hive/launch"
-	"rbeehive/hive/lifecycle"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
 	"rbeehive/hive/proc"
@@ -103,6 +97,18 @@ type Process struct {
 	Tree   *proc.Tree // Main is its main process, which may have ended meanwhile
 }
 
+// lastOf returns the worker of a type that ended last, if there is one.
+func (r *registry) lastOf(workerType string) (store.Worker, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range slices.Backward(r.ended) {
+		if rec.Type == workerType {
+			return rec, true
+		}
+	}
+	return store.Worker{}, false
+}
+
 // Processes returns the live workers whose process is verified, by port.
 func (s *Supervisor) Processes() (list []Process) {
 	for _, w := range s.registry.withProcess() {
@@ -126,73 +132,6 @@ func (s *Supervisor) TreeOfLease(l store.Lease) *proc.Tree {
 		}
 	}
 	return s.launcher.Tree(rec, nil)
-}
-
-// Prune removes the records and logs of ended workers that are older than keep, but for
-// the last ones. It reports whether pruning can go on.
-func (s *Supervisor) Prune(ctx context.Context, keep time.Duration) bool {
-	for _, rec := range s.registry.prunable(time.Now(), keep, s.catalog()) {
-		if ctx.Err() != nil {
-			return false
-		}
-		err := s.remove(rec, s.journal.CommitBestEffort, func(*journal.Batch) error { return nil })
-		if err == nil || errors.Is(err, errdefs.ErrConflict) || errors.Is(err, errdefs.ErrNotFound) {
-			continue // what stays is looked at again
-		}
-		s.journal.LogUnlessClosing(err, "remove an ended worker's record", rec.WorkerID)
-		return false
-	}
-	return true
-}
-
-// RemoveWorker removes the record and the log of an ended worker, given by id or name, on request
-// of who. The errors wrap errdefs.ErrNotFound if there is none; errdefs.ErrConflict if it
-// lives, if what is left of it can be known by its log only, or if it is why an autostart
-// entry stays stopped; else they are those of journal.CommitReserved.
-func (s *Supervisor) RemoveWorker(ctx context.Context, ref, who string) (store.Worker, error) {
-	rec, err := s.Worker(ref)
-	switch {
-	case err != nil:
-		return rec, err
-	case !rec.State.Ended():
-		return rec, fmt.Errorf("%w: worker %s is %s; only one that has ended can be removed: stop it first", errdefs.ErrConflict, rec.WorkerID, lifecycle.PublicState(rec.State))
-	case s.registry.keepsStopped(rec, s.catalog()):
-		return rec, fmt.Errorf("%w: that worker %s was stopped is why the autostart entry %q stays stopped; to remove it, take autostart out of the entry and reload", errdefs.ErrConflict, rec.WorkerID, rec.Type)
-	}
-	commit := func(fn func(*journal.Batch) error) error { return s.journal.CommitReserved(ctx, fn) }
-	return rec, s.remove(rec, commit, func(b *journal.Batch) error {
-		// Not one of the worker's: those go with it.
-		return b.Event(store.EventAudit, "", "", fmt.Sprintf("the record and the log of %s were removed by %s", rec.WorkerID, who),
-			map[string]any{"worker_id": rec.WorkerID, "removed": true})
-	})
-}
-
-// remove removes an ended worker's record, with what more is to be in the same transaction,
-// and its log. While its port is quarantined they stay: the log is a proof by which what is
-// left of it can be known.
-func (s *Supervisor) remove(rec store.Worker, commit func(func(*journal.Batch) error) error, more func(*journal.Batch) error) error {
-	release, err := s.registry.take(rec, "removed")
-	if err != nil {
-		return err
-	}
-	defer release()
-	err = commit(func(b *journal.Batch) error {
-		lease, err := b.Lease(rec.Port)
-		// Still leased although the worker has ended: quarantined.
-		if err == nil && lease.LeaseID == rec.LeaseID {
-			return fmt.Errorf("%w: port %d of worker %s is quarantined: %s", errdefs.ErrConflict, rec.Port, rec.WorkerID, lease.Reason)
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		return cmp.Or(more(b), b.DeleteWorker(rec.WorkerID))
-	})
-	if err == nil {
-		// The log goes last: if hive is killed before, a log without a worker is left, which pruning removes.
-		s.registry.forget(rec.WorkerID)
-		s.logs.Remove(rec.WorkerID)
-	}
-	return err
 }
 
 // LogSources are the logs of all workers that are known, the ended ones in the order of
@@ -227,12 +166,4 @@ func (s *Supervisor) Waiting(jobID string) string {
 	s.registry.mu.Lock()
 	defer s.registry.mu.Unlock()
 	return s.registry.waiting[jobID]
-}
-
-// keepsStopped is saysStopped for the record of an ended worker.
-func (r *registry) keepsStopped(rec store.Worker, types *catalog.Catalog) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := slices.IndexFunc(r.ended, func(e store.Worker) bool { return e.WorkerID == rec.WorkerID })
-	return n >= 0 && r.saysStopped(n, types)
 }

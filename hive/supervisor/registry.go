@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
+	"sync/atomic"
 
-	"rbeehive/hive/catalog"
 	"rbeehive/hive/endpoint"
 	"rbeehive/hive/errdefs"
 	"rbeehive/hive/lifecycle"
@@ -16,12 +15,6 @@ import (
 	"rbeehive/hive/operation"
 	"rbeehive/store"
 	"rbeehive/store/plain"
-)
-
-// Ended workers whose records are kept, whatever their age.
-const (
-	minEnded = 50
-	maxEnded = 1000
 )
 
 // registry is all workers that are known: the live ones, those that have ended and are
@@ -35,6 +28,15 @@ type registry struct {
 	taken   map[string]string        // ended workers that are being started again or removed -> by whom
 	pending map[string]pendingWorker // by lease id
 	waiting map[string]string        // jobs whose start waits for a port -> for which, and who has it
+
+	changes atomic.Uint64          // of what listing shows
+	listed  atomic.Pointer[listed] // the last listing; nil: none yet
+}
+
+// listed is all workers as they were when there had been so many changes.
+type listed struct {
+	changes uint64
+	workers []store.Worker
 }
 
 // pendingWorker is a worker that is recorded, so that events name it, and whose program
@@ -55,6 +57,7 @@ func newRegistry() *registry {
 func (r *registry) add(w *worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.changes.Add(1)
 	r.workers[w.id()] = w
 	if name := w.record().Name; name != "" {
 		r.names[name] = w
@@ -68,6 +71,7 @@ func (r *registry) add(w *worker) {
 func (r *registry) markEnded(w *worker, nextPort bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.changes.Add(1)
 	delete(r.workers, w.id())
 	// One that never got past its gate was not added: the name may be another's.
 	if name := w.record().Name; r.names[name] == w {
@@ -85,6 +89,7 @@ func (r *registry) markEnded(w *worker, nextPort bool) {
 func (r *registry) forget(workerID string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.changes.Add(1)
 	r.ended = slices.DeleteFunc(r.ended, func(rec store.Worker) bool { return rec.WorkerID == workerID })
 }
 
@@ -118,6 +123,7 @@ func (r *registry) take(rec store.Worker, by string) (release func(), err error)
 func (r *registry) addEnded(recs []store.Worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.changes.Add(1)
 	r.ended = append(r.ended, recs...)
 }
 
@@ -266,15 +272,22 @@ func (r *registry) live() []store.Worker {
 }
 
 func byPort(a, b store.Worker) int {
-	return cmp.Or(cmp.Compare(a.Port, b.Port), a.StartedAt.Compare(b.StartedAt))
+	return cmp.Or(cmp.Compare(a.Port, b.Port), a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.WorkerID, b.WorkerID))
 }
 
+// all returns the live workers and the ended ones, by port, then by start, then by id. It is
+// the same list, which nobody changes, until a worker does.
 func (r *registry) all() []store.Worker {
+	changes := r.changes.Load() // before the look: what changes meanwhile is looked at again
+	if last := r.listed.Load(); last != nil && last.changes == changes {
+		return last.workers
+	}
 	recs := r.live()
 	r.mu.Lock()
 	recs = append(recs, r.ended...)
 	r.mu.Unlock()
 	slices.SortFunc(recs, byPort)
+	r.listed.Store(&listed{changes, recs})
 	return recs
 }
 
@@ -291,43 +304,4 @@ func (r *registry) worker(ref string) (store.Worker, error) {
 		}
 	}
 	return store.Worker{}, fmt.Errorf("worker %q: %w", plain.Short(ref), errdefs.ErrNotFound)
-}
-
-// lastOf returns the worker of a type that ended last, if there is one.
-func (r *registry) lastOf(workerType string) (store.Worker, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, rec := range slices.Backward(r.ended) {
-		if rec.Type == workerType {
-			return rec, true
-		}
-	}
-	return store.Worker{}, false
-}
-
-// prunable returns the ended workers that need not be kept any longer, oldest first.
-func (r *registry) prunable(now time.Time, keep time.Duration, types *catalog.Catalog) (list []store.Worker) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for n := 0; n < len(r.ended)-minEnded; n++ {
-		rec := r.ended[n]
-		old := rec.EndedAt != nil && now.Sub(*rec.EndedAt) > keep
-		// Not the end of the search: one that ended while the clock was ahead may be before older ones.
-		if (old || len(r.ended)-n > maxEnded) && !r.saysStopped(n, types) {
-			list = append(list, rec)
-		}
-	}
-	return list
-}
-
-// saysStopped reports whether the n-th of the ended ones is what tells that an autostart
-// entry was stopped on request and stays so. r.mu is held.
-func (r *registry) saysStopped(n int, types *catalog.Catalog) bool {
-	rec := r.ended[n]
-	typ, ok := types.Type(rec.Type)
-	if !ok || !typ.Autostart || rec.Desired != store.DesiredStopped {
-		return false
-	}
-	// Only the last of a type says whether the entry is to stay stopped.
-	return !slices.ContainsFunc(r.ended[n+1:], func(later store.Worker) bool { return later.Type == rec.Type })
 }

@@ -53,7 +53,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	// looks at it at once.
 	if before := w.record(); out.held && before.State == store.WorkerBackoff && before.Reason == out.reason {
 		before.NextTry = &next
-		w.snapshot.Store(&before)
+		w.show(before)
 		return true
 	}
 	rec.Reason, rec.NextTry, rec.Identity, rec.Cgroup = out.reason, &next, nil, ""
@@ -86,7 +86,7 @@ func (w *worker) backOff(out outcome, now time.Time, wait time.Duration) bool {
 	}
 	w.failure = out.failure // of the last start, for who gives up waiting
 	w.attach(rec, nil, nil) // before the snapshot: who sees backoff finds no process
-	w.snapshot.Store(&rec)
+	w.show(rec)
 	return true
 }
 
@@ -132,7 +132,7 @@ func (w *worker) takeRequest(ctx context.Context, req stopRequest) bool {
 	if !req.all {
 		rec.Desired = store.DesiredStopped
 		// In memory only: finish writes it, together with the end.
-		w.snapshot.Store(&rec)
+		w.show(rec)
 	}
 	out := asked(req)
 	out.then = lifecycle.Stop
@@ -219,7 +219,7 @@ func (w *worker) restartProcess(ctx context.Context, out outcome) error {
 	w.attach(recorded, p, typ)
 	// Whoever the last process belonged to, this one is ours.
 	w.fromCopiedState.Store(false)
-	w.snapshot.Store(&recorded)
+	w.show(recorded)
 	p.AfterDone(func() { w.ensureSupervisor(0) })
 	return nil
 }
@@ -300,7 +300,7 @@ func (w *worker) recordRestart(rec store.Worker, out outcome) error {
 	})
 	// Shown before the gate opens: the event has told the PID, and who asks for it must find the worker.
 	if err == nil {
-		w.snapshot.Store(&rec)
+		w.show(rec)
 	}
 	return err
 }

@@ -155,7 +155,9 @@ func (s *Supervisor) Close() (left bool) {
 // Live returns the records of all live workers, by port.
 func (s *Supervisor) Live() []store.Worker { return s.registry.live() }
 
-// Workers returns all live workers and the ended ones that are still kept, by port.
+// Workers returns all live workers and the ended ones that are still kept, by port, then by
+// start, then by id. Nobody may change the list: it is the same one for all callers until a
+// worker changes, and another one then.
 func (s *Supervisor) Workers() []store.Worker { return s.registry.all() }
 
 // Worker returns a worker by id or name: the live one of that name, else the last that

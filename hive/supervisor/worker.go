@@ -66,7 +66,7 @@ func (s *Supervisor) newWorker(rec store.Worker, p *proc.Process, started *catal
 		startDone: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w.attach(rec, p, started)
-	w.snapshot.Store(&rec)
+	w.show(rec)
 	return w
 }
 
@@ -84,13 +84,19 @@ func (w *worker) tree() *proc.Tree       { return w.os.Load().tree }
 func (w *worker) record() store.Worker   { return *w.snapshot.Load() }
 func (w *worker) id() string             { return w.snapshot.Load().WorkerID }
 
+// show makes rec what everybody else sees of the worker.
+func (w *worker) show(rec store.Worker) {
+	w.snapshot.Store(&rec)
+	w.s.registry.changes.Add(1) // after it: a list made before is not taken for one of now
+}
+
 // commit records a changed record with whatever event tells of it, then shows it. It
 // reports whether it did; if not, the hive is closing.
 func (w *worker) commit(rec store.Worker, event func(*journal.Batch) error) bool {
 	err := w.s.journal.CommitRequired(func(b *journal.Batch) error {
 		// Shown only then: what was shown must still be true after a crash. Before what event
 		// has done then: the end of a job that waited for this.
-		b.OnCommit(func() { w.snapshot.Store(&rec) })
+		b.OnCommit(func() { w.show(rec) })
 		return errors.Join(b.PutWorker(rec), event(b))
 	})
 	return err == nil
@@ -111,7 +117,7 @@ func (w *worker) change(ev lifecycle.Event, message string, also func(*store.Wor
 		shown := w.record()
 		if also(&rec); rec.Reason != shown.Reason {
 			shown.Reason = rec.Reason
-			w.snapshot.Store(&shown)
+			w.show(shown)
 		}
 		return true
 	}
