@@ -11,9 +11,11 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 # Builds that check the order of locks (docs/locks.md).
 RANKS = -tags lockrank
 
-# The tests wait more than they compute.
+# The tests wait more than they compute. The packages that take longest are begun first:
+# else one of them is still waiting when all others have ended.
 CORES = $(shell nproc 2>/dev/null || echo 2)
-BUSY  = -p $(shell expr $(CORES) + 1) -parallel $(shell expr $(CORES) \* 2)
+BUSY  = -p $(shell expr $(CORES) \* 2) -parallel $(shell expr $(CORES) \* 2)
+LONG  = ./hive ./httpapi ./packaging ./store ./test/attack ./test/boot ./cmd/hive ./test/docs ./hive/proc ./cmd/hivectl
 
 ROUNDS ?= 300
 FOR    ?= 5m
@@ -27,7 +29,7 @@ COMMANDS ?= 0
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build package run generate check test torture killwalk contention chaos listeners upgrade soak fuzz bench knots measure image compose-up compose-down lint fmt clean
+.PHONY: all build package run generate check test test-packages test-modules torture killwalk contention chaos listeners upgrade soak fuzz bench knots measure image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -77,16 +79,21 @@ endif
 	$(GO) vet ./...
 	$(GO) -C test/docker vet ./...
 	$(GO) -C tools vet ./...
-	$(GO) test $(RACE) $(RANKS) $(BUSY) -shuffle=on -timeout 15m ./...
-	$(GO) -C test/docker test $(RACE) -shuffle=on -timeout 15m ./...
-	$(GO) -C tools test -shuffle=on ./...
+	$(MAKE) -j2 test-packages test-modules
 	$(GO) test -count=1 -tags held -run Held ./test/hungmount
-	$(MAKE) torture ROUNDS=150
-	$(MAKE) killwalk POINTS=40 PAIRS=40 FAULTS=0 COMMANDS=6
-	$(MAKE) contention FOR=45s
+	$(MAKE) torture ROUNDS=100
+	$(MAKE) killwalk POINTS=20 PAIRS=20 FAULTS=0 COMMANDS=3
+	$(MAKE) contention FOR=30s
 	$(MAKE) chaos FOR=30s
 	$(MAKE) listeners FOR=20s
 	$(MAKE) upgrade ROLLS=4
+
+test-packages:
+	$(GO) test $(RACE) $(RANKS) $(BUSY) -shuffle=on -timeout 15m $(LONG) ./...
+
+test-modules:
+	$(GO) -C test/docker test $(RACE) -shuffle=on -timeout 15m ./...
+	$(GO) -C tools test -shuffle=on ./...
 
 torture: build ## kill -9 the daemon ROUNDS times while it spawns and stops workers
 	CGO_ENABLED=0 $(GO) build -trimpath -tags nogate -o bin/hive-nogate ./cmd/hive
