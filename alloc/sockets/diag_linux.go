@@ -75,6 +75,8 @@ func parseDiag(b []byte) (Socket, error) {
 		State:  stateOf(b[1]),
 		UID:    binary.NativeEndian.Uint32(b[64:68]),
 		Inode:  uint64(binary.NativeEndian.Uint32(b[68:72])),
+		// Two halves, the low one first (struct inet_diag_sockid, idiag_cookie).
+		Cookie: uint64(binary.NativeEndian.Uint32(id[40:44])) | uint64(binary.NativeEndian.Uint32(id[44:48]))<<32,
 	}
 	return sock, sock.attributes(b[sizeReply:])
 }

@@ -36,6 +36,24 @@ const peerTimeout = time.Second
 // half closed, a peer in another network namespace, a kernel that does not say. It
 // means "not known", never "nobody".
 func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
+	sock, err := otherEnd(ctx, conn)
+	if err == nil && sock.Inode == 0 {
+		err = fmt.Errorf("%w: its socket is %s", ErrNoPeer, sock.State)
+	}
+	if err != nil {
+		return Socket{}, err
+	}
+	return sock, nil
+}
+
+// ServerOf returns the other end of a loopback connection that this process has made: the
+// socket of who listens there. It is that also while nobody has accepted the connection yet; it has
+// no inode and no user then, and the cgroup of the listener, which it keeps. Bounds, costs
+// and errors are those of PeerOf.
+func ServerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) { return otherEnd(ctx, conn) }
+
+// otherEnd is PeerOf for a socket that no process may have yet.
+func otherEnd(ctx context.Context, conn *net.TCPConn) (Socket, error) {
 	local, okLocal := conn.LocalAddr().(*net.TCPAddr)
 	remote, okRemote := conn.RemoteAddr().(*net.TCPAddr)
 	if !okLocal || !okRemote {
@@ -60,7 +78,7 @@ func PeerOf(ctx context.Context, conn *net.TCPConn) (Socket, error) {
 		return Socket{}, fmt.Errorf("%w: %w", ErrNoPeer, err)
 	}
 	switch {
-	case sock.State != Established || sock.Inode == 0:
+	case sock.State != Established:
 		return Socket{}, fmt.Errorf("%w: its socket is %s", ErrNoPeer, sock.State)
 	case unmapped(sock.Local) != theirs || unmapped(sock.Remote) != ours: // a listener is the kernel's second choice
 		return Socket{}, fmt.Errorf("%w: the kernel knows no such socket", ErrNoPeer)

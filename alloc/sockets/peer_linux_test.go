@@ -174,3 +174,42 @@ func BenchmarkPeerOf(b *testing.B) {
 		}
 	}
 }
+
+// The server's end is known from the moment of the connection on, with the cgroup of its listener,
+// and the listener by the number that its process knows it by.
+func TestServerOf(t *testing.T) {
+	// Go's listeners are MPTCP's, whose TCP socket is another one than the program's (net, MultipathTCP).
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	plain, err := config.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer plain.Close()
+	ln := plain.(*net.TCPListener)
+	raw, err := ln.SyscallConn()
+	require.NoError(t, err)
+	var cookie uint64
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE)
+	}))
+	require.NoError(t, err)
+	listening, err := sockets.NewTable().Listening(t.Context(), uint16(ln.Addr().(*net.TCPAddr).Port))
+	require.NoError(t, err)
+	require.Len(t, listening, 1)
+	require.Equal(t, cookie, listening[0].Cookie)
+
+	conn := dialAs(t, os.Geteuid(), net.Dialer{}, ln.Addr().String())
+	queued, err := sockets.ServerOf(t.Context(), conn)
+	require.NoError(t, err)
+	require.Zero(t, queued.Inode, "nobody has accepted it")
+	require.Equal(t, listening[0].CgroupID, queued.CgroupID)
+	served := accept(t, ln)
+	taken, err := sockets.ServerOf(t.Context(), conn)
+	require.NoError(t, err)
+	require.NotZero(t, taken.Inode)
+	require.Equal(t, queued.Cookie, taken.Cookie)
+	require.Equal(t, listening[0].CgroupID, taken.CgroupID)
+
+	require.NoError(t, served.Close())
+	_, err = sockets.ServerOf(t.Context(), conn)
+	require.ErrorIs(t, err, sockets.ErrNoPeer)
+}

@@ -44,6 +44,10 @@ type Socket struct {
 	// Inode is the socket's inode, the number in /proc/<pid>/fd; 0 when no
 	// process has the socket any more.
 	Inode uint64
+	// Cookie is the kernel's number of the socket, which is not used again while the machine
+	// runs (SO_COOKIE, socket(7), kernel >= 4.12); 0: not known, as from /proc. The program that
+	// has the socket is told another one of a socket of MPTCP, as Go's listeners are.
+	Cookie uint64
 	// UID owns the socket.
 	UID uint32
 	// CgroupID is the id of the cgroup v2 in which the socket was made (the inode

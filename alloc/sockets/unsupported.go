@@ -23,5 +23,8 @@ func OwnedBy(int, map[uint64]bool) (bool, error) { return false, ErrUnsupported 
 // PeerOf returns ErrNoPeer.
 func PeerOf(context.Context, *net.TCPConn) (Socket, error) { return Socket{}, ErrNoPeer }
 
+// ServerOf needs Linux.
+func ServerOf(context.Context, *net.TCPConn) (Socket, error) { return Socket{}, ErrNoPeer }
+
 // Holders returns ErrUnsupported.
 func (m *Memory) Holders(context.Context, []Socket) ([]Holder, error) { return nil, ErrUnsupported }
