@@ -104,7 +104,7 @@ func (j *Job) settled() {
 // awaitAccepted blocks until a job that was begun is durable. The error is why it is not,
 // and ctx's: then it may become so.
 func (j *Job) awaitAccepted(ctx context.Context) error {
-	timer := time.NewTimer(joinTime)
+	timer := time.NewTimer(j.queue.joinTime)
 	defer timer.Stop()
 	select {
 	case <-j.accepted:

@@ -1,11 +1,16 @@
 package jobs
 
+import "time"
+
 // How many answered queries stay readable, by their number and by their bytes.
 const (
 	MaxQueries    = maxQueries
 	MaxQueryBytes = maxQueryBytes
 	MinQueries    = minQueries
 )
+
+// SetJoinTime is for a queue that has no job yet.
+func (q *Queue) SetJoinTime(d time.Duration) { q.joinTime = d }
 
 // Active is how many jobs have not ended.
 func (q *Queue) Active() int { return int(q.active.Load()) }

@@ -76,6 +76,7 @@ type Queue struct {
 	config   func() Config
 	dataDir  string
 	log      *logrus.Logger
+	joinTime time.Duration
 
 	order   order
 	queries queries
@@ -92,7 +93,7 @@ type Queue struct {
 // New returns the queue of an open journal, which tells how many jobs it holds.
 func New(o Options) (*Queue, error) {
 	q := &Queue{
-		run: o.Run, journal: o.Journal, executor: o.Executor, workers: o.Workers, metrics: o.Metrics, config: o.Config, dataDir: o.DataDir, log: o.Log,
+		run: o.Run, journal: o.Journal, executor: o.Executor, workers: o.Workers, metrics: o.Metrics, config: o.Config, dataDir: o.DataDir, log: o.Log, joinTime: joinTime,
 		order: order{jobs: map[string][]*Job{}}, jobs: map[string]*Job{}, keys: map[string]chan struct{}{}, surplus: make(chan struct{}, 1),
 	}
 	return q, q.count()
