@@ -24,7 +24,7 @@ type FileLock struct {
 	file *os.File
 }
 
-// LockFile takes the lock of a state file, without waiting. Errors: *LockedError,
+// LockFile takes the lock of a state file. It blocks for up to a second if another process has it. Errors: *LockedError,
 // *NotRegularError, and the system's (fs.ErrNotExist).
 func LockFile(path string) (*FileLock, error) {
 	file, err := disk.OpenRegular(path, os.O_RDONLY, os.OpenFile)
@@ -68,7 +68,7 @@ type Offline struct {
 	meta   recorded // zero with another schema than this build's
 }
 
-// OpenOffline opens a state file to be read, without waiting. Several can have it
+// OpenOffline opens a state file to be read. It blocks for up to a second if another process has it. Several can have it
 // open at once, unless it is exclusive. Errors: *LockedError, *CorruptError (what
 // Gather reads can be read all the same), *NotRegularError, ErrUnused,
 // migrations.ErrForeign, and the system's.

@@ -225,7 +225,7 @@ func TestTreeOfAnotherUser(t *testing.T) {
 			orphans, err := proc.Sweep(t.Context(), spec.StateID, spec.Secret, []uint32{tree.UID})
 			require.NoError(t, err)
 			require.Len(t, orphans, 2)
-			left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 100 * time.Millisecond})
+			left, err := tree.Stop(t.Context(), store.Stop{Signals: []string{"SIGTERM"}, Grace: 2 * time.Second})
 			require.NoError(t, err)
 			require.Empty(t, left)
 			require.False(t, running(pid))

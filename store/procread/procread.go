@@ -11,8 +11,11 @@
 package procread
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,9 +27,10 @@ var ErrHeld = errors.New("the process is held in the middle of an execve, and no
 // timeout is how long a read may make no progress. The kernel answers out of its memory,
 // but on a busy machine who reads has to wait for a CPU. A user who has many processes held
 // must not make each of them cost as much, nor take all threads that a Go program can have
-// (10,000): beyond mostHeld nothing is read.
+// (10,000): beyond mostHeld nothing is read. A thread that only waits for a CPU is given longer.
 const (
 	timeout      = time.Second
+	mostRuns     = 10
 	crowdTimeout = 100 * time.Millisecond
 	crowd        = 4
 	mostHeld     = 1000
@@ -42,8 +46,9 @@ var held struct {
 type Progress func()
 
 // Read carries out a read of a process that may be held up. It blocks until read has ended,
-// or has called Progress for the last time a second ago; the read is then left to itself,
-// and must not touch anything of the caller's. Who asks of the same process meanwhile is
+// or has called Progress for the last time a second ago and its thread sleeps (ten seconds, if it
+// runs or waits for a CPU); the read is then left to itself, and must not touch anything of the
+// caller's. It must not be in another goroutine. Who asks of the same process meanwhile is
 // told at once. The errors are those of read, and ErrHeld. Safe for concurrent use.
 func Read[T any](pid int, read func(Progress) (T, error)) (T, error) {
 	var none T
@@ -57,21 +62,30 @@ func Read[T any](pid int, read func(Progress) (T, error)) (T, error) {
 	}
 	done := make(chan result, 1)
 	var steps atomic.Int64
+	var thread atomic.Int32 // in which the read is; 0: it has not begun
 	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread.Store(threadID())
 		value, err := read(func() { steps.Add(1) })
 		done <- result{value, err}
 		release(pid)
 	}()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	for last := int64(0); ; {
+	for last, runs := int64(0), 1; ; {
 		select {
 		case r := <-done:
 			return r.value, r.err
 		case <-timer.C:
 		}
 		if now := steps.Load(); now != last {
-			last = now
+			last, runs = now, 1
+			timer.Reset(limit)
+			continue
+		}
+		if runs < mostRuns && !sleeps(thread.Load()) {
+			runs++
 			timer.Reset(limit)
 			continue
 		}
@@ -84,6 +98,24 @@ func Read[T any](pid int, read func(Progress) (T, error)) (T, error) {
 			return none, fmt.Errorf("process %d: %w", pid, ErrHeld)
 		}
 	}
+}
+
+// sleeps reports whether a thread of this process waits for something else than a CPU. It looks several
+// times: one that gets on sleeps now and then, too.
+func sleeps(thread int32) bool {
+	if thread == 0 {
+		return false
+	}
+	for range 5 {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", thread))
+		// The state is behind the name (proc_pid_stat(5)).
+		_, state, ok := bytes.Cut(stat, []byte(") "))
+		if err != nil || !ok || state[0] == 'R' {
+			return false
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return true
 }
 
 // limitFor is how long a read may make no progress; not ok: it is not to be begun.

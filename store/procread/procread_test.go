@@ -74,3 +74,15 @@ func TestReadThatIsLong(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 25, n)
 }
+
+// One that computes, or waits for a CPU on a busy machine, is not held up by anybody.
+func TestReadThatComputes(t *testing.T) {
+	t.Parallel()
+	n, err := procread.Read(5, func(procread.Progress) (n int, err error) {
+		for begin := time.Now(); time.Since(begin) < 2500*time.Millisecond; n++ {
+		}
+		return n, nil
+	})
+	require.NoError(t, err)
+	require.Positive(t, n)
+}

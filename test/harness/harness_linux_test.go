@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"rbeehive/test/harness"
 )
@@ -103,7 +104,14 @@ func TestErrorsOfCalls(t *testing.T) {
 	require.EqualError(t, err, "500 : no JSON")
 	require.ErrorIs(t, i.Get(t.Context(), "/recovering", nil), harness.ErrUnavailable)
 	require.ErrorIs(t, i.Get(t.Context(), "/cut", nil), harness.ErrUnavailable)
-	i.API = "127.0.0.1:1"
+	// Bound by a socket that does not listen: nobody else can serve there meanwhile.
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	bound, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	i.API = fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 	require.ErrorIs(t, i.Get(t.Context(), "/", nil), harness.ErrUnavailable)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // ErrClaimed and LockedError are documented in package store, which exports them.
@@ -42,21 +43,28 @@ func (f ID) Same(g ID) bool {
 	return f.Dev == g.Dev && f.Ino == g.Ino
 }
 
-// LockHere locks an open file, and makes sure that it is still the one of that name.
-// Errors: *LockedError, the system's.
+// lockTimeout is how long a lock is waited for: a process that a killed hive was just starting has the
+// file until it executes its program, which takes its time on a busy machine.
+const lockTimeout = time.Second
+
+// LockHere locks an open file, and makes sure that it is still the one of that name. It blocks for up to
+// a second if another process has it. Errors: *LockedError, the system's.
 func LockHere(file *os.File, path string, exclusive bool) error {
 	take := LockShared
 	if exclusive {
 		take = Lock
 	}
-	locked, err := take(file)
-	if err != nil {
-		return err
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		locked, err := take(file)
+		switch {
+		case err != nil:
+			return err
+		case locked && Named(file, path):
+			return nil
+		case locked || time.Since(begin) > lockTimeout: // the one of that name is another's file
+			return &LockedError{Path: path, PID: LockHolder(path)}
+		}
 	}
-	if !locked || !Named(file, path) {
-		return &LockedError{Path: path, PID: LockHolder(path)}
-	}
-	return nil
 }
 
 // Named reports whether path names the open file. Between open and lock it may have been
