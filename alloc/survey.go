@@ -48,6 +48,9 @@ type rangeState struct {
 	leases    map[uint16]store.Lease
 }
 
+// Sockets is the socket table that the allocator looks into.
+func (a *Allocator) Sockets() *sockets.Table { return a.table }
+
 // Survey reads the range now: what is leased, who listens where. It changes nothing and
 // binds nothing. It blocks for a fresh read of the socket table, a read transaction, and once a second
 // for a pass over /proc if anything holds a port. Errors: the store's, ErrUnsupported, ctx's, the

@@ -19,6 +19,7 @@ import (
 	"rbeehive/hive/lease"
 	"rbeehive/hive/logs"
 	"rbeehive/hive/operation"
+	"rbeehive/hive/routes"
 	"rbeehive/hive/services"
 	"rbeehive/hive/telemetry"
 	"rbeehive/hive/tokens"
@@ -107,6 +108,9 @@ func (h *Hive) RemoveWorker(ctx context.Context, by access.Caller, ref string) (
 	}
 	return h.supervisor.RemoveWorker(ctx, ref, by.String())
 }
+
+// Routes is which models are served, and by whom.
+func (h *Hive) Routes() *routes.Table { return h.routes }
 
 // Wanted is services.Services.Wanted.
 func (h *Hive) Wanted() []services.Wanted { return h.upkeep.services.Wanted() }

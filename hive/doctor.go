@@ -76,7 +76,7 @@ func (h *Hive) doctorFacts(ctx context.Context) *doctor.Facts {
 		func() { f.Orphans = doctor.FactOf(h.auditor.LastingOrphans(ctx)) },
 		func() { f.File, f.Leases = h.fileFacts(ctx), doctor.FactOf(h.Leases()) },
 		func() {
-			snap, err := h.sockets.Snapshot(ctx, 0)
+			snap, err := h.alloc.Sockets().Snapshot(ctx, 0)
 			f.BoundListed = doctor.FactOf(err == nil && snap.BoundKnown, err)
 		},
 	} {

@@ -24,6 +24,7 @@ import (
 	"rbeehive/hive/logs"
 	"rbeehive/hive/models"
 	"rbeehive/hive/proc"
+	"rbeehive/hive/routes"
 	"rbeehive/hive/run"
 	"rbeehive/hive/services"
 	"rbeehive/hive/supervisor"
@@ -42,7 +43,6 @@ type Hive struct {
 	run     *run.State
 	journal *journal.Journal
 	alloc   *alloc.Allocator
-	sockets *sockets.Table
 	current *current
 
 	launcher   *launch.Launcher
@@ -57,6 +57,7 @@ type Hive struct {
 	queens     *queens
 	metrics    *metrics
 	upkeep     *upkeep
+	routes     *routes.Table
 	progress   progress
 }
 
@@ -99,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Hive, error) {
 	if st.Meta().MetaPageLost {
 		cfg.Log.WithField("file", filepath.Join(cfg.DataDir, "hive.db")).Warn("one of the two meta pages of the state file is lost: what hive recorded last before this start may be missing, unless the power failed in that moment; hive goes on with the transaction before, and compares it with the processes")
 	}
-	h := &Hive{cfg: cfg, store: st, run: run.New(), sockets: sockets.NewTable(), current: &current{}, metrics: newMetrics()}
+	h := &Hive{cfg: cfg, store: st, run: run.New(), current: &current{}, metrics: newMetrics()}
 	// Tells workers of an earlier run from those of this one (logSources).
 	h.progress.started = time.Now().UTC()
 	h.current.catalog.Store(cfg.Catalog)
@@ -122,15 +123,16 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		StateID: meta.StateID, Secret: h.store.Secret(), HiveURL: h.cfg.URL, QueenURL: func() string { return h.settings().QueenURL },
 		Cgroups: findCgroups(meta.StateID, log), Models: library, Logs: logDir, Closing: h.run.Closing, Log: log,
 	}
+	table := sockets.NewTable()
 	h.alloc, err = alloc.New(alloc.Options{
 		Range: h.cfg.Ports.Range, Reserved: h.cfg.Ports.Reserved, Never: h.cfg.APIPorts, Policy: h.cfg.Ports.Policy,
-		Fixed: h.cfg.Catalog.FixedPorts(), Quarantine: h.cfg.Ports.Quarantine, Store: h.store, Sockets: h.sockets,
+		Fixed: h.cfg.Catalog.FixedPorts(), Quarantine: h.cfg.Ports.Quarantine, Store: h.store, Sockets: table,
 	})
 	if err != nil {
 		return fmt.Errorf("port pool: %w", err)
 	}
 	h.supervisor = supervisor.New(supervisor.Options{
-		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Range: h.cfg.Ports.Range, Logs: logDir, Launcher: h.launcher,
+		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: table, Range: h.cfg.Ports.Range, Logs: logDir, Launcher: h.launcher,
 		Catalog: h.current.types, Relocated: meta.Relocated, Metrics: h.metrics, Log: log, RestartStale: func(ctx context.Context, workerID string) { restartStale(ctx, h.run, h.jobs, log, workerID) },
 	})
 	h.types = workertype.New(workertype.Options{
@@ -146,11 +148,11 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 		return err
 	}
 	h.leases = lease.New(lease.Options{
-		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Workers: h.supervisor,
+		Run: h.run, Journal: h.journal, Alloc: h.alloc, Sockets: table, Workers: h.supervisor,
 		PerUser: h.cfg.Ports.PerUser, Tree: h.supervisor.TreeOfLease,
 	})
 	h.auditor = audit.New(audit.Options{
-		Journal: h.journal, Alloc: h.alloc, Sockets: h.sockets, Range: h.cfg.Ports.Range, Workers: h.supervisor,
+		Journal: h.journal, Alloc: h.alloc, Sockets: table, Range: h.cfg.Ports.Range, Workers: h.supervisor,
 		StateID: meta.StateID, Secret: h.store.Secret(), Relocated: meta.Relocated, Log: log,
 		Review:      func(ctx context.Context) { h.supervisor.Review(ctx); h.leases.Review(ctx) },
 		KillOrphans: func() bool { return h.settings().Orphans == OrphansKill },
@@ -165,6 +167,7 @@ func (h *Hive) assemble(library *models.Library) (err error) {
 	h.telemetry = telemetry.New(telemetry.Options{
 		Run: h.run, Every: h.cfg.HeartbeatEvery, Processes: h.supervisor.Processes, Devices: newInventory(h.run, log), Listeners: h.queens.SetListeners, Log: log,
 	})
+	h.routes = routes.New(h.supervisor, h.current.types)
 	h.upkeep = newUpkeep(h)
 	h.upkeep.services = services.New(services.Options{
 		Run: h.run, Types: h.current.types, Parallel: func() int { return h.settings().StartParallel },

@@ -121,7 +121,7 @@ func (h *Hive) Reload(ctx context.Context, next ReloadConfig, dryRun bool) (Plan
 	h.current.catalog.Store(next.Catalog)
 	h.recordReload(plan)
 	// After the catalog, with which supervisors compare.
-	h.compareAll(plan.Workers)
+	h.upkeep.compareAll(plan.Workers)
 	h.upkeep.services.Begin()
 	h.run.Go(func() { h.types.LearnPackages(h.run.Context()) })
 	return plan, nil
@@ -217,13 +217,13 @@ func workerChange(c supervisor.Change) WorkerChange {
 }
 
 // compareAll has the supervisors of these workers compare them with their types.
-func (h *Hive) compareAll(changes []WorkerChange) {
+func (u *upkeep) compareAll(changes []WorkerChange) {
 	// Not the caller's context: the reload has been made, whether or not they still wait.
-	ctx, cancel := context.WithTimeout(h.run.Context(), compareTimeout)
+	ctx, cancel := context.WithTimeout(u.run.Context(), compareTimeout)
 	defer cancel()
 	var ids []string
 	for _, c := range changes {
 		ids = append(ids, c.WorkerID)
 	}
-	h.supervisor.Compare(ctx, ids)
+	u.supervisor.Compare(ctx, ids)
 }

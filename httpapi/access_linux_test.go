@@ -71,7 +71,7 @@ func TestEveryRouteAsksWhoCalls(t *testing.T) {
 	reads := []string{
 		"GET /capabilities", "GET /metrics", "GET /v1/audit", "GET /v1/capabilities", "GET /v1/events", "GET /v1/heartbeats/stream", "GET /v1/hive",
 		"GET /v1/jobs", "GET /v1/jobs/{id}", "GET /v1/jobs/{id}/events", "GET /v1/jobs/{id}/stream", "GET /v1/leases", "GET /v1/leases/{port}", "GET /v1/ports",
-		"GET /v1/types", "GET /v1/types/{name}", "GET /v1/workers", "GET /v1/workers/{ref}", "GET /v1/workers/{ref}/events", "GET /v1/workers/{ref}/logs", "POST /v1/jobs",
+		"GET /v1/routes", "GET /v1/types", "GET /v1/types/{name}", "GET /v1/workers", "GET /v1/workers/{ref}", "GET /v1/workers/{ref}/events", "GET /v1/workers/{ref}/logs", "POST /v1/jobs", "POST /v1/routes/replicas/{worker_id}",
 	}
 	operates := []string{"DELETE /v1/jobs/{id}", "DELETE /v1/leases/{port}", "POST /v1/leases", "PUT /v1/leases/{port}"}
 	for _, c := range []struct {

@@ -79,6 +79,16 @@ func (a api) ListWorkers(w http.ResponseWriter, r *http.Request, p wire.ListWork
 	a.answered(w, r, a.listWorkers(w, p))
 }
 
+// ListRoutes implements ServerInterface.
+func (a api) ListRoutes(w http.ResponseWriter, r *http.Request) {
+	a.answered(w, r, a.listRoutes(w, r))
+}
+
+// ProveReplica implements ServerInterface.
+func (a api) ProveReplica(w http.ResponseWriter, r *http.Request, workerID string) {
+	a.answered(w, r, a.proveReplica(w, r, workerID))
+}
+
 // GetWorker implements ServerInterface.
 func (a api) GetWorker(w http.ResponseWriter, r *http.Request, ref string) {
 	a.answered(w, r, a.getWorker(w, ref))

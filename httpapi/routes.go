@@ -76,6 +76,7 @@ func levels() map[string]access.Level {
 
 		"GET /v1/jobs": access.Read, "GET /v1/jobs/{id}": access.Read, "GET /v1/jobs/{id}/events": access.Read, "GET /v1/jobs/{id}/stream": access.Read,
 		"GET /v1/events": access.Read, "GET /v1/heartbeats/stream": access.Read, "GET /metrics": access.Read,
+		"GET /v1/routes": access.Read, "POST /v1/routes/replicas/{worker_id}": access.Read, // it only looks
 		"GET /v1/workers": access.Read, "GET /v1/workers/{ref}": access.Read, "GET /v1/workers/{ref}/events": access.Read, "GET /v1/workers/{ref}/logs": access.Read,
 		"GET /v1/leases": access.Read, "GET /v1/leases/{port}": access.Read, "GET /v1/ports": access.Read, "GET /v1/audit": access.Read,
 		"GET /v1/types": access.Read, "GET /v1/types/{name}": access.Read, // the version, which runs programs, is for admins

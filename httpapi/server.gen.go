@@ -103,6 +103,12 @@ type ServerInterface interface {
 	// Reload Reads the configuration afresh.
 	// (POST /v1/reload)
 	Reload(w http.ResponseWriter, r *http.Request, params ReloadParams)
+	// ListRoutes Which models can be asked for, and the workers behind each, for a gateway.
+	// (GET /v1/routes)
+	ListRoutes(w http.ResponseWriter, r *http.Request)
+	// ProveReplica Proves the listeners of a replica anew.
+	// (POST /v1/routes/replicas/{worker_id})
+	ProveReplica(w http.ResponseWriter, r *http.Request, workerID string)
 	// Shutdown Ends hive as SIGTERM does. Workers go on, unless it is configured otherwise.
 	// (POST /v1/shutdown)
 	Shutdown(w http.ResponseWriter, r *http.Request)
@@ -1015,6 +1021,46 @@ func (siw *ServerInterfaceWrapper) Reload(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// ListRoutes operation middleware
+func (siw *ServerInterfaceWrapper) ListRoutes(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRoutes(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ProveReplica operation middleware
+func (siw *ServerInterfaceWrapper) ProveReplica(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "worker_id" -------------
+	var workerID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "worker_id", mux.Vars(r)["worker_id"], &workerID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "worker_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ProveReplica(w, r, workerID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Shutdown operation middleware
 func (siw *ServerInterfaceWrapper) Shutdown(w http.ResponseWriter, r *http.Request) {
 
@@ -1590,6 +1636,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/jobs/{id}/stream", wrapper.StreamJob).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/events", wrapper.FollowHive).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/routes", wrapper.ListRoutes).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/routes/replicas/{worker_id}", wrapper.ProveReplica).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/workers", wrapper.ListWorkers).Methods(http.MethodGet)
 

@@ -136,6 +136,13 @@ func exactRequest(local, remote netip.AddrPort) []byte {
 	return b
 }
 
+// Open reports whether neither end of a connection has closed it, as far as that is known
+// here. It costs a system call.
+func Open(conn *net.TCPConn) bool {
+	raw, err := conn.SyscallConn()
+	return err == nil && established(raw)
+}
+
 // established reads the state of our own end by tcp(7)'s TCP_INFO.
 func established(raw syscall.RawConn) (yes bool) {
 	err := raw.Control(func(fd uintptr) {

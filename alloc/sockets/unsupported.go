@@ -23,6 +23,9 @@ func OwnedBy(int, map[uint64]bool) (bool, error) { return false, ErrUnsupported 
 // PeerOf returns ErrNoPeer.
 func PeerOf(context.Context, *net.TCPConn) (Socket, error) { return Socket{}, ErrNoPeer }
 
+// Open needs Linux.
+func Open(*net.TCPConn) bool { return false }
+
 // ServerOf needs Linux.
 func ServerOf(context.Context, *net.TCPConn) (Socket, error) { return Socket{}, ErrNoPeer }
 

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -86,7 +85,7 @@ variables over the file. hive check says what is wrong with them.`,
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usageError{err.Error()}
 	})
-	cmd.AddCommand(newCheckCommand())
+	cmd.AddCommand(newCheckCommand(), newGatewayCommand())
 	// Only for the help text: run recognises the word before cobra is set up.
 	cmd.AddCommand(&cobra.Command{
 		Use: "worker --port N", Short: "the reference worker, which the built-in worker type cpu runs",
@@ -140,9 +139,6 @@ func runFlags(cmd *cobra.Command, stderr io.Writer, check healthCheck) error {
 	d.droppedLines = errs.lost.Load
 	return d.run(cmd.Context())
 }
-
-// finishTimeout is how long the end of hive waits for who reads its output.
-const finishTimeout = time.Second
 
 // version is set by the linker: make build passes -X main.version=... .
 var version string

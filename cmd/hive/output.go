@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// finishTimeout is how long the end of hive waits for who reads its output.
+const finishTimeout = time.Second
+
 // Bounds of what waits to be written. A burst of requests is some hundred lines.
 const (
 	maxOutputLines = 4096

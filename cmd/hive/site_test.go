@@ -157,6 +157,9 @@ func (s *site) start(t *testing.T, args ...string) *process {
 	if slices.ContainsFunc(s.env, func(v string) bool { return strings.HasPrefix(v, "NOTIFY_SOCKET=") }) {
 		last = "          hivectl" // the second command to try
 	}
+	if len(args) > 0 && args[0] == "gateway" {
+		last = "models at "
+	}
 	for !strings.HasPrefix(p.lastLine(), last) {
 		line, ok := p.line()
 		require.True(t, ok, "hive ended: %s", p.stderr)

@@ -56,6 +56,8 @@ type Type struct {
 	Live        store.Live
 	Stop        store.Stop
 	Restart     store.Restart
+	Serves      bool     // the gateway sends requests to its workers
+	Served      []string // names of models that lead to them, besides the usual ones
 
 	hook, stop  []argument // before_start and stop.command
 	self        string
@@ -65,6 +67,7 @@ type Type struct {
 	presetEnv   []string
 	script      int  // as in preset
 	pins        bool // a device becomes variables of the environment
+	naming      naming
 	version     VersionProbe
 	unavailable string
 }
@@ -91,7 +94,10 @@ func New(entries []Entry, self string) (*Catalog, error) {
 	if err := c.checkOrder(entries); err != nil {
 		return nil, err
 	}
-	return c, c.addBuiltins(known, self)
+	if err := c.addBuiltins(known, self); err != nil {
+		return nil, err
+	}
+	return c, c.checkServed(entries)
 }
 
 // Mistakes is what is wrong with an entry, as far as one mistake does not hide another. self
@@ -214,6 +220,7 @@ func newType(index int, e *Entry, known map[string]*preset, self string) (*Type,
 	t.Ready.AnyListener = e.Listener == "any"
 	t.Dir, t.User, t.NoNewPrivs, t.EnvFile, t.Autostart, t.Reload = e.Dir, e.User, e.NoNewPrivileges, e.EnvFile, e.Autostart, e.Reload == "restart"
 	t.StartAfter = slices.Clone(e.StartAfter)
+	t.Serves, t.Served, t.naming = e.Serve.serves(p), slices.Clone(e.Serve.Names), p.naming
 	// After Ready, whose path is the default of the liveness probe.
 	t.Live, t.Restart = e.Live.spec(t.Ready), e.Restart.spec(e.Autostart)
 	if err := t.CheckDevice(e.Device); err != nil {
@@ -308,6 +315,28 @@ func (c *Catalog) pathTo(name string, t *Type, seen []string) []string {
 	for _, next := range t.StartAfter {
 		if path := c.pathTo(name, c.types[next], slices.Clone(seen)); path != nil {
 			return path
+		}
+	}
+	return nil
+}
+
+// checkServed refuses a name of a model that two entries claim: which of them a request is for
+// would be anybody's guess.
+func (c *Catalog) checkServed(entries []Entry) error {
+	claimed := map[string]string{}
+	for name := range c.types {
+		claimed[name] = name
+	}
+	for i := range entries {
+		e := &entries[i]
+		for n, name := range e.Serve.Names {
+			if other, ok := claimed[name]; ok {
+				return &EntryError{
+					Index: i, File: e.File, Name: e.Name, Key: fmt.Sprintf("serve.names[%d]", n),
+					Reason: fmt.Sprintf("%q: entry %s has that name already; every name leads to one entry", name, other),
+				}
+			}
+			claimed[name] = e.Name
 		}
 	}
 	return nil

@@ -56,6 +56,8 @@ func (t *Type) Changes(next *Type) Changes {
 	d.later("autostart", t.Autostart != next.Autostart)
 	d.later("start_after", !slices.Equal(t.StartAfter, next.StartAfter))
 	d.later("reload", t.Reload != next.Reload)
+	d.later("serve.enabled", t.Serves != next.Serves)
+	d.later("serve.names", !slices.Equal(t.Served, next.Served))
 	slices.Sort(d.Start)
 	slices.Sort(d.Later)
 	return d.Changes

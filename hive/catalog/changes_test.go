@@ -54,6 +54,8 @@ func changesOfEveryKey() []changeOf {
 		later("port", func(e *catalog.Entry) { e.Port = 9000 }),
 		later("ports", func(e *catalog.Entry) { e.Ports = 2 }),
 		start("listener", func(e *catalog.Entry) { e.Listener = "any" }),
+		later("serve.enabled", func(e *catalog.Entry) { e.Serve.Enabled = ptr(true) }),
+		{"serve.names", func(e *catalog.Entry) { e.Serve.Names = []string{"gpt"} }, nil, []string{"serve.enabled", "serve.names"}},
 		start("dir", func(e *catalog.Entry) { e.Dir = "/srv" }),
 		start("user", func(e *catalog.Entry) { e.User = "nobody" }),
 		start("no_new_privileges", func(e *catalog.Entry) { e.NoNewPrivileges = ptr(false) }),

@@ -52,6 +52,7 @@ type Entry struct {
 	Live            LiveEntry    `mapstructure:"live"`
 	Stop            StopEntry    `mapstructure:"stop"`
 	Restart         RestartEntry `mapstructure:"restart"`
+	Serve           ServeEntry   `mapstructure:"serve"`
 }
 
 // AllowEntry is the allow key of an entry: who may start and stop its workers besides
@@ -137,6 +138,7 @@ func (e *Entry) check(fail faults) {
 	e.checkCommands(fail)
 	e.Ready.check(fail.under("ready"))
 	e.Stop.check(fail.under("stop"))
+	e.Serve.check(fail.under("serve"))
 	e.checkLife(fail)
 }
 
@@ -270,6 +272,41 @@ func (s *StopEntry) check(fail faults) {
 	if s.Scope != "" && s.Scope != "main" && s.Scope != "tree" {
 		fail("scope", "%q: expected main or tree", s.Scope)
 	}
+}
+
+// ServeEntry is the serve key of an entry: whether the gateway sends requests to its workers, and
+// by which names of a model besides the usual ones.
+type ServeEntry struct {
+	Enabled *bool    `mapstructure:"enabled"` // default: true with names, or a preset whose API is OpenAI's
+	Names   []string `mapstructure:"names"`
+}
+
+// maxServedName is the longest name of a model that a request may ask for, in bytes.
+const maxServedName = 512
+
+func (s *ServeEntry) check(fail faults) {
+	for i, name := range s.Names {
+		key := fmt.Sprintf("names[%d]", i)
+		switch why := plain.Flaw(name); {
+		case name == "":
+			fail(key, "is empty; expected the name of a model, as clients ask for it")
+		case len(name) > maxServedName:
+			fail(key, "has %d bytes; expected at most %d", len(name), maxServedName)
+		case why != "":
+			fail(key, "%q %s", name, why)
+		}
+	}
+	if len(s.Names) > 0 && s.Enabled != nil && !*s.Enabled {
+		fail("names", "are of no use with enabled: false; leave one of the two out")
+	}
+}
+
+// serves is whether requests go to workers of an entry that builds on p.
+func (s *ServeEntry) serves(p *preset) bool {
+	if s.Enabled != nil {
+		return *s.Enabled
+	}
+	return p.openAI || len(s.Names) > 0
 }
 
 // signalName gives TERM, term and SIGTERM one name.

@@ -26,6 +26,7 @@ type preset struct {
 	signals     []string         // of a stop; nil: SIGTERM
 	grace       time.Duration    // after each of them; 0: defaultGrace
 	env         []string         // NAME=value
+	openAI      bool             // its API is OpenAI's: the gateway sends requests to it
 	pins        bool             // a device becomes variables of the environment
 	version     VersionProbe
 }

@@ -52,7 +52,7 @@ func llamaServer() *preset {
 		},
 		naming:      naming{"--alias", []string{"-a", "LLAMA_ARG_ALIAS"}},
 		certificate: []string{"--ssl-cert-file", "LLAMA_ARG_SSL_CERT_FILE"},
-		path:        "/health", pins: true,
+		path:        "/health", pins: true, openAI: true,
 		signals: []string{"SIGTERM", "SIGTERM"}, grace: 2 * time.Second,
 		// With a GPU it reports its devices first.
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^version: (.+)`)},
@@ -70,7 +70,7 @@ func vllm() *preset {
 		name: "vllm", description: "vLLM's OpenAI server; the model is a directory or a repository of the hub",
 		command: []string{"vllm", "serve", "{{.Model}}", "--host", "{{.Host}}", "--port", "{{.Port}}"},
 		naming:  naming{flag: "--served-model-name"}, certificate: []string{"--ssl-certfile"},
-		path: "/health", env: []string{unbuffered, safePath}, pins: true,
+		path: "/health", env: []string{unbuffered, safePath}, pins: true, openAI: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^v?(\d+\.\d\S*)$`)},
 	}
 }
@@ -93,7 +93,7 @@ func sglang() *preset {
 		},
 		naming: naming{flag: "--served-model-name"}, certificate: []string{"--ssl-certfile"},
 		params: map[string]Param{"nccl_port": free("", port)},
-		path:   "/health", env: []string{unbuffered, safePath}, pins: true,
+		path:   "/health", env: []string{unbuffered, safePath}, pins: true, openAI: true,
 		// Importing sglang takes seconds; its metadata does not.
 		version: VersionProbe{
 			Args: []string{"-c", "import importlib.metadata as m; print(m.version('sglang'))"},
@@ -118,7 +118,7 @@ func tei() *preset {
 			"{{if .Params.prometheus_port}}--prometheus-port{{end}}", "{{.Params.prometheus_port}}",
 		},
 		params: map[string]Param{"prometheus_port": free("0", port)},
-		path:   "/health", pins: true,
+		path:   "/health", pins: true, openAI: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^text-embeddings-router (\S+)`)},
 	}
 }
@@ -129,7 +129,7 @@ func sdServer() *preset {
 	return &preset{
 		name: "sd-server", description: "stable-diffusion.cpp's server; the model is a file",
 		command: []string{"sd-server", "-l", "{{.Host}}", "--listen-port", "{{.Port}}", "-m", "{{.Model}}"},
-		path:    "/v1/models", pins: true,
+		path:    "/v1/models", pins: true, openAI: true,
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^stable-diffusion\.cpp version (.+)`)},
 	}
 }
@@ -165,7 +165,7 @@ func whisperServer() *preset {
 			"whisper-server", "--host", "{{.Host}}", "--port", "{{.Port}}", "-m", "{{.Model}}",
 			"--inference-path", "/v1/audio/transcriptions",
 		},
-		path: "/health", pins: true,
+		path: "/health", pins: true, openAI: true,
 	}
 }
 
@@ -183,7 +183,7 @@ func tabbyAPI() *preset {
 			"--model-name", "{{base .Model}}",
 		},
 		params: map[string]Param{"main": fixed("main.py")}, script: 1,
-		path: "/health", env: []string{unbuffered}, pins: true,
+		path: "/health", env: []string{unbuffered}, pins: true, openAI: true,
 		signals: []string{"SIGTERM", "SIGINT"}, grace: 5 * time.Second,
 	}
 }
@@ -210,7 +210,7 @@ func rbeeLLM() *preset {
 			"--port", "{{.Port}}", "--hive-url", "{{.HiveURL}}",
 			universal + "--local-mode" + end,
 		},
-		path: "/health", pins: true,
+		path: "/health", pins: true, openAI: true,
 		// They finish what they are at on SIGINT, and drop it on SIGTERM.
 		signals: []string{"SIGINT", "SIGTERM"},
 		version: VersionProbe{Args: []string{"--version"}, Line: regexp.MustCompile(`^\S+ v?(\d\S*)`)},
@@ -246,7 +246,7 @@ func reference() *preset {
 			"{{if .Device}}--device={{.Device}}{{end}}",
 			"--worker-id", "{{.WorkerID}}",
 		},
-		path: "/health",
+		path: "/health", openAI: true,
 	}
 }
 

@@ -72,11 +72,10 @@ func (p *Prober) Probe(ctx context.Context, t Target, since time.Time, search bo
 	if search {
 		r.Progress = t.Progress(ctx)
 	}
-	all, err := p.Sockets.Listening(ctx, rec.Port)
+	socks, beside, err := p.listeners(ctx, rec)
 	if err != nil {
-		return r, fmt.Errorf("look at port %d: %w", rec.Port, err)
+		return r, err
 	}
-	socks, beside := endpoint.Split(all, rec.Spec.Host)
 	if r.Listener, r.Holder, err = p.whoListens(ctx, t, socks); err != nil {
 		return r, err
 	}
@@ -89,13 +88,34 @@ func (p *Prober) Probe(ctx context.Context, t Target, since time.Time, search bo
 	}
 	r.Answered, r.Answer = p.request(ctx, specFor(rec), rec.Port, socks, timeoutFor(rec))
 	// The answer counts only if nobody joined or replaced the listeners meanwhile.
-	after, err := p.Sockets.Listening(ctx, rec.Port)
+	after, _, err := p.listeners(ctx, rec)
 	if err != nil {
-		return r, fmt.Errorf("look at port %d: %w", rec.Port, err)
+		return r, err
 	}
-	after, _ = endpoint.Split(after, rec.Spec.Host)
 	r.Same = slices.Equal(inodes(socks), inodes(after))
 	return r, nil
+}
+
+// listeners are the sockets on a worker's port: those that take connections to its own address,
+// and those beside them.
+func (p *Prober) listeners(ctx context.Context, rec store.Worker) (own, beside []sockets.Socket, err error) {
+	all, err := p.Sockets.Listening(ctx, rec.Port)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look at port %d: %w", rec.Port, err)
+	}
+	own, beside = endpoint.Split(all, rec.Spec.Host)
+	return own, beside, nil
+}
+
+// Prove returns the sockets that listen at a worker's own address, and whose they are. It asks the
+// worker nothing, and blocks for the reads of /proc. An error says that nothing was seen.
+func (p *Prober) Prove(ctx context.Context, t Target) ([]sockets.Socket, Listener, error) {
+	own, _, err := p.listeners(ctx, t.Worker)
+	if err != nil {
+		return nil, Unclear, err
+	}
+	who, _, err := p.whoListens(ctx, t, own)
+	return own, who, err
 }
 
 // Astray says on which other address of its port a worker listens, of the sockets beside

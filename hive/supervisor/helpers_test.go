@@ -444,8 +444,3 @@ func alive(pid int) bool {
 	f := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:])) // from field 3 of proc_pid_stat(5)
 	return f[0] != "X" && (f[0] != "Z" || f[17] != "1")
 }
-
-func kill9(t *testing.T, pid int) {
-	t.Helper()
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-}

@@ -40,6 +40,11 @@ func (r *rig) editWorker(workerID string, change func(*store.Worker)) {
 	})
 }
 
+func kill9(t *testing.T, pid int) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+}
+
 func (r *rig) gone(pid int) {
 	r.Helper()
 	r.eventually("the process is gone", func() bool { return !alive(pid) })

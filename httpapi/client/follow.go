@@ -87,6 +87,9 @@ type FollowAllOptions struct {
 	// OnWait is called once per outage, before the first wait, on the caller's
 	// goroutine; may be nil. Away(err) is true.
 	OnWait func(error)
+	// OnConnect is called for each connection, on the caller's goroutine; may be nil. From then on
+	// nothing that happens is missed.
+	OnConnect func()
 }
 
 // FollowAll yields everything that happens in the hive, each event once and in
@@ -94,7 +97,7 @@ type FollowAllOptions struct {
 // errors are Follow's, and ErrEventsGone: events that were not yielded have been
 // removed, or the number is not of this hive.
 func (c *Client) FollowAll(ctx context.Context, o FollowAllOptions) iter.Seq2[Reply[wire.Event], error] {
-	f := &follower{client: c, what: "the hive", outage: newOutage(o.OnWait)}
+	f := &follower{client: c, what: "the hive", outage: newOutage(o.OnWait), connected: o.OnConnect}
 	f.request = func(id *string) build {
 		return func(server string) (*http.Request, error) {
 			params := &wire.FollowHiveParams{LastEventID: id, After: opt(o.After), Type: opt(strings.Join(o.Types, ","))}
@@ -112,6 +115,8 @@ type follower struct {
 	after   string                 // the id of the last event; empty: none was seen
 	last    string                 // the type of the event that ends it; empty: none does
 	outage  *outage
+
+	connected func() // may be nil
 }
 
 // follow yields events over all connections that it takes.
@@ -155,6 +160,9 @@ func (f *follower) stream(ctx context.Context, each func(Reply[wire.Event]) bool
 		return fmt.Errorf("%w: %s answers %s with %q instead of events", ErrNotAHive, f.client.Addr(), resp.Request.URL.Path, media)
 	}
 	f.outage.reached()
+	if f.connected != nil {
+		f.connected()
+	}
 	for event, err := range sse.Read(resp.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
 		if errors.Is(err, bufio.ErrTooLong) {
 			return fmt.Errorf("event of %s: %w (more than %d bytes)", f.what, ErrTooLarge, maxEvent)

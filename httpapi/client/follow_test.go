@@ -90,6 +90,20 @@ func TestFollowResumes(t *testing.T) {
 	require.Zero(t, reported, "a stream that was only cut is no outage")
 }
 
+// Who follows everything hears of each connection, before its first event.
+func TestFollowAllTellsOfConnections(t *testing.T) {
+	s := &script{answers: []http.HandlerFunc{cut(sseEvent(3, "state")), send(sseEvent(4, "state") + sseEvent(5, "state"))}}
+	c := serve(t, s.ServeHTTP)
+	var heard []string
+	for event, err := range c.FollowAll(testContext(t), client.FollowAllOptions{OnConnect: func() { heard = append(heard, "connected") }}) {
+		require.NoError(t, err)
+		if heard = append(heard, fmt.Sprint(event.Value.Seq-100)); len(heard) == 5 {
+			break
+		}
+	}
+	require.Equal(t, []string{"connected", "3", "connected", "4", "5"}, heard)
+}
+
 func TestFollowBeginsWhereItIsTold(t *testing.T) {
 	s := &script{answers: []http.HandlerFunc{send(sseEvent(8, "end"))}}
 	seqs, err := collect(t, serve(t, s.ServeHTTP), client.FollowOptions{After: 7})

@@ -111,6 +111,19 @@ func (c *Client) Worker(ctx context.Context, ref string) (Reply[wire.Worker], er
 	}))
 }
 
+// Routes returns which models can be asked for, and the workers behind each.
+func (c *Client) Routes(ctx context.Context) (Reply[wire.Routes], error) {
+	return call[wire.Routes](ctx, c, api.NewListRoutesRequest)
+}
+
+// ProveReplica has the listeners of a worker, given by id, proven anew. A worker that is not ready or not
+// proven is ErrConflict.
+func (c *Client) ProveReplica(ctx context.Context, workerID string) (Reply[wire.Replica], error) {
+	return call[wire.Replica](ctx, c, named(workerID, func(server string) (*http.Request, error) {
+		return api.NewProveReplicaRequest(server, workerID)
+	}))
+}
+
 // RemoveWorker removes the record and the log of a worker that has ended.
 func (c *Client) RemoveWorker(ctx context.Context, ref string) (Reply[wire.RemovedWorker], error) {
 	return call[wire.RemovedWorker](ctx, c, named(ref, func(server string) (*http.Request, error) {

@@ -470,6 +470,22 @@ type Leases struct {
 	Next string `json:"next"`
 }
 
+// Listener A socket that listens.
+type Listener struct {
+	// Address Example: 127.0.0.1:8080
+	Address string `json:"address"`
+
+	// Cookie The kernel's number of the socket, by sock_diag(7), which is not used twice while the machine runs. `0`: not known.
+	//
+	// Example: 16409
+	Cookie string `json:"cookie"`
+
+	// Cgroup Id of the cgroup in which it was made, which its connections keep. `0`: not known.
+	//
+	// Example: 4242
+	Cgroup string `json:"cgroup"`
+}
+
 // Model One model of the catalog.
 type Model struct {
 	// ID What it was downloaded as, and what a spawn takes as `model`.
@@ -738,6 +754,24 @@ type RenewLease struct {
 	TTL string `json:"ttl,omitempty"`
 }
 
+// Replica A ready worker, and how to know that a connection is to it.
+type Replica struct {
+	// WorkerID Example: llama-server-8080-qj4ntx
+	WorkerID string `json:"worker_id"`
+
+	// URL Example: http://127.0.0.1:8080
+	URL string `json:"url"`
+
+	// EngineModel What the model is called in requests to it; null: as the caller calls it.
+	EngineModel *string `json:"engine_model"`
+
+	// Listeners All sockets that take connections to it.
+	Listeners []Listener `json:"listeners"`
+
+	// Weak Whose these sockets are is likely, not proven: another user's process could not be looked at, or the type takes any listener.
+	Weak bool `json:"weak"`
+}
+
 // Requester Who has asked for something; null if that is not known.
 type Requester struct {
 	// Name For a person.
@@ -768,6 +802,34 @@ type Revoked struct {
 
 	// Status Example: revoked
 	Status string `json:"status"`
+}
+
+// Route A model by the name under which it is shown, and the workers behind it.
+type Route struct {
+	// Name The worker's own name, else that of its entry, else that of the model.
+	//
+	// Example: tiny
+	Name string `json:"name"`
+
+	// Names All names that lead to it. Two routes may share one: both are meant then.
+	Names []string `json:"names"`
+
+	// Type Example: llama-server
+	Type string `json:"type"`
+
+	// State The best state of its workers, as in a worker; `stopped` without one.
+	//
+	// Example: ready
+	State string `json:"state"`
+
+	// Reason Why that worker is in its state.
+	Reason   *string   `json:"reason"`
+	Replicas []Replica `json:"replicas"`
+}
+
+// Routes All that can be asked for.
+type Routes struct {
+	Routes []Route `json:"routes"`
 }
 
 // ShuttingDown hive ends.

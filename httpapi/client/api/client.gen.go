@@ -327,6 +327,23 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/reload (the `Reload` operationId).
 	Reload(ctx context.Context, params *ReloadParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListRoutes Which models can be asked for, and the workers behind each, for a gateway.
+	//
+	// What is configured to be served has a route also while no worker of it lives. A replica is a
+	// ready worker whose listeners are proven to be its own. Each change of it has an event of a worker or
+	// of the configuration (`/v1/events`).
+	//
+	// Corresponds with GET /v1/routes (the `ListRoutes` operationId).
+	ListRoutes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProveReplica Proves the listeners of a replica anew.
+	//
+	// For a gateway that has found other listeners on the port than those of the route. 409 `conflict`: the
+	// worker is not ready, or who listens is not proven to be the worker.
+	//
+	// Corresponds with POST /v1/routes/replicas/{worker_id} (the `ProveReplica` operationId).
+	ProveReplica(ctx context.Context, workerID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Shutdown Ends hive as SIGTERM does. Workers go on, unless it is configured otherwise.
 	//
 	// Corresponds with POST /v1/shutdown (the `Shutdown` operationId).
@@ -963,6 +980,43 @@ func (c *Client) GetPorts(ctx context.Context, reqEditors ...RequestEditorFn) (*
 // Corresponds with POST /v1/reload (the `Reload` operationId).
 func (c *Client) Reload(ctx context.Context, params *ReloadParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReloadRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRoutes Which models can be asked for, and the workers behind each, for a gateway.
+//
+// What is configured to be served has a route also while no worker of it lives. A replica is a
+// ready worker whose listeners are proven to be its own. Each change of it has an event of a worker or
+// of the configuration (`/v1/events`).
+//
+// Corresponds with GET /v1/routes (the `ListRoutes` operationId).
+func (c *Client) ListRoutes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRoutesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProveReplica Proves the listeners of a replica anew.
+//
+// For a gateway that has found other listeners on the port than those of the route. 409 `conflict`: the
+// worker is not ready, or who listens is not proven to be the worker.
+//
+// Corresponds with POST /v1/routes/replicas/{worker_id} (the `ProveReplica` operationId).
+func (c *Client) ProveReplica(ctx context.Context, workerID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProveReplicaRequest(c.Server, workerID)
 	if err != nil {
 		return nil, err
 	}
@@ -2508,6 +2562,67 @@ func NewReloadRequest(server string, params *ReloadParams) (*http.Request, error
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListRoutesRequest constructs an http.Request for the ListRoutes method
+func NewListRoutesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/routes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewProveReplicaRequest constructs an http.Request for the ProveReplica method
+func NewProveReplicaRequest(server string, workerID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "worker_id", workerID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/routes/replicas/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)

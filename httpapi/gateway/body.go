@@ -1,0 +1,107 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// inMemory is the longest body that is kept in memory; what is longer goes to a file while it comes.
+const inMemory = 1 << 20
+
+// body is the whole body of a request: it is needed again when another replica is tried.
+type body struct {
+	file *os.File // has no name; nil: the body is in text
+	text []byte
+	size int64
+
+	// What is sent instead of a part of it; to 0: nothing.
+	from, to int64
+	instead  []byte
+}
+
+// spool reads the body of a request, up to a limit. The errors are *refusal, or the client's.
+func (g *Gateway) spool(w http.ResponseWriter, r *http.Request) (*body, error) {
+	limited := http.MaxBytesReader(w, r.Body, g.opts.MaxBody)
+	head := make([]byte, 0, min(max(r.ContentLength, 512), inMemory)+1)
+	buf := bytes.NewBuffer(head)
+	n, err := io.CopyN(buf, limited, inMemory+1)
+	switch {
+	case errors.Is(err, io.EOF):
+		return inText(buf.Bytes()), nil
+	case err != nil:
+		return nil, g.unread(err)
+	case n <= inMemory:
+		return inText(buf.Bytes()), nil
+	}
+	b := &body{}
+	if b.file, err = os.CreateTemp(g.opts.SpoolDir, "hive-gateway-"); err != nil {
+		return nil, fmt.Errorf("spool a body of more than %d bytes: %w", inMemory, err)
+	}
+	if err := b.fill(buf, limited); err != nil {
+		b.close()
+		return nil, g.unread(err)
+	}
+	return b, nil
+}
+
+func inText(text []byte) *body { return &body{text: text, size: int64(len(text))} }
+
+// fill writes the body into its file, which has no name from now on.
+func (b *body) fill(head io.Reader, rest io.Reader) error {
+	if err := os.Remove(b.file.Name()); err != nil {
+		return err
+	}
+	size, err := io.Copy(b.file, io.MultiReader(head, rest))
+	b.size = size
+	return err
+}
+
+// unread is why a body could not be read.
+func (g *Gateway) unread(err error) error {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return refuse(http.StatusRequestEntityTooLarge, "request_too_large", "the body is longer than %d bytes (hive gateway --max-body)", tooLarge.Limit)
+	}
+	return fmt.Errorf("read the request: %w", err)
+}
+
+// look calls fn with the whole body, which fn may not keep: a file is mapped for so long, and its
+// pages are the kernel's to drop.
+func (b *body) look(fn func(text []byte) error) error {
+	if b.file == nil {
+		return fn(b.text)
+	}
+	text, err := unix.Mmap(int(b.file.Fd()), 0, int(b.size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map a body of %d bytes: %w", b.size, err)
+	}
+	return errors.Join(fn(text), unix.Munmap(text))
+}
+
+// replace has the bytes from one place to another sent as others.
+func (b *body) replace(from, to int64, instead []byte) { b.from, b.to, b.instead = from, to, instead }
+
+// length is how many bytes are sent.
+func (b *body) length() int64 { return b.size - (b.to - b.from) + int64(len(b.instead)) }
+
+// reader reads what is sent from its beginning. After close it has errors: a connection that was given
+// up may still read.
+func (b *body) reader() io.Reader {
+	var all io.ReaderAt = bytes.NewReader(b.text)
+	if b.file != nil {
+		all = b.file
+	}
+	return io.MultiReader(io.NewSectionReader(all, 0, b.from), bytes.NewReader(b.instead), io.NewSectionReader(all, b.to, b.size-b.to))
+}
+
+// close lets go of the file.
+func (b *body) close() {
+	if b != nil && b.file != nil {
+		_ = b.file.Close()
+	}
+}
