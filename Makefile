@@ -29,7 +29,7 @@ COMMANDS ?= 0
 BIN  ?= bin
 DIST ?= dist
 
-.PHONY: all build package run generate check test test-packages test-modules torture killwalk contention chaos listeners upgrade soak fuzz bench knots measure image compose-up compose-down lint fmt clean
+.PHONY: all build package run generate check test test-packages test-modules torture killwalk contention chaos listeners gateway upgrade soak fuzz bench knots measure image compose-up compose-down lint fmt clean
 
 all: build
 
@@ -86,6 +86,7 @@ endif
 	$(MAKE) contention FOR=30s
 	$(MAKE) chaos FOR=30s
 	$(MAKE) listeners FOR=20s
+	$(MAKE) gateway FOR=20s
 	$(MAKE) upgrade ROLLS=4
 
 test-packages:
@@ -111,6 +112,9 @@ chaos: build ## 100 workers; they and the daemon are killed, restarted, stopped 
 
 listeners: build ## hive is killed FOR so long in the middle of jobs, each with somebody who follows its events
 	$(GO) run ./test/listeners -hive bin/hive -for $(FOR)
+
+gateway: build ## clients ask through a gateway FOR so long while hive and workers are killed and strangers take ports
+	$(GO) run ./test/gateway -hive bin/hive -for $(FOR)
 
 fuzz: ## every fuzz target FOR so long, one after the other
 	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
