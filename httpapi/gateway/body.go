@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,11 +93,14 @@ func (b *body) length() int64 { return b.size - (b.to - b.from) + int64(len(b.in
 // reader reads what is sent from its beginning. After close it has errors: a connection that was given
 // up may still read.
 func (b *body) reader() io.Reader {
-	var all io.ReaderAt = bytes.NewReader(b.text)
-	if b.file != nil {
-		all = b.file
+	switch {
+	case b.file != nil:
+		return io.MultiReader(io.NewSectionReader(b.file, 0, b.from), bytes.NewReader(b.instead), io.NewSectionReader(b.file, b.to, b.size-b.to))
+	case b.to == 0:
+		return bytes.NewReader(b.text)
 	}
-	return io.MultiReader(io.NewSectionReader(all, 0, b.from), bytes.NewReader(b.instead), io.NewSectionReader(all, b.to, b.size-b.to))
+	// One text, not three: a reader of several takes 32 KiB for each request.
+	return bytes.NewReader(slices.Concat(b.text[:b.from], b.instead, b.text[b.to:]))
 }
 
 // close lets go of the file.

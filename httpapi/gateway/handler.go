@@ -246,6 +246,9 @@ func (x *exchange) log(r *http.Request, rec *recorder, took time.Duration) {
 		code = 0
 	}
 	x.g.metrics.requests.WithLabelValues(x.route, strconv.Itoa(code)).Inc()
+	if !x.g.log.IsLevelEnabled(logrus.InfoLevel) {
+		return
+	}
 	x.g.log.WithFields(logrus.Fields{
 		"method": r.Method, "path": r.URL.Path, "route": x.route, "replica": x.replica, "status": code, "bytes": rec.bytes,
 		"ms": took.Milliseconds(), "tries": x.tries, "id": r.Header.Get(requestID),
