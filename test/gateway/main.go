@@ -10,13 +10,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -54,11 +53,10 @@ func main() {
 
 // site is a hive with its gateway and engines.
 type site struct {
-	p       *harness.Program
-	hive    *harness.Instance
-	gateway *exec.Cmd
-	url     string
-	tally   *harness.Tally
+	p     *harness.Program
+	hive  *harness.Instance
+	url   string
+	tally *harness.Tally
 	// mayFail is set in the part in which workers die.
 	mayFail bool
 }
@@ -68,17 +66,28 @@ func run(ctx context.Context, p *harness.Program, length time.Duration) (err err
 	if err != nil {
 		return err
 	}
-	entries := fmt.Sprintf(`[{name: engine, command: [%q, engine, "{{.Port}}"], ready: {path: /health}, serve: {enabled: true},
-    restart: {policy: always, backoff: 50ms, max_backoff: 200ms, max: 1000, window: 1s}}]`, self)
-	hive, err := harness.New(p.Hive, ports, entries, "shutdown: stop")
+	port, err := freeport.Range(1)
+	if err != nil {
+		return err
+	}
+	hive, err := harness.New(p.Hive, ports, "[]", "shutdown: stop")
 	if err != nil {
 		return err
 	}
 	defer func() { err = hive.Close(err) }()
+	// The gateway is a worker, too: hive adopts it with the others.
+	entries := fmt.Sprintf(`
+  - {name: engine, command: [%q, engine, "{{.Port}}"], ready: {path: /health}, serve: {enabled: true},
+     restart: {policy: always, backoff: 50ms, max_backoff: 200ms, max: 1000, window: 1s}}
+  - {name: gateway, command: ["{{.Hive}}", gateway, --listen, "{{.Host}}:{{.Port}}", --hive, %q], port: %d, ready: {path: /health},
+     autostart: true, restart: {policy: always}, stop: {grace: 1m}}`, self, "unix:"+filepath.Join(hive.Data(), "control.sock"), port)
+	if err := hive.Configure(entries, "shutdown: stop"); err != nil {
+		return err
+	}
 	if err := hive.Start(ctx); err != nil {
 		return err
 	}
-	s := &site{p: p, hive: hive, tally: p.NewTally()}
+	s := &site{p: p, hive: hive, tally: p.NewTally(), url: "http://" + net.JoinHostPort("127.0.0.1", fmt.Sprint(port))}
 	types := make([]string, replicas)
 	for i := range types {
 		types[i] = "engine"
@@ -86,10 +95,9 @@ func run(ctx context.Context, p *harness.Program, length time.Duration) (err err
 	if _, err := hive.SpawnAll(ctx, types); err != nil {
 		return err
 	}
-	if err := s.startGateway(ctx); err != nil {
+	if err := s.awaitGateway(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.endGateway()) }()
 	if err := s.whileHiveDies(ctx, length/2); err != nil {
 		return fmt.Errorf("after %s: %w", s.tally, err)
 	}
@@ -106,19 +114,8 @@ func run(ctx context.Context, p *harness.Program, length time.Duration) (err err
 	return s.tally.Verdict("streams", "requests", "kills of hive", "kills of workers", "ports taken")
 }
 
-// startGateway starts the gateway of the hive that is tested, and waits until it answers.
-func (s *site) startGateway(ctx context.Context) error {
-	port, err := freeport.Range(1)
-	if err != nil {
-		return err
-	}
-	addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
-	s.gateway = exec.Command(s.p.Hive, "gateway", "--listen", addr, "--hive", "http://"+s.hive.API)
-	s.gateway.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.gateway.Start(); err != nil {
-		return err
-	}
-	s.url = "http://" + addr
+// awaitGateway waits until the gateway knows the engines.
+func (s *site) awaitGateway(ctx context.Context) error {
 	return harness.Eventually(ctx, readyTimeout, func() (string, error) {
 		resp, err := http.Get(s.url + "/v1/models/engine") //nolint:noctx // on loopback, and asked again
 		if err != nil {
@@ -127,17 +124,6 @@ func (s *site) startGateway(ctx context.Context) error {
 		defer resp.Body.Close()
 		return map[bool]string{false: "the gateway knows no engine: " + resp.Status}[resp.StatusCode == http.StatusOK], nil
 	})
-}
-
-func (s *site) endGateway() error {
-	if s.gateway == nil || s.gateway.Process == nil {
-		return nil
-	}
-	_ = s.gateway.Process.Signal(syscall.SIGTERM)
-	if err := s.gateway.Wait(); err != nil {
-		return fmt.Errorf("the gateway's end: %w", err)
-	}
-	return nil
 }
 
 // whileHiveDies kills hive under all requests.
