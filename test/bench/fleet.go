@@ -39,7 +39,7 @@ func (r results) fleet(ctx context.Context, binary string, n int) (err error) {
 			return err
 		}
 	}
-	if err := r.size(hive.PID()); err != nil {
+	if err := r.idle(ctx, hive.PID()); err != nil {
 		return err
 	}
 	if err := exhaustion(ctx, hive); err != nil {
@@ -156,6 +156,21 @@ func cpuTicks(pid int) (int, error) {
 	}
 	system, err := strconv.Atoi(f[12])
 	return user + system, err
+}
+
+// idleFor is how long hive's CPU is measured while nobody asks anything of it: longer than
+// the time from one audit to the next.
+const idleFor = 45 * time.Second
+
+// idle measures what hive uses while its workers are left in peace.
+func (r results) idle(ctx context.Context, pid int) error {
+	begin, before := time.Now(), cpuTime(pid)
+	if !harness.Sleep(ctx, idleFor) {
+		return ctx.Err()
+	}
+	r["idle %"] = 100 * (cpuTime(pid) - before).Seconds() / time.Since(begin).Seconds()
+	fmt.Printf("hive with all its workers idle: %.2f %% of a core\n", r["idle %"])
+	return r.size(pid)
 }
 
 // size reads memory and threads of the idle hive.

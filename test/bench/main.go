@@ -18,13 +18,15 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"rbeehive/test/harness"
 )
 
 // packages have benchmarks.
 var packages = []string{"./store", "./alloc", "./hive/proc", "./hive"}
+
+// hivectlPath is the hivectl that is measured.
+var hivectlPath string
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "floor" {
@@ -38,6 +40,9 @@ func main() {
 	accept := flag.Bool("accept", true, "measure jobs over HTTP")
 	life := flag.Bool("life", true, "measure workers from their spawn to their stop")
 	peers := flag.String("peers", "", "supervisors to measure beside hive, each NAME or NAME=PATH: process-compose, supervisord, s6")
+	kept := flag.Bool("kept", true, "measure a hive that has had 10,000 workers, and starts with large state files")
+	follow := flag.Bool("listeners", true, "measure a job with 1,000 listeners")
+	flag.StringVar(&hivectlPath, "hivectl", "bin/hivectl", "the hivectl that is measured")
 	svg := flag.String("svg", "", "file for a drawing of the table; empty: none")
 	benchtime := flag.String("benchtime", "2s", "time of each Go benchmark; empty: leave them out")
 	harness.Main("bench", func(ctx context.Context, p *harness.Program) error {
@@ -51,6 +56,9 @@ func main() {
 			{"the life of workers", *life, func() error { return r.life(ctx, p.Hive) }},
 			{"peers", *peers != "", func() error { return r.compare(ctx, strings.Fields(*peers), p.Hive) }},
 			{"jobs over HTTP", *accept, func() error { return r.acceptance(ctx, p.Hive) }},
+			{"a job with many listeners", *follow, func() error { return r.listeners(ctx, p.Hive) }},
+			{"many workers one after the other", *kept, func() error { return r.churn(ctx, p.Hive) }},
+			{"workers without cgroups", *workers > 0, func() error { return r.withoutCgroups(ctx, p.Hive, *workers) }},
 			{strconv.Itoa(*workers) + " idle workers", *workers > 0, func() error { return r.fleet(ctx, p.Hive, *workers) }},
 		} {
 			if !part.on {
@@ -71,9 +79,6 @@ func main() {
 	})
 }
 
-// results are values by "benchmark unit".
-type results map[string]float64
-
 // goBenchmarks runs go test -bench and keeps every value that it prints.
 func (r results) goBenchmarks(ctx context.Context, benchtime string) error {
 	args := append([]string{"test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", benchtime}, packages...)
@@ -92,100 +97,4 @@ func (r results) goBenchmarks(ctx context.Context, benchtime string) error {
 		r.line(lines.Text())
 	}
 	return errors.Join(lines.Err(), cmd.Wait())
-}
-
-// line reads "BenchmarkName-2  100  123 ns/op  4 B/op".
-func (r results) line(s string) {
-	f := strings.Fields(s)
-	if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
-		return
-	}
-	name := strings.TrimPrefix(f[0], "Benchmark")
-	if i := strings.LastIndexByte(name, '-'); i > 0 {
-		name = name[:i] // the number of processors
-	}
-	for i := 2; i+1 < len(f); i += 2 {
-		if v, err := strconv.ParseFloat(f[i], 64); err == nil {
-			r[name+" "+f[i+1]] = v
-		}
-	}
-}
-
-// target is one row of the table: what should be, computed from what was
-// measured in the same run.
-type target struct {
-	what  string
-	value func(results) (float64, bool)
-	limit float64
-	unit  string
-	least bool // the limit is a lower bound
-}
-
-// value of one measurement.
-func one(key string) func(results) (float64, bool) {
-	return func(r results) (float64, bool) { v, ok := r[key]; return v, ok }
-}
-
-// difference of two measurements, scaled.
-func difference(a, b string, scale float64) func(results) (float64, bool) {
-	return func(r results) (float64, bool) {
-		x, ok := r[a]
-		y, ok2 := r[b]
-		return (x - y) * scale, ok && ok2
-	}
-}
-
-// ratio of two measurements.
-func ratio(a, b string) func(results) (float64, bool) {
-	return func(r results) (float64, bool) {
-		x, ok := r[a]
-		y, ok2 := r[b]
-		return x / y, ok && ok2 && y != 0
-	}
-}
-
-// row is a target with what was measured.
-type row struct {
-	target
-	got     float64
-	verdict string // met, missed, or that others disturbed the machine
-}
-
-// rows are the targets that were measured.
-func (r results) rows() (list []row) {
-	for _, t := range targets {
-		v, ok := t.value(r)
-		if !ok {
-			continue
-		}
-		verdict := "met"
-		switch {
-		case !r.quiet():
-			verdict = "busy machine"
-		case t.least && v < t.limit, !t.least && v > t.limit:
-			verdict = "MISSED"
-		}
-		list = append(list, row{t, v, verdict})
-	}
-	return list
-}
-
-func (t target) bound() string {
-	if t.least {
-		return fmt.Sprintf("at least %.4g", t.limit)
-	}
-	return fmt.Sprintf("at most %.4g", t.limit)
-}
-
-// table prints what was measured. What was left out has no row.
-func (r results) table(out io.Writer) error {
-	if !r.quiet() {
-		fmt.Fprintf(out, "\nThis machine was busy: others used %.2f of its cores while the bench rested. No value is a fact about hive.\n", r["others cores"])
-	}
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "\nMEASURED\tVALUE\tTARGET\t")
-	for _, row := range r.rows() {
-		fmt.Fprintf(w, "%s\t%.4g %s\t%s\t%s\n", row.what, row.got, row.unit, row.bound(), row.verdict)
-	}
-	return w.Flush()
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -59,8 +61,11 @@ var peers = []peer{
 // binaries are the programs of peers that are not called like them.
 var binaries = map[string]string{"s6": "s6-svscan"}
 
-// compare measures the peers that were asked for, each NAME or NAME=PATH, with as many workers
-// as hive was measured with.
+// crowds are how many workers hive and peers start at once.
+var crowds = []int{crowd, 200, 1000}
+
+// compare measures the peers that were asked for, each NAME or NAME=PATH, and hive beside them
+// with as many workers.
 func (r results) compare(ctx context.Context, asked []string, binary string) error {
 	binary, err := filepath.Abs(binary) // each peer has a directory of its own
 	if err != nil {
@@ -78,57 +83,97 @@ func (r results) compare(ctx context.Context, asked []string, binary string) err
 			if p.name != name {
 				continue
 			}
-			took, err := p.measure(ctx, path, binary)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+			for _, n := range crowds {
+				if err := r.beside(ctx, p, path, binary, n); err != nil {
+					return fmt.Errorf("%s with %d workers: %w", name, n, err)
+				}
 			}
-			r["crowd-"+name+" s"] = took.Seconds()
-			fmt.Printf("%d workers until all answer, by %s: %.2f s\n", crowd, name, took.Seconds())
 		}
-		if _, ok := r["crowd-"+name+" s"]; !ok {
+		if _, ok := r[crowdKey(name, crowd, "s")]; !ok {
 			return fmt.Errorf("no peer %q is known (process-compose, supervisord, s6)", name)
 		}
 	}
 	return nil
 }
 
+// crowdKey names what was measured of a supervisor with n workers.
+func crowdKey(name string, n int, unit string) string {
+	return fmt.Sprintf("crowd-%d-%s %s", n, name, unit)
+}
+
+// beside measures a peer with n workers, and hive just before it.
+func (r results) beside(ctx context.Context, p peer, path, binary string, n int) error {
+	took, cpu, err := hiveCrowd(ctx, binary, n)
+	if err != nil {
+		return err
+	}
+	r[crowdKey("hive-"+p.name, n, "s")], r[crowdKey("hive-"+p.name, n, "cpu-s")] = took.Seconds(), cpu.Seconds()
+	peerTook, peerCPU, err := p.measure(ctx, path, binary, n)
+	if err != nil {
+		return err
+	}
+	r[crowdKey(p.name, n, "s")], r[crowdKey(p.name, n, "cpu-s")] = peerTook.Seconds(), peerCPU.Seconds()
+	fmt.Printf("%d workers until all answer: hive %.2f s and %.2f s of its CPU, %s %.2f s and %.2f s of its CPU\n",
+		n, took.Seconds(), cpu.Seconds(), p.name, peerTook.Seconds(), peerCPU.Seconds())
+	return nil
+}
+
+// hiveCrowd has a new hive start n workers, and is measured as peers are: from the first request
+// until all answer, and what hive itself uses of the CPU for it.
+func hiveCrowd(ctx context.Context, binary string, n int) (took, cpu time.Duration, err error) {
+	hive, err := harness.New(binary, n, "[]")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = hive.Close(err) }()
+	if err := hive.Start(ctx); err != nil {
+		return 0, 0, err
+	}
+	begin, before := time.Now(), cpuTime(hive.PID())
+	if _, err := hive.SpawnAll(ctx, slices.Repeat([]string{"cpu"}, n)); err != nil {
+		return 0, 0, err
+	}
+	return time.Since(begin), cpuTime(hive.PID()) - before, nil
+}
+
 // measure starts the peer with its workers, waits until all answer, and ends it.
-func (p peer) measure(ctx context.Context, path, binary string) (took time.Duration, err error) {
+func (p peer) measure(ctx context.Context, path, binary string, n int) (took, cpu time.Duration, err error) {
 	dir, err := os.MkdirTemp("", "bench-peer-")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	first, err := freeport.Range(crowd)
+	first, err := freeport.Range(n)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var commands [][]string
-	for n := range crowd {
-		commands = append(commands, []string{binary, "worker", "--port", fmt.Sprint(first + n)})
+	for i := range n {
+		commands = append(commands, []string{binary, "worker", "--port", fmt.Sprint(first + i)})
 	}
 	args, err := p.configure(dir, commands)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	defer func() { err = errors.Join(err, endPeer(ctx, cmd, first)) }()
-	for n := range crowd {
-		if err := answers(ctx, first+n); err != nil {
-			return 0, err
+	defer func() { err = errors.Join(err, endPeer(ctx, cmd, first, n)) }()
+	for i := range n {
+		if err := answers(ctx, first+i); err != nil {
+			return 0, 0, err
 		}
 	}
-	return time.Since(begin), nil
+	// s6 has a process for each of its workers, which is a supervisor's, too.
+	return time.Since(begin), cpuTime(cmd.Process.Pid), nil
 }
 
 // endPeer asks a peer to end with its workers, and sees to it that nothing of them is left.
-func endPeer(ctx context.Context, cmd *exec.Cmd, first int) error {
+func endPeer(ctx context.Context, cmd *exec.Cmd, first, n int) error {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -141,26 +186,32 @@ func endPeer(ctx context.Context, cmd *exec.Cmd, first int) error {
 		<-done
 	}
 	return harness.Eventually(ctx, time.Minute, func() (string, error) {
-		for n := range crowd {
-			for _, pid := range listening(first + n) {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-				return fmt.Sprintf("pid %d still has port %d", pid, first+n), nil
-			}
+		left := listening(first, n)
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if len(left) > 0 {
+			return fmt.Sprintf("%d workers of the peer are left", len(left)), nil
 		}
 		return "", nil
 	})
 }
 
-// listening finds the reference worker of a port by its command line.
-func listening(port int) (pids []int) {
+// listening finds the reference workers of n ports by their command lines.
+func listening(first, n int) (pids []int) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {
 		text, _ := os.ReadFile(file)
-		if strings.HasSuffix(string(text), fmt.Sprintf("\x00worker\x00--port\x00%d\x00", port)) {
-			var pid int
-			if _, err := fmt.Sscanf(file, "/proc/%d/cmdline", &pid); err == nil {
-				pids = append(pids, pid)
-			}
+		_, port, ok := strings.Cut(string(text), "\x00worker\x00--port\x00")
+		if !ok {
+			continue
+		}
+		var pid int
+		if p, err := strconv.Atoi(strings.TrimRight(port, "\x00")); err != nil || p < first || p >= first+n {
+			continue
+		}
+		if _, err := fmt.Sscanf(file, "/proc/%d/cmdline", &pid); err == nil {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
