@@ -152,10 +152,10 @@ func assemble(types *catalog.Catalog, workers []store.Worker, proofs map[string]
 	// What is configured is there also while nothing runs.
 	for _, typ := range types.Types() {
 		if typ.Serves && (typ.Source == catalog.SourceConfiguration || typ.Source == catalog.SourceInstalled) {
-			r := at(typ.Name, typ.Name)
-			r.Names = append(r.Names, typ.Served...)
+			route := at(typ.Name, typ.Name)
+			route.Names = append(route.Names, typ.Served...)
 			if typ.Model != "" {
-				r.Names = append(r.Names, typ.Model, typ.Name+"/"+typ.Model)
+				route.Names = append(route.Names, typ.Model, typ.Name+"/"+typ.Model)
 			}
 		}
 	}
@@ -165,19 +165,19 @@ func assemble(types *catalog.Catalog, workers []store.Worker, proofs map[string]
 			continue
 		}
 		names := namesOf(w, typ)
-		r := at(names[0], w.Type)
-		r.Names = append(r.Names, names[1:]...)
-		if state := lifecycle.PublicState(w.State); rank(state) > rank(r.State) {
-			r.State, r.Reason = state, w.Reason
+		route := at(names[0], w.Type)
+		route.Names = append(route.Names, names[1:]...)
+		if state := lifecycle.PublicState(w.State); rank(state) > rank(route.State) {
+			route.State, route.Reason = state, w.Reason
 		}
 		if p, ok := proofs[w.WorkerID]; ok {
-			r.Replicas = append(r.Replicas, replica(types, p))
+			route.Replicas = append(route.Replicas, replica(types, p))
 		}
 	}
 	list := make([]Route, 0, len(routes))
-	for _, r := range routes {
-		r.Names = unique(r.Names)
-		list = append(list, *r)
+	for _, route := range routes {
+		route.Names = unique(route.Names)
+		list = append(list, *route)
 	}
 	slices.SortFunc(list, func(a, b Route) int { return strings.Compare(a.Name, b.Name) })
 	return list

@@ -134,11 +134,13 @@ func (r *registry) claimName(name, jobID string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// A claim is released only once its worker is in names, so one of the two always has it.
-	if other := r.claimed[name]; other != "" {
+	// A claim is released only once its worker is in names, so one of the two always has it. The worker
+	// goes first: it can be ready before the job that has started it is over.
+	other, w := r.claimed[name], r.names[name]
+	if other != "" && (w == nil || w.record().State != store.WorkerReady) {
 		return errdefs.Fail(errdefs.CodeNameInUse, "a worker named %q is being started by %s", name, other)
 	}
-	if w := r.names[name]; w != nil {
+	if w != nil {
 		rec := w.record()
 		is := lifecycle.PublicState(rec.State)
 		if rec.State == store.WorkerReady {
