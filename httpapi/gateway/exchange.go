@@ -47,8 +47,8 @@ func (p *bufferPool) Get() []byte { b, _ := p.Pool.Get().(*[]byte); return *b }
 // Put implements httputil.BufferPool.
 func (p *bufferPool) Put(b []byte) { p.Pool.Put(&b) }
 
-// notForWorkers are what says who calls, which is nothing to a worker.
-var notForWorkers = []string{"Authorization", "Cookie", "X-Api-Key", "Proxy-Authorization", modelHeader}
+// notForWorkers are what says who calls, which is nothing to a worker, and what was asked of the gateway.
+var notForWorkers = []string{"Authorization", "Cookie", "X-Api-Key", "Proxy-Authorization", "Expect", modelHeader}
 
 // notFromWorkers are what means something to a proxy, or to a browser that has other workers here.
 var notFromWorkers = []string{"Set-Cookie", "X-Sendfile", "X-Accel-Redirect", "X-Accel-Buffering", "X-Accel-Charset", "X-Accel-Expires", "X-Accel-Limit-Rate"}

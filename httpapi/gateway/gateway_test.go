@@ -242,6 +242,17 @@ func TestAnUpgradedConnection(t *testing.T) {
 	require.Equal(t, "hello\n", line)
 }
 
+// A page of another site cannot open a websocket, which no browser would keep it from.
+func TestAnUpgradeOfAnotherSite(t *testing.T) {
+	w := startWorker(t, "w-1", echo)
+	r := newRig(t, w)
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://example.com"}} {
+		resp, text := r.do("GET", "/v1/realtime?model=m", "", append(header, "Connection", "Upgrade", "Upgrade", "websocket")...)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode, text)
+	}
+	require.Zero(t, w.seen.Load())
+}
+
 // The metrics are by route, and not by what a caller has made up.
 func TestMetricsOfTheGateway(t *testing.T) {
 	w := startWorker(t, "w-1", echo)

@@ -65,7 +65,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 		switch {
 		case !local(r.Host):
 			refuse(http.StatusForbidden, "host_not_allowed", "the Host %q is not one of this machine: expected localhost or a loopback address", r.Host).write(w, r.URL.Path)
-		case g.origin.Check(r) != nil:
+		case g.foreign(r):
 			refuse(http.StatusForbidden, "origin_not_allowed", "requests from pages of other sites are refused").write(w, r.URL.Path)
 		case forwarded(r.Header):
 			refuse(http.StatusForbidden, "forwarded", "the request was passed on by a proxy, and who sent it is not known: this gateway serves programs of this machine only").write(w, r.URL.Path)
@@ -73,6 +73,16 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// foreign reports whether a page of another site has sent the request. One that opens a websocket is a
+// GET, whose answer a browser gives to any page.
+func (g *Gateway) foreign(r *http.Request) bool {
+	if r.Header.Get("Upgrade") != "" {
+		r = r.WithContext(r.Context())
+		r.Method = http.MethodPost
+	}
+	return g.origin.Check(r) != nil
 }
 
 // local reports whether a Host header means this machine.
