@@ -39,7 +39,7 @@ const (
 // gatewayFlags are what hive gateway is told.
 type gatewayFlags struct {
 	listen, addr, spool string
-	maxBody             int64
+	maxBody, maxSpool   int64
 	verbose             bool
 }
 
@@ -70,6 +70,7 @@ unless the signal comes again. It listens on loopback only.`,
 	f.StringVar(&o.addr, "hive", "", "the hive: http://host:port or unix:/path (default the socket of a hive of this user or of the machine, else "+client.DefaultAddr+")")
 	f.StringVar(&o.spool, "spool", spoolDir, "directory on a disk for bodies of more than 1 MiB")
 	f.Int64Var(&o.maxBody, "max-body", gateway.DefaultMaxBody, "the longest body of a request, in bytes")
+	f.Int64Var(&o.maxSpool, "max-spool", gateway.DefaultMaxSpool, "all bodies in that directory together, in bytes")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log each request")
 	return cmd
 }
@@ -84,6 +85,8 @@ func (o *gatewayFlags) check() error {
 		return usageError{fmt.Sprintf("--listen %q: expected a loopback address, as in %s: the gateway does not ask who calls, so only programs of this machine may reach it", o.listen, gatewayListen)}
 	case o.maxBody <= 0:
 		return usageError{fmt.Sprintf("--max-body %d: expected a number of bytes above 0", o.maxBody)}
+	case o.maxSpool < o.maxBody:
+		return usageError{fmt.Sprintf("--max-spool %d: expected at least --max-body, which is %d", o.maxSpool, o.maxBody)}
 	case statErr != nil:
 		return usageError{fmt.Sprintf("--spool: %v; expected a directory on a disk", statErr)}
 	case !info.IsDir():
@@ -134,7 +137,7 @@ func runGateway(cmd *cobra.Command, o gatewayFlags) error {
 		return usageError{err.Error()}
 	}
 	defer hive.Close()
-	g := gateway.New(gateway.Options{Hive: hive, Sockets: sockets.NewTable(), MaxBody: o.maxBody, SpoolDir: spool, Log: log})
+	g := gateway.New(gateway.Options{Hive: hive, Sockets: sockets.NewTable(), MaxBody: o.maxBody, MaxSpool: o.maxSpool, SpoolDir: spool, Log: log})
 	ln, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)

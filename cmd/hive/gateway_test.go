@@ -86,6 +86,7 @@ func TestMistakesOfTheGatewaysCommand(t *testing.T) {
 		"--listen :7840":        "expected a loopback address",
 		"--listen 7840":         "expected host:port",
 		"--max-body 0":          "above 0",
+		"--max-spool 1":         "at least --max-body",
 		"--spool /nonexistent":  "expected a directory on a disk",
 		"--spool /dev/null":     "expected a directory",
 		"--hive ftp://x":        "",

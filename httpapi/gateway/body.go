@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +22,8 @@ type body struct {
 	file *os.File // has no name; nil: the body is in text
 	text []byte
 	size int64
+	// spooled counts the bytes of the files of all requests.
+	spooled *atomic.Int64
 
 	// What is sent instead of a part of it; to 0: nothing.
 	from, to int64
@@ -40,11 +44,11 @@ func (g *Gateway) spool(w http.ResponseWriter, r *http.Request) (*body, error) {
 	case n <= inMemory:
 		return inText(buf.Bytes()), nil
 	}
-	b := &body{}
+	b := &body{spooled: &g.spooled}
 	if b.file, err = os.CreateTemp(g.opts.SpoolDir, "hive-gateway-"); err != nil {
 		return nil, fmt.Errorf("spool a body of more than %d bytes: %w", inMemory, err)
 	}
-	if err := b.fill(buf, limited); err != nil {
+	if err := b.fill(buf, limited, g.opts.MaxSpool); err != nil {
 		b.close()
 		return nil, g.unread(err)
 	}
@@ -54,17 +58,30 @@ func (g *Gateway) spool(w http.ResponseWriter, r *http.Request) (*body, error) {
 func inText(text []byte) *body { return &body{text: text, size: int64(len(text))} }
 
 // fill writes the body into its file, which has no name from now on.
-func (b *body) fill(head io.Reader, rest io.Reader) error {
+func (b *body) fill(head io.Reader, rest io.Reader, most int64) error {
 	if err := os.Remove(b.file.Name()); err != nil {
 		return err
 	}
-	size, err := io.Copy(b.file, io.MultiReader(head, rest))
-	b.size = size
-	return err
+	from := io.MultiReader(head, rest)
+	for {
+		n, err := io.CopyN(b.file, from, inMemory)
+		b.size += n
+		switch {
+		case b.spooled.Add(n) > most:
+			return refuse(http.StatusServiceUnavailable, "spool_full", "the bodies of all requests together have more than %d bytes (hive gateway --max-spool)", most).again(time.Second)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // unread is why a body could not be read.
 func (g *Gateway) unread(err error) error {
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		return refused
+	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return refuse(http.StatusRequestEntityTooLarge, "request_too_large", "the body is longer than %d bytes (hive gateway --max-body)", tooLarge.Limit)
 	}
@@ -106,6 +123,7 @@ func (b *body) reader() io.Reader {
 // close lets go of the file.
 func (b *body) close() {
 	if b != nil && b.file != nil {
+		b.spooled.Add(-b.size)
 		_ = b.file.Close()
 	}
 }

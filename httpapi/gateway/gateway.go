@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -14,8 +15,11 @@ import (
 	"rbeehive/httpapi/wire"
 )
 
-// DefaultMaxBody is the longest body that is taken unless it is said otherwise, in bytes.
-const DefaultMaxBody = 512 << 20
+// What is taken unless it is said otherwise, in bytes.
+const (
+	DefaultMaxBody  = 512 << 20 // the longest body
+	DefaultMaxSpool = 4 << 30   // all that are too long for memory
+)
 
 // Hive is what a gateway asks of hive: *client.Client.
 type Hive interface {
@@ -28,6 +32,7 @@ type Options struct {
 	Hive     Hive
 	Sockets  *sockets.Table
 	MaxBody  int64  // bytes; 0: DefaultMaxBody
+	MaxSpool int64  // bytes of all bodies in SpoolDir together; 0: DefaultMaxSpool
 	SpoolDir string // for bodies that are too long for memory; a file system that is no memory either
 	Log      *logrus.Logger
 }
@@ -41,14 +46,14 @@ type Gateway struct {
 	metrics *metrics
 	table   atomic.Pointer[table]
 	first   *firstTable
+	spooled atomic.Int64 // bytes of all bodies in files
 	origin  *http.CrossOriginProtection
 }
 
 // New returns a gateway without any route.
 func New(o Options) *Gateway {
-	if o.MaxBody == 0 {
-		o.MaxBody = DefaultMaxBody
-	}
+	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.MaxSpool = cmp.Or(o.MaxSpool, DefaultMaxSpool)
 	g := &Gateway{opts: o, hive: o.Hive, sockets: o.Sockets, log: o.Log, metrics: newMetrics(), first: newFirstTable(), origin: http.NewCrossOriginProtection()}
 	g.table.Store(&table{})
 	return g

@@ -67,6 +67,31 @@ func TestTheEnginesOwnName(t *testing.T) {
 	}
 }
 
+// Long bodies have an end together; what was refused takes nothing.
+func TestLongBodiesHaveAnEndTogether(t *testing.T) {
+	free, began := make(chan struct{}), make(chan struct{})
+	w := startWorker(t, "w-1", func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		began <- struct{}{}
+		<-free
+	})
+	r := newRig(t, w)
+	body := `{"model":"m","x":"` + strings.Repeat("x", 7<<20) + `"}`
+	done := make(chan struct{})
+	go func() { defer close(done); r.do("POST", chat, body) }()
+	<-began
+	for range 3 {
+		resp, text := r.do("POST", chat, body)
+		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+		require.Contains(t, text, "spool_full")
+	}
+	close(free)
+	<-done
+	go func() { <-began }()
+	resp, _ := r.do("POST", chat, body)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
 // What says who calls, or means something to a proxy, goes no further.
 func TestHeadersThatAreNotPassedOn(t *testing.T) {
 	got := make(chan http.Header, 1)

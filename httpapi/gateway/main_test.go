@@ -130,7 +130,7 @@ func newRig(t *testing.T, workers ...*worker) *rig {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	r := &rig{T: t, hive: &hive{t: t}}
-	r.g = gateway.New(gateway.Options{Hive: r.hive, Sockets: sockets.NewTable(), MaxBody: 8 << 20, SpoolDir: t.TempDir(), Log: log})
+	r.g = gateway.New(gateway.Options{Hive: r.hive, Sockets: sockets.NewTable(), MaxBody: 8 << 20, MaxSpool: 12 << 20, SpoolDir: t.TempDir(), Log: log})
 	server := httptest.NewServer(r.g.Handler())
 	t.Cleanup(server.Close)
 	r.url = server.URL
