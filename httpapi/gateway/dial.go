@@ -73,8 +73,8 @@ func (r *replica) dial(ctx context.Context) (net.Conn, error) {
 // prove has hive prove the listeners anew, once for all who ask at the same time.
 func (r *replica) prove(ctx context.Context) (*proof, error) {
 	result := r.proving.DoChan("", func() (any, error) {
-		// Not the caller's context: others wait for it, too.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proveTimeout)
+		// Nothing of the caller's context: others wait for it, too, and its trace is of another request.
+		ctx, cancel := context.WithTimeout(context.Background(), proveTimeout)
 		defer cancel()
 		reply, err := r.g.hive.ProveReplica(ctx, r.proof.Load().worker)
 		if err != nil {
@@ -97,8 +97,21 @@ func (r *replica) prove(ctx context.Context) (*proof, error) {
 }
 
 // dialProven connects, and gives the connection up, without having written anything, unless who has it
-// is in the proof.
+// is in the proof. Of a worker whose queue of connections is full the kernel knows no other end yet,
+// which says nothing about strangers: that is tried again for a while.
 func (r *replica) dialProven(ctx context.Context, p *proof) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		conn, err := r.dialOnce(ctx, p)
+		if !errors.Is(err, sockets.ErrNoPeer) || !pause(ctx, wait) {
+			return conn, err
+		}
+	}
+}
+
+// dialOnce is one try of dialProven.
+func (r *replica) dialOnce(ctx context.Context, p *proof) (net.Conn, error) {
 	to, err := p.dialled()
 	if err != nil {
 		return nil, err

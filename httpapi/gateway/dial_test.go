@@ -4,10 +4,12 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"rbeehive/httpapi/wire"
 )
@@ -113,4 +115,38 @@ func TestAReplicaWithoutCookies(t *testing.T) {
 	resp, _ := r.do("POST", chat, `{"model":"m"}`)
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 	require.Zero(t, w.seen.Load())
+}
+
+// A worker that accepts slowly, with a short queue, is busy and no stranger: nobody is refused for it.
+func TestAFullQueueOfConnections(t *testing.T) {
+	ln := listen(t, 0)
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), 5) }))
+	require.NoError(t, err)
+	w := &worker{t: t, id: "w-1", ln: ln, server: &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(echo)}}
+	w.server.SetKeepAlivesEnabled(false)
+	go func() { _ = w.server.Serve(slow{ln}) }()
+	t.Cleanup(w.dies)
+	r := newRig(t, w)
+	r.hive.away = true
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			resp, text, err := r.try("POST", chat, `{"model":"m"}`)
+			if err != nil || resp.StatusCode != http.StatusOK {
+				t.Errorf("%v %s", err, text)
+			}
+		})
+	}
+	wg.Wait()
+	require.Zero(t, r.hive.proven.Load())
+}
+
+// slow takes its time to accept.
+type slow struct{ net.Listener }
+
+func (s slow) Accept() (net.Conn, error) {
+	time.Sleep(2 * time.Millisecond)
+	return s.Listener.Accept()
 }

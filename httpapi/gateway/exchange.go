@@ -138,10 +138,31 @@ func (x *exchange) mayTryAgain(req *http.Request, r *replica) bool {
 	return true
 }
 
-// inference reports whether a request only computes an answer, so that it can be sent twice.
-func inference(r *http.Request) bool {
-	return r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodPost && !strings.Contains(r.URL.Path, "load") && !strings.Contains(r.URL.Path, "files")
+// repeatable are the ends of paths that only compute an answer, so that it can be asked for twice. What is
+// not here may change the engine.
+var repeatable = []string{
+	"/chat/completions", "/completions", "/completion", "/infill", "/embeddings", "/embedding", "/embed", "/messages", "/messages/count_tokens",
+	"/rerank", "/reranking", "/tokenize", "/detokenize", "/apply-template", "/predict",
+	"/audio/transcriptions", "/audio/translations", "/audio/speech", "/images/generations", "/images/edits",
 }
+
+// inference reports whether a request only computes an answer.
+func inference(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return true
+	case http.MethodPost:
+		return slices.ContainsFunc(repeatable, func(end string) bool { return strings.HasSuffix(r.URL.Path, end) })
+	}
+	return false
+}
+
+// onceOnly is an empty body that net/http does not know to be empty: it repeats requests without one by
+// itself, whatever they do.
+type onceOnly struct{}
+
+func (onceOnly) Read([]byte) (int, error) { return 0, io.EOF }
+func (onceOnly) Close() error             { return nil }
 
 // unanswered is why no replica was asked, or the last one of several.
 func (x *exchange) unanswered(failed []error) error {
@@ -214,7 +235,7 @@ func (x *exchange) attach(out *http.Request, engine string) {
 	x.want.rename(x.body, engine)
 	out.GetBody = nil // net/http would send it again by itself
 	out.ContentLength, out.TransferEncoding = x.body.length(), nil
-	out.Body = http.NoBody
+	out.Body = onceOnly{}
 	if out.ContentLength > 0 {
 		out.Body = io.NopCloser(x.body.reader())
 	}

@@ -77,6 +77,30 @@ func TestWhatIsNoInferenceIsSentOnce(t *testing.T) {
 	require.Equal(t, int64(1), w.seen.Load())
 }
 
+// net/http repeats what has no body, or a key, by itself: not here.
+func TestNothingIsRepeatedByNetHTTP(t *testing.T) {
+	var seen atomic.Int64
+	w := startWorker(t, "w-1", func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			seen.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		echo(rw, r)
+	})
+	r := newRig(t, w)
+	for range 3 {
+		r.do("GET", "/upstream/m/x", "") // leaves a connection
+		resp, _ := r.do("POST", "/upstream/m/v1/unload", "", "Idempotency-Key", "k")
+		require.Equal(t, http.StatusBadGateway, resp.StatusCode)
+	}
+	require.Equal(t, int64(3), seen.Load())
+	for _, path := range []string{"/v1/batches", "/upstream/m/slots/0", "/upstream/m/sleep"} {
+		before := seen.Load()
+		r.do("POST", path, `{"model":"m"}`)
+		require.Equal(t, before+1, seen.Load(), path)
+	}
+}
+
 // A request that kills a worker which had nothing else to do is not given to the next one.
 func TestARequestThatKills(t *testing.T) {
 	var a, b *worker

@@ -140,6 +140,7 @@ func TestRefusals(t *testing.T) {
 		{chat, `{}`, 400, "model_missing", nil},
 		{chat, `[]`, 400, "model_missing", nil},
 		{chat, `{"model":"m"`, 400, "invalid_json", nil},
+		{chat, `{"model":"m","x":` + strings.Repeat("[", 7<<20), 400, "nested", nil},
 		{chat, `{"model":7}`, 400, "expected a string", nil},
 		{chat, `{"model":"m","model":"off"}`, 400, "said twice", nil},
 		{chat, `{"model":"` + strings.Repeat("x", 600) + `"}`, 400, "at most 512", nil},
@@ -275,6 +276,15 @@ func TestAnUpgradeOfAnotherSite(t *testing.T) {
 		resp, text := r.do("GET", "/v1/realtime?model=m", "", append(header, "Connection", "Upgrade", "Upgrade", "websocket")...)
 		require.Equal(t, http.StatusForbidden, resp.StatusCode, text)
 	}
+	require.Zero(t, w.seen.Load())
+}
+
+// What a worker lets any page read is not for pages of other sites either.
+func TestAGetOfAnotherSite(t *testing.T) {
+	w := startWorker(t, "w-1", echo)
+	r := newRig(t, w)
+	resp, _ := r.do("GET", "/upstream/m/slots", "", "Origin", "https://example.com", "Sec-Fetch-Site", "cross-site")
+	require.Equal(t, http.StatusForbidden, resp.StatusCode)
 	require.Zero(t, w.seen.Load())
 }
 

@@ -75,13 +75,11 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 	})
 }
 
-// foreign reports whether a page of another site has sent the request. One that opens a websocket is a
-// GET, whose answer a browser gives to any page.
+// foreign reports whether a page of another site has sent the request. Of a GET, too: engines let any page
+// read their answers (CORS), some do something for it, and a websocket begins with one.
 func (g *Gateway) foreign(r *http.Request) bool {
-	if r.Header.Get("Upgrade") != "" {
-		r = r.WithContext(r.Context())
-		r.Method = http.MethodPost
-	}
+	r = r.WithContext(r.Context())
+	r.Method = http.MethodPost // the check lets all others through
 	return g.origin.Check(r) != nil
 }
 
@@ -240,7 +238,7 @@ func (x *exchange) cold(route wire.Route) *refusal {
 // fail answers a request that was not answered by a worker.
 func (x *exchange) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // nobody reads it
+		panic(http.ErrAbortHandler) // whoever still reads must not see an empty success
 	}
 	refused, ok := errors.AsType[*refusal](err)
 	if !ok {

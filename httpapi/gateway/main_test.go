@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,8 +51,12 @@ func (h *hive) Routes(context.Context) (client.Reply[wire.Routes], error) {
 	return client.Reply[wire.Routes]{Value: wire.Routes{Routes: h.routes}}, nil
 }
 
-func (h *hive) ProveReplica(_ context.Context, id string) (client.Reply[wire.Replica], error) {
+func (h *hive) ProveReplica(ctx context.Context, id string) (client.Reply[wire.Replica], error) {
 	h.proven.Add(1)
+	// As a client's requests do: a trace of the request that waits must not take them for its own.
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil {
+		h.t.Error("the proof is asked for with the trace of a request")
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.away || h.prove == nil {

@@ -80,6 +80,9 @@ func (v *wanted) check() error {
 // inJSON finds the top-level field model. Said twice it could mean one model here and another to the
 // engine.
 func (v *wanted) inJSON(text []byte) error {
+	if tooDeep(text) {
+		return refuse(http.StatusBadRequest, "invalid_json", "the body is nested more than %d deep", maxDepth)
+	}
 	if !gjson.ValidBytes(text) {
 		return refuse(http.StatusBadRequest, "invalid_json", "the body is not valid JSON")
 	}
@@ -107,6 +110,31 @@ func (v *wanted) inJSON(text []byte) error {
 	v.name = strings.Clone(found.String())
 	v.from, v.to = int64(found.Index), int64(found.Index+len(found.Raw))
 	return nil
+}
+
+// maxDepth is how deep JSON may be nested, as in encoding/json.
+const maxDepth = 10_000
+
+// tooDeep reports whether a text is nested too deep to be given to gjson, which calls itself for each
+// level: a stack that is full ends the process.
+func tooDeep(text []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 // rename has the body name the model as the engine does.
