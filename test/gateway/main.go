@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
@@ -114,7 +115,7 @@ func run(ctx context.Context, p *harness.Program, length time.Duration) (err err
 	return s.tally.Verdict("streams", "requests", "kills of hive", "kills of workers", "ports taken")
 }
 
-// awaitGateway waits until the gateway knows the engines.
+// awaitGateway waits until the gateway knows all engines.
 func (s *site) awaitGateway(ctx context.Context) error {
 	return harness.Eventually(ctx, readyTimeout, func() (string, error) {
 		resp, err := http.Get(s.url + "/v1/models/engine") //nolint:noctx // on loopback, and asked again
@@ -122,7 +123,15 @@ func (s *site) awaitGateway(ctx context.Context) error {
 			return err.Error(), nil
 		}
 		defer resp.Body.Close()
-		return map[bool]string{false: "the gateway knows no engine: " + resp.Status}[resp.StatusCode == http.StatusOK], nil
+		var model struct {
+			Hive struct {
+				Replicas int `json:"replicas"`
+			} `json:"hive"`
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&model); err != nil || model.Hive.Replicas < replicas {
+			return fmt.Sprintf("the gateway knows %d of %d engines", model.Hive.Replicas, replicas), nil
+		}
+		return "", nil
 	})
 }
 
